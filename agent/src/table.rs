@@ -1,0 +1,213 @@
+//! The table between collectors and uplink: every series of this node, numbered, and the values of the current tick.
+//!
+//! Collectors add a series once, keep its number, and afterwards only store a float: a tick neither allocates nor
+//! hashes nor formats.
+
+use common::model::{Labels, Metadata};
+
+/// Number of a series in this agent's table; given to another series only after the uplink was told of its removal.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord)]
+pub struct SeriesId(pub u32);
+
+/// Number of a metric family in this agent's table.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord)]
+pub struct FamilyId(pub u32);
+
+/// A metric family.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Family {
+    /// The metric name; for histograms and summaries without `_bucket`, `_sum`, `_count`.
+    pub name: String,
+    /// Type, help and unit.
+    pub metadata: Metadata,
+}
+
+/// A series that some collector fills.
+#[derive(Debug, Clone)]
+pub struct SeriesDef {
+    /// Its family.
+    pub family: FamilyId,
+    /// All labels, metric name included, `node` and `idc` not: those come from the certificate.
+    pub labels: Labels,
+}
+
+/// A change of the set of series, in the order it happened.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum SchemaChange {
+    /// The number now stands for a new series.
+    Added(SeriesId),
+    /// The series has ended; the number may come back for another.
+    Removed(SeriesId),
+}
+
+/// All series of this node and their values at the current tick.
+///
+/// Invariant: `values`, `ticks` and `defs` have one entry per number ever used.
+#[derive(Debug, Default)]
+pub struct SeriesTable {
+    families: Vec<Family>,
+    defs: Vec<Option<SeriesDef>>,
+    values: Vec<f64>,
+    /// The tick at which each value was stored; other than `tick` means: no value now.
+    ticks: Vec<u64>,
+    free: Vec<SeriesId>,
+    changes: Vec<SchemaChange>,
+    tick: u64,
+    timestamp_ms: i64,
+}
+
+impl SeriesTable {
+    /// Adds a metric family.
+    pub fn add_family(&mut self, name: impl Into<String>, metadata: Metadata) -> FamilyId {
+        self.families.push(Family {
+            name: name.into(),
+            metadata,
+        });
+        FamilyId(self.families.len() as u32 - 1)
+    }
+
+    /// Adds a series. The caller sees to it that no two series have equal labels.
+    pub fn add(&mut self, family: FamilyId, labels: Labels) -> SeriesId {
+        let def = Some(SeriesDef { family, labels });
+        let id = if let Some(id) = self.free.pop() {
+            self.defs[id.0 as usize] = def;
+            id
+        } else {
+            self.defs.push(def);
+            self.values.push(0.0);
+            self.ticks.push(0);
+            SeriesId(self.defs.len() as u32 - 1)
+        };
+        self.ticks[id.0 as usize] = 0;
+        self.changes.push(SchemaChange::Added(id));
+        id
+    }
+
+    /// Removes a series. Its number comes back only after [`Self::clear_changes`].
+    pub fn remove(&mut self, id: SeriesId) {
+        if self.defs[id.0 as usize].take().is_some() {
+            self.ticks[id.0 as usize] = 0;
+            self.changes.push(SchemaChange::Removed(id));
+        }
+    }
+
+    /// Starts a tick: from here on no series has a value until [`Self::set`].
+    pub fn begin_tick(&mut self, timestamp_ms: i64) {
+        self.tick += 1;
+        self.timestamp_ms = timestamp_ms;
+    }
+
+    /// Stores the value of a series for the current tick.
+    pub fn set(&mut self, id: SeriesId, value: f64) {
+        self.values[id.0 as usize] = value;
+        self.ticks[id.0 as usize] = self.tick;
+    }
+
+    /// When the current tick began, milliseconds since the Unix epoch.
+    #[must_use]
+    pub const fn timestamp_ms(&self) -> i64 {
+        self.timestamp_ms
+    }
+
+    /// The series that have a value at this tick, by ascending number.
+    pub fn current(&self) -> impl Iterator<Item = (SeriesId, f64)> + '_ {
+        let values = self.values.iter().zip(&self.ticks).enumerate();
+        values
+            .filter(|&(_, (_, &tick))| tick == self.tick && tick != 0)
+            .map(|(index, (&value, _))| (SeriesId(index as u32), value))
+    }
+
+    /// What a number stands for; `None` when it is free.
+    #[must_use]
+    pub fn def(&self, id: SeriesId) -> Option<&SeriesDef> {
+        self.defs.get(id.0 as usize)?.as_ref()
+    }
+
+    /// The series there are, by ascending number.
+    pub fn series(&self) -> impl Iterator<Item = (SeriesId, &SeriesDef)> {
+        let defs = self.defs.iter().enumerate();
+        defs.filter_map(|(index, def)| Some((SeriesId(index as u32), def.as_ref()?)))
+    }
+
+    /// A metric family.
+    #[must_use]
+    pub fn family(&self, id: FamilyId) -> &Family {
+        &self.families[id.0 as usize]
+    }
+
+    /// Numbers below this one have been used.
+    #[must_use]
+    pub const fn capacity(&self) -> usize {
+        self.defs.len()
+    }
+
+    /// What has changed since the last [`Self::clear_changes`], in order.
+    #[must_use]
+    pub fn changes(&self) -> &[SchemaChange] {
+        &self.changes
+    }
+
+    /// Forgets the changes, once the spool has them; removed numbers may be used again.
+    pub fn clear_changes(&mut self) {
+        for change in self.changes.drain(..) {
+            if let SchemaChange::Removed(id) = change {
+                self.free.push(id);
+            }
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn labels(name: &str) -> Labels {
+        Labels::from_pairs([("__name__", name)]).unwrap()
+    }
+
+    #[test]
+    fn value_of_an_earlier_tick_is_not_current() {
+        let mut table = SeriesTable::default();
+        let family = table.add_family("a", Metadata::default());
+        let (a, b) = (
+            table.add(family, labels("a")),
+            table.add(family, labels("b")),
+        );
+        table.begin_tick(1000);
+        table.set(a, 1.0);
+        table.set(b, 2.0);
+        assert_eq!(table.current().collect::<Vec<_>>(), [(a, 1.0), (b, 2.0)]);
+        table.begin_tick(2000);
+        table.set(b, 3.0);
+        assert_eq!(table.current().collect::<Vec<_>>(), [(b, 3.0)]);
+        assert_eq!(table.timestamp_ms(), 2000);
+    }
+
+    #[test]
+    fn number_comes_back_only_after_the_removal_was_taken_over() {
+        let mut table = SeriesTable::default();
+        let family = table.add_family("a", Metadata::default());
+        let a = table.add(family, labels("a"));
+        table.begin_tick(1);
+        table.set(a, 1.0);
+        table.remove(a);
+        table.remove(a);
+        let b = table.add(family, labels("b"));
+        assert_ne!(a, b);
+        let want = [
+            SchemaChange::Added(a),
+            SchemaChange::Removed(a),
+            SchemaChange::Added(b),
+        ];
+        assert_eq!(table.changes(), want);
+        table.clear_changes();
+        let c = table.add(family, labels("c"));
+        assert_eq!(a, c);
+        assert_eq!(
+            table.current().count(),
+            0,
+            "the old value is not the new series'"
+        );
+        assert_eq!(table.def(c).unwrap().labels, labels("c"));
+    }
+}

@@ -1,0 +1,1 @@
+//! Rules, alert state and the notification pipeline.

@@ -1,0 +1,1 @@
+//! PromQL: parser, planning and evaluation over what a store can read.

@@ -1,0 +1,3 @@
+//! The binary `tidemarkctl`.
+
+fn main() {}

@@ -1,0 +1,1 @@
+//! The aggregator: ingest, storage, PromQL, rules and the HTTP API, wired together.

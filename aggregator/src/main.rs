@@ -1,0 +1,3 @@
+//! The binary `tidemark-aggregator`.
+
+fn main() {}

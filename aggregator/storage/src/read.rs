@@ -1,0 +1,233 @@
+//! The read boundary: what PromQL, rules and federation may ask of a store.
+//!
+//! Reads are columnar: a selection resolves matchers to series without touching samples; groups are formed in the
+//! store's own id space, so that an aggregation builds labels only for its result; then each series comes as one
+//! column of timestamps and values, borrowed for the length of a visit.
+
+use std::ops::Range;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
+
+use common::model::{Labels, Matcher};
+
+/// Which series and which time a read is about.
+#[derive(Debug, Clone)]
+pub struct Selection {
+    /// All must hold. An absent label has the empty value.
+    pub matchers: Vec<Matcher>,
+    /// First millisecond, inclusive.
+    pub start_ms: i64,
+    /// Last millisecond, inclusive.
+    pub end_ms: i64,
+}
+
+/// Why a read ended early.
+#[derive(Debug, thiserror::Error)]
+pub enum ReadError {
+    /// The caller gave up: timeout, or the client went away.
+    #[error("read was cancelled")]
+    Cancelled,
+    /// The query may load no more samples.
+    #[error("query would load more than {limit} samples")]
+    TooManySamples {
+        /// The bound that was reached.
+        limit: u64,
+    },
+    /// The query may touch no more series.
+    #[error("query would touch more than {limit} series")]
+    TooManySeries {
+        /// The bound that was reached.
+        limit: u64,
+    },
+    /// The store could not read its files.
+    #[error("read block")]
+    Io(#[from] std::io::Error),
+}
+
+/// Cancellation and accounting of one query, shared by all its reads and threads.
+#[derive(Debug)]
+pub struct ReadControl {
+    cancelled: AtomicBool,
+    samples: AtomicU64,
+    samples_max: u64,
+    series_max: u64,
+}
+
+impl ReadControl {
+    /// A control that stops a query at `samples_max` samples or `series_max` series.
+    #[must_use]
+    pub const fn new(samples_max: u64, series_max: u64) -> Self {
+        Self {
+            cancelled: AtomicBool::new(false),
+            samples: AtomicU64::new(0),
+            samples_max,
+            series_max,
+        }
+    }
+
+    /// A control without bounds, for tests and the store's own work.
+    #[must_use]
+    pub const fn unlimited() -> Self {
+        Self::new(u64::MAX, u64::MAX)
+    }
+
+    /// Makes every read under this control end soon with [`ReadError::Cancelled`].
+    pub fn cancel(&self) {
+        self.cancelled.store(true, Ordering::Relaxed);
+    }
+
+    /// Fails once the query is cancelled. Called at least once per series and per chunk.
+    ///
+    /// # Errors
+    /// [`ReadError::Cancelled`].
+    pub fn check(&self) -> Result<(), ReadError> {
+        if self.cancelled.load(Ordering::Relaxed) {
+            Err(ReadError::Cancelled)
+        } else {
+            Ok(())
+        }
+    }
+
+    /// Accounts for samples before they are decoded.
+    ///
+    /// # Errors
+    /// [`ReadError::TooManySamples`] when the query's bound is exceeded.
+    pub fn charge_samples(&self, count: u64) -> Result<(), ReadError> {
+        let before = self.samples.fetch_add(count, Ordering::Relaxed);
+        if before.saturating_add(count) > self.samples_max {
+            return Err(ReadError::TooManySamples {
+                limit: self.samples_max,
+            });
+        }
+        self.check()
+    }
+
+    /// Fails when `count` series are more than the query may touch.
+    ///
+    /// # Errors
+    /// [`ReadError::TooManySeries`].
+    pub const fn check_series(&self, count: u64) -> Result<(), ReadError> {
+        if count > self.series_max {
+            return Err(ReadError::TooManySeries {
+                limit: self.series_max,
+            });
+        }
+        Ok(())
+    }
+
+    /// Samples charged so far.
+    #[must_use]
+    pub fn samples(&self) -> u64 {
+        self.samples.load(Ordering::Relaxed)
+    }
+}
+
+/// The samples of one series inside the selection's range, oldest first.
+#[derive(Debug, Clone, Copy)]
+pub struct Column<'a> {
+    /// Names the timestamps: columns of one read with the same number, other than 0, have the same timestamps, so
+    /// work that depends on them alone is done once. 0: nothing is known.
+    pub clock: u64,
+    /// Ascending strictly, milliseconds.
+    pub timestamps_ms: &'a [i64],
+    /// As many as there are timestamps.
+    pub values: Values<'a>,
+}
+
+/// The values of a column. Native histograms will be a second kind.
+#[derive(Debug, Clone, Copy)]
+#[non_exhaustive]
+pub enum Values<'a> {
+    /// Floats, staleness markers among them.
+    Floats(&'a [f64]),
+}
+
+/// How an aggregation forms groups.
+#[derive(Debug, Clone, Copy)]
+pub enum Grouping<'a> {
+    /// Series with equal values of these labels are one group; `by ()` is one group in all.
+    By(&'a [&'a str]),
+    /// Series with equal values of all labels but these are one group. Names `__name__` only if the caller does.
+    Without(&'a [&'a str]),
+}
+
+/// The groups of a series set.
+#[derive(Debug, Clone)]
+pub struct Groups {
+    /// For each series its group, an index into `labels`.
+    pub group_of: Vec<u32>,
+    /// The labels of each group.
+    pub labels: Vec<Labels>,
+}
+
+/// What [`SeriesSet::read`] calls for each series that has samples: its index, its samples.
+pub type Visit<'v> = dyn FnMut(usize, Column<'_>) -> Result<(), ReadError> + 'v;
+
+/// The series that a selection matched, numbered from 0 in an order of the store's choice that never changes for
+/// one set.
+pub trait SeriesSet: Send + Sync {
+    /// Number of series. Some of them may turn out to have no sample in the range.
+    fn len(&self) -> usize;
+
+    /// Whether no series matched.
+    fn is_empty(&self) -> bool {
+        self.len() == 0
+    }
+
+    /// The labels of one series, metric name included. `index` is below [`Self::len`].
+    fn labels(&self, index: usize) -> Labels;
+
+    /// Groups all series by labels, without building the labels of each.
+    fn group(&self, grouping: Grouping<'_>) -> Groups;
+
+    /// Visits the series of `range` that have samples in the selection's time, in an order of the store's choice.
+    /// Disjoint ranges may be read by several threads at once.
+    ///
+    /// # Errors
+    /// The control's bounds, an I/O error, or whatever `visit` returned; then some series were not visited.
+    fn read(
+        &self,
+        range: Range<usize>,
+        control: &ReadControl,
+        visit: &mut Visit<'_>,
+    ) -> Result<(), ReadError>;
+
+    /// What the reader should be told about the data: parts that are damaged and left out.
+    fn warnings(&self) -> Vec<String> {
+        Vec::new()
+    }
+}
+
+/// A source of series. The store is one; tests of the evaluator have another.
+pub trait Readable: Send + Sync {
+    /// Resolves a selection to series; reads no samples.
+    ///
+    /// # Errors
+    /// The control's bounds, or an I/O error.
+    fn select(
+        &self,
+        selection: &Selection,
+        control: &ReadControl,
+    ) -> Result<Arc<dyn SeriesSet>, ReadError>;
+
+    /// Names of the labels of the series that match, sorted, each once. No matcher: of all series.
+    ///
+    /// # Errors
+    /// The control's bounds, or an I/O error.
+    fn label_names(
+        &self,
+        selection: &Selection,
+        control: &ReadControl,
+    ) -> Result<Vec<String>, ReadError>;
+
+    /// Values of the label `name` of the series that match, sorted, each once. No matcher: of all series.
+    ///
+    /// # Errors
+    /// The control's bounds, or an I/O error.
+    fn label_values(
+        &self,
+        name: &str,
+        selection: &Selection,
+        control: &ReadControl,
+    ) -> Result<Vec<String>, ReadError>;
+}

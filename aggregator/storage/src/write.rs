@@ -1,0 +1,124 @@
+//! The write boundary: what a writer gives, and what it is told.
+
+use common::model::{Labels, LabelsError, Sample};
+
+/// A place in the write-ahead log. What was appended up to it is durable once
+/// [`crate::Store::wait_durable`] has returned for it.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Default)]
+pub struct LogPosition(pub u64);
+
+/// Samples of one series, as remote write brings them.
+#[derive(Debug, Clone)]
+pub struct SeriesSamples {
+    /// The series, metric name included.
+    pub labels: Labels,
+    /// In any order.
+    pub samples: Vec<Sample>,
+}
+
+/// What happens to a request of which some samples are refused.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum AppendMode {
+    /// Nothing of it is kept (remote write 1.0).
+    Atomic,
+    /// The good samples are kept (remote write 2.0, agents).
+    Partial,
+}
+
+/// Why a sample was refused.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
+pub enum RefusalReason {
+    /// Another value is stored for that series and timestamp.
+    DuplicateTimestamp,
+    /// Older than the retention.
+    TooOld,
+    /// Further in the future than [`common::limits::FUTURE_MS_MAX`].
+    TooFarInFuture,
+    /// A new series, and the limit of series is reached.
+    SeriesLimit,
+}
+
+/// One refused sample.
+#[derive(Debug, Clone)]
+pub struct Refusal {
+    /// The series.
+    pub labels: Labels,
+    /// The sample's time.
+    pub timestamp_ms: i64,
+    /// Why.
+    pub reason: RefusalReason,
+}
+
+/// What became of an append.
+#[derive(Debug, Clone, Default)]
+pub struct Appended {
+    /// Durable when the log is synced up to here.
+    pub position: LogPosition,
+    /// Samples stored.
+    pub stored: u64,
+    /// Samples that were there already, with the same value.
+    pub duplicates: u64,
+    /// Samples refused in all.
+    pub refused: u64,
+    /// The first refusals (at most 16 are kept).
+    pub refusals: Vec<Refusal>,
+}
+
+/// Why an append failed as a whole. Nothing of it is visible.
+#[derive(Debug, thiserror::Error)]
+pub enum AppendError {
+    /// The log could not be written; the writer keeps its data and tries again.
+    #[error("write-ahead log")]
+    Log(#[from] std::io::Error),
+    /// Too little disk space is left; the writer keeps its data and tries again.
+    #[error("out of disk space: {free_bytes} bytes free")]
+    DiskFull {
+        /// What is left.
+        free_bytes: u64,
+    },
+    /// An atomic request with refused samples.
+    #[error("{} samples refused", .0.refused)]
+    Refused(Appended),
+    /// A column that was never defined, or a value count that does not fit. The writer is broken.
+    #[error("column {column} is not defined")]
+    UndefinedColumn {
+        /// Its number.
+        column: u32,
+    },
+    /// The store is shutting down.
+    #[error("store is closed")]
+    Closed,
+}
+
+/// Why a series can't be given a column.
+#[derive(Debug, thiserror::Error)]
+pub enum DefineError {
+    /// The limit of series, of this stream or in all, is reached.
+    #[error("limit of {limit} series is reached")]
+    SeriesLimit {
+        /// The limit.
+        limit: u64,
+    },
+    /// The labels exceed a limit.
+    #[error("bad labels")]
+    Labels(#[from] LabelsError),
+}
+
+/// Why a store could not be opened.
+#[derive(Debug, thiserror::Error)]
+pub enum OpenError {
+    /// A file or directory could not be used.
+    #[error("open {path}")]
+    Io {
+        /// Which.
+        path: String,
+        /// Why.
+        source: std::io::Error,
+    },
+    /// Another process has the directory open.
+    #[error("{path} is in use by another process")]
+    Locked {
+        /// Which.
+        path: String,
+    },
+}

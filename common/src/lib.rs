@@ -1,0 +1,7 @@
+//! What the agent and the aggregator share: the data model, the wire protocol, identities, limits and the clock.
+//!
+//! **Invariant:** this crate depends on no other crate of the workspace, and [`model`] does no I/O.
+
+pub mod clock;
+pub mod limits;
+pub mod model;

@@ -1,0 +1,76 @@
+//! What a metric name means: its type, help text and unit.
+
+use std::fmt;
+
+/// The type of a metric family, with the names that Prometheus' metadata API prints.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord, Default)]
+#[repr(u8)]
+pub enum MetricType {
+    /// Nothing is known, or the source said `untyped`.
+    #[default]
+    Unknown = 0,
+    /// Goes up, and back to zero on a restart.
+    Counter = 1,
+    /// Goes up and down.
+    Gauge = 2,
+    /// Buckets, sum and count.
+    Histogram = 3,
+    /// A histogram that may go down.
+    GaugeHistogram = 4,
+    /// Precomputed quantiles, sum and count.
+    Summary = 5,
+    /// Constant 1 with the facts in labels.
+    Info = 6,
+    /// One series per state.
+    StateSet = 7,
+}
+
+impl MetricType {
+    /// The type for a number from the wire or disk; `None` for a number that names no type.
+    #[must_use]
+    pub const fn from_u8(number: u8) -> Option<Self> {
+        Some(match number {
+            0 => Self::Unknown,
+            1 => Self::Counter,
+            2 => Self::Gauge,
+            3 => Self::Histogram,
+            4 => Self::GaugeHistogram,
+            5 => Self::Summary,
+            6 => Self::Info,
+            7 => Self::StateSet,
+            _ => return None,
+        })
+    }
+
+    /// The name in Prometheus' metadata API and in OpenMetrics text.
+    #[must_use]
+    pub const fn as_str(self) -> &'static str {
+        match self {
+            Self::Unknown => "unknown",
+            Self::Counter => "counter",
+            Self::Gauge => "gauge",
+            Self::Histogram => "histogram",
+            Self::GaugeHistogram => "gaugehistogram",
+            Self::Summary => "summary",
+            Self::Info => "info",
+            Self::StateSet => "stateset",
+        }
+    }
+}
+
+impl fmt::Display for MetricType {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(self.as_str())
+    }
+}
+
+/// Type, help text and unit of one metric family.
+#[derive(Debug, Clone, PartialEq, Eq, Default)]
+pub struct Metadata {
+    /// What kind of metric it is.
+    pub metric_type: MetricType,
+    /// One sentence for people.
+    pub help: String,
+    /// Base unit (`seconds`, `bytes`), empty when none was given.
+    pub unit: String,
+}
