@@ -1,0 +1,4 @@
+//! Tests that see the whole workspace from outside.
+
+mod licences;
+mod tidy;
