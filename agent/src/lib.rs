@@ -1,5 +1,13 @@
 //! The node agent: collectors fill a table of series, the spool keeps each tick on disk, the uplink sends it.
 
+pub mod collect;
+pub mod collectors;
+pub mod faults;
+pub mod file;
+pub mod in_order;
+pub mod parse;
+pub mod schema;
 pub mod spool;
+pub mod sys;
 pub mod table;
 pub mod uplink;

@@ -1,0 +1,234 @@
+//! What a collector is, what a tick gives it, and the driver that runs all of them.
+
+use std::time::Instant;
+
+use crate::faults::Faults;
+use crate::file::Buffer;
+use crate::schema::{FamilyDef, Schema, Target, gauge};
+use crate::table::{SeriesId, SeriesTable};
+
+const DURATION: FamilyDef = gauge(
+    "node_scrape_collector_duration_seconds",
+    "Time a collector took at its last run.",
+);
+const SUCCESS: FamilyDef = gauge(
+    "node_scrape_collector_success",
+    "Whether a collector found what it reads (1) or not (0).",
+);
+
+/// How often a value is read. Fast values are read at every tick.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
+pub enum Tier {
+    /// At every tick: CPU, memory, network.
+    Fast,
+    /// Every 30 s: block I/O, pressure, events, pids, file systems.
+    Medium,
+    /// Every 60 s: limits, names, what seldom changes.
+    Slow,
+}
+
+/// Which tiers are read at this tick.
+///
+/// A tick with the slow tier has the medium one too, so one order of tiers tells all.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Due(Tier);
+
+impl Due {
+    /// Everything, as at the first tick and for a scrape.
+    pub const ALL: Self = Self(Tier::Slow);
+
+    /// The tiers of the tick number `tick` (from 0) at one tick per `interval_ms`.
+    #[must_use]
+    pub const fn at(tick: u64, interval_ms: u64) -> Self {
+        if tick.is_multiple_of(ticks_per(60_000, interval_ms)) {
+            Self(Tier::Slow)
+        } else if tick.is_multiple_of(ticks_per(30_000, interval_ms)) {
+            Self(Tier::Medium)
+        } else {
+            Self(Tier::Fast)
+        }
+    }
+
+    /// Whether values of `tier` are read.
+    #[must_use]
+    pub fn includes(self, tier: Tier) -> bool {
+        tier <= self.0
+    }
+}
+
+const fn ticks_per(period_ms: u64, interval_ms: u64) -> u64 {
+    let ticks = period_ms / if interval_ms == 0 { 1 } else { interval_ms };
+    if ticks == 0 { 1 } else { ticks }
+}
+
+/// What a collector works with during one tick.
+#[derive(Debug)]
+pub struct Tick<'a> {
+    /// Where values go.
+    pub table: &'a mut SeriesTable,
+    /// Names and target labels for new series.
+    pub schema: &'a mut Schema,
+    /// What files are read into.
+    pub buffer: &'a mut Buffer,
+    /// Where unreadable files are counted.
+    pub faults: &'a mut Faults,
+    /// What is read this time.
+    pub due: Due,
+}
+
+/// What came of a collector's run.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Outcome {
+    /// It stored values, or there was rightly nothing to store.
+    Done,
+    /// This machine does not offer what it reads, or reading failed; the faults tell which.
+    NoData,
+}
+
+impl Outcome {
+    /// [`Self::Done`] when something was there.
+    #[must_use]
+    pub const fn of<T>(found: Option<&T>) -> Self {
+        if found.is_some() {
+            Self::Done
+        } else {
+            Self::NoData
+        }
+    }
+}
+
+/// Reads one group of values.
+pub trait Collector: Send {
+    /// The name in `--collector.NAME` and in `node_scrape_collector_success`; node_exporter's where it has one.
+    fn name(&self) -> &'static str;
+
+    /// How often it runs.
+    fn tier(&self) -> Tier {
+        Tier::Fast
+    }
+
+    /// Reads and stores. Allocates only when something new appeared.
+    fn collect(&mut self, tick: &mut Tick<'_>) -> Outcome;
+}
+
+struct Entry {
+    collector: Box<dyn Collector>,
+    series: Option<(SeriesId, SeriesId)>,
+}
+
+/// All collectors that are switched on, with the buffer they share.
+#[derive(Default)]
+pub struct Collectors {
+    entries: Vec<Entry>,
+    buffer: Buffer,
+    faults: Faults,
+}
+
+impl std::fmt::Debug for Collectors {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_list()
+            .entries(self.entries.iter().map(|entry| entry.collector.name()))
+            .finish()
+    }
+}
+
+impl Collectors {
+    /// Adds the collector that `make` builds; it runs after those added before.
+    pub fn add<C: Collector + 'static>(&mut self, make: impl FnOnce(&mut Faults) -> C) {
+        let collector = Box::new(make(&mut self.faults));
+        self.entries.push(Entry {
+            collector,
+            series: None,
+        });
+    }
+
+    /// Runs every collector that is due. The tick must have begun in `table`.
+    pub fn collect(&mut self, table: &mut SeriesTable, schema: &mut Schema, due: Due) {
+        for entry in &mut self.entries {
+            if !due.includes(entry.collector.tier()) {
+                continue;
+            }
+            let started = Instant::now();
+            let (buffer, faults) = (&mut self.buffer, &mut self.faults);
+            let outcome = entry.collector.collect(&mut Tick {
+                table,
+                schema,
+                buffer,
+                faults,
+                due,
+            });
+            let (duration, success) = *entry.series.get_or_insert_with(|| {
+                let labels = [("collector", entry.collector.name())];
+                (
+                    schema.series(table, Target::Node, &DURATION, &labels),
+                    schema.series(table, Target::Node, &SUCCESS, &labels),
+                )
+            });
+            table.set(duration, started.elapsed().as_secs_f64());
+            table.set(success, f64::from(u8::from(outcome == Outcome::Done)));
+        }
+        self.faults.store(table, schema);
+    }
+
+    /// Faults of all files so far.
+    #[must_use]
+    pub fn faults_total(&self) -> u64 {
+        self.faults.total()
+    }
+}
+
+/// A series without labels of its own, added when it first has a value.
+#[derive(Debug)]
+pub struct Single {
+    target: Target,
+    family: &'static FamilyDef,
+    id: Option<SeriesId>,
+}
+
+impl Single {
+    /// A series of `family`.
+    #[must_use]
+    pub const fn new(target: Target, family: &'static FamilyDef) -> Self {
+        Self {
+            target,
+            family,
+            id: None,
+        }
+    }
+
+    /// A series of `family` among node_exporter's.
+    #[must_use]
+    pub const fn node(family: &'static FamilyDef) -> Self {
+        Self::new(Target::Node, family)
+    }
+
+    /// Stores the value.
+    pub fn set(&mut self, table: &mut SeriesTable, schema: &mut Schema, value: f64) {
+        let id = *self
+            .id
+            .get_or_insert_with(|| schema.series(table, self.target, self.family, &[]));
+        table.set(id, value);
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn tiers_come_round_by_time_whatever_the_interval() {
+        let slow: Vec<u64> = (0..13)
+            .filter(|&tick| Due::at(tick, 10_000).includes(Tier::Slow))
+            .collect();
+        let medium: Vec<u64> = (0..13)
+            .filter(|&tick| Due::at(tick, 10_000).includes(Tier::Medium))
+            .collect();
+        assert_eq!((slow, medium), (vec![0, 6, 12], vec![0, 3, 6, 9, 12]));
+        assert_eq!(
+            Due::at(7, 60_000),
+            Due::ALL,
+            "an interval as long as a tier reads it each time"
+        );
+        assert_eq!(Due::at(60, 1000), Due::ALL);
+    }
+}

@@ -1,0 +1,5 @@
+//! Everything the agent reads: the node, its cgroups, the kubelet.
+
+pub mod node;
+#[cfg(test)]
+pub(crate) mod testing;

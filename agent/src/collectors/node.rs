@@ -1,0 +1,64 @@
+//! The node's own values, under node_exporter's names and with its meaning.
+
+use std::path::{Path, PathBuf};
+
+pub mod cpu;
+pub mod diskstats;
+pub mod filefd;
+pub mod filesystem;
+pub mod loadavg;
+pub mod meminfo;
+pub mod mountinfo;
+pub mod netdev;
+pub mod netstat;
+pub mod os;
+pub mod pressure;
+pub mod sockstat;
+pub mod stat;
+pub mod time;
+pub mod uname;
+pub mod vmstat;
+
+/// Where the host's file trees are seen from here.
+#[derive(Debug, Clone)]
+pub struct Roots {
+    /// The host's /proc.
+    pub proc: PathBuf,
+    /// The host's /sys.
+    pub sys: PathBuf,
+    /// The host's /sys/fs/cgroup.
+    pub cgroup: PathBuf,
+    /// The host's /.
+    pub root: PathBuf,
+}
+
+impl Default for Roots {
+    fn default() -> Self {
+        Self {
+            proc: "/proc".into(),
+            sys: "/sys".into(),
+            cgroup: "/sys/fs/cgroup".into(),
+            root: "/".into(),
+        }
+    }
+}
+
+impl Roots {
+    /// A file of the host's network namespace. /proc/net is that of the reader; process 1 lives in the host's.
+    #[must_use]
+    pub fn proc_net(&self, name: &str) -> PathBuf {
+        let host = self.proc.join("1/net").join(name);
+        let found = host.try_exists().unwrap_or(false);
+        if found {
+            host
+        } else {
+            self.proc.join("net").join(name)
+        }
+    }
+
+    /// A path of the host as seen from here.
+    #[must_use]
+    pub fn host_path(&self, path: &Path) -> PathBuf {
+        self.root.join(path.strip_prefix("/").unwrap_or(path))
+    }
+}

@@ -1,0 +1,200 @@
+//! CPU time by core and mode, from /proc/stat.
+
+use super::Roots;
+use crate::collect::{Collector, Outcome, Tick};
+use crate::faults::Faults;
+use crate::file::KeptFile;
+use crate::in_order::InOrder;
+use crate::parse;
+use crate::schema::{FamilyDef, Schema, Target, counter};
+use crate::table::{SeriesId, SeriesTable};
+
+const SECONDS: FamilyDef = counter(
+    "node_cpu_seconds_total",
+    "Seconds the CPUs spent in each mode.",
+);
+const GUEST: FamilyDef = counter(
+    "node_cpu_guest_seconds_total",
+    "Seconds the CPUs spent in guests (VMs) for each mode.",
+);
+
+/// The columns of /proc/stat: family and mode.
+const COLUMNS: [(&FamilyDef, &str); 10] = [
+    (&SECONDS, "user"),
+    (&SECONDS, "nice"),
+    (&SECONDS, "system"),
+    (&SECONDS, "idle"),
+    (&SECONDS, "iowait"),
+    (&SECONDS, "irq"),
+    (&SECONDS, "softirq"),
+    (&SECONDS, "steal"),
+    (&GUEST, "user"),
+    (&GUEST, "nice"),
+];
+const IDLE: usize = 3;
+
+/// The unit of /proc/stat, fixed at 100 on every architecture that Linux exports it for.
+const TICKS_PER_SECOND: f64 = 100.0;
+
+/// Idle time that went back by this much means the CPU was taken offline and came back (node_exporter's rule).
+const HOTPLUG_TICKS: u64 = 300;
+
+#[derive(Debug)]
+struct Core {
+    ticks: [u64; COLUMNS.len()],
+    series: [SeriesId; COLUMNS.len()],
+}
+
+impl Core {
+    fn new(table: &mut SeriesTable, schema: &mut Schema, cpu: &str) -> Self {
+        let series = COLUMNS.map(|(family, mode)| {
+            schema.series(table, Target::Node, family, &[("cpu", cpu), ("mode", mode)])
+        });
+        Self {
+            ticks: [0; COLUMNS.len()],
+            series,
+        }
+    }
+
+    /// Takes new counters. The kernel lets iowait and idle run backwards a little; such a field keeps its old value.
+    fn update(&mut self, ticks: [u64; COLUMNS.len()]) {
+        if ticks[IDLE].saturating_add(HOTPLUG_TICKS) <= self.ticks[IDLE] {
+            self.ticks = ticks;
+        }
+        for (held, new) in self.ticks.iter_mut().zip(ticks) {
+            *held = new.max(*held);
+        }
+    }
+}
+
+/// Collects `node_cpu_seconds_total` and `node_cpu_guest_seconds_total`.
+#[derive(Debug)]
+pub struct Cpu {
+    stat: KeptFile,
+    cores: InOrder<Core>,
+}
+
+impl Cpu {
+    /// A collector over the host's /proc.
+    pub fn new(roots: &Roots, faults: &mut Faults) -> Self {
+        let stat = KeptFile::new(roots.proc.join("stat"), "proc/stat", faults);
+        Self {
+            stat,
+            cores: InOrder::default(),
+        }
+    }
+}
+
+impl Collector for Cpu {
+    fn name(&self) -> &'static str {
+        "cpu"
+    }
+
+    fn collect(&mut self, tick: &mut Tick<'_>) -> Outcome {
+        let Some(data) = self.stat.read(tick.buffer, tick.faults) else {
+            return Outcome::NoData;
+        };
+        let Tick {
+            table,
+            schema,
+            faults,
+            ..
+        } = tick;
+        self.cores.begin();
+        for line in parse::lines(data) {
+            let Some(line) = line.strip_prefix(b"cpu") else {
+                break;
+            };
+            if line.first() == Some(&b' ') {
+                continue; // The sum over all cores.
+            }
+            let Some((cpu, ticks)) = faults.parsed(self.stat.fault(), parse_line(line)) else {
+                continue;
+            };
+            let core = self
+                .cores
+                .entry(cpu, |cpu| Core::new(table, schema, &parse::text(cpu)));
+            core.update(ticks);
+            for (series, ticks) in core.series.iter().zip(core.ticks) {
+                table.set(*series, ticks as f64 / TICKS_PER_SECOND);
+            }
+        }
+        self.cores
+            .end(|core| core.series.iter().for_each(|&series| table.remove(series)));
+        if self.cores.is_empty() {
+            Outcome::NoData
+        } else {
+            Outcome::Done
+        }
+    }
+}
+
+/// The number of the CPU and its columns, from a line whose `cpu` was cut off.
+fn parse_line(line: &[u8]) -> Option<(&[u8], [u64; COLUMNS.len()])> {
+    let mut words = parse::words(line);
+    let cpu = words.next()?;
+    parse::integer(cpu)?;
+    let mut ticks = [0; COLUMNS.len()];
+    for column in &mut ticks {
+        *column = parse::integer(words.next()?)?;
+    }
+    Some((cpu, ticks))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::collectors::testing::Bench;
+
+    #[test]
+    fn counters_never_run_backwards_except_after_hotplug() {
+        let mut bench = Bench::new();
+        let roots = bench.roots();
+        let mut cpu = Cpu::new(&roots, bench.faults());
+        bench.write(
+            "proc/stat",
+            "cpu  1 1 1 1 1 1 1 1 1 1\ncpu0 10 0 0 1000 500 0 0 0 0 0\n",
+        );
+        assert_eq!(bench.collect(&mut cpu), Outcome::Done);
+        bench.write(
+            "proc/stat",
+            "cpu  1 1 1 1 1 1 1 1 1 1\ncpu0 11 0 0 990 400 0 0 0 0 0\n",
+        );
+        bench.collect(&mut cpu);
+        assert_eq!(
+            bench.value("node_cpu_seconds_total", &[("mode", "iowait")]),
+            Some(5.0)
+        );
+        assert_eq!(
+            bench.value("node_cpu_seconds_total", &[("mode", "idle")]),
+            Some(10.0)
+        );
+        assert_eq!(
+            bench.value("node_cpu_seconds_total", &[("mode", "user")]),
+            Some(0.11)
+        );
+        bench.write(
+            "proc/stat",
+            "cpu  1 1 1 1 1 1 1 1 1 1\ncpu0 1 0 0 2 3 0 0 0 0 0\n",
+        );
+        bench.collect(&mut cpu);
+        assert_eq!(
+            bench.value("node_cpu_seconds_total", &[("mode", "iowait")]),
+            Some(0.03)
+        );
+    }
+
+    #[test]
+    fn offline_cpu_loses_its_series_and_torn_line_is_counted() {
+        let mut bench = Bench::new();
+        let roots = bench.roots();
+        let mut cpu = Cpu::new(&roots, bench.faults());
+        let (zero, one) = ("cpu0 1 1 1 1 1 1 1 1 1 1\n", "cpu1 1 1 1 1 1 1 1 1 1 1\n");
+        bench.write("proc/stat", &format!("{zero}{one}intr 5\n"));
+        bench.collect(&mut cpu);
+        assert_eq!(bench.series_count(), 20);
+        bench.write("proc/stat", &format!("{zero}cpu1 1 1\n"));
+        bench.collect(&mut cpu);
+        assert_eq!((bench.series_count(), bench.faults().total()), (10, 1));
+    }
+}

@@ -1,0 +1,71 @@
+//! Kernel release and node name, from uname(2).
+
+use nix::sys::utsname;
+
+use crate::collect::{Collector, Outcome, Tick, Tier};
+use crate::schema::{FamilyDef, Target, info};
+use crate::table::SeriesId;
+
+const INFO: FamilyDef = info(
+    "node_uname_info",
+    "Labeled system information as provided by the uname system call.",
+);
+
+/// Collects `node_uname_info`.
+#[derive(Debug)]
+pub struct Uname {
+    /// The node's name where uname would say the pod's.
+    nodename: Option<String>,
+    series: Option<SeriesId>,
+}
+
+impl Uname {
+    /// A collector; `nodename` replaces what the kernel says, for agents in a UTS namespace of their own.
+    #[must_use]
+    pub const fn new(nodename: Option<String>) -> Self {
+        Self {
+            nodename,
+            series: None,
+        }
+    }
+}
+
+impl Collector for Uname {
+    fn name(&self) -> &'static str {
+        "uname"
+    }
+
+    fn tier(&self) -> Tier {
+        Tier::Medium
+    }
+
+    fn collect(&mut self, tick: &mut Tick<'_>) -> Outcome {
+        if self.series.is_none() {
+            let Ok(uname) = utsname::uname() else {
+                return Outcome::NoData;
+            };
+            let text = |part: &std::ffi::OsStr| part.to_string_lossy().into_owned();
+            let nodename = self
+                .nodename
+                .take()
+                .unwrap_or_else(|| text(uname.nodename()));
+            self.series = Some(tick.schema.series(
+                tick.table,
+                Target::Node,
+                &INFO,
+                &[
+                    ("sysname", &text(uname.sysname())),
+                    ("release", &text(uname.release())),
+                    ("version", &text(uname.version())),
+                    ("machine", &text(uname.machine())),
+                    ("nodename", &nodename),
+                    ("domainname", &text(uname.domainname())),
+                ],
+            ));
+        }
+        self.series
+            .into_iter()
+            .for_each(|series| tick.table.set(series, 1.0));
+        Outcome::Done
+    }
+}

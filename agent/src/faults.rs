@@ -1,0 +1,145 @@
+//! What could not be read or understood, counted by file.
+
+use std::io;
+
+use crate::schema::{FamilyDef, Schema, Target, counter};
+use crate::table::{SeriesId, SeriesTable};
+
+const FAULTS: FamilyDef = counter(
+    "agent_collector_faults_total",
+    "Reads of a kernel file that failed (kind read) or whose contents were not understood (kind parse).",
+);
+
+/// A file whose faults are counted.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct FaultId(usize);
+
+/// What went wrong.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum FaultKind {
+    /// The system call failed.
+    Read,
+    /// The contents are not what the kernel documents.
+    Parse,
+}
+
+impl FaultKind {
+    const fn as_str(self) -> &'static str {
+        match self {
+            Self::Read => "read",
+            Self::Parse => "parse",
+        }
+    }
+}
+
+#[derive(Debug)]
+struct Count {
+    file: String,
+    kind: FaultKind,
+    count: u64,
+    series: Option<SeriesId>,
+}
+
+/// Fault counters of all files.
+///
+/// Invariant: entry `2n` counts read faults, entry `2n + 1` parse faults of file `n`.
+#[derive(Debug, Default)]
+pub struct Faults {
+    counts: Vec<Count>,
+}
+
+impl Faults {
+    /// The counter of the file called `name`: a path below its root (`proc/stat`), or a cgroup file's name.
+    pub fn file(&mut self, name: &str) -> FaultId {
+        if let Some(index) = self.counts.iter().position(|count| count.file == name) {
+            return FaultId(index / 2);
+        }
+        for kind in [FaultKind::Read, FaultKind::Parse] {
+            self.counts.push(Count {
+                file: name.to_owned(),
+                kind,
+                count: 0,
+                series: None,
+            });
+        }
+        FaultId(self.counts.len() / 2 - 1)
+    }
+
+    /// Counts a failed read. Logged once a file; afterwards the counter tells.
+    pub fn read(&mut self, id: FaultId, error: &io::Error) {
+        let count = &mut self.counts[id.0 * 2];
+        count.count += 1;
+        if count.count == 1 {
+            tracing::warn!(file = count.file, %error, "file unreadable, its values are absent");
+        }
+    }
+
+    /// Counts contents that were not understood.
+    pub fn parse(&mut self, id: FaultId) {
+        let count = &mut self.counts[id.0 * 2 + 1];
+        count.count += 1;
+        if count.count == 1 {
+            tracing::warn!(
+                file = count.file,
+                "file not understood, its values are absent"
+            );
+        }
+    }
+
+    /// Passes a parsed value on and counts when there is none.
+    pub fn parsed<T>(&mut self, id: FaultId, value: Option<T>) -> Option<T> {
+        if value.is_none() {
+            self.parse(id);
+        }
+        value
+    }
+
+    /// All faults so far.
+    #[must_use]
+    pub fn total(&self) -> u64 {
+        self.counts.iter().map(|count| count.count).sum()
+    }
+
+    /// Stores the counters; a file without faults has no series.
+    pub fn store(&mut self, table: &mut SeriesTable, schema: &mut Schema) {
+        for count in self.counts.iter_mut().filter(|count| count.count > 0) {
+            let series = *count.series.get_or_insert_with(|| {
+                let labels = [("file", &*count.file), ("kind", count.kind.as_str())];
+                schema.series(table, Target::Agent, &FAULTS, &labels)
+            });
+            table.set(series, count.count as f64);
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn faults_are_counted_by_file_and_kind() {
+        let mut faults = Faults::default();
+        let (a, b) = (faults.file("a"), faults.file("b"));
+        assert_eq!(faults.file("a"), a);
+        faults.parse(b);
+        faults.parse(b);
+        faults.read(a, &io::Error::from_raw_os_error(5));
+        let (mut table, mut schema) = (SeriesTable::default(), Schema::for_node("n"));
+        table.begin_tick(1);
+        faults.store(&mut table, &mut schema);
+        let got: Vec<_> = table
+            .current()
+            .map(|(id, value)| (table.def(id).unwrap().labels.to_string(), value))
+            .collect();
+        let series = |file, kind| {
+            format!(
+                "{{__name__=\"agent_collector_faults_total\", file=\"{file}\", instance=\"n\", job=\"tidemark-agent\", kind=\"{kind}\"}}"
+            )
+        };
+        assert_eq!(
+            got,
+            [(series("a", "read"), 1.0), (series("b", "parse"), 2.0)]
+        );
+        assert_eq!(faults.total(), 3);
+    }
+}

@@ -1,0 +1,194 @@
+//! Kernel files that are read again and again: kept open and read with `pread` into one shared buffer.
+//!
+//! Reading a cgroup file through a kept descriptor costs 0.7 µs against 8 µs with open, read and close. A descriptor
+//! costs about 5.6 KB of kernel memory once read, so only what is read every tick is kept ([`KeptFile`]); the rest is
+//! opened by name each time ([`Buffer::read_path`]).
+
+use std::ffi::CStr;
+use std::fs::File;
+use std::io::{self, ErrorKind};
+use std::os::fd::AsFd;
+use std::os::unix::fs::FileExt as _;
+use std::path::{Path, PathBuf};
+
+use nix::errno::Errno;
+use nix::fcntl::{OFlag, openat};
+use nix::sys::stat::Mode;
+
+use crate::faults::{FaultId, Faults};
+
+/// Most bytes taken from one file; /proc/net/netstat of a large machine has about 10 KB, mountinfo of a busy node 1 MB.
+const FILE_BYTES_MAX: usize = 16 << 20;
+const BUFFER_BYTES_START: usize = 64 << 10;
+
+/// The buffer that all collectors read into, one file at a time.
+#[derive(Debug)]
+pub struct Buffer {
+    bytes: Vec<u8>,
+}
+
+impl Default for Buffer {
+    fn default() -> Self {
+        Self {
+            bytes: vec![0; BUFFER_BYTES_START],
+        }
+    }
+}
+
+impl Buffer {
+    /// Reads an open file from its beginning. The buffer grows when it was too small, up to 16 MiB.
+    ///
+    /// # Errors
+    /// The read failed, or the file is larger.
+    pub fn read_file(&mut self, file: &File) -> io::Result<&[u8]> {
+        let mut filled = 0;
+        loop {
+            match file.read_at(&mut self.bytes[filled..], filled as u64) {
+                Ok(0) => return Ok(&self.bytes[..filled]),
+                Ok(count) => filled += count,
+                Err(error) if error.kind() == ErrorKind::Interrupted => continue,
+                Err(error) => return Err(error),
+            }
+            if filled == self.bytes.len() {
+                if filled >= FILE_BYTES_MAX {
+                    return Err(io::Error::from(ErrorKind::FileTooLarge));
+                }
+                self.bytes.resize(filled * 2, 0);
+            }
+        }
+    }
+
+    /// Opens, reads and closes `path`.
+    ///
+    /// # Errors
+    /// Opening or reading failed.
+    pub fn read_path(&mut self, path: &Path) -> io::Result<&[u8]> {
+        let file = File::open(path)?;
+        self.read_file(&file)
+    }
+
+    /// Opens, reads and closes the file `name` of the directory `dir`.
+    ///
+    /// # Errors
+    /// Opening or reading failed.
+    pub fn read_at(&mut self, dir: impl AsFd, name: &CStr) -> io::Result<&[u8]> {
+        let file = File::from(openat(
+            dir,
+            name,
+            OFlag::O_RDONLY | OFlag::O_CLOEXEC,
+            Mode::empty(),
+        )?);
+        self.read_file(&file)
+    }
+}
+
+/// Whether `error` says that the thing read about has gone: a process (ESRCH), a cgroup behind a kept descriptor
+/// (ENODEV), a path (ENOENT).
+#[must_use]
+pub fn is_gone(error: &io::Error) -> bool {
+    let errno = error.raw_os_error().map(Errno::from_raw);
+    matches!(errno, Some(Errno::ENOENT | Errno::ENODEV | Errno::ESRCH))
+}
+
+/// Whether `error` says that this kernel does not offer the file's contents: PSI that is compiled in but switched off
+/// gives EOPNOTSUPP, `speed` of an interface that is down EINVAL.
+#[must_use]
+pub fn is_unsupported(error: &io::Error) -> bool {
+    let errno = error.raw_os_error().map(Errno::from_raw);
+    matches!(
+        errno,
+        Some(Errno::EOPNOTSUPP | Errno::EINVAL | Errno::ENXIO)
+    )
+}
+
+/// A file that stays open between reads.
+#[derive(Debug)]
+pub struct KeptFile {
+    path: PathBuf,
+    file: Option<File>,
+    fault: FaultId,
+}
+
+impl KeptFile {
+    /// A file that is opened at its first read. `name` is how its faults are counted.
+    pub fn new(path: impl Into<PathBuf>, name: &str, faults: &mut Faults) -> Self {
+        Self {
+            path: path.into(),
+            file: None,
+            fault: faults.file(name),
+        }
+    }
+
+    /// The file's contents; `None` when there is no such file, or after a failed read, which is counted.
+    pub fn read<'b>(&mut self, buffer: &'b mut Buffer, faults: &mut Faults) -> Option<&'b [u8]> {
+        match self.try_read(buffer) {
+            Ok(data) => Some(data),
+            Err(error) if is_gone(&error) || is_unsupported(&error) => None,
+            Err(error) => {
+                faults.read(self.fault, &error);
+                None
+            }
+        }
+    }
+
+    fn try_read<'b>(&mut self, buffer: &'b mut Buffer) -> io::Result<&'b [u8]> {
+        let file = match self.file.take() {
+            Some(file) => file,
+            None => File::open(&self.path)?,
+        };
+        let data = buffer.read_file(&file)?;
+        // Put back only after a good read: a descriptor that failed once (ENODEV) never recovers.
+        self.file = Some(file);
+        Ok(data)
+    }
+
+    /// Whether the file is open, or there to be opened.
+    #[must_use]
+    pub fn try_exists(&self) -> bool {
+        self.file.is_some() || self.path.try_exists().unwrap_or(false)
+    }
+
+    /// Under which name faults of this file are counted.
+    #[must_use]
+    pub const fn fault(&self) -> FaultId {
+        self.fault
+    }
+
+    /// Where the file is.
+    #[must_use]
+    pub fn path(&self) -> &Path {
+        &self.path
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn kept_file_is_read_anew_and_grows_the_buffer() {
+        let dir = tempfile::tempdir().unwrap();
+        let path = dir.path().join("f");
+        let (mut buffer, mut faults) = (Buffer::default(), Faults::default());
+        let mut file = KeptFile::new(&path, "f", &mut faults);
+        assert_eq!(
+            file.read(&mut buffer, &mut faults),
+            None,
+            "absent is no fault"
+        );
+        for size in [10, BUFFER_BYTES_START, BUFFER_BYTES_START * 3 + 1] {
+            std::fs::write(&path, vec![b'x'; size]).unwrap();
+            assert_eq!(file.read(&mut buffer, &mut faults).unwrap().len(), size);
+        }
+        assert_eq!(faults.total(), 0);
+    }
+
+    #[test]
+    fn unreadable_file_is_counted() {
+        let dir = tempfile::tempdir().unwrap();
+        let (mut buffer, mut faults) = (Buffer::default(), Faults::default());
+        let mut file = KeptFile::new(dir.path(), "dir", &mut faults);
+        assert_eq!(file.read(&mut buffer, &mut faults), None);
+        assert_eq!(faults.total(), 1, "EISDIR is a fault");
+    }
+}

@@ -1,0 +1,141 @@
+//! Things a kernel file lists in the same order every time it is read.
+
+/// Entries by key, looked up by the place they had last time.
+///
+/// A pass over an unchanged file costs one comparison per entry and allocates nothing; an entry that moved, came or
+/// went costs a linear search.
+#[derive(Debug)]
+pub struct InOrder<T> {
+    entries: Vec<Entry<T>>,
+    cursor: usize,
+    pass: u64,
+}
+
+#[derive(Debug)]
+struct Entry<T> {
+    key: Box<[u8]>,
+    seen_in_pass: u64,
+    value: T,
+}
+
+impl<T> Default for InOrder<T> {
+    fn default() -> Self {
+        Self {
+            entries: Vec::new(),
+            cursor: 0,
+            pass: 0,
+        }
+    }
+}
+
+impl<T> InOrder<T> {
+    /// Begins a pass over the file.
+    pub fn begin(&mut self) {
+        self.cursor = 0;
+        self.pass += 1;
+    }
+
+    /// The entry of `key`, made by `make` when it is new.
+    pub fn entry(&mut self, key: &[u8], make: impl FnOnce(&[u8]) -> T) -> &mut T {
+        let index = match self.find(key) {
+            Some(index) => index,
+            None => self.insert(key, make(key)),
+        };
+        self.cursor = index + 1;
+        let entry = &mut self.entries[index];
+        entry.seen_in_pass = self.pass;
+        &mut entry.value
+    }
+
+    fn find(&self, key: &[u8]) -> Option<usize> {
+        let expected = self.entries.get(self.cursor);
+        if expected.is_some_and(|entry| *entry.key == *key) {
+            return Some(self.cursor);
+        }
+        self.entries.iter().position(|entry| *entry.key == *key)
+    }
+
+    fn insert(&mut self, key: &[u8], value: T) -> usize {
+        let index = self.cursor.min(self.entries.len());
+        let entry = Entry {
+            key: key.into(),
+            seen_in_pass: self.pass,
+            value,
+        };
+        self.entries.insert(index, entry);
+        index
+    }
+
+    /// Ends a pass: hands over the entries that did not occur in it.
+    pub fn end(&mut self, mut gone: impl FnMut(T)) {
+        let pass = self.pass;
+        if self.entries.iter().all(|entry| entry.seen_in_pass == pass) {
+            return;
+        }
+        let (kept, lost): (Vec<_>, Vec<_>) = self
+            .entries
+            .drain(..)
+            .partition(|entry| entry.seen_in_pass == pass);
+        self.entries = kept;
+        lost.into_iter().for_each(|entry| gone(entry.value));
+    }
+
+    /// The entries, in the file's order.
+    pub fn values_mut(&mut self) -> impl Iterator<Item = &mut T> {
+        self.entries.iter_mut().map(|entry| &mut entry.value)
+    }
+
+    /// Number of entries.
+    #[must_use]
+    pub const fn len(&self) -> usize {
+        self.entries.len()
+    }
+
+    /// Whether there are no entries.
+    #[must_use]
+    pub const fn is_empty(&self) -> bool {
+        self.entries.is_empty()
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use proptest::prelude::*;
+
+    use super::*;
+
+    fn pass(entries: &mut InOrder<u8>, keys: &[u8]) -> Vec<u8> {
+        let mut gone = Vec::new();
+        entries.begin();
+        for key in keys {
+            assert_eq!(*entries.entry(&[*key], |key| key[0]), *key);
+        }
+        entries.end(|value| gone.push(value));
+        gone.sort_unstable();
+        gone
+    }
+
+    #[test]
+    fn entry_that_goes_is_handed_over_once() {
+        let mut entries = InOrder::default();
+        assert_eq!(pass(&mut entries, &[1, 2, 3]), [0; 0]);
+        assert_eq!(pass(&mut entries, &[1, 3]), [2]);
+        assert_eq!(pass(&mut entries, &[3, 2, 1]), [0; 0]);
+        assert_eq!(entries.len(), 3);
+    }
+
+    proptest! {
+        #[test]
+        fn behaves_as_a_set(passes in prop::collection::vec(prop::collection::vec(0_u8..6, 0..8), 0..8)) {
+            let mut entries = InOrder::default();
+            let mut model = std::collections::BTreeSet::new();
+            for keys in passes {
+                let now: std::collections::BTreeSet<u8> = keys.iter().copied().collect();
+                let want: Vec<u8> = model.difference(&now).copied().collect();
+                prop_assert_eq!(pass(&mut entries, &keys), want);
+                model = now;
+                prop_assert_eq!(entries.len(), model.len());
+            }
+        }
+    }
+}
