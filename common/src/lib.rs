@@ -6,3 +6,4 @@ pub mod clock;
 pub mod limits;
 pub mod model;
 pub mod telemetry;
+pub mod wire;
