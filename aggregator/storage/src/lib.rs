@@ -2,14 +2,27 @@
 //!
 //! **Invariant:** this crate knows no HTTP, no QUIC, no JSON and no Kubernetes.
 
+mod append;
+mod bytes;
+mod files;
+mod head;
+mod identity;
+mod index;
+mod labels;
 pub mod read;
+mod select;
 pub mod store;
+pub mod stream;
+mod symbols;
+mod sync;
+mod wal;
 pub mod write;
 
 pub use read::{
     Column, Grouping, Groups, ReadControl, ReadError, Readable, Selection, SeriesSet, Values,
 };
-pub use store::{Store, StoreOptions, Stream};
+pub use store::{Store, StoreOptions};
+pub use stream::Stream;
 pub use write::{
     AppendError, AppendMode, Appended, DefineError, LogPosition, OpenError, Refusal, RefusalReason,
     SeriesSamples,

@@ -1,22 +1,25 @@
 //! The store: streams and requests in, series sets out.
 
 use std::collections::BTreeMap;
-use std::ops::Range;
 use std::path::PathBuf;
-use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::sync::{Arc, Mutex, RwLock};
 use std::time::Duration;
 
 use common::clock::Clock;
-use common::limits::FUTURE_MS_MAX;
-use common::model::{Labels, Matcher, Metadata, Sample};
+use common::model::Metadata;
 
-use crate::read::{
-    Column, Grouping, Groups, ReadControl, ReadError, Readable, Selection, SeriesSet, Values, Visit,
-};
-use crate::write::{
-    AppendError, AppendMode, Appended, DefineError, LogPosition, OpenError, Refusal, RefusalReason,
-    SeriesSamples,
-};
+use crate::files::DirectoryLock;
+use crate::head::Head;
+use crate::head::group::Stored;
+use crate::identity::SeriesHash;
+use crate::read::{ReadControl, ReadError, Readable, Selection, SeriesSet};
+use crate::select::HeadSet;
+use crate::stream::Stream;
+use crate::sync::{lock, read};
+use crate::wal::{Wal, record};
+use crate::write::{AppendError, AppendMode, Appended, LogPosition, OpenError, SeriesSamples};
+
+mod open;
 
 /// How a store is opened.
 #[derive(Debug, Clone)]
@@ -31,21 +34,49 @@ pub struct StoreOptions {
     pub memory_budget_bytes: u64,
 }
 
-type Series = BTreeMap<i64, f64>;
-
-#[derive(Debug, Default)]
-struct State {
-    series: BTreeMap<Labels, Series>,
-    sequences: BTreeMap<String, u64>,
-    metadata: BTreeMap<String, Metadata>,
-}
-
 /// A time-series store. Clones share it.
 #[derive(Debug, Clone)]
 pub struct Store {
-    state: Arc<Mutex<State>>,
-    clock: Arc<dyn Clock>,
-    retention: Option<Duration>,
+    inner: Arc<Inner>,
+}
+
+/// What the clones share.
+#[derive(Debug)]
+pub(crate) struct Inner {
+    pub(crate) options: StoreOptions,
+    pub(crate) clock: Arc<dyn Clock>,
+    head: RwLock<Arc<Head>>,
+    pub(crate) wal: Wal,
+    /// Held for reading while samples are logged and put into the head, so that whoever holds it for writing sees
+    /// a head that agrees with a position of the log.
+    pub(crate) cut: RwLock<()>,
+    metadata: Mutex<BTreeMap<String, Metadata>>,
+    _lock: DirectoryLock,
+}
+
+impl Inner {
+    /// The head of the moment.
+    pub(crate) fn head(&self) -> Arc<Head> {
+        Arc::clone(&read(&self.head))
+    }
+
+    /// Samples before this are not kept.
+    pub(crate) fn retention_start_ms(&self, now_ms: i64) -> i64 {
+        self.options.retention.map_or(i64::MIN, |retention| {
+            let millis = u64::try_from(retention.as_millis()).unwrap_or(u64::MAX);
+            now_ms.saturating_sub_unsigned(millis)
+        })
+    }
+
+    /// No sealed sample is later than this.
+    pub(crate) const fn blocks_floor_ms(&self) -> i64 {
+        i64::MIN
+    }
+
+    /// What the sealed blocks have of a series at a time.
+    pub(crate) const fn stored_in_blocks(&self, _series: SeriesHash, _time_ms: i64) -> Stored {
+        Stored::Nothing
+    }
 }
 
 impl Store {
@@ -55,25 +86,19 @@ impl Store {
     /// The directory can't be made, read or locked. Damaged files are set aside, not an error.
     pub fn open(options: StoreOptions, clock: Arc<dyn Clock>) -> Result<Self, OpenError> {
         Ok(Self {
-            state: Arc::default(),
-            clock,
-            retention: options.retention,
+            inner: Arc::new(open::open(options, clock)?),
         })
     }
 
-    fn state(&self) -> MutexGuard<'_, State> {
-        self.state.lock().unwrap_or_else(PoisonError::into_inner)
+    pub(crate) fn inner(&self) -> &Inner {
+        &self.inner
     }
 
     /// Opens the stream of one source, by a name that is the same after a reconnect or a restart
     /// (`agent/<idc>/<node>/<instance>`). A second stream of the same name takes over from the first.
     #[must_use]
     pub fn stream(&self, name: &str) -> Stream {
-        Stream {
-            store: self.clone(),
-            name: name.to_owned(),
-            columns: BTreeMap::new(),
-        }
+        Stream::new(self.clone(), name)
     }
 
     /// Appends samples of any series. Visible to reads when this returns, durable per
@@ -86,67 +111,15 @@ impl Store {
         series: &[SeriesSamples],
         mode: AppendMode,
     ) -> Result<Appended, AppendError> {
-        let now_ms = self.clock.now_ms();
-        let mut state = self.state();
-        let mut appended = Appended::default();
-        let mut good: Vec<(&Labels, Sample)> = Vec::new();
-        for one in series {
-            for &sample in &one.samples {
-                let stored = state
-                    .series
-                    .get(&one.labels)
-                    .and_then(|s| s.get(&sample.timestamp_ms));
-                let reason = match stored {
-                    _ if sample.timestamp_ms > now_ms + FUTURE_MS_MAX => {
-                        RefusalReason::TooFarInFuture
-                    }
-                    _ if self.is_too_old(sample.timestamp_ms, now_ms) => RefusalReason::TooOld,
-                    Some(value) if value.to_bits() == sample.value.to_bits() => {
-                        appended.duplicates += 1;
-                        continue;
-                    }
-                    Some(_) => RefusalReason::DuplicateTimestamp,
-                    None => {
-                        good.push((&one.labels, sample));
-                        continue;
-                    }
-                };
-                appended.refused += 1;
-                if appended.refusals.len() < 16 {
-                    appended.refusals.push(Refusal {
-                        labels: one.labels.clone(),
-                        timestamp_ms: sample.timestamp_ms,
-                        reason,
-                    });
-                }
-            }
-        }
-        if appended.refused > 0 && mode == AppendMode::Atomic {
-            return Err(AppendError::Refused(appended));
-        }
-        for (labels, sample) in good {
-            state
-                .series
-                .entry(labels.clone())
-                .or_default()
-                .insert(sample.timestamp_ms, sample.value);
-            appended.stored += 1;
-        }
-        Ok(appended)
-    }
-
-    fn is_too_old(&self, timestamp_ms: i64, now_ms: i64) -> bool {
-        self.retention.is_some_and(|retention| {
-            timestamp_ms < now_ms.saturating_sub_unsigned(retention.as_millis() as u64)
-        })
+        self.inner.append(series, mode)
     }
 
     /// Blocks until the log is on disk up to `position`.
     ///
     /// # Errors
     /// The log could not be written or synced: what was appended is not durable.
-    pub fn wait_durable(&self, _position: LogPosition) -> Result<(), AppendError> {
-        Ok(())
+    pub fn wait_durable(&self, position: LogPosition) -> Result<(), AppendError> {
+        self.inner.wal.wait_durable(position)
     }
 
     /// Calls `done` once the log is on disk up to `position`, or can't be. For callers that must not block; `done`
@@ -156,19 +129,25 @@ impl Store {
         position: LogPosition,
         done: impl FnOnce(Result<(), AppendError>) + Send + 'static,
     ) {
-        done(self.wait_durable(position));
+        self.inner.wal.when_durable(position, Box::new(done));
     }
 
-    /// Remembers what a metric family means.
+    /// Remembers what a metric family means. Kept across restarts, but nobody waits for the disk.
     pub fn set_metadata(&self, family: &str, metadata: Metadata) {
-        self.state().metadata.insert(family.to_owned(), metadata);
+        let mut families = lock(&self.inner.metadata);
+        if families.get(family) == Some(&metadata) {
+            return;
+        }
+        if self.inner.wal.admit().is_ok() {
+            self.inner.wal.push(&record::metadata(family, &metadata));
+        }
+        families.insert(family.to_owned(), metadata);
     }
 
     /// The known metric families, sorted by name.
     #[must_use]
     pub fn metadata(&self) -> Vec<(String, Metadata)> {
-        self.state()
-            .metadata
+        lock(&self.inner.metadata)
             .iter()
             .map(|(name, meta)| (name.clone(), meta.clone()))
             .collect()
@@ -179,7 +158,7 @@ impl Store {
     /// # Errors
     /// A block could not be written.
     pub fn flush(&self) -> Result<(), AppendError> {
-        Ok(())
+        self.inner.wal.wait_durable(self.inner.wal.end())
     }
 
     /// Syncs the log and stops the background work. Later appends fail with [`AppendError::Closed`].
@@ -187,142 +166,7 @@ impl Store {
     /// # Errors
     /// The log could not be synced.
     pub fn close(&self) -> Result<(), AppendError> {
-        Ok(())
-    }
-}
-
-/// One source that sends the same series at each tick: an agent's session, a scrape target.
-#[derive(Debug)]
-pub struct Stream {
-    store: Store,
-    name: String,
-    columns: BTreeMap<u32, Labels>,
-}
-
-impl Stream {
-    /// The sequence of the last row that is durable; `None` for a source never seen.
-    #[must_use]
-    pub fn durable_sequence(&self) -> Option<u64> {
-        self.store.state().sequences.get(&self.name).copied()
-    }
-
-    /// Gives a series the number `column`. A number may be used again after [`Self::undefine`].
-    ///
-    /// # Errors
-    /// A limit; the stream's other columns are untouched.
-    pub fn define(&mut self, column: u32, labels: &Labels) -> Result<(), DefineError> {
-        labels.check_limits()?;
-        self.columns.insert(column, labels.clone());
-        Ok(())
-    }
-
-    /// Frees a number. Writes nothing: the caller appends the staleness marker first.
-    pub fn undefine(&mut self, column: u32) {
-        self.columns.remove(&column);
-    }
-
-    /// Appends one tick: one timestamp, and a value for each of some columns. A sequence at or below the last one
-    /// is a repetition and is dropped as duplicates. Visible when this returns, durable per
-    /// [`Appended::position`]; samples the store refuses are counted, the others kept.
-    ///
-    /// # Errors
-    /// See [`AppendError`]; then nothing of the row is visible.
-    pub fn append_row(
-        &mut self,
-        sequence: u64,
-        timestamp_ms: i64,
-        values: &[(u32, f64)],
-    ) -> Result<Appended, AppendError> {
-        if self.durable_sequence().is_some_and(|last| sequence <= last) {
-            return Ok(Appended {
-                duplicates: values.len() as u64,
-                ..Appended::default()
-            });
-        }
-        let mut batch = Vec::with_capacity(values.len());
-        for &(column, value) in values {
-            let labels = self
-                .columns
-                .get(&column)
-                .ok_or(AppendError::UndefinedColumn { column })?;
-            batch.push(SeriesSamples {
-                labels: labels.clone(),
-                samples: vec![Sample {
-                    timestamp_ms,
-                    value,
-                }],
-            });
-        }
-        let appended = self.store.append(&batch, AppendMode::Partial)?;
-        self.store
-            .state()
-            .sequences
-            .insert(self.name.clone(), sequence);
-        Ok(appended)
-    }
-}
-
-fn matches_all(labels: &Labels, matchers: &[Matcher]) -> bool {
-    matchers
-        .iter()
-        .all(|matcher| matcher.matches(labels.get(matcher.name()).unwrap_or("")))
-}
-
-/// A copy of the series that matched.
-struct Snapshot {
-    series: Vec<(Labels, Vec<i64>, Vec<f64>)>,
-}
-
-impl SeriesSet for Snapshot {
-    fn len(&self) -> usize {
-        self.series.len()
-    }
-
-    fn labels(&self, index: usize) -> Labels {
-        self.series[index].0.clone()
-    }
-
-    fn group(&self, grouping: Grouping<'_>) -> Groups {
-        let mut numbers = BTreeMap::new();
-        let mut groups = Groups {
-            group_of: Vec::new(),
-            labels: Vec::new(),
-        };
-        for (labels, _, _) in &self.series {
-            let key = match grouping {
-                Grouping::By(names) => labels.filtered(|name| names.contains(&name)),
-                Grouping::Without(names) => labels.filtered(|name| !names.contains(&name)),
-            };
-            let number = *numbers.entry(key.clone()).or_insert_with(|| {
-                groups.labels.push(key);
-                groups.labels.len() as u32 - 1
-            });
-            groups.group_of.push(number);
-        }
-        groups
-    }
-
-    fn read(
-        &self,
-        range: Range<usize>,
-        control: &ReadControl,
-        visit: &mut Visit<'_>,
-    ) -> Result<(), ReadError> {
-        for index in range {
-            let (_, timestamps_ms, values) = &self.series[index];
-            control.charge_samples(values.len() as u64)?;
-            if !values.is_empty() {
-                visit(
-                    index,
-                    Column {
-                        clock: 0,
-                        timestamps_ms,
-                        values: Values::Floats(values),
-                    },
-                )?;
-            }
-        }
-        Ok(())
+        self.inner.wal.close()
     }
 }
 
@@ -332,18 +176,8 @@ impl Readable for Store {
         selection: &Selection,
         control: &ReadControl,
     ) -> Result<Arc<dyn SeriesSet>, ReadError> {
-        let state = self.state();
-        let mut series = Vec::new();
-        for (labels, samples) in &state.series {
-            control.check()?;
-            if matches_all(labels, &selection.matchers) {
-                let range = samples.range(selection.start_ms..=selection.end_ms);
-                let (timestamps, values) = range.map(|(&t, &v)| (t, v)).unzip();
-                series.push((labels.clone(), timestamps, values));
-            }
-        }
-        control.check_series(series.len() as u64)?;
-        Ok(Arc::new(Snapshot { series }))
+        let head = self.inner.head();
+        Ok(Arc::new(HeadSet::new(head, selection, control)?))
     }
 
     fn label_names(
@@ -351,16 +185,15 @@ impl Readable for Store {
         selection: &Selection,
         control: &ReadControl,
     ) -> Result<Vec<String>, ReadError> {
-        let set = self.select(selection, control)?;
-        let labels: Vec<_> = (0..set.len()).map(|index| set.labels(index)).collect();
-        let mut names: Vec<_> = labels
-            .iter()
-            .flatten()
-            .map(|(name, _)| name.to_owned())
-            .collect();
-        names.sort_unstable();
-        names.dedup();
-        Ok(names)
+        let head = self.inner.head();
+        let index = read(&head.index);
+        let names = if selection.matchers.is_empty() {
+            index.label_names(None)
+        } else {
+            let ids = index.resolve(&selection.matchers, control)?;
+            index.label_names(Some(&ids))
+        };
+        Ok(names.into_iter().collect())
     }
 
     fn label_values(
@@ -369,12 +202,17 @@ impl Readable for Store {
         selection: &Selection,
         control: &ReadControl,
     ) -> Result<Vec<String>, ReadError> {
-        let set = self.select(selection, control)?;
-        let mut values: Vec<_> = (0..set.len())
-            .filter_map(|index| set.labels(index).get(name).map(str::to_owned))
-            .collect();
-        values.sort_unstable();
-        values.dedup();
-        Ok(values)
+        let head = self.inner.head();
+        let index = read(&head.index);
+        let values = if selection.matchers.is_empty() {
+            index.label_values(name, None)
+        } else {
+            let ids = index.resolve(&selection.matchers, control)?;
+            index.label_values(name, Some(&ids))
+        };
+        Ok(values.into_iter().collect())
     }
 }
+
+#[cfg(test)]
+mod tests;

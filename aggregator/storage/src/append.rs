@@ -1,0 +1,385 @@
+//! How samples get in: looked at first, all of them; then logged and stored together.
+
+use common::limits::FUTURE_MS_MAX;
+use common::model::Labels;
+use hashbrown::HashMap;
+use rustc_hash::FxBuildHasher;
+
+use crate::head::group::{Group, GroupData, Stored};
+use crate::head::{Head, PlaceError, Placed};
+use crate::index::{Index, Place, SeriesId};
+use crate::store::Inner;
+use crate::sync::{lock, read, write};
+use crate::wal::record::{self, Definition, RowsBuilder};
+use crate::write::{
+    AppendError, AppendMode, Appended, LogPosition, Refusal, RefusalReason, SeriesSamples,
+};
+use std::sync::{Arc, MutexGuard};
+
+/// Refusals that are told one by one.
+const REFUSALS_MAX: usize = 16;
+
+/// One sample on its way to a place.
+#[derive(Debug, Clone, Copy)]
+pub(crate) struct Cell {
+    pub(crate) place: Place,
+    pub(crate) series: SeriesId,
+    pub(crate) timestamp_ms: i64,
+    pub(crate) bits: u64,
+}
+
+/// The sequence that becomes durable with a stream's row, and the group of the stream.
+#[derive(Debug, Clone, Copy)]
+pub(crate) struct Sequence {
+    pub(crate) group: u32,
+    pub(crate) number: u64,
+    pub(crate) timestamp_ms: i64,
+}
+
+impl Appended {
+    /// Counts a refusal, and keeps it if it is among the first.
+    pub(crate) fn refuse(
+        &mut self,
+        labels: impl FnOnce() -> Labels,
+        timestamp_ms: i64,
+        reason: RefusalReason,
+    ) {
+        self.refused += 1;
+        if self.refusals.len() < REFUSALS_MAX {
+            self.refusals.push(Refusal {
+                labels: labels(),
+                timestamp_ms,
+                reason,
+            });
+        }
+    }
+}
+
+/// Which timestamps are taken.
+#[derive(Debug, Clone, Copy)]
+pub(crate) struct Window {
+    first_ms: i64,
+    last_ms: i64,
+}
+
+impl Window {
+    /// Why a sample of that time is refused.
+    pub(crate) const fn refusal(self, timestamp_ms: i64) -> Option<RefusalReason> {
+        if timestamp_ms > self.last_ms {
+            Some(RefusalReason::TooFarInFuture)
+        } else if timestamp_ms < self.first_ms {
+            Some(RefusalReason::TooOld)
+        } else {
+            None
+        }
+    }
+}
+
+/// The groups that an append looks at, locked in ascending order.
+struct Locked<'g>(Vec<(u32, MutexGuard<'g, GroupData>)>);
+
+impl Locked<'_> {
+    fn get(&mut self, group: u32) -> Option<&mut GroupData> {
+        let at = self.0.binary_search_by_key(&group, |&(n, _)| n).ok()?;
+        Some(&mut self.0[at].1)
+    }
+}
+
+impl Inner {
+    /// The timestamps that are taken now.
+    pub(crate) fn window(&self) -> Window {
+        let now_ms = self.clock.now_ms();
+        Window {
+            first_ms: self.retention_start_ms(now_ms),
+            last_ms: now_ms.saturating_add(FUTURE_MS_MAX),
+        }
+    }
+
+    /// Appends samples of any series; see [`crate::Store::append`].
+    pub(crate) fn append(
+        &self,
+        series: &[SeriesSamples],
+        mode: AppendMode,
+    ) -> Result<Appended, AppendError> {
+        self.wal.admit()?;
+        let window = self.window();
+        let _cut = read(&self.cut);
+        let head = self.head();
+        let mut appended = Appended::default();
+        let mut cells = Vec::with_capacity(series.len());
+        let mut fresh = FreshPlaces::default();
+        for one in series {
+            self.collect_cells(&head, one, window, &mut appended, &mut cells, &mut fresh);
+        }
+        // Before anything can be refused: other appends may find these places from now on.
+        fresh.log(self, &head);
+        self.apply(&head, &mut cells, mode, None, appended)
+    }
+
+    fn collect_cells(
+        &self,
+        head: &Head,
+        one: &SeriesSamples,
+        window: Window,
+        appended: &mut Appended,
+        cells: &mut Vec<Cell>,
+        fresh: &mut FreshPlaces,
+    ) {
+        let mut found = None;
+        for sample in &one.samples {
+            let labels = || one.labels.clone();
+            if let Some(reason) = window.refusal(sample.timestamp_ms) {
+                appended.refuse(labels, sample.timestamp_ms, reason);
+                continue;
+            }
+            let placed = *found.get_or_insert_with(|| self.place(head, &one.labels, fresh));
+            match placed {
+                Ok((series, place)) => cells.push(Cell {
+                    place,
+                    series,
+                    timestamp_ms: sample.timestamp_ms,
+                    bits: sample.value.to_bits(),
+                }),
+                Err(PlaceError::SeriesLimit(_)) => {
+                    let reason = RefusalReason::SeriesLimit;
+                    appended.refuse(labels, sample.timestamp_ms, reason);
+                }
+            }
+        }
+    }
+
+    /// Finds the place of a series, or gives it one beside the series of the same source.
+    fn place(
+        &self,
+        head: &Head,
+        labels: &Labels,
+        fresh: &mut FreshPlaces,
+    ) -> Result<(SeriesId, Place), PlaceError> {
+        let hash = head.key.hash(labels);
+        {
+            let index = read(&head.index);
+            if let Some(id) = index.find(hash)
+                && let Some(place) = index.place(id)
+                && index.is_logged(id)
+            {
+                return Ok((id, place));
+            }
+        }
+        let known = {
+            let index = read(&head.index);
+            index.find(hash).and_then(|id| index.place(id))
+        };
+        let group = known
+            .and_then(|place| head.group(place.group))
+            .unwrap_or_else(|| head.group_by_key(&source_key(labels), self.blocks_floor_ms()));
+        let (series, placed) = head.place_in(&group, labels)?;
+        fresh.add(&group, series, placed, labels);
+        Ok((series, placed.place))
+    }
+
+    /// Looks at every cell, then logs and stores the good ones. The caller holds the cut for reading.
+    pub(crate) fn apply(
+        &self,
+        head: &Head,
+        cells: &mut Vec<Cell>,
+        mode: AppendMode,
+        sequence: Option<Sequence>,
+        mut appended: Appended,
+    ) -> Result<Appended, AppendError> {
+        cells.sort_by_key(|cell| (cell.place.group, cell.timestamp_ms, cell.place.column));
+        let index = read(&head.index);
+        let groups = groups_of(head, &index, cells, sequence);
+        let mut locked = Locked(groups.iter().map(|g| (g.number, lock(&g.data))).collect());
+        if let Some(sequence) = sequence
+            && let Some(data) = locked.get(sequence.group)
+            && data.sequence.is_some_and(|last| sequence.number <= last)
+        {
+            appended.duplicates = cells.len() as u64;
+            appended.position = self.wal.end();
+            return Ok(appended);
+        }
+        self.keep_good(&index, &mut locked, cells, &mut appended);
+        if appended.refused > 0 && mode == AppendMode::Atomic {
+            return Err(AppendError::Refused(appended));
+        }
+        appended.stored = cells.len() as u64;
+        appended.position = self.store_cells(&mut locked, cells, sequence);
+        Ok(appended)
+    }
+
+    /// Drops cells that are stored already or clash with what is stored.
+    fn keep_good(
+        &self,
+        index: &Index,
+        locked: &mut Locked<'_>,
+        cells: &mut Vec<Cell>,
+        appended: &mut Appended,
+    ) {
+        let mut last: Option<Cell> = None;
+        cells.retain(|cell| {
+            let twin = last
+                .filter(|last| last.place == cell.place && last.timestamp_ms == cell.timestamp_ms);
+            let stored = match twin {
+                Some(twin) => Stored::Bits(twin.bits),
+                None => self.stored(index, locked, cell),
+            };
+            match stored {
+                Stored::Nothing => {
+                    last = Some(*cell);
+                    true
+                }
+                Stored::Bits(bits) if bits == cell.bits => {
+                    appended.duplicates += 1;
+                    false
+                }
+                Stored::Bits(_) => {
+                    let reason = RefusalReason::DuplicateTimestamp;
+                    appended.refuse(|| index.labels(cell.series), cell.timestamp_ms, reason);
+                    false
+                }
+            }
+        });
+    }
+
+    /// What the store has for the series of a cell at its time.
+    fn stored(&self, index: &Index, locked: &mut Locked<'_>, cell: &Cell) -> Stored {
+        let time = cell.timestamp_ms;
+        match locked.get(cell.place.group) {
+            Some(data) if time > data.floor_ms => return Stored::Nothing,
+            _ => {}
+        }
+        for place in index.places(cell.series).chain([cell.place]) {
+            let stored = locked
+                .get(place.group)
+                .map_or(Stored::Nothing, |data| data.get(place.column, time));
+            if stored != Stored::Nothing {
+                return stored;
+            }
+        }
+        self.stored_in_blocks(index.hash(cell.series), time)
+    }
+
+    /// Logs and stores cells that are in order and good.
+    fn store_cells(
+        &self,
+        locked: &mut Locked<'_>,
+        cells: &[Cell],
+        sequence: Option<Sequence>,
+    ) -> LogPosition {
+        let mut rows = RowsBuilder::default();
+        let mut sequence_to_log = sequence;
+        let of_one_row =
+            |a: &Cell, b: &Cell| a.place.group == b.place.group && a.timestamp_ms == b.timestamp_ms;
+        for row in cells.chunk_by(of_one_row) {
+            let first = row[0];
+            let group = first.place.group;
+            let own = sequence_to_log.take_if(|one| one.group == group);
+            let pairs = row.iter().map(|cell| (cell.place.column, cell.bits));
+            rows.push(
+                group,
+                own.map(|s| s.number),
+                first.timestamp_ms,
+                pairs.clone(),
+            );
+            if let Some(data) = locked.get(group) {
+                data.put(first.timestamp_ms, pairs);
+            }
+        }
+        if let Some(rest) = sequence_to_log {
+            // Nothing of the row was good; the sequence moves on all the same.
+            rows.push(
+                rest.group,
+                Some(rest.number),
+                rest.timestamp_ms,
+                [].into_iter(),
+            );
+        }
+        if cells.is_empty() && sequence.is_none() {
+            return self.wal.end();
+        }
+        let position = self.wal.push(&rows.finish());
+        if let Some(sequence) = sequence
+            && let Some(data) = locked.get(sequence.group)
+        {
+            data.set_sequence(sequence.number, position);
+        }
+        position
+    }
+}
+
+/// The groups of the cells, and those where their series were before; ascending, each once.
+fn groups_of(
+    head: &Head,
+    index: &Index,
+    cells: &[Cell],
+    sequence: Option<Sequence>,
+) -> Vec<Arc<Group>> {
+    let mut numbers: Vec<u32> = sequence.iter().map(|one| one.group).collect();
+    for cell in cells {
+        if numbers.last() != Some(&cell.place.group) {
+            numbers.push(cell.place.group);
+        }
+        numbers.extend(index.former_places(cell.series).map(|place| place.group));
+    }
+    numbers.sort_unstable();
+    numbers.dedup();
+    numbers.into_iter().filter_map(|n| head.group(n)).collect()
+}
+
+/// The group of a series that came without a stream: series of one scrape share their timestamps, and what was
+/// scraped together has these labels in common.
+fn source_key(labels: &Labels) -> String {
+    let mut key = String::from("source");
+    for name in ["cluster", "job", "instance", "node"] {
+        key.push('\u{1f}');
+        key.push_str(labels.get(name).unwrap_or(""));
+    }
+    key
+}
+
+/// Places given in one append, for the log.
+#[derive(Debug, Default)]
+pub(crate) struct FreshPlaces {
+    by_group: HashMap<u32, FreshGroup, FxBuildHasher>,
+}
+
+#[derive(Debug)]
+struct FreshGroup {
+    key: Arc<str>,
+    series: Vec<SeriesId>,
+    definitions: Vec<Definition>,
+}
+
+impl FreshPlaces {
+    /// Remembers a place that the log does not know.
+    pub(crate) fn add(&mut self, group: &Group, series: SeriesId, placed: Placed, labels: &Labels) {
+        if placed.is_new {
+            let entry = self.by_group.entry(group.number);
+            let fresh = entry.or_insert_with(|| FreshGroup {
+                key: Arc::clone(&group.key),
+                series: Vec::new(),
+                definitions: Vec::new(),
+            });
+            fresh.series.push(series);
+            fresh.definitions.push(Definition {
+                column: placed.place.column,
+                labels: labels.clone(),
+            });
+        }
+    }
+
+    /// Writes the definitions to the log, twice: a record that is lost would take with it every sample that the
+    /// places get until the next checkpoint.
+    pub(crate) fn log(&mut self, inner: &Inner, head: &Head) {
+        for (group, fresh) in self.by_group.drain() {
+            let payload = record::define(group, &fresh.key, &fresh.definitions);
+            inner.wal.push(&payload);
+            inner.wal.push(&payload);
+            let mut index = write(&head.index);
+            for (&series, definition) in fresh.series.iter().zip(&fresh.definitions) {
+                let column = definition.column;
+                index.set_logged(series, Place { group, column });
+            }
+        }
+    }
+}

@@ -1,0 +1,91 @@
+//! Files that are there whole or not at all, and the lock of a data directory.
+
+use std::fs::{self, File};
+use std::io;
+use std::path::Path;
+
+use nix::fcntl::{Flock, FlockArg};
+
+use crate::write::OpenError;
+
+/// Makes the entries of a directory durable.
+///
+/// # Errors
+/// The directory can't be opened or synced.
+pub(crate) fn sync_directory(directory: &Path) -> io::Result<()> {
+    File::open(directory)?.sync_all()
+}
+
+/// Writes a file under a temporary name, syncs it, renames it, and syncs its directory.
+///
+/// # Errors
+/// Any step failed; the old file, if any, is untouched.
+pub(crate) fn write_atomically(
+    path: &Path,
+    fill: impl FnOnce(&mut File) -> io::Result<()>,
+) -> io::Result<()> {
+    let temporary = path.with_extension("tmp");
+    let written = File::create(&temporary).and_then(|mut file| {
+        fill(&mut file)?;
+        file.sync_all()
+    });
+    if let Err(error) = written {
+        remove_if_there(&temporary)?;
+        return Err(error);
+    }
+    fs::rename(&temporary, path)?;
+    path.parent().map_or(Ok(()), sync_directory)
+}
+
+/// Removes a file; one that is not there is no error.
+///
+/// # Errors
+/// It is there and can't be removed.
+pub(crate) fn remove_if_there(path: &Path) -> io::Result<()> {
+    match fs::remove_file(path) {
+        Err(error) if error.kind() != io::ErrorKind::NotFound => Err(error),
+        _ => Ok(()),
+    }
+}
+
+/// Bytes that an unprivileged writer may still write on the file system of `path`.
+///
+/// # Errors
+/// The file system can't be asked.
+pub(crate) fn free_bytes(path: &Path) -> io::Result<u64> {
+    let stat = nix::sys::statvfs::statvfs(path)?;
+    Ok(stat.blocks_available() as u64 * stat.fragment_size() as u64)
+}
+
+/// Holds a data directory for this process; released when dropped, or by the kernel when the process ends.
+#[derive(Debug)]
+pub(crate) struct DirectoryLock {
+    _file: Flock<File>,
+}
+
+impl DirectoryLock {
+    /// Makes the directory when it is not there, and locks it.
+    ///
+    /// # Errors
+    /// It can't be made, or another process has it.
+    pub(crate) fn acquire(directory: &Path) -> Result<Self, OpenError> {
+        let io_error = |source| OpenError::Io {
+            path: directory.display().to_string(),
+            source,
+        };
+        fs::create_dir_all(directory).map_err(io_error)?;
+        let file = File::options()
+            .create(true)
+            .write(true)
+            .truncate(false)
+            .open(directory.join("lock"))
+            .map_err(io_error)?;
+        match Flock::lock(file, FlockArg::LockExclusiveNonblock) {
+            Ok(file) => Ok(Self { _file: file }),
+            Err((_, nix::errno::Errno::EWOULDBLOCK)) => Err(OpenError::Locked {
+                path: directory.display().to_string(),
+            }),
+            Err((_, errno)) => Err(io_error(errno.into())),
+        }
+    }
+}

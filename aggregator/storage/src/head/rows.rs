@@ -1,0 +1,93 @@
+//! The open rows of a group: one timestamp, one value for each column.
+
+/// The bits that stand for "no sample" in a row: a signalling NaN that no arithmetic makes. A sample that has these
+/// very bits is kept apart from the rows, so every bit pattern can be stored.
+pub(crate) const ABSENT: u64 = 0x7ff4_a71d_e3a5_0b5e;
+
+/// Rows in ascending order of time. A row is as wide as the group was when it was begun.
+#[derive(Debug, Default, Clone)]
+pub(crate) struct Rows {
+    times_ms: Vec<i64>,
+    /// Where each row begins in `cells`; the next begins where it ends.
+    starts: Vec<usize>,
+    cells: Vec<u64>,
+    /// Cells that hold a sample.
+    filled: usize,
+}
+
+impl Rows {
+    pub(crate) fn len(&self) -> usize {
+        self.times_ms.len()
+    }
+
+    pub(crate) fn times_ms(&self) -> &[i64] {
+        &self.times_ms
+    }
+
+    pub(crate) const fn filled(&self) -> usize {
+        self.filled
+    }
+
+    pub(crate) fn last_ms(&self) -> Option<i64> {
+        self.times_ms.last().copied()
+    }
+
+    /// The row at that time.
+    pub(crate) fn find(&self, timestamp_ms: i64) -> Option<usize> {
+        if self.last_ms() == Some(timestamp_ms) {
+            return Some(self.len() - 1);
+        }
+        self.times_ms.binary_search(&timestamp_ms).ok()
+    }
+
+    /// Begins a row of `width` columns, later than all others.
+    pub(crate) fn begin(&mut self, timestamp_ms: i64, width: usize) -> usize {
+        debug_assert!(self.last_ms().is_none_or(|last| last < timestamp_ms));
+        self.times_ms.push(timestamp_ms);
+        self.starts.push(self.cells.len());
+        self.cells.resize(self.cells.len() + width, ABSENT);
+        self.len() - 1
+    }
+
+    /// The cells of a row.
+    pub(crate) fn row(&self, row: usize) -> &[u64] {
+        let end = self
+            .starts
+            .get(row + 1)
+            .copied()
+            .unwrap_or(self.cells.len());
+        &self.cells[self.starts[row]..end]
+    }
+
+    /// The bits in a cell; [`ABSENT`] when there is no sample.
+    pub(crate) fn get(&self, row: usize, column: u32) -> u64 {
+        self.row(row)
+            .get(column as usize)
+            .copied()
+            .unwrap_or(ABSENT)
+    }
+
+    /// Fills an empty cell. False when the row has no such column and can't grow, because it is not the last.
+    pub(crate) fn set(&mut self, row: usize, column: u32, bits: u64, width: usize) -> bool {
+        let at = self.starts[row] + column as usize;
+        let end = self
+            .starts
+            .get(row + 1)
+            .copied()
+            .unwrap_or(self.cells.len());
+        if at >= end {
+            if row + 1 != self.len() || column as usize >= width {
+                return false;
+            }
+            self.cells.resize(self.starts[row] + width, ABSENT);
+        }
+        self.cells[at] = bits;
+        self.filled += 1;
+        true
+    }
+
+    /// Bytes of memory.
+    pub(crate) fn memory_bytes(&self) -> usize {
+        self.cells.capacity() * 8 + self.starts.capacity() * 8 + self.times_ms.capacity() * 8
+    }
+}

@@ -1,0 +1,240 @@
+//! The series that are in memory: labels by number, numbers by labels, and the postings of each label.
+//!
+//! A series is its *shape* (the names of its labels, shared by all series that have the same ones) and one symbol
+//! for each value. Queries work on these numbers; label text is put together for results only.
+//!
+//! **Invariant:** series ids are given in ascending order and never reused within one index, so postings ascend.
+
+pub(crate) mod literals;
+pub(crate) mod postings;
+pub(crate) mod resolve;
+
+use hashbrown::{HashMap, HashTable};
+use rustc_hash::FxBuildHasher;
+
+use common::model::Labels;
+use roaring::RoaringBitmap;
+
+use crate::identity::SeriesHash;
+use crate::symbols::{Symbol, Symbols};
+use postings::Postings;
+
+/// A series in memory.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord)]
+pub(crate) struct SeriesId(pub(crate) u32);
+
+/// A place in the head: a group, and a column of it.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
+pub(crate) struct Place {
+    /// Index into the head's groups.
+    pub(crate) group: u32,
+    /// Index into the group's columns.
+    pub(crate) column: u32,
+}
+
+/// The label names of a series, ascending by text.
+#[derive(Debug)]
+pub(crate) struct Shape {
+    pub(crate) names: Box<[Symbol]>,
+}
+
+#[derive(Debug, Clone, Copy)]
+struct Entry {
+    hash: SeriesHash,
+    /// Where its values begin in `Index::values`; as many follow as the shape has names.
+    values: u32,
+    shape: u32,
+    place: Option<Place>,
+    /// The log knows the place.
+    logged: bool,
+}
+
+/// What is known of one label name.
+#[derive(Debug, Default)]
+pub(crate) struct LabelName {
+    /// The series with each value.
+    pub(crate) values: HashMap<Symbol, Postings, FxBuildHasher>,
+    /// All series that have the label.
+    pub(crate) all: RoaringBitmap,
+}
+
+/// Why a series could not be added: the interned text or the values reached 32-bit limits.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
+#[error("index is full")]
+pub(crate) struct IndexFull;
+
+/// The index of the head.
+#[derive(Debug, Default)]
+pub(crate) struct Index {
+    pub(crate) symbols: Symbols,
+    shapes: Vec<Shape>,
+    shape_of: HashMap<Box<[Symbol]>, u32, FxBuildHasher>,
+    values: Vec<Symbol>,
+    series: Vec<Entry>,
+    by_hash: HashTable<u32>,
+    names: HashMap<Symbol, LabelName, FxBuildHasher>,
+    /// Places besides `Entry::place`, of series that moved from one group to another.
+    more_places: HashMap<u32, Vec<Place>, FxBuildHasher>,
+}
+
+impl Index {
+    /// Number of series.
+    pub(crate) fn len(&self) -> usize {
+        self.series.len()
+    }
+
+    /// The series with that identity.
+    pub(crate) fn find(&self, hash: SeriesHash) -> Option<SeriesId> {
+        self.by_hash
+            .find(hash.bucket(), |&id| self.series[id as usize].hash == hash)
+            .copied()
+            .map(SeriesId)
+    }
+
+    /// Adds a series that [`Self::find`] does not find.
+    pub(crate) fn add(&mut self, hash: SeriesHash, labels: &Labels) -> Result<SeriesId, IndexFull> {
+        debug_assert!(self.find(hash).is_none(), "a series is added once");
+        let id = u32::try_from(self.series.len()).map_err(|_| IndexFull)?;
+        let values = u32::try_from(self.values.len()).map_err(|_| IndexFull)?;
+        let mut names = Vec::with_capacity(16);
+        let mut symbols = Vec::with_capacity(16);
+        for (name, value) in labels {
+            names.push(self.symbols.intern(name).ok_or(IndexFull)?);
+            symbols.push(self.symbols.intern(value).ok_or(IndexFull)?);
+        }
+        for (&name, &value) in names.iter().zip(&symbols) {
+            let label = self.names.entry(name).or_default();
+            label.all.insert(id);
+            label.values.entry(value).or_default().push(id);
+        }
+        self.values.extend_from_slice(&symbols);
+        let shape = self.shape(names);
+        self.series.push(Entry {
+            hash,
+            values,
+            shape,
+            place: None,
+            logged: false,
+        });
+        let series = &self.series;
+        self.by_hash.insert_unique(hash.bucket(), id, |&other| {
+            series[other as usize].hash.bucket()
+        });
+        Ok(SeriesId(id))
+    }
+
+    fn shape(&mut self, names: Vec<Symbol>) -> u32 {
+        if let Some(&shape) = self.shape_of.get(names.as_slice()) {
+            return shape;
+        }
+        let number = self.shapes.len() as u32;
+        let names: Box<[Symbol]> = names.into();
+        self.shapes.push(Shape {
+            names: names.clone(),
+        });
+        self.shape_of.insert(names, number);
+        number
+    }
+
+    /// The identity of a series.
+    pub(crate) fn hash(&self, id: SeriesId) -> SeriesHash {
+        self.series[id.0 as usize].hash
+    }
+
+    /// The number of the series' shape.
+    pub(crate) fn shape_number(&self, id: SeriesId) -> u32 {
+        self.series[id.0 as usize].shape
+    }
+
+    /// The shapes by number.
+    pub(crate) fn shapes(&self) -> &[Shape] {
+        &self.shapes
+    }
+
+    /// The values of a series, in the order of its shape's names.
+    pub(crate) fn values(&self, id: SeriesId) -> &[Symbol] {
+        let entry = &self.series[id.0 as usize];
+        let start = entry.values as usize;
+        &self.values[start..start + self.shapes[entry.shape as usize].names.len()]
+    }
+
+    /// The labels of a series.
+    pub(crate) fn labels(&self, id: SeriesId) -> Labels {
+        let names = &self.shapes[self.shape_number(id) as usize].names;
+        let pairs = names.iter().zip(self.values(id));
+        Labels::from_sorted(pairs.map(|(&n, &v)| (self.symbols.text(n), self.symbols.text(v))))
+    }
+
+    /// Where new samples of the series go.
+    pub(crate) fn place(&self, id: SeriesId) -> Option<Place> {
+        self.series[id.0 as usize].place
+    }
+
+    /// Where samples of the series are: [`Self::place`] first, then where it was before.
+    pub(crate) fn places(&self, id: SeriesId) -> impl Iterator<Item = Place> {
+        let more = self.more_places.get(&id.0).into_iter().flatten().copied();
+        self.place(id).into_iter().chain(more)
+    }
+
+    /// Where samples of the series were put before it moved to [`Self::place`].
+    pub(crate) fn former_places(&self, id: SeriesId) -> impl Iterator<Item = Place> {
+        self.more_places.get(&id.0).into_iter().flatten().copied()
+    }
+
+    /// Sends new samples of the series to `place`; where it was before is remembered.
+    pub(crate) fn set_place(&mut self, id: SeriesId, place: Place) {
+        let entry = &mut self.series[id.0 as usize];
+        entry.logged = false;
+        if let Some(before) = entry.place.replace(place)
+            && before != place
+        {
+            let more = self.more_places.entry(id.0).or_default();
+            more.retain(|&other| other != place && other != before);
+            more.push(before);
+        }
+    }
+
+    /// Whether the log knows [`Self::place`]; who puts a sample there sees to it that it does.
+    pub(crate) fn is_logged(&self, id: SeriesId) -> bool {
+        self.series[id.0 as usize].logged
+    }
+
+    /// Notes that the log knows the place of a series, if that is still `place`.
+    pub(crate) fn set_logged(&mut self, id: SeriesId, place: Place) {
+        let entry = &mut self.series[id.0 as usize];
+        entry.logged |= entry.place == Some(place);
+    }
+
+    /// The series that moved from one group to another.
+    pub(crate) fn moved(&self) -> impl Iterator<Item = SeriesId> {
+        self.more_places.keys().copied().map(SeriesId)
+    }
+
+    /// What is known of a label name.
+    pub(crate) fn label_name(&self, name: &str) -> Option<&LabelName> {
+        self.names.get(&self.symbols.find(name)?)
+    }
+
+    /// All label names.
+    pub(crate) fn names(&self) -> impl Iterator<Item = (Symbol, &LabelName)> {
+        self.names.iter().map(|(&name, label)| (name, label))
+    }
+
+    /// Bytes of memory it takes, about.
+    pub(crate) fn memory_bytes(&self) -> usize {
+        let postings: usize = self
+            .names
+            .values()
+            .flat_map(|label| label.values.values())
+            .map(|postings| postings.memory_bytes() + 48)
+            .sum();
+        self.symbols.memory_bytes()
+            + self.values.capacity() * size_of::<Symbol>()
+            + self.series.capacity() * size_of::<Entry>()
+            + self.by_hash.capacity() * 5
+            + postings
+    }
+}
+
+#[cfg(test)]
+mod tests;

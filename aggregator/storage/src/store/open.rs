@@ -1,0 +1,129 @@
+//! Opening a store: lock, key, replay of the log.
+
+use std::collections::BTreeMap;
+use std::fs;
+use std::path::Path;
+use std::sync::{Arc, Mutex, RwLock};
+use std::time::Duration;
+
+use common::clock::Clock;
+
+use super::{Inner, StoreOptions};
+use crate::files::DirectoryLock;
+use crate::head::Head;
+use crate::identity::HashKey;
+use crate::sync::lock;
+use crate::wal::record::{Record, Row};
+use crate::wal::{self, Wal, WalOptions, record};
+use crate::write::OpenError;
+use common::model::Metadata;
+
+/// How long records gather when nobody blocks on them.
+const LINGER: Duration = Duration::from_millis(2);
+const SEGMENT_BYTES: u64 = 64 << 20;
+/// What an active series is reckoned to take at most.
+const BYTES_PER_SERIES: u64 = 2048;
+/// Series that are taken however small the budget.
+const SERIES_MIN: u64 = 100_000;
+
+/// What a replay rebuilds.
+struct Replayed {
+    head: Head,
+    metadata: BTreeMap<String, Metadata>,
+    malformed: u64,
+}
+
+/// Opens the store's files.
+///
+/// # Errors
+/// See [`crate::Store::open`].
+pub(super) fn open(options: StoreOptions, clock: Arc<dyn Clock>) -> Result<Inner, OpenError> {
+    let directory_lock = DirectoryLock::acquire(&options.path)?;
+    let wal_directory = options.path.join("wal");
+    let key = in_path(&options.path, HashKey::load_or_create(&options.path))?;
+    in_path(&wal_directory, fs::create_dir_all(&wal_directory))?;
+    let series_max = (options.memory_budget_bytes / BYTES_PER_SERIES).max(SERIES_MIN);
+    let mut replayed = Replayed {
+        head: Head::new(key, series_max),
+        metadata: BTreeMap::new(),
+        malformed: 0,
+    };
+    let report = wal::replay(
+        &wal_directory,
+        &options.path.join("corrupt"),
+        key.seed(),
+        &mut |_, payload| replayed.apply(payload),
+    );
+    let report = in_path(&wal_directory, report)?;
+    replayed.head.finish_replay(i64::MIN);
+    tracing::info!(
+        records = report.records,
+        lost = report.lost,
+        torn_bytes = report.torn_bytes,
+        malformed = replayed.malformed,
+        "log replayed"
+    );
+    let wal_options = WalOptions {
+        directory: wal_directory.clone(),
+        seed: key.seed(),
+        linger: LINGER,
+        segment_bytes: SEGMENT_BYTES,
+    };
+    let wal = in_path(&wal_directory, Wal::start(wal_options, report.last + 1))?;
+    Ok(Inner {
+        options,
+        clock,
+        head: RwLock::new(Arc::new(replayed.head)),
+        wal,
+        cut: RwLock::default(),
+        metadata: Mutex::new(replayed.metadata),
+        _lock: directory_lock,
+    })
+}
+
+fn in_path<T>(path: &Path, result: std::io::Result<T>) -> Result<T, OpenError> {
+    result.map_err(|source| OpenError::Io {
+        path: path.display().to_string(),
+        source,
+    })
+}
+
+impl Replayed {
+    fn apply(&mut self, payload: &[u8]) {
+        match record::decode(payload) {
+            Ok(Record::Define {
+                group,
+                key,
+                definitions,
+            }) => {
+                let group = self.head.group_for_replay(group, &key);
+                for one in definitions {
+                    let defined = self.head.define_for_replay(&group, one.column, &one.labels);
+                    if defined.is_err() {
+                        self.malformed += 1;
+                    }
+                }
+            }
+            Ok(Record::Rows(rows)) => {
+                for row in rows {
+                    self.apply_row(&row);
+                }
+            }
+            Ok(Record::Metadata { family, metadata }) => {
+                self.metadata.insert(family, metadata);
+            }
+            Err(_) => self.malformed += 1,
+        }
+    }
+
+    /// A row may come before the definition of its columns; those that never get one are orphans.
+    fn apply_row(&mut self, row: &Row) {
+        let group = self.head.group_for_replay(row.group, "");
+        let mut data = lock(&group.data);
+        let cells = row.columns.iter().copied().zip(row.values.iter().copied());
+        data.put(row.timestamp_ms, cells);
+        if let Some(sequence) = row.sequence {
+            data.set_durable_sequence(sequence);
+        }
+    }
+}

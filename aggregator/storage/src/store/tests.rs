@@ -1,0 +1,354 @@
+use super::*;
+
+use common::clock::ManualClock;
+use common::model::{Labels, Matcher, STALE_NAN, Sample};
+use proptest::prelude::*;
+
+use crate::read::Values;
+use crate::write::RefusalReason;
+
+const NOW: i64 = 1_700_000_000_000;
+
+fn open_at(path: &std::path::Path) -> Store {
+    let options = StoreOptions {
+        path: path.to_path_buf(),
+        retention: None,
+        retention_bytes: 0,
+        memory_budget_bytes: 1 << 30,
+    };
+    Store::open(options, Arc::new(ManualClock::new(NOW))).unwrap()
+}
+
+fn labels(name: &str, instance: &str) -> Labels {
+    Labels::from_pairs([("__name__", name), ("job", "j"), ("instance", instance)]).unwrap()
+}
+
+fn one(labels: &Labels, samples: &[(i64, f64)]) -> SeriesSamples {
+    SeriesSamples {
+        labels: labels.clone(),
+        samples: samples
+            .iter()
+            .map(|&(timestamp_ms, value)| Sample {
+                timestamp_ms,
+                value,
+            })
+            .collect(),
+    }
+}
+
+type Content = BTreeMap<Labels, Vec<(i64, u64)>>;
+
+fn content(store: &Store, start_ms: i64, end_ms: i64) -> Content {
+    let control = ReadControl::unlimited();
+    let selection = Selection {
+        matchers: vec![],
+        start_ms,
+        end_ms,
+    };
+    let set = store.select(&selection, &control).unwrap();
+    let mut content = Content::new();
+    set.read(0..set.len(), &control, &mut |index, column| {
+        let Values::Floats(values) = column.values;
+        let bits = values.iter().map(|v| v.to_bits());
+        let samples = column.timestamps_ms.iter().copied().zip(bits).collect();
+        assert!(content.insert(set.labels(index), samples).is_none());
+        Ok(())
+    })
+    .unwrap();
+    content
+}
+
+fn all(store: &Store) -> Content {
+    content(store, i64::MIN, i64::MAX)
+}
+
+#[test]
+fn stream_continues_after_a_restart() {
+    let directory = tempfile::tempdir().unwrap();
+    let series: Vec<_> = (0..20).map(|n| labels(&format!("m{n}"), "a")).collect();
+    let before = {
+        let store = open_at(directory.path());
+        let mut stream = store.stream("agent/x");
+        assert_eq!(stream.durable_sequence(), None);
+        for (column, one) in series.iter().enumerate() {
+            stream.define(column as u32, one).unwrap();
+        }
+        let mut last = LogPosition::default();
+        for tick in 1..=10 {
+            let row: Vec<_> = (0..20).map(|c| (c, f64::from(c * tick))).collect();
+            let at = NOW + i64::from(tick);
+            last = stream
+                .append_row(u64::from(tick), at, &row)
+                .unwrap()
+                .position;
+        }
+        store.wait_durable(last).unwrap();
+        assert_eq!(stream.durable_sequence(), Some(10));
+        all(&store)
+    };
+    assert_eq!(before.len(), 20);
+    let store = open_at(directory.path());
+    assert_eq!(all(&store), before);
+    let mut stream = store.stream("agent/x");
+    assert_eq!(stream.durable_sequence(), Some(10));
+    stream.define(7, &series[3]).unwrap();
+    let repeated = stream.append_row(10, NOW + 10, &[(7, 1.0)]).unwrap();
+    assert_eq!((repeated.duplicates, repeated.stored), (1, 0));
+    let appended = stream.append_row(11, NOW + 11, &[(7, 5.0)]).unwrap();
+    assert_eq!(appended.stored, 1);
+    assert_eq!(all(&store)[&series[3]].len(), 11);
+}
+
+#[test]
+fn same_sample_is_dropped_and_another_value_refused() {
+    let directory = tempfile::tempdir().unwrap();
+    let store = open_at(directory.path());
+    let a = labels("a", "x");
+    let append = |samples: &[(i64, f64)], mode| store.append(&[one(&a, samples)], mode);
+    let first = append(&[(5, 1.0), (3, 2.0)], AppendMode::Atomic).unwrap();
+    assert_eq!((first.stored, first.duplicates), (2, 0));
+    let again = append(&[(5, 1.0), (4, 9.0)], AppendMode::Atomic).unwrap();
+    assert_eq!((again.stored, again.duplicates), (1, 1));
+    let error = append(&[(6, 1.0), (5, 7.0)], AppendMode::Atomic).unwrap_err();
+    let AppendError::Refused(refused) = error else {
+        panic!("{error}");
+    };
+    assert_eq!(
+        refused.refusals[0].reason,
+        RefusalReason::DuplicateTimestamp
+    );
+    let partial = append(&[(6, 1.0), (5, 7.0)], AppendMode::Partial).unwrap();
+    assert_eq!((partial.stored, partial.refused), (1, 1));
+    let times: Vec<_> = all(&store)[&a].iter().map(|&(t, _)| t).collect();
+    assert_eq!(times, [3, 4, 5, 6]);
+}
+
+#[test]
+fn special_values_survive_a_restart_to_the_bit() {
+    let directory = tempfile::tempdir().unwrap();
+    let bits = [
+        STALE_NAN.to_bits(),
+        f64::NAN.to_bits(),
+        (-0.0_f64).to_bits(),
+        f64::INFINITY.to_bits(),
+        1,
+        u64::MAX,
+        crate::head::rows::ABSENT,
+    ];
+    let samples: Vec<_> = (0..).zip(bits.iter().map(|&b| f64::from_bits(b))).collect();
+    let a = labels("a", "x");
+    {
+        let store = open_at(directory.path());
+        let appended = store
+            .append(&[one(&a, &samples)], AppendMode::Atomic)
+            .unwrap();
+        assert_eq!(appended.stored, 7);
+        let again = store
+            .append(&[one(&a, &samples)], AppendMode::Atomic)
+            .unwrap();
+        assert_eq!(again.duplicates, 7);
+        store.wait_durable(appended.position).unwrap();
+    }
+    let got: Vec<_> = all(&open_at(directory.path()))[&a]
+        .iter()
+        .map(|&(_, b)| b)
+        .collect();
+    assert_eq!(got, bits);
+}
+
+#[test]
+fn samples_beyond_the_window_are_refused() {
+    let directory = tempfile::tempdir().unwrap();
+    let options = StoreOptions {
+        path: directory.path().to_path_buf(),
+        retention: Some(Duration::from_secs(3600)),
+        retention_bytes: 0,
+        memory_budget_bytes: 1 << 30,
+    };
+    let store = Store::open(options, Arc::new(ManualClock::new(NOW))).unwrap();
+    let hour = 3_600_000;
+    let future = common::limits::FUTURE_MS_MAX;
+    let samples = [
+        (NOW - hour, 1.0),
+        (NOW - hour - 1, 1.0),
+        (NOW + future, 1.0),
+        (NOW + future + 1, 1.0),
+    ];
+    let appended = store
+        .append(&[one(&labels("a", "x"), &samples)], AppendMode::Partial)
+        .unwrap();
+    assert_eq!((appended.stored, appended.refused), (2, 2));
+    let reasons: Vec<_> = appended.refusals.iter().map(|r| r.reason).collect();
+    assert_eq!(
+        reasons,
+        [RefusalReason::TooOld, RefusalReason::TooFarInFuture]
+    );
+}
+
+#[test]
+fn second_process_is_locked_out() {
+    let directory = tempfile::tempdir().unwrap();
+    let _store = open_at(directory.path());
+    let options = StoreOptions {
+        path: directory.path().to_path_buf(),
+        retention: None,
+        retention_bytes: 0,
+        memory_budget_bytes: 0,
+    };
+    let error = Store::open(options, Arc::new(ManualClock::new(NOW))).unwrap_err();
+    assert!(matches!(error, OpenError::Locked { .. }), "{error}");
+}
+
+#[test]
+fn columns_of_one_group_share_their_clock() {
+    let directory = tempfile::tempdir().unwrap();
+    let store = open_at(directory.path());
+    for time in 0..5 {
+        let batch: Vec<_> = (0..100)
+            .map(|n| one(&labels(&format!("m{n}"), "x"), &[(time, f64::from(n))]))
+            .collect();
+        store.append(&batch, AppendMode::Atomic).unwrap();
+    }
+    let control = ReadControl::unlimited();
+    let selection = Selection {
+        matchers: vec![Matcher::equal("job", "j")],
+        start_ms: 1,
+        end_ms: 3,
+    };
+    let set = store.select(&selection, &control).unwrap();
+    let mut clocks = Vec::new();
+    set.read(0..set.len(), &control, &mut |_, column| {
+        assert_eq!(column.timestamps_ms, [1, 2, 3]);
+        clocks.push(column.clock);
+        Ok(())
+    })
+    .unwrap();
+    assert_eq!(clocks.len(), 100);
+    assert!(clocks[0] != 0 && clocks.iter().all(|&clock| clock == clocks[0]));
+}
+
+#[test]
+fn groups_are_formed_by_label_values() {
+    let directory = tempfile::tempdir().unwrap();
+    let store = open_at(directory.path());
+    let batch: Vec<_> = (0..10)
+        .map(|n| {
+            one(
+                &labels(&format!("m{}", n % 3), &format!("i{n}")),
+                &[(1, 0.0)],
+            )
+        })
+        .collect();
+    store.append(&batch, AppendMode::Atomic).unwrap();
+    let selection = Selection {
+        matchers: vec![],
+        start_ms: 0,
+        end_ms: 9,
+    };
+    let set = store.select(&selection, &ReadControl::unlimited()).unwrap();
+    let by_name = set.group(crate::read::Grouping::By(&["__name__"]));
+    assert_eq!(by_name.labels.len(), 3);
+    let without = set.group(crate::read::Grouping::Without(&["instance"]));
+    assert_eq!(without.labels.len(), 3);
+    for index in 0..set.len() {
+        let want = set.labels(index).filtered(|name| name == "__name__");
+        assert_eq!(by_name.labels[by_name.group_of[index] as usize], want);
+    }
+}
+
+/// A step of the comparison with a plain map.
+#[derive(Debug, Clone)]
+enum Step {
+    Append(Vec<(u8, i64, u8)>),
+    Row(u64, i64, Vec<(u8, u8)>),
+    Restart,
+}
+
+fn arbitrary_step() -> impl Strategy<Value = Step> {
+    let sample = (0..6_u8, 0..30_i64, 0..3_u8);
+    let cell = (0..6_u8, 0..3_u8);
+    prop_oneof![
+        4 => prop::collection::vec(sample, 1..12).prop_map(Step::Append),
+        4 => (0..30_u64, 0..30_i64, prop::collection::vec(cell, 0..6))
+            .prop_map(|(sequence, time, cells)| Step::Row(sequence, time, cells)),
+        1 => Just(Step::Restart),
+    ]
+}
+
+fn series_number(n: u8) -> Labels {
+    labels(&format!("m{n}"), if n < 4 { "a" } else { "b" })
+}
+
+/// Puts a sample into the model; false when another value is there.
+fn model_put(model: &mut Content, series: u8, time: i64, bits: u64) -> bool {
+    let list = model.entry(series_number(series)).or_default();
+    match list.binary_search_by_key(&time, |&(t, _)| t) {
+        Ok(at) => list[at].1 == bits,
+        Err(at) => {
+            list.insert(at, (time, bits));
+            true
+        }
+    }
+}
+
+fn open_stream(store: &Store) -> Stream {
+    let mut stream = store.stream("s");
+    for n in 0..6 {
+        stream.define(u32::from(n) * 2, &series_number(n)).unwrap();
+    }
+    stream
+}
+
+fn run_against_model(steps: &[Step]) {
+    let directory = tempfile::tempdir().unwrap();
+    let mut store = open_at(directory.path());
+    let mut stream = open_stream(&store);
+    let mut model = Content::new();
+    let mut last_sequence = None;
+    for step in steps {
+        match step {
+            Step::Append(samples) => {
+                let batch: Vec<_> = samples
+                    .iter()
+                    .map(|&(n, t, v)| one(&series_number(n), &[(t, f64::from(v))]))
+                    .collect();
+                let appended = store.append(&batch, AppendMode::Partial).unwrap();
+                let mut put = |&(n, t, v): &(u8, i64, u8)| {
+                    !model_put(&mut model, n, t, f64::from(v).to_bits())
+                };
+                let refused = samples.iter().filter(|one| put(one)).count() as u64;
+                assert_eq!(appended.refused, refused);
+            }
+            Step::Row(sequence, time, cells) => {
+                let row: Vec<_> = cells
+                    .iter()
+                    .map(|&(n, v)| (u32::from(n) * 2, f64::from(v)))
+                    .collect();
+                stream.append_row(*sequence, *time, &row).unwrap();
+                if last_sequence.is_none_or(|last| *sequence > last) {
+                    last_sequence = Some(*sequence);
+                    for &(n, v) in cells {
+                        model_put(&mut model, n, *time, f64::from(v).to_bits());
+                    }
+                }
+            }
+            Step::Restart => {
+                store.close().unwrap();
+                drop(stream);
+                drop(store);
+                store = open_at(directory.path());
+                stream = open_stream(&store);
+                assert_eq!(stream.durable_sequence(), last_sequence);
+            }
+        }
+        assert_eq!(all(&store), model);
+    }
+}
+
+proptest! {
+    #![proptest_config(ProptestConfig::with_cases(64))]
+    #[test]
+    fn store_equals_a_plain_map(steps in prop::collection::vec(arbitrary_step(), 1..40)) {
+        run_against_model(&steps);
+    }
+}

@@ -1,0 +1,226 @@
+//! A stream: one source that sends the same series tick after tick.
+
+use std::sync::Arc;
+
+use common::model::Labels;
+
+use crate::append::{Cell, FreshPlaces, Sequence};
+use crate::head::group::Group;
+use crate::head::{Head, PlaceError};
+use crate::index::{Place, SeriesId};
+use crate::store::{Inner, Store};
+use crate::sync::{lock, read};
+use crate::wal::record::RowsBuilder;
+use crate::write::{AppendError, AppendMode, Appended, DefineError};
+
+/// Series that one stream may define.
+pub const SERIES_PER_STREAM_MAX: usize = 100_000;
+
+/// One source that sends the same series at each tick: an agent's session, a scrape target.
+#[derive(Debug)]
+pub struct Stream {
+    store: Store,
+    head: Arc<Head>,
+    group: Arc<Group>,
+    /// By the stream's number of a column: the column in the group, and the series.
+    columns: Vec<Option<(u32, SeriesId)>>,
+    defined: usize,
+    /// Places that the log does not know yet.
+    fresh: FreshPlaces,
+    /// The cells of the row at hand; kept for its capacity.
+    cells: Vec<(u32, u64)>,
+}
+
+impl Stream {
+    pub(crate) fn new(store: Store, name: &str) -> Self {
+        let inner = store.inner();
+        let head = inner.head();
+        let group = head.group_by_key(name, inner.blocks_floor_ms());
+        Self {
+            store,
+            head,
+            group,
+            columns: Vec::new(),
+            defined: 0,
+            fresh: FreshPlaces::default(),
+            cells: Vec::new(),
+        }
+    }
+
+    fn inner(&self) -> &Inner {
+        self.store.inner()
+    }
+
+    /// The sequence of the last row that is durable; `None` for a source never seen.
+    #[must_use]
+    pub fn durable_sequence(&self) -> Option<u64> {
+        let position = self.inner().wal.durable();
+        lock(&self.group.data).durable_sequence(position)
+    }
+
+    /// Gives a series the number `column`. A number may be used again after [`Self::undefine`].
+    ///
+    /// # Errors
+    /// A limit; the stream's other columns are untouched.
+    pub fn define(&mut self, column: u32, labels: &Labels) -> Result<(), DefineError> {
+        labels.check_limits()?;
+        let at = column as usize;
+        let is_new = self.columns.get(at).is_none_or(Option::is_none);
+        let over =
+            (is_new && self.defined >= SERIES_PER_STREAM_MAX) || at >= 4 * SERIES_PER_STREAM_MAX;
+        if over {
+            return Err(DefineError::SeriesLimit {
+                limit: SERIES_PER_STREAM_MAX as u64,
+            });
+        }
+        let (series, placed) = self.head.place_in(&self.group, labels).map_err(|error| {
+            let PlaceError::SeriesLimit(limit) = error;
+            DefineError::SeriesLimit { limit }
+        })?;
+        self.fresh.add(&self.group, series, placed, labels);
+        if at >= self.columns.len() {
+            self.columns.resize(at + 1, None);
+        }
+        self.columns[at] = Some((placed.place.column, series));
+        self.defined += usize::from(is_new);
+        Ok(())
+    }
+
+    /// Frees a number. Writes nothing: the caller appends the staleness marker first.
+    pub fn undefine(&mut self, column: u32) {
+        if let Some(slot) = self.columns.get_mut(column as usize)
+            && slot.take().is_some()
+        {
+            self.defined -= 1;
+        }
+    }
+
+    /// Appends one tick: one timestamp, and a value for each of some columns. A sequence at or below the last one
+    /// is a repetition and is dropped as duplicates. Visible when this returns, durable per
+    /// [`Appended::position`]; samples the store refuses are counted, the others kept.
+    ///
+    /// # Errors
+    /// See [`AppendError`]; then nothing of the row is visible.
+    pub fn append_row(
+        &mut self,
+        sequence: u64,
+        timestamp_ms: i64,
+        values: &[(u32, f64)],
+    ) -> Result<Appended, AppendError> {
+        let store = self.store.clone();
+        let inner = store.inner();
+        inner.wal.admit()?;
+        self.map_columns(values)?;
+        let refusal = inner.window().refusal(timestamp_ms);
+        let _cut = read(&inner.cut);
+        self.fresh.log(inner, &self.head);
+        if let Some(reason) = refusal {
+            return self.refuse_row(inner, sequence, timestamp_ms, values, reason);
+        }
+        if let Some(appended) = self.append_at_end(inner, sequence, timestamp_ms) {
+            return Ok(appended);
+        }
+        self.append_anywhere(inner, sequence, timestamp_ms, values, Appended::default())
+    }
+
+    /// Fills `cells` with the group's columns and the bits, in the caller's order.
+    fn map_columns(&mut self, values: &[(u32, f64)]) -> Result<(), AppendError> {
+        self.cells.clear();
+        self.cells.reserve(values.len());
+        for &(column, value) in values {
+            let Some(&Some((in_group, _))) = self.columns.get(column as usize) else {
+                return Err(AppendError::UndefinedColumn { column });
+            };
+            self.cells.push((in_group, value.to_bits()));
+        }
+        Ok(())
+    }
+
+    /// The ordinary case: later than anything stored, so nothing need be compared. `None`: it is not that case.
+    fn append_at_end(&self, inner: &Inner, sequence: u64, timestamp_ms: i64) -> Option<Appended> {
+        if !self.cells.is_sorted_by(|a, b| a.0 < b.0) {
+            return None;
+        }
+        let mut data = lock(&self.group.data);
+        if timestamp_ms <= data.floor_ms || data.sequence.is_some_and(|last| sequence <= last) {
+            return None;
+        }
+        let cells = self.cells.iter().copied();
+        let mut rows = RowsBuilder::default();
+        rows.push(
+            self.group.number,
+            Some(sequence),
+            timestamp_ms,
+            cells.clone(),
+        );
+        data.put(timestamp_ms, cells);
+        let position = inner.wal.push(&rows.finish());
+        data.set_sequence(sequence, position);
+        data.durable_sequence(inner.wal.durable());
+        Some(Appended {
+            position,
+            stored: self.cells.len() as u64,
+            ..Appended::default()
+        })
+    }
+
+    fn sequence(&self, number: u64, timestamp_ms: i64) -> Sequence {
+        Sequence {
+            group: self.group.number,
+            number,
+            timestamp_ms,
+        }
+    }
+
+    fn append_anywhere(
+        &self,
+        inner: &Inner,
+        sequence: u64,
+        timestamp_ms: i64,
+        values: &[(u32, f64)],
+        appended: Appended,
+    ) -> Result<Appended, AppendError> {
+        let cell = |&(column, value): &(u32, f64)| {
+            let (column, series) = self.columns.get(column as usize).copied().flatten()?;
+            Some(Cell {
+                place: Place {
+                    group: self.group.number,
+                    column,
+                },
+                series,
+                timestamp_ms,
+                bits: value.to_bits(),
+            })
+        };
+        let mut cells: Vec<Cell> = values.iter().filter_map(cell).collect();
+        let sequence = self.sequence(sequence, timestamp_ms);
+        inner.apply(
+            &self.head,
+            &mut cells,
+            AppendMode::Partial,
+            Some(sequence),
+            appended,
+        )
+    }
+
+    /// The whole row is outside the time that is taken; only the sequence moves on.
+    fn refuse_row(
+        &self,
+        inner: &Inner,
+        sequence: u64,
+        timestamp_ms: i64,
+        values: &[(u32, f64)],
+        reason: crate::write::RefusalReason,
+    ) -> Result<Appended, AppendError> {
+        let mut appended = Appended::default();
+        {
+            let index = read(&self.head.index);
+            for &(column, _) in values {
+                let series = self.columns.get(column as usize).copied().flatten();
+                let labels = || series.map_or_else(Labels::empty, |(_, id)| index.labels(id));
+                appended.refuse(labels, timestamp_ms, reason);
+            }
+        }
+        self.append_anywhere(inner, sequence, timestamp_ms, &[], appended)
+    }
+}

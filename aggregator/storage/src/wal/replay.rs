@@ -1,0 +1,132 @@
+//! Reading a log back: every sound record in order, whatever is damaged between them.
+
+use std::fs::{self, File};
+use std::io;
+use std::path::Path;
+
+use super::frame::{self, Found};
+use super::segment::{self, MAGIC, Segment};
+use crate::files;
+
+/// What a replay found.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+pub(crate) struct ReplayReport {
+    /// The number of the last record; 0 when there is none.
+    pub(crate) last: u64,
+    /// Sound records.
+    pub(crate) records: u64,
+    /// Records that are known to be lost, by the gaps in the numbers.
+    pub(crate) lost: u64,
+    /// Bytes behind the last sound record of the last segment: a write that a crash cut short.
+    pub(crate) torn_bytes: u64,
+    /// Segments with damage in them.
+    pub(crate) damaged_segments: u64,
+}
+
+/// Reads all segments of `directory`, gives each record to `apply`, cuts off a torn tail, and keeps a copy of each
+/// damaged segment in `quarantine`.
+///
+/// # Errors
+/// A file can't be read, or the torn tail can't be cut off.
+pub(crate) fn replay(
+    directory: &Path,
+    quarantine: &Path,
+    seed: u32,
+    apply: &mut dyn FnMut(u64, &[u8]),
+) -> io::Result<ReplayReport> {
+    let mut report = ReplayReport::default();
+    let segments = segment::list(directory)?;
+    for (index, one) in segments.iter().enumerate() {
+        let next_first = segments.get(index + 1).map(|next| next.first);
+        replay_segment(one, next_first, seed, &mut report, apply).and_then(|damaged| {
+            if damaged {
+                report.damaged_segments += 1;
+                keep_copy(one, quarantine)
+            } else {
+                Ok(())
+            }
+        })?;
+    }
+    Ok(report)
+}
+
+fn keep_copy(one: &Segment, quarantine: &Path) -> io::Result<()> {
+    fs::create_dir_all(quarantine)?;
+    let name = one.path.file_name().unwrap_or_default();
+    fs::copy(&one.path, quarantine.join(name)).map(|_| ())
+}
+
+/// Reads one segment; true when something in it is damaged.
+fn replay_segment(
+    one: &Segment,
+    next_first: Option<u64>,
+    seed: u32,
+    report: &mut ReplayReport,
+    apply: &mut dyn FnMut(u64, &[u8]),
+) -> io::Result<bool> {
+    let bytes = fs::read(&one.path)?;
+    let mut at = MAGIC.len();
+    let mut sound_end = MAGIC.len();
+    let mut damaged = false;
+    // The first record of a segment follows the last one of the segment before.
+    let mut expected = one.first;
+    while at < bytes.len() {
+        match frame::find(bytes.get(at..).unwrap_or(&[]), seed) {
+            Found::Record {
+                number,
+                payload,
+                bytes: length,
+            } => {
+                if number > expected {
+                    report.lost += number - expected;
+                    damaged = true;
+                }
+                // A number already seen can only come from a segment that was rewritten after a failed
+                // commit; its records are the same.
+                if number > report.last {
+                    report.last = number;
+                    report.records += 1;
+                    apply(number, payload);
+                }
+                expected = number.max(expected) + 1;
+                at += length;
+                sound_end = at;
+            }
+            Found::DamagedPayload { bytes: length, .. } => at += length,
+            Found::Cut | Found::Nothing => {
+                at = frame::next_marker(&bytes, at + 1).unwrap_or(bytes.len());
+            }
+        }
+    }
+    match next_first {
+        Some(next) if next > expected => {
+            report.lost += next - expected;
+            damaged = true;
+        }
+        Some(_) => {}
+        None => cut_tail(one, &bytes, sound_end, report)?,
+    }
+    if damaged {
+        tracing::warn!(segment = %one.path.display(), "log segment is damaged, a copy is kept");
+    }
+    Ok(damaged)
+}
+
+/// Cuts off what follows the last sound record of the last segment.
+fn cut_tail(
+    one: &Segment,
+    bytes: &[u8],
+    sound_end: usize,
+    report: &mut ReplayReport,
+) -> io::Result<()> {
+    let torn = bytes.len().saturating_sub(sound_end);
+    if torn == 0 {
+        return Ok(());
+    }
+    report.torn_bytes = torn as u64;
+    tracing::warn!(segment = %one.path.display(), bytes = torn, "cut off the torn end of the log");
+    let file = File::options().write(true).open(&one.path)?;
+    file.set_len(sound_end as u64)?;
+    file.sync_all()?;
+    one.path.parent().map_or(Ok(()), files::sync_directory)
+}

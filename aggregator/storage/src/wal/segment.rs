@@ -1,0 +1,116 @@
+//! Segment files: named after the number of their first record, so that order and gaps are seen from the names.
+
+use std::fs::{self, File};
+use std::io::{self, Write as _};
+use std::path::{Path, PathBuf};
+
+use crate::files;
+
+/// The first bytes of a segment.
+pub(super) const MAGIC: &[u8; 8] = b"TDMWAL\x00\x01";
+const EXTENSION: &str = "wal";
+
+/// A segment on disk.
+#[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord)]
+pub(crate) struct Segment {
+    /// The number of its first record.
+    pub(crate) first: u64,
+    pub(crate) path: PathBuf,
+}
+
+/// The segments of a log, in order.
+///
+/// # Errors
+/// The directory can't be read.
+pub(crate) fn list(directory: &Path) -> io::Result<Vec<Segment>> {
+    let mut segments = Vec::new();
+    for entry in fs::read_dir(directory)? {
+        let path = entry?.path();
+        let is_segment = path.extension().is_some_and(|e| e == EXTENSION);
+        let first = path.file_stem().and_then(|s| s.to_str()?.parse().ok());
+        if let (true, Some(first)) = (is_segment, first) {
+            segments.push(Segment { first, path });
+        }
+    }
+    segments.sort_unstable();
+    Ok(segments)
+}
+
+/// Removes the segments that hold no record at or above `keep`; returns how many.
+///
+/// # Errors
+/// A file can't be removed.
+pub(crate) fn remove_before(directory: &Path, keep: u64) -> io::Result<usize> {
+    let segments = list(directory)?;
+    let mut removed = 0;
+    for pair in segments.windows(2) {
+        if pair[1].first <= keep {
+            files::remove_if_there(&pair[0].path)?;
+            removed += 1;
+        }
+    }
+    if removed > 0 {
+        files::sync_directory(directory)?;
+    }
+    Ok(removed)
+}
+
+/// A segment that is being written.
+#[derive(Debug)]
+pub(super) struct SegmentWriter {
+    file: File,
+    /// Bytes that are written and synced.
+    durable_bytes: u64,
+}
+
+impl SegmentWriter {
+    /// Makes the segment that begins with record `first`; its name is durable when this returns.
+    ///
+    /// # Errors
+    /// The file can't be made or synced.
+    pub(super) fn create(directory: &Path, first: u64) -> io::Result<Self> {
+        let path = directory.join(format!("{first:020}.{EXTENSION}"));
+        let mut file = File::create(&path)?;
+        let made = file
+            .write_all(MAGIC)
+            .and_then(|()| file.sync_all())
+            .and_then(|()| files::sync_directory(directory));
+        if let Err(error) = made {
+            files::remove_if_there(&path)?;
+            return Err(error);
+        }
+        Ok(Self {
+            file,
+            durable_bytes: MAGIC.len() as u64,
+        })
+    }
+
+    /// Writes and syncs. After an error the file is cut back to what was durable and must not be used again:
+    /// once a sync failed, the kernel may have dropped the pages, and a second sync would wrongly succeed.
+    ///
+    /// # Errors
+    /// The bytes are not on disk.
+    pub(super) fn commit(&mut self, bytes: &[u8]) -> io::Result<()> {
+        let written = self
+            .file
+            .write_all(bytes)
+            .and_then(|()| self.file.sync_data());
+        if let Err(error) = written {
+            if let Err(cut) = self
+                .file
+                .set_len(self.durable_bytes)
+                .and_then(|()| self.file.sync_all())
+            {
+                tracing::warn!(error = %cut, "cut back a log segment after a failed write");
+            }
+            return Err(error);
+        }
+        self.durable_bytes += bytes.len() as u64;
+        Ok(())
+    }
+
+    /// Bytes on disk.
+    pub(super) const fn bytes(&self) -> u64 {
+        self.durable_bytes
+    }
+}
