@@ -1,4 +1,11 @@
 //! The aggregator: ingest, storage, PromQL, rules and the HTTP API, wired together.
 
+pub mod config;
+pub mod http;
 pub mod ingest;
 pub mod join;
+pub mod logging;
+pub mod metrics;
+pub mod report;
+pub mod run;
+pub mod self_scrape;

@@ -3,6 +3,8 @@
 //! **Invariant:** this crate depends on no other crate of the workspace, and [`model`] does no I/O.
 
 pub mod clock;
+pub mod duration;
+pub mod exposition;
 pub mod limits;
 pub mod model;
 pub mod telemetry;

@@ -1,0 +1,364 @@
+//! The configuration file. Its Prometheus sections mean what they mean in prometheus.yml; whatever this version does
+//! not do is refused by name with its line.
+
+use std::collections::BTreeMap;
+use std::path::{Path, PathBuf};
+use std::time::Duration;
+
+use serde::{Deserialize, Deserializer, Serialize, Serializer};
+use serde_saphyr::Spanned;
+
+/// Why a configuration file was refused.
+#[derive(Debug, thiserror::Error)]
+pub enum ConfigError {
+    /// It can't be read.
+    #[error("read {}", path.display())]
+    Read {
+        /// Which file.
+        path: PathBuf,
+        /// Why.
+        source: std::io::Error,
+    },
+    /// It is no YAML, or has an unknown field or a bad value.
+    #[error("{}:{line}: {message}", path.display())]
+    Parse {
+        /// Which file.
+        path: PathBuf,
+        /// Line, from 1; 0 when the parser knows none.
+        line: u64,
+        /// What is wrong there.
+        message: String,
+    },
+    /// It asks for something that this version does not do.
+    #[error("{}:{line}: section {section:?} is not supported", path.display())]
+    Unsupported {
+        /// Which file.
+        path: PathBuf,
+        /// Line, from 1.
+        line: u64,
+        /// The section.
+        section: &'static str,
+    },
+}
+
+/// A duration in Prometheus' form.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Span(pub Duration);
+
+impl<'de> Deserialize<'de> for Span {
+    fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
+        let text = String::deserialize(deserializer)?;
+        common::duration::parse(&text)
+            .map(Self)
+            .map_err(serde::de::Error::custom)
+    }
+}
+
+impl Serialize for Span {
+    fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
+        serializer.collect_str(&common::duration::Display(self.0))
+    }
+}
+
+/// `global`: defaults of the other sections.
+#[derive(Debug, Clone, Deserialize, Serialize)]
+#[serde(deny_unknown_fields, default)]
+pub struct Global {
+    /// Time between scrapes.
+    pub scrape_interval: Span,
+    /// Longest time of a scrape.
+    pub scrape_timeout: Span,
+    /// Protocols to ask targets for, best first.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub scrape_protocols: Option<Vec<String>>,
+    /// Time between evaluations of a rule group.
+    pub evaluation_interval: Span,
+    /// How far in the past rules are evaluated.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub rule_query_offset: Option<Span>,
+    /// Labels added to everything that leaves this server.
+    #[serde(skip_serializing_if = "BTreeMap::is_empty")]
+    pub external_labels: BTreeMap<String, String>,
+}
+
+impl Default for Global {
+    fn default() -> Self {
+        Self {
+            scrape_interval: Span(Duration::from_secs(60)),
+            scrape_timeout: Span(Duration::from_secs(10)),
+            scrape_protocols: None,
+            evaluation_interval: Span(Duration::from_secs(60)),
+            rule_query_offset: None,
+            external_labels: BTreeMap::new(),
+        }
+    }
+}
+
+/// `storage`: what is kept, and for how long.
+#[derive(Debug, Clone, Default, Deserialize, Serialize)]
+#[serde(deny_unknown_fields, default)]
+pub struct Storage {
+    /// The time-series database.
+    pub tsdb: Tsdb,
+    /// Exemplars.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub exemplars: Option<Exemplars>,
+}
+
+/// `storage.tsdb`.
+#[derive(Debug, Clone, Default, Deserialize, Serialize)]
+#[serde(deny_unknown_fields, default)]
+pub struct Tsdb {
+    /// Samples inside the retention are taken in any order, so every window is kept to.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub out_of_order_time_window: Option<Span>,
+    /// Bounds of what is kept; the flags win.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub retention: Option<Retention>,
+}
+
+/// `storage.tsdb.retention`.
+#[derive(Debug, Clone, Default, Deserialize, Serialize)]
+#[serde(deny_unknown_fields, default)]
+pub struct Retention {
+    /// How long samples are kept.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub time: Option<Span>,
+    /// Bytes on disk.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub size: Option<String>,
+}
+
+/// `storage.exemplars`.
+#[derive(Debug, Clone, Default, Deserialize, Serialize)]
+#[serde(deny_unknown_fields, default)]
+pub struct Exemplars {
+    /// How many are kept.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub max_exemplars: Option<u64>,
+}
+
+/// `limits`: bounds on what clients may ask for, where no flag sets them.
+#[derive(Debug, Clone, Deserialize, Serialize)]
+#[serde(deny_unknown_fields, default)]
+pub struct Limits {
+    /// Queries that may wait for their turn, beyond those that run (64).
+    pub query_queue_max: u32,
+    /// Most series one query may touch (1,000,000).
+    pub query_series_max: u64,
+    /// Bytes of a form body (10 MiB, as Go's server has it).
+    pub form_bytes_max: usize,
+    /// Most samples one remote read may return (Prometheus: `--storage.remote.read-sample-limit`, 50,000,000).
+    pub remote_read_samples_max: u64,
+    /// Remote-write requests worked on at one time (32); others are answered 503 and sent again.
+    pub write_concurrency_max: u32,
+}
+
+impl Default for Limits {
+    fn default() -> Self {
+        Self {
+            query_queue_max: 64,
+            query_series_max: 1_000_000,
+            form_bytes_max: 10 << 20,
+            remote_read_samples_max: 50_000_000,
+            write_concurrency_max: 32,
+        }
+    }
+}
+
+type Section = Option<Spanned<serde_json::Value>>;
+
+/// A whole configuration file.
+#[derive(Debug, Clone, Default, Deserialize, Serialize)]
+#[serde(deny_unknown_fields, default)]
+pub struct ConfigFile {
+    /// Defaults.
+    pub global: Global,
+    /// Storage.
+    pub storage: Storage,
+    /// Limits of our own.
+    pub limits: Limits,
+    #[serde(skip_serializing)]
+    runtime: Section,
+    #[serde(skip_serializing)]
+    rule_files: Section,
+    #[serde(skip_serializing)]
+    scrape_config_files: Section,
+    #[serde(skip_serializing)]
+    scrape_configs: Section,
+    #[serde(skip_serializing)]
+    alerting: Section,
+    #[serde(skip_serializing)]
+    alertmanager: Section,
+    #[serde(skip_serializing)]
+    remote_write: Section,
+    #[serde(skip_serializing)]
+    remote_read: Section,
+    #[serde(skip_serializing)]
+    tracing: Section,
+    #[serde(skip_serializing)]
+    otlp: Section,
+    #[serde(skip_serializing)]
+    agents: Section,
+    #[serde(skip_serializing)]
+    federation: Section,
+    #[serde(skip_serializing)]
+    tls: Section,
+    #[serde(skip_serializing)]
+    auth: Section,
+    #[serde(skip_serializing)]
+    heapster: Section,
+}
+
+impl ConfigFile {
+    /// Reads and checks a file.
+    ///
+    /// # Errors
+    /// See [`ConfigError`].
+    pub fn load(path: &Path) -> Result<Self, ConfigError> {
+        let text = std::fs::read_to_string(path).map_err(|source| ConfigError::Read {
+            path: path.to_owned(),
+            source,
+        })?;
+        Self::parse(&text, path)
+    }
+
+    /// Checks the text of a file; `path` is for messages.
+    ///
+    /// # Errors
+    /// See [`ConfigError`].
+    pub fn parse(text: &str, path: &Path) -> Result<Self, ConfigError> {
+        let config: Option<Self> = serde_saphyr::from_str(text).map_err(|error| {
+            let bare = error.without_snippet();
+            ConfigError::Parse {
+                path: path.to_owned(),
+                line: bare.location().map_or(0, |location| location.line()),
+                message: first_line(&bare.to_string()),
+            }
+        })?;
+        let config = config.unwrap_or_default();
+        config.refuse_unsupported(path)?;
+        Ok(config)
+    }
+
+    fn refuse_unsupported(&self, path: &Path) -> Result<(), ConfigError> {
+        let sections = [
+            ("rule_files", &self.rule_files),
+            ("scrape_config_files", &self.scrape_config_files),
+            ("scrape_configs", &self.scrape_configs),
+            ("alerting", &self.alerting),
+            ("alertmanager", &self.alertmanager),
+            ("remote_write", &self.remote_write),
+            ("remote_read", &self.remote_read),
+            ("tracing", &self.tracing),
+            ("otlp", &self.otlp),
+            ("agents", &self.agents),
+            ("federation", &self.federation),
+            ("tls", &self.tls),
+            ("auth", &self.auth),
+            ("heapster", &self.heapster),
+        ];
+        for (section, value) in sections {
+            match value {
+                Some(spanned) if !is_empty(&spanned.value) => {
+                    return Err(ConfigError::Unsupported {
+                        path: path.to_owned(),
+                        line: spanned.referenced.line(),
+                        section,
+                    });
+                }
+                _ => {}
+            }
+        }
+        Ok(())
+    }
+
+    /// What the file asks for and has no effect here, for the log.
+    #[must_use]
+    pub fn without_effect(&self) -> Vec<&'static str> {
+        let mut names = Vec::new();
+        if self.runtime.is_some() {
+            names.push("runtime (this server has no garbage collector)");
+        }
+        names
+    }
+
+    /// The configuration as YAML, defaults filled in.
+    #[must_use]
+    pub fn to_yaml(&self) -> String {
+        serde_saphyr::to_string(self).unwrap_or_else(|error| format!("# {error}\n"))
+    }
+}
+
+fn is_empty(value: &serde_json::Value) -> bool {
+    match value {
+        serde_json::Value::Null => true,
+        serde_json::Value::Array(list) => list.is_empty(),
+        serde_json::Value::Object(map) => map.values().all(is_empty),
+        _ => false,
+    }
+}
+
+fn first_line(text: &str) -> String {
+    text.lines().next().unwrap_or_default().to_owned()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[track_caller]
+    fn check(yaml: &str, want: Result<(), &str>) {
+        let got = ConfigFile::parse(yaml, Path::new("c.yml"))
+            .map(|_| ())
+            .map_err(|e| e.to_string());
+        match (got, want) {
+            (Ok(()), Ok(())) => {}
+            (Err(got), Err(want)) => assert!(got.contains(want), "{got:?} lacks {want:?}"),
+            (got, want) => panic!("{yaml:?}: got {got:?}, want {want:?}"),
+        }
+    }
+
+    #[test]
+    fn good_files_load() {
+        check("", Ok(()));
+        check("# only a comment\n", Ok(()));
+        check(
+            "global:\n  scrape_interval: 15s\n  external_labels: {dc: a}\n",
+            Ok(()),
+        );
+        check(
+            "scrape_configs: []\nrule_files:\nalerting:\n  alertmanagers: []\n",
+            Ok(()),
+        );
+        check(
+            "storage:\n  tsdb:\n    out_of_order_time_window: 30m\n    retention: {time: 3d, size: 1GB}\n",
+            Ok(()),
+        );
+    }
+
+    #[test]
+    fn refusals_name_line_and_reason() {
+        check("global:\n  no_such: 1\n", Err("c.yml:2: "));
+        check("global:\n  scrape_interval: 15\n", Err("c.yml:2: "));
+        check("global: [\n", Err("c.yml:"));
+        check(
+            "global: {}\n\ntracing:\n  endpoint: x\n",
+            Err("section \"tracing\" is not supported"),
+        );
+        check("a: 1\n", Err("unknown field"));
+    }
+
+    #[test]
+    fn yaml_of_a_configuration_loads_again() {
+        let yaml =
+            "global:\n  external_labels: {dc: a}\nstorage: {tsdb: {retention: {time: 3d}}}\n";
+        let config = ConfigFile::parse(yaml, Path::new("c.yml")).unwrap();
+        let again = ConfigFile::parse(&config.to_yaml(), Path::new("d.yml")).unwrap();
+        assert_eq!(config.to_yaml(), again.to_yaml());
+        assert_eq!(
+            again.global.external_labels.get("dc").map(String::as_str),
+            Some("a")
+        );
+    }
+}

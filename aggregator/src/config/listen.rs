@@ -1,0 +1,49 @@
+//! Addresses to listen on.
+
+use std::net::{IpAddr, Ipv4Addr, SocketAddr, ToSocketAddrs as _};
+
+/// An address that can't be used.
+#[derive(Debug, thiserror::Error)]
+#[error("{text:?} is not an address to listen on: {reason}")]
+pub struct ListenError {
+    text: String,
+    reason: String,
+}
+
+/// Parses `HOST:PORT`; an empty host (`:9090`) means all of this machine's IPv4 addresses.
+///
+/// # Errors
+/// No port, or the host's name has no address.
+pub fn parse(text: &str) -> Result<SocketAddr, ListenError> {
+    let error = |reason: &dyn ToString| ListenError {
+        text: text.to_owned(),
+        reason: reason.to_string(),
+    };
+    if let Some(port) = text.strip_prefix(':') {
+        let port = port.parse().map_err(|e| error(&e))?;
+        return Ok(SocketAddr::new(IpAddr::V4(Ipv4Addr::UNSPECIFIED), port));
+    }
+    if let Ok(address) = text.parse() {
+        return Ok(address);
+    }
+    text.to_socket_addrs()
+        .map_err(|e| error(&e))?
+        .next()
+        .ok_or_else(|| error(&"the name has no address"))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn forms_that_prometheus_takes_are_taken() {
+        assert_eq!(parse(":9090").unwrap().to_string(), "0.0.0.0:9090");
+        assert_eq!(parse("127.0.0.1:0").unwrap().to_string(), "127.0.0.1:0");
+        assert_eq!(parse("[::1]:9090").unwrap().to_string(), "[::1]:9090");
+        assert!(parse("localhost:9090").unwrap().ip().is_loopback());
+        for bad in ["", "9090", "127.0.0.1", ":x", "127.0.0.1:70000"] {
+            assert!(parse(bad).is_err(), "{bad:?}");
+        }
+    }
+}

@@ -1,0 +1,217 @@
+//! Flags and file put together.
+
+use std::net::SocketAddr;
+use std::path::PathBuf;
+use std::time::Duration;
+
+use super::bytes::{self, SizeError};
+use super::file::ConfigFile;
+use super::flags::Flags;
+
+/// What `--storage.retention.time` is when nobody says otherwise.
+const RETENTION_DEFAULT: Duration = Duration::from_secs(15 * 24 * 3600);
+
+/// A feature that `--enable-feature` turns on.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Feature {
+    /// Functions that may change.
+    ExperimentalFunctions,
+    /// Arithmetic in durations.
+    DurationExpressions,
+    /// Metric names are dropped at the end of the evaluation.
+    DelayedNameRemoval,
+    /// `__type__` and `__unit__` labels.
+    TypeAndUnitLabels,
+    /// Exemplars are kept.
+    ExemplarStorage,
+    /// Statistics of each step of a query.
+    PerStepStats,
+}
+
+impl Feature {
+    /// Prometheus' name of it.
+    #[must_use]
+    pub fn from_name(name: &str) -> Option<Self> {
+        Some(match name {
+            "promql-experimental-functions" => Self::ExperimentalFunctions,
+            "promql-duration-expr" => Self::DurationExpressions,
+            "promql-delayed-name-removal" => Self::DelayedNameRemoval,
+            "type-and-unit-labels" => Self::TypeAndUnitLabels,
+            "exemplar-storage" => Self::ExemplarStorage,
+            "promql-per-step-stats" => Self::PerStepStats,
+            _ => return None,
+        })
+    }
+}
+
+/// Why flags and file do not fit together.
+#[derive(Debug, thiserror::Error)]
+pub enum SettingsError {
+    /// No such feature.
+    #[error("--enable-feature: unknown feature {0:?}")]
+    Feature(String),
+    /// A bad size in the file.
+    #[error("storage.tsdb.retention.size")]
+    Size(#[from] SizeError),
+    /// The external URL has no form that makes links.
+    #[error("--web.external-url: {0:?} is neither a URL (http://host/path) nor a path")]
+    ExternalUrl(String),
+}
+
+/// The settings in force for the length of the process.
+#[derive(Debug, Clone)]
+pub struct Settings {
+    /// Directory for all data.
+    pub storage_path: PathBuf,
+    /// `None`: kept for ever.
+    pub retention: Option<Duration>,
+    /// 0: no bound.
+    pub retention_bytes: u64,
+    /// Bytes of memory for storage.
+    pub memory_budget_bytes: u64,
+    /// Where HTTP listens.
+    pub web_listen: SocketAddr,
+    /// Where agents connect.
+    pub quic_listen: SocketAddr,
+    /// Features that are on.
+    pub features: Vec<Feature>,
+    /// Prefix of every HTTP path: empty, or `/x` without a slash at the end.
+    pub route_prefix: String,
+}
+
+impl Settings {
+    /// Flags win over the file, that over defaults.
+    ///
+    /// # Errors
+    /// See [`SettingsError`].
+    pub fn new(flags: &Flags, file: &ConfigFile) -> Result<Self, SettingsError> {
+        let in_file = file.storage.tsdb.retention.clone().unwrap_or_default();
+        let retention = flags
+            .retention_time
+            .or(in_file.time.map(|span| span.0))
+            .unwrap_or(RETENTION_DEFAULT);
+        let retention_bytes = match (flags.retention_size, in_file.size) {
+            (Some(bytes), _) => bytes,
+            (None, Some(text)) => bytes::parse(&text)?,
+            (None, None) => 0,
+        };
+        let features = flags
+            .enable_feature
+            .iter()
+            .filter(|name| !name.is_empty())
+            .map(|name| {
+                Feature::from_name(name).ok_or_else(|| SettingsError::Feature(name.clone()))
+            })
+            .collect::<Result<_, _>>()?;
+        Ok(Self {
+            storage_path: flags.storage_path.clone(),
+            retention: Some(retention).filter(|time| !time.is_zero()),
+            retention_bytes,
+            memory_budget_bytes: flags.memory_budget.unwrap_or_else(default_memory_budget),
+            web_listen: flags.web_listen_address,
+            quic_listen: flags.quic_listen_address,
+            features,
+            route_prefix: route_prefix(&flags.external_url)?,
+        })
+    }
+
+    /// Whether a feature is on.
+    #[must_use]
+    pub fn has(&self, feature: Feature) -> bool {
+        self.features.contains(&feature)
+    }
+}
+
+fn route_prefix(external_url: &str) -> Result<String, SettingsError> {
+    let path = match external_url.split_once("://") {
+        Some(("http" | "https", rest)) => rest.split_once('/').map_or("", |(_, path)| path),
+        None if external_url.is_empty() || external_url.starts_with('/') => external_url,
+        _ => return Err(SettingsError::ExternalUrl(external_url.to_owned())),
+    };
+    let path = path.trim_matches('/');
+    if path.is_empty() {
+        return Ok(String::new());
+    }
+    Ok(format!("/{path}"))
+}
+
+/// Half of what this process may use: the cgroup's limit, else the machine's memory.
+fn default_memory_budget() -> u64 {
+    const FALLBACK_BYTES: u64 = 1 << 30;
+    let read = |path: &str| std::fs::read_to_string(path).ok();
+    let cgroup = [
+        "/sys/fs/cgroup/memory.max",
+        "/sys/fs/cgroup/memory/memory.limit_in_bytes",
+    ]
+    .iter()
+    .find_map(|path| read(path)?.trim().parse::<u64>().ok());
+    let machine = read("/proc/meminfo").and_then(|text| {
+        let line = text.lines().find(|line| line.starts_with("MemTotal:"))?;
+        line.split_whitespace()
+            .nth(1)?
+            .parse::<u64>()
+            .ok()?
+            .checked_mul(1024)
+    });
+    cgroup
+        .into_iter()
+        .chain(machine)
+        .min()
+        .unwrap_or(2 * FALLBACK_BYTES)
+        / 2
+}
+
+#[cfg(test)]
+mod tests {
+    use std::path::Path;
+
+    use super::*;
+
+    fn settings(args: &[&str], yaml: &str) -> Result<Settings, SettingsError> {
+        let flags = Flags::from_args(["x"].iter().chain(args)).unwrap();
+        Settings::new(
+            &flags,
+            &ConfigFile::parse(yaml, Path::new("c.yml")).unwrap(),
+        )
+    }
+
+    #[test]
+    fn flag_wins_over_file_and_file_over_default() {
+        let yaml = "storage: {tsdb: {retention: {time: 3d, size: 1KB}}}";
+        let hours = |settings: Settings| settings.retention.map(|r| r.as_secs() / 3600);
+        assert_eq!(hours(settings(&[], "").unwrap()), Some(15 * 24));
+        assert_eq!(hours(settings(&[], yaml).unwrap()), Some(72));
+        assert_eq!(
+            hours(settings(&["--storage.retention.time=2h"], yaml).unwrap()),
+            Some(2)
+        );
+        assert_eq!(
+            hours(settings(&["--storage.retention.time=0"], yaml).unwrap()),
+            None
+        );
+        assert_eq!(settings(&[], yaml).unwrap().retention_bytes, 1024);
+    }
+
+    #[test]
+    fn unknown_feature_is_refused_by_name() {
+        let error = settings(&["--enable-feature=promql-duration-expr,nope"], "").unwrap_err();
+        assert_eq!(
+            error.to_string(),
+            "--enable-feature: unknown feature \"nope\""
+        );
+    }
+
+    #[test]
+    fn external_url_gives_the_prefix() {
+        for (url, want) in [
+            ("", ""),
+            ("/", ""),
+            ("/tm/", "/tm"),
+            ("http://h:1", ""),
+            ("https://h/a/b/", "/a/b"),
+        ] {
+            assert_eq!(route_prefix(url).unwrap(), want, "{url}");
+        }
+        assert!(route_prefix("ftp://x").is_err());
+    }
+}

@@ -1,0 +1,28 @@
+//! `/api/v1/admin/tsdb/*`, behind `--web.enable-admin-api`.
+
+use axum::extract::State;
+use axum::response::{IntoResponse as _, Response};
+use http::StatusCode;
+
+use super::error::{ApiError, ErrorType};
+use super::state::{Api, Core};
+
+fn enabled(api: &Api) -> Result<Core, ApiError> {
+    if !api.flags.enable_admin_api {
+        return Err(ApiError::unavailable("admin APIs disabled"));
+    }
+    api.core()
+}
+
+/// Seals and merges everything that was acknowledged into blocks; answers when they are on disk.
+pub async fn flush(State(api): State<Api>) -> Response {
+    let core = match enabled(&api) {
+        Ok(core) => core,
+        Err(error) => return error.into_response(),
+    };
+    match tokio::task::spawn_blocking(move || core.store.flush()).await {
+        Ok(Ok(())) => StatusCode::NO_CONTENT.into_response(),
+        Ok(Err(error)) => ApiError::internal("flush the store", &error).into_response(),
+        Err(_) => ApiError::new(ErrorType::Internal, "flush was broken off").into_response(),
+    }
+}

@@ -1,0 +1,200 @@
+//! Request parameters from the query string and from a form body, repeated ones kept.
+
+use axum::extract::{FromRequest, Request};
+use axum::response::{IntoResponse as _, Response};
+use http::{Method, StatusCode, header};
+use http_body_util::{BodyExt as _, LengthLimitError, Limited};
+
+use super::error::ApiError;
+use super::time::{self, parse_limit, parse_time};
+
+/// The parameters of a request. As in Go's `FormValue`, the body's come before those of the URL.
+#[derive(Debug, Clone, Default)]
+pub struct Params {
+    pairs: Vec<(String, String)>,
+}
+
+impl Params {
+    /// Parses text of the form `a=1&b=2`.
+    ///
+    /// # Errors
+    /// A `%` that is no escape, or bytes that are no UTF-8.
+    pub fn parse(text: &[u8]) -> Result<Self, ApiError> {
+        let mut params = Self::default();
+        params.add(text)?;
+        Ok(params)
+    }
+
+    fn add(&mut self, text: &[u8]) -> Result<(), ApiError> {
+        for piece in text.split(|&b| b == b'&').filter(|piece| !piece.is_empty()) {
+            let equals = piece.iter().position(|&b| b == b'=');
+            let (name, value) = match equals {
+                Some(at) => (&piece[..at], &piece[at + 1..]),
+                None => (piece, &[][..]),
+            };
+            self.pairs.push((decode(name)?, decode(value)?));
+        }
+        Ok(())
+    }
+
+    /// The first value of a parameter; empty when it was not given.
+    #[must_use]
+    pub fn get<'a>(&'a self, name: &str) -> &'a str {
+        let named = self.pairs.iter().find(|(candidate, _)| candidate == name);
+        named.map_or("", |(_, value)| value.as_str())
+    }
+
+    /// All values of a parameter, in order.
+    pub fn all<'a>(&'a self, name: &'a str) -> impl Iterator<Item = &'a str> {
+        self.pairs
+            .iter()
+            .filter(move |(candidate, _)| candidate == name)
+            .map(|(_, value)| value.as_str())
+    }
+
+    /// A time that may be left out.
+    ///
+    /// # Errors
+    /// It is no time.
+    pub fn time_or(&self, name: &str, default_ms: i64) -> Result<i64, ApiError> {
+        match self.get(name) {
+            "" => Ok(default_ms),
+            text => parse_time(text).map_err(|reason| {
+                let reason = format!("Invalid time value for '{name}': {reason}");
+                ApiError::invalid_parameter(name, reason)
+            }),
+        }
+    }
+
+    /// A time that must be there.
+    ///
+    /// # Errors
+    /// It is missing or no time.
+    pub fn time(&self, name: &str) -> Result<i64, ApiError> {
+        parse_time(self.get(name)).map_err(|reason| ApiError::invalid_parameter(name, reason))
+    }
+
+    /// `start` and `end`, all of time when they are left out.
+    ///
+    /// # Errors
+    /// One of them is no time.
+    pub fn range(&self) -> Result<(i64, i64), ApiError> {
+        Ok((
+            self.time_or("start", time::MIN_MS)?,
+            self.time_or("end", time::MAX_MS)?,
+        ))
+    }
+
+    /// The bound on the number of results.
+    ///
+    /// # Errors
+    /// It is no number, or negative.
+    pub fn limit(&self) -> Result<Option<usize>, ApiError> {
+        parse_limit(self.get("limit")).map_err(|e| ApiError::invalid_parameter("limit", e))
+    }
+}
+
+fn decode(text: &[u8]) -> Result<String, ApiError> {
+    let bad = |reason: String| ApiError::bad_data(format!("error parsing form values: {reason}"));
+    let mut bytes = Vec::with_capacity(text.len());
+    let mut rest = text;
+    while let Some((&byte, after)) = rest.split_first() {
+        rest = after;
+        match byte {
+            b'+' => bytes.push(b' '),
+            b'%' => {
+                let hex = |b: &u8| (*b as char).to_digit(16);
+                let (Some(high), Some(low)) =
+                    (after.first().and_then(hex), after.get(1).and_then(hex))
+                else {
+                    let escape = &after[..after.len().min(2)];
+                    let escape = format!("%{}", String::from_utf8_lossy(escape));
+                    return Err(bad(format!("invalid URL escape {escape:?}")));
+                };
+                bytes.push((high * 16 + low) as u8);
+                rest = &after[2..];
+            }
+            _ => bytes.push(byte),
+        }
+    }
+    String::from_utf8(bytes).map_err(|_| bad("invalid UTF-8".to_owned()))
+}
+
+/// How large a form body may be; put into the request's extensions by the router.
+#[derive(Debug, Clone, Copy)]
+pub struct FormBytesMax(pub usize);
+
+impl<S: Send + Sync> FromRequest<S> for Params {
+    type Rejection = Response;
+
+    async fn from_request(request: Request, _state: &S) -> Result<Self, Response> {
+        let url_query = request.uri().query().unwrap_or("").as_bytes().to_vec();
+        let mut params = Self::default();
+        if request.method() == Method::POST && is_form(&request) {
+            let max = request
+                .extensions()
+                .get::<FormBytesMax>()
+                .map_or(10 << 20, |max| max.0);
+            let body = read_limited(request, max)
+                .await
+                .map_err(|error| error.into_response())?;
+            params.add(&body).map_err(|error| error.into_response())?;
+        }
+        params
+            .add(&url_query)
+            .map_err(|error| error.into_response())?;
+        Ok(params)
+    }
+}
+
+fn is_form(request: &Request) -> bool {
+    request
+        .headers()
+        .get(header::CONTENT_TYPE)
+        .and_then(|value| value.to_str().ok())
+        .is_some_and(|value| {
+            let kind = value.split(';').next().unwrap_or("").trim();
+            kind.eq_ignore_ascii_case("application/x-www-form-urlencoded")
+        })
+}
+
+/// Reads a whole body of at most `max` bytes.
+///
+/// # Errors
+/// The body is larger (413), or the client stopped sending (400).
+pub async fn read_limited(request: Request, max: usize) -> Result<bytes::Bytes, ApiError> {
+    match Limited::new(request.into_body(), max).collect().await {
+        Ok(body) => Ok(body.to_bytes()),
+        Err(error) if error.downcast_ref::<LengthLimitError>().is_some() => Err(
+            ApiError::bad_data(format!("body is larger than {max} bytes"))
+                .with_status(StatusCode::PAYLOAD_TOO_LARGE),
+        ),
+        Err(error) => Err(ApiError::bad_data(format!("error reading body: {error}"))),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn repeated_parameters_are_kept_in_order() {
+        let params = Params::parse(b"match[]=up&match%5B%5D=a%7Bb%3D%22c+d%22%7D&x").unwrap();
+        let all: Vec<_> = params.all("match[]").collect();
+        assert_eq!(all, ["up", "a{b=\"c d\"}"]);
+        assert_eq!(params.get("x"), "");
+        assert_eq!(params.get("y"), "");
+    }
+
+    #[test]
+    fn bad_escapes_and_bad_utf8_are_refused() {
+        for (text, want) in [
+            (&b"a=%zz"[..], "invalid URL escape \"%zz\""),
+            (b"a=%f", "invalid URL escape \"%f\""),
+            (b"a=%ff", "invalid UTF-8"),
+        ] {
+            let error = Params::parse(text).unwrap_err();
+            assert!(error.message.ends_with(want), "{}", error.message);
+        }
+    }
+}

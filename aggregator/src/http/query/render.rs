@@ -1,0 +1,207 @@
+//! A query's result as Prometheus' JSON, written while it is sent.
+
+use std::time::Duration;
+
+use tidemark_promql::{QueryResult, Stats, Value};
+
+use crate::http::error::ApiError;
+use crate::http::json;
+use crate::http::reply::Sink;
+
+/// Annotations of one kind that are shown (`web/api/v1/api.go`: `AsStrings(query, 10, 10)`).
+const ANNOTATIONS_MAX: usize = 10;
+/// Samples after which a long series is handed on.
+const SAMPLES_PER_SPILL: usize = 1024;
+
+/// The warning when a limit cut the result.
+pub const TRUNCATED: &str = "results truncated due to limit";
+
+/// Where the time went.
+#[derive(Debug, Clone, Copy)]
+pub struct Timings {
+    /// Waiting for its turn.
+    pub queued: Duration,
+    /// Parsing and evaluating.
+    pub evaluated: Duration,
+}
+
+/// A result and how it is wanted.
+#[derive(Debug)]
+pub struct Render {
+    /// What to show.
+    pub result: QueryResult,
+    /// Most series.
+    pub limit: Option<usize>,
+    /// Times to report, when statistics are wanted.
+    pub stats: Option<Timings>,
+    /// Whether samples per step are wanted too.
+    pub per_step: bool,
+}
+
+impl Render {
+    /// Writes the whole response.
+    ///
+    /// # Errors
+    /// The client is gone.
+    pub fn write(mut self, sink: &mut Sink) -> Result<(), ApiError> {
+        let truncated = self.truncate();
+        let text = &mut sink.text;
+        text.extend_from_slice(br#"{"status":"success","data":{"resultType":"#);
+        json::string(text, self.result.value.type_name());
+        text.extend_from_slice(br#","result":"#);
+        value(sink, &self.result.value)?;
+        if let Some(timings) = self.stats {
+            stats(&mut sink.text, &self.result.stats, timings, self.per_step);
+        }
+        sink.text.push(b'}');
+        let mut warnings = shown(&self.result.warnings, "warning");
+        if truncated {
+            warnings.push(TRUNCATED.to_owned());
+        }
+        annotations(&mut sink.text, "warnings", &warnings);
+        annotations(&mut sink.text, "infos", &shown(&self.result.infos, "info"));
+        sink.text.push(b'}');
+        sink.spill()
+    }
+
+    fn truncate(&mut self) -> bool {
+        let Some(limit) = self.limit else {
+            return false;
+        };
+        match &mut self.result.value {
+            Value::Vector(list) if list.len() > limit => list.truncate(limit),
+            Value::Matrix(list) if list.len() > limit => list.truncate(limit),
+            _ => return false,
+        }
+        true
+    }
+}
+
+fn shown(texts: &[String], kind: &str) -> Vec<String> {
+    let mut list: Vec<_> = texts.iter().take(ANNOTATIONS_MAX).cloned().collect();
+    if texts.len() > ANNOTATIONS_MAX {
+        let more = texts.len() - ANNOTATIONS_MAX;
+        list.push(format!("{more} more {kind} annotations omitted"));
+    }
+    list
+}
+
+/// Appends `,"name":[…]` unless the list is empty.
+pub fn annotations(text: &mut Vec<u8>, name: &str, list: &[String]) {
+    if list.is_empty() {
+        return;
+    }
+    text.push(b',');
+    json::string(text, name);
+    text.push(b':');
+    json::strings(text, list.iter().map(String::as_str));
+}
+
+fn value(sink: &mut Sink, value: &Value) -> Result<(), ApiError> {
+    let text = &mut sink.text;
+    match value {
+        Value::Scalar(sample) => json::point(text, sample.timestamp_ms, sample.value),
+        Value::String {
+            timestamp_ms,
+            text: string,
+        } => {
+            text.push(b'[');
+            json::timestamp(text, *timestamp_ms);
+            text.push(b',');
+            json::string(text, &String::from_utf8_lossy(string));
+            text.push(b']');
+        }
+        Value::Vector(list) => {
+            text.push(b'[');
+            for (index, one) in list.iter().enumerate() {
+                let text = &mut sink.text;
+                text.extend_from_slice(if index > 0 {
+                    b",{\"metric\":"
+                } else {
+                    b"{\"metric\":"
+                });
+                json::labels(text, &one.labels);
+                text.extend_from_slice(b",\"value\":");
+                json::point(text, one.sample.timestamp_ms, one.sample.value);
+                text.push(b'}');
+                sink.spill()?;
+            }
+            sink.text.push(b']');
+        }
+        Value::Matrix(list) => {
+            text.push(b'[');
+            for (index, series) in list.iter().enumerate() {
+                let text = &mut sink.text;
+                text.extend_from_slice(if index > 0 {
+                    b",{\"metric\":"
+                } else {
+                    b"{\"metric\":"
+                });
+                json::labels(text, &series.labels);
+                text.extend_from_slice(b",\"values\":[");
+                points(sink, &series.samples)?;
+                sink.text.extend_from_slice(b"]}");
+                sink.spill()?;
+            }
+            sink.text.push(b']');
+        }
+        other => {
+            let kind = other.type_name();
+            let message = format!("result type {kind:?} has no JSON form");
+            return Err(ApiError::new(
+                crate::http::error::ErrorType::Internal,
+                message,
+            ));
+        }
+    }
+    Ok(())
+}
+
+fn points(sink: &mut Sink, samples: &[common::model::Sample]) -> Result<(), ApiError> {
+    for (index, sample) in samples.iter().enumerate() {
+        if index > 0 {
+            sink.text.push(b',');
+            if index % SAMPLES_PER_SPILL == 0 {
+                sink.spill()?;
+            }
+        }
+        json::point(&mut sink.text, sample.timestamp_ms, sample.value);
+    }
+    Ok(())
+}
+
+/// As `util/stats/query_stats.go` has it; phases that this engine does not tell apart are 0.
+fn stats(text: &mut Vec<u8>, stats: &Stats, timings: Timings, per_step: bool) {
+    let seconds = |text: &mut Vec<u8>, name: &str, time: Duration| {
+        text.extend_from_slice(name.as_bytes());
+        json::float(text, time.as_secs_f64());
+    };
+    text.extend_from_slice(br#","stats":{"timings":{"#);
+    seconds(text, r#""evalTotalTime":"#, timings.evaluated);
+    seconds(text, r#","resultSortTime":"#, Duration::ZERO);
+    seconds(text, r#","queryPreparationTime":"#, Duration::ZERO);
+    seconds(text, r#","innerEvalTime":"#, timings.evaluated);
+    seconds(text, r#","execQueueTime":"#, timings.queued);
+    seconds(
+        text,
+        r#","execTotalTime":"#,
+        timings.queued + timings.evaluated,
+    );
+    text.extend_from_slice(br#"},"samples":{"#);
+    if per_step {
+        text.extend_from_slice(br#""totalQueryableSamplesPerStep":["#);
+        for (index, &(timestamp_ms, samples)) in stats.samples_per_step.iter().enumerate() {
+            text.extend_from_slice(if index > 0 { b",[" } else { b"[" });
+            json::timestamp(text, timestamp_ms);
+            text.push(b',');
+            json::integer(text, samples);
+            text.push(b']');
+        }
+        text.extend_from_slice(b"],");
+    }
+    text.extend_from_slice(br#""totalQueryableSamples":"#);
+    json::integer(text, stats.samples_queryable);
+    text.extend_from_slice(br#","peakSamples":"#);
+    json::integer(text, stats.samples_peak);
+    text.extend_from_slice(b"}}");
+}

@@ -1,0 +1,112 @@
+//! Which path goes to which handler.
+
+use std::sync::Arc;
+
+use axum::extract::{Request, State};
+use axum::middleware::{self, Next};
+use axum::response::{IntoResponse as _, Response};
+use axum::routing::{MethodRouter, delete, get, post};
+use axum::{Extension, Router};
+use http::{Method, StatusCode};
+
+use super::metrics::RequestMetrics;
+use super::params::FormBytesMax;
+use super::state::Api;
+use super::{
+    admin, exemplars, federate, health, metadata, metrics, query, series, status, targets,
+};
+
+/// All paths, under the prefix of the external URL.
+pub fn router(api: Api, requests: Arc<RequestMetrics>) -> Router {
+    let form_bytes_max = FormBytesMax(api.config.load().limits.form_bytes_max);
+    let prefix = api.settings.route_prefix.clone();
+    let api_v1 =
+        api_v1()
+            .layer(middleware::from_fn(answer_options))
+            .layer(middleware::from_fn_with_state(
+                api.clone(),
+                wait_until_ready,
+            ));
+    let routes = Router::new()
+        .nest("/api/v1", api_v1)
+        .route("/federate", get(federate::federate))
+        .merge(process())
+        .with_state(api)
+        .layer(Extension(form_bytes_max))
+        .layer(middleware::from_fn_with_state(requests, metrics::count));
+    if prefix.is_empty() {
+        routes
+    } else {
+        Router::new().nest(&prefix, routes)
+    }
+}
+
+fn process() -> Router<Api> {
+    let switch = |method: MethodRouter<Api>| method.fallback(health::post_only);
+    Router::new()
+        .route("/metrics", get(metrics::metrics))
+        .route("/version", get(status::version))
+        .route("/-/healthy", get(health::healthy))
+        .route("/-/ready", get(health::ready))
+        .route(
+            "/-/reload",
+            switch(post(health::reload).put(health::reload)),
+        )
+        .route("/-/quit", switch(post(health::quit).put(health::quit)))
+}
+
+fn api_v1() -> Router<Api> {
+    Router::new()
+        .route("/query", get(query::instant).post(query::instant))
+        .route("/query_range", get(query::range).post(query::range))
+        .route(
+            "/query_exemplars",
+            get(exemplars::exemplars).post(exemplars::exemplars),
+        )
+        .route("/labels", get(series::labels).post(series::labels))
+        .route("/label/{name}/values", get(series::values))
+        .route(
+            "/series",
+            get(series::series)
+                .post(series::series)
+                .merge(delete(series::drop_series)),
+        )
+        .route("/metadata", get(metadata::metadata))
+        .route("/targets", get(targets::targets))
+        .route("/targets/metadata", get(targets::targets_metadata))
+        .route("/scrape_pools", get(targets::scrape_pools))
+        .route("/alertmanagers", get(targets::alertmanagers))
+        .route("/rules", get(targets::rules))
+        .route("/alerts", get(targets::alerts))
+        .route("/notifications", get(targets::notifications))
+        .merge(status_routes())
+}
+
+fn status_routes() -> Router<Api> {
+    let flush = post(admin::flush).put(admin::flush);
+    Router::new()
+        .route("/status/buildinfo", get(status::buildinfo))
+        .route("/status/config", get(status::config))
+        .route("/status/flags", get(status::flags))
+        .route("/status/runtimeinfo", get(status::runtimeinfo))
+        .route("/status/walreplay", get(status::walreplay))
+        .route("/status/tsdb", get(status::tsdb::tsdb))
+        .route("/admin/tsdb/flush", flush)
+}
+
+/// `OPTIONS` on any path of the API says that it is there; no other origin is let in.
+async fn answer_options(request: Request, next: Next) -> Response {
+    if request.method() == Method::OPTIONS {
+        return StatusCode::NO_CONTENT.into_response();
+    }
+    next.run(request).await
+}
+
+async fn wait_until_ready(State(api): State<Api>, request: Request, next: Next) -> Response {
+    // Tells how far the start has come, so it answers before the end of it.
+    let early = request.uri().path().ends_with("/status/walreplay");
+    if !early && !api.is_ready() {
+        return (StatusCode::SERVICE_UNAVAILABLE, "Service Unavailable").into_response();
+    }
+    next.run(request).await
+}

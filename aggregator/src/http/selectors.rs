@@ -1,0 +1,64 @@
+//! Series selectors in `match[]` parameters.
+
+use common::model::Matcher;
+use tidemark_storage::{ReadControl, Readable as _, Selection, SeriesSet, Store};
+
+use super::blocking::read_error;
+use super::error::ApiError;
+use super::params::Params;
+
+/// Matchers of one selector.
+pub type Matchers = Vec<Matcher>;
+
+/// Parses all `match[]` parameters.
+///
+/// # Errors
+/// One of them is no selector, or would match everything.
+pub fn parse_all(params: &Params) -> Result<Vec<Matchers>, ApiError> {
+    params.all("match[]").map(parse).collect()
+}
+
+/// Parses one selector.
+///
+/// # Errors
+/// It is no selector, or would match everything.
+pub fn parse(text: &str) -> Result<Matchers, ApiError> {
+    let bare = |b: u8| b.is_ascii_alphanumeric() || b == b'_' || b == b':';
+    if text.is_empty() || !text.bytes().all(bare) {
+        let reason = "only a bare metric name is understood";
+        return Err(ApiError::invalid_parameter("match[]", reason));
+    }
+    let matchers = vec![Matcher::equal("__name__", text)];
+    if matchers.iter().all(Matcher::matches_empty) {
+        return Err(ApiError::bad_data(
+            "match[] must contain at least one non-empty matcher",
+        ));
+    }
+    Ok(matchers)
+}
+
+/// Selections of a time range, one for each set of matchers.
+#[must_use]
+pub fn selections(sets: Vec<Matchers>, (start_ms, end_ms): (i64, i64)) -> Vec<Selection> {
+    sets.into_iter()
+        .map(|matchers| Selection {
+            matchers,
+            start_ms,
+            end_ms,
+        })
+        .collect()
+}
+
+/// Resolves a selection.
+///
+/// # Errors
+/// The store's, as the client is told.
+pub fn select(
+    store: &Store,
+    selection: &Selection,
+    control: &ReadControl,
+) -> Result<std::sync::Arc<dyn SeriesSet>, ApiError> {
+    store
+        .select(selection, control)
+        .map_err(|error| read_error(&error))
+}

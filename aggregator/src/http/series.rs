@@ -1,0 +1,172 @@
+//! `/api/v1/series`, `/api/v1/labels` and `/api/v1/label/<name>/values`.
+
+use axum::extract::{Path, State};
+use axum::response::{IntoResponse as _, Response};
+use common::model::Labels;
+use http::HeaderMap;
+use tidemark_storage::{ReadControl, ReadError, Readable as _, Selection};
+
+use super::blocking::{JSON, read_error, respond};
+use super::error::{ApiError, ErrorType};
+use super::json;
+use super::label_name::unescape;
+use super::params::Params;
+use super::query::render::{TRUNCATED, annotations};
+use super::reply::Sink;
+use super::selectors::{self, select};
+use super::state::{Api, Core};
+
+/// What the three endpoints have in common.
+struct Request {
+    limit: Option<usize>,
+    selections: Vec<Selection>,
+    core: Core,
+}
+
+impl Request {
+    fn parse(api: &Api, params: &Params) -> Result<Self, ApiError> {
+        let limit = params.limit()?;
+        let range = params.range()?;
+        let sets = selectors::parse_all(params)?;
+        Ok(Self {
+            limit,
+            selections: selectors::selections(sets, range),
+            core: api.core()?,
+        })
+    }
+
+    /// All series when no selector was given.
+    fn selections_or_all(&mut self, params: &Params) -> Result<(), ApiError> {
+        if self.selections.is_empty() {
+            self.selections = selectors::selections(vec![Vec::new()], params.range()?);
+        }
+        Ok(())
+    }
+}
+
+/// Label sets of the series that match.
+pub async fn series(State(api): State<Api>, headers: HeaderMap, params: Params) -> Response {
+    if params.all("match[]").next().is_none() {
+        return ApiError::bad_data("no match[] parameter provided").into_response();
+    }
+    let request = match Request::parse(&api, &params) {
+        Ok(request) => request,
+        Err(error) => return error.into_response(),
+    };
+    respond(&api, &headers, JSON, None, move |sink, permitted| {
+        let mut found = Vec::new();
+        let mut warnings = Vec::new();
+        for selection in &request.selections {
+            let set = select(&request.core.store, selection, &permitted.control)?;
+            warnings.extend(set.warnings());
+            found.extend((0..set.len()).map(|index| set.labels(index)));
+        }
+        found.sort_unstable();
+        found.dedup();
+        write_list(
+            sink,
+            &found,
+            request.limit,
+            &mut warnings,
+            |text, one: &Labels| {
+                json::labels(text, one);
+            },
+        )
+    })
+    .await
+}
+
+/// Names of labels.
+pub async fn labels(State(api): State<Api>, headers: HeaderMap, params: Params) -> Response {
+    list(&api, &headers, &params, |core, selection, control| {
+        core.store.label_names(selection, control)
+    })
+    .await
+}
+
+/// Values of one label.
+pub async fn values(
+    State(api): State<Api>,
+    Path(name): Path<String>,
+    headers: HeaderMap,
+    params: Params,
+) -> Response {
+    let name = unescape(&name);
+    if name.is_empty() {
+        let message = format!("invalid label name: {name:?}");
+        return ApiError::bad_data(message).into_response();
+    }
+    list(&api, &headers, &params, move |core, selection, control| {
+        core.store.label_values(&name, selection, control)
+    })
+    .await
+}
+
+async fn list(
+    api: &Api,
+    headers: &HeaderMap,
+    params: &Params,
+    read: impl Fn(&Core, &Selection, &ReadControl) -> Result<Vec<String>, ReadError> + Send + 'static,
+) -> Response {
+    let parsed = Request::parse(api, params).and_then(|mut request| {
+        request.selections_or_all(params)?;
+        Ok(request)
+    });
+    let request = match parsed {
+        Ok(request) => request,
+        Err(error) => return error.into_response(),
+    };
+    respond(api, headers, JSON, None, move |sink, permitted| {
+        let mut found = Vec::new();
+        for selection in &request.selections {
+            let part = read(&request.core, selection, &permitted.control);
+            found.extend(part.map_err(|error| read_error(&error))?);
+        }
+        if request.selections.len() > 1 {
+            found.sort_unstable();
+            found.dedup();
+        }
+        write_list(
+            sink,
+            &found,
+            request.limit,
+            &mut Vec::new(),
+            |text, one: &String| {
+                json::string(text, one);
+            },
+        )
+    })
+    .await
+}
+
+/// Writes `{"status":"success","data":[…]}`, cut at `limit` with a warning.
+fn write_list<T>(
+    sink: &mut Sink,
+    list: &[T],
+    limit: Option<usize>,
+    warnings: &mut Vec<String>,
+    write: impl Fn(&mut Vec<u8>, &T),
+) -> Result<(), ApiError> {
+    let shown = limit.map_or(list.len(), |limit| limit.min(list.len()));
+    if shown < list.len() {
+        warnings.push(TRUNCATED.to_owned());
+    }
+    sink.text
+        .extend_from_slice(br#"{"status":"success","data":["#);
+    for (index, one) in list.iter().take(shown).enumerate() {
+        if index > 0 {
+            sink.text.push(b',');
+        }
+        write(&mut sink.text, one);
+        sink.spill()?;
+    }
+    sink.text.push(b']');
+    annotations(&mut sink.text, "warnings", warnings);
+    sink.text.push(b'}');
+    sink.spill()
+}
+
+/// `DELETE /api/v1/series`, which Prometheus answers like this too.
+pub async fn drop_series() -> ApiError {
+    ApiError::new(ErrorType::Internal, "not implemented")
+}

@@ -1,0 +1,191 @@
+//! The listener: accepts connections up to a bound, speaks TLS when asked to, and ends in order.
+
+use std::io;
+use std::net::SocketAddr;
+use std::sync::Arc;
+use std::time::Duration;
+
+use axum::Router;
+use axum::response::{IntoResponse as _, Response};
+use common::telemetry::{Counter, Registry};
+use hyper::server::conn::http1;
+use hyper_util::rt::{TokioIo, TokioTimer};
+use hyper_util::service::TowerToHyperService;
+use rustls::ServerConfig;
+use tokio::io::{AsyncRead, AsyncWrite};
+use tokio::net::{TcpListener, TcpStream};
+use tokio::sync::Semaphore;
+use tokio_rustls::TlsAcceptor;
+use tokio_util::sync::CancellationToken;
+use tokio_util::task::TaskTracker;
+
+/// Bytes of a request's head.
+const HEAD_BYTES_MAX: usize = 64 << 10;
+/// Header lines of a request.
+const HEADERS_MAX: usize = 128;
+
+/// How connections are served.
+#[derive(Debug, Clone)]
+pub struct ServerOptions {
+    /// TLS; `None` = plain.
+    pub tls: Option<Arc<ServerConfig>>,
+    /// Connections at one time; others wait in the kernel's queue.
+    pub connections_max: u32,
+    /// Until the head of a request is there, and the TLS handshake is done.
+    pub read_timeout: Duration,
+}
+
+/// A bound listener.
+#[derive(Debug)]
+pub struct Server {
+    listener: TcpListener,
+    options: ServerOptions,
+    connections: Arc<Semaphore>,
+    accept_errors: Arc<Counter>,
+    handshake_errors: Arc<Counter>,
+}
+
+impl Server {
+    /// Binds `address`; port 0 takes a free port.
+    ///
+    /// # Errors
+    /// The address is in use, or not this machine's.
+    pub async fn bind(
+        address: SocketAddr,
+        options: ServerOptions,
+        registry: &Registry,
+    ) -> io::Result<Self> {
+        let listener = TcpListener::bind(address).await?;
+        let connections = Arc::new(Semaphore::new(options.connections_max as usize));
+        let (free, max) = (Arc::clone(&connections), options.connections_max);
+        registry.gauge_fn(
+            "aggregator_http_connections",
+            "Open HTTP connections.",
+            &[],
+            move || f64::from(max) - free.available_permits() as f64,
+        );
+        registry
+            .gauge(
+                "aggregator_http_connections_max",
+                "HTTP connections that may be open at one time.",
+                &[],
+            )
+            .set(f64::from(max));
+        let errors = |stage: &str| {
+            registry.counter(
+                "aggregator_http_connection_errors_total",
+                "HTTP connections that failed before their first request.",
+                &[("stage", stage)],
+            )
+        };
+        Ok(Self {
+            listener,
+            connections,
+            accept_errors: errors("accept"),
+            handshake_errors: errors("tls"),
+            options,
+        })
+    }
+
+    /// Where it listens.
+    ///
+    /// # Errors
+    /// The socket is gone.
+    pub fn local_address(&self) -> io::Result<SocketAddr> {
+        self.listener.local_addr()
+    }
+
+    /// Serves until `stop`, then finishes the requests that are under way. The caller bounds how long that may take.
+    pub async fn serve(self, router: Router, stop: CancellationToken) {
+        let tracker = TaskTracker::new();
+        loop {
+            let next = async {
+                // First a place, then a connection: beyond the bound the kernel lets clients wait.
+                let permit = Arc::clone(&self.connections).acquire_owned().await;
+                (permit, self.listener.accept().await)
+            };
+            let (permit, accepted) = tokio::select! {
+                next = next => next,
+                () = stop.cancelled() => break,
+            };
+            match accepted {
+                Ok((stream, _peer)) => {
+                    let (options, router) = (self.options.clone(), router.clone());
+                    let (stop, errors) = (stop.clone(), Arc::clone(&self.handshake_errors));
+                    tracker.spawn(async move {
+                        connection(stream, options, router, stop, &errors).await;
+                        drop(permit);
+                    });
+                }
+                Err(error) => {
+                    self.accept_errors.inc();
+                    tracing::warn!(error = %error, "accept connection");
+                    // Out of descriptors: accepting again at once would spin.
+                    tokio::time::sleep(Duration::from_millis(50)).await;
+                }
+            }
+        }
+        drop(self.listener);
+        tracker.close();
+        tracker.wait().await;
+    }
+}
+
+async fn connection(
+    stream: TcpStream,
+    options: ServerOptions,
+    router: Router,
+    stop: CancellationToken,
+    handshake_errors: &Counter,
+) {
+    if let Err(error) = stream.set_nodelay(true) {
+        tracing::debug!(error = %error, "set TCP_NODELAY");
+    }
+    let Some(tls) = &options.tls else {
+        return exchange(stream, &options, router, stop).await;
+    };
+    let handshake = TlsAcceptor::from(Arc::clone(tls)).accept(stream);
+    match tokio::time::timeout(options.read_timeout, handshake).await {
+        Ok(Ok(stream)) => exchange(stream, &options, router, stop).await,
+        Ok(Err(error)) => {
+            handshake_errors.inc();
+            tracing::debug!(error = %error, "TLS handshake");
+        }
+        Err(_) => handshake_errors.inc(),
+    }
+}
+
+async fn exchange<S>(stream: S, options: &ServerOptions, router: Router, stop: CancellationToken)
+where
+    S: AsyncRead + AsyncWrite + Unpin + Send + 'static,
+{
+    let service = TowerToHyperService::new(router);
+    let connection = http1::Builder::new()
+        .timer(TokioTimer::new())
+        .header_read_timeout(options.read_timeout)
+        .max_buf_size(HEAD_BYTES_MAX)
+        .max_headers(HEADERS_MAX)
+        .serve_connection(TokioIo::new(stream), service);
+    tokio::pin!(connection);
+    let result = tokio::select! {
+        result = connection.as_mut() => result,
+        () = stop.cancelled() => {
+            connection.as_mut().graceful_shutdown();
+            connection.await
+        }
+    };
+    if let Err(error) = result {
+        tracing::debug!(error = %error, "HTTP connection");
+    }
+}
+
+/// Adds the operator's headers to a response.
+pub fn with_headers(
+    mut response: Response,
+    headers: &[(http::HeaderName, http::HeaderValue)],
+) -> Response {
+    for (name, value) in headers {
+        response.headers_mut().insert(name.clone(), value.clone());
+    }
+    response.into_response()
+}

@@ -1,0 +1,72 @@
+//! What Prometheus' scrape manager and notifier would tell. This server scrapes nothing and has no rules loaded yet, so
+//! the lists are empty; their shapes are Prometheus'.
+
+use axum::extract::State;
+use axum::response::Response;
+use http::HeaderMap;
+
+use super::blocking::JSON;
+use super::reply::{Encoding, ReplyOptions, reply};
+use super::state::Api;
+
+/// Answers `{"status":"success","data":…}` with a body that is small and known.
+pub async fn small(api: &Api, headers: &HeaderMap, data: Vec<u8>) -> Response {
+    let options = ReplyOptions {
+        encoding: Encoding::of(headers),
+        content_type: JSON,
+        stall_max: api.flags.web_read_timeout,
+    };
+    reply(options, move |sink| {
+        sink.text
+            .extend_from_slice(br#"{"status":"success","data":"#);
+        sink.text.extend_from_slice(&data);
+        sink.text.push(b'}');
+        Ok(())
+    })
+    .await
+}
+
+macro_rules! empty_list {
+    ($(#[$doc:meta])* $name:ident, $shape:literal) => {
+        $(#[$doc])*
+        pub async fn $name(State(api): State<Api>, headers: HeaderMap) -> Response {
+            small(&api, &headers, $shape.to_vec()).await
+        }
+    };
+}
+
+empty_list!(
+    /// `/api/v1/targets`
+    targets,
+    br#"{"activeTargets":[],"droppedTargets":[],"droppedTargetCounts":{}}"#
+);
+empty_list!(
+    /// `/api/v1/targets/metadata`
+    targets_metadata,
+    br"[]"
+);
+empty_list!(
+    /// `/api/v1/scrape_pools`
+    scrape_pools,
+    br#"{"scrapePools":[]}"#
+);
+empty_list!(
+    /// `/api/v1/alertmanagers`
+    alertmanagers,
+    br#"{"activeAlertmanagers":[],"droppedAlertmanagers":[]}"#
+);
+empty_list!(
+    /// `/api/v1/rules`
+    rules,
+    br#"{"groups":[]}"#
+);
+empty_list!(
+    /// `/api/v1/alerts`
+    alerts,
+    br#"{"alerts":[]}"#
+);
+empty_list!(
+    /// `/api/v1/notifications`
+    notifications,
+    br"[]"
+);

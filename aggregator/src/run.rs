@@ -1,0 +1,238 @@
+//! Wires the parts together, runs them, and ends them in order.
+
+pub mod plan;
+pub mod reload;
+pub mod signals;
+
+use std::net::SocketAddr;
+use std::sync::atomic::Ordering;
+use std::sync::{Arc, OnceLock};
+
+use anyhow::Context as _;
+use arc_swap::ArcSwap;
+use axum::middleware;
+use common::clock::{Clock, SystemClock};
+use tidemark_promql::{Engine, EngineOptions, Features};
+use tidemark_storage::{Store, StoreOptions};
+use tokio::sync::mpsc;
+use tokio_util::sync::CancellationToken;
+use tokio_util::task::TaskTracker;
+
+pub use self::plan::Plan;
+use crate::config::{Feature, Settings};
+use crate::http::auth::{self, Auth};
+use crate::http::gate::Gate;
+use crate::http::metrics::RequestMetrics;
+use crate::http::router::router;
+use crate::http::server::{Server, ServerOptions, with_headers};
+use crate::http::state::{Api, Core, Shared};
+use crate::ingest::{self, Ingest, IngestConfig};
+use crate::join::{AggregatorName, Pki};
+use crate::{metrics, self_scrape};
+
+/// Reload requests that may wait for each other.
+const RELOADS_MAX: usize = 4;
+
+/// Runs the aggregator until it is told to stop.
+///
+/// # Errors
+/// An address that can't be bound, or a store that can't be opened.
+pub fn run(plan: Plan) -> anyhow::Result<()> {
+    let runtime = tokio::runtime::Builder::new_multi_thread()
+        .enable_all()
+        .thread_name("tidemark")
+        .build()
+        .context("start the runtime")?;
+    let grace = plan.flags.shutdown_grace_period;
+    let result = runtime.block_on(serve(plan));
+    // Whatever still blocks a thread has had its grace period.
+    runtime.shutdown_timeout(grace.min(std::time::Duration::from_secs(1)));
+    result
+}
+
+async fn serve(plan: Plan) -> anyhow::Result<()> {
+    let clock: Arc<dyn Clock> = Arc::new(SystemClock);
+    let registry = metrics::registry();
+    let shutdown = CancellationToken::new();
+    let (reload, reloads) = mpsc::channel(RELOADS_MAX);
+    let api: Api = Arc::new(Shared {
+        gate: Gate::new(
+            plan.flags.query_max_concurrency,
+            plan.file.limits.query_queue_max,
+            &registry,
+        ),
+        config: ArcSwap::from_pointee(plan.file),
+        clock: Arc::clone(&clock),
+        core: OnceLock::new(),
+        ready: false.into(),
+        reload,
+        shutdown: shutdown.clone(),
+        started_ms: clock.now_ms(),
+        config_loaded_ms: clock.now_ms().into(),
+        config_good: true.into(),
+        registry: registry.clone(),
+        settings: plan.settings,
+        flags: plan.flags,
+    });
+    signals::watch(&api).context("watch signals")?;
+    let tasks = TaskTracker::new();
+    tasks.spawn(reload::serve(Arc::clone(&api), reloads, shutdown.clone()));
+
+    // HTTP first: probes are answered while the log is replayed.
+    let stop_http = CancellationToken::new();
+    let (server, address) = bind(&api, &plan.web).await?;
+    let router = router(
+        Arc::clone(&api),
+        Arc::new(RequestMetrics::new(&api.registry)),
+    );
+    let auth = Arc::new(Auth::new(plan.web.users.clone(), &registry));
+    let headers = plan.web.headers.clone();
+    let router = router
+        .layer(middleware::from_fn_with_state(auth, auth::require))
+        .layer(middleware::map_response(move |response| {
+            let headers = headers.clone();
+            async move { with_headers(response, &headers) }
+        }));
+    let http = tokio::spawn(server.serve(router, stop_http.clone()));
+
+    let result = work(&api, address, &tasks).await;
+
+    // The reverse order of the start.
+    api.ready.store(false, Ordering::Release);
+    shutdown.cancel();
+    stop_http.cancel();
+    tasks.close();
+    let grace = api.flags.shutdown_grace_period;
+    if tokio::time::timeout(grace, http).await.is_err() {
+        tracing::warn!(part = "http", "still busy at the end of the grace period");
+    }
+    if tokio::time::timeout(grace, tasks.wait()).await.is_err() {
+        tracing::warn!(part = "tasks", "still busy at the end of the grace period");
+    }
+    close(&api).await?;
+    tracing::info!("stopped");
+    result
+}
+
+async fn bind(api: &Api, web: &crate::config::WebConfig) -> anyhow::Result<(Server, SocketAddr)> {
+    let options = ServerOptions {
+        tls: web.tls.clone(),
+        connections_max: api.flags.web_max_connections,
+        read_timeout: api.flags.web_read_timeout,
+    };
+    let wanted = api.settings.web_listen;
+    let server = Server::bind(wanted, options, &api.registry)
+        .await
+        .with_context(|| format!("listen on {wanted} (--web.listen-address)"))?;
+    let address = server.local_address().context("read the bound address")?;
+    tracing::info!(address = %address, tls = web.tls.is_some(), "HTTP is listening");
+    Ok((server, address))
+}
+
+/// Opens the store, starts what depends on it, and waits for the end.
+async fn work(api: &Api, address: SocketAddr, tasks: &TaskTracker) -> anyhow::Result<()> {
+    let options = store_options(&api.settings);
+    let path = options.path.clone();
+    let clock = Arc::clone(&api.clock);
+    let open = tokio::task::spawn_blocking(move || Store::open(options, clock));
+    let store = tokio::select! {
+        store = open => store.context("open the store")?.context("open the store")?,
+        () = api.shutdown.cancelled() => return Ok(()),
+    };
+    tracing::info!(path = %path.display(), "store is open");
+    let ingest = start_ingest(api, &store).await?;
+    let engine = Arc::new(Engine::new(engine_options(api)));
+    let core = Core {
+        store,
+        engine,
+        agents: ingest.agents(),
+    };
+    tasks.spawn(self_scrape::run(
+        core.store.clone(),
+        api.registry.clone(),
+        Arc::clone(&api.clock),
+        address,
+        api.shutdown.clone(),
+    ));
+    if api.core.set(core).is_err() {
+        anyhow::bail!("the store was opened twice");
+    }
+    api.ready.store(true, Ordering::Release);
+    tracing::info!("ready");
+    api.shutdown.cancelled().await;
+    tracing::info!("stopping");
+    ingest.stopped().await;
+    Ok(())
+}
+
+async fn start_ingest(api: &Api, store: &Store) -> anyhow::Result<Ingest> {
+    let data_path = api.settings.storage_path.clone();
+    let (clock, dev) = (Arc::clone(&api.clock), api.flags.dev);
+    let open = move || -> anyhow::Result<Pki> {
+        let pki = Pki::open(&data_path, AggregatorName::default(), clock)?;
+        if dev {
+            let token = pki.dev_join_token(&data_path)?;
+            print_token(&token);
+        }
+        Ok(pki)
+    };
+    let pki = tokio::task::spawn_blocking(open)
+        .await
+        .context("open the certificates")?
+        .context("open the certificates")?;
+    let ingest = ingest::serve(
+        IngestConfig::new(api.settings.quic_listen, pki),
+        store.clone(),
+        Arc::clone(&api.clock),
+        api.shutdown.clone(),
+        &api.registry,
+    )
+    .await
+    .context("start ingest (--quic.listen-address)")?;
+    tracing::info!(address = %ingest.local_address(), "QUIC is listening");
+    Ok(ingest)
+}
+
+/// For the person who started a development server; never in the log, which others read.
+#[expect(
+    clippy::print_stdout,
+    reason = "the contract: --dev prints the join token"
+)]
+fn print_token(token: &str) {
+    println!("join token: {token}");
+}
+
+fn store_options(settings: &Settings) -> StoreOptions {
+    StoreOptions {
+        path: settings.storage_path.clone(),
+        retention: settings.retention,
+        retention_bytes: settings.retention_bytes,
+        memory_budget_bytes: settings.memory_budget_bytes,
+    }
+}
+
+fn engine_options(api: &Api) -> EngineOptions {
+    let settings = &api.settings;
+    EngineOptions {
+        lookback_delta: api.flags.query_lookback_delta,
+        default_step: api.config.load().global.evaluation_interval.0,
+        samples_max: api.flags.query_max_samples,
+        features: Features {
+            experimental_functions: settings.has(Feature::ExperimentalFunctions),
+            duration_expressions: settings.has(Feature::DurationExpressions),
+            delayed_name_removal: settings.has(Feature::DelayedNameRemoval),
+            type_and_unit_labels: settings.has(Feature::TypeAndUnitLabels),
+        },
+        ..EngineOptions::default()
+    }
+}
+
+async fn close(api: &Api) -> anyhow::Result<()> {
+    let Some(core) = api.core.get().cloned() else {
+        return Ok(());
+    };
+    tokio::task::spawn_blocking(move || core.store.close())
+        .await
+        .context("close the store")?
+        .context("close the store")
+}

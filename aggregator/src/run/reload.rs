@@ -1,0 +1,71 @@
+//! Loads the configuration file again; a bad one leaves the old one in force.
+
+use std::sync::Arc;
+use std::sync::atomic::Ordering;
+
+use tokio::sync::{mpsc, oneshot};
+use tokio_util::sync::CancellationToken;
+
+use crate::config::{ConfigFile, Settings};
+use crate::http::state::{Api, ReloadAnswer};
+use crate::report;
+
+/// Answers reload requests one after the other.
+pub async fn serve(
+    api: Api,
+    mut requests: mpsc::Receiver<oneshot::Sender<ReloadAnswer>>,
+    stop: CancellationToken,
+) {
+    let good = api.registry.gauge(
+        "aggregator_config_last_reload_successful",
+        "Whether the last reload of the configuration succeeded.",
+        &[],
+    );
+    let when = api.registry.gauge(
+        "aggregator_config_last_reload_success_timestamp_seconds",
+        "When the configuration was last loaded.",
+        &[],
+    );
+    good.set(1.0);
+    when.set(api.started_ms as f64 / 1000.0);
+    loop {
+        let request = tokio::select! {
+            request = requests.recv() => request,
+            () = stop.cancelled() => return,
+        };
+        let Some(answer) = request else { return };
+        let api_now = Arc::clone(&api);
+        let result = match tokio::task::spawn_blocking(move || reload(&api_now)).await {
+            Ok(result) => result,
+            Err(error) => Err(error.to_string()),
+        };
+        good.set(f64::from(u8::from(result.is_ok())));
+        api.config_good.store(result.is_ok(), Ordering::Relaxed);
+        match &result {
+            Ok(()) => {
+                let now_ms = api.clock.now_ms();
+                api.config_loaded_ms.store(now_ms, Ordering::Relaxed);
+                when.set(now_ms as f64 / 1000.0);
+                tracing::info!("configuration is loaded");
+            }
+            Err(reason) => {
+                tracing::error!(
+                    error = reason,
+                    "new configuration is bad, the old one stays"
+                );
+            }
+        }
+        // Nobody waits for the answer to SIGHUP.
+        drop(answer.send(result));
+    }
+}
+
+fn reload(api: &Api) -> ReloadAnswer {
+    let Some(path) = &api.flags.config_file else {
+        return Ok(());
+    };
+    let file = ConfigFile::load(path).map_err(|error| report::chain(&error))?;
+    Settings::new(&api.flags, &file).map_err(|error| report::chain(&error))?;
+    api.config.store(Arc::new(file));
+    Ok(())
+}
