@@ -1,0 +1,233 @@
+//! Pushes a corpus into a server by remote write, as many senders would.
+
+use std::net::SocketAddr;
+use std::ops::Range;
+use std::sync::{Condvar, Mutex, PoisonError};
+use std::thread;
+use std::time::{Duration, Instant};
+
+use anyhow::{Context as _, Result, bail};
+
+use crate::corpus::{Node, Shape};
+use crate::http::Client;
+use crate::remote_write::Sender;
+
+/// A sender may be this many scrapes ahead of the slowest one: as in a real cluster, all push the same moment.
+const AHEAD_MAX: usize = 2;
+
+const HEADERS: [(&str, &str); 4] = [
+    ("Content-Encoding", "snappy"),
+    ("Content-Type", "application/x-protobuf"),
+    ("X-Prometheus-Remote-Write-Version", "0.1.0"),
+    ("User-Agent", "tidemark-bench"),
+];
+
+/// In which order a sender lists its series.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, clap::ValueEnum)]
+pub enum Order {
+    /// The same in every request, as Prometheus and agents do.
+    Steady,
+    /// Another one in every request.
+    Shuffled,
+}
+
+/// How a corpus is pushed.
+#[derive(Debug, Clone, Copy)]
+pub struct Plan {
+    /// What is pushed.
+    pub shape: Shape,
+    /// Connections; each has its share of the nodes, one request a node a scrape.
+    pub connections: usize,
+    /// The order of the series.
+    pub order: Order,
+}
+
+/// What a push has cost the senders.
+#[derive(Debug, Default)]
+pub struct Pushed {
+    /// From the first request to the last answer.
+    pub wall: Duration,
+    /// How long each request took.
+    pub latencies: Vec<Duration>,
+}
+
+impl Pushed {
+    /// The latency that the part `quantile` of the requests stayed below.
+    #[must_use]
+    pub fn latency(&self, quantile: f64) -> Duration {
+        let mut sorted = self.latencies.clone();
+        sorted.sort_unstable();
+        let last = sorted.len().saturating_sub(1);
+        let index = (last as f64 * quantile).round() as usize;
+        sorted.get(index).copied().unwrap_or_default()
+    }
+
+    /// Adds a push that followed this one.
+    pub fn add(&mut self, next: Self) {
+        self.wall += next.wall;
+        self.latencies.extend(next.latencies);
+    }
+}
+
+/// The senders of a cluster, each with its share of the nodes. A push goes on where the last one ended.
+#[derive(Debug)]
+pub struct Senders {
+    order: Order,
+    at: usize,
+    shares: Vec<Vec<(Node, Sender)>>,
+}
+
+impl Senders {
+    /// Encodes all labels, so that this is not done while a server is measured.
+    #[must_use]
+    pub fn new(plan: &Plan) -> Self {
+        let connections = plan.connections.clamp(1, plan.shape.nodes);
+        let share = |number: usize| {
+            let nodes = (number..plan.shape.nodes).step_by(connections);
+            let nodes = nodes.map(|index| {
+                let node = Node::new(&plan.shape, index);
+                let sender = Sender::new(&node.series);
+                (node, sender)
+            });
+            nodes.collect()
+        };
+        Self {
+            order: plan.order,
+            at: 0,
+            shares: (0..connections).map(share).collect(),
+        }
+    }
+
+    /// Pushes the scrapes before number `end` that were not pushed yet to the server at `address`.
+    ///
+    /// # Errors
+    /// A request was refused or its connection broke: a benchmark with a hole in its data measures nothing.
+    pub fn push(&mut self, end: usize, address: SocketAddr) -> Result<Pushed> {
+        let scrapes = self.at..end;
+        self.at = end;
+        let order = self.order;
+        let pace = Pace::new(self.shares.len());
+        let started = Instant::now();
+        let latencies = thread::scope(|scope| {
+            let threads: Vec<_> = (self.shares.iter_mut().enumerate())
+                .map(|(number, nodes)| {
+                    let (pace, scrapes) = (&pace, scrapes.clone());
+                    scope.spawn(move || {
+                        let result = push_share(nodes, order, scrapes, address, |scrape| {
+                            pace.wait(number, scrape);
+                        });
+                        pace.leave(number);
+                        result.with_context(|| format!("sender {number}"))
+                    })
+                })
+                .collect();
+            let mut all = Vec::new();
+            for thread in threads {
+                match thread.join() {
+                    Ok(latencies) => all.extend(latencies?),
+                    Err(_) => bail!("a sender panicked"),
+                }
+            }
+            Ok(all)
+        })?;
+        Ok(Pushed {
+            wall: started.elapsed(),
+            latencies,
+        })
+    }
+}
+
+/// Pushes the scrapes of some nodes over one connection; calls `wait` before each.
+fn push_share(
+    nodes: &mut [(Node, Sender)],
+    order: Order,
+    scrapes: Range<usize>,
+    address: SocketAddr,
+    wait: impl Fn(usize),
+) -> Result<Vec<Duration>> {
+    let mut client = Client::connect(address)?;
+    let mut latencies = Vec::with_capacity(scrapes.len() * nodes.len());
+    let mut values = Vec::new();
+    for scrape in scrapes {
+        wait(scrape);
+        for (node, sender) in &mut *nodes {
+            let timestamp_ms = node.scrape(&mut values);
+            if order == Order::Shuffled {
+                sender.shuffle(timestamp_ms.unsigned_abs());
+            }
+            let body = sender.request(timestamp_ms, &values)?;
+            let started = Instant::now();
+            let answer = client.post("/api/v1/write", &HEADERS, body.into())?;
+            latencies.push(started.elapsed());
+            answer.good()?;
+        }
+    }
+    Ok(latencies)
+}
+
+/// Keeps the senders close to each other in the time of the corpus.
+#[derive(Debug)]
+struct Pace {
+    at: Mutex<Vec<usize>>,
+    moved: Condvar,
+}
+
+impl Pace {
+    fn new(senders: usize) -> Self {
+        Self {
+            // A sender that has not begun yet holds the others back, wherever in the corpus they begin.
+            at: Mutex::new(vec![0; senders]),
+            moved: Condvar::new(),
+        }
+    }
+
+    /// Reports that `sender` begins `scrape`, and waits for those that are too far behind.
+    fn wait(&self, sender: usize, scrape: usize) {
+        let mut at = self.at.lock().unwrap_or_else(PoisonError::into_inner);
+        at[sender] = scrape;
+        self.moved.notify_all();
+        let behind = |at: &mut Vec<usize>| {
+            let slowest = at.iter().min().copied().unwrap_or(scrape);
+            scrape > slowest.saturating_add(AHEAD_MAX)
+        };
+        // A poisoned lock means that another sender panicked, which ends the run anyway.
+        drop(self.moved.wait_while(at, behind));
+    }
+
+    /// Lets the others go on without `sender`.
+    fn leave(&self, sender: usize) {
+        self.at.lock().unwrap_or_else(PoisonError::into_inner)[sender] = usize::MAX;
+        self.moved.notify_all();
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn sender_waits_until_the_slowest_has_come_near() {
+        let pace = Pace::new(2);
+        thread::scope(|scope| {
+            let ahead = scope.spawn(|| pace.wait(0, AHEAD_MAX + 1));
+            assert!(!ahead.is_finished());
+            pace.wait(1, 1);
+            ahead.join().unwrap();
+            let ahead = scope.spawn(|| pace.wait(0, 100));
+            pace.leave(1);
+            ahead.join().unwrap();
+        });
+    }
+
+    #[test]
+    fn latency_is_the_quantile_of_all_requests() {
+        let latencies = (0..=100).rev().map(Duration::from_millis).collect();
+        let pushed = Pushed {
+            latencies,
+            ..Pushed::default()
+        };
+        assert_eq!(pushed.latency(0.5), Duration::from_millis(50));
+        assert_eq!(pushed.latency(0.99), Duration::from_millis(99));
+        assert_eq!(Pushed::default().latency(0.5), Duration::ZERO);
+    }
+}

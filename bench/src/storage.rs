@@ -1,0 +1,365 @@
+//! `storage`: what taking in, keeping and finding again a corpus costs each server.
+
+use std::path::{Path, PathBuf};
+use std::time::{Duration, SystemTime, UNIX_EPOCH};
+
+use anyhow::{Context as _, Result};
+use serde_json::{Value, json};
+
+use crate::corpus::{PODS_PER_NODE, SERIES_PER_NODE, Shape};
+use crate::disk;
+use crate::http::Client;
+use crate::process::Usage;
+use crate::push::{Order, Plan, Pushed, Senders};
+use crate::report::{Table, print, progress};
+use crate::server::{Kind, Server, Stored};
+
+/// Time between two scrapes of a node.
+const STEP_MS: i64 = 10_000;
+/// How far the end of the corpus lies in the past.
+const AGE_MS: i64 = 120_000;
+/// Scrapes at the end of the corpus that are pushed just before the kill.
+const TAIL_SCRAPES: usize = 12;
+const MIB: f64 = 1024.0 * 1024.0;
+
+/// What is measured.
+#[derive(Debug, Clone, clap::Args)]
+pub struct Options {
+    /// Sizes of the cluster; 3,570 series a node.
+    #[arg(long, value_delimiter = ',', default_value = "10")]
+    nodes: Vec<usize>,
+    /// Hours of data, at one sample in 10 s.
+    #[arg(long, default_value_t = 1.0)]
+    hours: f64,
+    /// Orders in which senders list their series.
+    #[arg(long, value_enum, value_delimiter = ',', default_value = "steady")]
+    order: Vec<Order>,
+    /// Servers.
+    #[arg(long, value_enum, value_delimiter = ',')]
+    servers: Vec<Kind>,
+    /// Connections of the senders.
+    #[arg(long, default_value_t = 4)]
+    connections: usize,
+    /// A small run of about a minute that shows that everything works.
+    #[arg(long)]
+    quick: bool,
+    /// Where the servers keep their data meanwhile.
+    #[arg(long, default_value = "target/bench")]
+    work: PathBuf,
+}
+
+impl Options {
+    /// The servers asked for, by default all.
+    fn kinds(&self) -> Vec<Kind> {
+        if self.servers.is_empty() {
+            Kind::ALL.to_vec()
+        } else {
+            self.servers.clone()
+        }
+    }
+}
+
+/// A corpus that ended a moment ago.
+///
+/// # Errors
+/// The clock stands before 1970.
+pub fn recent_shape(nodes: usize, hours: f64) -> Result<Shape> {
+    let scrapes = (hours * 3_600_000.0 / STEP_MS as f64).round().max(2.0) as usize;
+    #[expect(
+        clippy::disallowed_methods,
+        reason = "a benchmark stands outside of the product, and its data must look recent to every server"
+    )]
+    let now = SystemTime::now().duration_since(UNIX_EPOCH)?.as_millis();
+    let end_ms = (i64::try_from(now)? - AGE_MS) / STEP_MS * STEP_MS;
+    Ok(Shape {
+        nodes,
+        start_ms: end_ms - scrapes as i64 * STEP_MS,
+        step_ms: STEP_MS,
+        scrapes,
+    })
+}
+
+/// Measures and prints.
+///
+/// # Errors
+/// A server can't be started, refuses data, or its figures can't be read.
+pub fn run(mut options: Options) -> Result<()> {
+    if options.quick {
+        options.nodes = vec![2, 6];
+        options.hours = 0.25;
+        options.order = vec![Order::Steady, Order::Shuffled];
+    }
+    let kinds = options.kinds();
+    let mut results = Vec::new();
+    for &order in &options.order {
+        let mut sizes = Vec::new();
+        for &nodes in &options.nodes {
+            let plan = Plan {
+                shape: recent_shape(nodes, options.hours)?,
+                connections: options.connections,
+                order,
+            };
+            let figures = measure_all(&plan, &kinds, &options.work)?;
+            let table = table(&plan, &kinds, &figures);
+            print(&table.to_markdown())?;
+            results.push(table.to_json());
+            sizes.push((plan, figures));
+        }
+        if let [.., (small, before), (large, after)] = sizes.as_slice() {
+            let table = growth(&kinds, (small, before), (large, after));
+            print(&table.to_markdown())?;
+            results.push(table.to_json());
+        }
+    }
+    print(&json!({ "bench": "storage", "results": Value::Array(results) }).to_string())
+}
+
+/// The figures of one server with one corpus.
+#[derive(Debug, Default)]
+struct Figures {
+    pushed: Pushed,
+    /// CPU time of taking everything in.
+    push_cpu: Duration,
+    /// CPU time of bringing it into its final form.
+    flush_cpu: Duration,
+    /// When everything was pushed, before the kill.
+    live: Usage,
+    live_disk_bytes: u64,
+    /// From the start after the kill until it took requests.
+    ready: Duration,
+    /// What the second process had used by then.
+    restart: Usage,
+    lost_samples: i64,
+    /// What the second process had used in the end.
+    flushed: Usage,
+    stored: Stored,
+}
+
+fn measure_all(plan: &Plan, kinds: &[Kind], work: &Path) -> Result<Vec<Figures>> {
+    std::fs::create_dir_all(work).with_context(|| format!("make {}", work.display()))?;
+    kinds
+        .iter()
+        .map(|&kind| {
+            let directory = tempfile::tempdir_in(work)?;
+            measure(plan, kind, directory.path()).with_context(|| kind.name())
+        })
+        .collect()
+}
+
+/// Pushes, kills, starts again, counts, flushes.
+///
+/// `VictoriaMetrics` holds the newest seconds in memory only. All of a short run would be lost by the kill, so it is
+/// flushed before the last scrapes, and the bytes are counted there.
+fn measure(plan: &Plan, kind: Kind, directory: &Path) -> Result<Figures> {
+    let mut figures = Figures::default();
+    let samples = plan.shape.samples();
+    progress(&format!("{}: pushing {samples} samples", kind.name()))?;
+    let mut senders = Senders::new(plan);
+    let mut server = Server::start(kind, directory)?;
+    server.wait_ready()?;
+    let tail = plan.shape.scrapes - TAIL_SCRAPES.min(plan.shape.scrapes / 2);
+    figures.push(&mut senders, tail, &server)?;
+    if kind == Kind::VictoriaMetrics {
+        figures.flush(&server)?;
+    }
+    figures.push(&mut senders, plan.shape.scrapes, &server)?;
+    figures.live = server.usage()?;
+    figures.live_disk_bytes = disk_bytes(&server.data)?;
+
+    let data = server.data.clone();
+    server.kill()?;
+    disk::drop_page_cache(&data)?;
+    let mut server = Server::start(kind, directory)?;
+    figures.ready = server.wait_ready()?;
+    figures.restart = server.usage()?;
+    let stored = count(&mut server.client()?, &plan.shape)?;
+    figures.lost_samples = samples.cast_signed() - stored.cast_signed();
+
+    if kind != Kind::VictoriaMetrics {
+        figures.flush(&server)?;
+    }
+    figures.flushed = server.usage()?;
+    Ok(figures)
+}
+
+impl Figures {
+    fn push(&mut self, senders: &mut Senders, end: usize, server: &Server) -> Result<()> {
+        let before = server.usage()?.cpu;
+        let pushed = senders.push(end, server.address)?;
+        self.push_cpu += server.usage()?.cpu.saturating_sub(before);
+        self.pushed.add(pushed);
+        Ok(())
+    }
+
+    fn flush(&mut self, server: &Server) -> Result<()> {
+        progress(&format!("{}: flushing", server.kind.name()))?;
+        let before = server.usage()?.cpu;
+        self.stored = server.flush()?;
+        self.flush_cpu += server.usage()?.cpu.saturating_sub(before);
+        Ok(())
+    }
+}
+
+fn disk_bytes(directory: &Path) -> Result<u64> {
+    let files = disk::files(directory)?;
+    Ok(files.iter().map(|entry| entry.bytes).sum())
+}
+
+/// Samples the server has: those of one metric, which every request holds 60 of, taken for all.
+fn count(client: &mut Client, shape: &Shape) -> Result<u64> {
+    let seconds = shape.scrapes as i64 * shape.step_ms / 1000 + 60;
+    let query = format!("sum(count_over_time(container_last_seen[{seconds}s]))");
+    let time = (shape.end_ms() / 1000).to_string();
+    let form = form_urlencoded::Serializer::new(String::new())
+        .append_pair("query", &query)
+        .append_pair("time", &time)
+        .append_pair("nocache", "1")
+        .finish();
+    let headers = [("Content-Type", "application/x-www-form-urlencoded")];
+    let body = client
+        .post("/api/v1/query", &headers, form.into())?
+        .good()?;
+    let answer: Value = serde_json::from_slice(&body)?;
+    let count = answer["data"]["result"][0]["value"][1]
+        .as_str()
+        .unwrap_or("0");
+    let count: u64 = count.parse().with_context(|| format!("count {count}"))?;
+    Ok(count * SERIES_PER_NODE as u64 / (2 * PODS_PER_NODE as u64))
+}
+
+/// A figure: its name, its key in the JSON, its decimals, and how it follows from what was measured.
+type Metric = (
+    &'static str,
+    &'static str,
+    usize,
+    fn(&Figures, &Shape) -> f64,
+);
+
+fn per_sample(bytes: u64, shape: &Shape) -> f64 {
+    bytes as f64 / shape.samples() as f64
+}
+
+fn cpu_per_million(cpu: Duration, shape: &Shape) -> f64 {
+    cpu.as_secs_f64() / shape.samples() as f64 * 1e6
+}
+
+const METRICS: [Metric; 16] = [
+    ("CPU-s per M samples, pushing", "cpu_push", 3, |f, shape| {
+        cpu_per_million(f.push_cpu, shape)
+    }),
+    (
+        "CPU-s per M samples, flush included",
+        "cpu",
+        3,
+        |f, shape| cpu_per_million(f.push_cpu + f.flush_cpu, shape),
+    ),
+    ("wall seconds of the push", "wall_seconds", 1, |f, _| {
+        f.pushed.wall.as_secs_f64()
+    }),
+    ("request p50, ms", "request_p50_ms", 1, |f, _| {
+        f.pushed.latency(0.5).as_secs_f64() * 1e3
+    }),
+    ("request p99, ms", "request_p99_ms", 1, |f, _| {
+        f.pushed.latency(0.99).as_secs_f64() * 1e3
+    }),
+    ("RSS peak, pushing, MiB", "rss_peak_mib", 0, |f, _| {
+        f.live.rss_peak_bytes as f64 / MIB
+    }),
+    (
+        "RSS, restarted and flushed, MiB",
+        "rss_flushed_mib",
+        0,
+        |f, _| f.flushed.rss_bytes as f64 / MIB,
+    ),
+    (
+        "bytes/sample, flushed, samples alone",
+        "sample_bytes",
+        3,
+        |f, shape| per_sample(f.stored.samples_bytes, shape),
+    ),
+    ("bytes/series, index", "index_bytes", 1, |f, shape| {
+        f.stored.index_bytes as f64 / shape.series() as f64
+    }),
+    (
+        "bytes/sample, live on disk before flush",
+        "live_bytes",
+        2,
+        |f, shape| per_sample(f.live_disk_bytes, shape),
+    ),
+    (
+        "bytes/sample written, pushing",
+        "written_push_bytes",
+        2,
+        |f, shape| per_sample(f.live.written_bytes, shape),
+    ),
+    (
+        "bytes/sample written in all",
+        "written_bytes",
+        2,
+        |f, shape| per_sample(f.live.written_bytes + f.flushed.written_bytes, shape),
+    ),
+    ("ready after kill -9, s", "ready_seconds", 2, |f, _| {
+        f.ready.as_secs_f64()
+    }),
+    ("CPU-s until ready", "ready_cpu_seconds", 2, |f, _| {
+        f.restart.cpu.as_secs_f64()
+    }),
+    ("RSS when ready, MiB", "rss_ready_mib", 0, |f, _| {
+        f.restart.rss_bytes as f64 / MIB
+    }),
+    ("acknowledged samples lost", "lost_samples", 0, |f, _| {
+        f.lost_samples as f64
+    }),
+];
+
+fn table(plan: &Plan, kinds: &[Kind], figures: &[Figures]) -> Table {
+    let shape = &plan.shape;
+    let title = format!(
+        "{} series x {} scrapes = {:.1} M samples, {} connections, {:?} order",
+        shape.series(),
+        shape.scrapes,
+        shape.samples() as f64 / 1e6,
+        plan.connections,
+        plan.order
+    );
+    let mut table = Table::new(title, kinds);
+    for (name, key, decimals, of) in METRICS {
+        let values = figures.iter().map(|figures| Some(of(figures, shape)));
+        table.row(name, key, decimals, values.collect());
+    }
+    table
+}
+
+/// What a further series costs, from two sizes.
+fn growth(
+    kinds: &[Kind],
+    (small, before): (&Plan, &[Figures]),
+    (large, after): (&Plan, &[Figures]),
+) -> Table {
+    let (from, to) = (small.shape.series() as f64, large.shape.series() as f64);
+    let mut table = Table::new(format!("growth from {from} to {to} series"), kinds);
+    let pairs = || before.iter().zip(after);
+    let rss = pairs().map(|(a, b)| {
+        let more = b.live.rss_peak_bytes as f64 - a.live.rss_peak_bytes as f64;
+        Some(more / (to - from) / 1024.0)
+    });
+    table.row(
+        "RSS peak, KiB a further series",
+        "rss_slope_kib",
+        2,
+        rss.collect(),
+    );
+    let cpu = pairs().map(|(a, b)| {
+        let per_sample = |f: &Figures, plan: &Plan| {
+            (f.push_cpu + f.flush_cpu).as_secs_f64() / plan.shape.samples() as f64
+        };
+        Some(per_sample(b, large) / per_sample(a, small))
+    });
+    table.row(
+        "CPU per sample, larger/smaller",
+        "cpu_growth",
+        2,
+        cpu.collect(),
+    );
+    table
+}

@@ -1,0 +1,21 @@
+# shellcheck shell=bash
+# What the benchmarks share: building in release mode and finding the peers. Read by the scripts beside it.
+
+target=${CARGO_TARGET_DIR:-target}
+# shellcheck disable=SC2034 # Used by the scripts that read this file.
+bench=$target/release/tidemark-bench
+
+prepare() { # prepare PACKAGE...: builds these packages and the benchmark, exports PEER_* variables
+    local package arguments=(-p bench)
+    for package in "$@"; do
+        arguments+=(-p "$package")
+    done
+    if [ -z "${TIDEMARK_BENCH_NO_BUILD:-}" ]; then
+        cargo build --release --locked --quiet "${arguments[@]}"
+    fi
+    local peers
+    peers=$(scripts/peers) || echo "bench: peers are missing, see above" >&2
+    set -a
+    eval "$peers"
+    set +a
+}
