@@ -5,6 +5,7 @@
 pub mod clock;
 pub mod duration;
 pub mod exposition;
+pub mod identity;
 pub mod limits;
 pub mod model;
 pub mod telemetry;
