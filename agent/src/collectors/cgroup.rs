@@ -1,0 +1,298 @@
+//! Every cgroup of the machine, under cAdvisor's names.
+
+use std::collections::BTreeMap;
+use std::io;
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
+
+use self::devices::DeviceNames;
+use self::entry::Entry;
+use self::hierarchy::Hierarchy;
+use self::identity::Identity;
+use self::labels::{LocalNames, Shown};
+use self::names::{Names, NamesHandle};
+use self::reader::{Layouts, Reader, count_lines};
+use self::tree::Tree;
+use super::node::Roots;
+use crate::collect::{Collector, Outcome, Single, Tick, Tier};
+use crate::faults::{FaultId, Faults};
+use crate::parse;
+use crate::schema::{FamilyDef, Target, gauge};
+
+pub mod blkio;
+pub mod devices;
+pub mod entry;
+pub mod hierarchy;
+pub mod identity;
+pub mod labels;
+pub mod memory_stat;
+pub mod metric;
+pub mod names;
+pub mod reader;
+pub mod tree;
+pub mod v1;
+pub mod v2;
+
+/// Cgroups read at most; the kubelet's default allows 110 pods, so about 400 of them.
+const CGROUPS_MAX: usize = 4096;
+/// How often the trees are walked although nothing was seen to change.
+const WALK_MS_WATCHED: i64 = 600_000;
+/// The same where they can't be watched.
+const WALK_MS: i64 = 60_000;
+/// How long a pod may stay unknown to the kubelet before it is shown by its UID.
+const NAMELESS_MS_MAX: i64 = 30_000;
+
+static CGROUPS: FamilyDef = gauge("agent_cgroups", "Cgroups that are read.");
+static OVER_LIMIT: FamilyDef = gauge(
+    "agent_cgroups_over_limit",
+    "Cgroups left out because there are too many.",
+);
+static NAMELESS: FamilyDef = gauge(
+    "agent_cgroups_nameless",
+    "Cgroups of pods that the kubelet does not know, shown by UID.",
+);
+
+/// Collects `container_*`.
+#[derive(Debug)]
+pub struct Cgroups {
+    hierarchy: Hierarchy,
+    proc: PathBuf,
+    tree: Tree,
+    entries: BTreeMap<String, Entry>,
+    walk_due_ms: i64,
+    over_limit: usize,
+    layouts: Layouts,
+    device_names: DeviceNames,
+    local_names: LocalNames,
+    /// `None` where there is no kubelet to ask.
+    names: Option<NamesHandle>,
+    meminfo: FaultId,
+    memory_total_bytes: Option<f64>,
+    counts: [Single; 3],
+}
+
+impl Cgroups {
+    /// A collector over the hierarchies below `roots`, with `names` where a kubelet gives them.
+    ///
+    /// # Errors
+    /// There is no cgroup hierarchy.
+    pub fn new(roots: &Roots, names: Option<NamesHandle>, faults: &mut Faults) -> io::Result<Self> {
+        Ok(Self {
+            hierarchy: Hierarchy::detect(&roots.cgroup)?,
+            proc: roots.proc.clone(),
+            tree: Tree::new(CGROUPS_MAX),
+            entries: BTreeMap::new(),
+            walk_due_ms: i64::MIN,
+            over_limit: 0,
+            layouts: Layouts::default(),
+            device_names: DeviceNames::new(&roots.sys),
+            local_names: LocalNames::new(&roots.root),
+            names,
+            meminfo: faults.file("proc/meminfo"),
+            memory_total_bytes: None,
+            counts: [&CGROUPS, &OVER_LIMIT, &NAMELESS]
+                .map(|family| Single::new(Target::Agent, family)),
+        })
+    }
+
+    /// Walks the trees when something changed: opens what is new, drops what has gone.
+    fn find(&mut self, tick: &mut Tick<'_>) {
+        let now_ms = tick.table.timestamp_ms();
+        let changed = self.tree.has_changed();
+        // A clock that was set back must not put the next walk off.
+        let is_due = now_ms >= self.walk_due_ms || now_ms < self.walk_due_ms - WALK_MS_WATCHED;
+        if !changed && !is_due {
+            return;
+        }
+        let trees = self.hierarchy.trees();
+        let found = self.tree.walk(&trees);
+        self.over_limit = found.over_limit;
+        self.entries.retain(|path, entry| {
+            let is_there = found.cgroups.contains_key(path);
+            if !is_there {
+                entry.remove_series(tick.table);
+            }
+            is_there
+        });
+        let mut is_complete = true;
+        for (path, identity) in found.cgroups {
+            if self.entries.contains_key(&path) {
+                continue;
+            }
+            let entry = Entry::open(&self.hierarchy, &path, identity, now_ms);
+            if entry.is_complete() {
+                self.entries.insert(path, entry);
+            } else {
+                is_complete = false;
+            }
+        }
+        let period_ms = match (is_complete, self.tree.is_watched()) {
+            (false, _) => 0,
+            (true, true) => WALK_MS_WATCHED,
+            (true, false) => WALK_MS,
+        };
+        self.walk_due_ms = now_ms.saturating_add(period_ms);
+    }
+
+    /// Gives new cgroups their labels, and others new ones when names have changed.
+    fn label(&mut self, tick: &mut Tick<'_>) {
+        let names = self.names.as_ref().map(NamesHandle::current);
+        let generation = names.as_ref().map_or(0, |names| names.generation);
+        let now_ms = tick.table.timestamp_ms();
+        for (path, entry) in &mut self.entries {
+            if entry.names_generation == Some(generation) {
+                continue;
+            }
+            let is_settled = relabel(
+                path,
+                entry,
+                names.as_ref(),
+                &self.proc,
+                &self.local_names,
+                tick,
+            );
+            if is_settled {
+                entry.names_generation = Some(generation);
+                continue;
+            }
+            if let Some(handle) = &self.names {
+                handle.want();
+                // Shown by UID after a while, and looked at again with the next names.
+                if now_ms.saturating_sub(entry.found_ms) >= NAMELESS_MS_MAX {
+                    entry.names_generation = Some(generation);
+                }
+            }
+        }
+    }
+
+    fn nameless(&self) -> usize {
+        let is_nameless = |entry: &&Entry| {
+            entry
+                .labels
+                .as_ref()
+                .is_some_and(|labels| labels.iter().any(|(name, _)| *name == "uid"))
+        };
+        self.entries.values().filter(is_nameless).count()
+    }
+
+    /// The machine's memory is the root's limit.
+    fn read_memory_total(&mut self, tick: &mut Tick<'_>) {
+        let total = tick
+            .buffer
+            .read_path(&self.proc.join("meminfo"))
+            .ok()
+            .and_then(|data| {
+                let line = parse::lines(data).find_map(|line| line.strip_prefix(b"MemTotal:"))?;
+                parse::integer(parse::words(line).next()?)
+            });
+        let total = tick.faults.parsed(self.meminfo, total);
+        self.memory_total_bytes = total.map(|kibibytes| kibibytes as f64 * 1024.0);
+    }
+}
+
+/// Gives `entry` its labels. Returns false while the kubelet has to be waited for.
+fn relabel(
+    path: &str,
+    entry: &mut Entry,
+    names: Option<&Arc<Names>>,
+    proc: &Path,
+    local: &LocalNames,
+    tick: &mut Tick<'_>,
+) -> bool {
+    let outside = labels::outside(&entry.identity, path, local);
+    let (labels, is_settled) = if outside.is_some() {
+        (outside, true)
+    } else {
+        let empty = Names::default();
+        let known = names.map_or(&empty, |names| names);
+        let is_pause = || is_pause(entry, proc, tick);
+        match labels::kubernetes(&entry.identity, path, known, is_pause) {
+            Shown::As(labels) => (Some(labels), true),
+            Shown::Hidden => (None, true),
+            Shown::Nameless(labels) => {
+                let waited_ms = tick.table.timestamp_ms().saturating_sub(entry.found_ms);
+                let is_final = names.is_none() || waited_ms >= NAMELESS_MS_MAX;
+                (is_final.then_some(labels), is_final)
+            }
+        }
+    };
+    if entry.labels != labels {
+        entry.remove_series(tick.table);
+        entry.labels = labels;
+    }
+    let container = match &entry.identity {
+        Identity::Container { container_id, .. } => {
+            names.and_then(|names| names.containers.get(container_id))
+        }
+        _ => None,
+    };
+    entry.start_seconds = container
+        .and_then(|names| names.start_seconds)
+        .or(entry.start_seconds);
+    is_settled
+}
+
+/// Whether the cgroup holds a single process called `pause`, as sandboxes do.
+fn is_pause(entry: &Entry, proc: &Path, tick: &mut Tick<'_>) -> bool {
+    let Some(dir) = entry.dir() else { return false };
+    let Ok(data) = tick.buffer.read_at(dir, c"cgroup.procs") else {
+        return false;
+    };
+    if count_lines(data, &mut Layouts::default()) != Some(1.0) {
+        return false;
+    }
+    let Some(pid) = parse::single(data) else {
+        return false;
+    };
+    let comm = tick
+        .buffer
+        .read_path(&proc.join(pid.to_string()).join("comm"));
+    comm.is_ok_and(|comm| comm.trim_ascii() == b"pause")
+}
+
+impl Collector for Cgroups {
+    fn name(&self) -> &'static str {
+        "cgroup"
+    }
+
+    fn collect(&mut self, tick: &mut Tick<'_>) -> Outcome {
+        self.find(tick);
+        self.label(tick);
+        if tick.due.includes(Tier::Slow) {
+            self.read_memory_total(tick);
+            self.device_names.clear();
+        }
+        let mut has_gone = false;
+        for entry in self
+            .entries
+            .values_mut()
+            .filter(|entry| entry.labels.is_some())
+        {
+            let mut reader = Reader {
+                buffer: tick.buffer,
+                faults: tick.faults,
+                layouts: &mut self.layouts,
+                memory_total_bytes: self.memory_total_bytes,
+            };
+            let target = (&mut *tick.table, &mut *tick.schema);
+            if entry
+                .collect(&mut reader, tick.due, &mut self.device_names, target)
+                .is_err()
+            {
+                entry.remove_series(tick.table);
+                has_gone = true;
+            }
+        }
+        if has_gone {
+            self.walk_due_ms = i64::MIN;
+        }
+        let counts = [self.entries.len(), self.over_limit, self.nameless()];
+        for (series, count) in self.counts.iter_mut().zip(counts) {
+            series.set(tick.table, tick.schema, count as f64);
+        }
+        Outcome::of(self.entries.values().next())
+    }
+}
+
+#[cfg(test)]
+mod tests;

@@ -1,0 +1,119 @@
+//! Block devices of one cgroup, and what they are called.
+
+use std::collections::BTreeMap;
+use std::path::PathBuf;
+
+use super::blkio::{DeviceIo, device_numbers};
+use crate::in_order::InOrder;
+use crate::parse;
+use crate::schema::{FamilyDef, counter};
+use crate::table::SeriesId;
+
+/// Families in the order of [`DeviceIo`].
+pub const FAMILIES: [FamilyDef; 4] = [
+    counter(
+        "container_fs_reads_bytes_total",
+        "Cumulative count of bytes read",
+    ),
+    counter(
+        "container_fs_writes_bytes_total",
+        "Cumulative count of bytes written",
+    ),
+    counter(
+        "container_fs_reads_total",
+        "Cumulative count of reads completed",
+    ),
+    counter(
+        "container_fs_writes_total",
+        "Cumulative count of writes completed",
+    ),
+];
+
+/// One device: its counters at this reading, and its series.
+#[derive(Debug, Default)]
+pub struct Device {
+    /// `MAJOR:MINOR`.
+    pub numbers: String,
+    /// What was read.
+    pub io: DeviceIo,
+    /// Its series, in the order of [`FAMILIES`].
+    pub series: [Option<SeriesId>; FAMILIES.len()],
+}
+
+impl Device {
+    /// The counters in the order of [`FAMILIES`].
+    #[must_use]
+    pub const fn counters(&self) -> [Option<u64>; FAMILIES.len()] {
+        let io = self.io;
+        [io.read_bytes, io.write_bytes, io.reads, io.writes]
+    }
+}
+
+/// The devices of one cgroup. A device stays once it was used: its counters do not go back.
+#[derive(Debug, Default)]
+pub struct Devices {
+    devices: InOrder<Device>,
+}
+
+impl Devices {
+    /// Begins a reading: no device has counters until it is met.
+    pub fn begin(&mut self) {
+        self.devices.begin();
+        self.devices
+            .values_mut()
+            .for_each(|device| device.io = DeviceIo::default());
+    }
+
+    /// The counters of a device.
+    pub fn entry(&mut self, numbers: &[u8]) -> &mut DeviceIo {
+        let make = |numbers: &[u8]| Device {
+            numbers: parse::text(numbers),
+            ..Device::default()
+        };
+        &mut self.devices.entry(numbers, make).io
+    }
+
+    /// All devices.
+    pub fn values_mut(&mut self) -> impl Iterator<Item = &mut Device> {
+        self.devices.values_mut()
+    }
+}
+
+/// Names of block devices, from /sys/dev/block.
+#[derive(Debug)]
+pub struct DeviceNames {
+    sys_dev_block: PathBuf,
+    names: BTreeMap<String, String>,
+}
+
+impl DeviceNames {
+    /// Names below the host's /sys.
+    #[must_use]
+    pub fn new(sys: &std::path::Path) -> Self {
+        Self {
+            sys_dev_block: sys.join("dev/block"),
+            names: BTreeMap::new(),
+        }
+    }
+
+    /// `/dev/NAME` of a device, empty when it is unknown (as cAdvisor has it).
+    pub fn name(&mut self, numbers: &str) -> &str {
+        if !self.names.contains_key(numbers) {
+            let name = self.look_up(numbers).unwrap_or_default();
+            self.names.insert(numbers.to_owned(), name);
+        }
+        self.names.get(numbers).map_or("", String::as_str)
+    }
+
+    /// The link `/sys/dev/block/8:0` ends in the device's name.
+    fn look_up(&self, numbers: &str) -> Option<String> {
+        device_numbers(numbers.as_bytes())?;
+        let target = std::fs::read_link(self.sys_dev_block.join(numbers)).ok()?;
+        Some(format!("/dev/{}", target.file_name()?.to_string_lossy()))
+    }
+
+    /// Forgets the names: a device number may come back as another device.
+    pub fn clear(&mut self) {
+        self.names.clear();
+    }
+}

@@ -1,0 +1,225 @@
+//! One cgroup that is shown: its files, its labels, its series.
+
+use std::os::fd::{AsFd as _, OwnedFd};
+
+use nix::fcntl::AtFlags;
+use nix::sys::stat::{fstat, fstatat};
+
+use super::devices::{DeviceNames, Devices, FAMILIES};
+use super::hierarchy::Hierarchy;
+use super::identity::Identity;
+use super::metric::{Metric, Values};
+use super::reader::{Gone, Reader};
+use super::v1::V1;
+use super::v2::V2;
+use crate::collect::{Due, Tier};
+use crate::schema::{Schema, Target};
+use crate::table::{SeriesId, SeriesTable};
+
+/// The files of a cgroup.
+#[derive(Debug)]
+enum Files {
+    V1(V1),
+    V2(V2),
+}
+
+/// Labels of a cgroup's series.
+pub type CgroupLabels = Vec<(&'static str, String)>;
+
+/// One cgroup.
+#[derive(Debug)]
+pub struct Entry {
+    /// What it is.
+    pub identity: Identity,
+    /// Labels of its series; `None` while it is not shown.
+    pub labels: Option<CgroupLabels>,
+    /// Of which generation of names the labels were made.
+    pub names_generation: Option<u64>,
+    /// When it was found, milliseconds since the Unix epoch.
+    pub found_ms: i64,
+    /// When it was made, as far as the file system tells; seconds since the Unix epoch.
+    pub start_seconds: Option<f64>,
+    files: Files,
+    series: [Option<SeriesId>; Metric::COUNT],
+    devices: Devices,
+    /// Whether it has been read, so that slow values are there from the first reading on.
+    is_read: bool,
+}
+
+impl Entry {
+    /// Opens the cgroup at `path`.
+    #[must_use]
+    pub fn open(hierarchy: &Hierarchy, path: &str, identity: Identity, found_ms: i64) -> Self {
+        let files = match hierarchy {
+            Hierarchy::Unified(root) => Files::V2(V2::open(root, path)),
+            Hierarchy::Split(split) => Files::V1(V1::open(split, path)),
+        };
+        let mut entry = Self {
+            identity,
+            labels: None,
+            names_generation: None,
+            found_ms,
+            start_seconds: None,
+            files,
+            series: [None; Metric::COUNT],
+            devices: Devices::default(),
+            is_read: false,
+        };
+        entry.start_seconds = entry.made_at();
+        entry
+    }
+
+    /// Whether all directories are there that a container has; runtimes make those of v1 one after the other.
+    #[must_use]
+    pub const fn is_complete(&self) -> bool {
+        match (&self.files, &self.identity) {
+            (Files::V1(v1), Identity::Container { .. }) => v1.is_complete(),
+            _ => true,
+        }
+    }
+
+    /// A directory of the cgroup.
+    #[must_use]
+    pub fn dir(&self) -> Option<&OwnedFd> {
+        match &self.files {
+            Files::V1(v1) => v1.dir(),
+            Files::V2(v2) => v2.dir(),
+        }
+    }
+
+    /// The older of two times: a directory's own changes with every child, that of a file nobody writes does not.
+    fn made_at(&self) -> Option<f64> {
+        let dir = self.dir()?;
+        let file = match &self.files {
+            Files::V1(_) => c"cgroup.clone_children",
+            Files::V2(_) => c"cgroup.events",
+        };
+        let times = [
+            fstat(dir.as_fd()).ok(),
+            fstatat(dir, file, AtFlags::empty()).ok(),
+        ];
+        let seconds = times.into_iter().flatten().map(|stat| stat.st_mtime as f64);
+        seconds.reduce(f64::min)
+    }
+
+    /// Reads what is due and stores it. Nothing is stored of a cgroup that vanishes meanwhile.
+    ///
+    /// # Errors
+    /// The cgroup has gone.
+    pub fn collect(
+        &mut self,
+        reader: &mut Reader<'_>,
+        due: Due,
+        names: &mut DeviceNames,
+        (table, schema): (&mut SeriesTable, &mut Schema),
+    ) -> Result<(), Gone> {
+        let due = if self.is_read { due } else { Due::ALL };
+        let mut values = Values::default();
+        if due.includes(Tier::Slow) {
+            // First, because it tells whether there is a quota, without which throttling is not read.
+            match &mut self.files {
+                Files::V1(v1) => v1.read_slow(reader, &mut values),
+                Files::V2(v2) => v2.read_slow(reader, &mut values),
+            }
+        }
+        match &self.files {
+            Files::V1(v1) => v1.read_fast(reader, &mut values)?,
+            Files::V2(v2) => v2.read_fast(reader, &mut values)?,
+        }
+        if due.includes(Tier::Medium) {
+            self.read_medium(reader, &mut values);
+            values.set_some(Metric::StartTime, self.start_seconds);
+            values.set(Metric::LastSeen, (table.timestamp_ms() / 1000) as f64);
+            self.store_devices(names, table, schema);
+        }
+        self.is_read = true;
+        self.store(&values, table, schema);
+        Ok(())
+    }
+
+    fn read_medium(&mut self, reader: &mut Reader<'_>, values: &mut Values) {
+        match &self.files {
+            Files::V1(v1) => {
+                v1.read_medium(reader, values);
+                v1.read_io(reader, &mut self.devices);
+                if matches!(self.identity, Identity::Pod { .. }) {
+                    // v1 counts kills where they happen, in the container; a pod's own 0 would be a lie.
+                    values.clear(Metric::OomEvents);
+                }
+            }
+            Files::V2(v2) => {
+                v2.read_medium(reader, values);
+                v2.read_io(reader, &mut self.devices);
+            }
+        }
+    }
+
+    fn store(&mut self, values: &Values, table: &mut SeriesTable, schema: &mut Schema) {
+        let Some(labels) = &self.labels else { return };
+        for (index, value) in values.iter() {
+            let id = *self.series[index].get_or_insert_with(|| {
+                let (family, own) = &Metric::TABLE[index];
+                add(table, schema, family, labels, own)
+            });
+            table.set(id, value);
+        }
+    }
+
+    fn store_devices(
+        &mut self,
+        names: &mut DeviceNames,
+        table: &mut SeriesTable,
+        schema: &mut Schema,
+    ) {
+        let Some(labels) = &self.labels else { return };
+        for device in self.devices.values_mut() {
+            for (index, count) in device.counters().into_iter().enumerate() {
+                let Some(count) = count else { continue };
+                let id = match device.series[index] {
+                    Some(id) => id,
+                    None => add(
+                        table,
+                        schema,
+                        &FAMILIES[index],
+                        labels,
+                        &[("device", names.name(&device.numbers))],
+                    ),
+                };
+                device.series[index] = Some(id);
+                table.set(id, count as f64);
+            }
+        }
+    }
+
+    /// Removes its series, as for a cgroup that has gone or gets other labels.
+    pub fn remove_series(&mut self, table: &mut SeriesTable) {
+        let devices = self
+            .devices
+            .values_mut()
+            .flat_map(|device| &mut device.series);
+        for id in self
+            .series
+            .iter_mut()
+            .chain(devices)
+            .filter_map(Option::take)
+        {
+            table.remove(id);
+        }
+        self.is_read = false;
+    }
+}
+
+fn add(
+    table: &mut SeriesTable,
+    schema: &mut Schema,
+    family: &crate::schema::FamilyDef,
+    labels: &CgroupLabels,
+    own: &[(&str, &str)],
+) -> SeriesId {
+    let mut all: Vec<(&str, &str)> = labels
+        .iter()
+        .map(|(name, value)| (*name, &**value))
+        .collect();
+    all.extend(own);
+    schema.series(table, Target::Cadvisor, family, &all)
+}

@@ -1,0 +1,268 @@
+//! What a cgroup's path says about it: pod, container, systemd unit.
+//!
+//! Paths are read from their last components, so that a prefix (`/kubelet/…`, `/docker/<id>/…` as kind makes them)
+//! does not matter. Both cgroup drivers are understood: `/kubepods/burstable/pod<UID>/<id>` and
+//! `/kubepods.slice/…-pod<UID with _>.slice/<runtime>-<id>.scope`.
+
+/// What a cgroup is.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Identity {
+    /// The whole machine.
+    Root,
+    /// A pod, by its UID with dashes; of a static pod 32 hex digits without.
+    Pod {
+        /// The UID.
+        uid: String,
+    },
+    /// A container or a pod's sandbox.
+    Container {
+        /// Its pod; `None` outside Kubernetes.
+        pod_uid: Option<String>,
+        /// 64 hex digits.
+        container_id: String,
+    },
+    /// A systemd unit, or any other cgroup.
+    Unit {
+        /// The unit's name, or the path's last component.
+        name: String,
+    },
+    /// Something below a container, a helper of the runtime or a mount unit: counted in its parent, not shown.
+    Hidden,
+}
+
+/// Bytes of a container ID.
+const CONTAINER_ID_LEN: usize = 64;
+
+impl Identity {
+    /// The identity of the cgroup at `path`, which begins with a slash.
+    #[must_use]
+    pub fn of(path: &str) -> Self {
+        let mut components = path
+            .split('/')
+            .filter(|component| !component.is_empty())
+            .rev();
+        let Some(last) = components.next() else {
+            return Self::Root;
+        };
+        if last.ends_with(".mount") {
+            return Self::Hidden;
+        }
+        if let Some(uid) = pod_uid(last) {
+            return Self::Pod { uid };
+        }
+        let mut above = components;
+        let parent = above.next();
+        if let Some(uid) = parent.and_then(pod_uid) {
+            return match container_id(last) {
+                Some(id) => Self::Container {
+                    pod_uid: Some(uid),
+                    container_id: id.to_owned(),
+                },
+                None => Self::Hidden,
+            };
+        }
+        let below_container = parent
+            .into_iter()
+            .chain(above)
+            .any(|component| pod_uid(component).is_some() || container_id(component).is_some());
+        match container_id(last) {
+            _ if below_container => Self::Hidden,
+            Some(id) => Self::Container {
+                pod_uid: None,
+                container_id: id.to_owned(),
+            },
+            None if is_helper(last) => Self::Hidden,
+            None => Self::Unit {
+                name: last.to_owned(),
+            },
+        }
+    }
+
+    /// Whether cgroups below this one at `path` may be shown, so that it is listed and watched.
+    ///
+    /// Containers outside of pods may be whole nodes (kind, nested Kubernetes) with pods below.
+    #[must_use]
+    pub fn may_have_shown_below(&self, path: &str) -> bool {
+        match self {
+            Self::Root | Self::Pod { .. } | Self::Unit { .. } => true,
+            Self::Container { pod_uid, .. } => pod_uid.is_none(),
+            Self::Hidden => {
+                let mut components = path.rsplit('/');
+                let last = components.next().unwrap_or_default();
+                let is_in_pod = components.next().and_then(pod_uid).is_some();
+                !is_in_pod && !last.ends_with(".mount") && !is_helper(last)
+            }
+        }
+    }
+}
+
+/// The pod UID of one path component.
+fn pod_uid(component: &str) -> Option<String> {
+    let uid = match component.strip_suffix(".slice") {
+        // Parts of a systemd slice's name are joined by dashes; inside a UID they became underscores.
+        Some(slice) => slice.rsplit('-').next()?.strip_prefix("pod")?,
+        None => component.strip_prefix("pod")?,
+    };
+    is_uid(uid.as_bytes()).then(|| uid.replace('_', "-"))
+}
+
+fn is_uid(uid: &[u8]) -> bool {
+    let is_hex = |part: &[u8]| part.iter().all(u8::is_ascii_hexdigit);
+    match uid.len() {
+        32 => is_hex(uid),
+        36 => {
+            let mut parts = uid.split(|byte| b"-_".contains(byte));
+            [8, 4, 4, 4, 12].iter().all(|&len| {
+                parts
+                    .next()
+                    .is_some_and(|part| part.len() == len && is_hex(part))
+            })
+        }
+        _ => false,
+    }
+}
+
+/// The container ID of one path component: `<id>`, `<runtime>-<id>`, each with or without `.scope`.
+fn container_id(component: &str) -> Option<&str> {
+    let name = component.strip_suffix(".scope").unwrap_or(component);
+    let id = name.rsplit('-').next()?;
+    let is_id = id.len() == CONTAINER_ID_LEN && id.bytes().all(|byte| byte.is_ascii_hexdigit());
+    (is_id && !is_helper(component)).then_some(id)
+}
+
+/// conmon and its like: processes that the runtime keeps beside a container.
+fn is_helper(component: &str) -> bool {
+    component.split('-').any(|part| part == "conmon")
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    const ID: &str = "2532e47d7f0892daead43a4e788ad25ed1800a6f4bfc0aedef1c57e6fc4b43cb";
+    const UID: &str = "2fc932ce-fdcc-454b-97bd-aadfdeb4c340";
+    const HASH: &str = "9805375b2da49fd5ea132c28453631d7";
+
+    #[track_caller]
+    fn check(path: &str, want: Identity) {
+        assert_eq!(Identity::of(path), want, "{path}");
+    }
+
+    fn pod(uid: &str) -> Identity {
+        Identity::Pod {
+            uid: uid.to_owned(),
+        }
+    }
+
+    fn container(uid: Option<&str>) -> Identity {
+        Identity::Container {
+            pod_uid: uid.map(str::to_owned),
+            container_id: ID.to_owned(),
+        }
+    }
+
+    fn unit(name: &str) -> Identity {
+        Identity::Unit {
+            name: name.to_owned(),
+        }
+    }
+
+    #[test]
+    fn pods_of_both_drivers_and_any_prefix() {
+        let under = UID.replace('-', "_");
+        check("/", Identity::Root);
+        check(&format!("/kubepods/burstable/pod{UID}"), pod(UID));
+        check(&format!("/kubepods/pod{UID}"), pod(UID));
+        check(&format!("/kubepods/burstable/pod{HASH}"), pod(HASH));
+        check(
+            &format!(
+                "/kubepods.slice/kubepods-burstable.slice/kubepods-burstable-pod{under}.slice"
+            ),
+            pod(UID),
+        );
+        check(
+            &format!("/kubepods.slice/kubepods-pod{under}.slice"),
+            pod(UID),
+        );
+        check(
+            &format!("/kubepods.slice/kubepods-burstable.slice/kubepods-burstable-pod{HASH}.slice"),
+            pod(HASH),
+        );
+        check(
+            &format!(
+                "/kubelet.slice/kubelet-kubepods.slice/kubelet-kubepods-besteffort.slice/kubelet-kubepods-besteffort-pod{under}.slice"
+            ),
+            pod(UID),
+        );
+        check(
+            &format!("/docker/{ID}/kubelet/kubepods/besteffort/pod{UID}"),
+            pod(UID),
+        );
+    }
+
+    #[test]
+    fn containers_of_all_runtimes() {
+        let (systemd, plain) = (
+            format!(
+                "/kubepods.slice/kubepods-pod{}.slice",
+                UID.replace('-', "_")
+            ),
+            format!("/kubepods/pod{UID}"),
+        );
+        for name in [
+            format!("cri-containerd-{ID}.scope"),
+            format!("crio-{ID}.scope"),
+            format!("crio-{ID}"),
+            format!("docker-{ID}.scope"),
+        ] {
+            check(&format!("{systemd}/{name}"), container(Some(UID)));
+        }
+        for name in [ID.to_owned(), format!("crio-{ID}")] {
+            check(&format!("{plain}/{name}"), container(Some(UID)));
+        }
+        check(&format!("/docker/{ID}"), container(None));
+        check(&format!("/system.slice/docker-{ID}.scope"), container(None));
+        check(
+            &format!("/machine.slice/libpod-{ID}.scope"),
+            container(None),
+        );
+    }
+
+    #[test]
+    fn helpers_mounts_and_what_lies_deeper_are_hidden() {
+        let pod = format!("/kubepods/pod{UID}");
+        for path in [
+            format!("{pod}/crio-conmon-{ID}.scope"),
+            format!("{pod}/{ID}/container"),
+            format!("{pod}/{ID}/docker/{ID}"),
+            format!("{pod}/short"),
+            format!("/machine.slice/libpod-conmon-{ID}.scope"),
+            format!("/docker/{ID}/init.scope"),
+            "/system.slice/run-user.mount".to_owned(),
+        ] {
+            check(&path, Identity::Hidden);
+        }
+    }
+
+    #[test]
+    fn everything_else_is_a_unit() {
+        check("/system.slice/nginx.service", unit("nginx.service"));
+        check("/kubepods", unit("kubepods"));
+        check(
+            "/kubepods.slice/kubepods-burstable.slice",
+            unit("kubepods-burstable.slice"),
+        );
+        check(
+            "/process_api/32ce7e9b6ca0c346f2066c4f2101a7ad",
+            unit("32ce7e9b6ca0c346f2066c4f2101a7ad"),
+        );
+        check("/podinfo", unit("podinfo"));
+    }
+
+    proptest::proptest! {
+        #[test]
+        fn no_path_panics(path: String) {
+            let _identity = Identity::of(&path);
+        }
+    }
+}

@@ -1,0 +1,234 @@
+//! What reading cgroup files needs and all cgroups share: buffer, fault counters, learnt layouts.
+
+use std::ffi::CStr;
+use std::fs::File;
+use std::os::fd::OwnedFd;
+use std::path::Path;
+
+use nix::errno::Errno;
+use nix::fcntl::{OFlag, open, openat};
+use nix::sys::stat::Mode;
+
+use super::memory_stat::KeyedPicker;
+use crate::faults::{FaultId, Faults};
+use crate::file::{Buffer, is_gone, is_unsupported};
+
+/// The cgroup vanished while it was read; what was read of it so far is dropped.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Gone;
+
+/// Keys of memory.stat, v1.
+pub mod v1_memory {
+    /// In the order of the constants below.
+    pub const KEYS: [&[u8]; 12] = [
+        b"pgfault",
+        b"pgmajfault",
+        b"total_cache",
+        b"total_rss",
+        b"total_mapped_file",
+        b"total_dirty",
+        b"total_writeback",
+        b"total_swap",
+        b"total_pgfault",
+        b"total_pgmajfault",
+        b"total_inactive_file",
+        b"total_active_file",
+    ];
+}
+
+/// Keys of memory.stat, v2.
+pub mod v2_memory {
+    /// In the order they are destructured in.
+    pub const KEYS: [&[u8]; 10] = [
+        b"anon",
+        b"file",
+        b"kernel",
+        b"file_mapped",
+        b"file_dirty",
+        b"file_writeback",
+        b"inactive_file",
+        b"active_file",
+        b"pgfault",
+        b"pgmajfault",
+    ];
+}
+
+/// Keys of cpu.stat, v2.
+pub const V2_CPU_KEYS: [&[u8]; 8] = [
+    b"usage_usec",
+    b"user_usec",
+    b"system_usec",
+    b"nr_periods",
+    b"nr_throttled",
+    b"throttled_usec",
+    b"nr_bursts",
+    b"burst_usec",
+];
+/// Keys of cpu.stat, v1.
+pub const V1_CPU_KEYS: [&[u8]; 5] = [
+    b"nr_periods",
+    b"nr_throttled",
+    b"throttled_time",
+    b"nr_bursts",
+    b"burst_time",
+];
+/// Keys of memory.events, v2.
+pub const V2_EVENTS_KEYS: [&[u8]; 3] = [b"high", b"max", b"oom_kill"];
+
+/// Learnt layouts, one for each kind of file.
+#[derive(Debug)]
+pub struct Layouts {
+    /// memory.stat, v1.
+    pub v1_memory: KeyedPicker<12>,
+    /// memory.stat, v2.
+    pub v2_memory: KeyedPicker<10>,
+    /// cpuacct.stat, v1.
+    pub v1_cpuacct: KeyedPicker<2>,
+    /// cpu.stat, v1.
+    pub v1_cpu: KeyedPicker<5>,
+    /// cpu.stat, v2.
+    pub v2_cpu: KeyedPicker<8>,
+    /// memory.oom_control, v1.
+    pub v1_oom: KeyedPicker<1>,
+    /// memory.events, v2.
+    pub v2_events: KeyedPicker<3>,
+}
+
+impl Default for Layouts {
+    fn default() -> Self {
+        Self {
+            v1_memory: KeyedPicker::new(v1_memory::KEYS),
+            v2_memory: KeyedPicker::new(v2_memory::KEYS),
+            v1_cpuacct: KeyedPicker::new([b"user", b"system"]),
+            v1_cpu: KeyedPicker::new(V1_CPU_KEYS),
+            v2_cpu: KeyedPicker::new(V2_CPU_KEYS),
+            v1_oom: KeyedPicker::new([b"oom_kill"]),
+            v2_events: KeyedPicker::new(V2_EVENTS_KEYS),
+        }
+    }
+}
+
+/// Reads cgroup files.
+#[derive(Debug)]
+pub struct Reader<'a> {
+    /// What files are read into.
+    pub buffer: &'a mut Buffer,
+    /// Where faults are counted.
+    pub faults: &'a mut Faults,
+    /// What was learnt about files' layouts.
+    pub layouts: &'a mut Layouts,
+    /// Bytes of the machine's memory, which is the root's limit.
+    pub memory_total_bytes: Option<f64>,
+}
+
+/// A directory of a cgroup, for opening files in it; `None` when there is none.
+#[must_use]
+pub fn open_dir(path: &Path) -> Option<OwnedFd> {
+    open(
+        path,
+        OFlag::O_PATH | OFlag::O_DIRECTORY | OFlag::O_CLOEXEC,
+        Mode::empty(),
+    )
+    .ok()
+}
+
+/// A file of a cgroup that is kept open; `None` when there is none.
+#[must_use]
+pub fn open_hot(dir: Option<&OwnedFd>, name: &CStr) -> Option<File> {
+    openat(
+        dir?,
+        name,
+        OFlag::O_RDONLY | OFlag::O_CLOEXEC,
+        Mode::empty(),
+    )
+    .ok()
+    .map(File::from)
+}
+
+impl Reader<'_> {
+    /// Reads a kept file and parses it. `None` when the file is absent or not understood.
+    ///
+    /// # Errors
+    /// The cgroup has gone.
+    pub fn hot<T>(
+        &mut self,
+        file: Option<&File>,
+        name: &CStr,
+        parse: impl FnOnce(&[u8], &mut Layouts) -> Option<T>,
+    ) -> Result<Option<T>, Gone> {
+        let Some(file) = file else { return Ok(None) };
+        match self.buffer.read_file(file) {
+            Ok(data) => match parse(data, self.layouts) {
+                Some(value) => Ok(Some(value)),
+                None => {
+                    let fault = self.fault(name);
+                    self.faults.parse(fault);
+                    Ok(None)
+                }
+            },
+            Err(error) if is_gone(&error) => Err(Gone),
+            Err(error) => {
+                let fault = self.fault(name);
+                self.faults.read(fault, &error);
+                Ok(None)
+            }
+        }
+    }
+
+    /// Opens a file by name, reads and parses it. `None` when it is absent or not understood.
+    pub fn cold<T>(
+        &mut self,
+        dir: Option<&OwnedFd>,
+        name: &CStr,
+        parse: impl FnOnce(&[u8], &mut Layouts) -> Option<T>,
+    ) -> Option<T> {
+        match self.buffer.read_at(dir?, name) {
+            Ok(data) => match parse(data, self.layouts) {
+                Some(value) => Some(value),
+                None => {
+                    let fault = self.fault(name);
+                    self.faults.parse(fault);
+                    None
+                }
+            },
+            Err(error) if is_gone(&error) || is_unsupported(&error) => None,
+            // The root of a v1 hierarchy refuses some files rather than not to have them.
+            Err(error) if error.raw_os_error() == Some(Errno::EOPNOTSUPP as i32) => None,
+            Err(error) => {
+                let fault = self.fault(name);
+                self.faults.read(fault, &error);
+                None
+            }
+        }
+    }
+
+    /// Only on the way of a fault, so that looking up the name costs the good path nothing.
+    fn fault(&mut self, name: &CStr) -> FaultId {
+        self.faults.file(&name.to_string_lossy())
+    }
+}
+
+/// A file with one number, as a float.
+pub fn number(data: &[u8], _: &mut Layouts) -> Option<f64> {
+    crate::parse::single(data).map(|number| number as f64)
+}
+
+/// A limit of v2: a number, or 0 for `max` (cAdvisor's sign for "none").
+pub fn limit_or_max(data: &[u8], layouts: &mut Layouts) -> Option<f64> {
+    if data.trim_ascii() == b"max" {
+        Some(0.0)
+    } else {
+        number(data, layouts)
+    }
+}
+
+/// A memory limit of v1: a number, or 0 for the huge one that means "none".
+pub fn limit_v1(data: &[u8], _: &mut Layouts) -> Option<f64> {
+    let limit = crate::parse::single(data)?;
+    Some(if limit > 1 << 62 { 0.0 } else { limit as f64 })
+}
+
+/// Lines of cgroup.procs.
+pub fn count_lines(data: &[u8], _: &mut Layouts) -> Option<f64> {
+    Some(data.iter().filter(|&&byte| byte == b'\n').count() as f64)
+}

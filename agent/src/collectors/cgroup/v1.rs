@@ -1,0 +1,292 @@
+//! A cgroup of version 1: one directory in each controller's tree.
+
+use std::ffi::CStr;
+use std::fs::File;
+use std::os::fd::OwnedFd;
+
+use super::blkio::{self, Operation};
+use super::devices::Devices;
+use super::hierarchy::{Controller, Split};
+use super::metric::{Metric, Values};
+use super::reader::{
+    self, Gone, Layouts, Reader, limit_or_max, limit_v1, number, open_dir, open_hot,
+};
+use super::v2;
+use crate::parse;
+
+/// The unit of cpuacct.stat.
+const TICKS_PER_SECOND: f64 = 100.0;
+
+const CPUACCT_USAGE: &CStr = c"cpuacct.usage";
+const CPUACCT_STAT: &CStr = c"cpuacct.stat";
+const MEMORY_USAGE: &CStr = c"memory.usage_in_bytes";
+const MEMORY_STAT: &CStr = c"memory.stat";
+
+/// Its directories, and the files read every tick.
+#[derive(Debug)]
+pub struct V1 {
+    cpu: Option<OwnedFd>,
+    memory: Option<OwnedFd>,
+    blkio: Option<OwnedFd>,
+    pids: Option<OwnedFd>,
+    any: Option<OwnedFd>,
+    /// Its mirror in the v2 tree of a hybrid machine, for pressure.
+    unified: Option<OwnedFd>,
+    cpuacct_usage: Option<File>,
+    cpuacct_stat: Option<File>,
+    memory_usage: Option<File>,
+    memory_stat: Option<File>,
+    has_quota: bool,
+    blkio_is_recursive: bool,
+    is_root: bool,
+}
+
+impl V1 {
+    /// Opens the cgroup at `path` (with a leading slash) in every tree that has it.
+    #[must_use]
+    pub fn open(split: &Split, path: &str) -> Self {
+        let relative = path.trim_start_matches('/');
+        let dir = |controller| open_dir(&split.tree(controller)?.join(relative));
+        let (cpuacct, memory, pids) = (
+            dir(Controller::Cpuacct),
+            dir(Controller::Memory),
+            dir(Controller::Pids),
+        );
+        let blkio = dir(Controller::Blkio);
+        Self {
+            cpuacct_usage: open_hot(cpuacct.as_ref(), CPUACCT_USAGE),
+            cpuacct_stat: open_hot(cpuacct.as_ref(), CPUACCT_STAT),
+            memory_usage: open_hot(memory.as_ref(), MEMORY_USAGE),
+            memory_stat: open_hot(memory.as_ref(), MEMORY_STAT),
+            blkio_is_recursive: open_hot(blkio.as_ref(), c"blkio.throttle.io_serviced_recursive")
+                .is_some(),
+            cpu: dir(Controller::Cpu),
+            any: cpuacct,
+            unified: split
+                .unified
+                .as_ref()
+                .and_then(|root| open_dir(&root.join(relative))),
+            memory,
+            blkio,
+            pids,
+            has_quota: false,
+            is_root: relative.is_empty(),
+        }
+    }
+
+    /// Whether the directories that a container has are all there; the runtime makes them one after the other.
+    #[must_use]
+    pub const fn is_complete(&self) -> bool {
+        self.cpuacct_usage.is_some() && self.memory_usage.is_some()
+    }
+
+    /// A directory of the cgroup.
+    #[must_use]
+    pub fn dir(&self) -> Option<&OwnedFd> {
+        self.memory
+            .as_ref()
+            .or(self.any.as_ref())
+            .or(self.pids.as_ref())
+            .or(self.blkio.as_ref())
+    }
+
+    /// CPU and memory.
+    ///
+    /// # Errors
+    /// The cgroup has gone.
+    pub fn read_fast(&self, reader: &mut Reader<'_>, values: &mut Values) -> Result<(), Gone> {
+        let usage = reader.hot(self.cpuacct_usage.as_ref(), CPUACCT_USAGE, number)?;
+        values.set_some(Metric::CpuUsage, usage.map(|nanoseconds| nanoseconds / 1e9));
+        let stat = reader.hot(self.cpuacct_stat.as_ref(), CPUACCT_STAT, |data, layouts| {
+            layouts.v1_cpuacct.pick(data)
+        })?;
+        let [user, system] = stat.unwrap_or_default();
+        let seconds = |ticks: u64| ticks as f64 / TICKS_PER_SECOND;
+        values.set_some(Metric::CpuUser, user.map(seconds));
+        values.set_some(Metric::CpuSystem, system.map(seconds));
+        let usage = reader.hot(self.memory_usage.as_ref(), MEMORY_USAGE, number)?;
+        values.set_some(Metric::MemoryUsage, usage);
+        let stat = reader.hot(self.memory_stat.as_ref(), MEMORY_STAT, |data, layouts| {
+            layouts.v1_memory.pick(data)
+        })?;
+        set_memory(values, usage, stat.unwrap_or_default());
+        Ok(())
+    }
+
+    /// Throttling, tasks, memory events, pressure.
+    pub fn read_medium(&self, reader: &mut Reader<'_>, values: &mut Values) {
+        if self.has_quota {
+            self.read_throttling(reader, values);
+        }
+        let memory = self.memory.as_ref();
+        values.set_some(
+            Metric::MemoryMax,
+            reader.cold(memory, c"memory.max_usage_in_bytes", number),
+        );
+        values.set_some(
+            Metric::MemoryFailcnt,
+            reader.cold(memory, c"memory.failcnt", number),
+        );
+        values.set_some(
+            Metric::MemoryKernel,
+            reader.cold(memory, c"memory.kmem.usage_in_bytes", number),
+        );
+        let oom = reader.cold(memory, c"memory.oom_control", |data, layouts| {
+            layouts.v1_oom.pick(data)
+        });
+        values.set_some(
+            Metric::OomEvents,
+            oom.and_then(|[kills]| Some(kills? as f64)),
+        );
+        values.set_some(
+            Metric::Threads,
+            reader.cold(self.pids.as_ref(), c"pids.current", number),
+        );
+        values.set_some(
+            Metric::Processes,
+            reader.cold(self.dir(), c"cgroup.procs", reader::count_lines),
+        );
+        v2::read_pressure(
+            self.unified.as_ref().filter(|_| !self.is_root),
+            reader,
+            values,
+        );
+    }
+
+    fn read_throttling(&self, reader: &mut Reader<'_>, values: &mut Values) {
+        let stat = reader.cold(self.cpu.as_ref(), c"cpu.stat", |data, layouts| {
+            layouts.v1_cpu.pick(data)
+        });
+        let [
+            periods,
+            throttled,
+            throttled_nanoseconds,
+            bursts,
+            burst_nanoseconds,
+        ] = stat.unwrap_or_default();
+        let seconds = |nanoseconds: u64| nanoseconds as f64 / 1e9;
+        values.set_some(Metric::CfsPeriods, periods.map(|count| count as f64));
+        values.set_some(
+            Metric::CfsThrottledPeriods,
+            throttled.map(|count| count as f64),
+        );
+        values.set_some(
+            Metric::CfsThrottledSeconds,
+            throttled_nanoseconds.map(seconds),
+        );
+        values.set_some(Metric::CfsBurstPeriods, bursts.map(|count| count as f64));
+        values.set_some(Metric::CfsBurstSeconds, burst_nanoseconds.map(seconds));
+    }
+
+    /// Block I/O by device.
+    pub fn read_io(&self, reader: &mut Reader<'_>, devices: &mut Devices) {
+        let (bytes, operations) = if self.blkio_is_recursive {
+            (
+                c"blkio.throttle.io_service_bytes_recursive",
+                c"blkio.throttle.io_serviced_recursive",
+            )
+        } else {
+            (
+                c"blkio.throttle.io_service_bytes",
+                c"blkio.throttle.io_serviced",
+            )
+        };
+        devices.begin();
+        for (name, is_bytes) in [(bytes, true), (operations, false)] {
+            reader.cold(self.blkio.as_ref(), name, |data, _: &mut Layouts| {
+                let understood = blkio::parse_blkio(data, |device, operation, count| {
+                    let io = devices.entry(device);
+                    let slot = match (operation, is_bytes) {
+                        (Operation::Read, true) => &mut io.read_bytes,
+                        (Operation::Write, true) => &mut io.write_bytes,
+                        (Operation::Read, false) => &mut io.reads,
+                        (Operation::Write, false) => &mut io.writes,
+                    };
+                    *slot = Some(count);
+                });
+                understood.then_some(())
+            });
+        }
+    }
+
+    /// Limits.
+    pub fn read_slow(&mut self, reader: &mut Reader<'_>, values: &mut Values) {
+        let cpu = self.cpu.as_ref();
+        let period = reader.cold(cpu, c"cpu.cfs_period_us", number);
+        let quota = reader.cold(cpu, c"cpu.cfs_quota_us", |data, _| {
+            parse::single_signed(data)
+        });
+        self.has_quota = quota.is_some_and(|quota| quota > 0);
+        values.set_some(Metric::SpecCpuPeriod, period);
+        values.set_some(
+            Metric::SpecCpuQuota,
+            quota.filter(|&quota| quota > 0).map(|quota| quota as f64),
+        );
+        values.set_some(
+            Metric::SpecCpuShares,
+            reader.cold(cpu, c"cpu.shares", number),
+        );
+        let memory = self.memory.as_ref();
+        let limit = reader.cold(memory, c"memory.limit_in_bytes", limit_v1);
+        let limit = if self.is_root {
+            reader.memory_total_bytes.or(limit)
+        } else {
+            limit
+        };
+        values.set_some(Metric::SpecMemoryLimit, limit);
+        values.set_some(
+            Metric::SpecMemorySwapLimit,
+            reader.cold(memory, c"memory.memsw.limit_in_bytes", limit_v1),
+        );
+        values.set_some(
+            Metric::SpecMemoryReservation,
+            reader.cold(memory, c"memory.soft_limit_in_bytes", limit_v1),
+        );
+        values.set_some(
+            Metric::ThreadsMax,
+            reader.cold(self.pids.as_ref(), c"pids.max", limit_or_max),
+        );
+    }
+}
+
+/// The `total_` keys count the whole subtree, as v2 does; kubelet and containerd use them too.
+fn set_memory(values: &mut Values, usage: Option<f64>, stat: [Option<u64>; 12]) {
+    let stat = stat.map(|value| value.map(|value| value as f64));
+    let [
+        pgfault,
+        pgmajfault,
+        cache,
+        rss,
+        mapped,
+        dirty,
+        writeback,
+        swap,
+        faults,
+        major,
+        inactive,
+        active,
+    ] = stat;
+    for (metric, value) in [
+        (Metric::Pgfault, pgfault),
+        (Metric::Pgmajfault, pgmajfault),
+        (Metric::MemoryCache, cache),
+        (Metric::MemoryRss, rss),
+        (Metric::MemoryMappedFile, mapped),
+        (Metric::FileDirty, dirty),
+        (Metric::FileWriteback, writeback),
+        (Metric::MemorySwap, swap),
+        (Metric::PgfaultTotal, faults),
+        (Metric::PgmajfaultTotal, major),
+        (Metric::MemoryInactiveFile, inactive),
+        (Metric::MemoryActiveFile, active),
+        (Metric::MemoryWorkingSet, working_set(usage, inactive)),
+    ] {
+        values.set_some(metric, value);
+    }
+}
+
+/// The kubelet's working set: usage without the page cache that can be dropped at once, never below 0.
+#[must_use]
+pub fn working_set(usage: Option<f64>, inactive_file: Option<f64>) -> Option<f64> {
+    Some((usage? - inactive_file?).max(0.0))
+}
