@@ -1,1 +1,5 @@
 //! Rules, alert state and the notification pipeline.
+
+pub mod base64;
+pub mod duration;
+pub mod template;

@@ -1,0 +1,154 @@
+//! Go's text/template language, with the functions that Prometheus' rules and Alertmanager's notifications use.
+//!
+//! A template is parsed once ([`Set`]) and executed as often as needed. Execution has no side effects, reads no
+//! files, and is bounded in output and steps ([`Limits`]).
+
+mod ast;
+mod builtins;
+mod exec;
+mod float;
+mod functions;
+mod gotime;
+mod html;
+mod humanize;
+mod lex;
+mod methods;
+pub mod notification;
+mod parse;
+mod printf;
+pub mod rule;
+mod value;
+
+pub use float::{Notation, format_float};
+pub use functions::{Env, Function, QueryFn, QueryResult};
+pub use gotime::format_duration;
+pub use printf::quote;
+pub use value::{ANY_LIST, ANY_MAP, Kind, Methods, TEXT_LIST, TEXT_MAP, Value};
+
+/// Finds a function by name.
+pub type Lookup = fn(&str) -> Option<&'static Function>;
+
+/// A text that is no template.
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+#[error("template: {name}:{line}: {message}")]
+pub struct ParseError {
+    /// The template's name.
+    pub name: String,
+    /// The line, from 1.
+    pub line: usize,
+    /// What is wrong.
+    pub message: String,
+}
+
+impl ParseError {
+    fn at(name: &str, source: &str, position: usize, message: impl Into<String>) -> Self {
+        let before = source.get(..position).unwrap_or(source);
+        Self {
+            name: name.to_owned(),
+            line: 1 + before.matches('\n').count(),
+            message: message.into(),
+        }
+    }
+}
+
+/// An execution that failed; the text says where.
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+#[error("{0}")]
+pub struct ExecError(String);
+
+/// Bounds of one execution.
+#[derive(Debug, Clone, Copy)]
+pub struct Limits {
+    /// Bytes of output.
+    pub output_bytes: usize,
+    /// Nodes visited and loop rounds.
+    pub steps: u64,
+}
+
+/// How output is escaped.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Escaping {
+    /// Not at all.
+    None,
+    /// For the place in an HTML page where it is printed.
+    Html,
+}
+
+/// Templates that may call each other by name.
+#[derive(Debug, Clone, Default)]
+pub struct Set {
+    blocks: parse::Blocks,
+}
+
+impl Set {
+    /// Parses `source` as the template `name` and adds it with what it defines. A later definition of a name
+    /// replaces an earlier one.
+    ///
+    /// # Errors
+    /// `source` is no template; then nothing is added.
+    pub fn add(&mut self, name: &str, source: &str, functions: Lookup) -> Result<(), ParseError> {
+        let blocks = parse::parse(name, source, &|function| functions(function).is_some())?;
+        self.blocks.extend(blocks);
+        Ok(())
+    }
+
+    /// Parses `source` as the template `name` and runs it on `data`, with this set's templates to call.
+    ///
+    /// # Errors
+    /// `source` is no template, or its execution failed.
+    pub fn expand(
+        &self,
+        job: &Job<'_>,
+        data: Value,
+        env: &mut Env<'_>,
+    ) -> Result<String, ExpandError> {
+        let own = parse::parse(job.name, job.source, &|function| {
+            (job.functions)(function).is_some()
+        })?;
+        let blocks = if self.blocks.is_empty() {
+            own
+        } else {
+            let mut blocks = self.blocks.clone();
+            blocks.extend(own);
+            blocks
+        };
+        let program = exec::Program {
+            name: job.name,
+            source: job.source,
+            blocks: &blocks,
+            functions: &job.functions,
+            limits: job.limits,
+            html: job.escaping == Escaping::Html,
+        };
+        Ok(exec::execute(&program, data, env)?)
+    }
+}
+
+/// A text to expand and how.
+#[derive(Debug, Clone, Copy)]
+pub struct Job<'a> {
+    /// The template's name, for messages.
+    pub name: &'a str,
+    /// Its text.
+    pub source: &'a str,
+    /// The functions it may call.
+    pub functions: Lookup,
+    /// Its bounds.
+    pub limits: Limits,
+    /// How output is escaped.
+    pub escaping: Escaping,
+}
+
+/// Why an expansion failed.
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+pub enum ExpandError {
+    /// The text is no template.
+    #[error(transparent)]
+    Parse(#[from] ParseError),
+    /// Its execution failed.
+    #[error(transparent)]
+    Execute(#[from] ExecError),
+}
+
+#[cfg(test)]
+mod tests;

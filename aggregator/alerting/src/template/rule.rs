@@ -1,0 +1,362 @@
+//! Templates in rule files: Prometheus' functions and data.
+
+use std::net::IpAddr;
+use std::sync::Arc;
+
+use common::model::Labels;
+use regex::Regex;
+
+use super::builtins::{BUILTINS, escape_query};
+use super::functions::{self, Env, Function, fixed, float, text, variadic};
+use super::humanize::{
+    humanize, humanize_duration, humanize_percentage, humanize_timestamp, humanize1024, unix_time,
+};
+use super::value::{ANY_MAP, Kind, TEXT_MAP, Value};
+use super::{Escaping, ExpandError, Job, Limits, ParseError, Set, parse};
+
+/// Bounds of one label or annotation.
+pub const LIMITS: Limits = Limits {
+    output_bytes: 64 << 10,
+    steps: 100_000,
+};
+
+/// Queries that one expansion may run.
+pub const QUERIES_MAX: u32 = 5;
+
+/// What stands before the text of every label and annotation.
+const DEFINITIONS: &str = "{{$labels := .Labels}}{{$externalLabels := .ExternalLabels}}\
+                           {{$externalURL := .ExternalURL}}{{$value := .Value}}";
+
+fn no_methods(_: &Value, _: &str, _: &[Value]) -> Option<Result<Value, String>> {
+    None
+}
+
+static SAMPLE: Kind = Kind {
+    name: "*template.sample",
+    text_elements: false,
+    methods: no_methods,
+};
+static SAMPLES: Kind = Kind {
+    name: "template.queryResult",
+    text_elements: false,
+    methods: no_methods,
+};
+static DATA: Kind = Kind {
+    name: "struct { Labels map[string]string; ExternalLabels map[string]string; ExternalURL string; Value interface {} }",
+    text_elements: false,
+    methods: no_methods,
+};
+
+/// Prometheus' functions.
+static FUNCTIONS: &[Function] = &[
+    fixed("query", 1, query),
+    fixed("first", 1, first),
+    fixed("label", 2, |_, args| {
+        Ok(label_of(sample(&args[1])?, text(args, 0)?))
+    }),
+    fixed("value", 1, |_, args| {
+        Ok(sample(&args[0])?
+            .struct_field("Value")
+            .cloned()
+            .unwrap_or(Value::Nil))
+    }),
+    fixed("strvalue", 1, |_, args| {
+        Ok(label_of(sample(&args[0])?, "__value__"))
+    }),
+    variadic("args", 0, |_, args| Ok(numbered(args))),
+    fixed("reReplaceAll", 3, replace_all),
+    fixed("safeHtml", 1, |_, args| {
+        Ok(Value::Html(Arc::from(text(args, 0)?)))
+    }),
+    fixed("match", 2, |_, args| {
+        Ok(Value::Bool(regex(text(args, 0)?)?.is_match(text(args, 1)?)))
+    }),
+    fixed("title", 1, |_, args| Ok(Value::text(title(text(args, 0)?)))),
+    fixed("toUpper", 1, |_, args| {
+        Ok(Value::text(text(args, 0)?.to_uppercase()))
+    }),
+    fixed("toLower", 1, |_, args| {
+        Ok(Value::text(text(args, 0)?.to_lowercase()))
+    }),
+    fixed("graphLink", 1, |_, args| {
+        Ok(Value::text(expression_link(text(args, 0)?, 0)))
+    }),
+    fixed("tableLink", 1, |_, args| {
+        Ok(Value::text(expression_link(text(args, 0)?, 1)))
+    }),
+    fixed("sortByLabel", 2, sort_by_label),
+    fixed("stripPort", 1, |_, args| {
+        Ok(Value::text(strip_port(text(args, 0)?)))
+    }),
+    fixed("stripDomain", 1, |_, args| {
+        Ok(Value::text(strip_domain(text(args, 0)?)))
+    }),
+    fixed("humanize", 1, |_, args| {
+        Ok(Value::text(humanize(float(args, 0)?)))
+    }),
+    fixed("humanize1024", 1, |_, args| {
+        Ok(Value::text(humanize1024(float(args, 0)?)))
+    }),
+    fixed("humanizeDuration", 1, |_, args| {
+        Ok(Value::text(humanize_duration(float(args, 0)?)))
+    }),
+    fixed("humanizePercentage", 1, |_, args| {
+        Ok(Value::text(humanize_percentage(float(args, 0)?)))
+    }),
+    fixed("humanizeTimestamp", 1, |_, args| {
+        Ok(Value::text(humanize_timestamp(float(args, 0)?)?))
+    }),
+    fixed("toTime", 1, to_time),
+    fixed("toDuration", 1, to_duration),
+    fixed("now", 0, |env, _| {
+        Ok(Value::Float(env.now_ms as f64 / 1000.0))
+    }),
+    fixed("pathPrefix", 0, |env, _| {
+        Ok(Value::text(path_of(env.external_url)))
+    }),
+    fixed("externalURL", 0, |env, _| Ok(Value::text(env.external_url))),
+    fixed("parseDuration", 1, parse_duration),
+    fixed("urlQueryEscape", 1, |_, args| {
+        Ok(Value::text(escape_query(text(args, 0)?)))
+    }),
+];
+
+/// Finds one of Prometheus' functions or of Go's own.
+#[must_use]
+pub fn lookup(name: &str) -> Option<&'static Function> {
+    functions::find(FUNCTIONS, name).or_else(|| functions::find(BUILTINS, name))
+}
+
+/// Checks the syntax of a label's or annotation's text.
+///
+/// # Errors
+/// It is no template.
+pub fn check(alert: &str, text: &str) -> Result<(), ParseError> {
+    let source = format!("{DEFINITIONS}{text}");
+    parse::parse(&format!("__alert_{alert}"), &source, &|name| {
+        lookup(name).is_some()
+    })
+    .map(drop)
+}
+
+/// Whether the text is itself whatever the data: it has no action.
+#[must_use]
+pub fn is_constant(text: &str) -> bool {
+    !text.contains("{{")
+}
+
+/// The data of an alert's templates.
+#[must_use]
+pub fn data(labels: &Labels, external_labels: &Labels, external_url: &str, value: f64) -> Value {
+    Value::Struct(
+        &DATA,
+        [
+            ("Labels", Value::text_map(&TEXT_MAP, labels)),
+            (
+                "ExternalLabels",
+                Value::text_map(&TEXT_MAP, external_labels),
+            ),
+            ("ExternalURL", Value::text(external_url)),
+            ("Value", Value::Float(value)),
+        ]
+        .into(),
+    )
+}
+
+/// Expands the text of a label or annotation. A failure becomes the text, as in Prometheus: it fails no rule.
+pub fn expand(alert: &str, text: &str, data: &Value, env: &mut Env<'_>) -> String {
+    if is_constant(text) {
+        return text.to_owned();
+    }
+    let name = format!("__alert_{alert}");
+    let source = format!("{DEFINITIONS}{text}");
+    let job = Job {
+        name: &name,
+        source: &source,
+        functions: lookup,
+        limits: LIMITS,
+        escaping: Escaping::None,
+    };
+    env.queries_left = QUERIES_MAX;
+    match Set::default().expand(&job, data.clone(), env) {
+        Ok(text) => text,
+        Err(ExpandError::Parse(error)) => {
+            format!("<error expanding template: error parsing template {name}: {error}>")
+        }
+        Err(ExpandError::Execute(error)) => {
+            format!("<error expanding template: error executing template {name}: {error}>")
+        }
+    }
+}
+
+fn query(env: &mut Env<'_>, args: &[Value]) -> Result<Value, String> {
+    let expression = text(args, 0)?;
+    if env.queries_left == 0 {
+        return Err(format!("more than {QUERIES_MAX} queries in one template"));
+    }
+    env.queries_left -= 1;
+    let Some(run) = env.query.as_mut() else {
+        return Err("no queries can be run here".to_owned());
+    };
+    let samples = run(expression)?;
+    let items = samples.iter().map(|(labels, value)| {
+        let fields = [
+            ("Labels", Value::text_map(&TEXT_MAP, labels)),
+            ("Value", Value::Float(*value)),
+        ];
+        Value::Struct(&SAMPLE, fields.into())
+    });
+    Ok(Value::List(&SAMPLES, items.collect()))
+}
+
+fn samples(value: &Value) -> Result<&[Value], String> {
+    match value {
+        Value::List(kind, items) if kind.name == SAMPLES.name => Ok(items),
+        other => Err(format!(
+            "wrong type for value; expected template.queryResult; got {}",
+            other.type_name()
+        )),
+    }
+}
+
+fn sample(value: &Value) -> Result<&Value, String> {
+    match value {
+        Value::Struct(kind, _) if kind.name == SAMPLE.name => Ok(value),
+        other => Err(format!(
+            "wrong type for value; expected *template.sample; got {}",
+            other.type_name()
+        )),
+    }
+}
+
+fn label_of(sample: &Value, name: &str) -> Value {
+    match sample.struct_field("Labels") {
+        Some(Value::Map(_, map)) => map.get(name).cloned().unwrap_or_else(|| Value::text("")),
+        _ => Value::text(""),
+    }
+}
+
+fn first(_: &mut Env<'_>, args: &[Value]) -> Result<Value, String> {
+    let items = samples(&args[0])?;
+    items
+        .first()
+        .cloned()
+        .ok_or_else(|| "first() called on vector with no elements".to_owned())
+}
+
+fn sort_by_label(_: &mut Env<'_>, args: &[Value]) -> Result<Value, String> {
+    let name = text(args, 0)?;
+    let mut items = samples(&args[1])?.to_vec();
+    items.sort_by_key(|item| {
+        label_of(item, name)
+            .as_text()
+            .unwrap_or_default()
+            .to_owned()
+    });
+    Ok(Value::List(&SAMPLES, items.into()))
+}
+
+fn numbered(args: &[Value]) -> Value {
+    let pairs = args
+        .iter()
+        .enumerate()
+        .map(|(index, value)| (format!("arg{index}"), value.clone()));
+    Value::Map(&ANY_MAP, Arc::new(pairs.collect()))
+}
+
+/// Compiles a pattern of a template; the size bound is the crate's own.
+pub(super) fn regex(pattern: &str) -> Result<Regex, String> {
+    Regex::new(pattern).map_err(|error| format!("regexp: {error}"))
+}
+
+pub(super) fn replace_all(_: &mut Env<'_>, args: &[Value]) -> Result<Value, String> {
+    let pattern = regex(text(args, 0)?)?;
+    Ok(Value::text(
+        pattern
+            .replace_all(text(args, 2)?, text(args, 1)?)
+            .into_owned(),
+    ))
+}
+
+/// Upper case for the first letter of each word, the rest as it is.
+pub(super) fn title(text: &str) -> String {
+    let mut out = String::with_capacity(text.len());
+    let mut in_word = false;
+    for c in text.chars() {
+        let is_word = c.is_alphanumeric() || c == '\'' || c == '_';
+        if is_word && !in_word {
+            out.extend(c.to_uppercase());
+        } else {
+            out.push(c);
+        }
+        in_word = is_word;
+    }
+    out
+}
+
+/// The path of the expression page, on its graph (0) or table (1) tab.
+#[must_use]
+pub fn expression_link(expression: &str, tab: u8) -> String {
+    format!("/graph?g0.expr={}&g0.tab={tab}", escape_query(expression))
+}
+
+/// Host and port of `host:port`, as `net.SplitHostPort`.
+fn split_host_port(text: &str) -> Option<(&str, &str)> {
+    if let Some(rest) = text.strip_prefix('[') {
+        let (host, port) = rest.split_once("]:")?;
+        return (!port.contains(':')).then_some((host, port));
+    }
+    let (host, port) = text.rsplit_once(':')?;
+    (!host.contains(':')).then_some((host, port))
+}
+
+fn strip_port(text: &str) -> &str {
+    split_host_port(text).map_or(text, |(host, _)| host)
+}
+
+fn strip_domain(text: &str) -> String {
+    let (host, port) = split_host_port(text).unwrap_or((text, ""));
+    if host.parse::<IpAddr>().is_ok() {
+        return text.to_owned();
+    }
+    let first = host.split('.').next().unwrap_or(host);
+    if port.is_empty() {
+        first.to_owned()
+    } else {
+        format!("{first}:{port}")
+    }
+}
+
+fn to_time(_: &mut Env<'_>, args: &[Value]) -> Result<Value, String> {
+    let seconds = float(args, 0)?;
+    let time = unix_time(seconds).filter(|_| seconds.is_finite());
+    time.map(|time| Value::Time(Arc::new(time))).ok_or_else(|| {
+        format!(
+            "{seconds} cannot be represented as a nanoseconds timestamp since it overflows int64"
+        )
+    })
+}
+
+fn to_duration(_: &mut Env<'_>, args: &[Value]) -> Result<Value, String> {
+    let nanos = float(args, 0)? * 1e9;
+    if nanos.is_nan() || nanos.abs() > i64::MAX as f64 {
+        return Err(format!(
+            "{nanos} cannot be represented as a duration since it overflows int64"
+        ));
+    }
+    Ok(Value::Duration(nanos as i64))
+}
+
+fn parse_duration(_: &mut Env<'_>, args: &[Value]) -> Result<Value, String> {
+    let text = text(args, 0)?;
+    let duration = crate::duration::parse(text).map_err(|error| error.to_string())?;
+    Ok(Value::Float(duration.as_secs_f64()))
+}
+
+fn path_of(url: &str) -> &str {
+    let after = url.split_once("://").map_or(url, |(_, rest)| rest);
+    after
+        .find('/')
+        .and_then(|slash| after.get(slash..))
+        .unwrap_or("")
+}
