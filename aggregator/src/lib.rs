@@ -6,6 +6,7 @@ pub mod ingest;
 pub mod join;
 pub mod logging;
 pub mod metrics;
+pub mod remote_write;
 pub mod report;
 pub mod run;
 pub mod self_scrape;

@@ -14,7 +14,7 @@ use crate::wal::record::RowsBuilder;
 use crate::write::{AppendError, AppendMode, Appended, DefineError};
 
 /// Series that one stream may define.
-pub const SERIES_PER_STREAM_MAX: usize = 100_000;
+pub const SERIES_PER_STREAM_MAX: usize = 200_000;
 
 /// One source that sends the same series at each tick: an agent's session, a scrape target.
 #[derive(Debug)]
