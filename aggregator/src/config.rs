@@ -1,12 +1,11 @@
 //! What the operator asked for: flags and environment, the configuration file, the web configuration file.
 
-pub mod bytes;
 pub mod file;
 pub mod flags;
-pub mod listen;
 pub mod settings;
 pub mod web;
 
+pub use common::{bytes, listen};
 pub use file::{ConfigError, ConfigFile};
 pub use flags::Flags;
 pub use settings::{Feature, Settings};

@@ -4,9 +4,9 @@ pub mod config;
 pub mod http;
 pub mod ingest;
 pub mod join;
-pub mod logging;
 pub mod metrics;
 pub mod remote_write;
-pub mod report;
 pub mod run;
 pub mod self_scrape;
+
+pub use common::{logging, report};

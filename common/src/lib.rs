@@ -2,11 +2,15 @@
 //!
 //! **Invariant:** this crate depends on no other crate of the workspace, and [`model`] does no I/O.
 
+pub mod bytes;
 pub mod clock;
 pub mod duration;
 pub mod exposition;
 pub mod identity;
 pub mod limits;
+pub mod listen;
+pub mod logging;
 pub mod model;
+pub mod report;
 pub mod telemetry;
 pub mod wire;
