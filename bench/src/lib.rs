@@ -6,6 +6,7 @@ pub mod disk;
 pub mod http;
 pub mod process;
 pub mod push;
+pub mod query;
 pub mod remote_write;
 pub mod report;
 pub mod server;

@@ -1,0 +1,214 @@
+//! `query`: what the questions of dashboards cost each server, and whether the answers agree.
+
+mod answer;
+mod catalogue;
+mod table;
+
+use std::path::{Path, PathBuf};
+use std::time::{Duration, Instant};
+
+use anyhow::{Context as _, Result};
+use bytes::Bytes;
+use serde_json::json;
+
+use crate::corpus::Shape;
+use crate::disk;
+use crate::http::Client;
+use crate::process::cpu_time;
+use crate::push::{Order, Plan, Senders};
+use crate::report::{print, progress};
+use crate::server::{Kind, Server};
+use crate::storage::recent_shape;
+
+use answer::Answer;
+use catalogue::{Question, questions};
+
+/// Scrapes that are pushed after the flush, so that each server answers from its blocks and from its memory.
+const TAIL_SCRAPES: usize = 12;
+
+/// What is measured.
+#[derive(Debug, Clone, clap::Args)]
+pub struct Options {
+    /// Size of the cluster; 3,570 series a node.
+    #[arg(long, default_value_t = 10)]
+    nodes: usize,
+    /// Hours of data, at one sample in 10 s.
+    #[arg(long, default_value_t = 1.0)]
+    hours: f64,
+    /// Servers.
+    #[arg(long, value_enum, value_delimiter = ',')]
+    servers: Vec<Kind>,
+    /// How often each question is asked after the first time.
+    #[arg(long, default_value_t = 20)]
+    repeats: u32,
+    /// Only the questions whose name begins so.
+    #[arg(long, value_delimiter = ',')]
+    only: Vec<String>,
+    /// A small run of about a minute that shows that everything works.
+    #[arg(long)]
+    quick: bool,
+    /// Where the servers keep their data meanwhile.
+    #[arg(long, default_value = "target/bench")]
+    work: PathBuf,
+}
+
+/// A server with its data, and a connection to it.
+struct Subject {
+    server: Server,
+    client: Client,
+    /// Holds the data for as long as the server runs.
+    _directory: tempfile::TempDir,
+}
+
+/// What one question cost one server.
+#[derive(Debug, Default)]
+struct Measured {
+    /// The first time after a start with nothing in memory.
+    cold: Duration,
+    /// The times after that, ascending.
+    warm: Vec<Duration>,
+    /// CPU time of one asking, warm.
+    cpu: Duration,
+    /// The same without `VictoriaMetrics`' cache of results.
+    cpu_nocache: Option<Duration>,
+    /// The last answer.
+    answer: Answer,
+    failure: Option<String>,
+}
+
+impl Measured {
+    fn warm(&self, quantile: f64) -> Duration {
+        let last = self.warm.len().saturating_sub(1);
+        let index = (last as f64 * quantile).round() as usize;
+        self.warm.get(index).copied().unwrap_or_default()
+    }
+}
+
+/// Measures and prints.
+///
+/// # Errors
+/// A server can't be started or refuses data. A question that fails is reported in the table.
+pub fn run(mut options: Options) -> Result<()> {
+    if options.quick {
+        options.nodes = 4;
+        options.hours = 0.25;
+        options.repeats = 5;
+    }
+    let mut kinds = options.servers.clone();
+    if kinds.is_empty() {
+        kinds = Kind::ALL.to_vec();
+    }
+    let shape = recent_shape(options.nodes, options.hours)?;
+    let mut subjects = Vec::new();
+    for &kind in &kinds {
+        let subject = prepare(kind, &shape, &options.work).with_context(|| kind.name())?;
+        subjects.push(subject);
+    }
+    let mut questions = questions(&shape);
+    if !options.only.is_empty() {
+        questions.retain(|q| options.only.iter().any(|start| q.name.starts_with(start)));
+    }
+    let mut rows = Vec::new();
+    for question in questions {
+        progress(question.name)?;
+        let measured = subjects
+            .iter_mut()
+            .map(|subject| subject.measure(&question, &shape, options.repeats))
+            .collect::<Result<Vec<_>>>()?;
+        rows.push((question.name, measured));
+    }
+    let title = format!(
+        "{} series x {} scrapes, each question asked {} times",
+        shape.series(),
+        shape.scrapes,
+        options.repeats
+    );
+    print(&table::markdown(&title, &kinds, &rows))?;
+    let results = table::json(&kinds, &rows);
+    print(&json!({ "bench": "query", "title": title, "results": results }).to_string())
+}
+
+/// Fills a server and starts it anew with nothing of its files in memory.
+fn prepare(kind: Kind, shape: &Shape, work: &Path) -> Result<Subject> {
+    progress(&format!(
+        "{}: pushing {} samples",
+        kind.name(),
+        shape.samples()
+    ))?;
+    std::fs::create_dir_all(work).with_context(|| format!("make {}", work.display()))?;
+    let directory = tempfile::tempdir_in(work)?;
+    let mut senders = Senders::new(&Plan {
+        shape: *shape,
+        connections: 4,
+        order: Order::Steady,
+    });
+    let mut server = Server::start(kind, directory.path())?;
+    server.wait_ready()?;
+    senders.push(
+        shape.scrapes - TAIL_SCRAPES.min(shape.scrapes / 2),
+        server.address,
+    )?;
+    if kind != Kind::Prometheus {
+        server.flush()?;
+    }
+    senders.push(shape.scrapes, server.address)?;
+    let data = server.data.clone();
+    server.stop()?;
+    disk::drop_page_cache(&data)?;
+    let mut server = Server::start(kind, directory.path())?;
+    server.wait_ready()?;
+    let client = server.client()?;
+    Ok(Subject {
+        server,
+        client,
+        _directory: directory,
+    })
+}
+
+impl Subject {
+    fn measure(&mut self, question: &Question, shape: &Shape, repeats: u32) -> Result<Measured> {
+        let mut measured = Measured::default();
+        let path = |back: u32, nocache: bool| {
+            let end_ms = shape.end_ms() - i64::from(back) * question.step_ms();
+            question.path(end_ms, nocache)
+        };
+        let is_victoria = self.server.kind == Kind::VictoriaMetrics;
+        let (cold, _) = self.ask(&path(repeats, is_victoria), &mut measured)?;
+        measured.cold = cold;
+
+        let before = cpu_time(self.server.pid())?;
+        let mut last = Bytes::new();
+        for back in (0..repeats).rev() {
+            let (took, body) = self.ask(&path(back, false), &mut measured)?;
+            measured.warm.push(took);
+            last = body;
+        }
+        measured.cpu = (cpu_time(self.server.pid())? - before) / repeats.max(1);
+        measured.warm.sort_unstable();
+        if measured.failure.is_none() {
+            measured.answer = Answer::parse(&last).with_context(|| question.name)?;
+        }
+        if is_victoria {
+            let before = cpu_time(self.server.pid())?;
+            for back in (0..repeats).rev() {
+                self.ask(&path(back, true), &mut measured)?;
+            }
+            let cpu = (cpu_time(self.server.pid())? - before) / repeats.max(1);
+            measured.cpu_nocache = Some(cpu);
+        }
+        Ok(measured)
+    }
+
+    fn ask(&mut self, path: &str, measured: &mut Measured) -> Result<(Duration, Bytes)> {
+        let started = Instant::now();
+        let response = self.client.get(path)?;
+        let took = started.elapsed();
+        match response.good() {
+            Ok(body) => Ok((took, body)),
+            Err(error) => {
+                measured.failure.get_or_insert_with(|| error.to_string());
+                Ok((took, Bytes::new()))
+            }
+        }
+    }
+}
