@@ -1,6 +1,8 @@
 //! `tidemark-bench`: the program behind `scripts/bench/*`.
 
-use anyhow::Result;
+use std::process::ExitCode;
+
+use bench::report::progress;
 use clap::Parser;
 
 /// Measures Tidemark against its peers on this machine.
@@ -13,9 +15,17 @@ enum Command {
     Query(bench::query::Options),
 }
 
-fn main() -> Result<()> {
-    match Command::parse() {
+fn main() -> ExitCode {
+    let result = match Command::parse() {
         Command::Storage(options) => bench::storage::run(options),
         Command::Query(options) => bench::query::run(options),
+    };
+    match result {
+        Ok(()) => ExitCode::SUCCESS,
+        Err(error) => {
+            // Where standard error is closed, the exit code is all that is left to say.
+            progress(&format!("tidemark-bench: {error:#}")).ok();
+            ExitCode::FAILURE
+        }
     }
 }

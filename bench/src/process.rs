@@ -33,6 +33,17 @@ impl Usage {
             written_bytes: field(&io, "write_bytes:")?,
         })
     }
+
+    /// The usage of this process and of the one that took over from it.
+    #[must_use]
+    pub fn then(self, next: Self) -> Self {
+        Self {
+            cpu: self.cpu + next.cpu,
+            rss_bytes: next.rss_bytes,
+            rss_peak_bytes: self.rss_peak_bytes.max(next.rss_peak_bytes),
+            written_bytes: self.written_bytes + next.written_bytes,
+        }
+    }
 }
 
 fn read(pid: u32, file: &str) -> Result<String> {

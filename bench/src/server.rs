@@ -231,7 +231,7 @@ impl Server {
                 client.get("/internal/force_flush")?.good()?;
                 client.get("/internal/force_merge")?.good()?;
                 self.wait_merged(&mut client)?;
-                self.wait_settled()
+                self.stored(&self.data)
             }
         }
     }
@@ -258,26 +258,11 @@ impl Server {
         bail!("{} does not end its merges", self.kind.name())
     }
 
-    /// Its index reaches the disk some seconds behind the samples, whatever is asked of it.
-    fn wait_settled(&self) -> Result<Stored> {
-        let started = Instant::now();
-        let mut last = self.stored(&self.data)?;
-        let mut since = Instant::now();
-        while since.elapsed() < Duration::from_secs(8) {
-            if started.elapsed() > PATIENCE {
-                bail!("{} does not stop writing", self.kind.name());
-            }
-            std::thread::sleep(Duration::from_millis(200));
-            let now = self.stored(&self.data)?;
-            if now.samples_bytes != last.samples_bytes || now.index_bytes != last.index_bytes {
-                last = now;
-                since = Instant::now();
-            }
-        }
-        Ok(last)
-    }
-
-    fn stored(&self, directory: &Path) -> Result<Stored> {
+    /// Bytes on disk in `directory`, which is its data directory or a snapshot of it.
+    ///
+    /// # Errors
+    /// The directory can't be read.
+    pub fn stored(&self, directory: &Path) -> Result<Stored> {
         let mut stored = Stored::default();
         for Entry { path, bytes } in disk::files(directory)? {
             let path = path.to_string_lossy();

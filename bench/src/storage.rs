@@ -148,8 +148,8 @@ fn measure_all(plan: &Plan, kinds: &[Kind], work: &Path) -> Result<Vec<Figures>>
 
 /// Pushes, kills, starts again, counts, flushes.
 ///
-/// `VictoriaMetrics` holds the newest seconds in memory only. All of a short run would be lost by the kill, so it is
-/// flushed before the last scrapes, and the bytes are counted there.
+/// `VictoriaMetrics` holds the newest samples and series in memory only. All of a short run would be lost by the kill,
+/// so it is stopped in good order before the last scrapes, and the bytes are counted there.
 fn measure(plan: &Plan, kind: Kind, directory: &Path) -> Result<Figures> {
     let mut figures = Figures::default();
     let samples = plan.shape.samples();
@@ -161,9 +161,14 @@ fn measure(plan: &Plan, kind: Kind, directory: &Path) -> Result<Figures> {
     figures.push(&mut senders, tail, &server)?;
     if kind == Kind::VictoriaMetrics {
         figures.flush(&server)?;
+        figures.live = server.usage()?;
+        server.stop()?;
+        server = Server::start(kind, directory)?;
+        server.wait_ready()?;
+        figures.stored = server.stored(&server.data)?;
     }
     figures.push(&mut senders, plan.shape.scrapes, &server)?;
-    figures.live = server.usage()?;
+    figures.live = figures.live.then(server.usage()?);
     figures.live_disk_bytes = disk_bytes(&server.data)?;
 
     let data = server.data.clone();
