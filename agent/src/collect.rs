@@ -135,7 +135,24 @@ impl std::fmt::Debug for Collectors {
 impl Collectors {
     /// Adds the collector that `make` builds; it runs after those added before.
     pub fn add<C: Collector + 'static>(&mut self, make: impl FnOnce(&mut Faults) -> C) {
-        let collector = Box::new(make(&mut self.faults));
+        let collector = make(&mut self.faults);
+        self.push(Box::new(collector));
+    }
+
+    /// As [`Self::add`] for a collector that may not be possible.
+    ///
+    /// # Errors
+    /// What `make` says.
+    pub fn try_add<C: Collector + 'static, E>(
+        &mut self,
+        make: impl FnOnce(&mut Faults) -> Result<C, E>,
+    ) -> Result<(), E> {
+        let collector = make(&mut self.faults)?;
+        self.push(Box::new(collector));
+        Ok(())
+    }
+
+    fn push(&mut self, collector: Box<dyn Collector>) {
         self.entries.push(Entry {
             collector,
             series: None,

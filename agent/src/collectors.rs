@@ -1,6 +1,160 @@
 //! Everything the agent reads: the node, its cgroups, the kubelet.
 
+use std::io;
+
+use crate::collect::Collectors;
+use crate::config::Config;
+use crate::faults::Faults;
+
 pub mod cgroup;
 pub mod node;
 #[cfg(test)]
 pub(crate) mod testing;
+
+use self::cgroup::Cgroups;
+use self::cgroup::names::NamesHandle;
+use self::node::Roots;
+
+/// A collector that can be switched on and off.
+#[derive(Debug, Clone, Copy)]
+pub struct CollectorInfo {
+    /// The name in `--collector.NAME`; node_exporter's where it has one.
+    pub name: &'static str,
+    /// What it collects, for `--help`.
+    pub help: &'static str,
+}
+
+const fn collector(name: &'static str, help: &'static str) -> CollectorInfo {
+    CollectorInfo { name, help }
+}
+
+/// All collectors. Each is on unless switched off.
+pub const COLLECTORS: &[CollectorInfo] = &[
+    collector("cpu", "CPU time by core and mode"),
+    collector("stat", "Interrupts, context switches, forks, boot time"),
+    collector("meminfo", "Memory of the node"),
+    collector("vmstat", "Paging events"),
+    collector("loadavg", "Load averages"),
+    collector("pressure", "Pressure stall information"),
+    collector("diskstats", "Block devices"),
+    collector("filesystem", "Space and inodes of file systems"),
+    collector("netdev", "Traffic of network interfaces"),
+    collector("netstat", "Protocol counters"),
+    collector("sockstat", "Sockets in use"),
+    collector("filefd", "Open files"),
+    collector("uname", "Kernel release and node name"),
+    collector("os", "Operating system"),
+    collector("time", "Time and clock sources"),
+    collector("timex", "Discipline of the clock"),
+    collector("cgroup", "Containers, pods, units"),
+];
+
+/// Which collectors the operator switched.
+#[derive(Debug, Clone, Default)]
+pub struct Switches {
+    off: Vec<&'static str>,
+}
+
+impl Switches {
+    /// Switches a collector.
+    pub fn set(&mut self, name: &'static str, is_on: bool) {
+        self.off.retain(|other| *other != name);
+        if !is_on {
+            self.off.push(name);
+        }
+    }
+
+    /// Whether a collector runs.
+    #[must_use]
+    pub fn is_on(&self, name: &str) -> bool {
+        !self.off.contains(&name)
+    }
+}
+
+/// Why collectors could not be built.
+#[derive(Debug, thiserror::Error)]
+pub enum BuildError {
+    /// An expression of a flag.
+    #[error("--{flag}")]
+    Regex {
+        /// The flag.
+        flag: &'static str,
+        /// What is wrong with it.
+        source: regex::Error,
+    },
+    /// No cgroup hierarchy.
+    #[error("--path.cgroupfs")]
+    Cgroup(#[source] io::Error),
+}
+
+/// The collectors that `config` asks for, with pod names from `names` where there is a kubelet.
+///
+/// # Errors
+/// See [`BuildError`].
+pub fn build(config: &Config, names: Option<NamesHandle>) -> Result<Collectors, BuildError> {
+    let roots = Roots {
+        proc: config.path_procfs.clone(),
+        sys: config.path_sysfs.clone(),
+        cgroup: config.path_cgroupfs.clone(),
+        root: config.path_rootfs.clone(),
+    };
+    let mut collectors = Collectors::default();
+    add_node(&mut collectors, config, &roots)?;
+    if config.collectors.is_on("cgroup") {
+        collectors
+            .try_add(|faults| Cgroups::new(&roots, names, faults).map_err(BuildError::Cgroup))?;
+    }
+    Ok(collectors)
+}
+
+fn add_node(collectors: &mut Collectors, config: &Config, roots: &Roots) -> Result<(), BuildError> {
+    macro_rules! add {
+        ($name:literal, $make:expr) => {
+            if config.collectors.is_on($name) {
+                let make: fn(&Roots, &mut Faults) -> _ = $make;
+                collectors.add(|faults| make(roots, faults));
+            }
+        };
+    }
+    add!("cpu", node::cpu::Cpu::new);
+    add!("stat", node::stat::Stat::new);
+    add!("meminfo", node::meminfo::Meminfo::new);
+    add!("vmstat", node::vmstat::Vmstat::new);
+    add!("loadavg", node::loadavg::Loadavg::new);
+    add!("pressure", node::pressure::NodePressure::new);
+    add!("diskstats", node::diskstats::Diskstats::new);
+    add!("netstat", node::netstat::Netstat::new);
+    add!("sockstat", node::sockstat::Sockstat::new);
+    add!("filefd", node::filefd::Filefd::new);
+    add!("os", node::os::Os::new);
+    add!("time", node::time::Time::new);
+    add!("timex", |_, _| node::time::timex::Timex::default());
+    if config.collectors.is_on("uname") {
+        // In a pod uname says the pod's name.
+        let nodename = std::env::var_os("POD_NAME").and(config.node_name.clone());
+        collectors.add(|_| node::uname::Uname::new(nodename));
+    }
+    if config.collectors.is_on("netdev") {
+        let regex = |source| BuildError::Regex {
+            flag: "collector.netdev.device-exclude",
+            source,
+        };
+        collectors.try_add(|faults| {
+            node::netdev::Netdev::new(roots, &config.netdev_exclude, faults).map_err(regex)
+        })?;
+    }
+    if config.collectors.is_on("filesystem") {
+        let regex = |source| BuildError::Regex {
+            flag: "collector.filesystem.*-exclude",
+            source,
+        };
+        collectors.try_add(|faults| {
+            let (mountpoints, types) = (
+                &config.filesystem_mountpoints_exclude,
+                &config.filesystem_types_exclude,
+            );
+            node::filesystem::Filesystem::new(roots, mountpoints, types, faults).map_err(regex)
+        })?;
+    }
+    Ok(())
+}

@@ -2,12 +2,17 @@
 
 pub mod collect;
 pub mod collectors;
+pub mod config;
+pub mod exposition;
 pub mod faults;
 pub mod file;
 pub mod in_order;
 pub mod parse;
+pub mod run;
+pub mod sampler;
 pub mod schema;
 pub mod spool;
 pub mod sys;
 pub mod table;
 pub mod uplink;
+pub mod web;

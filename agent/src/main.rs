@@ -1,3 +1,37 @@
 //! The binary `tidemark-agent`.
 
-fn main() {}
+use std::process::ExitCode;
+
+use agent::config::{Config, ConfigError};
+use agent::run;
+use common::{logging, report};
+
+fn main() -> ExitCode {
+    let config = match Config::from_args(std::env::args_os()) {
+        Ok(config) => config,
+        Err(ConfigError::Flags(error)) => error.exit(),
+        Err(error) => return fail("load configuration", &error),
+    };
+    if let Err(error) = logging::init(&config.log_level, &config.log_format) {
+        return fail("set up logging", &error);
+    }
+    let plan = match run::Plan::new(config) {
+        Ok(plan) => plan,
+        Err(error) => return fail("check configuration", error.as_ref()),
+    };
+    if plan.check_only() {
+        tracing::info!("configuration is good");
+        return ExitCode::SUCCESS;
+    }
+    match run::run(plan) {
+        Ok(()) => ExitCode::SUCCESS,
+        Err(error) => fail("run", error.as_ref()),
+    }
+}
+
+/// Says why, once, with all causes. Standard error is there even when logging is not.
+#[expect(clippy::print_stderr, reason = "logging may be what failed")]
+fn fail(doing: &str, error: &(dyn std::error::Error + 'static)) -> ExitCode {
+    eprintln!("tidemark-agent: {doing}: {}", report::chain(error));
+    ExitCode::FAILURE
+}

@@ -1,0 +1,126 @@
+//! What was collected, in the text exposition format 0.0.4.
+
+use std::fmt::Write as _;
+
+use common::model::label::METRIC_NAME;
+use common::model::{Labels, MetricType};
+
+use crate::schema::NODE_JOB;
+use crate::table::{FamilyId, SeriesTable};
+
+/// Labels that a scraper sets itself; exported they would come back as `exported_job`.
+const TARGET_LABELS: [&str; 3] = ["job", "instance", "metrics_path"];
+
+/// Appends the current tick's values to `out`, families by name, with help and type.
+pub fn render(table: &SeriesTable, out: &mut String) {
+    let mut rows: Vec<(FamilyId, &Labels, f64)> = table
+        .current()
+        .filter_map(|(id, value)| table.def(id).map(|def| (def.family, &def.labels, value)))
+        .collect();
+    rows.sort_by(|a, b| {
+        let (a, b) = ((table.family(a.0), a.1), (table.family(b.0), b.1));
+        a.0.name
+            .cmp(&b.0.name)
+            .then_with(|| a.1.metric_name().cmp(&b.1.metric_name()))
+    });
+    let mut last = None;
+    for (family, labels, value) in rows {
+        if last != Some(family) {
+            head(table, family, out);
+            last = Some(family);
+        }
+        sample(labels, value, out);
+    }
+}
+
+fn head(table: &SeriesTable, family: FamilyId, out: &mut String) {
+    let family = table.family(family);
+    let kind = match family.metadata.metric_type {
+        MetricType::Counter => "counter",
+        MetricType::Gauge | MetricType::Info | MetricType::StateSet => "gauge",
+        MetricType::Histogram => "histogram",
+        MetricType::Summary => "summary",
+        MetricType::Unknown | MetricType::GaugeHistogram => "untyped",
+    };
+    let help = family
+        .metadata
+        .help
+        .replace('\\', r"\\")
+        .replace('\n', r"\n");
+    // Writing to a String can't fail.
+    let (Ok(()) | Err(_)) = write!(out, "# HELP {0} {help}\n# TYPE {0} {kind}\n", family.name);
+}
+
+fn sample(labels: &Labels, value: f64, out: &mut String) {
+    out.push_str(labels.metric_name().unwrap_or_default());
+    // The agent's own pod is a target label on the node's series, but names the pod on those of containers.
+    let is_node = labels.get("job") == Some(NODE_JOB);
+    let is_target = |name: &str| {
+        name == METRIC_NAME
+            || TARGET_LABELS.contains(&name)
+            || is_node && matches!(name, "namespace" | "pod")
+    };
+    let mut separator = '{';
+    for (name, value) in labels.iter().filter(|(name, _)| !is_target(name)) {
+        out.push(separator);
+        out.push_str(name);
+        out.push_str("=\"");
+        escape(value, out);
+        out.push('"');
+        separator = ',';
+    }
+    if separator == ',' {
+        out.push('}');
+    }
+    out.push(' ');
+    push_value(value, out);
+    out.push('\n');
+}
+
+fn escape(value: &str, out: &mut String) {
+    for c in value.chars() {
+        match c {
+            '\\' => out.push_str(r"\\"),
+            '"' => out.push_str("\\\""),
+            '\n' => out.push_str(r"\n"),
+            c => out.push(c),
+        }
+    }
+}
+
+fn push_value(value: f64, out: &mut String) {
+    if value.is_infinite() {
+        out.push_str(if value > 0.0 { "+Inf" } else { "-Inf" });
+    } else {
+        let (Ok(()) | Err(_)) = write!(out, "{value}");
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::schema::{NodeIdentity, Schema, Target, counter, gauge};
+
+    #[test]
+    fn families_are_sorted_and_target_labels_left_out() {
+        let identity = NodeIdentity {
+            node: "n".to_owned(),
+            pod: Some(("ns".to_owned(), "p".to_owned())),
+        };
+        let (mut table, mut schema) = (SeriesTable::default(), Schema::new(identity));
+        let (b, a) = (counter("b_total", "B\nb."), gauge("container_a", r"A\."));
+        let one = schema.series(&mut table, Target::Node, &b, &[("x", "q\"\\\n")]);
+        let two = schema.series(&mut table, Target::Cadvisor, &a, &[("pod", "w")]);
+        let old = schema.series(&mut table, Target::Node, &b, &[("x", "old")]);
+        table.begin_tick(1);
+        table.set(old, 1.0);
+        table.begin_tick(2);
+        table.set(one, 0.5);
+        table.set(two, f64::INFINITY);
+        let mut out = String::new();
+        render(&table, &mut out);
+        let want = "# HELP b_total B\\nb.\n# TYPE b_total counter\nb_total{x=\"q\\\"\\\\\\n\"} 0.5\n\
+                    # HELP container_a A\\\\.\n# TYPE container_a gauge\ncontainer_a{pod=\"w\"} +Inf\n";
+        assert_eq!(out, want);
+    }
+}

@@ -1,0 +1,241 @@
+//! Wires the parts together and sees them through start and shutdown.
+
+use std::io;
+use std::sync::Arc;
+use std::thread::JoinHandle;
+
+use anyhow::Context as _;
+use common::clock::SystemClock;
+use common::telemetry::{Registry, register_process_metrics};
+use nix::sys::resource::{Resource, getrlimit, setrlimit};
+use tokio::signal::unix::{SignalKind, signal};
+use tokio::task::JoinSet;
+use tokio_util::sync::CancellationToken;
+
+use crate::collect::Collectors;
+use crate::collectors;
+use crate::config::Config;
+use crate::sampler::{self, Sampler, SamplerHandle};
+use crate::schema::{NodeIdentity, Schema};
+use crate::spool::{self, SpoolHandle, SpoolOptions};
+use crate::uplink::{self, IdentityFiles, UplinkConfig};
+use crate::web::Web;
+
+/// Everything that can be wrong before anything runs, checked.
+#[derive(Debug)]
+pub struct Plan {
+    config: Config,
+    node: String,
+    collectors: Collectors,
+}
+
+impl Plan {
+    /// Checks the configuration against this machine.
+    ///
+    /// # Errors
+    /// A setting that can't work here, by name.
+    pub fn new(mut config: Config) -> anyhow::Result<Self> {
+        let node = node_name(&config).context("--node.name")?;
+        config.node_name = Some(node.clone());
+        let collectors = collectors::build(&config, None)?;
+        Ok(Self {
+            config,
+            node,
+            collectors,
+        })
+    }
+
+    /// Whether nothing is to be run.
+    #[must_use]
+    pub const fn check_only(&self) -> bool {
+        self.config.check_config
+    }
+}
+
+/// The name of this node: the flag, `NODE_NAME`, the host's name.
+fn node_name(config: &Config) -> anyhow::Result<String> {
+    let name = match &config.node_name {
+        Some(name) => name.clone(),
+        None => match std::env::var("NODE_NAME") {
+            Ok(name) if !name.is_empty() => name,
+            _ => nix::unistd::gethostname()?
+                .into_string()
+                .map_err(|_| anyhow::anyhow!("the host's name is no UTF-8"))?,
+        },
+    };
+    let is_good = |c: char| c.is_ascii_alphanumeric() || "-._".contains(c);
+    anyhow::ensure!(
+        (1..=253).contains(&name.len()) && name.chars().all(is_good),
+        "{name:?} is not a node name: letters, digits, dots, dashes and underscores, at most 253"
+    );
+    Ok(name)
+}
+
+/// The agent's own pod, from the downward API.
+fn own_pod() -> Option<(String, String)> {
+    let variable = |name| std::env::var(name).ok().filter(|value| !value.is_empty());
+    Some((variable("POD_NAMESPACE")?, variable("POD_NAME")?))
+}
+
+/// Runs the agent until it is told to stop.
+///
+/// # Errors
+/// A part that could not be started, or that gave up for good.
+pub fn run(plan: Plan) -> anyhow::Result<()> {
+    raise_descriptor_limit();
+    // One thread is plenty for one connection and a scrape now and then; sampling has its own.
+    let runtime = tokio::runtime::Builder::new_current_thread()
+        .enable_all()
+        .build()?;
+    runtime.block_on(run_async(plan))
+}
+
+/// Up to ten descriptors are kept for each cgroup.
+fn raise_descriptor_limit() {
+    let raised = getrlimit(Resource::RLIMIT_NOFILE)
+        .and_then(|(_, hard)| setrlimit(Resource::RLIMIT_NOFILE, hard, hard));
+    if let Err(error) = raised {
+        tracing::warn!(%error, "limit of open files not raised, on a large node some cgroups will be absent");
+    }
+}
+
+async fn run_async(plan: Plan) -> anyhow::Result<()> {
+    let registry = Registry::default();
+    register_process_metrics(&registry);
+    let Plan {
+        config,
+        node,
+        collectors,
+    } = plan;
+    let spool_options = SpoolOptions {
+        path: config.spool_path.clone(),
+        bytes_max: config.spool_size,
+        sync_each_tick: false,
+    };
+    let (spool, spool_handle) = spool::open(spool_options, &registry)?;
+    let web = Web::bind(config.web_listen_address)
+        .await
+        .with_context(|| format!("listen on {}", config.web_listen_address))?;
+    tracing::info!(address = %web.local_address()?, "serving /metrics");
+    let schema = Schema::new(NodeIdentity {
+        node: node.clone(),
+        pod: own_pod(),
+    });
+    let sampler = Sampler {
+        collectors,
+        schema,
+        spool,
+        interval: config.interval,
+        clock: Arc::new(SystemClock),
+    };
+    let (sampler, thread) =
+        sampler::start(sampler, &registry).context("start the sampling thread")?;
+    tracing::info!(node, interval = ?config.interval, "sampling");
+    let (stop, drain) = (CancellationToken::new(), CancellationToken::new());
+    watch_signals(&stop)?;
+    let mut tasks = JoinSet::new();
+    tasks.spawn(serve_web(
+        web,
+        sampler.clone(),
+        registry.clone(),
+        drain.clone(),
+    ));
+    if config.aggregator_addresses.is_empty() {
+        tracing::info!("no --aggregator.address: nothing is sent, ticks wait in the spool");
+    } else {
+        tasks.spawn(send(
+            uplink_config(config, node),
+            spool_handle,
+            drain.clone(),
+            registry,
+        ));
+    }
+    let outcome = supervise(&mut tasks, (&stop, &drain), &sampler, thread).await;
+    tracing::info!("stopped");
+    outcome
+}
+
+/// Waits for the signal to stop, or for a part that gave up, and ends the others in order: the sampler takes a last
+/// tick and syncs the spool, then the uplink sends what it can within its grace period.
+async fn supervise(
+    tasks: &mut JoinSet<anyhow::Result<()>>,
+    (stop, drain): (&CancellationToken, &CancellationToken),
+    sampler: &SamplerHandle,
+    thread: JoinHandle<()>,
+) -> anyhow::Result<()> {
+    let mut outcome = Ok(());
+    tokio::select! {
+        () = stop.cancelled() => tracing::info!("stopping"),
+        Some(done) = tasks.join_next() => outcome = flatten(done),
+    }
+    let sampler = sampler.clone();
+    let ended = tokio::task::spawn_blocking(move || {
+        sampler.stop();
+        thread.join()
+    });
+    if !matches!(ended.await, Ok(Ok(()))) {
+        outcome = outcome.and(Err(anyhow::anyhow!("the sampling thread panicked")));
+    }
+    drain.cancel();
+    while let Some(done) = tasks.join_next().await {
+        outcome = outcome.and(flatten(done));
+    }
+    outcome
+}
+
+fn flatten(done: Result<anyhow::Result<()>, tokio::task::JoinError>) -> anyhow::Result<()> {
+    done.map_err(anyhow::Error::from)
+        .and_then(|outcome| outcome)
+}
+
+async fn serve_web(
+    web: Web,
+    sampler: SamplerHandle,
+    registry: Registry,
+    stop: CancellationToken,
+) -> anyhow::Result<()> {
+    web.serve(sampler, registry, stop).await;
+    Ok(())
+}
+
+async fn send(
+    config: UplinkConfig,
+    spool: SpoolHandle,
+    stop: CancellationToken,
+    registry: Registry,
+) -> anyhow::Result<()> {
+    uplink::run(config, spool, stop, &registry)
+        .await
+        .context("uplink")
+}
+
+fn uplink_config(config: Config, node_name: String) -> UplinkConfig {
+    UplinkConfig {
+        addresses: config.aggregator_addresses,
+        node_name,
+        interval: config.interval,
+        identity: IdentityFiles {
+            state_path: config.spool_path,
+            join_token_file: config.join_token_file,
+            ca_file: config.tls_ca_file,
+            cert_and_key_files: config.tls_cert_file.zip(config.tls_key_file),
+        },
+        shutdown_grace_period: config.shutdown_grace_period,
+    }
+}
+
+/// SIGTERM and SIGINT end the agent in order.
+fn watch_signals(stop: &CancellationToken) -> io::Result<()> {
+    let mut terminate = signal(SignalKind::terminate())?;
+    let mut interrupt = signal(SignalKind::interrupt())?;
+    let stop = stop.clone();
+    tokio::spawn(async move {
+        tokio::select! {
+            _ = terminate.recv() => {}
+            _ = interrupt.recv() => {}
+            () = stop.cancelled() => {}
+        }
+        stop.cancel();
+    });
+    Ok(())
+}

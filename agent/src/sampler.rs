@@ -1,0 +1,309 @@
+//! The sampling thread: one tick after the other at a fixed phase, and one more whenever somebody scrapes.
+//!
+//! It is a thread of its own, without an async runtime, so that nothing the network does moves a sample.
+
+use std::io;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::mpsc::{Receiver, RecvTimeoutError, SyncSender, TrySendError, sync_channel};
+use std::thread::{self, JoinHandle};
+use std::time::{Duration, Instant};
+
+use common::clock::Clock;
+use common::report;
+use common::telemetry::{Counter, Histogram, Registry};
+use tokio::sync::oneshot;
+
+use crate::collect::{Collectors, Due};
+use crate::exposition;
+use crate::schema::Schema;
+use crate::spool::SpoolWriter;
+use crate::table::SeriesTable;
+
+/// Scrapes that may wait for their turn.
+const SCRAPES_MAX: usize = 8;
+/// A tick this late still carries the time it was planned for, so that equal distances stay equal (Prometheus has
+/// the same tolerance for scrapes).
+const TOLERANCE_MS: i64 = 2;
+/// A clock that jumps by more than this between two ticks was set.
+const STEP_MS: i64 = 1000;
+
+/// What the sampling thread works with.
+#[derive(Debug)]
+pub struct Sampler {
+    /// What is read.
+    pub collectors: Collectors,
+    /// Names of series.
+    pub schema: Schema,
+    /// Where ticks go.
+    pub spool: SpoolWriter,
+    /// Time between ticks.
+    pub interval: Duration,
+    /// The time of day.
+    pub clock: Arc<dyn Clock>,
+}
+
+#[derive(Debug)]
+struct Metrics {
+    ticks: Arc<Counter>,
+    late: Arc<Counter>,
+    clock_steps: Arc<Counter>,
+    spool_errors: Arc<Counter>,
+    seconds: Arc<Histogram>,
+}
+
+impl Metrics {
+    fn new(registry: &Registry) -> Self {
+        let counter = |name, help| registry.counter(name, help, &[]);
+        Self {
+            ticks: counter("agent_sampler_ticks_total", "Ticks taken."),
+            late: counter(
+                "agent_sampler_ticks_skipped_total",
+                "Ticks left out because the one before took too long or the machine slept.",
+            ),
+            clock_steps: counter(
+                "agent_sampler_clock_steps_total",
+                "Times the clock was seen to have been set between two ticks.",
+            ),
+            spool_errors: counter(
+                "agent_sampler_spool_errors_total",
+                "Ticks lost because they could not be written to the spool.",
+            ),
+            seconds: registry.histogram(
+                "agent_sampler_tick_seconds",
+                "Time a tick took, spool included.",
+                &[],
+                Histogram::SECONDS,
+            ),
+        }
+    }
+}
+
+/// Why a scrape got no answer.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
+pub enum ScrapeError {
+    /// Too many scrapes wait already.
+    #[error("too many scrapes at a time")]
+    Busy,
+    /// The agent is shutting down.
+    #[error("the agent is shutting down")]
+    Stopped,
+}
+
+type Scrape = oneshot::Sender<String>;
+
+/// The way to the sampling thread. Clones share it.
+#[derive(Debug, Clone)]
+pub struct SamplerHandle {
+    scrapes: SyncSender<Option<Scrape>>,
+    is_ready: Arc<AtomicBool>,
+}
+
+impl SamplerHandle {
+    /// Collects everything now and returns it as text.
+    ///
+    /// # Errors
+    /// See [`ScrapeError`].
+    pub async fn scrape(&self) -> Result<String, ScrapeError> {
+        let (answer, text) = oneshot::channel();
+        self.scrapes
+            .try_send(Some(answer))
+            .map_err(|error| match error {
+                TrySendError::Full(_) => ScrapeError::Busy,
+                TrySendError::Disconnected(_) => ScrapeError::Stopped,
+            })?;
+        text.await.map_err(|_| ScrapeError::Stopped)
+    }
+
+    /// Whether a first tick was taken.
+    #[must_use]
+    pub fn is_ready(&self) -> bool {
+        self.is_ready.load(Ordering::Relaxed)
+    }
+
+    /// Asks for a last tick and the end. Scrapes that wait get no answer.
+    pub fn stop(&self) {
+        // A full queue is one of scrapes; the thread sees the closed state at the latest when it has served them.
+        let mut attempts = 0;
+        while let Err(TrySendError::Full(_)) = self.scrapes.try_send(None) {
+            attempts += 1;
+            if attempts > 500 {
+                return;
+            }
+            thread::sleep(Duration::from_millis(10));
+        }
+    }
+}
+
+/// Starts the sampling thread.
+///
+/// # Errors
+/// The thread could not be started.
+pub fn start(sampler: Sampler, registry: &Registry) -> io::Result<(SamplerHandle, JoinHandle<()>)> {
+    let (scrapes, queue) = sync_channel(SCRAPES_MAX);
+    let is_ready = Arc::new(AtomicBool::new(false));
+    let handle = SamplerHandle {
+        scrapes,
+        is_ready: Arc::clone(&is_ready),
+    };
+    let metrics = Metrics::new(registry);
+    let thread = thread::Builder::new()
+        .name("sampler".to_owned())
+        .spawn(move || Running::new(sampler, metrics).run(&queue, &is_ready))?;
+    Ok((handle, thread))
+}
+
+struct Running {
+    sampler: Sampler,
+    table: SeriesTable,
+    metrics: Metrics,
+    tick: u64,
+    phase_ms: i64,
+    interval_ms: i64,
+    /// Wall and monotonic clock at the last tick.
+    last: Option<(i64, Instant)>,
+}
+
+impl Running {
+    fn new(sampler: Sampler, metrics: Metrics) -> Self {
+        let interval_ms = i64::try_from(sampler.interval.as_millis())
+            .unwrap_or(i64::MAX)
+            .max(1);
+        let phase_ms = phase_ms(sampler.schema.node(), interval_ms);
+        Self {
+            sampler,
+            table: SeriesTable::default(),
+            metrics,
+            tick: 0,
+            phase_ms,
+            interval_ms,
+            last: None,
+        }
+    }
+
+    fn run(mut self, queue: &Receiver<Option<Scrape>>, is_ready: &AtomicBool) {
+        let mut planned_ms = self.sampler.clock.now_ms();
+        loop {
+            self.tick(planned_ms);
+            is_ready.store(true, Ordering::Relaxed);
+            let now_ms = self.sampler.clock.now_ms();
+            let next_ms = next_tick_ms(now_ms, self.phase_ms, self.interval_ms);
+            let skipped = (next_ms - planned_ms) / self.interval_ms - 1;
+            self.metrics
+                .late
+                .add(u64::try_from(skipped).unwrap_or_default());
+            planned_ms = next_ms;
+            if self.serve_until(planned_ms, queue).is_none() {
+                break;
+            }
+        }
+        self.tick(self.sampler.clock.now_ms());
+        if let Err(error) = self.sampler.spool.sync() {
+            tracing::error!(error = report::chain(&error), "sync spool at shutdown");
+        }
+    }
+
+    /// Answers scrapes until it is time. `None` when asked to stop.
+    fn serve_until(&mut self, planned_ms: i64, queue: &Receiver<Option<Scrape>>) -> Option<()> {
+        let wait_ms = (planned_ms - self.sampler.clock.now_ms()).clamp(0, self.interval_ms);
+        let deadline = Instant::now() + Duration::from_millis(wait_ms.unsigned_abs());
+        loop {
+            let left = deadline.saturating_duration_since(Instant::now());
+            match queue.recv_timeout(left) {
+                Ok(Some(answer)) => self.scrape(answer),
+                Ok(None) | Err(RecvTimeoutError::Disconnected) => return None,
+                Err(RecvTimeoutError::Timeout) => return Some(()),
+            }
+        }
+    }
+
+    /// Takes a tick and writes it to the spool.
+    fn tick(&mut self, planned_ms: i64) {
+        let started = Instant::now();
+        let now_ms = self.sampler.clock.now_ms();
+        self.check_clock(now_ms, started);
+        let is_punctual = (now_ms - planned_ms).abs() <= TOLERANCE_MS;
+        self.table
+            .begin_tick(if is_punctual { planned_ms } else { now_ms });
+        let due = Due::at(self.tick, self.interval_ms.unsigned_abs());
+        self.sampler
+            .collectors
+            .collect(&mut self.table, &mut self.sampler.schema, due);
+        self.tick += 1;
+        self.metrics.ticks.inc();
+        if let Err(error) = self.sampler.spool.append(&mut self.table) {
+            self.metrics.spool_errors.inc();
+            tracing::error!(
+                error = report::chain(&error),
+                "tick lost, it can't be written to the spool"
+            );
+        }
+        self.metrics.seconds.observe_duration(started.elapsed());
+    }
+
+    /// Compares the two clocks. Ticks go on in the new time; rates over the step are the reader's to judge.
+    fn check_clock(&mut self, now_ms: i64, now: Instant) {
+        if let Some((last_ms, last)) = self.last.replace((now_ms, now)) {
+            let passed_ms = i64::try_from((now - last).as_millis()).unwrap_or(i64::MAX);
+            let step_ms = now_ms.saturating_sub(last_ms).saturating_sub(passed_ms);
+            if step_ms.abs() > STEP_MS {
+                self.metrics.clock_steps.inc();
+                tracing::warn!(step_ms, "the clock was set");
+            }
+        }
+    }
+
+    /// Collects everything for one scrape. It goes to no spool.
+    fn scrape(&mut self, answer: Scrape) {
+        if answer.is_closed() {
+            return;
+        }
+        self.table.begin_tick(self.sampler.clock.now_ms());
+        self.sampler
+            .collectors
+            .collect(&mut self.table, &mut self.sampler.schema, Due::ALL);
+        let mut text = String::with_capacity(64 << 10);
+        exposition::render(&self.table, &mut text);
+        if answer.send(text).is_err() {
+            tracing::debug!("scraper went away");
+        }
+    }
+}
+
+/// The first multiple of the interval after `now_ms`, shifted by the phase.
+const fn next_tick_ms(now_ms: i64, phase_ms: i64, interval_ms: i64) -> i64 {
+    let since = (now_ms - phase_ms).rem_euclid(interval_ms);
+    now_ms - since + interval_ms
+}
+
+/// Spreads the nodes of a cluster over the interval; the same node always has the same phase.
+fn phase_ms(node: &str, interval_ms: i64) -> i64 {
+    // FNV-1a: any hash will do that is the same in every version of the agent.
+    let hash = node.bytes().fold(0xcbf2_9ce4_8422_2325_u64, |hash, byte| {
+        (hash ^ u64::from(byte)).wrapping_mul(0x0100_0000_01b3)
+    });
+    i64::try_from(hash % interval_ms.unsigned_abs()).unwrap_or_default()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn ticks_keep_their_phase() {
+        assert_eq!(next_tick_ms(1000, 0, 1000), 2000);
+        assert_eq!(next_tick_ms(999, 300, 1000), 1300);
+        assert_eq!(next_tick_ms(1300, 300, 1000), 2300);
+        assert_eq!(next_tick_ms(-1, 0, 1000), 0);
+    }
+
+    #[test]
+    fn nodes_are_spread_over_the_interval() {
+        let phases: Vec<i64> = (0..1000)
+            .map(|node| phase_ms(&format!("node-{node}"), 10_000))
+            .collect();
+        assert!(phases.iter().all(|phase| (0..10_000).contains(phase)));
+        let in_first_half = phases.iter().filter(|phase| **phase < 5000).count();
+        assert!((400..600).contains(&in_first_half), "{in_first_half}");
+    }
+}

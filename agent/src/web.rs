@@ -1,0 +1,145 @@
+//! The agent's own HTTP server: /metrics, /-/healthy and /-/ready.
+
+use std::io;
+use std::net::SocketAddr;
+use std::sync::Arc;
+use std::time::Duration;
+
+use axum::Router;
+use axum::extract::State;
+use axum::http::{StatusCode, header};
+use axum::response::{IntoResponse as _, Response};
+use axum::routing::get;
+use common::telemetry::Registry;
+use hyper::server::conn::http1;
+use hyper_util::rt::{TokioIo, TokioTimer};
+use hyper_util::service::TowerToHyperService;
+use tokio::net::{TcpListener, TcpStream};
+use tokio::sync::Semaphore;
+use tokio_util::sync::CancellationToken;
+
+use crate::sampler::{SamplerHandle, ScrapeError};
+
+/// Connections at one time; others wait in the kernel's queue.
+const CONNECTIONS_MAX: usize = 32;
+/// Until the head of a request is there.
+const READ_TIMEOUT: Duration = Duration::from_secs(10);
+/// Until a scrape is answered; longer than any tick should take.
+const SCRAPE_TIMEOUT: Duration = Duration::from_secs(10);
+/// Bytes of a request's head.
+const HEAD_BYTES_MAX: usize = 16 << 10;
+const CONTENT_TYPE: &str = "text/plain; version=0.0.4; charset=utf-8";
+
+#[derive(Debug, Clone)]
+struct WebState {
+    sampler: SamplerHandle,
+    registry: Registry,
+}
+
+/// A bound listener.
+#[derive(Debug)]
+pub struct Web {
+    listener: TcpListener,
+}
+
+impl Web {
+    /// Binds `address`; port 0 takes a free port.
+    ///
+    /// # Errors
+    /// The address is in use, or not this machine's.
+    pub async fn bind(address: SocketAddr) -> io::Result<Self> {
+        Ok(Self {
+            listener: TcpListener::bind(address).await?,
+        })
+    }
+
+    /// Where it listens.
+    ///
+    /// # Errors
+    /// The socket is gone.
+    pub fn local_address(&self) -> io::Result<SocketAddr> {
+        self.listener.local_addr()
+    }
+
+    /// Serves until `stop`. Requests under way at that time are abandoned.
+    pub async fn serve(self, sampler: SamplerHandle, registry: Registry, stop: CancellationToken) {
+        let router = Router::new()
+            .route("/", get(index))
+            .route("/metrics", get(metrics))
+            .route("/-/healthy", get(healthy))
+            .route("/-/ready", get(ready))
+            .with_state(WebState { sampler, registry });
+        let connections = Arc::new(Semaphore::new(CONNECTIONS_MAX));
+        loop {
+            let next = async {
+                // First a place, then a connection: beyond the bound the kernel lets clients wait.
+                let permit = Arc::clone(&connections).acquire_owned().await;
+                (permit, self.listener.accept().await)
+            };
+            let (permit, accepted) = tokio::select! {
+                next = next => next,
+                () = stop.cancelled() => return,
+            };
+            match accepted {
+                Ok((stream, _peer)) => {
+                    let router = router.clone();
+                    tokio::spawn(async move {
+                        exchange(stream, router).await;
+                        drop(permit);
+                    });
+                }
+                Err(error) => {
+                    tracing::warn!(%error, "accept connection");
+                    // Out of descriptors: accepting again at once would spin.
+                    tokio::time::sleep(Duration::from_millis(50)).await;
+                }
+            }
+        }
+    }
+}
+
+async fn exchange(stream: TcpStream, router: Router) {
+    let served = http1::Builder::new()
+        .timer(TokioTimer::new())
+        .header_read_timeout(READ_TIMEOUT)
+        .max_buf_size(HEAD_BYTES_MAX)
+        .serve_connection(TokioIo::new(stream), TowerToHyperService::new(router))
+        .await;
+    if let Err(error) = served {
+        tracing::debug!(%error, "connection ended");
+    }
+}
+
+async fn metrics(State(state): State<WebState>) -> Response {
+    let scrape = tokio::time::timeout(SCRAPE_TIMEOUT, state.sampler.scrape());
+    match scrape.await {
+        Ok(Ok(mut text)) => {
+            state.registry.render(&mut text);
+            ([(header::CONTENT_TYPE, CONTENT_TYPE)], text).into_response()
+        }
+        Ok(Err(error @ (ScrapeError::Busy | ScrapeError::Stopped))) => {
+            (StatusCode::SERVICE_UNAVAILABLE, format!("{error}\n")).into_response()
+        }
+        Err(_elapsed) => (
+            StatusCode::SERVICE_UNAVAILABLE,
+            "collecting takes too long\n",
+        )
+            .into_response(),
+    }
+}
+
+async fn index() -> &'static str {
+    "tidemark-agent: /metrics /-/healthy /-/ready\n"
+}
+
+async fn healthy() -> &'static str {
+    "healthy\n"
+}
+
+async fn ready(State(state): State<WebState>) -> Response {
+    if state.sampler.is_ready() {
+        "ready\n".into_response()
+    } else {
+        (StatusCode::SERVICE_UNAVAILABLE, "no tick taken yet\n").into_response()
+    }
+}
