@@ -4,6 +4,7 @@
 //! answer; no rule of the language or of the store is decided here.
 
 pub mod admin;
+pub mod agents;
 pub mod auth;
 pub mod blocking;
 pub mod error;

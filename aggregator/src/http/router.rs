@@ -13,7 +13,7 @@ use super::metrics::RequestMetrics;
 use super::params::FormBytesMax;
 use super::state::Api;
 use super::{
-    admin, exemplars, federate, health, metadata, metrics, query, series, status, targets,
+    admin, agents, exemplars, federate, health, metadata, metrics, query, series, status, targets,
 };
 
 /// All paths, under the prefix of the external URL.
@@ -78,6 +78,7 @@ fn api_v1() -> Router<Api> {
         .route("/alertmanagers", get(targets::alertmanagers))
         .route("/rules", get(targets::rules))
         .route("/alerts", get(targets::alerts))
+        .route("/agents", get(agents::agents))
         .route("/notifications", get(targets::notifications))
         .merge(status_routes())
 }

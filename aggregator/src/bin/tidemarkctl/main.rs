@@ -1,3 +1,39 @@
-//! The binary `tidemarkctl`.
+//! The binary `tidemarkctl`: asks an aggregator, and checks files.
 
-fn main() {}
+mod agents;
+mod args;
+mod check;
+mod client;
+mod lint;
+mod output;
+mod query;
+mod storage;
+mod top;
+
+use std::process::ExitCode;
+
+use clap::Parser as _;
+
+use self::args::{Args, Command};
+use self::client::Client;
+use self::output::{Failure, Output};
+
+fn main() -> ExitCode {
+    let args = Args::parse();
+    match run(args) {
+        Ok(()) => ExitCode::SUCCESS,
+        Err(failure) => failure.report(),
+    }
+}
+
+fn run(args: Args) -> Result<(), Failure> {
+    let output = Output::new(args.output);
+    let client = || Client::new(&args.connection);
+    match args.command {
+        Command::Query { command } => query::run(&client()?, &output, command),
+        Command::Top { command } => top::run(&client()?, &output, &command),
+        Command::Agents => agents::run(&client()?, &output),
+        Command::Check { command } => check::run(client, command),
+        Command::Storage { command } => storage::run(&client()?, &output, &command),
+    }
+}

@@ -1,0 +1,209 @@
+//! The command line.
+
+use std::path::PathBuf;
+
+use clap::{Args as ClapArgs, Parser, Subcommand, ValueEnum};
+
+/// Asks a Tidemark aggregator, and checks files for it. Exit codes: 0 good, 1 failed, 2 usage, 3 lint.
+#[derive(Debug, Parser)]
+#[command(name = "tidemarkctl", version, max_term_width = 110)]
+pub(crate) struct Args {
+    #[command(flatten)]
+    pub(crate) connection: Connection,
+    /// Form of the output
+    #[arg(
+        short,
+        long,
+        value_enum,
+        default_value = "table",
+        global = true,
+        env = "TIDEMARK_OUTPUT"
+    )]
+    pub(crate) output: Format,
+    #[command(subcommand)]
+    pub(crate) command: Command,
+}
+
+/// Where the aggregator is, and how to get in.
+#[derive(Debug, Clone, ClapArgs)]
+pub(crate) struct Connection {
+    /// The aggregator's URL
+    #[arg(
+        long,
+        value_name = "URL",
+        default_value = "http://127.0.0.1:9090",
+        global = true,
+        env = "TIDEMARK_URL"
+    )]
+    pub(crate) url: String,
+    /// User name for basic authentication
+    #[arg(long, value_name = "NAME", global = true, env = "TIDEMARK_USER")]
+    pub(crate) user: Option<String>,
+    /// File that holds the password
+    #[arg(
+        long,
+        value_name = "FILE",
+        global = true,
+        env = "TIDEMARK_PASSWORD_FILE"
+    )]
+    pub(crate) password_file: Option<PathBuf>,
+    /// File with the authorities to trust, in place of the public ones
+    #[arg(long = "tls.ca-file", value_name = "FILE", global = true)]
+    pub(crate) ca_file: Option<PathBuf>,
+    /// Longest time to wait for an answer, in seconds
+    #[arg(long, value_name = "SECONDS", default_value_t = 130, global = true)]
+    pub(crate) timeout: u64,
+}
+
+/// Forms of output.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
+pub(crate) enum Format {
+    Table,
+    Json,
+    Csv,
+    Yaml,
+}
+
+#[derive(Debug, Subcommand)]
+pub(crate) enum Command {
+    /// Queries samples, series and labels
+    Query {
+        #[command(subcommand)]
+        command: Query,
+    },
+    /// Shows who uses most CPU and memory
+    Top {
+        #[command(subcommand)]
+        command: Top,
+    },
+    /// Lists the agents
+    Agents,
+    /// Checks files
+    Check {
+        #[command(subcommand)]
+        command: Check,
+    },
+    /// Looks at the store
+    Storage {
+        #[command(subcommand)]
+        command: Storage,
+    },
+}
+
+#[derive(Debug, Subcommand)]
+pub(crate) enum Query {
+    /// Evaluates an expression at one moment
+    Instant {
+        /// PromQL
+        expression: String,
+        /// Unix seconds or RFC 3339 [default: now]
+        #[arg(long)]
+        time: Option<String>,
+    },
+    /// Evaluates an expression over a time
+    Range {
+        /// PromQL
+        expression: String,
+        /// Unix seconds or RFC 3339 [default: an hour before the end]
+        #[arg(long)]
+        start: Option<String>,
+        /// Unix seconds or RFC 3339 [default: now]
+        #[arg(long)]
+        end: Option<String>,
+        /// Seconds or a duration [default: a 250th of the time]
+        #[arg(long)]
+        step: Option<String>,
+    },
+    /// Lists the series that match
+    Series {
+        /// A selector, repeatable
+        #[arg(long = "match", required = true, value_name = "SELECTOR")]
+        matches: Vec<String>,
+        /// Unix seconds or RFC 3339
+        #[arg(long)]
+        start: Option<String>,
+        /// Unix seconds or RFC 3339
+        #[arg(long)]
+        end: Option<String>,
+    },
+    /// Lists the values of a label; without a name, the names of all labels
+    Labels {
+        /// The label
+        name: Option<String>,
+        /// A selector, repeatable
+        #[arg(long = "match", value_name = "SELECTOR")]
+        matches: Vec<String>,
+        /// Unix seconds or RFC 3339
+        #[arg(long)]
+        start: Option<String>,
+        /// Unix seconds or RFC 3339
+        #[arg(long)]
+        end: Option<String>,
+    },
+}
+
+#[derive(Debug, Subcommand)]
+pub(crate) enum Top {
+    /// By node
+    Nodes(TopOptions),
+    /// By pod
+    Pods(TopOptions),
+    /// By container; on a machine without Kubernetes, by cgroup
+    Containers(TopOptions),
+}
+
+#[derive(Debug, Clone, ClapArgs)]
+pub(crate) struct TopOptions {
+    /// What comes first
+    #[arg(long, value_enum, default_value = "cpu")]
+    pub(crate) sort_by: SortBy,
+    /// How many are shown
+    #[arg(long, default_value_t = 20)]
+    pub(crate) limit: usize,
+    /// Only this namespace
+    #[arg(short, long)]
+    pub(crate) namespace: Option<String>,
+}
+
+#[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
+pub(crate) enum SortBy {
+    Cpu,
+    Memory,
+}
+
+#[derive(Debug, Subcommand)]
+pub(crate) enum Check {
+    /// Checks aggregator configuration files
+    Config {
+        /// The files
+        #[arg(required = true)]
+        files: Vec<PathBuf>,
+    },
+    /// Checks web configuration files
+    WebConfig {
+        /// The files
+        #[arg(required = true)]
+        files: Vec<PathBuf>,
+    },
+    /// Checks metrics in text format, from files or standard input
+    Metrics {
+        /// The files; none: standard input
+        files: Vec<PathBuf>,
+    },
+    /// Asks whether the aggregator is healthy
+    Healthy,
+    /// Asks whether the aggregator is ready
+    Ready,
+}
+
+#[derive(Debug, Subcommand)]
+pub(crate) enum Storage {
+    /// Shows how many series there are, and where they come from
+    Stats {
+        /// How many of each kind
+        #[arg(long, default_value_t = 10)]
+        limit: usize,
+    },
+    /// Seals everything acknowledged into merged blocks (needs --web.enable-admin-api)
+    Flush,
+}
