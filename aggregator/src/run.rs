@@ -14,7 +14,7 @@ use axum::middleware;
 use common::clock::{Clock, SystemClock};
 use tidemark_promql::{Engine, EngineOptions, Features};
 use tidemark_storage::{Store, StoreOptions};
-use tokio::sync::mpsc;
+use tokio::sync::{Semaphore, mpsc};
 use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
 
@@ -61,6 +61,7 @@ async fn serve(plan: Plan) -> anyhow::Result<()> {
             plan.file.limits.query_queue_max,
             &registry,
         ),
+        writes: Semaphore::new(plan.file.limits.write_concurrency_max as usize),
         config: ArcSwap::from_pointee(plan.file),
         clock: Arc::clone(&clock),
         core: OnceLock::new(),

@@ -13,7 +13,8 @@ use super::metrics::RequestMetrics;
 use super::params::FormBytesMax;
 use super::state::Api;
 use super::{
-    admin, agents, exemplars, federate, health, metadata, metrics, query, series, status, targets,
+    admin, agents, exemplars, federate, health, metadata, metrics, query, read, series, status,
+    targets, write,
 };
 
 /// All paths, under the prefix of the external URL.
@@ -80,6 +81,8 @@ fn api_v1() -> Router<Api> {
         .route("/alerts", get(targets::alerts))
         .route("/agents", get(agents::agents))
         .route("/notifications", get(targets::notifications))
+        .route("/write", post(write::write))
+        .route("/read", post(read::read))
         .merge(status_routes())
 }
 

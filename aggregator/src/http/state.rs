@@ -9,7 +9,7 @@ use common::clock::Clock;
 use common::telemetry::Registry;
 use tidemark_promql::Engine;
 use tidemark_storage::{ReadControl, Store};
-use tokio::sync::{mpsc, oneshot};
+use tokio::sync::{Semaphore, mpsc, oneshot};
 use tokio_util::sync::CancellationToken;
 
 use super::error::ApiError;
@@ -46,6 +46,8 @@ pub struct Shared {
     pub registry: Registry,
     /// Bounds queries.
     pub gate: Gate,
+    /// Bounds remote-write requests that are worked on.
+    pub writes: Semaphore,
     /// Set when the store is open.
     pub core: OnceLock<Core>,
     /// Whether requests are answered: after start, before shutdown.
