@@ -4,6 +4,7 @@ pub mod config;
 pub mod http;
 pub mod ingest;
 pub mod join;
+pub mod kube;
 pub mod metrics;
 pub mod remote_write;
 pub mod run;

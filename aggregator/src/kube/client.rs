@@ -1,0 +1,259 @@
+//! The API client: the only place that knows the crate `kube`, which makes a major release every few months.
+
+mod watch;
+
+use std::time::Duration;
+
+use ::kube::config::{InClusterError, KubeConfigOptions, Kubeconfig, KubeconfigError};
+use http::{Method, Request, header::CONTENT_TYPE};
+use serde_json::json;
+use tokio::task::JoinSet;
+use tokio::time::timeout;
+use tokio_util::sync::CancellationToken;
+
+use super::cluster::{Changes, Failure};
+use super::families::{
+    DaemonSet, Deployment, HorizontalPodAutoscaler, Job, Namespace, Node, PersistentVolume,
+    PersistentVolumeClaim, Pod, PodDisruptionBudget, ReplicaSet, ResourceQuota, StatefulSet,
+};
+use super::join::{ReviewError, TokenReview, TokenReviewRequest, TokenReviewer};
+use super::series::BaseLabels;
+use super::source::ApiServer;
+use watch::Watch;
+
+/// The ConfigMap that agents mount to verify the aggregator by.
+pub const CA_CONFIG_MAP: &str = "tidemark-ca";
+
+/// How patient the client is.
+#[derive(Debug, Clone)]
+pub struct Patience {
+    /// For one answer, a page of a list included.
+    pub request: Duration,
+    /// How long the server is asked to keep a watch; the connection counts as dead 10 s later. Below 295 s.
+    pub watch: Duration,
+    /// First wait after a failure; it doubles.
+    pub backoff_min: Duration,
+    /// Longest wait after failures.
+    pub backoff_max: Duration,
+}
+
+impl Default for Patience {
+    fn default() -> Self {
+        Self {
+            request: Duration::from_secs(60),
+            watch: Duration::from_secs(240),
+            backoff_min: Duration::from_millis(800),
+            backoff_max: Duration::from_secs(30),
+        }
+    }
+}
+
+/// Why there is no client. Nothing was sent yet: this is about files and settings.
+#[derive(Debug, thiserror::Error)]
+pub enum ConnectError {
+    /// The kubeconfig can't be used.
+    #[error("use the kubeconfig")]
+    Kubeconfig(#[source] Box<KubeconfigError>),
+    /// The service account's files can't be used.
+    #[error("use the pod's service account")]
+    InCluster(#[source] Box<InClusterError>),
+    /// The credentials or certificates can't be used.
+    #[error("set up the API client")]
+    Client(#[source] Box<::kube::Error>),
+}
+
+/// Why a request failed.
+#[derive(Debug, thiserror::Error)]
+pub enum RequestError {
+    /// The server refused, or could not be reached.
+    #[error("ask the API server")]
+    Api(#[source] Box<::kube::Error>),
+    /// No answer in time.
+    #[error("no answer from the API server within {0:?}")]
+    Timeout(Duration),
+    /// The request could not be written down.
+    #[error("make a request")]
+    Request(#[from] http::Error),
+    /// The body could not be written down.
+    #[error("make a request body")]
+    Body(#[from] serde_json::Error),
+}
+
+/// A client of one cluster's API server. Clones share connections and credentials, which are renewed as they change.
+#[derive(Clone)]
+pub struct ApiClient {
+    client: ::kube::Client,
+    namespace: String,
+    patience: Patience,
+}
+
+impl std::fmt::Debug for ApiClient {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_struct("ApiClient")
+            .field("namespace", &self.namespace)
+            .finish_non_exhaustive()
+    }
+}
+
+impl ApiClient {
+    /// Sets a client up; connects with the first request. `None` when there is no API server.
+    ///
+    /// # Errors
+    /// Files or settings that can't be used. A server that is away is no error here.
+    pub async fn new(server: &ApiServer, patience: Patience) -> Result<Option<Self>, ConnectError> {
+        let config = match server {
+            ApiServer::Off => return Ok(None),
+            ApiServer::InCluster => ::kube::Config::incluster()
+                .map_err(|error| ConnectError::InCluster(Box::new(error)))?,
+            ApiServer::Kubeconfig(path) => {
+                let file = Kubeconfig::read_from(path)
+                    .map_err(|error| ConnectError::Kubeconfig(Box::new(error)))?;
+                ::kube::Config::from_custom_kubeconfig(file, &KubeConfigOptions::default())
+                    .await
+                    .map_err(|error| ConnectError::Kubeconfig(Box::new(error)))?
+            }
+        };
+        Self::with_config(config, patience).map(Some)
+    }
+
+    fn with_config(mut config: ::kube::Config, patience: Patience) -> Result<Self, ConnectError> {
+        config.connect_timeout = Some(patience.request);
+        // The watches have a backoff of their own.
+        config.default_retry = false;
+        let namespace = config.default_namespace.clone();
+        let client = ::kube::Client::try_from(config)
+            .map_err(|error| ConnectError::Client(Box::new(error)))?;
+        Ok(Self {
+            client,
+            namespace,
+            patience,
+        })
+    }
+
+    /// The namespace that we run in, or the kubeconfig's.
+    #[must_use]
+    pub fn namespace(&self) -> &str {
+        &self.namespace
+    }
+
+    /// Watches every kind until `cancel` and tells `changes`; never gives up.
+    pub async fn watch(&self, base: &BaseLabels, changes: &Changes, cancel: &CancellationToken) {
+        let mut watches = JoinSet::new();
+        macro_rules! watch {
+            ($($kind:ty),* $(,)?) => {
+                $(watches.spawn(self.watch_of::<$kind>(base, changes).run(cancel.clone()));)*
+            };
+        }
+        watch!(
+            DaemonSet,
+            Deployment,
+            HorizontalPodAutoscaler,
+            Job,
+            Namespace,
+            Node,
+            PersistentVolume,
+            PersistentVolumeClaim,
+            Pod,
+            PodDisruptionBudget,
+            ReplicaSet,
+            ResourceQuota,
+            StatefulSet,
+        );
+        while let Some(ended) = watches.join_next().await {
+            if let Err(error) = ended {
+                tracing::error!(%error, "watch of the API server ended");
+            }
+        }
+    }
+
+    fn watch_of<D: super::series::Describe>(
+        &self,
+        base: &BaseLabels,
+        changes: &Changes,
+    ) -> Watch<D> {
+        Watch::new(
+            &self.client,
+            base.clone(),
+            changes.clone(),
+            self.patience.clone(),
+        )
+    }
+
+    /// Writes the authority's certificate into the ConfigMap that agents mount, making it when it is not there.
+    ///
+    /// # Errors
+    /// The server refused, or could not be reached; try again later.
+    pub async fn publish_ca(&self, certificate_pem: &str) -> Result<(), RequestError> {
+        let body = json!({
+            "apiVersion": "v1",
+            "kind": "ConfigMap",
+            "metadata": {
+                "name": CA_CONFIG_MAP,
+                "labels": {"app.kubernetes.io/part-of": "tidemark"},
+            },
+            "data": {"ca.crt": certificate_pem},
+        });
+        // Server-side apply: makes or changes it, and touches no field of others.
+        let uri = format!(
+            "/api/v1/namespaces/{}/configmaps/{CA_CONFIG_MAP}?fieldManager=tidemark-aggregator&force=true",
+            self.namespace
+        );
+        let request = Request::builder()
+            .method(Method::PATCH)
+            .uri(uri)
+            .header(CONTENT_TYPE, "application/apply-patch+yaml")
+            .body(serde_json::to_vec(&body)?)?;
+        self.send::<serde_json::Value>(request).await.map(drop)
+    }
+
+    async fn send<T: serde::de::DeserializeOwned>(
+        &self,
+        request: Request<Vec<u8>>,
+    ) -> Result<T, RequestError> {
+        let limit = self.patience.request;
+        match timeout(limit, self.client.request(request)).await {
+            Ok(answer) => answer.map_err(|error| RequestError::Api(Box::new(error))),
+            Err(_) => Err(RequestError::Timeout(limit)),
+        }
+    }
+
+    async fn review_token(&self, token: &str) -> Result<TokenReview, RequestError> {
+        let request = Request::builder()
+            .method(Method::POST)
+            .uri("/apis/authentication.k8s.io/v1/tokenreviews")
+            .header(CONTENT_TYPE, "application/json")
+            .body(serde_json::to_vec(&TokenReviewRequest::new(token))?)?;
+        self.send(request).await
+    }
+}
+
+impl TokenReviewer for ApiClient {
+    async fn review(&self, token: &str) -> Result<TokenReview, ReviewError> {
+        let review = self.review_token(token).await;
+        review.map_err(|error| ReviewError(Box::new(error)))
+    }
+}
+
+/// What kind of failure an error of the client is.
+fn failure(error: &::kube::Error) -> Failure {
+    match error {
+        ::kube::Error::Api(status) => failure_of_code(status.code),
+        ::kube::Error::SerdeError(_)
+        | ::kube::Error::FromUtf8(_)
+        | ::kube::Error::LinesCodecMaxLineLengthExceeded => Failure::Malformed,
+        _ => Failure::Connection,
+    }
+}
+
+const fn failure_of_code(code: u16) -> Failure {
+    match code {
+        401 => Failure::Unauthorized,
+        403 => Failure::Forbidden,
+        404 => Failure::NotFound,
+        410 => Failure::Expired,
+        _ => Failure::Refused,
+    }
+}
+
+#[cfg(test)]
+mod tests;

@@ -1,0 +1,1 @@
+//! The client against a small API server of our own, on loopback.
