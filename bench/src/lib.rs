@@ -1,6 +1,7 @@
 //! Measures Tidemark against its peers on one machine: the same data, the same queries, and CPU time, memory and bytes
 //! as the kernel counts them.
 
+pub mod agents;
 pub mod corpus;
 pub mod disk;
 pub mod http;

@@ -75,6 +75,7 @@ pub struct Senders {
     order: Order,
     at: usize,
     shares: Vec<Vec<(Node, Sender)>>,
+    body_bytes: u64,
 }
 
 impl Senders {
@@ -95,7 +96,14 @@ impl Senders {
             order: plan.order,
             at: 0,
             shares: (0..connections).map(share).collect(),
+            body_bytes: 0,
         }
+    }
+
+    /// Bytes of all request bodies so far.
+    #[must_use]
+    pub const fn body_bytes(&self) -> u64 {
+        self.body_bytes
     }
 
     /// Pushes the scrapes before number `end` that were not pushed yet to the server at `address`.
@@ -108,7 +116,7 @@ impl Senders {
         let order = self.order;
         let pace = Pace::new(self.shares.len());
         let started = Instant::now();
-        let latencies = thread::scope(|scope| {
+        let (latencies, bytes) = thread::scope(|scope| {
             let threads: Vec<_> = (self.shares.iter_mut().enumerate())
                 .map(|(number, nodes)| {
                     let (pace, scrapes) = (&pace, scrapes.clone());
@@ -121,15 +129,18 @@ impl Senders {
                     })
                 })
                 .collect();
-            let mut all = Vec::new();
+            let (mut all, mut all_bytes) = (Vec::new(), 0);
             for thread in threads {
-                match thread.join() {
-                    Ok(latencies) => all.extend(latencies?),
-                    Err(_) => bail!("a sender panicked"),
-                }
+                let Ok(result) = thread.join() else {
+                    bail!("a sender panicked");
+                };
+                let (latencies, bytes) = result?;
+                all.extend(latencies);
+                all_bytes += bytes;
             }
-            Ok(all)
+            Ok((all, all_bytes))
         })?;
+        self.body_bytes += bytes;
         Ok(Pushed {
             wall: started.elapsed(),
             latencies,
@@ -137,17 +148,19 @@ impl Senders {
     }
 }
 
-/// Pushes the scrapes of some nodes over one connection; calls `wait` before each.
+/// Pushes the scrapes of some nodes over one connection; calls `wait` before each. Returns how long each request took,
+/// and the bytes of all.
 fn push_share(
     nodes: &mut [(Node, Sender)],
     order: Order,
     scrapes: Range<usize>,
     address: SocketAddr,
     wait: impl Fn(usize),
-) -> Result<Vec<Duration>> {
+) -> Result<(Vec<Duration>, u64)> {
     let mut client = Client::connect(address)?;
     let mut latencies = Vec::with_capacity(scrapes.len() * nodes.len());
     let mut values = Vec::new();
+    let mut bytes = 0;
     for scrape in scrapes {
         wait(scrape);
         for (node, sender) in &mut *nodes {
@@ -156,13 +169,14 @@ fn push_share(
                 sender.shuffle(timestamp_ms.unsigned_abs());
             }
             let body = sender.request(timestamp_ms, &values)?;
+            bytes += body.len() as u64;
             let started = Instant::now();
             let answer = client.post("/api/v1/write", &HEADERS, body.into())?;
             latencies.push(started.elapsed());
             answer.good()?;
         }
     }
-    Ok(latencies)
+    Ok((latencies, bytes))
 }
 
 /// Keeps the senders close to each other in the time of the corpus.

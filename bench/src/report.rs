@@ -6,13 +6,20 @@ use std::io::Write as _;
 use anyhow::Result;
 use serde_json::{Map, Value, json};
 
-use crate::server::Kind;
+/// A column of a table: a server, or a way into it.
+#[derive(Debug, Clone, Copy)]
+pub struct Column {
+    /// What stands above it.
+    pub name: &'static str,
+    /// Whether it is compared with the others.
+    pub is_ours: bool,
+}
 
 /// A table with one column a server and one row a figure, less being better in every row.
 #[derive(Debug)]
 pub struct Table {
     title: String,
-    kinds: Vec<Kind>,
+    columns: Vec<Column>,
     rows: Vec<Row>,
 }
 
@@ -27,15 +34,15 @@ struct Row {
 impl Table {
     /// An empty table.
     #[must_use]
-    pub fn new(title: impl Into<String>, kinds: &[Kind]) -> Self {
+    pub fn new(title: impl Into<String>, columns: &[Column]) -> Self {
         Self {
             title: title.into(),
-            kinds: kinds.to_vec(),
+            columns: columns.to_vec(),
             rows: Vec::new(),
         }
     }
 
-    /// Adds a row: what it shows, its key in the JSON, how many decimals it has, and a value for each server.
+    /// Adds a row: what it shows, its key in the JSON, how many decimals it has, and a value for each column.
     pub fn row(&mut self, name: &str, key: &str, decimals: usize, values: Vec<Option<f64>>) {
         self.rows.push(Row {
             name: name.to_owned(),
@@ -45,55 +52,52 @@ impl Table {
         });
     }
 
-    /// The value of `kind` divided by the smallest one of another server.
-    fn ratio(&self, row: &Row) -> Option<f64> {
-        let cells = || self.kinds.iter().zip(&row.values);
-        let ours = cells()
-            .find(|(kind, _)| **kind == Kind::Tidemark)?
-            .1
-            .as_ref()?;
-        let peers = cells().filter(|(kind, _)| **kind != Kind::Tidemark);
-        let best = peers
-            .filter_map(|(_, value)| *value)
-            .fold(f64::INFINITY, f64::min);
-        let ratio = ours / best;
-        (ratio.is_finite() && best.is_finite()).then_some(ratio)
+    /// For each column of ours, its value divided by the smallest one of a peer.
+    fn ratios(&self, row: &Row) -> Vec<Option<f64>> {
+        let cells = || self.columns.iter().zip(&row.values);
+        let peers = cells().filter(|(column, _)| !column.is_ours);
+        let best = peers.filter_map(|(_, value)| *value).reduce(f64::min);
+        let ours = cells().filter(|(column, _)| column.is_ours);
+        ours.map(|(_, value)| Some((*value)? / best?).filter(|ratio| ratio.is_finite()))
+            .collect()
     }
 
-    /// The table as Markdown, with the ratio of ours to the better peer in the last column.
+    /// The names above the ratios.
+    fn ratio_names(&self) -> Vec<String> {
+        let ours = self.columns.iter().filter(|column| column.is_ours);
+        ours.map(|column| format!("{}/better peer", column.name))
+            .collect()
+    }
+
+    /// The table as Markdown, with the ratio of ours to the better peer in the last columns.
     #[must_use]
     pub fn to_markdown(&self) -> String {
-        let width = self
-            .rows
-            .iter()
-            .map(|row| row.name.chars().count())
-            .max()
-            .unwrap_or(0);
+        let names = self.rows.iter().map(|row| row.name.chars().count());
+        let width = names.max().unwrap_or(0);
+        let names = self.columns.iter().map(|column| column.name.to_owned());
+        let heads: Vec<String> = names.chain(self.ratio_names()).collect();
         let mut text = format!("{}\n\n| {:width$} |", self.title, "");
-        for kind in &self.kinds {
-            // Writing to a string can't fail; so in all of this function.
-            write!(text, " {:>16} |", kind.name()).ok();
+        // Writing to a string can't fail; so in all of this function.
+        for head in &heads {
+            write!(text, " {head:>16} |").ok();
         }
-        writeln!(text, " ours/better peer |").ok();
-        writeln!(
-            text,
-            "|-{:-<width$}-|{}",
-            "",
-            "-----------------:|".repeat(self.kinds.len() + 1)
-        )
-        .ok();
+        write!(text, "\n|-{:-<width$}-|", "").ok();
+        for head in &heads {
+            let width = head.len().max(16);
+            write!(text, "-{:->width$}:|", "").ok();
+        }
+        text.push('\n');
         for row in &self.rows {
             write!(text, "| {:width$} |", row.name).ok();
-            for value in &row.values {
-                match value {
-                    Some(value) => write!(text, " {value:>16.*} |", row.decimals).ok(),
-                    None => write!(text, " {:>16} |", "-").ok(),
-                };
+            let values = row.values.iter().map(|value| (value, row.decimals));
+            let ratios = self.ratios(row);
+            let cells = values.chain(ratios.iter().map(|ratio| (ratio, 2)));
+            for ((value, decimals), head) in cells.zip(&heads) {
+                let cell = value.map_or_else(String::new, |value| format!("{value:.decimals$}"));
+                let width = head.len().max(16);
+                write!(text, " {cell:>width$} |").ok();
             }
-            match self.ratio(row) {
-                Some(ratio) => writeln!(text, " {ratio:>16.2} |").ok(),
-                None => writeln!(text, " {:>16} |", "").ok(),
-            };
+            text.push('\n');
         }
         text
     }
@@ -104,10 +108,12 @@ impl Table {
         let mut figures = Map::new();
         for row in &self.rows {
             let mut values = Map::new();
-            for (kind, value) in self.kinds.iter().zip(&row.values) {
-                values.insert(kind.name().to_owned(), json!(value));
+            for (column, value) in self.columns.iter().zip(&row.values) {
+                values.insert(column.name.to_owned(), json!(value));
             }
-            values.insert("ratio".to_owned(), json!(self.ratio(row)));
+            for (name, ratio) in self.ratio_names().into_iter().zip(self.ratios(row)) {
+                values.insert(name, json!(ratio));
+            }
             figures.insert(row.key.clone(), Value::Object(values));
         }
         json!({ "title": self.title, "figures": figures })
@@ -140,15 +146,19 @@ mod tests {
 
     #[test]
     fn ratio_is_to_the_better_peer() {
-        let mut table = Table::new("t", &Kind::ALL);
+        let column = |name, is_ours| Column { name, is_ours };
+        let columns = [column("o", true), column("p", false), column("q", false)];
+        let mut table = Table::new("t", &columns);
         table.row("a", "a", 1, vec![Some(1.0), Some(8.0), Some(4.0)]);
         table.row("b", "b", 1, vec![Some(1.0), None, None]);
         table.row("c", "c", 1, vec![None, Some(1.0), Some(2.0)]);
+        table.row("d", "d", 1, vec![Some(0.0), Some(0.0), Some(2.0)]);
         let json = table.to_json();
-        assert_eq!(json["figures"]["a"]["ratio"], json!(0.25));
-        assert_eq!(json["figures"]["a"]["prometheus"], json!(8.0));
-        assert_eq!(json["figures"]["b"]["ratio"], Value::Null);
-        assert_eq!(json["figures"]["c"]["tidemark"], Value::Null);
-        assert!(table.to_markdown().contains("|             0.25 |\n"));
+        assert_eq!(json["figures"]["a"]["o/better peer"], json!(0.25));
+        assert_eq!(json["figures"]["a"]["p"], json!(8.0));
+        assert_eq!(json["figures"]["b"]["o/better peer"], Value::Null);
+        assert_eq!(json["figures"]["c"]["o"], Value::Null);
+        assert_eq!(json["figures"]["d"]["o/better peer"], Value::Null);
+        assert!(table.to_markdown().contains("             0.25 |\n"));
     }
 }

@@ -6,12 +6,13 @@ use std::time::{Duration, SystemTime, UNIX_EPOCH};
 use anyhow::{Context as _, Result};
 use serde_json::{Value, json};
 
+use crate::agents::Fleet;
 use crate::corpus::{PODS_PER_NODE, SERIES_PER_NODE, Shape};
 use crate::disk;
 use crate::http::Client;
 use crate::process::Usage;
 use crate::push::{Order, Plan, Pushed, Senders};
-use crate::report::{Table, print, progress};
+use crate::report::{Column, Table, print, progress};
 use crate::server::{Kind, Server, Stored};
 
 /// Time between two scrapes of a node.
@@ -34,9 +35,9 @@ pub struct Options {
     /// Orders in which senders list their series.
     #[arg(long, value_enum, value_delimiter = ',', default_value = "steady")]
     order: Vec<Order>,
-    /// Servers.
+    /// Servers, and ways into ours.
     #[arg(long, value_enum, value_delimiter = ',')]
-    servers: Vec<Kind>,
+    servers: Vec<Contender>,
     /// Connections of the senders.
     #[arg(long, default_value_t = 4)]
     connections: usize,
@@ -48,13 +49,86 @@ pub struct Options {
     work: PathBuf,
 }
 
+/// A server and a way into it.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, clap::ValueEnum)]
+enum Contender {
+    /// Ours, by remote write.
+    Tidemark,
+    /// Ours, by the agents' own protocol over QUIC with certificates, every tick acknowledged when durable.
+    TidemarkAgents,
+    /// Prometheus, by remote write.
+    Prometheus,
+    /// `VictoriaMetrics`, by remote write.
+    VictoriaMetrics,
+}
+
+impl Contender {
+    const ALL: [Self; 4] = [
+        Self::Tidemark,
+        Self::TidemarkAgents,
+        Self::Prometheus,
+        Self::VictoriaMetrics,
+    ];
+
+    const fn kind(self) -> Kind {
+        match self {
+            Self::Tidemark | Self::TidemarkAgents => Kind::Tidemark,
+            Self::Prometheus => Kind::Prometheus,
+            Self::VictoriaMetrics => Kind::VictoriaMetrics,
+        }
+    }
+
+    fn column(self) -> Column {
+        let is_ours = self.kind() == Kind::Tidemark;
+        let name = match self {
+            Self::TidemarkAgents => "tidemark agents",
+            _ => self.kind().name(),
+        };
+        Column { name, is_ours }
+    }
+}
+
 impl Options {
-    /// The servers asked for, by default all.
-    fn kinds(&self) -> Vec<Kind> {
-        if self.servers.is_empty() {
-            Kind::ALL.to_vec()
-        } else {
-            self.servers.clone()
+    /// The contenders asked for, by default all. Agents have one order only.
+    fn contenders(&self, order: Order) -> Vec<Contender> {
+        let mut contenders = self.servers.clone();
+        if contenders.is_empty() {
+            contenders = Contender::ALL.to_vec();
+        }
+        contenders.retain(|c| *c != Contender::TidemarkAgents || order == Order::Steady);
+        contenders
+    }
+}
+
+/// What pushes: senders of remote write, or agents.
+enum Load {
+    Senders(Senders),
+    Fleet(Fleet),
+}
+
+impl Load {
+    fn new(plan: &Plan, contender: Contender, server: &Server) -> Result<Self> {
+        Ok(match contender {
+            Contender::TidemarkAgents => Self::Fleet(Fleet::connect(
+                &plan.shape,
+                server.quic_address,
+                &server.data,
+            )?),
+            _ => Self::Senders(Senders::new(plan)),
+        })
+    }
+
+    fn push(&mut self, end: usize, server: &Server) -> Result<Pushed> {
+        match self {
+            Self::Senders(senders) => senders.push(end, server.address),
+            Self::Fleet(fleet) => fleet.push(end),
+        }
+    }
+
+    fn wire_bytes(&self) -> u64 {
+        match self {
+            Self::Senders(senders) => senders.body_bytes(),
+            Self::Fleet(fleet) => fleet.sample_bytes(),
         }
     }
 }
@@ -89,9 +163,9 @@ pub fn run(mut options: Options) -> Result<()> {
         options.hours = 0.25;
         options.order = vec![Order::Steady, Order::Shuffled];
     }
-    let kinds = options.kinds();
     let mut results = Vec::new();
     for &order in &options.order {
+        let contenders = options.contenders(order);
         let mut sizes = Vec::new();
         for &nodes in &options.nodes {
             let plan = Plan {
@@ -99,14 +173,14 @@ pub fn run(mut options: Options) -> Result<()> {
                 connections: options.connections,
                 order,
             };
-            let figures = measure_all(&plan, &kinds, &options.work)?;
-            let table = table(&plan, &kinds, &figures);
+            let figures = measure_all(&plan, &contenders, &options.work)?;
+            let table = table(&plan, &contenders, &figures);
             print(&table.to_markdown())?;
             results.push(table.to_json());
             sizes.push((plan, figures));
         }
         if let [.., (small, before), (large, after)] = sizes.as_slice() {
-            let table = growth(&kinds, (small, before), (large, after));
+            let table = growth(&contenders, (small, before), (large, after));
             print(&table.to_markdown())?;
             results.push(table.to_json());
         }
@@ -125,6 +199,8 @@ struct Figures {
     /// When everything was pushed, before the kill.
     live: Usage,
     live_disk_bytes: u64,
+    /// Bodies of all requests, or frames of all ticks.
+    wire_bytes: u64,
     /// From the start after the kill until it took requests.
     ready: Duration,
     /// What the second process had used by then.
@@ -135,13 +211,15 @@ struct Figures {
     stored: Stored,
 }
 
-fn measure_all(plan: &Plan, kinds: &[Kind], work: &Path) -> Result<Vec<Figures>> {
+fn measure_all(plan: &Plan, contenders: &[Contender], work: &Path) -> Result<Vec<Figures>> {
     std::fs::create_dir_all(work).with_context(|| format!("make {}", work.display()))?;
-    kinds
+    contenders
         .iter()
-        .map(|&kind| {
+        .map(|&contender| {
             let directory = tempfile::tempdir_in(work)?;
-            measure(plan, kind, directory.path()).with_context(|| kind.name())
+            let name = contender.column().name;
+            progress(&format!("{name}: pushing {} samples", plan.shape.samples()))?;
+            measure(plan, contender, directory.path()).with_context(|| name)
         })
         .collect()
 }
@@ -150,15 +228,14 @@ fn measure_all(plan: &Plan, kinds: &[Kind], work: &Path) -> Result<Vec<Figures>>
 ///
 /// `VictoriaMetrics` holds the newest samples and series in memory only. All of a short run would be lost by the kill,
 /// so it is stopped in good order before the last scrapes, and the bytes are counted there.
-fn measure(plan: &Plan, kind: Kind, directory: &Path) -> Result<Figures> {
+fn measure(plan: &Plan, contender: Contender, directory: &Path) -> Result<Figures> {
+    let kind = contender.kind();
     let mut figures = Figures::default();
-    let samples = plan.shape.samples();
-    progress(&format!("{}: pushing {samples} samples", kind.name()))?;
-    let mut senders = Senders::new(plan);
     let mut server = Server::start(kind, directory)?;
     server.wait_ready()?;
+    let mut load = Load::new(plan, contender, &server)?;
     let tail = plan.shape.scrapes - TAIL_SCRAPES.min(plan.shape.scrapes / 2);
-    figures.push(&mut senders, tail, &server)?;
+    figures.push(&mut load, tail, &server)?;
     if kind == Kind::VictoriaMetrics {
         figures.flush(&server)?;
         figures.live = server.usage()?;
@@ -167,9 +244,10 @@ fn measure(plan: &Plan, kind: Kind, directory: &Path) -> Result<Figures> {
         server.wait_ready()?;
         figures.stored = server.stored(&server.data)?;
     }
-    figures.push(&mut senders, plan.shape.scrapes, &server)?;
+    figures.push(&mut load, plan.shape.scrapes, &server)?;
     figures.live = figures.live.then(server.usage()?);
     figures.live_disk_bytes = disk_bytes(&server.data)?;
+    figures.wire_bytes = load.wire_bytes();
 
     let data = server.data.clone();
     server.kill()?;
@@ -178,7 +256,7 @@ fn measure(plan: &Plan, kind: Kind, directory: &Path) -> Result<Figures> {
     figures.ready = server.wait_ready()?;
     figures.restart = server.usage()?;
     let stored = count(&mut server.client()?, &plan.shape)?;
-    figures.lost_samples = samples.cast_signed() - stored.cast_signed();
+    figures.lost_samples = plan.shape.samples().cast_signed() - stored.cast_signed();
 
     if kind != Kind::VictoriaMetrics {
         figures.flush(&server)?;
@@ -188,9 +266,9 @@ fn measure(plan: &Plan, kind: Kind, directory: &Path) -> Result<Figures> {
 }
 
 impl Figures {
-    fn push(&mut self, senders: &mut Senders, end: usize, server: &Server) -> Result<()> {
+    fn push(&mut self, load: &mut Load, end: usize, server: &Server) -> Result<()> {
         let before = server.usage()?.cpu;
-        let pushed = senders.push(end, server.address)?;
+        let pushed = load.push(end, server)?;
         self.push_cpu += server.usage()?.cpu.saturating_sub(before);
         self.pushed.add(pushed);
         Ok(())
@@ -248,7 +326,7 @@ fn cpu_per_million(cpu: Duration, shape: &Shape) -> f64 {
     cpu.as_secs_f64() / shape.samples() as f64 * 1e6
 }
 
-const METRICS: [Metric; 16] = [
+const METRICS: [Metric; 17] = [
     ("CPU-s per M samples, pushing", "cpu_push", 3, |f, shape| {
         cpu_per_million(f.push_cpu, shape)
     }),
@@ -258,6 +336,9 @@ const METRICS: [Metric; 16] = [
         3,
         |f, shape| cpu_per_million(f.push_cpu + f.flush_cpu, shape),
     ),
+    ("bytes/sample on the wire", "wire_bytes", 2, |f, shape| {
+        per_sample(f.wire_bytes, shape)
+    }),
     ("wall seconds of the push", "wall_seconds", 1, |f, _| {
         f.pushed.wall.as_secs_f64()
     }),
@@ -317,7 +398,11 @@ const METRICS: [Metric; 16] = [
     }),
 ];
 
-fn table(plan: &Plan, kinds: &[Kind], figures: &[Figures]) -> Table {
+fn columns(contenders: &[Contender]) -> Vec<Column> {
+    contenders.iter().map(|c| c.column()).collect()
+}
+
+fn table(plan: &Plan, contenders: &[Contender], figures: &[Figures]) -> Table {
     let shape = &plan.shape;
     let title = format!(
         "{} series x {} scrapes = {:.1} M samples, {} connections, {:?} order",
@@ -327,7 +412,7 @@ fn table(plan: &Plan, kinds: &[Kind], figures: &[Figures]) -> Table {
         plan.connections,
         plan.order
     );
-    let mut table = Table::new(title, kinds);
+    let mut table = Table::new(title, &columns(contenders));
     for (name, key, decimals, of) in METRICS {
         let values = figures.iter().map(|figures| Some(of(figures, shape)));
         table.row(name, key, decimals, values.collect());
@@ -337,12 +422,13 @@ fn table(plan: &Plan, kinds: &[Kind], figures: &[Figures]) -> Table {
 
 /// What a further series costs, from two sizes.
 fn growth(
-    kinds: &[Kind],
+    contenders: &[Contender],
     (small, before): (&Plan, &[Figures]),
     (large, after): (&Plan, &[Figures]),
 ) -> Table {
     let (from, to) = (small.shape.series() as f64, large.shape.series() as f64);
-    let mut table = Table::new(format!("growth from {from} to {to} series"), kinds);
+    let title = format!("growth from {from} to {to} series");
+    let mut table = Table::new(title, &columns(contenders));
     let pairs = || before.iter().zip(after);
     let rss = pairs().map(|(a, b)| {
         let more = b.live.rss_peak_bytes as f64 - a.live.rss_peak_bytes as f64;
