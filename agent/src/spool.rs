@@ -1,11 +1,25 @@
 //! The spool: every tick goes to disk first, the uplink sends from there and deletes what was acknowledged.
+//!
+//! A directory of segment files. Each begins with a snapshot (all series, and what the next tick is encoded against), so that
+//! it can be read without those before it; then come ticks, encoded as they go over the wire. Whoever reads on from the
+//! segment before skips the snapshot. So in the ordinary case the uplink forwards bytes.
+//!
+//! **Invariant:** sequences ascend over restarts and even over a lost tail: the high half counts starts, and is on disk before
+//! the first tick of a start. Nothing behind `committed` of a segment is ever read.
+
+pub mod metrics;
+pub mod reader;
+mod replay;
+pub mod segment;
+mod shared;
+pub mod writer;
 
 use std::path::PathBuf;
-use std::sync::Arc;
 
-use common::telemetry::Registry;
-
-use crate::table::SeriesTable;
+pub use metrics::SpoolMetrics;
+pub use reader::SpoolReader;
+pub use shared::SpoolHandle;
+pub use writer::{SpoolWriter, open};
 
 /// How a spool is opened.
 #[derive(Debug, Clone)]
@@ -30,55 +44,28 @@ pub enum SpoolError {
         /// Why.
         source: std::io::Error,
     },
+    /// Another agent has it open.
+    #[error("spool {} is in use by another process", path.display())]
+    Locked {
+        /// Which.
+        path: PathBuf,
+    },
+    /// What was in the spool, or came from the table, does not fit the wire.
+    #[error("spool record")]
+    Wire(#[from] common::wire::WireError),
+    /// The system gave no random numbers for a new spool's name.
+    #[error("no random numbers from the system")]
+    Random,
 }
 
-/// The writing end, owned by the sampling loop.
-#[derive(Debug)]
-pub struct SpoolWriter {
-    sequence: u64,
-}
-
-/// The reading end, for the uplink.
-#[derive(Debug, Clone)]
-pub struct SpoolHandle {
-    _shared: Arc<()>,
-}
-
-/// Opens the spool, cuts off a torn tail and goes on behind the last sequence it holds.
-///
-/// # Errors
-/// The directory or a file in it can't be made, read or locked. Damaged records are skipped and counted.
-pub fn open(
-    _options: SpoolOptions,
-    _registry: &Registry,
-) -> Result<(SpoolWriter, SpoolHandle), SpoolError> {
-    Ok((
-        SpoolWriter { sequence: 0 },
-        SpoolHandle {
-            _shared: Arc::default(),
-        },
-    ))
-}
-
-impl SpoolWriter {
-    /// Writes the current tick and the changes of the series set since the last call, and clears those.
-    ///
-    /// Returns the tick's sequence. Allocates nothing once it is warm.
-    ///
-    /// # Errors
-    /// The tick could not be written. The table's changes are kept, so that the next call has them; the tick is lost
-    /// and counted.
-    pub fn append(&mut self, table: &mut SeriesTable) -> Result<u64, SpoolError> {
-        table.clear_changes();
-        self.sequence += 1;
-        Ok(self.sequence)
-    }
-
-    /// Syncs what was written to disk; for shutdown.
-    ///
-    /// # Errors
-    /// The sync failed.
-    pub fn sync(&mut self) -> Result<(), SpoolError> {
-        Ok(())
+impl SpoolError {
+    fn io(path: &std::path::Path) -> impl FnOnce(std::io::Error) -> Self + '_ {
+        move |source| Self::Io {
+            path: path.to_owned(),
+            source,
+        }
     }
 }
+
+#[cfg(test)]
+mod tests;

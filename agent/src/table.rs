@@ -135,6 +135,12 @@ impl SeriesTable {
         &self.families[id.0 as usize]
     }
 
+    /// All metric families, by ascending number.
+    #[must_use]
+    pub fn families(&self) -> &[Family] {
+        &self.families
+    }
+
     /// Numbers below this one have been used.
     #[must_use]
     pub const fn capacity(&self) -> usize {

@@ -205,12 +205,10 @@ impl Agent {
         let (mut values, mut payload, mut bytes) = (Vec::new(), Vec::new(), Vec::new());
         for _ in 0..ticks {
             let timestamp_ms = self.node.scrape(&mut values);
-            let chained = self.sequence > 0;
             self.sequence += 1;
             payload.clear();
             let tick = (0_u32..).zip(values.iter().copied());
-            self.state
-                .encode(tick, chained, &mut self.compressor, &mut payload);
+            self.state.encode(tick, &mut self.compressor, &mut payload);
             bytes.clear();
             let frame = Frame::Samples {
                 sequence: self.sequence,

@@ -5,6 +5,8 @@
 //! or anything else. Counters of nanoseconds and of hundredths are integers in that sense, so what travels for them is a
 //! small difference. The two bits are combined with those of the tick before, which leaves mostly zeros.
 //!
+//! A payload that is the dictionary of the next one (see [`super::compress`]) is part of the state too.
+//!
 //! Layout of a tick: version, number of numbers, two bits each, then in order of the numbers what the changed ones
 //! need. The whole is compressed (see [`super::compress`]).
 
@@ -84,14 +86,18 @@ impl TickState {
         self.previous.clear();
     }
 
+    /// Lets the next tick do without the payload before it, as one needs who starts there with the base.
+    pub fn forget_dictionary(&mut self) {
+        self.previous.clear();
+    }
+
     /// Appends one tick's payload to `out` and takes the tick over. `tick` holds the values there are by ascending,
-    /// defined number; others are left out. `chained`: the receiver has the payload before this one.
+    /// defined number; others are left out.
     ///
     /// Allocates nothing once its buffers are large enough.
     pub fn encode(
         &mut self,
         tick: impl IntoIterator<Item = (u32, f64)>,
-        chained: bool,
         compressor: &mut Compressor,
         out: &mut Vec<u8>,
     ) {
@@ -121,8 +127,7 @@ impl TickState {
             self.raw.push(bits);
         }
         self.raw.extend_from_slice(&self.tail);
-        let dictionary = chained.then_some(self.previous.as_slice());
-        compressor.compress(&self.raw, dictionary, out);
+        compressor.compress(&self.raw, Some(&self.previous), out);
         std::mem::swap(&mut self.raw, &mut self.previous);
     }
 
@@ -190,10 +195,7 @@ impl TickState {
     }
 
     fn read_head(&self, reader: &mut Reader<'_>) -> Result<usize, WireError> {
-        if reader.byte("layout")? != LAYOUT {
-            let what = "unknown layout of samples";
-            return Err(WireError::Bad { what });
-        }
+        check_layout(reader)?;
         let count = reader.varint("number of numbers")?;
         if count != self.values.len() as u64 {
             let what = "values for other numbers than were defined";
@@ -228,8 +230,7 @@ impl TickState {
         Ok(())
     }
 
-    /// Appends the payload of [`super::Frame::Base`]: all that the next tick is encoded against, except for the
-    /// dictionary, so that tick must not be `chained`.
+    /// Appends the payload of [`super::Frame::Base`]: all that the next tick is encoded against.
     pub fn encode_base(&mut self, compressor: &mut Compressor, out: &mut Vec<u8>) {
         self.raw.clear();
         self.raw.push(LAYOUT);
@@ -245,20 +246,28 @@ impl TickState {
                 }
             }
         }
+        self.raw.extend_from_slice(&self.previous);
         compressor.compress(&self.raw, None, out);
-        // Not known to one who starts here; and the next tick is not `chained`.
-        self.previous.clear();
     }
 
-    /// Takes over the payload of [`super::Frame::Base`]. All its numbers have been defined before.
+    /// Takes over the payload of [`super::Frame::Base`]. It may have more numbers than were defined: free ones.
     ///
     /// # Errors
-    /// The payload is damaged or has other numbers than were defined. The state is then of no more use.
-    pub fn decode_base(&mut self, payload: &[u8]) -> Result<(), WireError> {
+    /// The payload is damaged, has fewer numbers than were defined, or more than `capacity_max`. The state is then of no more
+    /// use.
+    pub fn decode_base(&mut self, payload: &[u8], capacity_max: usize) -> Result<(), WireError> {
         let mut raw = std::mem::take(&mut self.raw);
         decompress(payload, None, &mut raw)?;
         let mut reader = Reader::new(&raw);
-        let count = self.read_head(&mut reader)?;
+        check_layout(&mut reader)?;
+        let count = reader.varint_u32("number of numbers")? as usize;
+        if count < self.values.len() || count > capacity_max {
+            let what = "base for other numbers than were defined";
+            return Err(WireError::Bad { what });
+        }
+        self.values.resize(count, 0.0);
+        self.scales.resize(count, 0);
+        self.ops.resize(count, ABSENT);
         self.ops.copy_from_slice(reader.bytes(count, "operations")?);
         self.scales.copy_from_slice(reader.bytes(count, "scales")?);
         let bad_scale = |&scale: &u8| scale > SCALE_MAX && scale != NO_SCALE;
@@ -277,10 +286,19 @@ impl TickState {
                 unzigzag(head >> 1) as f64 / power(scale)
             };
         }
-        self.raw = raw;
         self.previous.clear();
+        self.previous.extend_from_slice(reader.rest());
+        self.raw = raw;
         Ok(())
     }
+}
+
+fn check_layout(reader: &mut Reader<'_>) -> Result<(), WireError> {
+    if reader.byte("layout")? != LAYOUT {
+        let what = "unknown layout of samples";
+        return Err(WireError::Bad { what });
+    }
+    Ok(())
 }
 
 fn power(scale: u8) -> f64 {

@@ -1,0 +1,475 @@
+//! The writing end.
+
+use std::fs::{self, File, OpenOptions, TryLockError};
+use std::io::{self, Write as _};
+use std::os::unix::fs::{DirBuilderExt as _, OpenOptionsExt as _};
+use std::path::{Path, PathBuf};
+use std::sync::{Arc, Mutex};
+
+use common::telemetry::Registry;
+use common::wire::{Compressor, SchemaWriter, TickState};
+use rand::TryRngCore as _;
+use rand::rngs::OsRng;
+use tokio::sync::watch;
+
+use super::segment::{self, Kind, Scan};
+use super::shared::{List, SegmentInfo, Shared};
+use super::{SpoolError, SpoolHandle, SpoolMetrics, SpoolOptions};
+use crate::table::{SchemaChange, SeriesTable};
+
+/// A segment is closed when it is this large, or an eighth of the spool.
+const SEGMENT_BYTES_MAX: u64 = 4 << 20;
+/// Ticks that a segment has at least, so that snapshots do not outweigh them.
+const SEGMENT_TICKS_MIN: u64 = 60;
+
+/// The writing end, owned by the sampling loop.
+#[derive(Debug)]
+pub struct SpoolWriter {
+    shared: Arc<Shared>,
+    options: SpoolOptions,
+    sequence: u64,
+    /// `None` before the first tick and after an error.
+    open: Option<Open>,
+    next_index: u64,
+    state: TickState,
+    /// By number: whether a reader knows of the series.
+    live: Vec<bool>,
+    families: usize,
+    compressor: Compressor,
+    schema: SchemaWriter,
+    buffer: Vec<u8>,
+    _lock: File,
+}
+
+#[derive(Debug)]
+struct Open {
+    path: PathBuf,
+    file: File,
+    snapshot_bytes: u64,
+}
+
+/// Opens the spool, cuts off a torn tail and goes on behind the last sequence it holds.
+///
+/// # Errors
+/// The directory or a file in it can't be made, read or locked. Damaged records are skipped and counted.
+pub fn open(
+    options: SpoolOptions,
+    registry: &Registry,
+) -> Result<(SpoolWriter, SpoolHandle), SpoolError> {
+    let directory = options.path.clone();
+    fs::DirBuilder::new()
+        .recursive(true)
+        .mode(0o700)
+        .create(&directory)
+        .map_err(SpoolError::io(&directory))?;
+    let lock = lock(&directory)?;
+    let metrics = SpoolMetrics::new(registry);
+    let (instance, start) = begin_start(&directory)?;
+    let list = find_segments(&directory, &metrics)?;
+    let next_index = list.segments.back().map_or(0, |last| last.index + 1);
+    let found = list.segments.iter().filter_map(|one| one.last_sequence);
+    let newest = found.max().unwrap_or(0);
+    let shared = Arc::new(Shared {
+        directory,
+        instance,
+        metrics,
+        newest: watch::Sender::new(newest),
+        list: Mutex::new(list),
+    });
+    {
+        let mut list = shared.list();
+        shared.drop_beyond(&mut list, options.bytes_max);
+        shared.report(&list);
+    }
+    let handle = SpoolHandle {
+        shared: Arc::clone(&shared),
+    };
+    let writer = SpoolWriter {
+        shared,
+        options,
+        // The start's number in the high half: ascends even if the tail of the last start is lost.
+        sequence: newest.max(start << 32),
+        open: None,
+        next_index,
+        state: TickState::default(),
+        live: Vec::new(),
+        families: 0,
+        compressor: Compressor::default(),
+        schema: SchemaWriter::default(),
+        buffer: Vec::new(),
+        _lock: lock,
+    };
+    Ok((writer, handle))
+}
+
+fn lock(directory: &Path) -> Result<File, SpoolError> {
+    let path = directory.join("lock");
+    let file = open_new(&path).map_err(SpoolError::io(&path))?;
+    match file.try_lock() {
+        Ok(()) => Ok(file),
+        Err(TryLockError::WouldBlock) => Err(SpoolError::Locked {
+            path: directory.to_owned(),
+        }),
+        Err(TryLockError::Error(source)) => Err(SpoolError::Io { path, source }),
+    }
+}
+
+fn open_new(path: &Path) -> io::Result<File> {
+    OpenOptions::new()
+        .create(true)
+        .truncate(false)
+        .read(true)
+        .write(true)
+        .mode(0o600)
+        .open(path)
+}
+
+/// Reads `instance` (16 random bytes, the number of starts, CRC) or makes it, and counts this start.
+fn begin_start(directory: &Path) -> Result<([u8; 16], u64), SpoolError> {
+    let path = directory.join("instance");
+    let known = match fs::read(&path) {
+        Ok(bytes) => parse_instance(&bytes),
+        Err(error) if error.kind() == io::ErrorKind::NotFound => None,
+        Err(source) => return Err(SpoolError::Io { path, source }),
+    };
+    let (instance, starts) = match known {
+        Some(known) => known,
+        None => {
+            let mut instance = [0; 16];
+            OsRng
+                .try_fill_bytes(&mut instance)
+                .map_err(|_| SpoolError::Random)?;
+            (instance, 0)
+        }
+    };
+    let start = starts + 1;
+    let mut bytes = instance.to_vec();
+    bytes.extend_from_slice(&start.to_le_bytes());
+    bytes.extend_from_slice(&crc32c::crc32c(&bytes).to_le_bytes());
+    write_durably(&path, &bytes).map_err(SpoolError::io(&path))?;
+    Ok((instance, start))
+}
+
+fn parse_instance(bytes: &[u8]) -> Option<([u8; 16], u64)> {
+    let bytes: &[u8; 28] = bytes.try_into().ok()?;
+    let (content, crc) = bytes.split_first_chunk::<24>()?;
+    if crc32c::crc32c(content).to_le_bytes() != crc {
+        return None;
+    }
+    let (instance, starts) = content.split_first_chunk::<16>()?;
+    Some((*instance, u64::from_le_bytes(starts.try_into().ok()?)))
+}
+
+fn write_durably(path: &Path, bytes: &[u8]) -> io::Result<()> {
+    let new = path.with_extension("new");
+    let mut file = open_new(&new)?;
+    file.set_len(0)?;
+    file.write_all(bytes)?;
+    file.sync_all()?;
+    fs::rename(&new, path)?;
+    path.parent()
+        .map_or(Ok(()), |parent| File::open(parent)?.sync_all())
+}
+
+/// Lists the segments and closes them: a start always begins a new one.
+fn find_segments(directory: &Path, metrics: &SpoolMetrics) -> Result<List, SpoolError> {
+    let mut indexes = Vec::new();
+    let entries = fs::read_dir(directory).map_err(SpoolError::io(directory))?;
+    for entry in entries {
+        let name = entry.map_err(SpoolError::io(directory))?.file_name();
+        indexes.extend(name.to_str().and_then(segment::index_of));
+    }
+    indexes.sort_unstable();
+    let mut list = List::default();
+    for index in indexes {
+        let path = segment::path(directory, index);
+        list.segments
+            .extend(recover(&path, index, metrics).map_err(SpoolError::io(&path))?);
+    }
+    Ok(list)
+}
+
+/// Scans a segment, cuts off its torn tail, and removes it when there is no tick in it.
+fn recover(path: &Path, index: u64, metrics: &SpoolMetrics) -> io::Result<Option<SegmentInfo>> {
+    let file = OpenOptions::new().read(true).write(true).open(path)?;
+    let len = file.metadata()?.len();
+    let (continues, scan) = match segment::read_header(&file, index)? {
+        Some(continues) => (continues, segment::scan(&file, len)?),
+        None => (false, Scan::default()),
+    };
+    metrics.corrupt_records.add(scan.corrupt);
+    metrics.truncated_bytes.add(len - scan.end);
+    if scan.corrupt > 0 || len > scan.end {
+        tracing::warn!(
+            path = %path.display(),
+            corrupt_records = scan.corrupt,
+            truncated_bytes = len - scan.end,
+            "spool segment was damaged"
+        );
+    }
+    if scan.ticks == 0 {
+        fs::remove_file(path)?;
+        return Ok(None);
+    }
+    if len > scan.end {
+        file.set_len(scan.end)?;
+    }
+    Ok(Some(SegmentInfo {
+        index,
+        continues,
+        committed: scan.end,
+        first_sequence: scan.first_sequence,
+        last_sequence: scan.last_sequence,
+        ticks: scan.ticks,
+        closed: true,
+    }))
+}
+
+impl SpoolWriter {
+    /// Writes the current tick and the changes of the series set since the last call, and clears those.
+    ///
+    /// Returns the tick's sequence. Allocates nothing once it is warm, but for a new segment now and then.
+    ///
+    /// # Errors
+    /// The tick could not be written; it is lost and counted. The series set is not: the next call writes all of it.
+    pub fn append(&mut self, table: &mut SeriesTable) -> Result<u64, SpoolError> {
+        let result = self.try_append(table);
+        // Also after an error: what follows begins with a snapshot of the table.
+        table.clear_changes();
+        if result.is_err() {
+            self.shared.metrics.write_errors.inc();
+            self.abandon();
+        }
+        let mut list = self.shared.list();
+        self.shared.drop_beyond(&mut list, self.options.bytes_max);
+        self.shared.report(&list);
+        result
+    }
+
+    /// Syncs what was written to disk; for shutdown.
+    ///
+    /// # Errors
+    /// The sync failed.
+    pub fn sync(&mut self) -> Result<(), SpoolError> {
+        let Some(open) = &self.open else {
+            return Ok(());
+        };
+        open.file.sync_data().map_err(SpoolError::io(&open.path))
+    }
+
+    fn try_append(&mut self, table: &SeriesTable) -> Result<u64, SpoolError> {
+        self.buffer.clear();
+        if self.open.is_none() {
+            self.state.clear();
+            self.begin_segment(table, false)?;
+        } else {
+            self.put_changes(table);
+        }
+        let sequence = self.sequence + 1;
+        let samples = self.put_tick(table, sequence);
+        self.commit(Some(sequence))?;
+        self.sequence = sequence;
+        self.shared.metrics.ticks.inc();
+        self.shared.metrics.samples.add(samples);
+        self.shared.metrics.last_sequence.set(sequence as f64);
+        self.shared.newest.send_replace(sequence);
+        if self.should_rotate()
+            && let Err(error) = self.rotate(table)
+        {
+            tracing::warn!(%error, "begin spool segment");
+            self.abandon();
+        }
+        Ok(sequence)
+    }
+
+    fn rotate(&mut self, table: &SeriesTable) -> Result<(), SpoolError> {
+        self.close_segment()?;
+        self.buffer.clear();
+        self.begin_segment(table, true)?;
+        self.commit(None)
+    }
+
+    /// Makes a file and puts its header and snapshot into the buffer.
+    fn begin_segment(&mut self, table: &SeriesTable, continues: bool) -> Result<(), SpoolError> {
+        let index = self.next_index;
+        let path = segment::path(&self.shared.directory, index);
+        let file = open_new(&path)
+            .and_then(|file| file.set_len(0).map(|()| file))
+            .map_err(SpoolError::io(&path))?;
+        self.next_index += 1;
+        self.buffer
+            .extend_from_slice(&segment::header(index, continues));
+        self.put_snapshot(table, continues);
+        self.open = Some(Open {
+            path,
+            file,
+            snapshot_bytes: self.buffer.len() as u64,
+        });
+        self.shared.list().segments.push_back(SegmentInfo {
+            index,
+            continues,
+            committed: 0,
+            first_sequence: None,
+            last_sequence: None,
+            ticks: 0,
+            closed: false,
+        });
+        Ok(())
+    }
+
+    fn put_snapshot(&mut self, table: &SeriesTable, continues: bool) {
+        for family in table.families() {
+            self.schema.family(&family.name, &family.metadata);
+            self.finish_schema_if_full(Kind::SnapshotSchema);
+        }
+        self.families = table.families().len();
+        self.live.clear();
+        self.live.resize(table.capacity(), false);
+        for (id, def) in table.series() {
+            self.live[id.0 as usize] = true;
+            self.schema.added(id.0, &def.labels);
+            if !continues {
+                self.state.define(id.0);
+            }
+            self.finish_schema_if_full(Kind::SnapshotSchema);
+        }
+        // Written even when empty: it carries the reset.
+        self.finish_schema(Kind::SnapshotSchema);
+        self.state.forget_dictionary();
+        let (state, compressor) = (&mut self.state, &mut self.compressor);
+        segment::put_record(&mut self.buffer, Kind::SnapshotBase, |out| {
+            state.encode_base(compressor, out);
+        });
+    }
+
+    fn finish_schema_if_full(&mut self, kind: Kind) {
+        if self.schema.is_full() {
+            self.finish_schema(kind);
+        }
+    }
+
+    fn finish_schema(&mut self, kind: Kind) {
+        let (schema, compressor) = (&mut self.schema, &mut self.compressor);
+        segment::put_record(&mut self.buffer, kind, |out| schema.finish(compressor, out));
+    }
+
+    fn put_changes(&mut self, table: &SeriesTable) {
+        for family in table.families().iter().skip(self.families) {
+            self.schema.family(&family.name, &family.metadata);
+        }
+        self.families = table.families().len();
+        self.live.resize(table.capacity(), false);
+        for &change in table.changes() {
+            match change {
+                SchemaChange::Added(id) => {
+                    // One that was added and removed since the last tick is nobody's business.
+                    if let Some(def) = table.def(id) {
+                        self.live[id.0 as usize] = true;
+                        self.state.define(id.0);
+                        self.schema.added(id.0, &def.labels);
+                    }
+                }
+                SchemaChange::Removed(id) => {
+                    if std::mem::take(&mut self.live[id.0 as usize]) {
+                        self.schema.removed(id.0);
+                    }
+                }
+            }
+            self.finish_schema_if_full(Kind::Schema);
+        }
+        if !self.schema.is_empty() {
+            self.finish_schema(Kind::Schema);
+        }
+    }
+
+    fn put_tick(&mut self, table: &SeriesTable, sequence: u64) -> u64 {
+        let mut samples = 0;
+        let values = table.current().map(|(id, value)| {
+            samples += 1;
+            (id.0, value)
+        });
+        let (state, compressor) = (&mut self.state, &mut self.compressor);
+        segment::put_record(&mut self.buffer, Kind::Tick, |out| {
+            segment::put_tick_head(out, sequence, table.timestamp_ms());
+            state.encode(values, compressor, out);
+        });
+        samples
+    }
+
+    /// Writes the buffer and lets readers have it.
+    fn commit(&mut self, sequence: Option<u64>) -> Result<(), SpoolError> {
+        let Some(open) = &mut self.open else {
+            return Ok(());
+        };
+        open.file
+            .write_all(&self.buffer)
+            .map_err(SpoolError::io(&open.path))?;
+        if self.options.sync_each_tick {
+            open.file.sync_data().map_err(SpoolError::io(&open.path))?;
+        }
+        self.shared
+            .metrics
+            .written_bytes
+            .add(self.buffer.len() as u64);
+        let mut list = self.shared.list();
+        if let Some(segment) = list.segments.back_mut() {
+            segment.committed += self.buffer.len() as u64;
+            if let Some(sequence) = sequence {
+                segment.first_sequence.get_or_insert(sequence);
+                segment.last_sequence = Some(sequence);
+                segment.ticks += 1;
+            }
+        }
+        Ok(())
+    }
+
+    fn should_rotate(&self) -> bool {
+        let mut list = self.shared.list();
+        let requested = std::mem::take(&mut list.rotate_requested);
+        let (Some(segment), Some(open)) = (list.segments.back(), &self.open) else {
+            return false;
+        };
+        let bytes_max = SEGMENT_BYTES_MAX.min(self.options.bytes_max / 8);
+        let ticks_bytes = segment.committed.saturating_sub(open.snapshot_bytes);
+        let long = segment.ticks >= SEGMENT_TICKS_MIN && ticks_bytes >= 8 * open.snapshot_bytes;
+        requested || long || segment.committed >= bytes_max.max(2 * open.snapshot_bytes)
+    }
+
+    fn close_segment(&mut self) -> Result<(), SpoolError> {
+        if self.options.sync_each_tick {
+            self.sync()?;
+        }
+        self.open = None;
+        if let Some(segment) = self.shared.list().segments.back_mut() {
+            segment.closed = true;
+        }
+        Ok(())
+    }
+
+    /// After an error: what the segment holds up to the last whole tick stays, nothing more is written to it.
+    fn abandon(&mut self) {
+        let mut list = self.shared.list();
+        if let Some(segment) = list.segments.back_mut() {
+            segment.closed = true;
+        }
+        let Some(open) = self.open.take() else {
+            return;
+        };
+        let committed = match list.segments.back() {
+            Some(segment) if segment.ticks > 0 => segment.committed,
+            _ => {
+                list.segments.pop_back();
+                0
+            }
+        };
+        drop(list);
+        let cut = match committed {
+            0 => fs::remove_file(&open.path),
+            committed => open.file.set_len(committed),
+        };
+        // Otherwise the next start cuts it off as a torn tail.
+        if let Err(error) = cut {
+            tracing::warn!(path = %open.path.display(), %error, "cut off half-written spool record");
+        }
+    }
+}
