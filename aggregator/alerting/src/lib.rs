@@ -2,4 +2,8 @@
 
 pub mod base64;
 pub mod duration;
+mod hash;
+pub mod rules;
+pub mod store;
 pub mod template;
+pub mod yaml;

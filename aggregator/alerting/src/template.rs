@@ -124,6 +124,51 @@ impl Set {
     }
 }
 
+/// A text that was parsed once, to be run often.
+#[derive(Debug, Clone)]
+pub struct Compiled {
+    name: String,
+    source: String,
+    blocks: parse::Blocks,
+}
+
+impl Compiled {
+    /// Parses `source` as the template `name`.
+    ///
+    /// # Errors
+    /// It is no template.
+    pub fn new(name: String, source: String, functions: Lookup) -> Result<Self, ParseError> {
+        let blocks = parse::parse(&name, &source, &|function| functions(function).is_some())?;
+        Ok(Self {
+            name,
+            source,
+            blocks,
+        })
+    }
+
+    /// Runs the template on `data`.
+    ///
+    /// # Errors
+    /// The execution failed.
+    pub fn run(
+        &self,
+        functions: Lookup,
+        limits: Limits,
+        data: Value,
+        env: &mut Env<'_>,
+    ) -> Result<String, ExecError> {
+        let program = exec::Program {
+            name: &self.name,
+            source: &self.source,
+            blocks: &self.blocks,
+            functions: &functions,
+            limits,
+            html: false,
+        };
+        exec::execute(&program, data, env)
+    }
+}
+
 /// A text to expand and how.
 #[derive(Debug, Clone, Copy)]
 pub struct Job<'a> {

@@ -12,7 +12,7 @@ use super::humanize::{
     humanize, humanize_duration, humanize_percentage, humanize_timestamp, humanize1024, unix_time,
 };
 use super::value::{ANY_MAP, Kind, TEXT_MAP, Value};
-use super::{Escaping, ExpandError, Job, Limits, ParseError, Set, parse};
+use super::{Compiled, Limits, ParseError, parse};
 
 /// Bounds of one label or annotation.
 pub const LIMITS: Limits = Limits {
@@ -139,12 +139,6 @@ pub fn check(alert: &str, text: &str) -> Result<(), ParseError> {
     .map(drop)
 }
 
-/// Whether the text is itself whatever the data: it has no action.
-#[must_use]
-pub fn is_constant(text: &str) -> bool {
-    !text.contains("{{")
-}
-
 /// The data of an alert's templates.
 #[must_use]
 pub fn data(labels: &Labels, external_labels: &Labels, external_url: &str, value: f64) -> Value {
@@ -163,29 +157,52 @@ pub fn data(labels: &Labels, external_labels: &Labels, external_url: &str, value
     )
 }
 
-/// Expands the text of a label or annotation. A failure becomes the text, as in Prometheus: it fails no rule.
-pub fn expand(alert: &str, text: &str, data: &Value, env: &mut Env<'_>) -> String {
-    if is_constant(text) {
-        return text.to_owned();
+/// The text of a label or annotation, parsed once.
+#[derive(Debug, Clone)]
+pub enum Text {
+    /// A text without actions.
+    Constant(String),
+    /// A template.
+    Template(Box<Compiled>),
+    /// A text that is no template; the message that takes its place.
+    Broken(String),
+}
+
+impl Text {
+    /// Parses the text of a label or annotation of `alert`.
+    #[must_use]
+    pub fn new(alert: &str, text: &str) -> Self {
+        if !text.contains("{{") {
+            return Self::Constant(text.to_owned());
+        }
+        let name = format!("__alert_{alert}");
+        match Compiled::new(name.clone(), format!("{DEFINITIONS}{text}"), lookup) {
+            Ok(compiled) => Self::Template(Box::new(compiled)),
+            Err(error) => Self::Broken(format!(
+                "<error expanding template: error parsing template {name}: {error}>"
+            )),
+        }
     }
-    let name = format!("__alert_{alert}");
-    let source = format!("{DEFINITIONS}{text}");
-    let job = Job {
-        name: &name,
-        source: &source,
-        functions: lookup,
-        limits: LIMITS,
-        escaping: Escaping::None,
-    };
-    env.queries_left = QUERIES_MAX;
-    match Set::default().expand(&job, data.clone(), env) {
-        Ok(text) => text,
-        Err(ExpandError::Parse(error)) => {
-            format!("<error expanding template: error parsing template {name}: {error}>")
-        }
-        Err(ExpandError::Execute(error)) => {
-            format!("<error expanding template: error executing template {name}: {error}>")
-        }
+
+    /// Whether the text depends on the data.
+    #[must_use]
+    pub const fn is_template(&self) -> bool {
+        matches!(self, Self::Template(_))
+    }
+
+    /// Expands the text. A failure becomes the text, as in Prometheus: it fails no rule.
+    pub fn expand(&self, data: &Value, env: &mut Env<'_>) -> String {
+        let compiled = match self {
+            Self::Constant(text) | Self::Broken(text) => return text.clone(),
+            Self::Template(compiled) => compiled,
+        };
+        env.queries_left = QUERIES_MAX;
+        compiled
+            .run(lookup, LIMITS, data.clone(), env)
+            .unwrap_or_else(|error| {
+                let name = &compiled.name;
+                format!("<error expanding template: error executing template {name}: {error}>")
+            })
     }
 }
 

@@ -27,7 +27,7 @@ fn check(source: &str, want: &str) {
         0.5,
     );
     assert_eq!(
-        rule::expand("A", source, &data, &mut env()),
+        rule::Text::new("A", source).expand(&data, &mut env()),
         want,
         "{source}"
     );

@@ -1,0 +1,255 @@
+//! A rule group: rules that are evaluated one after the other at the same moment.
+
+use std::path::PathBuf;
+use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::{Arc, Mutex, PoisonError};
+use std::time::{Duration, Instant};
+
+use common::model::{Labels, STALE_NAN};
+use tracing::warn;
+
+use super::persist;
+use super::rule::{Moment, Rule};
+use super::source::{RuleSample, Source};
+use crate::hash::fnv1a;
+use crate::store::{Durability, StateStore};
+
+/// The longest that one query of a rule may take.
+const TIMEOUT_MAX: Duration = Duration::from_secs(120);
+
+/// What all groups share.
+#[derive(Clone)]
+pub struct Context {
+    /// Where expressions are evaluated and results kept.
+    pub source: Arc<dyn Source>,
+    /// Where alert state is kept.
+    pub store: Arc<dyn StateStore>,
+    /// Labels that every alert gets, unless it has them.
+    pub external_labels: Labels,
+    /// The URL under which users reach the server.
+    pub external_url: String,
+    /// Least time between two sendings of an alert that stays as it is.
+    pub resend_delay: Duration,
+    /// A longer downtime does not count towards `for`.
+    pub outage_tolerance: Duration,
+}
+
+impl std::fmt::Debug for Context {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_struct("Context")
+            .field("external_url", &self.external_url)
+            .finish_non_exhaustive()
+    }
+}
+
+/// An alert for the notifier. Times are milliseconds since the epoch.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Outgoing {
+    /// The labels, external ones too.
+    pub labels: Labels,
+    /// The annotations.
+    pub annotations: Labels,
+    /// When it began to fire.
+    pub starts_at_ms: i64,
+    /// When it was resolved, or until when it holds if nothing more is heard.
+    pub ends_at_ms: i64,
+    /// Whether it was resolved.
+    pub is_resolved: bool,
+    /// Where its expression can be looked at.
+    pub generator_url: String,
+}
+
+/// When and how long a group was evaluated.
+#[derive(Debug, Clone, Copy, Default)]
+pub struct GroupStatus {
+    /// The last slot, milliseconds since the epoch.
+    pub last_evaluation_ms: Option<i64>,
+    /// How long it took.
+    pub evaluation_time: Duration,
+}
+
+/// A group and its state.
+#[derive(Debug)]
+pub struct Group {
+    /// The file it comes from.
+    pub file: PathBuf,
+    /// Its name.
+    pub name: String,
+    /// Time between evaluations.
+    pub interval: Duration,
+    /// How far queries look into the past.
+    pub query_offset: Duration,
+    /// Most alerts or series of one rule; 0 is no limit.
+    pub limit: u64,
+    /// Its rules.
+    pub rules: Vec<Rule>,
+    /// Identifies the group across restarts and reloads.
+    pub(super) key: String,
+    status: Mutex<GroupStatus>,
+    /// Held during an evaluation.
+    evaluating: Mutex<()>,
+    /// Series of rules that are gone, to be ended at the next evaluation.
+    orphans: Mutex<Vec<Labels>>,
+    evaluations: AtomicU64,
+    missed: AtomicU64,
+}
+
+/// The parts of a group that its file decides.
+#[derive(Debug)]
+pub(super) struct GroupParts {
+    pub(super) file: PathBuf,
+    pub(super) name: String,
+    pub(super) interval: Duration,
+    pub(super) query_offset: Duration,
+    pub(super) limit: u64,
+    pub(super) rules: Vec<Rule>,
+    pub(super) key: String,
+    pub(super) orphans: Vec<Labels>,
+    pub(super) status: GroupStatus,
+}
+
+impl Group {
+    pub(super) fn new(parts: GroupParts) -> Self {
+        Self {
+            file: parts.file,
+            name: parts.name,
+            interval: parts.interval,
+            query_offset: parts.query_offset,
+            limit: parts.limit,
+            rules: parts.rules,
+            key: parts.key,
+            status: Mutex::new(parts.status),
+            evaluating: Mutex::new(()),
+            orphans: Mutex::new(parts.orphans),
+            evaluations: AtomicU64::new(0),
+            missed: AtomicU64::new(0),
+        }
+    }
+
+    /// When and how long it was last evaluated.
+    pub fn status(&self) -> GroupStatus {
+        *self.status.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// Evaluations so far, and slots that passed without one.
+    pub fn iterations(&self) -> (u64, u64) {
+        (
+            self.evaluations.load(Ordering::Relaxed),
+            self.missed.load(Ordering::Relaxed),
+        )
+    }
+
+    /// The first slot at or after `now_ms`. Slots of a group lie at multiples of the interval, shifted by a hash of
+    /// its name so that groups are spread.
+    #[must_use]
+    pub fn slot_at_or_after(&self, now_ms: i64) -> i64 {
+        let interval = self.interval_ms();
+        let shift = (fnv1a([self.key.as_str()]) % interval as u64) as i64;
+        let since = (now_ms - shift).rem_euclid(interval);
+        if since == 0 {
+            now_ms
+        } else {
+            now_ms - since + interval
+        }
+    }
+
+    /// The group's interval in milliseconds, at least 1.
+    #[must_use]
+    pub fn interval_ms(&self) -> i64 {
+        (self.interval.as_millis() as i64).max(1)
+    }
+
+    /// Counts slots that were not evaluated.
+    pub fn note_missed(&self, slots: u64) {
+        self.missed.fetch_add(slots, Ordering::Relaxed);
+    }
+
+    /// Evaluates all rules at the slot `at_ms`. Returns the alerts to send.
+    pub fn evaluate(&self, context: &Context, at_ms: i64) -> Vec<Outgoing> {
+        let evaluating = self
+            .evaluating
+            .lock()
+            .unwrap_or_else(PoisonError::into_inner);
+        let start = Instant::now();
+        let moment = Moment {
+            at_ms,
+            query_ms: at_ms - self.query_offset.as_millis() as i64,
+            timeout: self.interval.min(TIMEOUT_MAX),
+            interval: self.interval,
+            limit: self.limit,
+        };
+        let mut outgoing = Vec::new();
+        for rule in &self.rules {
+            outgoing.extend(rule.evaluate(context, moment));
+        }
+        self.end_orphans(context, moment.query_ms);
+        let seen = persist::last_evaluation(&self.key, at_ms)
+            .into_iter()
+            .collect();
+        if let Err(error) = context.store.commit(seen, Durability::Written) {
+            warn!(group = self.key, %error, "store time of evaluation");
+        }
+        *self.status.lock().unwrap_or_else(PoisonError::into_inner) = GroupStatus {
+            last_evaluation_ms: Some(at_ms),
+            evaluation_time: start.elapsed(),
+        };
+        self.evaluations.fetch_add(1, Ordering::Relaxed);
+        drop(evaluating);
+        outgoing
+    }
+
+    /// Ends the series of rules that are gone, but for those that another rule has taken over.
+    fn end_orphans(&self, context: &Context, timestamp_ms: i64) {
+        let orphans =
+            std::mem::take(&mut *self.orphans.lock().unwrap_or_else(PoisonError::into_inner));
+        if orphans.is_empty() {
+            return;
+        }
+        let mut taken = std::collections::HashSet::new();
+        for rule in &self.rules {
+            taken.extend(rule.state().written.iter().cloned());
+        }
+        let left: Vec<Labels> = orphans
+            .into_iter()
+            .filter(|labels| !taken.contains(labels))
+            .collect();
+        end_series(context, &left, timestamp_ms);
+    }
+
+    /// Waits until no evaluation runs, and returns the series that the group's rules wrote last.
+    pub(super) fn written(&self) -> Vec<Labels> {
+        let _idle = self
+            .evaluating
+            .lock()
+            .unwrap_or_else(PoisonError::into_inner);
+        self.rules
+            .iter()
+            .flat_map(|rule| rule.state().written.clone())
+            .collect()
+    }
+
+    /// Waits until no evaluation runs. The group must not be evaluated afterwards.
+    pub(super) fn wait_idle(&self) {
+        drop(
+            self.evaluating
+                .lock()
+                .unwrap_or_else(PoisonError::into_inner),
+        );
+    }
+}
+
+/// Writes staleness markers.
+pub(super) fn end_series(context: &Context, series: &[Labels], timestamp_ms: i64) {
+    if series.is_empty() {
+        return;
+    }
+    let marker = |labels: &Labels| RuleSample {
+        labels: labels.clone(),
+        timestamp_ms,
+        value: STALE_NAN,
+    };
+    let samples: Vec<RuleSample> = series.iter().map(marker).collect();
+    if let Err(error) = context.source.append(&samples) {
+        warn!(error, series = series.len(), "end series of removed rules");
+    }
+}

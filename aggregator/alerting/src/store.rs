@@ -1,0 +1,171 @@
+//! Where state that must survive is kept: alerts, silences, the notification log.
+
+mod durable;
+mod log;
+
+use std::collections::BTreeMap;
+use std::sync::{Mutex, PoisonError};
+
+pub use durable::DurableStore;
+
+/// The kinds of state, each a table of its own.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
+#[repr(u8)]
+pub enum Table {
+    /// Alerts by rule and labels.
+    Alerts = 1,
+    /// Last evaluation of each rule group.
+    Groups = 2,
+    /// Silences by id.
+    Silences = 3,
+    /// What was sent last, by group and integration.
+    NotificationLog = 4,
+    /// Alerts that the notifier knows, by fingerprint.
+    ReceivedAlerts = 5,
+}
+
+impl Table {
+    const ALL: [Self; 5] = [
+        Self::Alerts,
+        Self::Groups,
+        Self::Silences,
+        Self::NotificationLog,
+        Self::ReceivedAlerts,
+    ];
+
+    fn from_byte(byte: u8) -> Option<Self> {
+        Self::ALL.into_iter().find(|&table| table as u8 == byte)
+    }
+}
+
+/// One change: a new value of a key, or its removal.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Change {
+    /// The table.
+    pub table: Table,
+    /// The key.
+    pub key: Vec<u8>,
+    /// The value; `None` removes the key.
+    pub value: Option<Vec<u8>>,
+}
+
+impl Change {
+    /// Sets `key` to `value` as JSON.
+    ///
+    /// # Errors
+    /// `value` has no JSON form.
+    pub fn put<T: serde::Serialize>(
+        table: Table,
+        key: impl Into<Vec<u8>>,
+        value: &T,
+    ) -> Result<Self, StoreError> {
+        let value = serde_json::to_vec(value).map_err(StoreError::Encode)?;
+        Ok(Self {
+            table,
+            key: key.into(),
+            value: Some(value),
+        })
+    }
+
+    /// Removes `key`.
+    pub fn remove(table: Table, key: impl Into<Vec<u8>>) -> Self {
+        Self {
+            table,
+            key: key.into(),
+            value: None,
+        }
+    }
+}
+
+/// When a commit returns.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Durability {
+    /// When the change survives the loss of power.
+    Synced,
+    /// When it survives the end of the process.
+    Written,
+}
+
+/// Why state could not be kept or read.
+#[derive(Debug, thiserror::Error)]
+pub enum StoreError {
+    /// A file could not be read or written.
+    #[error("{action} {path}")]
+    Io {
+        /// What was tried.
+        action: &'static str,
+        /// On what.
+        path: String,
+        /// Why.
+        source: std::io::Error,
+    },
+    /// A value has no JSON form.
+    #[error("encode state")]
+    Encode(#[source] serde_json::Error),
+    /// The embedded database failed.
+    #[error("embedded database: {0}")]
+    Database(String),
+    /// A change is too large for one record.
+    #[error("change of {bytes} bytes is too large")]
+    TooLarge {
+        /// Its size.
+        bytes: usize,
+    },
+}
+
+/// A small transactional store.
+pub trait StateStore: Send + Sync + std::fmt::Debug {
+    /// Applies all changes or none. When it returns they are as durable as asked.
+    ///
+    /// # Errors
+    /// The changes may be lost; the caller's memory is then ahead of the disk.
+    fn commit(&self, changes: Vec<Change>, durability: Durability) -> Result<(), StoreError>;
+
+    /// All keys and values of a table, in ascending order of keys.
+    fn scan(&self, table: Table) -> Vec<(Vec<u8>, Vec<u8>)>;
+}
+
+/// The contents of all tables.
+pub(crate) type Tables = BTreeMap<(Table, Vec<u8>), Vec<u8>>;
+
+fn apply(tables: &mut Tables, changes: Vec<Change>) {
+    for change in changes {
+        let key = (change.table, change.key);
+        match change.value {
+            Some(value) => tables.insert(key, value),
+            None => tables.remove(&key),
+        };
+    }
+}
+
+fn rows(tables: &Tables, table: Table) -> Vec<(Vec<u8>, Vec<u8>)> {
+    let of_table = tables
+        .range((table, Vec::new())..)
+        .take_while(|((other, _), _)| *other == table);
+    of_table
+        .map(|((_, key), value)| (key.clone(), value.clone()))
+        .collect()
+}
+
+/// State in memory, for tests and for `test rules`.
+#[derive(Debug, Default)]
+pub struct MemoryStore {
+    tables: Mutex<Tables>,
+}
+
+impl StateStore for MemoryStore {
+    fn commit(&self, changes: Vec<Change>, _: Durability) -> Result<(), StoreError> {
+        apply(
+            &mut self.tables.lock().unwrap_or_else(PoisonError::into_inner),
+            changes,
+        );
+        Ok(())
+    }
+
+    fn scan(&self, table: Table) -> Vec<(Vec<u8>, Vec<u8>)> {
+        rows(
+            &self.tables.lock().unwrap_or_else(PoisonError::into_inner),
+            table,
+        )
+    }
+}
