@@ -15,7 +15,8 @@ use self::reader::{Layouts, Reader, count_lines};
 use self::tree::Tree;
 use super::node::Roots;
 use crate::collect::{Collector, Outcome, Single, Tick, Tier};
-use crate::faults::{FaultId, Faults};
+use crate::faults::Faults;
+use crate::file::KeptFile;
 use crate::parse;
 use crate::schema::{FamilyDef, Target, gauge};
 
@@ -66,7 +67,7 @@ pub struct Cgroups {
     local_names: LocalNames,
     /// `None` where there is no kubelet to ask.
     names: Option<NamesHandle>,
-    meminfo: FaultId,
+    meminfo: KeptFile,
     memory_total_bytes: Option<f64>,
     counts: [Single; 3],
 }
@@ -88,7 +89,7 @@ impl Cgroups {
             device_names: DeviceNames::new(&roots.sys),
             local_names: LocalNames::new(&roots.root),
             names,
-            meminfo: faults.file("proc/meminfo"),
+            meminfo: KeptFile::new(roots.proc.join("meminfo"), "proc/meminfo", faults),
             memory_total_bytes: None,
             counts: [&CGROUPS, &OVER_LIMIT, &NAMELESS]
                 .map(|family| Single::new(Target::Agent, family)),
@@ -177,15 +178,12 @@ impl Cgroups {
 
     /// The machine's memory is the root's limit.
     fn read_memory_total(&mut self, tick: &mut Tick<'_>) {
-        let total = tick
-            .buffer
-            .read_path(&self.proc.join("meminfo"))
-            .ok()
-            .and_then(|data| {
-                let line = parse::lines(data).find_map(|line| line.strip_prefix(b"MemTotal:"))?;
-                parse::integer(parse::words(line).next()?)
-            });
-        let total = tick.faults.parsed(self.meminfo, total);
+        let total = self.meminfo.read(tick.buffer, tick.faults).map(|data| {
+            let line = parse::lines(data).find_map(|line| line.strip_prefix(b"MemTotal:"))?;
+            parse::integer(parse::words(line).next()?)
+        });
+        let fault = self.meminfo.fault();
+        let total = total.and_then(|total| tick.faults.parsed(fault, total));
         self.memory_total_bytes = total.map(|kibibytes| kibibytes as f64 * 1024.0);
     }
 }

@@ -1,0 +1,12 @@
+//! The agent against real parts: the kernel's files, cgroups made for the purpose, node_exporter, recorded nodes.
+#![expect(
+    clippy::unwrap_used,
+    clippy::print_stderr,
+    reason = "helpers of tests, outside of the functions that clippy knows to be tests"
+)]
+
+mod allocations;
+mod node_exporter;
+mod process;
+mod real_cgroups;
+mod support;
