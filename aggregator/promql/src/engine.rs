@@ -1,11 +1,21 @@
 //! The door to the evaluator.
 
+use std::sync::{Mutex, PoisonError};
 use std::time::{Duration, Instant};
 
+use common::model::{Labels, Sample};
 use tidemark_storage::read::{ReadControl, Readable};
 
 use crate::error::{ErrorKind, QueryError};
-use crate::value::QueryResult;
+use crate::eval::annotations::Annotations;
+use crate::eval::budget::Budget;
+use crate::eval::leaf::Looked;
+use crate::eval::series::{Series, Steps, is_missing};
+use crate::eval::{Evaluator, Yield};
+use crate::parser::ast::Expr;
+use crate::parser::{Aggregator, ValueType, parse};
+use crate::signature::Function;
+use crate::value::{MatrixSeries, QueryResult, Stats, Value, VectorSample};
 
 /// Parts of the language that Prometheus keeps behind `--enable-feature`.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
@@ -96,12 +106,25 @@ impl Engine {
     /// The query is wrong, fails on the data, or was stopped.
     pub fn instant(
         &self,
-        _data: &dyn Readable,
-        _query: &str,
-        _time_ms: i64,
-        _options: &QueryOptions<'_>,
+        data: &dyn Readable,
+        query: &str,
+        time_ms: i64,
+        options: &QueryOptions<'_>,
     ) -> Result<QueryResult, QueryError> {
-        Err(unavailable())
+        let expr = parse(query, self.options.features)?;
+        let steps = Steps {
+            start_ms: time_ms,
+            step_ms: 1,
+            count: 1,
+        };
+        let evaluator = self.evaluator(data, query, steps, options, true);
+        let value = match expr.unwrap_parens() {
+            Expr::Matrix(_) | Expr::Subquery(_) => {
+                Value::Matrix(evaluator.range_vector(&expr, steps)?)
+            }
+            _ => instant_value(evaluator.finished(&expr, steps)?, time_ms, orders(&expr)),
+        };
+        Ok(result(evaluator, value, steps))
     }
 
     /// Evaluates `query` at each step of `range`.
@@ -110,19 +133,153 @@ impl Engine {
     /// The query is wrong (also: a string or a range vector), fails on the data, or was stopped.
     pub fn range(
         &self,
-        _data: &dyn Readable,
-        _query: &str,
-        _range: RangeParams,
-        _options: &QueryOptions<'_>,
+        data: &dyn Readable,
+        query: &str,
+        range: RangeParams,
+        options: &QueryOptions<'_>,
     ) -> Result<QueryResult, QueryError> {
-        Err(unavailable())
+        let expr = parse(query, self.options.features)?;
+        let kind = expr.value_type();
+        if !matches!(kind, ValueType::Scalar | ValueType::Vector) {
+            let kind = kind.documented();
+            return Err(bad_data(format!(
+                "invalid expression type \"{kind}\" for range query, must be Scalar or instant Vector"
+            )));
+        }
+        if range.step_ms <= 0 || range.end_ms < range.start_ms {
+            return Err(bad_data(
+                "a range query needs a step above 0 and an end that is not before its start"
+                    .to_owned(),
+            ));
+        }
+        let count = (range.end_ms - range.start_ms) / range.step_ms + 1;
+        let steps = Steps {
+            start_ms: range.start_ms,
+            step_ms: range.step_ms,
+            count: usize::try_from(count).unwrap_or(usize::MAX),
+        };
+        let evaluator = self.evaluator(data, query, steps, options, false);
+        evaluator.check_steps(steps)?;
+        let value = match evaluator.finished(&expr, steps)? {
+            Yield::Scalar(values) => matrix(vec![Series::new(Labels::empty(), values)], steps),
+            Yield::Vector(vector) => matrix(vector, steps),
+            Yield::String(_) => return Err(bad_data("a string has no range".to_owned())),
+        };
+        Ok(result(evaluator, Value::Matrix(value), steps))
+    }
+
+    fn evaluator<'e>(
+        &self,
+        data: &'e dyn Readable,
+        query: &'e str,
+        steps: Steps,
+        options: &QueryOptions<'e>,
+        instant: bool,
+    ) -> Evaluator<'e> {
+        let lookback = options
+            .lookback_delta
+            .unwrap_or(self.options.lookback_delta);
+        let mut looked = Looked::default();
+        if options.per_step_stats {
+            looked.per_step.resize(steps.count, 0);
+        }
+        Evaluator {
+            data,
+            features: self.options.features,
+            lookback_ms: millis(lookback).max(1),
+            default_step_ms: millis(self.options.default_step).max(1),
+            threads_max: self.options.threads_max,
+            held_max: self.options.samples_max,
+            bounds_ms: (steps.start_ms, steps.last()),
+            budget: Budget::new(options.control, options.deadline, self.options.samples_max),
+            annotations: Annotations::new(query),
+            looked: Mutex::new(looked),
+            instant,
+        }
     }
 }
 
-fn unavailable() -> QueryError {
+fn millis(duration: Duration) -> i64 {
+    i64::try_from(duration.as_millis()).unwrap_or(i64::MAX)
+}
+
+const fn bad_data(message: String) -> QueryError {
     QueryError {
-        kind: ErrorKind::Internal,
-        message: "the evaluator is not linked in".to_owned(),
+        kind: ErrorKind::BadData,
+        message,
         span: None,
+    }
+}
+
+/// Whether the outermost operation orders its result.
+const fn orders(expr: &Expr) -> bool {
+    match expr.unwrap_parens() {
+        Expr::Call(call) => matches!(
+            call.function.function,
+            Function::Sort | Function::SortDesc | Function::SortByLabel | Function::SortByLabelDesc
+        ),
+        Expr::Aggregation(aggregation) => {
+            matches!(aggregation.op, Aggregator::Topk | Aggregator::Bottomk)
+        }
+        _ => false,
+    }
+}
+
+fn instant_value(value: Yield, timestamp_ms: i64, ordered: bool) -> Value {
+    let sample = |values: &[f64]| Sample {
+        timestamp_ms,
+        value: values.first().copied().unwrap_or(f64::NAN),
+    };
+    match value {
+        Yield::Scalar(values) => Value::Scalar(sample(&values)),
+        Yield::String(text) => Value::String { timestamp_ms, text },
+        Yield::Vector(mut vector) => {
+            if !ordered {
+                vector.sort_unstable_by(|a, b| a.labels.cmp(&b.labels));
+            }
+            let samples = vector.into_iter().map(|series| VectorSample {
+                sample: sample(&series.values),
+                labels: series.labels,
+            });
+            Value::Vector(samples.collect())
+        }
+    }
+}
+
+fn matrix(vector: Vec<Series>, steps: Steps) -> Vec<MatrixSeries> {
+    let mut matrix: Vec<_> = vector
+        .into_iter()
+        .map(|series| MatrixSeries {
+            samples: steps
+                .iter()
+                .zip(&series.values)
+                .filter(|&(_, &value)| !is_missing(value))
+                .map(|(timestamp_ms, &value)| Sample {
+                    timestamp_ms,
+                    value,
+                })
+                .collect(),
+            labels: series.labels,
+        })
+        .collect();
+    matrix.sort_unstable_by(|a, b| a.labels.cmp(&b.labels));
+    matrix
+}
+
+fn result(evaluator: Evaluator<'_>, value: Value, steps: Steps) -> QueryResult {
+    let looked = evaluator
+        .looked
+        .into_inner()
+        .unwrap_or_else(PoisonError::into_inner);
+    let (warnings, infos) = evaluator.annotations.into_texts();
+    QueryResult {
+        value,
+        warnings: warnings.into(),
+        infos: infos.into(),
+        stats: Stats {
+            samples_queryable: looked.total,
+            samples_per_step: steps.iter().zip(looked.per_step).collect(),
+            samples_peak: evaluator.budget.peak(),
+        },
     }
 }

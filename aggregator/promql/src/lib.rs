@@ -3,10 +3,23 @@
 //! The reference is Prometheus 3.5: syntax, results, error texts and annotations. The crate is synchronous and
 //! knows no HTTP; the wall clock never enters, times are arguments.
 
+pub mod ast_json;
 pub mod engine;
 pub mod error;
+mod eval;
+pub mod format;
+mod functions;
+pub mod parser;
+pub mod print;
+pub mod signature;
+#[cfg(any(test, feature = "testing"))]
+pub mod testing;
 pub mod value;
 
+pub use ast_json::ast_json;
 pub use engine::{Engine, EngineOptions, Features, QueryOptions, RangeParams};
-pub use error::{ErrorKind, QueryError};
+pub use error::{ErrorKind, QueryError, Span};
+pub use format::format_float;
+pub use parser::{ParseError, matches_everything, parse, parse_selector};
+pub use print::pretty;
 pub use value::{MatrixSeries, QueryResult, Stats, Value, VectorSample};

@@ -1,0 +1,113 @@
+//! Binary operators: arithmetic, comparison, and the sets `and`, `or`, `unless`.
+
+use super::series::{MISSING, Steps, Vector, drop_names, is_missing, merge_same_labels};
+use super::{Evaluated, Evaluator, Yield};
+use crate::parser::Operator;
+use crate::parser::ast::Binary;
+
+/// The result of an operator on two numbers: a value, and for comparisons whether it stays.
+#[inline]
+pub(super) fn apply(op: Operator, lhs: f64, rhs: f64) -> (f64, bool) {
+    match op {
+        Operator::Add => (lhs + rhs, true),
+        Operator::Sub => (lhs - rhs, true),
+        Operator::Mul => (lhs * rhs, true),
+        Operator::Div => (lhs / rhs, true),
+        Operator::Mod => (lhs % rhs, true),
+        Operator::Pow => (power(lhs, rhs), true),
+        Operator::Atan2 => (lhs.atan2(rhs), true),
+        Operator::Equal => (lhs, lhs == rhs),
+        Operator::NotEqual => (lhs, lhs != rhs),
+        Operator::Less => (lhs, lhs < rhs),
+        Operator::LessEqual => (lhs, lhs <= rhs),
+        Operator::Greater => (lhs, lhs > rhs),
+        Operator::GreaterEqual => (lhs, lhs >= rhs),
+        Operator::And | Operator::Or | Operator::Unless => (lhs, true),
+    }
+}
+
+/// Go's `math.Pow`, which agrees with C's but for `pow(-1, ±Inf)` = 1 and the like.
+fn power(base: f64, exponent: f64) -> f64 {
+    base.powf(exponent)
+}
+
+impl Evaluator<'_> {
+    pub(super) fn binary(
+        &self,
+        binary: &Binary,
+        lhs: Yield,
+        rhs: Yield,
+        steps: Steps,
+    ) -> Evaluated<Yield> {
+        match (lhs, rhs) {
+            (Yield::Scalar(mut lhs), Yield::Scalar(rhs)) => {
+                for (value, &rhs) in lhs.iter_mut().zip(&rhs) {
+                    let (result, keep) = apply(binary.op, *value, rhs);
+                    *value = if binary.op.is_comparison() {
+                        f64::from(u8::from(keep))
+                    } else {
+                        result
+                    };
+                }
+                Ok(Yield::Scalar(lhs))
+            }
+            (Yield::Vector(vector), Yield::Scalar(scalar)) => self
+                .vector_scalar(binary, vector, &scalar, false)
+                .map(Yield::Vector),
+            (Yield::Scalar(scalar), Yield::Vector(vector)) => self
+                .vector_scalar(binary, vector, &scalar, true)
+                .map(Yield::Vector),
+            (Yield::Vector(lhs), Yield::Vector(rhs)) => match binary.op {
+                Operator::And | Operator::Or | Operator::Unless => {
+                    self.set_operation(binary, lhs, rhs).map(Yield::Vector)
+                }
+                _ => self
+                    .vector_vector(binary, lhs, rhs, steps)
+                    .map(Yield::Vector),
+            },
+            _ => Err(self.internal("an operand is a string")),
+        }
+    }
+
+    fn vector_scalar(
+        &self,
+        binary: &Binary,
+        mut vector: Vector,
+        scalar: &[f64],
+        swapped: bool,
+    ) -> Evaluated<Vector> {
+        let op = binary.op;
+        for series in &mut vector {
+            self.check()?;
+            for (value, &scalar) in series.values.iter_mut().zip(scalar) {
+                if is_missing(*value) {
+                    continue;
+                }
+                let sample = *value;
+                let (lhs, rhs) = if swapped {
+                    (scalar, sample)
+                } else {
+                    (sample, scalar)
+                };
+                let (result, keep) = apply(op, lhs, rhs);
+                *value = if !op.is_comparison() {
+                    result
+                } else if binary.return_bool {
+                    f64::from(u8::from(keep))
+                } else if keep {
+                    // A filter passes the sample, on whichever side it stands.
+                    sample
+                } else {
+                    MISSING
+                };
+            }
+        }
+        if !op.is_comparison() || binary.return_bool {
+            drop_names(&mut vector, self.features);
+            if !self.features.delayed_name_removal {
+                return merge_same_labels(vector);
+            }
+        }
+        Ok(vector)
+    }
+}

@@ -1,0 +1,334 @@
+//! Selectors to leaves, and leaves to vectors.
+
+use std::ops::Range;
+use std::sync::Arc;
+
+use common::model::{Labels, Matcher, Sample, is_stale};
+use tidemark_storage::read::{ReadError, Selection, Values};
+
+use super::Evaluated;
+use super::Evaluator;
+use super::collected::Collected;
+use super::leaf::{Kind, Leaf, Looked};
+use super::series::{Series, Steps, Vector};
+use crate::parser::ast::{At, DurationExpr, DurationValue, Expr, Subquery, VectorSelector};
+use crate::parser::{Operator, quote::go_quote};
+use crate::signature::Function;
+use crate::value::MatrixSeries;
+
+/// Below this many values a query gains nothing from a second thread.
+const VALUES_PER_THREAD: usize = 50_000;
+
+/// What a part of a parallel read returns.
+pub(super) type PartResult<T> = Result<T, ReadError>;
+
+impl Evaluator<'_> {
+    pub(super) fn instant_selector(
+        &self,
+        selector: &VectorSelector,
+        steps: Steps,
+    ) -> Evaluated<Vector> {
+        let leaf = self.instant_leaf(selector, steps, Kind::Instant)?;
+        self.materialize(&leaf)
+    }
+
+    /// The leaf of an instant selector.
+    pub(super) fn instant_leaf(
+        &self,
+        selector: &VectorSelector,
+        steps: Steps,
+        kind: Kind,
+    ) -> Evaluated<Leaf> {
+        let place = self.place(selector.at, &selector.offset)?;
+        self.leaf(&selector.matchers, steps, place, self.lookback_ms, kind)
+    }
+
+    /// The leaf of a function of a range vector: a selector with a range, or a subquery.
+    pub(super) fn range_leaf(&self, expr: &Expr, steps: Steps, kind: Kind) -> Evaluated<Leaf> {
+        match expr.unwrap_parens() {
+            Expr::Matrix(matrix) => {
+                let selector = &matrix.selector;
+                let place = self.place(selector.at, &selector.offset)?;
+                let range_ms = self.duration_ms(&matrix.range, false)?;
+                self.leaf(&selector.matchers, steps, place, range_ms, kind)
+            }
+            Expr::Subquery(subquery) => self.subquery_leaf(subquery, steps, kind),
+            _ => Err(self.internal("expected a range vector")),
+        }
+    }
+
+    fn leaf(
+        &self,
+        matchers: &[Matcher],
+        steps: Steps,
+        (pinned_ms, offset_ms): (Option<i64>, i64),
+        range_ms: i64,
+        kind: Kind,
+    ) -> Evaluated<Leaf> {
+        let mut leaf = Leaf {
+            set: Arc::new(Collected::new(Vec::new(), steps.first())),
+            kind,
+            steps,
+            offset_ms,
+            pinned_ms,
+            range_ms,
+        };
+        if steps.count == 0 {
+            return Ok(leaf);
+        }
+        let selection = Selection {
+            matchers: matchers.to_vec(),
+            start_ms: (leaf.reference(0) - range_ms).saturating_add(1),
+            end_ms: leaf.reference(steps.count - 1),
+        };
+        leaf.set = self
+            .data
+            .select(&selection, self.budget.control)
+            .map_err(|error| self.read_error(error))?;
+        for warning in leaf.set.warnings() {
+            self.annotations.plain_warning(warning);
+        }
+        Ok(leaf)
+    }
+
+    /// The moment of `@` and the offset, milliseconds.
+    fn place(&self, at: Option<At>, offset: &DurationValue) -> Evaluated<(Option<i64>, i64)> {
+        let pinned = match at {
+            Some(At::Time(ms)) => Some(ms),
+            Some(At::Start) => Some(self.bounds_ms.0),
+            Some(At::End) => Some(self.bounds_ms.1),
+            None => None,
+        };
+        Ok((pinned, self.duration_ms(offset, true)?))
+    }
+
+    fn subquery_leaf(&self, subquery: &Subquery, steps: Steps, kind: Kind) -> Evaluated<Leaf> {
+        let (pinned_ms, offset_ms) = self.place(subquery.at, &subquery.offset)?;
+        let range_ms = self.duration_ms(&subquery.range, false)?;
+        let step_ms = match self.duration_ms(&subquery.step, subquery.step.millis() == 0)? {
+            0 => self.default_step_ms,
+            step_ms => step_ms,
+        };
+        let mut leaf = Leaf {
+            set: Arc::new(Collected::new(Vec::new(), steps.first())),
+            kind,
+            steps,
+            offset_ms,
+            pinned_ms,
+            range_ms,
+        };
+        if steps.count == 0 {
+            return Ok(leaf);
+        }
+        let inner = self.subquery_steps(&leaf, step_ms)?;
+        let mut vector = self.vector(&subquery.expr, inner)?;
+        vector.retain(|series| !series.is_empty());
+        if self.features.delayed_name_removal {
+            // Functions of windows know no marks: what is marked loses its name here.
+            self.remove_names(&mut vector)?;
+        }
+        leaf.set = Arc::new(Collected::new(vector, inner));
+        Ok(leaf)
+    }
+
+    /// The multiples of the resolution inside the windows of all steps.
+    fn subquery_steps(&self, leaf: &Leaf, step_ms: i64) -> Evaluated<Steps> {
+        let step_ms = step_ms.max(1);
+        let open_ms = leaf.reference(0).saturating_sub(leaf.range_ms);
+        let start_ms = open_ms
+            .div_euclid(step_ms)
+            .saturating_add(1)
+            .saturating_mul(step_ms);
+        let end_ms = leaf.reference(leaf.steps.count - 1);
+        let count = if start_ms > end_ms {
+            0
+        } else {
+            (end_ms - start_ms) / step_ms + 1
+        };
+        if count as u64 > self.held_max {
+            return Err(self.read_error(ReadError::TooManySamples {
+                limit: self.held_max,
+            }));
+        }
+        Ok(Steps {
+            start_ms,
+            step_ms,
+            count: count as usize,
+        })
+    }
+
+    /// Milliseconds of a duration; arithmetic is done here, and checked.
+    pub(super) fn duration_ms(&self, value: &DurationValue, any_sign: bool) -> Evaluated<i64> {
+        let expr = match value {
+            DurationValue::Millis(ms) => return Ok(*ms),
+            DurationValue::Expr(expr) => expr,
+        };
+        let fail = |message: String| {
+            let span = expr.span();
+            let error = crate::parser::ParseError::new(self.annotations.query(), span, message);
+            crate::error::QueryError::from(error)
+        };
+        let seconds = duration_seconds(expr).map_err(&fail)?;
+        if !any_sign && seconds <= 0.0 {
+            return Err(fail("duration must be greater than 0".to_owned()));
+        }
+        if seconds.is_nan() || seconds.abs() > 9_223_372_036.0 {
+            return Err(fail("duration is out of range".to_owned()));
+        }
+        Ok((seconds * 1000.0) as i64)
+    }
+
+    /// The samples of a range vector that is a query of its own.
+    pub(crate) fn range_vector(&self, expr: &Expr, steps: Steps) -> Evaluated<Vec<MatrixSeries>> {
+        let kind = Kind::OverTime {
+            function: Function::PresentOverTime,
+            params: [None, None],
+        };
+        let leaf = self.range_leaf(expr, steps, kind)?;
+        let end_ms = leaf.reference(0);
+        let start_ms = end_ms - leaf.range_ms;
+        let mut matrix = Vec::new();
+        let read = leaf.set.read(
+            0..leaf.set.len(),
+            self.budget.control,
+            &mut |index, column| {
+                let Values::Floats(floats) = column.values else {
+                    return Ok(());
+                };
+                self.budget.check()?;
+                let samples: Vec<_> = column
+                    .timestamps_ms
+                    .iter()
+                    .zip(floats)
+                    .filter(|&(&time, &value)| {
+                        time > start_ms && time <= end_ms && !is_stale(value)
+                    })
+                    .map(|(&timestamp_ms, &value)| Sample {
+                        timestamp_ms,
+                        value,
+                    })
+                    .collect();
+                if samples.is_empty() {
+                    return Ok(());
+                }
+                self.budget.hold(samples.len())?;
+                self.add_looked(&Looked {
+                    total: samples.len() as u64,
+                    per_step: Vec::new(),
+                });
+                let labels = leaf.set.labels(index);
+                matrix.push(MatrixSeries { labels, samples });
+                Ok(())
+            },
+        );
+        read.map_err(|error| self.read_error(error))?;
+        matrix.sort_unstable_by(|a, b| a.labels.cmp(&b.labels));
+        Ok(matrix)
+    }
+
+    /// Refuses more steps than values may be held.
+    pub(crate) fn check_steps(&self, steps: Steps) -> Evaluated<()> {
+        if steps.count as u64 > self.held_max {
+            return Err(self.read_error(ReadError::TooManySamples {
+                limit: self.held_max,
+            }));
+        }
+        Ok(())
+    }
+
+    /// All series of a leaf that have a value, with their labels.
+    pub(super) fn materialize(&self, leaf: &Leaf) -> Evaluated<Vector> {
+        let parts = self.in_parts(leaf, |range, looked| {
+            let mut part: Vec<(usize, Vec<f64>)> = Vec::new();
+            leaf.read(range, &self.budget, looked, &mut |index, values| {
+                self.budget.hold(values.len())?;
+                part.push((index, values.to_vec()));
+                Ok(())
+            })?;
+            // Stores visit in an order of their own; results are steadier in that of the series.
+            part.sort_unstable_by_key(|&(index, _)| index);
+            Ok(part)
+        })?;
+        let series = parts.into_iter().flatten().map(|(index, values)| {
+            let labels: Labels = leaf.set.labels(index);
+            Series::new(labels, values)
+        });
+        Ok(series.collect())
+    }
+
+    /// Reads a leaf in parts, by several threads when there is enough to do. Results are in the order of the parts.
+    pub(super) fn in_parts<T: Send>(
+        &self,
+        leaf: &Leaf,
+        read: impl Fn(Range<usize>, &mut Looked) -> PartResult<T> + Sync,
+    ) -> Evaluated<Vec<T>> {
+        let ranges = self.parts(leaf);
+        let run = |range: Range<usize>| {
+            let mut looked = Looked::default();
+            if self.counts_steps(leaf.steps) {
+                looked.per_step.resize(leaf.steps.count, 0);
+            }
+            let part = read(range, &mut looked)?;
+            self.add_looked(&looked);
+            Ok(part)
+        };
+        let parts: PartResult<Vec<T>> = if let [range] = ranges.as_slice() {
+            run(range.clone()).map(|part| vec![part])
+        } else {
+            std::thread::scope(|scope| {
+                let threads: Vec<_> = ranges
+                    .into_iter()
+                    .map(|range| scope.spawn(|| run(range)))
+                    .collect();
+                let joined = threads.into_iter().map(|thread| match thread.join() {
+                    Ok(part) => part,
+                    Err(panic) => std::panic::resume_unwind(panic),
+                });
+                joined.collect()
+            })
+        };
+        parts.map_err(|error| self.read_error(error))
+    }
+
+    fn parts(&self, leaf: &Leaf) -> Vec<Range<usize>> {
+        let series = leaf.set.len();
+        let values = series.saturating_mul(leaf.steps.count + 16);
+        let count = (values / VALUES_PER_THREAD).clamp(1, self.threads_max.max(1));
+        let size = series.div_ceil(count).max(1);
+        (0..count)
+            .map(|part| (part * size).min(series)..((part + 1) * size).min(series))
+            .collect()
+    }
+
+    /// Only the steps of the query itself are counted one by one, not those of subqueries.
+    fn counts_steps(&self, steps: Steps) -> bool {
+        let looked = self.looked.lock();
+        let looked = looked.unwrap_or_else(std::sync::PoisonError::into_inner);
+        looked.per_step.len() == steps.count && steps.start_ms == self.bounds_ms.0
+    }
+}
+
+fn duration_seconds(expr: &DurationExpr) -> Result<f64, String> {
+    Ok(match expr {
+        DurationExpr::Number(number) => number.value,
+        DurationExpr::Negative { expr, .. } => -duration_seconds(expr)?,
+        DurationExpr::Wrapped(expr) => duration_seconds(expr)?,
+        DurationExpr::Binary { op, lhs, rhs, .. } => {
+            let (lhs, rhs) = (duration_seconds(lhs)?, duration_seconds(rhs)?);
+            match op {
+                Operator::Add => lhs + rhs,
+                Operator::Sub => lhs - rhs,
+                Operator::Mul => lhs * rhs,
+                Operator::Div if rhs == 0.0 => return Err("division by zero".to_owned()),
+                Operator::Div => lhs / rhs,
+                Operator::Mod if rhs == 0.0 => return Err("modulo by zero".to_owned()),
+                Operator::Mod => lhs % rhs,
+                Operator::Pow => lhs.powf(rhs),
+                other => {
+                    let name = go_quote(other.as_str());
+                    return Err(format!("unexpected duration expression operator {name}"));
+                }
+            }
+        }
+    })
+}

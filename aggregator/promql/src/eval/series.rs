@@ -1,0 +1,147 @@
+//! Columns of values between operations.
+
+use common::model::{Labels, STALE_NAN, is_stale, label::METRIC_NAME};
+use hashbrown::HashMap;
+use rustc_hash::FxBuildHasher;
+
+use crate::engine::Features;
+use crate::error::{ErrorKind, QueryError};
+
+/// The place of a value where a series has none. A staleness marker never is a value of an expression, and no
+/// arithmetic yields its bits, for it is a signalling NaN.
+pub(crate) const MISSING: f64 = STALE_NAN;
+
+/// Whether a series has no value at a step.
+#[inline]
+pub(crate) const fn is_missing(value: f64) -> bool {
+    is_stale(value)
+}
+
+/// The moments at which an expression is evaluated.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) struct Steps {
+    pub(crate) start_ms: i64,
+    pub(crate) step_ms: i64,
+    /// At least 1, except in subqueries too short for a step.
+    pub(crate) count: usize,
+}
+
+impl Steps {
+    pub(crate) const fn at(&self, index: usize) -> i64 {
+        self.start_ms + self.step_ms * index as i64
+    }
+
+    pub(crate) const fn last(&self) -> i64 {
+        self.at(self.count.saturating_sub(1))
+    }
+
+    /// Only the first step.
+    pub(crate) const fn first(&self) -> Self {
+        Self { count: 1, ..*self }
+    }
+
+    pub(crate) fn iter(self) -> impl Iterator<Item = i64> {
+        (0..self.count).map(move |index| self.at(index))
+    }
+}
+
+/// A series with a value, or [`MISSING`], for each step.
+#[derive(Debug, Clone)]
+pub(crate) struct Series {
+    pub(crate) labels: Labels,
+    /// With delayed name removal: the name goes at the end of the query.
+    pub(crate) drop_name: bool,
+    pub(crate) values: Vec<f64>,
+}
+
+impl Series {
+    pub(crate) const fn new(labels: Labels, values: Vec<f64>) -> Self {
+        Self {
+            labels,
+            drop_name: false,
+            values,
+        }
+    }
+
+    pub(crate) fn is_empty(&self) -> bool {
+        self.values.iter().all(|&value| is_missing(value))
+    }
+}
+
+pub(crate) type Vector = Vec<Series>;
+
+pub(crate) fn values_held(vector: &[Series]) -> u64 {
+    vector.iter().map(|series| series.values.len() as u64).sum()
+}
+
+/// The error of two series that only their dropped names told apart.
+pub(crate) fn same_labelset() -> QueryError {
+    QueryError {
+        kind: ErrorKind::Execution,
+        message: "vector cannot contain metrics with the same labelset".to_owned(),
+        span: None,
+    }
+}
+
+/// The labels without the name, and with the feature also without type and unit.
+pub(crate) fn without_name(labels: &Labels, features: Features) -> Labels {
+    if !features.type_and_unit_labels {
+        return labels.without_metric_name();
+    }
+    labels.filtered(|name| !is_metadata_label(name))
+}
+
+pub(crate) fn is_metadata_label(name: &str) -> bool {
+    matches!(name, METRIC_NAME | "__type__" | "__unit__")
+}
+
+/// Drops the metric name of all series: now, or with delayed name removal at the end.
+pub(crate) fn drop_names(vector: &mut [Series], features: Features) {
+    for series in vector {
+        if features.delayed_name_removal {
+            series.drop_name = true;
+        } else {
+            series.labels = without_name(&series.labels, features);
+        }
+    }
+}
+
+/// Fails when two series have the same labels, whether or not they have values at the same step.
+pub(crate) fn refuse_same_labels(vector: &[Series]) -> Result<(), QueryError> {
+    if vector.len() < 2 {
+        return Ok(());
+    }
+    let mut seen = hashbrown::HashSet::with_capacity_and_hasher(vector.len(), FxBuildHasher);
+    if vector.iter().all(|series| seen.insert(&series.labels)) {
+        Ok(())
+    } else {
+        Err(same_labelset())
+    }
+}
+
+/// Merges series of the same labels that have values at different steps; fails when they meet at one.
+pub(crate) fn merge_same_labels(vector: Vector) -> Result<Vector, QueryError> {
+    if vector.len() < 2 {
+        return Ok(vector);
+    }
+    let mut places: HashMap<Labels, usize, FxBuildHasher> =
+        HashMap::with_capacity_and_hasher(vector.len(), FxBuildHasher);
+    let mut merged: Vector = Vec::with_capacity(vector.len());
+    for series in vector {
+        let place = *places.entry_ref(&series.labels).or_insert(merged.len());
+        let Some(into) = merged.get_mut(place) else {
+            merged.push(series);
+            continue;
+        };
+        for (to, &from) in into.values.iter_mut().zip(&series.values) {
+            if is_missing(from) {
+                continue;
+            }
+            if !is_missing(*to) {
+                return Err(same_labelset());
+            }
+            *to = from;
+        }
+    }
+    Ok(merged)
+}

@@ -1,0 +1,8 @@
+//! Functions of instant vectors.
+
+pub(crate) mod date;
+pub(crate) mod histogram;
+pub(crate) mod info;
+pub(crate) mod label;
+pub(crate) mod math;
+pub(crate) mod sort;

@@ -1,0 +1,107 @@
+//! Parts of a date, from seconds since the epoch, in UTC.
+
+use crate::signature::Function;
+
+const DAY_SECONDS: i64 = 86_400;
+
+/// Applies a date function; NaN for what is none.
+pub(crate) fn apply(function: Function, seconds: f64) -> f64 {
+    // Saturates; Go's conversion of what does not fit is no date either.
+    let seconds = seconds as i64;
+    let days = seconds.div_euclid(DAY_SECONDS);
+    let second_of_day = seconds.rem_euclid(DAY_SECONDS);
+    let date = Date::of_days(days);
+    let part = match function {
+        Function::Minute => second_of_day / 60 % 60,
+        Function::Hour => second_of_day / 3600,
+        // 1970-01-01 was a Thursday; Sunday is 0.
+        Function::DayOfWeek => (days + 4).rem_euclid(7),
+        Function::DayOfMonth => date.day,
+        Function::DayOfYear => days - Date::days_to(date.year, 1) + 1,
+        Function::DaysInMonth => date.days_in_month(),
+        Function::Month => date.month,
+        Function::Year => date.year,
+        _ => return f64::NAN,
+    };
+    part as f64
+}
+
+/// A day of the proleptic Gregorian calendar.
+struct Date {
+    year: i64,
+    month: i64,
+    day: i64,
+}
+
+impl Date {
+    /// The date that lies `days` after 1970-01-01. Years are counted from March, so that the leap day is the last
+    /// one, in eras of 400 years.
+    fn of_days(days: i64) -> Self {
+        const ERA_DAYS: i64 = 146_097;
+        let since_era0 = days + 719_468; // 0000-03-01
+        let era = since_era0.div_euclid(ERA_DAYS);
+        let day_of_era = since_era0.rem_euclid(ERA_DAYS);
+        let year_of_era =
+            (day_of_era - day_of_era / 1460 + day_of_era / 36_524 - day_of_era / 146_096) / 365;
+        let day_of_year = day_of_era - (365 * year_of_era + year_of_era / 4 - year_of_era / 100);
+        let month_from_march = (5 * day_of_year + 2) / 153;
+        let day = day_of_year - (153 * month_from_march + 2) / 5 + 1;
+        let month = if month_from_march < 10 {
+            month_from_march + 3
+        } else {
+            month_from_march - 9
+        };
+        let year = year_of_era + era * 400 + i64::from(month <= 2);
+        Self { year, month, day }
+    }
+
+    /// Days from 1970-01-01 to the first of a month.
+    fn days_to(year: i64, month: i64) -> i64 {
+        let year = if month <= 2 { year - 1 } else { year };
+        let era = year.div_euclid(400);
+        let year_of_era = year.rem_euclid(400);
+        let month_from_march = (month + 9) % 12;
+        let day_of_year = (153 * month_from_march + 2) / 5;
+        let day_of_era = year_of_era * 365 + year_of_era / 4 - year_of_era / 100 + day_of_year;
+        era * 146_097 + day_of_era - 719_468
+    }
+
+    fn days_in_month(&self) -> i64 {
+        let (next_year, next_month) = if self.month == 12 {
+            (self.year + 1, 1)
+        } else {
+            (self.year, self.month + 1)
+        };
+        Self::days_to(next_year, next_month) - Self::days_to(self.year, self.month)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[track_caller]
+    fn check(seconds: f64, want: [i64; 8]) {
+        let functions = [
+            Function::Year,
+            Function::Month,
+            Function::DayOfMonth,
+            Function::DayOfWeek,
+            Function::DayOfYear,
+            Function::DaysInMonth,
+            Function::Hour,
+            Function::Minute,
+        ];
+        let got = functions.map(|function| apply(function, seconds) as i64);
+        assert_eq!(got, want, "{seconds}");
+    }
+
+    #[test]
+    fn dates_are_right_around_leap_days() {
+        check(0.0, [1970, 1, 1, 4, 1, 31, 0, 0]);
+        check(-1.0, [1969, 12, 31, 3, 365, 31, 23, 59]);
+        check(1_709_208_000.0, [2024, 2, 29, 4, 60, 29, 12, 0]);
+        check(951_782_400.0, [2000, 2, 29, 2, 60, 29, 0, 0]);
+        check(4_107_542_399.0, [2100, 2, 28, 0, 59, 28, 23, 59]);
+    }
+}

@@ -1,0 +1,169 @@
+//! Numbers and durations as Prometheus reads them.
+
+use super::ast::NumberLiteral;
+use super::stream::{Parsed, Parser};
+use super::token::{Token, TokenKind};
+
+impl Parser<'_> {
+    /// A number or a duration that is already taken.
+    pub(crate) fn number_literal(&self, token: &Token) -> Parsed<NumberLiteral> {
+        let duration = token.kind == TokenKind::Duration;
+        let value = if duration {
+            match parse_duration_ms(&token.text) {
+                Ok(ms) => ms as f64 / 1000.0,
+                Err(message) => return self.fail(token.span(), message),
+            }
+        } else {
+            match parse_number(&token.text) {
+                Ok(value) => value,
+                Err(reason) => {
+                    let text = super::quote::go_quote(&token.text);
+                    let message = format!(
+                        "error parsing number: strconv.ParseFloat: parsing {text}: {reason}"
+                    );
+                    return self.fail(token.span(), message);
+                }
+            }
+        };
+        Ok(NumberLiteral {
+            value,
+            duration,
+            span: token.span(),
+        })
+    }
+}
+
+/// Reads a number: integers with Go's prefixes (`0x`, a leading `0` for octal) and underscores, else a float.
+pub(crate) fn parse_number(text: &str) -> Result<f64, &'static str> {
+    if let Some(integer) = parse_integer(text) {
+        return Ok(integer as f64);
+    }
+    let plain;
+    let digits = if text.contains('_') {
+        if !underscores_separate_digits(text) {
+            return Err("invalid syntax");
+        }
+        plain = text.replace('_', "");
+        &plain
+    } else {
+        text
+    };
+    let value: f64 = digits.parse().map_err(|_| "invalid syntax")?;
+    // Rust rounds what is too large to infinity; written infinities have letters.
+    if value.is_infinite() && digits.contains(|char: char| char.is_ascii_digit()) {
+        return Err("value out of range");
+    }
+    Ok(value)
+}
+
+fn parse_integer(text: &str) -> Option<i64> {
+    if !underscores_separate_digits(text) {
+        return None;
+    }
+    let lower = text.to_ascii_lowercase().replace('_', "");
+    if let Some(hex) = lower.strip_prefix("0x") {
+        return i64::from_str_radix(hex, 16).ok();
+    }
+    match lower.strip_prefix('0') {
+        Some(octal) if !octal.is_empty() => i64::from_str_radix(octal, 8).ok(),
+        _ => lower.parse().ok(),
+    }
+}
+
+fn underscores_separate_digits(text: &str) -> bool {
+    let bytes = text.as_bytes();
+    let is_digit = |byte: Option<&u8>| byte.is_some_and(u8::is_ascii_hexdigit);
+    bytes.iter().enumerate().all(|(index, &byte)| {
+        let before = index.checked_sub(1).and_then(|index| bytes.get(index));
+        let after_prefix = index == 2 && bytes.starts_with(b"0x");
+        byte != b'_' || ((is_digit(before) || after_prefix) && is_digit(bytes.get(index + 1)))
+    })
+}
+
+/// Reads a duration such as `1h30m` to milliseconds (`model.ParseDuration`).
+///
+/// # Errors
+/// Units are unknown, repeated or in the wrong order, or it exceeds 292 years.
+pub fn parse_duration_ms(text: &str) -> Result<i64, String> {
+    const UNITS: [(&str, i64); 7] = [
+        ("y", 365 * 86_400_000),
+        ("w", 7 * 86_400_000),
+        ("d", 86_400_000),
+        ("h", 3_600_000),
+        ("m", 60_000),
+        ("s", 1000),
+        ("ms", 1),
+    ];
+    let invalid = || {
+        format!(
+            "not a valid duration string: {}",
+            super::quote::go_quote(text)
+        )
+    };
+    match text {
+        "0" => return Ok(0),
+        "" => return Err("empty duration string".to_owned()),
+        _ => {}
+    }
+    let mut rest = text;
+    let mut total: i64 = 0;
+    let mut next_unit = 0;
+    while !rest.is_empty() {
+        let digits = rest.bytes().take_while(u8::is_ascii_digit).count();
+        let (number, tail) = rest.split_at_checked(digits).ok_or_else(invalid)?;
+        let letters = tail.bytes().take_while(u8::is_ascii_alphabetic).count();
+        let (unit, tail) = tail.split_at_checked(letters).ok_or_else(invalid)?;
+        let index = UNITS.iter().position(|&(name, _)| name == unit);
+        let index = index.filter(|&index| index >= next_unit && !number.is_empty());
+        let index = index.ok_or_else(invalid)?;
+        let out_of_range = || "duration out of range".to_owned();
+        let number: i64 = number.parse().map_err(|_| out_of_range())?;
+        total = number
+            .checked_mul(UNITS[index].1)
+            .and_then(|part| total.checked_add(part))
+            // Prometheus counts nanoseconds in 64 bits.
+            .filter(|total| total.checked_mul(1_000_000).is_some())
+            .ok_or_else(out_of_range)?;
+        next_unit = index + 1;
+        rest = tail;
+    }
+    Ok(total)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn numbers_follow_go() {
+        let cases = [
+            ("1_000", Ok(1000.0)),
+            ("010", Ok(8.0)),
+            ("08", Ok(8.0)),
+            ("0x1F", Ok(31.0)),
+            (".5", Ok(0.5)),
+            ("2.", Ok(2.0)),
+            ("1e3", Ok(1000.0)),
+            ("Inf", Ok(f64::INFINITY)),
+            ("1e309", Err("value out of range")),
+            ("0x", Err("invalid syntax")),
+        ];
+        for (text, want) in cases {
+            assert_eq!(parse_number(text), want, "{text}");
+        }
+        assert!(parse_number("nAn").is_ok_and(f64::is_nan));
+    }
+
+    #[test]
+    fn durations_need_descending_units() {
+        assert_eq!(parse_duration_ms("1h30m"), Ok(5_400_000));
+        assert_eq!(parse_duration_ms("1y2w3d4h5m6s7ms"), Ok(33_019_506_007));
+        for bad in ["1m1h", "1m1m", "5", "m", "1x", "1h30"] {
+            let text = format!("not a valid duration string: \"{bad}\"");
+            assert_eq!(parse_duration_ms(bad), Err(text));
+        }
+        let out = Err("duration out of range".to_owned());
+        assert_eq!(parse_duration_ms("293y"), out);
+        assert_eq!(parse_duration_ms("99999999999999999999s"), out);
+    }
+}

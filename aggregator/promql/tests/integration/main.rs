@@ -1,0 +1,10 @@
+//! PromQL as a whole: test scripts, and comparison with the real Prometheus.
+#![expect(
+    clippy::unwrap_used,
+    clippy::panic,
+    clippy::print_stdout,
+    reason = "helpers of tests; what fails here fails the test"
+)]
+
+mod script;
+mod scripts;

@@ -1,0 +1,483 @@
+//! Runs test scripts in Prometheus' promqltest dialect: `load`, `eval instant`, `eval range`, `expect`, `clear`.
+
+use std::fmt::Write as _;
+use std::path::Path;
+
+use common::model::{Labels, is_stale};
+use tidemark_promql::parser::series::{SequenceValue, parse_metric_prefix, parse_series};
+use tidemark_promql::testing::MemoryStore;
+use tidemark_promql::{
+    Engine, EngineOptions, Features, QueryError, QueryOptions, QueryResult, RangeParams, Value,
+};
+use tidemark_storage::read::ReadControl;
+
+/// How many evaluations a script had.
+#[derive(Debug, Default)]
+pub(crate) struct Tally {
+    /// Checked and right.
+    pub(crate) passed: usize,
+    /// Left out, as native histograms are in the data, the query or the expectation.
+    pub(crate) histograms: usize,
+    /// What went wrong.
+    pub(crate) failures: Vec<String>,
+}
+
+#[derive(Debug, Clone, Copy, PartialEq)]
+enum Moment {
+    Instant(i64),
+    Range(RangeParams),
+}
+
+#[derive(Debug, Default)]
+struct Expectations {
+    fail: bool,
+    fail_message: Option<String>,
+    fail_regex: Option<String>,
+    ordered: bool,
+    warn: bool,
+    info: bool,
+    no_warn: bool,
+    no_info: bool,
+    messages: Vec<(String, String, bool)>,
+    string: Option<String>,
+    series: Vec<(Labels, Vec<SequenceValue>)>,
+    scalar: Option<f64>,
+    range_vector: Option<(i64, i64)>,
+}
+
+/// Runs one script.
+pub(crate) fn run(path: &Path) -> Tally {
+    let text = std::fs::read_to_string(path).unwrap();
+    let name = path.file_name().unwrap().to_string_lossy().into_owned();
+    let mut runner = Runner {
+        name,
+        store: MemoryStore::new(),
+        histograms: Vec::new(),
+        tally: Tally::default(),
+    };
+    let lines: Vec<&str> = text.lines().collect();
+    let mut at = 0;
+    while at < lines.len() {
+        let line = lines[at].trim();
+        let start = at;
+        at += 1;
+        if line.is_empty() || line.starts_with('#') {
+            continue;
+        }
+        let mut block = Vec::new();
+        while at < lines.len() && !lines[at].trim().is_empty() {
+            if lines[at].starts_with(|c: char| !c.is_whitespace()) && !lines[at].starts_with('#') {
+                break;
+            }
+            let inner = lines[at].trim();
+            if !inner.starts_with('#') {
+                block.push(inner);
+            }
+            at += 1;
+        }
+        runner.command(line, &block, start + 1);
+    }
+    runner.tally
+}
+
+struct Runner {
+    name: String,
+    store: MemoryStore,
+    /// Names of the metrics that are native histograms.
+    histograms: Vec<String>,
+    tally: Tally,
+}
+
+impl Runner {
+    fn command(&mut self, line: &str, block: &[&str], number: usize) {
+        if line == "clear" {
+            self.store.clear();
+            self.histograms.clear();
+        } else if line.starts_with("load") {
+            self.load(line, block);
+        } else if line.starts_with("eval") {
+            self.eval(line, block, number);
+        } else {
+            let failure = format!("{}:{number}: unknown command {line:?}", self.name);
+            self.tally.failures.push(failure);
+        }
+    }
+
+    fn load(&mut self, line: &str, block: &[&str]) {
+        let (command, step) = line.split_once(' ').unwrap();
+        let step_ms = duration_ms(step.trim());
+        for line in block {
+            let series = parse_series(line).unwrap();
+            let name = series.labels.metric_name().unwrap_or("");
+            let native = |value: &SequenceValue| matches!(value, SequenceValue::Histogram);
+            if series.values.iter().any(native) {
+                self.histograms.push(name.to_owned());
+            }
+            // This command makes a native histogram of custom buckets of each classic one.
+            if command == "load_with_nhcb" {
+                let base = ["_bucket", "_sum", "_count"]
+                    .iter()
+                    .find_map(|suffix| name.strip_suffix(suffix));
+                self.histograms.extend(base.map(str::to_owned));
+            }
+            self.store.load(&series, 0, step_ms);
+        }
+    }
+
+    fn eval(&mut self, line: &str, block: &[&str], number: usize) {
+        let (moment, query, mut want) = parse_eval(line);
+        let histogram =
+            block.iter().any(|line| line.contains("{{")) || self.is_about_histograms(&query);
+        for line in block {
+            parse_expectation(line, &mut want);
+        }
+        let result = evaluate(&self.store, moment, &query);
+        let problem = compare(moment, &want, &result);
+        match problem {
+            None => self.tally.passed += 1,
+            Some(_) if histogram => self.tally.histograms += 1,
+            Some(problem) => {
+                let failure = format!("{}:{number}: {query}\n  {problem}", self.name);
+                self.tally.failures.push(failure);
+            }
+        }
+    }
+}
+
+impl Runner {
+    /// Whether a query names a metric that is a native histogram, or may select one without naming it.
+    fn is_about_histograms(&self, query: &str) -> bool {
+        let word = |char: char| char == '_' || char == ':' || char.is_ascii_alphanumeric();
+        let named = query
+            .split(|char| !word(char))
+            .any(|name| self.histograms.iter().any(|histogram| histogram == name));
+        named
+            || (!self.histograms.is_empty() && (query.contains("__name__") || query.contains("({")))
+    }
+}
+
+fn evaluate(store: &MemoryStore, moment: Moment, query: &str) -> Result<QueryResult, QueryError> {
+    let engine = Engine::new(EngineOptions {
+        features: Features {
+            experimental_functions: true,
+            duration_expressions: true,
+            delayed_name_removal: false,
+            type_and_unit_labels: false,
+        },
+        ..EngineOptions::default()
+    });
+    let control = ReadControl::unlimited();
+    let options = QueryOptions {
+        lookback_delta: None,
+        control: &control,
+        deadline: None,
+        per_step_stats: false,
+    };
+    match moment {
+        Moment::Instant(time_ms) => engine.instant(store, query, time_ms, &options),
+        Moment::Range(range) => engine.range(store, query, range, &options),
+    }
+}
+
+fn duration_ms(text: &str) -> i64 {
+    if let Ok(seconds) = text.parse::<f64>() {
+        return (seconds * 1000.0) as i64;
+    }
+    tidemark_promql::parser::parse_duration_ms(text).unwrap()
+}
+
+fn parse_eval(line: &str) -> (Moment, String, Expectations) {
+    let mut want = Expectations::default();
+    let (command, rest) = line.split_once(' ').unwrap();
+    match command {
+        "eval_fail" => want.fail = true,
+        "eval_ordered" => want.ordered = true,
+        "eval_warn" => want.warn = true,
+        "eval_info" => want.info = true,
+        "eval" => {}
+        other => panic!("unknown command {other}"),
+    }
+    let rest = rest.trim();
+    if let Some(rest) = rest.strip_prefix("instant at ") {
+        let (time, query) = rest.trim().split_once(char::is_whitespace).unwrap();
+        return (
+            Moment::Instant(duration_ms(time)),
+            query.trim().to_owned(),
+            want,
+        );
+    }
+    let rest = rest.strip_prefix("range from ").unwrap();
+    let (from, rest) = rest.split_once(" to ").unwrap();
+    let (to, rest) = rest.split_once(" step ").unwrap();
+    let (step, query) = rest.trim().split_once(char::is_whitespace).unwrap();
+    let range = RangeParams {
+        start_ms: duration_ms(from.trim()),
+        end_ms: duration_ms(to.trim()),
+        step_ms: duration_ms(step),
+    };
+    (Moment::Range(range), query.trim().to_owned(), want)
+}
+
+fn parse_expectation(line: &str, want: &mut Expectations) {
+    let is_command = |line: &str| {
+        ["expect ", "expected_fail"]
+            .iter()
+            .any(|prefix| line.starts_with(prefix))
+    };
+    if !is_command(line) {
+        parse_value_line(line, want);
+        return;
+    }
+    if let Some(message) = line.strip_prefix("expected_fail_message ") {
+        want.fail_message = Some(message.trim().to_owned());
+        return;
+    }
+    if let Some(regex) = line.strip_prefix("expected_fail_regexp ") {
+        want.fail_regex = Some(regex.trim().to_owned());
+        return;
+    }
+    let rest = line.strip_prefix("expect ").unwrap().trim();
+    let (what, argument) = rest.split_once(' ').unwrap_or((rest, ""));
+    let text = |prefix: &str| {
+        argument
+            .trim()
+            .strip_prefix(prefix)
+            .map(|text| text.trim().to_owned())
+    };
+    match what {
+        "fail" => {
+            want.fail = true;
+            want.fail_message = text("msg:");
+            want.fail_regex = text("regex:");
+        }
+        "ordered" => want.ordered = true,
+        "no_warn" => want.no_warn = true,
+        "no_info" => want.no_info = true,
+        "warn" | "info" => {
+            if what == "warn" {
+                want.warn = true;
+            } else {
+                want.info = true;
+            }
+            if let Some(message) = text("msg:") {
+                want.messages.push((what.to_owned(), message, false));
+            } else if let Some(regex) = text("regex:") {
+                want.messages.push((what.to_owned(), regex, true));
+            }
+        }
+        "string" => want.string = Some(argument.trim().trim_matches('"').to_owned()),
+        "range" => {
+            // `expect range vector from 10s to 1m step 10s`
+            let times: Vec<_> = argument.split_whitespace().collect();
+            want.range_vector = Some((duration_ms(times[2]), duration_ms(times[6])));
+        }
+        other => panic!("unknown expectation {other}"),
+    }
+}
+
+fn parse_value_line(line: &str, want: &mut Expectations) {
+    if let Some(number) = parse_scalar(line) {
+        want.scalar = Some(number);
+        return;
+    }
+    let (labels, _) = parse_metric_prefix(line).unwrap();
+    match parse_series(line) {
+        Ok(series) => want.series.push((labels, series.values)),
+        Err(error) => panic!("{line}: {error}"),
+    }
+}
+
+fn parse_scalar(line: &str) -> Option<f64> {
+    if line.contains('{') || line.contains(' ') {
+        return None;
+    }
+    match line.trim_start_matches(['+', '-']) {
+        "Inf" | "NaN" => line.parse().ok(),
+        number if number.starts_with(|c: char| c.is_ascii_digit() || c == '.') => line.parse().ok(),
+        _ => None,
+    }
+}
+
+/// What differs.
+fn compare(
+    moment: Moment,
+    want: &Expectations,
+    result: &Result<QueryResult, QueryError>,
+) -> Option<String> {
+    let result = match (result, want.fail) {
+        (Ok(_), true) => return Some("expected a failure".to_owned()),
+        (Err(error), false) => return Some(format!("failed: {error}")),
+        (Err(error), true) => return compare_failure(want, &error.to_string()),
+        (Ok(result), false) => result,
+    };
+    if let Some(problem) = compare_annotations(want, result) {
+        return Some(problem);
+    }
+    match (&result.value, moment) {
+        (Value::Scalar(sample), _) => {
+            let want = want.scalar?;
+            (!almost(want, sample.value)).then(|| format!("want {want}, got {}", sample.value))
+        }
+        (Value::String { text, .. }, _) => {
+            let got = String::from_utf8_lossy(text);
+            let want = want.string.as_deref()?;
+            (want != got).then(|| format!("want {want:?}, got {got:?}"))
+        }
+        (Value::Vector(vector), _) => {
+            let got: Vec<_> = vector
+                .iter()
+                .map(|sample| (sample.labels.clone(), vec![(0, sample.sample.value)]))
+                .collect();
+            compare_series(want, &got, &[0])
+        }
+        (Value::Matrix(matrix), _) => {
+            let times: Vec<i64> = match (moment, want.range_vector) {
+                (_, Some((from, to))) => {
+                    let step = want.series.iter().map(|(_, v)| v.len()).max().unwrap_or(1);
+                    let step = (to - from) / (step as i64 - 1).max(1);
+                    (0..)
+                        .map(|i| from + step * i)
+                        .take_while(|&t| t <= to)
+                        .collect()
+                }
+                (Moment::Range(range), None) => (0..)
+                    .map(|i| range.start_ms + range.step_ms * i)
+                    .take_while(|&t| t <= range.end_ms)
+                    .collect(),
+                (Moment::Instant(_), None) => return Some("a matrix".to_owned()),
+            };
+            let got: Vec<_> = matrix
+                .iter()
+                .map(|series| {
+                    let samples = series.samples.iter();
+                    let samples = samples.map(|sample| (sample.timestamp_ms, sample.value));
+                    (series.labels.clone(), samples.collect())
+                })
+                .collect();
+            compare_series(want, &got, &times)
+        }
+        _ => Some("a value of an unknown kind".to_owned()),
+    }
+}
+
+fn compare_failure(want: &Expectations, got: &str) -> Option<String> {
+    if let Some(message) = &want.fail_message
+        && message != got
+    {
+        return Some(format!("want failure {message:?}, got {got:?}"));
+    }
+    if let Some(regex) = &want.fail_regex
+        && !regex::Regex::new(regex).unwrap().is_match(got)
+    {
+        return Some(format!("want failure like {regex:?}, got {got:?}"));
+    }
+    None
+}
+
+fn compare_annotations(want: &Expectations, result: &QueryResult) -> Option<String> {
+    let (warnings, infos) = (&result.warnings, &result.infos);
+    // Without a word about annotations, a script expects none.
+    if !want.warn && !warnings.is_empty() {
+        return Some(format!("unexpected warnings {warnings:?}"));
+    }
+    if !want.info && !want.warn && !infos.is_empty() {
+        return Some(format!("unexpected infos {infos:?}"));
+    }
+    if want.no_info && !infos.is_empty() {
+        return Some(format!("unexpected infos {infos:?}"));
+    }
+    if want.warn && warnings.is_empty() {
+        return Some("expected a warning".to_owned());
+    }
+    if want.info && infos.is_empty() {
+        return Some("expected an info".to_owned());
+    }
+    for (kind, message, is_regex) in &want.messages {
+        let texts = if kind == "warn" { warnings } else { infos };
+        let matches = |text: &String| {
+            // The position is no part of the message in scripts.
+            let text = text
+                .rsplit_once(" (")
+                .map_or(text.as_str(), |(text, _)| text);
+            if *is_regex {
+                regex::Regex::new(message).unwrap().is_match(text)
+            } else {
+                text == message
+            }
+        };
+        if !texts.iter().any(matches) {
+            return Some(format!("want {kind} {message:?}, got {texts:?}"));
+        }
+    }
+    None
+}
+
+fn compare_series(
+    want: &Expectations,
+    got: &[(Labels, Vec<(i64, f64)>)],
+    times: &[i64],
+) -> Option<String> {
+    if let Some(scalar) = want.scalar {
+        let value = got.first().and_then(|(_, samples)| samples.first());
+        let right = got.len() == 1 && value.is_some_and(|&(_, value)| almost(scalar, value));
+        return (!right).then(|| format!("want scalar {scalar}, got {got:?}"));
+    }
+    let all = || {
+        let mut text = String::new();
+        for (labels, samples) in got {
+            let _ = write!(text, "\n    got {labels} {samples:?}");
+        }
+        text
+    };
+    if want.series.len() != got.len() {
+        return Some(format!(
+            "want {} series, got {}{}",
+            want.series.len(),
+            got.len(),
+            all()
+        ));
+    }
+    for (position, (labels, values)) in want.series.iter().enumerate() {
+        let found = got.iter().position(|(candidate, _)| candidate == labels);
+        let Some(found) = found else {
+            return Some(format!("no series {labels}{}", all()));
+        };
+        if want.ordered && found != position {
+            return Some(format!("{labels} is at {found}, want {position}{}", all()));
+        }
+        let mut wanted: Vec<(i64, f64)> = Vec::new();
+        for (&time, value) in times.iter().zip(values) {
+            match value {
+                SequenceValue::Float(value) => wanted.push((time, *value)),
+                SequenceValue::Omitted => {}
+                SequenceValue::Histogram => return Some("a histogram".to_owned()),
+            }
+        }
+        let samples = &got[found].1;
+        let right = wanted.len() == samples.len()
+            && wanted
+                .iter()
+                .zip(samples)
+                .all(|(want, got)| want.0 == got.0 && almost(want.1, got.1));
+        if !right {
+            return Some(format!("{labels}: want {wanted:?}{}", all()));
+        }
+    }
+    None
+}
+
+/// As promqltest compares: 1e-6 relative, NaN equal to NaN.
+fn almost(want: f64, got: f64) -> bool {
+    if is_stale(want) || is_stale(got) {
+        return is_stale(want) == is_stale(got);
+    }
+    if (want.is_nan() && got.is_nan()) || want == got {
+        return true;
+    }
+    let sum = want.abs() + got.abs();
+    let difference = (want - got).abs();
+    if want == 0.0 || got == 0.0 || sum < f64::MIN_POSITIVE {
+        return difference < 1e-6 * f64::MIN_POSITIVE;
+    }
+    difference / sum.min(f64::MAX) < 1e-6
+}

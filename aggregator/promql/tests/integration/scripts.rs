@@ -1,0 +1,61 @@
+//! All test scripts: our own, and the shared upstream ones where they are at hand.
+
+use std::path::{Path, PathBuf};
+
+use crate::script::{Tally, run};
+
+fn scripts(folder: &Path) -> Vec<PathBuf> {
+    let mut paths: Vec<_> = std::fs::read_dir(folder)
+        .unwrap()
+        .map(|entry| entry.unwrap().path())
+        .filter(|path| {
+            path.extension()
+                .is_some_and(|extension| extension == "test")
+        })
+        .collect();
+    paths.sort();
+    paths
+}
+
+fn run_all(folder: &Path) -> Tally {
+    let mut all = Tally::default();
+    for path in scripts(folder) {
+        let tally = run(&path);
+        println!(
+            "{}: {} passed, {} with native histograms, {} failed",
+            path.display(),
+            tally.passed,
+            tally.histograms,
+            tally.failures.len()
+        );
+        all.passed += tally.passed;
+        all.histograms += tally.histograms;
+        all.failures.extend(tally.failures);
+    }
+    all
+}
+
+#[track_caller]
+fn check(tally: &Tally) {
+    let count = tally.failures.len();
+    assert!(
+        count == 0,
+        "{count} failures:\n{}",
+        tally.failures.join("\n")
+    );
+}
+
+#[test]
+fn shared_upstream_scripts_pass() {
+    let workspace = Path::new(env!("CARGO_MANIFEST_DIR")).join("../..");
+    let shared = std::env::var_os("TIDEMARK_SHARED")
+        .map_or_else(|| workspace.join("../shared"), PathBuf::from);
+    let folder = shared.join("fixtures/promqltest");
+    if !folder.is_dir() {
+        println!("SKIPPED: no upstream test scripts in {}", folder.display());
+        return;
+    }
+    let tally = run_all(&folder);
+    check(&tally);
+    assert!(tally.passed > 300, "only {} evaluations ran", tally.passed);
+}
