@@ -29,8 +29,10 @@ pub const CA_CONFIG_MAP: &str = "tidemark-ca";
 pub struct Patience {
     /// For one answer, a page of a list included.
     pub request: Duration,
-    /// How long the server is asked to keep a watch; the connection counts as dead 10 s later. Below 295 s.
+    /// How long the server is asked to keep a watch, in whole seconds below 295.
     pub watch: Duration,
+    /// Silence after which the connection of a watch counts as dead; longer than `watch`.
+    pub silence: Duration,
     /// First wait after a failure; it doubles.
     pub backoff_min: Duration,
     /// Longest wait after failures.
@@ -42,6 +44,7 @@ impl Default for Patience {
         Self {
             request: Duration::from_secs(60),
             watch: Duration::from_secs(240),
+            silence: Duration::from_secs(250),
             backoff_min: Duration::from_millis(800),
             backoff_max: Duration::from_secs(30),
         }
@@ -255,5 +258,7 @@ const fn failure_of_code(code: u16) -> Failure {
     }
 }
 
+#[cfg(test)]
+mod fake;
 #[cfg(test)]
 mod tests;

@@ -89,22 +89,8 @@ enum Stop {
 
 impl From<::kube::Error> for Stop {
     fn from(error: ::kube::Error) -> Self {
-        Self::Failed(failure(&error), chain(&error))
+        Self::Failed(failure(&error), common::report::chain(&error))
     }
-}
-
-/// An error and its sources, each said once.
-fn chain(error: &dyn std::error::Error) -> String {
-    let mut text = error.to_string();
-    let mut source = error.source();
-    while let Some(error) = source {
-        let next = error.to_string();
-        if !text.contains(&next) {
-            text = format!("{text}: {next}");
-        }
-        source = error.source();
-    }
-    text
 }
 
 /// The watch of one kind.
@@ -220,8 +206,8 @@ impl<D: Describe> Watch<D> {
 
     /// Follows changes from `version` on until the server ends the watch.
     async fn follow(&mut self, version: String, wait: &mut Duration) -> Result<(), Stop> {
-        let watch = self.patience.watch;
-        let mut params = WatchParams::default().timeout(watch.as_secs().clamp(1, 290) as u32);
+        let seconds = self.patience.watch.as_secs().clamp(1, 290) as u32;
+        let mut params = WatchParams::default().timeout(seconds);
         let selector = D::KIND.resource().field_selector;
         if !selector.is_empty() {
             params = params.fields(selector);
@@ -231,7 +217,7 @@ impl<D: Describe> Watch<D> {
         self.tell(Change::Following).await?;
         *wait = self.patience.backoff_min;
         // The server ends the watch by itself; silence beyond that is a dead connection.
-        let silence = watch + Duration::from_secs(10).min(watch);
+        let silence = self.patience.silence;
         loop {
             let event = match timeout(silence, events.next()).await {
                 Ok(Some(event)) => event?,

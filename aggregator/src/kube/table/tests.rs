@@ -191,7 +191,8 @@ fn sequence_goes_on_behind_the_durable_one() {
     let mut table = listed(&store);
     table.apply("a".into(), vec![(labels("m", "a"), 1.0)]);
     table.write(1000).unwrap();
-    table.write(2000).unwrap();
+    let appended = table.write(2000).unwrap();
+    store.wait_durable(appended.position).unwrap();
     let mut again = listed(&store);
     again.apply("a".into(), vec![(labels("m", "a"), 4.0)]);
     again.write(3000).unwrap();
