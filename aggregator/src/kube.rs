@@ -22,4 +22,8 @@ pub mod object;
 pub mod quantity;
 pub mod series;
 pub mod source;
+pub mod start;
 mod table;
+
+pub use source::ApiServer;
+pub use start::{Kubernetes, Surroundings, start};

@@ -28,6 +28,7 @@ use crate::http::server::{Server, ServerOptions, with_headers};
 use crate::http::state::{Api, Core, Shared};
 use crate::ingest::{self, Ingest, IngestConfig};
 use crate::join::{AggregatorName, Pki};
+use crate::kube::{self, ApiServer, Kubernetes, Surroundings};
 use crate::{metrics, self_scrape};
 
 /// Reload requests that may wait for each other.
@@ -141,6 +142,7 @@ async fn work(api: &Api, address: SocketAddr, tasks: &TaskTracker) -> anyhow::Re
         () = api.shutdown.cancelled() => return Ok(()),
     };
     tracing::info!(path = %path.display(), "store is open");
+    start_kubernetes(api, &store, tasks).await?;
     let ingest = start_ingest(api, &store).await?;
     let engine = Arc::new(Engine::new(engine_options(api)));
     let core = Core {
@@ -164,6 +166,25 @@ async fn work(api: &Api, address: SocketAddr, tasks: &TaskTracker) -> anyhow::Re
     tracing::info!("stopping");
     ingest.stopped().await;
     Ok(())
+}
+
+async fn start_kubernetes(
+    api: &Api,
+    store: &Store,
+    tasks: &TaskTracker,
+) -> anyhow::Result<Option<Kubernetes>> {
+    let service_host = std::env::var("KUBERNETES_SERVICE_HOST").ok();
+    let flag = api.flags.kubeconfig.as_deref();
+    let around = Surroundings {
+        store,
+        clock: Arc::clone(&api.clock),
+        cancel: api.shutdown.clone(),
+        registry: &api.registry,
+        tasks,
+    };
+    kube::start(&ApiServer::from_flag(flag, service_host.as_deref()), around)
+        .await
+        .context("follow the Kubernetes API server (--kubernetes.kubeconfig)")
 }
 
 async fn start_ingest(api: &Api, store: &Store) -> anyhow::Result<Ingest> {

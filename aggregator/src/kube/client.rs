@@ -86,13 +86,15 @@ pub enum RequestError {
 #[derive(Clone)]
 pub struct ApiClient {
     client: ::kube::Client,
-    namespace: String,
+    authority: Box<str>,
+    namespace: Box<str>,
     patience: Patience,
 }
 
 impl std::fmt::Debug for ApiClient {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
         f.debug_struct("ApiClient")
+            .field("authority", &self.authority)
             .field("namespace", &self.namespace)
             .finish_non_exhaustive()
     }
@@ -123,14 +125,25 @@ impl ApiClient {
         config.connect_timeout = Some(patience.request);
         // The watches have a backoff of their own.
         config.default_retry = false;
-        let namespace = config.default_namespace.clone();
+        let namespace = config.default_namespace.as_str().into();
+        let authority = config.cluster_url.authority();
+        let authority = authority
+            .map_or("kubernetes", |authority| authority.as_str())
+            .into();
         let client = ::kube::Client::try_from(config)
             .map_err(|error| ConnectError::Client(Box::new(error)))?;
         Ok(Self {
             client,
+            authority,
             namespace,
             patience,
         })
+    }
+
+    /// Host and port of the API server: the `instance` of what it tells.
+    #[must_use]
+    pub fn authority(&self) -> &str {
+        &self.authority
     }
 
     /// The namespace that we run in, or the kubeconfig's.
