@@ -12,14 +12,14 @@ use anyhow::Context as _;
 use arc_swap::ArcSwap;
 use axum::middleware;
 use common::clock::{Clock, SystemClock};
-use tidemark_promql::{Engine, EngineOptions, Features};
+use tidemark_promql::{Engine, EngineOptions};
 use tidemark_storage::{Store, StoreOptions};
 use tokio::sync::{Semaphore, mpsc};
 use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
 
 pub use self::plan::Plan;
-use crate::config::{Feature, Settings};
+use crate::config::Settings;
 use crate::http::auth::{self, Auth};
 use crate::http::gate::Gate;
 use crate::http::metrics::RequestMetrics;
@@ -239,12 +239,7 @@ fn engine_options(api: &Api) -> EngineOptions {
         lookback_delta: api.flags.query_lookback_delta,
         default_step: api.config.load().global.evaluation_interval.0,
         samples_max: api.flags.query_max_samples,
-        features: Features {
-            experimental_functions: settings.has(Feature::ExperimentalFunctions),
-            duration_expressions: settings.has(Feature::DurationExpressions),
-            delayed_name_removal: settings.has(Feature::DelayedNameRemoval),
-            type_and_unit_labels: settings.has(Feature::TypeAndUnitLabels),
-        },
+        features: settings.promql_features(),
         ..EngineOptions::default()
     }
 }

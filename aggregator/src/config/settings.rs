@@ -4,6 +4,8 @@ use std::net::SocketAddr;
 use std::path::PathBuf;
 use std::time::Duration;
 
+use tidemark_promql::Features;
+
 use super::bytes::{self, SizeError};
 use super::file::ConfigFile;
 use super::flags::Flags;
@@ -113,6 +115,17 @@ impl Settings {
             features,
             route_prefix: route_prefix(&flags.external_url)?,
         })
+    }
+
+    /// The features of the query language that are on.
+    #[must_use]
+    pub fn promql_features(&self) -> Features {
+        Features {
+            experimental_functions: self.has(Feature::ExperimentalFunctions),
+            duration_expressions: self.has(Feature::DurationExpressions),
+            delayed_name_removal: self.has(Feature::DelayedNameRemoval),
+            type_and_unit_labels: self.has(Feature::TypeAndUnitLabels),
+        }
     }
 
     /// Whether a feature is on.

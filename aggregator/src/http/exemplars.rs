@@ -3,6 +3,7 @@
 use axum::extract::State;
 use axum::response::{IntoResponse as _, Response};
 use http::HeaderMap;
+use tidemark_promql::parse;
 
 use super::error::ApiError;
 use super::params::Params;
@@ -18,10 +19,12 @@ pub async fn exemplars(State(api): State<Api>, headers: HeaderMap, params: Param
             let message = "end timestamp must not be before start timestamp";
             return Err(ApiError::bad_data(message));
         }
-        Ok(())
+        let expr = parse(params.get("query"), api.settings.promql_features())
+            .map_err(|error| ApiError::bad_data(error.to_string()))?;
+        Ok(expr)
     };
     match checked() {
-        Ok(()) => small(&api, &headers, b"[]".to_vec()).await,
+        Ok(_) => small(&api, &headers, b"[]".to_vec()).await,
         Err(error) => error.into_response(),
     }
 }

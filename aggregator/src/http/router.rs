@@ -13,8 +13,8 @@ use super::metrics::RequestMetrics;
 use super::params::FormBytesMax;
 use super::state::Api;
 use super::{
-    admin, agents, exemplars, federate, health, metadata, metrics, query, read, series, status,
-    targets, write,
+    admin, agents, exemplars, expression, federate, health, index, metadata, metrics, query, read,
+    series, status, targets, write,
 };
 
 /// All paths, under the prefix of the external URL.
@@ -45,6 +45,7 @@ pub fn router(api: Api, requests: Arc<RequestMetrics>) -> Router {
 fn process() -> Router<Api> {
     let switch = |method: MethodRouter<Api>| method.fallback(health::post_only);
     Router::new()
+        .route("/", get(index::index))
         .route("/metrics", get(metrics::metrics))
         .route("/version", get(status::version))
         .route("/-/healthy", get(health::healthy))
@@ -63,6 +64,14 @@ fn api_v1() -> Router<Api> {
         .route(
             "/query_exemplars",
             get(exemplars::exemplars).post(exemplars::exemplars),
+        )
+        .route(
+            "/format_query",
+            get(expression::format).post(expression::format),
+        )
+        .route(
+            "/parse_query",
+            get(expression::parsed).post(expression::parsed),
         )
         .route("/labels", get(series::labels).post(series::labels))
         .route("/label/{name}/values", get(series::values))

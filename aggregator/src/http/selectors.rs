@@ -1,6 +1,9 @@
 //! Series selectors in `match[]` parameters.
 
+use std::sync::Arc;
+
 use common::model::Matcher;
+use tidemark_promql::{matches_everything, parse_selector};
 use tidemark_storage::{ReadControl, Readable as _, Selection, SeriesSet, Store};
 
 use super::blocking::read_error;
@@ -23,13 +26,8 @@ pub fn parse_all(params: &Params) -> Result<Vec<Matchers>, ApiError> {
 /// # Errors
 /// It is no selector, or would match everything.
 pub fn parse(text: &str) -> Result<Matchers, ApiError> {
-    let bare = |b: u8| b.is_ascii_alphanumeric() || b == b'_' || b == b':';
-    if text.is_empty() || !text.bytes().all(bare) {
-        let reason = "only a bare metric name is understood";
-        return Err(ApiError::invalid_parameter("match[]", reason));
-    }
-    let matchers = vec![Matcher::equal("__name__", text)];
-    if matchers.iter().all(Matcher::matches_empty) {
+    let matchers = parse_selector(text).map_err(|error| ApiError::bad_data(error.to_string()))?;
+    if matches_everything(&matchers) {
         return Err(ApiError::bad_data(
             "match[] must contain at least one non-empty matcher",
         ));
@@ -57,7 +55,7 @@ pub fn select(
     store: &Store,
     selection: &Selection,
     control: &ReadControl,
-) -> Result<std::sync::Arc<dyn SeriesSet>, ApiError> {
+) -> Result<Arc<dyn SeriesSet>, ApiError> {
     store
         .select(selection, control)
         .map_err(|error| read_error(&error))

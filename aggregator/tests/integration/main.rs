@@ -1,0 +1,17 @@
+//! The real binary over its real doors: HTTP, signals, and the programs that speak to it.
+
+#![expect(
+    clippy::unwrap_used,
+    clippy::panic,
+    clippy::print_stderr,
+    reason = "helpers of tests fail the test, and say what is skipped"
+)]
+
+mod api;
+mod harness;
+mod http;
+mod lifecycle;
+mod peers;
+mod process;
+mod remote;
+mod security;
