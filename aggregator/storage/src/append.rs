@@ -7,6 +7,7 @@ use rustc_hash::FxBuildHasher;
 
 use crate::head::group::{Group, GroupData, Stored};
 use crate::head::{Head, PlaceError, Placed};
+use crate::index::view::SeriesIndex as _;
 use crate::index::{Index, Place, SeriesId};
 use crate::store::Inner;
 use crate::sync::{lock, read, write};
@@ -14,6 +15,7 @@ use crate::wal::record::{self, Definition, RowsBuilder};
 use crate::write::{
     AppendError, AppendMode, Appended, LogPosition, Refusal, RefusalReason, SeriesSamples,
 };
+use std::sync::atomic::Ordering;
 use std::sync::{Arc, MutexGuard};
 
 /// Refusals that are told one by one.
@@ -203,6 +205,8 @@ impl Inner {
             return Err(AppendError::Refused(appended));
         }
         appended.stored = cells.len() as u64;
+        self.unsealed_samples
+            .fetch_add(appended.stored, Ordering::Relaxed);
         appended.position = self.store_cells(&mut locked, cells, sequence);
         Ok(appended)
     }

@@ -4,6 +4,7 @@
 //! the log. A thread that holds one of them takes only later ones.
 
 pub(crate) mod group;
+pub(crate) mod part;
 pub(crate) mod rows;
 
 use std::sync::{Arc, Mutex, RwLock};

@@ -8,6 +8,7 @@
 pub(crate) mod literals;
 pub(crate) mod postings;
 pub(crate) mod resolve;
+pub(crate) mod view;
 
 use hashbrown::{HashMap, HashTable};
 use rustc_hash::FxBuildHasher;
@@ -18,13 +19,14 @@ use roaring::RoaringBitmap;
 use crate::identity::SeriesHash;
 use crate::symbols::{Symbol, Symbols};
 use postings::Postings;
+use view::{PostingsRef, SeriesIndex};
 
 /// A series in memory.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord)]
 pub(crate) struct SeriesId(pub(crate) u32);
 
 /// A place in the head: a group, and a column of it.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub(crate) struct Place {
     /// Index into the head's groups.
     pub(crate) group: u32,
@@ -49,14 +51,8 @@ struct Entry {
     logged: bool,
 }
 
-/// What is known of one label name.
-#[derive(Debug, Default)]
-pub(crate) struct LabelName {
-    /// The series with each value.
-    pub(crate) values: HashMap<Symbol, Postings, FxBuildHasher>,
-    /// All series that have the label.
-    pub(crate) all: RoaringBitmap,
-}
+/// The series with each value of one label name.
+type Values = HashMap<Symbol, Postings, FxBuildHasher>;
 
 /// Why a series could not be added: the interned text or the values reached 32-bit limits.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
@@ -72,7 +68,7 @@ pub(crate) struct Index {
     values: Vec<Symbol>,
     series: Vec<Entry>,
     by_hash: HashTable<u32>,
-    names: HashMap<Symbol, LabelName, FxBuildHasher>,
+    names: HashMap<Symbol, Values, FxBuildHasher>,
     /// Places besides `Entry::place`, of series that moved from one group to another.
     more_places: HashMap<u32, Vec<Place>, FxBuildHasher>,
 }
@@ -103,9 +99,8 @@ impl Index {
             symbols.push(self.symbols.intern(value).ok_or(IndexFull)?);
         }
         for (&name, &value) in names.iter().zip(&symbols) {
-            let label = self.names.entry(name).or_default();
-            label.all.insert(id);
-            label.values.entry(value).or_default().push(id);
+            let values = self.names.entry(name).or_default();
+            values.entry(value).or_default().insert(id);
         }
         self.values.extend_from_slice(&symbols);
         let shape = self.shape(names);
@@ -134,35 +129,6 @@ impl Index {
         });
         self.shape_of.insert(names, number);
         number
-    }
-
-    /// The identity of a series.
-    pub(crate) fn hash(&self, id: SeriesId) -> SeriesHash {
-        self.series[id.0 as usize].hash
-    }
-
-    /// The number of the series' shape.
-    pub(crate) fn shape_number(&self, id: SeriesId) -> u32 {
-        self.series[id.0 as usize].shape
-    }
-
-    /// The shapes by number.
-    pub(crate) fn shapes(&self) -> &[Shape] {
-        &self.shapes
-    }
-
-    /// The values of a series, in the order of its shape's names.
-    pub(crate) fn values(&self, id: SeriesId) -> &[Symbol] {
-        let entry = &self.series[id.0 as usize];
-        let start = entry.values as usize;
-        &self.values[start..start + self.shapes[entry.shape as usize].names.len()]
-    }
-
-    /// The labels of a series.
-    pub(crate) fn labels(&self, id: SeriesId) -> Labels {
-        let names = &self.shapes[self.shape_number(id) as usize].names;
-        let pairs = names.iter().zip(self.values(id));
-        Labels::from_sorted(pairs.map(|(&n, &v)| (self.symbols.text(n), self.symbols.text(v))))
     }
 
     /// Where new samples of the series go.
@@ -210,22 +176,12 @@ impl Index {
         self.more_places.keys().copied().map(SeriesId)
     }
 
-    /// What is known of a label name.
-    pub(crate) fn label_name(&self, name: &str) -> Option<&LabelName> {
-        self.names.get(&self.symbols.find(name)?)
-    }
-
-    /// All label names.
-    pub(crate) fn names(&self) -> impl Iterator<Item = (Symbol, &LabelName)> {
-        self.names.iter().map(|(&name, label)| (name, label))
-    }
-
     /// Bytes of memory it takes, about.
     pub(crate) fn memory_bytes(&self) -> usize {
         let postings: usize = self
             .names
             .values()
-            .flat_map(|label| label.values.values())
+            .flat_map(HashMap::values)
             .map(|postings| postings.memory_bytes() + 48)
             .sum();
         self.symbols.memory_bytes()
@@ -233,6 +189,61 @@ impl Index {
             + self.series.capacity() * size_of::<Entry>()
             + self.by_hash.capacity() * 5
             + postings
+    }
+}
+
+impl SeriesIndex for Index {
+    fn find_symbol(&self, text: &str) -> Option<Symbol> {
+        self.symbols.find(text)
+    }
+
+    fn text(&self, symbol: Symbol) -> &str {
+        self.symbols.text(symbol)
+    }
+
+    fn shapes(&self) -> &[Shape] {
+        &self.shapes
+    }
+
+    fn shape_number(&self, id: SeriesId) -> u32 {
+        self.series[id.0 as usize].shape
+    }
+
+    fn values(&self, id: SeriesId) -> &[Symbol] {
+        let entry = &self.series[id.0 as usize];
+        let start = entry.values as usize;
+        &self.values[start..start + self.shapes[entry.shape as usize].names.len()]
+    }
+
+    fn hash(&self, id: SeriesId) -> SeriesHash {
+        self.series[id.0 as usize].hash
+    }
+
+    fn all(&self) -> RoaringBitmap {
+        let mut all = RoaringBitmap::new();
+        all.insert_range(0..self.series.len() as u32);
+        all
+    }
+
+    fn postings(&self, name: Symbol, value: Symbol) -> Option<PostingsRef<'_>> {
+        Some(self.names.get(&name)?.get(&value)?.view())
+    }
+
+    fn values_len(&self, name: Symbol) -> usize {
+        self.names.get(&name).map_or(0, HashMap::len)
+    }
+
+    fn each_value(
+        &self,
+        name: Symbol,
+        prefix: &str,
+        visit: &mut dyn FnMut(Symbol, PostingsRef<'_>),
+    ) {
+        for (&value, postings) in self.names.get(&name).into_iter().flatten() {
+            if self.symbols.text(value).starts_with(prefix) {
+                visit(value, postings.view());
+            }
+        }
     }
 }
 

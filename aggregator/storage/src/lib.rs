@@ -3,13 +3,19 @@
 //! **Invariant:** this crate knows no HTTP, no QUIC, no JSON and no Kubernetes.
 
 mod append;
+mod block;
 mod bytes;
+mod checkpoint;
+mod codec;
 mod files;
 mod head;
 mod identity;
 mod index;
 mod labels;
+mod maintenance;
+mod merge;
 pub mod read;
+mod seal;
 mod select;
 pub mod store;
 pub mod stream;

@@ -1,95 +1,293 @@
-//! What a selection gives: series of the head, read column by column.
+//! What a selection gives: series of the head and of blocks, read column by column.
+//!
+//! Each part (the head, each block) resolves the matchers in its own index; series of several parts are brought
+//! together by their identity, not by their labels.
+
+mod assemble;
+mod grouping;
+mod head_batch;
 
 use std::ops::Range;
-use std::sync::Arc;
+use std::sync::{Arc, Mutex};
 
 use common::model::Labels;
 use hashbrown::HashMap;
+use roaring::RoaringBitmap;
 use rustc_hash::FxBuildHasher;
 
+use crate::block::Block;
+use crate::block::reader::{BlockError, Loaded};
+use crate::codec::Chunk;
 use crate::head::Head;
-use crate::head::group::{Group, GroupData};
-use crate::head::rows::ABSENT;
+use crate::identity::SeriesHash;
+use crate::index::resolve::Prepared;
+use crate::index::view::SeriesIndex;
 use crate::index::{Index, Place, SeriesId};
-use crate::read::{
-    Column, Grouping, Groups, ReadControl, ReadError, Selection, SeriesSet, Values, Visit,
-};
-use crate::symbols::Symbol;
+use crate::read::{Grouping, Groups, ReadControl, ReadError, Selection, SeriesSet, Visit};
 use crate::sync::{lock, read};
+use assemble::{Assembler, Data, Segment};
+use grouping::Grouper;
+use head_batch::HeadBatch;
 
-/// Columns that are copied out of a group at once.
+/// The part does not have the series.
+const ABSENT: u32 = u32::MAX;
+/// Series whose samples are copied out of the head at once.
 const BATCH: usize = 64;
+/// Chunks of a block that a reader holds on to.
+const HELD_CHUNKS: usize = 16;
+/// Warnings that are told one by one.
+const WARNINGS_MAX: usize = 16;
+
+/// A block that takes part.
+struct BlockPart {
+    block: Arc<Block>,
+    loaded: Arc<Loaded>,
+    /// For each series of the set its number in the block, or [`ABSENT`].
+    local: Vec<u32>,
+}
 
 /// The series that matched.
-pub(crate) struct HeadSet {
+pub(crate) struct Set {
     head: Arc<Head>,
-    series: Vec<(SeriesId, Place)>,
-    /// For series that moved between groups, all their places.
+    blocks: Vec<BlockPart>,
+    /// For each series of the set its number in the head, or [`ABSENT`].
+    in_head: Vec<u32>,
+    /// Where the head has samples of a series.
+    places: Vec<Option<Place>>,
+    /// For series that moved between groups, their other places.
     moved: HashMap<u32, Vec<Place>, FxBuildHasher>,
     start_ms: i64,
     end_ms: i64,
+    warnings: Mutex<Vec<String>>,
+    /// What was frozen up to this seal is in the blocks.
+    sealed: u64,
+    /// Keeps in the head what is sealed while this set lives.
+    _guard: Arc<ReaderGuard>,
 }
 
-impl HeadSet {
+/// Held by each set; see [`crate::seal`].
+#[derive(Debug, Default)]
+pub(crate) struct ReaderGuard;
+
+/// The parts that a selection may touch.
+pub(crate) struct Parts {
+    pub(crate) head: Arc<Head>,
+    pub(crate) blocks: Vec<Arc<Block>>,
+    pub(crate) warnings: Vec<String>,
+    /// What was frozen up to this seal is in `blocks`.
+    pub(crate) sealed: u64,
+    pub(crate) guard: Arc<ReaderGuard>,
+}
+
+/// Series of the head that have samples in the range.
+struct HeadMatch {
+    series: Vec<(SeriesId, Place)>,
+    moved: HashMap<u32, Vec<Place>, FxBuildHasher>,
+}
+
+/// Resolves in the head; series without samples in the range are left out, a group at a time.
+fn match_head(head: &Head, index: &Index, ids: &RoaringBitmap, selection: &Selection) -> HeadMatch {
+    let mut overlapping: HashMap<u32, bool, FxBuildHasher> = HashMap::default();
+    let mut overlaps = |place: &Place| {
+        *overlapping.entry(place.group).or_insert_with(|| {
+            head.group(place.group).is_some_and(|group| {
+                lock(&group.data).overlaps(selection.start_ms, selection.end_ms)
+            })
+        })
+    };
+    let mut found = HeadMatch {
+        series: Vec::with_capacity(ids.len() as usize),
+        moved: HashMap::default(),
+    };
+    for id in ids {
+        let id = SeriesId(id);
+        let mut places = index.places(id).filter(&mut overlaps);
+        let Some(first) = places.next() else {
+            continue;
+        };
+        found.series.push((id, first));
+        let more: Vec<Place> = places.collect();
+        if !more.is_empty() {
+            found.moved.insert(id.0, more);
+        }
+    }
+    found.series.sort_unstable_by_key(|&(_, place)| place);
+    found
+}
+
+impl Set {
     /// Resolves a selection.
     ///
     /// # Errors
-    /// The control's bounds.
+    /// The control's bounds, or an index can't be read.
     pub(crate) fn new(
-        head: Arc<Head>,
+        parts: Parts,
         selection: &Selection,
         control: &ReadControl,
     ) -> Result<Self, ReadError> {
-        let mut series = Vec::new();
-        let mut moved = HashMap::default();
-        {
-            let index = read(&head.index);
-            let ids = index.resolve(&selection.matchers, control)?;
-            let mut overlapping: HashMap<u32, bool, FxBuildHasher> = HashMap::default();
-            let mut overlaps = |place: &Place| {
-                *overlapping.entry(place.group).or_insert_with(|| {
-                    head.group(place.group).is_some_and(|group| {
-                        lock(&group.data).overlaps(selection.start_ms, selection.end_ms)
-                    })
-                })
-            };
-            for id in ids {
-                let id = SeriesId(id);
-                let mut places: Vec<Place> = index.places(id).filter(&mut overlaps).collect();
-                let Some(&first) = places.first() else {
-                    continue;
-                };
-                series.push((id, first));
-                if places.len() > 1 {
-                    places.shrink_to_fit();
-                    moved.insert(id.0, places);
+        let prepared = Prepared::new(&selection.matchers);
+        let mut warnings = parts.warnings;
+        let mut blocks = Vec::with_capacity(parts.blocks.len());
+        for block in parts.blocks {
+            control.check()?;
+            match block.load() {
+                Ok(loaded) => {
+                    let ids = prepared.resolve(&loaded.index, control)?;
+                    if !ids.is_empty() {
+                        blocks.push((block, loaded, ids));
+                    }
                 }
+                Err(BlockError::Io(error)) => return Err(error.into()),
+                Err(error) => warnings.push(damage(&block, &error)),
             }
         }
-        control.check_series(series.len() as u64)?;
-        series.sort_unstable_by_key(|&(_, place)| place);
-        Ok(Self {
-            head,
-            series,
-            moved,
+        let head = parts.head;
+        let mut set = Self {
+            blocks: Vec::with_capacity(blocks.len()),
+            in_head: Vec::new(),
+            places: Vec::new(),
+            moved: HashMap::default(),
             start_ms: selection.start_ms,
             end_ms: selection.end_ms,
-        })
+            warnings: Mutex::new(warnings),
+            sealed: parts.sealed,
+            _guard: parts.guard,
+            head: Arc::clone(&head),
+        };
+        {
+            let index = read(&head.index);
+            let ids = prepared.resolve(&*index, control)?;
+            let found = match_head(&head, &index, &ids, selection);
+            set.join(&index, found, blocks);
+        }
+        control.check_series(set.in_head.len() as u64)?;
+        Ok(set)
+    }
+
+    /// Numbers the series. The order is that of the block with the most of them, where neighbours lie in the same
+    /// chunks; then come the others.
+    fn join(
+        &mut self,
+        index: &Index,
+        found: HeadMatch,
+        mut blocks: Vec<(Arc<Block>, Arc<Loaded>, RoaringBitmap)>,
+    ) {
+        blocks.sort_by_key(|(_, _, ids)| std::cmp::Reverse(ids.len()));
+        self.moved = found.moved;
+        if blocks.is_empty() {
+            self.in_head = found.series.iter().map(|(id, _)| id.0).collect();
+            self.places = found.series.iter().map(|&(_, place)| Some(place)).collect();
+            return;
+        }
+        let only_one = blocks.len() == 1 && found.series.is_empty();
+        let mut numbers = Numbers::new(only_one);
+        for (block, loaded, ids) in blocks {
+            let mut local = vec![ABSENT; numbers.len()];
+            for id in &ids {
+                let number = numbers.number(|| loaded.index.hash(SeriesId(id)));
+                if number == local.len() {
+                    local.push(id);
+                } else {
+                    local[number] = id;
+                }
+            }
+            self.blocks.push(BlockPart {
+                block,
+                loaded,
+                local,
+            });
+        }
+        self.in_head = vec![ABSENT; numbers.len()];
+        self.places = vec![None; numbers.len()];
+        for (id, place) in found.series {
+            let number = numbers.number(|| index.hash(id));
+            if number == self.in_head.len() {
+                self.in_head.push(id.0);
+                self.places.push(Some(place));
+            } else {
+                self.in_head[number] = id.0;
+                self.places[number] = Some(place);
+            }
+        }
+        self.in_head.resize(numbers.len(), ABSENT);
+        self.places.resize(numbers.len(), None);
+        for part in &mut self.blocks {
+            part.local.resize(numbers.len(), ABSENT);
+        }
+        self.blocks.sort_by_key(|part| part.block.footer.first_ms);
+    }
+
+    fn warn(&self, text: String) {
+        let mut warnings = lock(&self.warnings);
+        if warnings.len() < WARNINGS_MAX && !warnings.contains(&text) {
+            warnings.push(text);
+        }
     }
 }
 
-impl SeriesSet for HeadSet {
+fn damage(block: &Block, error: &BlockError) -> String {
+    let name = block.path.file_name().unwrap_or_default().to_string_lossy();
+    format!("block {name}: {error}; its samples are left out")
+}
+
+/// Gives series their numbers in a set, by identity.
+struct Numbers {
+    /// Only one part has series, so each is new.
+    only_one: bool,
+    next: usize,
+    known: HashMap<SeriesHash, u32, FxBuildHasher>,
+}
+
+impl Numbers {
+    fn new(only_one: bool) -> Self {
+        Self {
+            only_one,
+            next: 0,
+            known: HashMap::default(),
+        }
+    }
+
+    const fn len(&self) -> usize {
+        self.next
+    }
+
+    fn number(&mut self, hash: impl FnOnce() -> SeriesHash) -> usize {
+        let next = self.next;
+        if self.only_one {
+            self.next += 1;
+            return next;
+        }
+        let number = *self.known.entry(hash()).or_insert(next as u32) as usize;
+        self.next += usize::from(number == next);
+        number
+    }
+}
+
+impl SeriesSet for Set {
     fn len(&self) -> usize {
-        self.series.len()
+        self.in_head.len()
     }
 
     fn labels(&self, index: usize) -> Labels {
-        read(&self.head.index).labels(self.series[index].0)
+        for part in &self.blocks {
+            let local = part.local[index];
+            if local != ABSENT {
+                return part.loaded.index.labels(SeriesId(local));
+            }
+        }
+        match self.in_head[index] {
+            ABSENT => Labels::empty(),
+            id => read(&self.head.index).labels(SeriesId(id)),
+        }
     }
 
     fn group(&self, grouping: Grouping<'_>) -> Groups {
-        let index = read(&self.head.index);
-        group_series(&index, self.series.iter().map(|&(id, _)| id), grouping)
+        let mut grouper = Grouper::new(self.len(), grouping);
+        for part in &self.blocks {
+            grouper.add(&part.loaded.index, &part.local);
+        }
+        grouper.add(&*read(&self.head.index), &self.in_head);
+        grouper.finish()
     }
 
     fn read(
@@ -98,266 +296,138 @@ impl SeriesSet for HeadSet {
         control: &ReadControl,
         visit: &mut Visit<'_>,
     ) -> Result<(), ReadError> {
-        let mut scratch = Scratch::default();
+        let mut reader = Reader {
+            set: self,
+            batch: HeadBatch::default(),
+            assembler: Assembler::new(self.start_ms, self.end_ms),
+            held: vec![Vec::new(); self.blocks.len()],
+        };
         let mut at = range.start;
         while at < range.end {
-            let number = self.series[at].1.group;
+            let group = self.places[at].map(|place| place.group);
             let limit = range.end.min(at + BATCH);
-            let run = self.series[at..limit]
+            let run = self.places[at..limit]
                 .iter()
-                .take_while(|(_, place)| place.group == number)
+                .take_while(|place| place.map(|place| place.group) == group)
                 .count();
-            if let Some(group) = self.head.group(number) {
-                scratch.load(
-                    &group,
-                    &self.series[at..at + run],
-                    self.start_ms,
-                    self.end_ms,
-                );
-                for offset in 0..run {
-                    self.visit_one(at + offset, offset, &mut scratch, control, visit)?;
-                }
+            let end = at + run;
+            reader.load_batch(at..end);
+            for index in at..end {
+                reader.read_one(index, index - at, control, visit)?;
             }
-            at += run;
+            at = end;
         }
         Ok(())
     }
+
+    fn warnings(&self) -> Vec<String> {
+        lock(&self.warnings).clone()
+    }
 }
 
-impl HeadSet {
-    fn visit_one(
-        &self,
+/// Chunks of one block that a reader holds on to, by their numbers.
+type Held = Vec<(u32, Option<Arc<Chunk>>)>;
+
+/// Reads series one after another.
+struct Reader<'s> {
+    set: &'s Set,
+    batch: HeadBatch,
+    assembler: Assembler,
+    held: Vec<Held>,
+}
+
+impl Reader<'_> {
+    fn load_batch(&mut self, range: Range<usize>) {
+        let places = &self.set.places[range];
+        let group = places.first().copied().flatten();
+        match group.and_then(|place| self.set.head.group(place.group)) {
+            Some(group) => {
+                let columns = places.iter().flatten().map(|place| place.column);
+                let range = (self.set.start_ms, self.set.end_ms);
+                self.batch.load(&group, columns, range, self.set.sealed);
+            }
+            None => self.batch.clear(),
+        }
+    }
+
+    fn read_one(
+        &mut self,
         index: usize,
         offset: usize,
-        scratch: &mut Scratch,
         control: &ReadControl,
         visit: &mut Visit<'_>,
     ) -> Result<(), ReadError> {
-        let (id, _) = self.series[index];
-        if let Some(places) = self.moved.get(&id.0) {
-            scratch.merge_places(&self.head, places, self.start_ms, self.end_ms);
-        } else {
-            scratch.pick(offset);
+        self.assembler.begin();
+        for part in 0..self.set.blocks.len() {
+            self.add_block(part, index)?;
         }
-        let column = scratch.column();
-        control.charge_samples(column.timestamps_ms.len() as u64)?;
+        if self.set.places[index].is_some() {
+            self.batch.add_segments(offset, &mut self.assembler);
+            if let Some(more) = self.set.moved.get(&self.set.in_head[index]) {
+                for &place in more {
+                    self.add_other_place(place);
+                }
+            }
+        }
+        let column = self.assembler.assemble(control)?;
         if column.timestamps_ms.is_empty() {
             return Ok(());
         }
         visit(index, column)
     }
-}
 
-/// Copies of columns, and the memory for them.
-#[derive(Default)]
-struct Scratch {
-    /// Times of the rows in range; shared by the columns that are full.
-    row_times: Vec<i64>,
-    clock: u64,
-    /// Column by column, as many values as there are row times.
-    cells: Vec<u64>,
-    /// The samples outside the rows, for each column of the batch.
-    loose: Vec<Vec<(i64, u64)>>,
-    /// The picked column when it is not one of the full ones.
-    own_times: Vec<i64>,
-    values: Vec<f64>,
-    is_shared: bool,
-}
-
-/// Names the timestamps of consecutive rows of a group. Rows are only added at the end, so the same first, last and
-/// number mean the same timestamps.
-fn clock_of(group: u32, times: &[i64]) -> u64 {
-    let (Some(&first), Some(&last)) = (times.first(), times.last()) else {
-        return 0;
-    };
-    let mut hash = u64::from(group) ^ 0x9e37_79b9_7f4a_7c15;
-    for part in [first as u64, last as u64, times.len() as u64] {
-        hash = (hash ^ part)
-            .wrapping_mul(0xff51_afd7_ed55_8ccd)
-            .rotate_left(29);
+    fn add_other_place(&mut self, place: Place) {
+        if let Some(group) = self.set.head.group(place.group) {
+            let mut batch = HeadBatch::default();
+            let column = std::iter::once(place.column);
+            let range = (self.set.start_ms, self.set.end_ms);
+            batch.load(&group, column, range, self.set.sealed);
+            batch.add_segments(0, &mut self.assembler);
+        }
     }
-    hash.max(1)
-}
 
-fn rows_in_range(data: &GroupData, start_ms: i64, end_ms: i64) -> Range<usize> {
-    let times = data.rows().times_ms();
-    let first = times.partition_point(|&t| t < start_ms);
-    let end = times.partition_point(|&t| t <= end_ms);
-    first..end.max(first)
-}
-
-fn loose_in_range(list: &[(i64, u64)], start_ms: i64, end_ms: i64) -> &[(i64, u64)] {
-    let first = list.partition_point(|&(t, _)| t < start_ms);
-    let end = list.partition_point(|&(t, _)| t <= end_ms);
-    list.get(first..end).unwrap_or(&[])
-}
-
-impl Scratch {
-    /// Copies the columns of a run of series out of their group.
-    fn load(&mut self, group: &Group, run: &[(SeriesId, Place)], start_ms: i64, end_ms: i64) {
-        let data = lock(&group.data);
-        let rows = rows_in_range(&data, start_ms, end_ms);
-        let count = rows.len();
-        self.row_times.clear();
-        self.row_times
-            .extend_from_slice(&data.rows().times_ms()[rows.clone()]);
-        self.clock = clock_of(group.number, &self.row_times);
-        self.cells.clear();
-        self.cells.resize(count * run.len(), ABSENT);
-        for (offset, row) in rows.enumerate() {
-            let cells = data.rows().row(row);
-            for (number, (_, place)) in run.iter().enumerate() {
-                if let Some(&bits) = cells.get(place.column as usize) {
-                    self.cells[number * count + offset] = bits;
+    fn add_block(&mut self, part: usize, index: usize) -> Result<(), ReadError> {
+        let set = self.set;
+        let BlockPart {
+            block,
+            loaded,
+            local,
+        } = &set.blocks[part];
+        let series = local[index];
+        if series == ABSENT {
+            return Ok(());
+        }
+        for (number, column) in loaded.chunks_of(SeriesId(series), set.start_ms, set.end_ms) {
+            let held = &mut self.held[part];
+            let chunk = match held.iter().find(|(other, _)| *other == number) {
+                Some((_, chunk)) => chunk.clone(),
+                None => {
+                    let chunk = match block.chunk(loaded, number, true) {
+                        Ok(chunk) => Some(chunk),
+                        Err(BlockError::Io(error)) => return Err(error.into()),
+                        Err(error) => {
+                            set.warn(damage(block, &error));
+                            None
+                        }
+                    };
+                    if held.len() == HELD_CHUNKS {
+                        held.remove(0);
+                    }
+                    held.push((number, chunk.clone()));
+                    chunk
                 }
-            }
-        }
-        self.loose.clear();
-        self.loose.extend(
-            run.iter().map(|(_, place)| {
-                loose_in_range(data.loose(place.column), start_ms, end_ms).to_vec()
-            }),
-        );
-    }
-
-    /// Makes the column with that number in the batch the current one.
-    fn pick(&mut self, offset: usize) {
-        let count = self.row_times.len();
-        let cells = &self.cells[offset * count..(offset + 1) * count];
-        self.values.clear();
-        self.is_shared = self.loose[offset].is_empty() && !cells.contains(&ABSENT);
-        if self.is_shared {
-            self.values
-                .extend(cells.iter().map(|&bits| f64::from_bits(bits)));
-            return;
-        }
-        self.own_times.clear();
-        let in_rows = self.row_times.iter().copied().zip(cells.iter().copied());
-        let in_rows = in_rows.filter(|&(_, bits)| bits != ABSENT);
-        merge(
-            in_rows,
-            &self.loose[offset],
-            &mut self.own_times,
-            &mut self.values,
-        );
-    }
-
-    /// Makes the samples of several places the current column.
-    fn merge_places(&mut self, head: &Head, places: &[Place], start_ms: i64, end_ms: i64) {
-        let mut samples: Vec<(i64, u64)> = Vec::new();
-        for place in places {
-            let Some(group) = head.group(place.group) else {
-                continue;
             };
-            let data = lock(&group.data);
-            for row in rows_in_range(&data, start_ms, end_ms) {
-                let bits = data.rows().get(row, place.column);
-                if bits != ABSENT {
-                    samples.push((data.rows().times_ms()[row], bits));
-                }
+            if let Some(chunk) = chunk {
+                self.assembler.add(Segment::of_chunk(chunk, column));
             }
-            samples.extend_from_slice(loose_in_range(data.loose(place.column), start_ms, end_ms));
         }
-        samples.sort_by_key(|&(t, _)| t);
-        samples.dedup_by_key(|&mut (t, _)| t);
-        self.is_shared = false;
-        self.values.clear();
-        self.own_times.clear();
-        merge(
-            samples.into_iter(),
-            &[],
-            &mut self.own_times,
-            &mut self.values,
-        );
-    }
-
-    fn column(&self) -> Column<'_> {
-        let (clock, times): (u64, &[i64]) = if self.is_shared {
-            (self.clock, &self.row_times)
-        } else {
-            (0, &self.own_times)
-        };
-        Column {
-            clock,
-            timestamps_ms: times,
-            values: Values::Floats(&self.values),
-        }
+        Ok(())
     }
 }
 
-/// Merges two ascending lists; of equal times the first list's sample stays.
-fn merge(
-    a: impl Iterator<Item = (i64, u64)>,
-    b: &[(i64, u64)],
-    times: &mut Vec<i64>,
-    values: &mut Vec<f64>,
-) {
-    let mut b = b.iter().copied().peekable();
-    let mut push = |(time, bits): (i64, u64)| {
-        if times.last() != Some(&time) {
-            times.push(time);
-            values.push(f64::from_bits(bits));
-        }
-    };
-    for one in a {
-        while let Some(other) = b.next_if(|other| other.0 < one.0) {
-            push(other);
-        }
-        push(one);
-    }
-    b.for_each(push);
-}
-
-/// Groups series by symbols; text is put together once a group.
-pub(crate) fn group_series(
-    index: &Index,
-    series: impl ExactSizeIterator<Item = SeriesId>,
-    grouping: Grouping<'_>,
-) -> Groups {
-    let keeps: Vec<Vec<bool>> = index
-        .shapes()
-        .iter()
-        .map(|shape| {
-            let texts = shape.names.iter().map(|&name| index.symbols.text(name));
-            texts.map(|text| is_kept(grouping, text)).collect()
-        })
-        .collect();
-    let mut groups = Groups {
-        group_of: Vec::with_capacity(series.len()),
-        labels: Vec::new(),
-    };
-    let mut numbers: HashMap<Vec<Symbol>, u32, FxBuildHasher> = HashMap::default();
-    let mut key = Vec::new();
-    for id in series {
-        let shape = index.shape_number(id) as usize;
-        let names = &index.shapes()[shape].names;
-        key.clear();
-        for ((&keep, &name), &value) in keeps[shape].iter().zip(names).zip(index.values(id)) {
-            if keep {
-                key.extend([name, value]);
-            }
-        }
-        let number = match numbers.get(&key) {
-            Some(&number) => number,
-            None => {
-                let number = groups.labels.len() as u32;
-                let text = |symbol: &Symbol| index.symbols.text(*symbol);
-                let pairs = key
-                    .chunks_exact(2)
-                    .map(|pair| (text(&pair[0]), text(&pair[1])));
-                groups.labels.push(Labels::from_sorted(pairs));
-                numbers.insert(key.clone(), number);
-                number
-            }
-        };
-        groups.group_of.push(number);
-    }
-    groups
-}
-
-fn is_kept(grouping: Grouping<'_>, name: &str) -> bool {
-    match grouping {
-        Grouping::By(names) => names.contains(&name),
-        Grouping::Without(names) => !names.contains(&name),
+/// Segments that other modules make.
+impl Segment {
+    fn of_chunk(chunk: Arc<Chunk>, column: usize) -> Self {
+        Self::new(Data::Chunk(chunk, column))
     }
 }

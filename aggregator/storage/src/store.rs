@@ -1,19 +1,28 @@
 //! The store: streams and requests in, series sets out.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
+use std::io;
 use std::path::PathBuf;
+use std::sync::atomic::AtomicU64;
 use std::sync::{Arc, Mutex, RwLock};
 use std::time::Duration;
 
 use common::clock::Clock;
 use common::model::Metadata;
+use roaring::RoaringBitmap;
 
+use crate::block::catalogue::{Catalogue, Quarantined};
+use crate::block::reader::BlockError;
 use crate::files::DirectoryLock;
 use crate::head::Head;
 use crate::head::group::Stored;
-use crate::identity::SeriesHash;
+use crate::identity::{HashKey, SeriesHash};
+use crate::index::resolve::{Prepared, label_names, label_values};
+use crate::index::view::SeriesIndex;
+use crate::maintenance::Maintenance;
 use crate::read::{ReadControl, ReadError, Readable, Selection, SeriesSet};
-use crate::select::HeadSet;
+use crate::seal::Upkeep;
+use crate::select::{Parts, ReaderGuard, Set};
 use crate::stream::Stream;
 use crate::sync::{lock, read};
 use crate::wal::{Wal, record};
@@ -38,6 +47,8 @@ pub struct StoreOptions {
 #[derive(Debug, Clone)]
 pub struct Store {
     inner: Arc<Inner>,
+    /// Ends the background thread when the last clone is gone.
+    maintenance: Arc<Maintenance>,
 }
 
 /// What the clones share.
@@ -47,10 +58,17 @@ pub(crate) struct Inner {
     pub(crate) clock: Arc<dyn Clock>,
     head: RwLock<Arc<Head>>,
     pub(crate) wal: Wal,
+    pub(crate) blocks: Catalogue,
     /// Held for reading while samples are logged and put into the head, so that whoever holds it for writing sees
     /// a head that agrees with a position of the log.
     pub(crate) cut: RwLock<()>,
-    metadata: Mutex<BTreeMap<String, Metadata>>,
+    pub(crate) metadata: Mutex<BTreeMap<String, Metadata>>,
+    /// Cloned by each set; replaced by each seal.
+    pub(crate) readers: Mutex<Arc<ReaderGuard>>,
+    /// What the maintenance of blocks remembers; held while it works, so that there is one seal at a time.
+    pub(crate) upkeep: Mutex<Upkeep>,
+    /// Samples put into the head since the last seal.
+    pub(crate) unsealed_samples: AtomicU64,
     _lock: DirectoryLock,
 }
 
@@ -58,6 +76,11 @@ impl Inner {
     /// The head of the moment.
     pub(crate) fn head(&self) -> Arc<Head> {
         Arc::clone(&read(&self.head))
+    }
+
+    /// The secret of the data directory.
+    pub(crate) fn key(&self) -> HashKey {
+        read(&self.head).key
     }
 
     /// Samples before this are not kept.
@@ -69,12 +92,21 @@ impl Inner {
     }
 
     /// No sealed sample is later than this.
-    pub(crate) const fn blocks_floor_ms(&self) -> i64 {
-        i64::MIN
+    pub(crate) fn blocks_floor_ms(&self) -> i64 {
+        self.blocks.last_ms().unwrap_or(i64::MIN)
     }
 
-    /// What the sealed blocks have of a series at a time.
-    pub(crate) const fn stored_in_blocks(&self, _series: SeriesHash, _time_ms: i64) -> Stored {
+    /// What the sealed blocks have of a series at a time. A block that can't be read has nothing.
+    pub(crate) fn stored_in_blocks(&self, series: SeriesHash, time_ms: i64) -> Stored {
+        for block in self.blocks.overlapping(time_ms, time_ms) {
+            match block.sample(series, time_ms) {
+                Ok(Some(bits)) => return Stored::Bits(bits),
+                Ok(None) => {}
+                Err(error) => {
+                    tracing::warn!(path = %block.path.display(), %error, "look up a sample");
+                }
+            }
+        }
         Stored::Nothing
     }
 }
@@ -85,8 +117,13 @@ impl Store {
     /// # Errors
     /// The directory can't be made, read or locked. Damaged files are set aside, not an error.
     pub fn open(options: StoreOptions, clock: Arc<dyn Clock>) -> Result<Self, OpenError> {
+        let path = options.path.display().to_string();
+        let inner = Arc::new(open::open(options, clock)?);
+        let maintenance = Maintenance::start(Arc::clone(&inner))
+            .map_err(|source| OpenError::Io { path, source })?;
         Ok(Self {
-            inner: Arc::new(open::open(options, clock)?),
+            inner,
+            maintenance: Arc::new(maintenance),
         })
     }
 
@@ -158,7 +195,12 @@ impl Store {
     /// # Errors
     /// A block could not be written.
     pub fn flush(&self) -> Result<(), AppendError> {
-        self.inner.wal.wait_durable(self.inner.wal.end())
+        self.inner.wal.wait_durable(self.inner.wal.end())?;
+        let mut upkeep = lock(&self.inner.upkeep);
+        self.inner
+            .seal(&mut upkeep)
+            .map_err(block_to_append_error)?;
+        self.inner.merge_all().map_err(block_to_append_error)
     }
 
     /// Syncs the log and stops the background work. Later appends fail with [`AppendError::Closed`].
@@ -166,7 +208,64 @@ impl Store {
     /// # Errors
     /// The log could not be synced.
     pub fn close(&self) -> Result<(), AppendError> {
+        self.maintenance.stop();
         self.inner.wal.close()
+    }
+}
+
+fn block_to_append_error(error: BlockError) -> AppendError {
+    match error {
+        BlockError::Io(error) => AppendError::Log(error),
+        damaged @ BlockError::Damaged(_) => AppendError::Log(io::Error::other(damaged)),
+    }
+}
+
+impl Inner {
+    /// The parts that hold samples of a range of time.
+    fn parts(&self, start_ms: i64, end_ms: i64) -> Parts {
+        let head = self.head();
+        // Before the blocks are listed: what a seal moves from the head to a block that is not in the list then
+        // stays in the head until the guard is gone.
+        let guard = Arc::clone(&lock(&self.readers));
+        let (blocks, sealed) = self.blocks.overlapping_and_sealed(start_ms, end_ms);
+        let quarantined = self.blocks.quarantined(start_ms, end_ms);
+        let warning = |one: &Quarantined| format!("block {} is damaged and left out", one.name);
+        Parts {
+            head,
+            blocks,
+            warnings: quarantined.iter().map(warning).collect(),
+            sealed,
+            guard,
+        }
+    }
+
+    /// Gives each index of the range, with the series that match in it, to `visit`.
+    fn each_index(
+        &self,
+        selection: &Selection,
+        control: &ReadControl,
+        mut visit: impl FnMut(&dyn SeriesIndex, Option<&RoaringBitmap>),
+    ) -> Result<(), ReadError> {
+        let parts = self.parts(selection.start_ms, selection.end_ms);
+        let prepared = Prepared::new(&selection.matchers);
+        let all = selection.matchers.is_empty();
+        let mut one = |index: &dyn SeriesIndex| {
+            if all {
+                visit(index, None);
+            } else {
+                visit(index, Some(&prepared.resolve(index, control)?));
+            }
+            Ok::<(), ReadError>(())
+        };
+        for block in parts.blocks {
+            control.check()?;
+            match block.load() {
+                Ok(loaded) => one(&loaded.index)?,
+                Err(BlockError::Io(error)) => return Err(error.into()),
+                Err(error) => tracing::warn!(path = %block.path.display(), %error, "read block"),
+            }
+        }
+        one(&*read(&parts.head.index))
     }
 }
 
@@ -176,8 +275,8 @@ impl Readable for Store {
         selection: &Selection,
         control: &ReadControl,
     ) -> Result<Arc<dyn SeriesSet>, ReadError> {
-        let head = self.inner.head();
-        Ok(Arc::new(HeadSet::new(head, selection, control)?))
+        let parts = self.inner.parts(selection.start_ms, selection.end_ms);
+        Ok(Arc::new(Set::new(parts, selection, control)?))
     }
 
     fn label_names(
@@ -185,14 +284,12 @@ impl Readable for Store {
         selection: &Selection,
         control: &ReadControl,
     ) -> Result<Vec<String>, ReadError> {
-        let head = self.inner.head();
-        let index = read(&head.index);
-        let names = if selection.matchers.is_empty() {
-            index.label_names(None)
-        } else {
-            let ids = index.resolve(&selection.matchers, control)?;
-            index.label_names(Some(&ids))
-        };
+        let mut names = BTreeSet::new();
+        self.inner
+            .each_index(selection, control, |index, ids| match ids {
+                Some(ids) => label_names(index, ids, &mut names),
+                None => label_names(index, &index.all(), &mut names),
+            })?;
         Ok(names.into_iter().collect())
     }
 
@@ -202,14 +299,10 @@ impl Readable for Store {
         selection: &Selection,
         control: &ReadControl,
     ) -> Result<Vec<String>, ReadError> {
-        let head = self.inner.head();
-        let index = read(&head.index);
-        let values = if selection.matchers.is_empty() {
-            index.label_values(name, None)
-        } else {
-            let ids = index.resolve(&selection.matchers, control)?;
-            index.label_values(name, Some(&ids))
-        };
+        let mut values = BTreeSet::new();
+        self.inner.each_index(selection, control, |index, ids| {
+            label_values(index, name, ids, &mut values);
+        })?;
         Ok(values.into_iter().collect())
     }
 }

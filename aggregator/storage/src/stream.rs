@@ -1,12 +1,14 @@
 //! A stream: one source that sends the same series tick after tick.
 
 use std::sync::Arc;
+use std::sync::atomic::Ordering;
 
 use common::model::Labels;
 
 use crate::append::{Cell, FreshPlaces, Sequence};
 use crate::head::group::Group;
 use crate::head::{Head, PlaceError};
+use crate::index::view::SeriesIndex as _;
 use crate::index::{Place, SeriesId};
 use crate::store::{Inner, Store};
 use crate::sync::{lock, read};
@@ -157,6 +159,9 @@ impl Stream {
         let position = inner.wal.push(&rows.finish());
         data.set_sequence(sequence, position);
         data.durable_sequence(inner.wal.durable());
+        inner
+            .unsealed_samples
+            .fetch_add(self.cells.len() as u64, Ordering::Relaxed);
         Some(Appended {
             position,
             stored: self.cells.len() as u64,

@@ -8,7 +8,7 @@
 //! segment is cut back to its last durable byte, a new one is begun, and the records that failed go first.
 
 mod committer;
-mod frame;
+pub(crate) mod frame;
 pub(crate) mod record;
 mod replay;
 mod segment;
@@ -24,6 +24,7 @@ use crate::sync::lock;
 use crate::write::{AppendError, LogPosition};
 
 pub(crate) use replay::replay;
+pub(crate) use segment::remove_before;
 
 /// Bytes that may wait for the disk; then writers wait too.
 const PENDING_BYTES_MAX: usize = 64 << 20;

@@ -3,10 +3,7 @@
 use std::collections::VecDeque;
 use std::sync::{Arc, Mutex};
 
-use hashbrown::HashMap;
-use rustc_hash::FxBuildHasher;
-
-use super::rows::{ABSENT, Rows};
+use super::part::Part;
 use crate::index::SeriesId;
 use crate::write::LogPosition;
 
@@ -21,13 +18,12 @@ pub(crate) struct Group {
 /// What a group holds.
 #[derive(Debug, Clone)]
 pub(crate) struct GroupData {
-    /// The series of each column; `None` for a column whose definition the log lost.
+    /// The series of each column; `None` for a column that is free, or whose definition the log lost.
     columns: Vec<Option<SeriesId>>,
-    rows: Rows,
-    /// Samples that fit no row, by column, ascending in time.
-    loose: HashMap<u32, Vec<(i64, u64)>, FxBuildHasher>,
-    /// Earliest and latest sample here.
-    bounds: Option<(i64, i64)>,
+    /// What came since the last seal.
+    open: Part,
+    /// What is being sealed, or was, while a reader may still need it here; oldest first.
+    frozen: Vec<Arc<Part>>,
     /// Later than this there is no sample of these columns anywhere in the store, so nothing need be compared.
     pub(crate) floor_ms: i64,
     /// The last sequence applied.
@@ -44,18 +40,12 @@ pub(crate) enum Stored {
     Bits(u64),
 }
 
-/// Rows up to this number are made however sparse they are.
-const SPARSE_ROWS: usize = 4;
-/// A new row must leave at least one cell in so many filled.
-const SPARSE_RATIO: usize = 8;
-
 impl GroupData {
     pub(crate) fn new(floor_ms: i64) -> Self {
         Self {
             columns: Vec::new(),
-            rows: Rows::default(),
-            loose: HashMap::default(),
-            bounds: None,
+            open: Part::default(),
+            frozen: Vec::new(),
             floor_ms,
             sequence: None,
             durable_sequence: None,
@@ -77,82 +67,58 @@ impl GroupData {
         self.columns[at] = Some(series);
     }
 
-    pub(crate) fn series_of(&self, column: u32) -> Option<SeriesId> {
-        self.columns.get(column as usize).copied().flatten()
+    /// The series of each column.
+    pub(crate) fn columns(&self) -> &[Option<SeriesId>] {
+        &self.columns
     }
 
-    pub(crate) const fn columns_len(&self) -> usize {
-        self.columns.len()
+    /// What came since the last seal.
+    pub(crate) const fn open(&self) -> &Part {
+        &self.open
+    }
+
+    /// What is being sealed, or was.
+    pub(crate) fn frozen(&self) -> &[Arc<Part>] {
+        &self.frozen
+    }
+
+    /// Sets what is open aside for the seal `generation`.
+    pub(crate) fn freeze(&mut self, generation: u64) {
+        if !self.open.is_empty() {
+            let mut part = std::mem::take(&mut self.open);
+            part.generation = generation;
+            self.frozen.push(Arc::new(part));
+        }
+    }
+
+    /// Forgets what was sealed up to `generation`.
+    pub(crate) fn thaw(&mut self, generation: u64) {
+        self.frozen.retain(|part| part.generation > generation);
     }
 
     /// Whether a sample here lies in the range.
     pub(crate) fn overlaps(&self, start_ms: i64, end_ms: i64) -> bool {
-        self.bounds
-            .is_some_and(|(first, last)| first <= end_ms && last >= start_ms)
+        let mut frozen = self.frozen.iter();
+        self.open.overlaps(start_ms, end_ms) || frozen.any(|part| part.overlaps(start_ms, end_ms))
     }
 
     /// What is stored here for a column at a time.
-    pub(crate) fn get(&self, column: u32, timestamp_ms: i64) -> Stored {
-        if let Some(row) = self.rows.find(timestamp_ms) {
-            let bits = self.rows.get(row, column);
-            if bits != ABSENT {
-                return Stored::Bits(bits);
-            }
-        }
-        let loose = self.loose.get(&column).map_or(&[][..], Vec::as_slice);
-        match loose.binary_search_by_key(&timestamp_ms, |&(t, _)| t) {
-            Ok(at) => Stored::Bits(loose[at].1),
-            Err(_) => Stored::Nothing,
-        }
+    pub(crate) fn get(&self, column: u32, time_ms: i64) -> Stored {
+        let frozen = || {
+            self.frozen
+                .iter()
+                .find_map(|part| part.get(column, time_ms))
+        };
+        let bits = self.open.get(column, time_ms).or_else(frozen);
+        bits.map_or(Stored::Nothing, Stored::Bits)
     }
 
     /// Stores cells of one timestamp, at which none of these columns has a sample.
-    pub(crate) fn put(
-        &mut self,
-        timestamp_ms: i64,
-        cells: impl ExactSizeIterator<Item = (u32, u64)>,
-    ) {
-        if cells.len() == 0 {
-            return;
+    pub(crate) fn put(&mut self, time_ms: i64, cells: impl ExactSizeIterator<Item = (u32, u64)>) {
+        if cells.len() > 0 {
+            self.floor_ms = self.floor_ms.max(time_ms);
         }
-        let row = self.row_for(timestamp_ms, cells.len());
-        let width = self.columns.len();
-        for (column, bits) in cells {
-            let in_row =
-                bits != ABSENT && row.is_some_and(|row| self.rows.set(row, column, bits, width));
-            if !in_row {
-                self.put_loose(column, timestamp_ms, bits);
-            }
-        }
-        let (first, last) = self.bounds.unwrap_or((timestamp_ms, timestamp_ms));
-        self.bounds = Some((first.min(timestamp_ms), last.max(timestamp_ms)));
-        self.floor_ms = self.floor_ms.max(timestamp_ms);
-    }
-
-    /// The row to use, begun now if it is worth it; `None`: the samples go loose.
-    fn row_for(&mut self, timestamp_ms: i64, cells: usize) -> Option<usize> {
-        if let Some(row) = self.rows.find(timestamp_ms) {
-            return Some(row);
-        }
-        if self.rows.last_ms().is_some_and(|last| last > timestamp_ms) {
-            return None;
-        }
-        let width = self.columns.len();
-        let rows = self.rows.len() + 1;
-        let dense =
-            rows <= SPARSE_ROWS || (self.rows.filled() + cells) * SPARSE_RATIO >= rows * width;
-        dense.then(|| self.rows.begin(timestamp_ms, width))
-    }
-
-    fn put_loose(&mut self, column: u32, timestamp_ms: i64, bits: u64) {
-        let list = self.loose.entry(column).or_default();
-        if list.last().is_none_or(|&(last, _)| last < timestamp_ms) {
-            list.push((timestamp_ms, bits));
-            return;
-        }
-        if let Err(at) = list.binary_search_by_key(&timestamp_ms, |&(t, _)| t) {
-            list.insert(at, (timestamp_ms, bits));
-        }
+        self.open.put(time_ms, self.columns.len(), cells);
     }
 
     /// Notes that a sequence is durable once the log is durable up to `position`.
@@ -178,23 +144,9 @@ impl GroupData {
         self.durable_sequence
     }
 
-    /// The open rows.
-    pub(crate) const fn rows(&self) -> &Rows {
-        &self.rows
-    }
-
-    /// The samples of a column that are in no row.
-    pub(crate) fn loose(&self, column: u32) -> &[(i64, u64)] {
-        self.loose.get(&column).map_or(&[], Vec::as_slice)
-    }
-
     /// Bytes of memory.
     pub(crate) fn memory_bytes(&self) -> usize {
-        let loose: usize = self
-            .loose
-            .values()
-            .map(|list| list.capacity() * 16 + 40)
-            .sum();
-        self.rows.memory_bytes() + self.columns.capacity() * 8 + loose
+        let frozen: usize = self.frozen.iter().map(|part| part.memory_bytes()).sum();
+        self.open.memory_bytes() + self.columns.capacity() * 8 + frozen
     }
 }

@@ -86,6 +86,22 @@ impl Rows {
         true
     }
 
+    /// Removes the oldest rows.
+    pub(crate) fn drop_front(&mut self, count: usize) {
+        let end = self.starts.get(count).copied().unwrap_or(self.cells.len());
+        let gone = self
+            .cells
+            .drain(..end)
+            .filter(|&bits| bits != ABSENT)
+            .count();
+        self.filled -= gone;
+        self.times_ms.drain(..count);
+        self.starts.drain(..count);
+        for start in &mut self.starts {
+            *start -= end;
+        }
+    }
+
     /// Bytes of memory.
     pub(crate) fn memory_bytes(&self) -> usize {
         self.cells.capacity() * 8 + self.starts.capacity() * 8 + self.times_ms.capacity() * 8

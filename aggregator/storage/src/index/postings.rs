@@ -2,7 +2,7 @@
 
 use roaring::RoaringBitmap;
 
-use super::SeriesId;
+use super::view::PostingsRef;
 
 /// A bitmap costs some 100 bytes however little it holds; most values have few series.
 const FEW_MAX: usize = 128;
@@ -21,12 +21,15 @@ impl Default for Postings {
 }
 
 impl Postings {
-    /// Adds an id above all others.
-    pub(crate) fn push(&mut self, id: u32) {
+    /// Adds an id.
+    pub(crate) fn insert(&mut self, id: u32) {
         match self {
             Self::Few(ids) => {
-                debug_assert!(ids.last().is_none_or(|&last| last < id), "ids must ascend");
-                ids.push(id);
+                if ids.last().is_none_or(|&last| last < id) {
+                    ids.push(id);
+                } else if let Err(at) = ids.binary_search(&id) {
+                    ids.insert(at, id);
+                }
                 if ids.len() > FEW_MAX {
                     *self = Self::Many(ids.iter().copied().collect());
                 }
@@ -37,47 +40,26 @@ impl Postings {
         }
     }
 
-    pub(crate) fn len(&self) -> u64 {
-        match self {
-            Self::Few(ids) => ids.len() as u64,
-            Self::Many(ids) => ids.len(),
-        }
-    }
-
-    pub(crate) fn to_bitmap(&self) -> RoaringBitmap {
-        match self {
-            Self::Few(ids) => ids.iter().copied().collect(),
-            Self::Many(ids) => ids.clone(),
-        }
-    }
-
-    /// Adds these ids to `to`.
-    pub(crate) fn add_to(&self, to: &mut RoaringBitmap) {
-        match self {
-            Self::Few(ids) => to.extend(ids.iter().copied()),
-            Self::Many(ids) => *to |= ids,
-        }
-    }
-
-    /// Removes from `from` what is not here.
-    pub(crate) fn intersect_into(&self, from: &mut RoaringBitmap) {
+    /// Removes an id; true when none is left.
+    pub(crate) fn remove(&mut self, id: u32) -> bool {
         match self {
             Self::Few(ids) => {
-                *from = ids
-                    .iter()
-                    .copied()
-                    .filter(|&id| from.contains(id))
-                    .collect();
+                if let Ok(at) = ids.binary_search(&id) {
+                    ids.remove(at);
+                }
+                ids.is_empty()
             }
-            Self::Many(ids) => *from &= ids,
+            Self::Many(ids) => {
+                ids.remove(id);
+                ids.is_empty()
+            }
         }
     }
 
-    /// Whether a series of `ids` is here.
-    pub(crate) fn meets(&self, ids: &RoaringBitmap) -> bool {
+    pub(crate) fn view(&self) -> PostingsRef<'_> {
         match self {
-            Self::Few(own) => own.iter().any(|&id| ids.contains(id)),
-            Self::Many(own) => !own.is_disjoint(ids),
+            Self::Few(ids) => PostingsRef::List(ids),
+            Self::Many(ids) => PostingsRef::Bitmap(ids),
         }
     }
 
@@ -85,14 +67,6 @@ impl Postings {
         match self {
             Self::Few(ids) => ids.capacity() * 4,
             Self::Many(ids) => ids.serialized_size() + 64,
-        }
-    }
-
-    /// The ids as series.
-    pub(crate) fn series(&self) -> Box<dyn Iterator<Item = SeriesId> + '_> {
-        match self {
-            Self::Few(ids) => Box::new(ids.iter().copied().map(SeriesId)),
-            Self::Many(ids) => Box::new(ids.iter().map(SeriesId)),
         }
     }
 }

@@ -3,12 +3,17 @@
 use std::collections::BTreeMap;
 use std::fs;
 use std::path::Path;
+use std::sync::atomic::AtomicU64;
 use std::sync::{Arc, Mutex, RwLock};
 use std::time::Duration;
 
 use common::clock::Clock;
 
 use super::{Inner, StoreOptions};
+use crate::block::cache::Cache;
+use crate::block::catalogue::Catalogue;
+use crate::block::reader::Caches;
+use crate::checkpoint;
 use crate::files::DirectoryLock;
 use crate::head::Head;
 use crate::identity::HashKey;
@@ -23,6 +28,8 @@ const LINGER: Duration = Duration::from_millis(2);
 const SEGMENT_BYTES: u64 = 64 << 20;
 /// What an active series is reckoned to take at most.
 const BYTES_PER_SERIES: u64 = 2048;
+/// Each cache has at least so much.
+const CACHE_BYTES_MIN: usize = 32 << 20;
 /// Series that are taken however small the budget.
 const SERIES_MIN: u64 = 100_000;
 
@@ -31,6 +38,7 @@ struct Replayed {
     head: Head,
     metadata: BTreeMap<String, Metadata>,
     malformed: u64,
+    samples: u64,
 }
 
 /// Opens the store's files.
@@ -42,24 +50,46 @@ pub(super) fn open(options: StoreOptions, clock: Arc<dyn Clock>) -> Result<Inner
     let wal_directory = options.path.join("wal");
     let key = in_path(&options.path, HashKey::load_or_create(&options.path))?;
     in_path(&wal_directory, fs::create_dir_all(&wal_directory))?;
+    let quarantine = options.path.join("corrupt");
+    let cache_bytes = usize::try_from(options.memory_budget_bytes / 16).unwrap_or(usize::MAX);
+    let cache_bytes = cache_bytes.max(CACHE_BYTES_MIN);
+    let caches = Arc::new(Caches {
+        chunks: Cache::new(cache_bytes),
+        indexes: Cache::new(cache_bytes),
+    });
+    let block_directory = options.path.join("blocks");
+    let blocks = Catalogue::open(&block_directory, &quarantine, key, caches);
+    let blocks = in_path(&block_directory, blocks)?;
     let series_max = (options.memory_budget_bytes / BYTES_PER_SERIES).max(SERIES_MIN);
     let mut replayed = Replayed {
         head: Head::new(key, series_max),
         metadata: BTreeMap::new(),
         malformed: 0,
+        samples: 0,
     };
+    let from = checkpoint::read(&options.path, key.seed(), &mut |record| {
+        replayed.apply(record)
+    });
+    let from = in_path(&options.path, from)?;
     let report = wal::replay(
         &wal_directory,
-        &options.path.join("corrupt"),
+        &quarantine,
         key.seed(),
-        &mut |_, payload| replayed.apply(payload),
+        &mut |number, payload| {
+            if number >= from {
+                replayed.apply_payload(payload);
+            }
+        },
     );
     let report = in_path(&wal_directory, report)?;
-    replayed.head.finish_replay(i64::MIN);
+    replayed
+        .head
+        .finish_replay(blocks.last_ms().unwrap_or(i64::MIN));
     tracing::info!(
         records = report.records,
         lost = report.lost,
         torn_bytes = report.torn_bytes,
+        samples = replayed.samples,
         malformed = replayed.malformed,
         "log replayed"
     );
@@ -69,14 +99,21 @@ pub(super) fn open(options: StoreOptions, clock: Arc<dyn Clock>) -> Result<Inner
         linger: LINGER,
         segment_bytes: SEGMENT_BYTES,
     };
-    let wal = in_path(&wal_directory, Wal::start(wal_options, report.last + 1))?;
+    let wal = in_path(
+        &wal_directory,
+        Wal::start(wal_options, (report.last + 1).max(from)),
+    )?;
     Ok(Inner {
         options,
         clock,
         head: RwLock::new(Arc::new(replayed.head)),
         wal,
+        blocks,
         cut: RwLock::default(),
         metadata: Mutex::new(replayed.metadata),
+        readers: Mutex::default(),
+        upkeep: Mutex::default(),
+        unsealed_samples: AtomicU64::new(replayed.samples),
         _lock: directory_lock,
     })
 }
@@ -89,13 +126,20 @@ fn in_path<T>(path: &Path, result: std::io::Result<T>) -> Result<T, OpenError> {
 }
 
 impl Replayed {
-    fn apply(&mut self, payload: &[u8]) {
+    fn apply_payload(&mut self, payload: &[u8]) {
         match record::decode(payload) {
-            Ok(Record::Define {
+            Ok(record) => self.apply(record),
+            Err(_) => self.malformed += 1,
+        }
+    }
+
+    fn apply(&mut self, record: Record) {
+        match record {
+            Record::Define {
                 group,
                 key,
                 definitions,
-            }) => {
+            } => {
                 let group = self.head.group_for_replay(group, &key);
                 for one in definitions {
                     let defined = self.head.define_for_replay(&group, one.column, &one.labels);
@@ -104,15 +148,16 @@ impl Replayed {
                     }
                 }
             }
-            Ok(Record::Rows(rows)) => {
+            Record::Rows(rows) => {
                 for row in rows {
+                    self.samples += row.columns.len() as u64;
                     self.apply_row(&row);
                 }
             }
-            Ok(Record::Metadata { family, metadata }) => {
+            Record::Metadata { family, metadata } => {
                 self.metadata.insert(family, metadata);
             }
-            Err(_) => self.malformed += 1,
+            Record::Checkpoint(_) | Record::End => {}
         }
     }
 

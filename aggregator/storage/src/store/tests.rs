@@ -262,6 +262,7 @@ enum Step {
     Append(Vec<(u8, i64, u8)>),
     Row(u64, i64, Vec<(u8, u8)>),
     Restart,
+    Flush,
 }
 
 fn arbitrary_step() -> impl Strategy<Value = Step> {
@@ -272,6 +273,7 @@ fn arbitrary_step() -> impl Strategy<Value = Step> {
         4 => (0..30_u64, 0..30_i64, prop::collection::vec(cell, 0..6))
             .prop_map(|(sequence, time, cells)| Step::Row(sequence, time, cells)),
         1 => Just(Step::Restart),
+        1 => Just(Step::Flush),
     ]
 }
 
@@ -332,6 +334,7 @@ fn run_against_model(steps: &[Step]) {
                     }
                 }
             }
+            Step::Flush => store.flush().unwrap(),
             Step::Restart => {
                 store.close().unwrap();
                 drop(stream);
@@ -345,8 +348,114 @@ fn run_against_model(steps: &[Step]) {
     }
 }
 
+#[test]
+fn long_run_is_the_same_before_and_after_sealing_and_merging() {
+    let directory = tempfile::tempdir().unwrap();
+    let store = open_at(directory.path());
+    let mut stream = store.stream("agent/x");
+    let series: Vec<_> = (0..150).map(|n| labels(&format!("m{n:03}"), "a")).collect();
+    for (column, one) in series.iter().enumerate() {
+        stream.define(column as u32, one).unwrap();
+    }
+    let mut want = Content::new();
+    for tick in 0..300_i64 {
+        let time = NOW - 3_600_000 + tick * 10_000;
+        let row: Vec<_> = (0..150_u32)
+            .filter(|&c| c % 7 != 3 || tick % 6 == 0)
+            .map(|c| (c, f64::from(c) * tick as f64 / 8.0))
+            .collect();
+        stream.append_row(tick as u64 + 1, time, &row).unwrap();
+        for &(c, v) in &row {
+            let list = want.entry(series[c as usize].clone()).or_default();
+            list.push((time, v.to_bits()));
+        }
+        if tick % 70 == 69 {
+            store.flush().unwrap();
+        }
+    }
+    assert_eq!(all(&store), want);
+    let middle = (NOW - 2_500_000, NOW - 2_000_000);
+    let clip = |list: &Vec<(i64, u64)>| -> Vec<(i64, u64)> {
+        list.iter()
+            .copied()
+            .filter(|&(t, _)| t >= middle.0 && t <= middle.1)
+            .collect()
+    };
+    let clipped: Content = want
+        .iter()
+        .map(|(l, list)| (l.clone(), clip(list)))
+        .collect();
+    assert_eq!(content(&store, middle.0, middle.1), clipped);
+    store.flush().unwrap();
+    assert_eq!(all(&store), want);
+    assert!(
+        store.inner().blocks.all().len() <= 2,
+        "one block for each 12 hours"
+    );
+    drop((stream, store));
+    let store = open_at(directory.path());
+    assert_eq!(all(&store), want);
+    assert_eq!(store.stream("agent/x").durable_sequence(), Some(300));
+    let old = one(&series[0], &[(NOW - 3_600_000, 0.5)]);
+    let refused = store.append(&[old], AppendMode::Partial).unwrap();
+    assert_eq!(refused.refused, 1, "sealed samples are compared too");
+}
+
+#[test]
+fn set_made_before_a_seal_reads_the_same_after_it() {
+    let directory = tempfile::tempdir().unwrap();
+    let store = open_at(directory.path());
+    let a = labels("a", "x");
+    store
+        .append(&[one(&a, &[(1, 1.0), (2, 2.0)])], AppendMode::Atomic)
+        .unwrap();
+    let control = ReadControl::unlimited();
+    let selection = Selection {
+        matchers: vec![],
+        start_ms: 0,
+        end_ms: 9,
+    };
+    let set = store.select(&selection, &control).unwrap();
+    store.flush().unwrap();
+    store
+        .append(&[one(&a, &[(3, 3.0)])], AppendMode::Atomic)
+        .unwrap();
+    store.flush().unwrap();
+    let mut times = Vec::new();
+    set.read(0..1, &control, &mut |_, column| {
+        times.extend_from_slice(column.timestamps_ms);
+        Ok(())
+    })
+    .unwrap();
+    assert!(times.starts_with(&[1, 2]), "{times:?}");
+    drop(set);
+    assert_eq!(all(&store)[&a].len(), 3);
+}
+
+#[test]
+fn retention_removes_old_blocks() {
+    let directory = tempfile::tempdir().unwrap();
+    let clock = Arc::new(ManualClock::new(NOW));
+    let options = StoreOptions {
+        path: directory.path().to_path_buf(),
+        retention: Some(Duration::from_secs(3600)),
+        retention_bytes: 0,
+        memory_budget_bytes: 1 << 30,
+    };
+    let store = Store::open(options, Arc::<ManualClock>::clone(&clock)).unwrap();
+    let a = labels("a", "x");
+    store
+        .append(&[one(&a, &[(NOW, 1.0)])], AppendMode::Atomic)
+        .unwrap();
+    store.flush().unwrap();
+    assert_eq!(all(&store).len(), 1);
+    clock.advance(Duration::from_secs(7200));
+    store.inner().remove_old().unwrap();
+    assert_eq!(all(&store).len(), 0);
+}
+
 proptest! {
-    #![proptest_config(ProptestConfig::with_cases(64))]
+    #![proptest_config(ProptestConfig::with_cases(24))]
     #[test]
     fn store_equals_a_plain_map(steps in prop::collection::vec(arbitrary_step(), 1..40)) {
         run_against_model(&steps);

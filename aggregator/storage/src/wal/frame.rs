@@ -8,12 +8,12 @@
 //! its own record.
 
 /// Begins each record.
-pub(super) const MARKER: u32 = 0x9e57_4d54;
+pub(crate) const MARKER: u32 = 0x9e57_4d54;
 /// Bytes before the payload.
-pub(super) const HEADER: usize = 24;
+pub(crate) const HEADER: usize = 24;
 
 /// Appends a framed record.
-pub(super) fn put(to: &mut Vec<u8>, seed: u32, number: u64, payload_crc: u32, payload: &[u8]) {
+pub(crate) fn put(to: &mut Vec<u8>, seed: u32, number: u64, payload_crc: u32, payload: &[u8]) {
     let start = to.len();
     to.extend_from_slice(&MARKER.to_le_bytes());
     to.extend_from_slice(&(payload.len() as u32).to_le_bytes());
@@ -26,7 +26,7 @@ pub(super) fn put(to: &mut Vec<u8>, seed: u32, number: u64, payload_crc: u32, pa
 
 /// What stands at a place in a segment.
 #[derive(Debug, PartialEq, Eq)]
-pub(super) enum Found<'a> {
+pub(crate) enum Found<'a> {
     /// A whole record; the next one begins `bytes` further.
     Record {
         number: u64,
@@ -52,7 +52,7 @@ fn u64_at(bytes: &[u8], at: usize) -> Option<u64> {
 }
 
 /// Looks at the front of `bytes`.
-pub(super) fn find(bytes: &[u8], seed: u32) -> Found<'_> {
+pub(crate) fn find(bytes: &[u8], seed: u32) -> Found<'_> {
     let header = || {
         let marker = u32_at(bytes, 0)?;
         let length = u32_at(bytes, 4)? as usize;
@@ -80,7 +80,7 @@ pub(super) fn find(bytes: &[u8], seed: u32) -> Found<'_> {
 }
 
 /// The offset of the next marker in `bytes`, from `from` on.
-pub(super) fn next_marker(bytes: &[u8], from: usize) -> Option<usize> {
+pub(crate) fn next_marker(bytes: &[u8], from: usize) -> Option<usize> {
     let marker = MARKER.to_le_bytes();
     let rest = bytes.get(from..)?;
     rest.windows(marker.len())

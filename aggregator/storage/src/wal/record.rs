@@ -5,6 +5,8 @@
 //! define:   group varint, key str, count varint, { column varint, packed labels }*
 //! rows:     count varint, { group, flags, [sequence], time, columns }*, values as 8 byte planes
 //! metadata: family str, type u8, help str, unit str
+//! checkpoint: number varint
+//! end:      nothing
 //! ```
 
 use std::cell::RefCell;
@@ -18,6 +20,8 @@ use crate::labels::parse_packed;
 const DEFINE: u8 = 1;
 const ROWS: u8 = 2;
 const METADATA: u8 = 3;
+const CHECKPOINT: u8 = 4;
+const END: u8 = 5;
 
 const PLAIN: u8 = 0;
 const ZSTD: u8 = 1;
@@ -62,6 +66,10 @@ pub(crate) enum Record {
         family: String,
         metadata: Metadata,
     },
+    /// The first of a checkpoint: records from this number on are not in it.
+    Checkpoint(u64),
+    /// The last of a checkpoint.
+    End,
 }
 
 thread_local! {
@@ -118,6 +126,18 @@ pub(crate) fn metadata(family: &str, metadata: &Metadata) -> Vec<u8> {
     put_bytes(&mut body, metadata.help.as_bytes());
     put_bytes(&mut body, metadata.unit.as_bytes());
     finish(METADATA, &body)
+}
+
+/// The record that begins a checkpoint.
+pub(crate) fn checkpoint(from: u64) -> Vec<u8> {
+    let mut body = Vec::new();
+    put_varint(&mut body, from);
+    finish(CHECKPOINT, &body)
+}
+
+/// The record that ends a checkpoint.
+pub(crate) fn end() -> Vec<u8> {
+    finish(END, &[])
 }
 
 /// Puts rows together to one record.
@@ -200,6 +220,8 @@ pub(crate) fn decode(payload: &[u8]) -> Result<Record, Malformed> {
         DEFINE => decode_define(&mut reader),
         ROWS => decode_rows(&mut reader),
         METADATA => decode_metadata(&mut reader),
+        CHECKPOINT => reader.varint().map(Record::Checkpoint),
+        END => Ok(Record::End),
         _ => Err(Malformed),
     }
 }

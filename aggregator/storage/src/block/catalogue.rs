@@ -1,0 +1,274 @@
+//! The blocks of a store: what is there, what is set aside, what goes.
+
+use std::fs;
+use std::io;
+use std::path::{Path, PathBuf};
+use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::{Arc, RwLock};
+
+use super::reader::{Block, BlockError, Caches};
+use crate::files;
+use crate::identity::HashKey;
+use crate::sync::{read, write};
+
+/// A block that can't be used. Its file lies in the directory for damaged files.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(crate) struct Quarantined {
+    pub(crate) name: String,
+    pub(crate) first_ms: i64,
+    pub(crate) last_ms: i64,
+}
+
+#[derive(Debug, Default)]
+struct State {
+    /// Ascending by their first sample.
+    blocks: Vec<Arc<Block>>,
+    quarantined: Vec<Quarantined>,
+    /// The last seal whose blocks are here.
+    sealed: u64,
+}
+
+/// All blocks.
+#[derive(Debug)]
+pub(crate) struct Catalogue {
+    pub(crate) directory: PathBuf,
+    quarantine: PathBuf,
+    key: HashKey,
+    caches: Arc<Caches>,
+    next_id: AtomicU64,
+    state: RwLock<State>,
+}
+
+/// A block's number and time, from its name.
+fn parse_name(path: &Path) -> Option<(u64, i64, i64)> {
+    let name = path.file_name()?.to_str()?.strip_suffix(".blk")?;
+    let mut parts = name.split('_');
+    let id = u64::from_str_radix(parts.next()?, 16).ok()?;
+    let first = parts.next()?.parse().ok()?;
+    let last = parts.next()?.parse().ok()?;
+    parts.next().is_none().then_some((id, first, last))
+}
+
+impl Catalogue {
+    /// Opens the blocks of a directory: removes what was not finished and what a merged block replaces, sets aside
+    /// what is damaged.
+    ///
+    /// # Errors
+    /// The directory can't be made or read.
+    pub(crate) fn open(
+        directory: &Path,
+        quarantine: &Path,
+        key: HashKey,
+        caches: Arc<Caches>,
+    ) -> io::Result<Self> {
+        fs::create_dir_all(directory)?;
+        let catalogue = Self {
+            directory: directory.to_path_buf(),
+            quarantine: quarantine.to_path_buf(),
+            key,
+            caches,
+            next_id: AtomicU64::new(1),
+            state: RwLock::default(),
+        };
+        let mut replaced = Vec::new();
+        for entry in fs::read_dir(directory)? {
+            let path = entry?.path();
+            if path.extension().is_some_and(|e| e == "tmp") {
+                files::remove_if_there(&path)?;
+            } else if let Some((id, ..)) = parse_name(&path) {
+                catalogue.next_id.fetch_max(id + 1, Ordering::Relaxed);
+                if let Some(block) = catalogue.add_file(&path, id)? {
+                    replaced.extend(block.replaces().unwrap_or_default());
+                }
+            }
+        }
+        catalogue.find_quarantined()?;
+        catalogue.remove(&replaced)?;
+        Ok(catalogue)
+    }
+
+    fn add_file(&self, path: &Path, id: u64) -> io::Result<Option<Arc<Block>>> {
+        match Block::open(path, id, self.key, Arc::clone(&self.caches)) {
+            Ok(block) => {
+                let block = Arc::new(block);
+                self.insert(Arc::clone(&block));
+                Ok(Some(block))
+            }
+            Err(BlockError::Io(error)) => Err(error),
+            Err(error) => {
+                tracing::error!(path = %path.display(), %error, "set a damaged block aside");
+                self.set_aside(path)?;
+                Ok(None)
+            }
+        }
+    }
+
+    fn insert(&self, block: Arc<Block>) {
+        let mut state = write(&self.state);
+        let first = (block.footer.first_ms, block.id);
+        let before = |other: &Arc<Block>| (other.footer.first_ms, other.id) < first;
+        let at = state.blocks.partition_point(before);
+        state.blocks.insert(at, block);
+    }
+
+    fn set_aside(&self, path: &Path) -> io::Result<()> {
+        fs::create_dir_all(&self.quarantine)?;
+        let name = path.file_name().unwrap_or_default();
+        fs::rename(path, self.quarantine.join(name))?;
+        files::sync_directory(&self.quarantine)?;
+        files::sync_directory(&self.directory)
+    }
+
+    /// Remembers the blocks that were set aside, now or before.
+    fn find_quarantined(&self) -> io::Result<()> {
+        let entries = match fs::read_dir(&self.quarantine) {
+            Ok(entries) => entries,
+            Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(()),
+            Err(error) => return Err(error),
+        };
+        for entry in entries {
+            self.remember_quarantined(&entry?.path());
+        }
+        Ok(())
+    }
+
+    fn remember_quarantined(&self, path: &Path) {
+        if let Some((_, first_ms, last_ms)) = parse_name(path) {
+            let name = path.file_name().unwrap_or_default().to_string_lossy();
+            write(&self.state).quarantined.push(Quarantined {
+                name: name.into_owned(),
+                first_ms,
+                last_ms,
+            });
+        }
+    }
+
+    /// Takes a block out whose index turned out to be damaged.
+    pub(crate) fn quarantine(&self, block: &Block) {
+        let present = {
+            let mut state = write(&self.state);
+            let before = state.blocks.len();
+            state.blocks.retain(|other| other.id != block.id);
+            state.blocks.len() < before
+        };
+        if present {
+            tracing::error!(path = %block.path.display(), "set a damaged block aside");
+            if let Err(error) = self.set_aside(&block.path) {
+                tracing::error!(%error, path = %block.path.display(), "set a block aside");
+            }
+            self.remember_quarantined(&block.path);
+        }
+    }
+
+    /// A number for a new block.
+    pub(crate) fn new_id(&self) -> u64 {
+        self.next_id.fetch_add(1, Ordering::Relaxed)
+    }
+
+    /// Makes finished blocks visible, and those they replace invisible, in one step. `sealed`: the seal that they
+    /// complete, if they do.
+    ///
+    /// # Errors
+    /// A block can't be opened; then nothing has changed. Or a replaced file can't be removed.
+    pub(crate) fn publish(
+        &self,
+        paths: &[PathBuf],
+        replaces: &[u64],
+        sealed: Option<u64>,
+    ) -> Result<(), BlockError> {
+        let mut opened = Vec::with_capacity(paths.len());
+        for path in paths {
+            let id = parse_name(path).map(|(id, ..)| id);
+            let id = id.ok_or(BlockError::Damaged("name"))?;
+            let block = Block::open(path, id, self.key, Arc::clone(&self.caches))?;
+            opened.push(Arc::new(block));
+        }
+        {
+            let mut state = write(&self.state);
+            state.blocks.retain(|other| !replaces.contains(&other.id));
+            state.blocks.extend(opened);
+            state
+                .blocks
+                .sort_by_key(|block| (block.footer.first_ms, block.id));
+            state.sealed = state.sealed.max(sealed.unwrap_or(0));
+        }
+        self.unlink(replaces)?;
+        Ok(())
+    }
+
+    /// Removes blocks.
+    ///
+    /// # Errors
+    /// A file can't be removed; it is no longer visible all the same.
+    pub(crate) fn remove(&self, ids: &[u64]) -> io::Result<()> {
+        if ids.is_empty() {
+            return Ok(());
+        }
+        write(&self.state)
+            .blocks
+            .retain(|block| !ids.contains(&block.id));
+        self.unlink(ids)
+    }
+
+    fn unlink(&self, ids: &[u64]) -> io::Result<()> {
+        if ids.is_empty() {
+            return Ok(());
+        }
+        for entry in fs::read_dir(&self.directory)? {
+            let path = entry?.path();
+            if parse_name(&path).is_some_and(|(id, ..)| ids.contains(&id)) {
+                files::remove_if_there(&path)?;
+            }
+        }
+        for &id in ids {
+            self.caches.chunks.forget(id);
+            self.caches.indexes.forget(id);
+        }
+        files::sync_directory(&self.directory)
+    }
+
+    /// The blocks with samples in a range of time, oldest first.
+    pub(crate) fn overlapping(&self, start_ms: i64, end_ms: i64) -> Vec<Arc<Block>> {
+        self.overlapping_and_sealed(start_ms, end_ms).0
+    }
+
+    /// The same, and the last seal that is complete in them.
+    pub(crate) fn overlapping_and_sealed(
+        &self,
+        start_ms: i64,
+        end_ms: i64,
+    ) -> (Vec<Arc<Block>>, u64) {
+        let state = read(&self.state);
+        let blocks = state.blocks.iter();
+        let found = blocks
+            .filter(|block| block.overlaps(start_ms, end_ms))
+            .cloned()
+            .collect();
+        (found, state.sealed)
+    }
+
+    /// The last seal whose blocks are here.
+    pub(crate) fn sealed(&self) -> u64 {
+        read(&self.state).sealed
+    }
+
+    /// All blocks, oldest first.
+    pub(crate) fn all(&self) -> Vec<Arc<Block>> {
+        read(&self.state).blocks.clone()
+    }
+
+    /// The blocks set aside whose time meets a range.
+    pub(crate) fn quarantined(&self, start_ms: i64, end_ms: i64) -> Vec<Quarantined> {
+        let state = read(&self.state);
+        let all = state.quarantined.iter();
+        all.filter(|one| one.first_ms <= end_ms && one.last_ms >= start_ms)
+            .cloned()
+            .collect()
+    }
+
+    /// The latest sample of all blocks.
+    pub(crate) fn last_ms(&self) -> Option<i64> {
+        let state = read(&self.state);
+        state.blocks.iter().map(|block| block.footer.last_ms).max()
+    }
+}

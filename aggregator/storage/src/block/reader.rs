@@ -1,0 +1,235 @@
+//! An open block.
+
+use std::fs::File;
+use std::io;
+use std::os::unix::fs::FileExt as _;
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
+
+use super::cache::Cache;
+use super::format::{ChunkEntry, FOOTER_BYTES, Footer, Section, read_directory};
+use super::index::BlockIndex;
+use crate::bytes::{Malformed, Reader};
+use crate::codec::Chunk;
+use crate::codec::chunk::COLUMNS_MAX;
+use crate::identity::{HashKey, SeriesHash};
+use crate::index::SeriesId;
+
+/// Why a part of a block can't be used.
+#[derive(Debug, thiserror::Error)]
+pub(crate) enum BlockError {
+    #[error("read")]
+    Io(#[from] io::Error),
+    #[error("{0} is damaged")]
+    Damaged(&'static str),
+}
+
+/// The index of a block and the directory of its chunks.
+#[derive(Debug)]
+pub(crate) struct Loaded {
+    pub(crate) index: BlockIndex,
+    pub(crate) directory: Vec<ChunkEntry>,
+}
+
+/// Parts of blocks that are in memory.
+#[derive(Debug)]
+pub(crate) struct Caches {
+    pub(crate) chunks: Cache<Chunk>,
+    pub(crate) indexes: Cache<Loaded>,
+}
+
+/// A block file, open for reading. The file stays readable while a reader holds this, whoever removes its name.
+#[derive(Debug)]
+pub(crate) struct Block {
+    pub(crate) id: u64,
+    pub(crate) path: PathBuf,
+    pub(crate) footer: Footer,
+    pub(crate) file_bytes: u64,
+    file: File,
+    key: HashKey,
+    caches: Arc<Caches>,
+}
+
+impl Block {
+    /// Opens a block and checks its footer.
+    ///
+    /// # Errors
+    /// The file can't be read, or is no whole block.
+    pub(crate) fn open(
+        path: &Path,
+        id: u64,
+        key: HashKey,
+        caches: Arc<Caches>,
+    ) -> Result<Self, BlockError> {
+        let file = File::open(path)?;
+        let file_bytes = file.metadata()?.len();
+        let at = file_bytes
+            .checked_sub(FOOTER_BYTES as u64)
+            .ok_or(BlockError::Damaged("footer"))?;
+        let mut bytes = vec![0; FOOTER_BYTES];
+        file.read_exact_at(&mut bytes, at)?;
+        let footer =
+            Footer::parse(&bytes, at).map_err(|Malformed| BlockError::Damaged("footer"))?;
+        Ok(Self {
+            id,
+            path: path.to_path_buf(),
+            footer,
+            file_bytes,
+            file,
+            key,
+            caches,
+        })
+    }
+
+    pub(crate) const fn overlaps(&self, start_ms: i64, end_ms: i64) -> bool {
+        self.footer.first_ms <= end_ms && self.footer.last_ms >= start_ms
+    }
+
+    fn section(&self, number: usize, name: &'static str) -> Result<Vec<u8>, BlockError> {
+        let Section {
+            offset,
+            stored,
+            unpacked,
+            crc,
+        } = self.footer.sections[number];
+        let mut bytes = vec![0; stored as usize];
+        self.file.read_exact_at(&mut bytes, offset)?;
+        if crc32c::crc32c(&bytes) != crc {
+            return Err(BlockError::Damaged(name));
+        }
+        zstd::bulk::decompress(&bytes, unpacked as usize).map_err(|_| BlockError::Damaged(name))
+    }
+
+    /// The index and the directory.
+    ///
+    /// # Errors
+    /// They can't be read or are damaged.
+    pub(crate) fn load(&self) -> Result<Arc<Loaded>, BlockError> {
+        if let Some(loaded) = self.caches.indexes.get((self.id, 0)) {
+            return Ok(loaded);
+        }
+        let damaged = |name| move |Malformed| BlockError::Damaged(name);
+        let directory = self.section(0, "directory")?;
+        let directory =
+            read_directory(&directory, self.footer.chunks).map_err(damaged("directory"))?;
+        let (series, symbols) = (self.section(1, "series")?, self.section(2, "symbols")?);
+        let index = BlockIndex::read(&series, &symbols, self.footer.series, &self.key)
+            .map_err(damaged("index"))?;
+        let fits = |chunk: &ChunkEntry| {
+            let end = u64::from(chunk.first_series) + u64::from(chunk.columns);
+            end <= u64::from(self.footer.series) && chunk.columns as usize <= COLUMNS_MAX
+        };
+        if !directory.iter().all(fits) {
+            return Err(BlockError::Damaged("directory"));
+        }
+        let bytes = index.memory_bytes() + directory.len() * size_of::<ChunkEntry>();
+        let loaded = Arc::new(Loaded { index, directory });
+        self.caches
+            .indexes
+            .insert((self.id, 0), Arc::clone(&loaded), bytes);
+        Ok(loaded)
+    }
+
+    /// The blocks that this one was merged from.
+    ///
+    /// # Errors
+    /// The section can't be read or is damaged.
+    pub(crate) fn replaces(&self) -> Result<Vec<u64>, BlockError> {
+        let bytes = self.section(3, "origin")?;
+        let mut reader = Reader::new(&bytes);
+        let mut read = || {
+            let count = reader.count(1)?;
+            (0..count).map(|_| reader.varint()).collect()
+        };
+        let ids: Result<Vec<u64>, Malformed> = read();
+        ids.map_err(|Malformed| BlockError::Damaged("origin"))
+    }
+
+    /// A chunk by its number in the directory. `keep`: whether it goes into the cache.
+    ///
+    /// # Errors
+    /// It can't be read or is damaged.
+    pub(crate) fn chunk(
+        &self,
+        loaded: &Loaded,
+        number: u32,
+        keep: bool,
+    ) -> Result<Arc<Chunk>, BlockError> {
+        if let Some(chunk) = self.caches.chunks.get((self.id, number)) {
+            return Ok(chunk);
+        }
+        let entry = loaded
+            .directory
+            .get(number as usize)
+            .ok_or(BlockError::Damaged("directory"))?;
+        let end = entry.offset.checked_add(u64::from(entry.bytes));
+        if end.is_none_or(|end| end > self.file_bytes) {
+            return Err(BlockError::Damaged("directory"));
+        }
+        let mut bytes = vec![0; entry.bytes as usize];
+        self.file.read_exact_at(&mut bytes, entry.offset)?;
+        if crc32c::crc32c(&bytes) != entry.crc {
+            return Err(BlockError::Damaged("chunk"));
+        }
+        let chunk = Chunk::decode(&bytes).map_err(|Malformed| BlockError::Damaged("chunk"))?;
+        let chunk = Arc::new(chunk);
+        if keep {
+            let bytes = chunk.memory_bytes();
+            self.caches
+                .chunks
+                .insert((self.id, number), Arc::clone(&chunk), bytes);
+        }
+        Ok(chunk)
+    }
+}
+
+impl Block {
+    /// The bits of a series' sample at a time.
+    ///
+    /// # Errors
+    /// A part of the block can't be read or is damaged.
+    pub(crate) fn sample(
+        &self,
+        series: SeriesHash,
+        time_ms: i64,
+    ) -> Result<Option<u64>, BlockError> {
+        let loaded = self.load()?;
+        let Some(id) = loaded.index.find(series) else {
+            return Ok(None);
+        };
+        let (mut scratch, mut times, mut values) = (Vec::new(), Vec::new(), Vec::new());
+        for (number, column) in loaded.chunks_of(id, time_ms, time_ms) {
+            let chunk = self.chunk(&loaded, number, true)?;
+            times.clear();
+            values.clear();
+            chunk.samples(column, &mut scratch, &mut times, &mut values);
+            if let Ok(at) = times.binary_search(&time_ms) {
+                return Ok(values.get(at).map(|value: &f64| value.to_bits()));
+            }
+        }
+        Ok(None)
+    }
+}
+
+impl Loaded {
+    /// The numbers of the chunks with samples of a series in a range of time, and the series' column in each; in the
+    /// order of the directory.
+    pub(crate) fn chunks_of(
+        &self,
+        series: SeriesId,
+        start_ms: i64,
+        end_ms: i64,
+    ) -> impl Iterator<Item = (u32, usize)> {
+        let after = |chunk: &ChunkEntry| chunk.first_series <= series.0;
+        let end = self.directory.partition_point(after);
+        let first = series.0.saturating_sub(COLUMNS_MAX as u32 - 1);
+        let start = self.directory[..end].partition_point(|chunk| chunk.first_series < first);
+        (start..end).filter_map(move |number| {
+            let chunk = &self.directory[number];
+            let column = series.0 - chunk.first_series;
+            let holds =
+                column < chunk.columns && chunk.first_ms <= end_ms && chunk.last_ms >= start_ms;
+            holds.then_some((number as u32, column as usize))
+        })
+    }
+}

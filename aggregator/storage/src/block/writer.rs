@@ -1,0 +1,184 @@
+//! Writes a block: series in order, each with its samples; then the index; then the name.
+
+use std::fs::{self, File};
+use std::io::{self, BufWriter, Write as _};
+use std::path::{Path, PathBuf};
+
+use common::model::Labels;
+
+use super::format::{ChunkEntry, Footer, MAGIC, SECTIONS, Section, write_directory};
+use super::index::IndexWriter;
+use super::slice::{COLUMNS, Samples, SliceEncoder};
+use crate::bytes::put_varint;
+use crate::files;
+
+/// zstd's level for sections: they are written once and read often.
+const LEVEL: i32 = 3;
+const BUFFER_BYTES: usize = 1 << 20;
+
+/// A block that is being written. Dropped before it is finished, it leaves nothing behind.
+#[derive(Debug)]
+pub(crate) struct BlockWriter {
+    temporary: PathBuf,
+    file: BufWriter<File>,
+    offset: u64,
+    index: IndexWriter,
+    directory: Vec<ChunkEntry>,
+    encoder: SliceEncoder,
+    slice: Vec<Samples>,
+    /// Samples of the slice that are in use.
+    filled: usize,
+    footer: Footer,
+    finished: bool,
+}
+
+impl BlockWriter {
+    /// Begins a block that will be `directory/<name>`.
+    ///
+    /// # Errors
+    /// The file can't be made.
+    pub(crate) fn create(directory: &Path, id: u64) -> io::Result<Self> {
+        let temporary = directory.join(format!("{id:016x}.tmp"));
+        let mut file = BufWriter::with_capacity(BUFFER_BYTES, File::create(&temporary)?);
+        file.write_all(&MAGIC)?;
+        Ok(Self {
+            temporary,
+            file,
+            offset: MAGIC.len() as u64,
+            index: IndexWriter::default(),
+            directory: Vec::new(),
+            encoder: SliceEncoder::default(),
+            slice: Vec::new(),
+            filled: 0,
+            footer: Footer {
+                first_ms: i64::MAX,
+                last_ms: i64::MIN,
+                ..Footer::default()
+            },
+            finished: false,
+        })
+    }
+
+    /// Begins a group of series.
+    ///
+    /// # Errors
+    /// The file can't be written.
+    pub(crate) fn group(&mut self, key: &str) -> io::Result<()> {
+        self.flush_slice()?;
+        self.index.group(key);
+        Ok(())
+    }
+
+    /// Adds a series with its samples, at least one; `samples` is left empty, with other memory.
+    ///
+    /// # Errors
+    /// The file can't be written, or the block is full.
+    pub(crate) fn push(&mut self, labels: &Labels, samples: &mut Samples) -> io::Result<()> {
+        if self.filled == COLUMNS {
+            self.flush_slice()?;
+        }
+        self.index.push(labels).map_err(io::Error::other)?;
+        if self.filled == self.slice.len() {
+            self.slice.push(Samples::default());
+        }
+        self.footer.samples += samples.times_ms.len() as u64;
+        std::mem::swap(&mut self.slice[self.filled], samples);
+        samples.clear();
+        self.filled += 1;
+        Ok(())
+    }
+
+    /// Samples so far.
+    pub(crate) const fn samples(&self) -> u64 {
+        self.footer.samples
+    }
+
+    fn flush_slice(&mut self) -> io::Result<()> {
+        let first = self.index.len() - self.filled as u32;
+        let slice = &self.slice[..self.filled];
+        let (file, offset) = (&mut self.file, &mut self.offset);
+        let (directory, footer) = (&mut self.directory, &mut self.footer);
+        self.encoder.encode(slice, &mut |chunk| {
+            file.write_all(chunk.bytes)?;
+            directory.push(ChunkEntry {
+                first_series: first + chunk.first as u32,
+                columns: chunk.columns as u32,
+                first_ms: chunk.first_ms,
+                last_ms: chunk.last_ms,
+                offset: *offset,
+                bytes: u32::try_from(chunk.bytes.len()).map_err(io::Error::other)?,
+                crc: crc32c::crc32c(chunk.bytes),
+            });
+            *offset += chunk.bytes.len() as u64;
+            footer.first_ms = footer.first_ms.min(chunk.first_ms);
+            footer.last_ms = footer.last_ms.max(chunk.last_ms);
+            Ok::<(), io::Error>(())
+        })?;
+        self.filled = 0;
+        Ok(())
+    }
+
+    fn section(&mut self, bytes: &[u8]) -> io::Result<Section> {
+        let stored = zstd::bulk::compress(bytes, LEVEL)?;
+        self.file.write_all(&stored)?;
+        let section = Section {
+            offset: self.offset,
+            stored: u32::try_from(stored.len()).map_err(io::Error::other)?,
+            unpacked: u32::try_from(bytes.len()).map_err(io::Error::other)?,
+            crc: crc32c::crc32c(&stored),
+        };
+        self.offset += stored.len() as u64;
+        Ok(section)
+    }
+
+    /// Writes the index and gives the block its name; it is durable when this returns. `replaces`: the blocks it
+    /// was merged from, which are void as soon as this one is there.
+    ///
+    /// # Errors
+    /// The file can't be written; then there is no block.
+    pub(crate) fn finish(mut self, level: u64, replaces: &[u64]) -> io::Result<PathBuf> {
+        self.flush_slice()?;
+        self.directory
+            .sort_by_key(|chunk| (chunk.first_series, chunk.first_ms));
+        let (series, symbols) = self.index.finish();
+        let mut origin = Vec::new();
+        put_varint(&mut origin, replaces.len() as u64);
+        for &id in replaces {
+            put_varint(&mut origin, id);
+        }
+        let directory = write_directory(&self.directory);
+        let mut sections = [Section::default(); SECTIONS];
+        for (section, bytes) in sections
+            .iter_mut()
+            .zip([directory, series, symbols, origin])
+        {
+            *section = self.section(&bytes)?;
+        }
+        self.footer.sections = sections;
+        self.footer.level = level;
+        self.footer.series = self.index.len();
+        self.footer.chunks = self.directory.len() as u32;
+        self.file.write_all(&self.footer.to_bytes())?;
+        self.file.flush()?;
+        self.file.get_ref().sync_all()?;
+        let name = format!("_{}_{}.blk", self.footer.first_ms, self.footer.last_ms);
+        let stem = self.temporary.file_stem().unwrap_or_default();
+        let mut full = stem.to_os_string();
+        full.push(name);
+        let path = self.temporary.with_file_name(full);
+        fs::rename(&self.temporary, &path)?;
+        self.finished = true;
+        path.parent().map_or(Ok(()), files::sync_directory)?;
+        Ok(path)
+    }
+}
+
+impl Drop for BlockWriter {
+    fn drop(&mut self) {
+        if !self.finished
+            && let Err(error) = files::remove_if_there(&self.temporary)
+        {
+            tracing::warn!(%error, path = %self.temporary.display(), "remove unfinished block");
+        }
+    }
+}

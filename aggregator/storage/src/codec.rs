@@ -1,0 +1,20 @@
+//! Chunks: columns of values that share their timestamps, compressed together.
+//!
+//! Each column is turned into small whole numbers on its own ([`column`]); the bytes of these numbers are laid out
+//! plane by plane over all columns, and each plane is compressed with zstd. Every f64 comes back to the bit.
+//!
+//! ```text
+//! rows varint | columns varint | head length varint | stored head length varint | head
+//! head:    first time, then second differences of the times, zigzag varints; then each column's description
+//! planes:  count u8, { encoding u8, stored length varint }*, bytes
+//! ```
+
+pub(crate) mod chunk;
+mod column;
+mod decimal;
+mod pack;
+
+pub(crate) use chunk::{Chunk, ChunkBuilder, Presence};
+
+#[cfg(test)]
+mod tests;

@@ -1,0 +1,263 @@
+//! What a group holds of one span between two seals: open rows, rows packed to chunks, and loose samples.
+
+use std::sync::Arc;
+
+use hashbrown::HashMap;
+use rustc_hash::FxBuildHasher;
+
+use super::rows::{ABSENT, Rows};
+use crate::block::slice::Samples;
+use crate::codec::chunk::COLUMNS_MAX;
+use crate::codec::{Chunk, ChunkBuilder, Presence};
+
+/// Rows that are packed together.
+const PACK_ROWS: usize = 32;
+/// Rows at which the oldest [`PACK_ROWS`] are packed: those between take samples that come late.
+const OPEN_ROWS_MAX: usize = 40;
+/// Rows up to this number are made however sparse they are.
+const SPARSE_ROWS: usize = 4;
+/// A new row must leave at least one cell in so many filled.
+const SPARSE_RATIO: usize = 8;
+
+/// Rows that were packed: for each 64 columns a chunk.
+#[derive(Debug)]
+pub(crate) struct PackedRows {
+    pub(crate) first_ms: i64,
+    pub(crate) last_ms: i64,
+    pieces: Vec<Box<[u8]>>,
+}
+
+impl PackedRows {
+    /// The piece with the column, and the column's place in it. The bytes are our own, never from disk.
+    pub(crate) fn piece(&self, column: u32) -> Option<(Chunk, usize)> {
+        let bytes = self.pieces.get(column as usize / COLUMNS_MAX)?;
+        let chunk = Chunk::decode(bytes).ok()?;
+        Some((chunk, column as usize % COLUMNS_MAX))
+    }
+
+    fn memory_bytes(&self) -> usize {
+        self.pieces
+            .iter()
+            .map(|piece| piece.len() + 24)
+            .sum::<usize>()
+            + 64
+    }
+}
+
+/// One span of a group.
+#[derive(Debug, Clone, Default)]
+pub(crate) struct Part {
+    pub(crate) packed: Vec<Arc<PackedRows>>,
+    pub(crate) rows: Rows,
+    /// Samples that fit no row, by column, ascending in time.
+    loose: HashMap<u32, Vec<(i64, u64)>, FxBuildHasher>,
+    /// Earliest and latest sample.
+    bounds: Option<(i64, i64)>,
+    /// Samples.
+    pub(crate) samples: u64,
+    /// Which seal it was frozen for; 0 while it is open.
+    pub(crate) generation: u64,
+}
+
+impl Part {
+    pub(crate) const fn is_empty(&self) -> bool {
+        self.bounds.is_none()
+    }
+
+    /// Earliest and latest sample.
+    pub(crate) const fn bounds(&self) -> Option<(i64, i64)> {
+        self.bounds
+    }
+
+    /// Whether a sample lies in the range.
+    pub(crate) fn overlaps(&self, start_ms: i64, end_ms: i64) -> bool {
+        self.bounds
+            .is_some_and(|(first, last)| first <= end_ms && last >= start_ms)
+    }
+
+    /// The bits stored for a column at a time.
+    pub(crate) fn get(&self, column: u32, time_ms: i64) -> Option<u64> {
+        if let Some(row) = self.rows.find(time_ms) {
+            let bits = self.rows.get(row, column);
+            if bits != ABSENT {
+                return Some(bits);
+            }
+        }
+        let loose = self.loose(column);
+        if let Ok(at) = loose.binary_search_by_key(&time_ms, |&(time, _)| time) {
+            return Some(loose[at].1);
+        }
+        let covers = |one: &&Arc<PackedRows>| one.first_ms <= time_ms && time_ms <= one.last_ms;
+        self.packed
+            .iter()
+            .filter(covers)
+            .find_map(|packed| get_packed(packed, column, time_ms))
+    }
+
+    /// The samples of a column that are in no row.
+    pub(crate) fn loose(&self, column: u32) -> &[(i64, u64)] {
+        self.loose.get(&column).map_or(&[], Vec::as_slice)
+    }
+
+    /// Columns with loose samples.
+    pub(crate) fn loose_columns(&self) -> impl Iterator<Item = u32> {
+        self.loose.keys().copied()
+    }
+
+    /// Stores cells of one timestamp, at which none of these columns has a sample. `width`: columns of the group.
+    pub(crate) fn put(
+        &mut self,
+        time_ms: i64,
+        width: usize,
+        cells: impl ExactSizeIterator<Item = (u32, u64)>,
+    ) {
+        if cells.len() == 0 {
+            return;
+        }
+        self.samples += cells.len() as u64;
+        let row = self.row_for(time_ms, width, cells.len());
+        for (column, bits) in cells {
+            let in_row =
+                bits != ABSENT && row.is_some_and(|row| self.rows.set(row, column, bits, width));
+            if !in_row {
+                self.put_loose(column, time_ms, bits);
+            }
+        }
+        let (first, last) = self.bounds.unwrap_or((time_ms, time_ms));
+        self.bounds = Some((first.min(time_ms), last.max(time_ms)));
+    }
+
+    /// The row to use, begun now if it is worth it; `None`: the samples go loose.
+    fn row_for(&mut self, time_ms: i64, width: usize, cells: usize) -> Option<usize> {
+        if let Some(row) = self.rows.find(time_ms) {
+            return Some(row);
+        }
+        let packed_until = self.packed.last().map(|packed| packed.last_ms);
+        if self
+            .rows
+            .last_ms()
+            .or(packed_until)
+            .is_some_and(|last| last > time_ms)
+        {
+            return None;
+        }
+        if self.rows.len() >= OPEN_ROWS_MAX {
+            self.pack(PACK_ROWS);
+        }
+        let rows = self.rows.len() + 1;
+        let dense =
+            rows <= SPARSE_ROWS || (self.rows.filled() + cells) * SPARSE_RATIO >= rows * width;
+        dense.then(|| self.rows.begin(time_ms, width))
+    }
+
+    fn put_loose(&mut self, column: u32, time_ms: i64, bits: u64) {
+        let list = self.loose.entry(column).or_default();
+        if list.last().is_none_or(|&(last, _)| last < time_ms) {
+            list.push((time_ms, bits));
+        } else if let Err(at) = list.binary_search_by_key(&time_ms, |&(time, _)| time) {
+            list.insert(at, (time_ms, bits));
+        }
+    }
+
+    /// Packs the oldest `count` rows.
+    fn pack(&mut self, count: usize) {
+        let times = &self.rows.times_ms()[..count];
+        let (Some(&first_ms), Some(&last_ms)) = (times.first(), times.last()) else {
+            return;
+        };
+        let width = (0..count).map(|row| self.rows.row(row).len()).max();
+        let width = width.unwrap_or(0) as u32;
+        let mut builder = ChunkBuilder::default();
+        let mut pieces = Vec::with_capacity((width as usize).div_ceil(COLUMNS_MAX));
+        let (mut present, mut values) = (Vec::with_capacity(count), Vec::with_capacity(count));
+        for first in (0..width).step_by(COLUMNS_MAX) {
+            builder.begin(times);
+            for column in first..width.min(first + COLUMNS_MAX as u32) {
+                present.clear();
+                values.clear();
+                for row in 0..count {
+                    let bits = self.rows.get(row, column);
+                    if bits != ABSENT {
+                        present.push(row as u32);
+                        values.push(bits);
+                    }
+                }
+                builder.push_sparse(&present, &values);
+            }
+            let mut bytes = Vec::new();
+            builder.finish(&mut bytes);
+            pieces.push(bytes.into_boxed_slice());
+        }
+        self.packed.push(Arc::new(PackedRows {
+            first_ms,
+            last_ms,
+            pieces,
+        }));
+        self.rows.drop_front(count);
+    }
+
+    /// Columns that rows, packed rows or loose samples may have.
+    pub(crate) fn width(&self) -> u32 {
+        let open = (0..self.rows.len()).map(|row| self.rows.row(row).len());
+        let packed = self.packed.iter().map(|one| one.pieces.len() * COLUMNS_MAX);
+        let loose = self.loose.keys().map(|&column| column as usize + 1);
+        open.chain(packed).chain(loose).max().unwrap_or(0) as u32
+    }
+
+    /// Adds the samples of a piece of columns to `to`, in no order between rows and loose samples.
+    pub(crate) fn samples_of_piece(&self, first: u32, to: &mut [Samples]) {
+        let mut scratch = Vec::new();
+        let mut floats = Vec::new();
+        for packed in &self.packed {
+            let Some((chunk, _)) = packed.piece(first) else {
+                continue;
+            };
+            for (index, samples) in to.iter_mut().enumerate() {
+                floats.clear();
+                chunk.samples(index, &mut scratch, &mut samples.times_ms, &mut floats);
+                samples
+                    .bits
+                    .extend(floats.iter().map(|value| value.to_bits()));
+            }
+        }
+        for (row, &time) in self.rows.times_ms().iter().enumerate() {
+            let cells = self.rows.row(row).iter().skip(first as usize);
+            for (samples, &bits) in to.iter_mut().zip(cells) {
+                if bits != ABSENT {
+                    samples.push(time, bits);
+                }
+            }
+        }
+        for (column, samples) in (first..).zip(to.iter_mut()) {
+            let loose = self.loose(column);
+            if !loose.is_empty() {
+                loose
+                    .iter()
+                    .for_each(|&(time, bits)| samples.push(time, bits));
+                samples.sort();
+            }
+        }
+    }
+
+    /// Bytes of memory.
+    pub(crate) fn memory_bytes(&self) -> usize {
+        let loose: usize = self
+            .loose
+            .values()
+            .map(|list| list.capacity() * 16 + 40)
+            .sum();
+        let packed: usize = self.packed.iter().map(|one| one.memory_bytes()).sum();
+        self.rows.memory_bytes() + loose + packed
+    }
+}
+
+fn get_packed(packed: &PackedRows, column: u32, time_ms: i64) -> Option<u64> {
+    let (chunk, at) = packed.piece(column)?;
+    if *chunk.presence(at) == Presence::None {
+        return None;
+    }
+    let (mut scratch, mut times, mut values) = (Vec::new(), Vec::new(), Vec::new());
+    chunk.samples(at, &mut scratch, &mut times, &mut values);
+    let found = times.binary_search(&time_ms).ok()?;
+    values.get(found).map(|value| value.to_bits())
+}

@@ -1,0 +1,113 @@
+//! What queries need of an index, the same for the head's and for a block's.
+
+use roaring::RoaringBitmap;
+
+use common::model::Labels;
+
+use super::{SeriesId, Shape};
+use crate::identity::SeriesHash;
+use crate::symbols::Symbol;
+
+/// A list of series, borrowed.
+#[derive(Debug, Clone, Copy)]
+pub(crate) enum PostingsRef<'a> {
+    /// Ascending strictly.
+    List(&'a [u32]),
+    Bitmap(&'a RoaringBitmap),
+}
+
+impl PostingsRef<'_> {
+    /// Adds these ids to `to`.
+    pub(crate) fn add_to(self, to: &mut RoaringBitmap) {
+        match self {
+            Self::List(ids) if to.is_empty() => to.extend(ids.iter().copied()),
+            Self::List(ids) if ids.len() > 64 => {
+                *to |= ids.iter().copied().collect::<RoaringBitmap>();
+            }
+            Self::List(ids) => to.extend(ids.iter().copied()),
+            Self::Bitmap(ids) => *to |= ids,
+        }
+    }
+
+    /// Removes from `from` what is not here.
+    pub(crate) fn intersect_into(self, from: &mut RoaringBitmap) {
+        match self {
+            Self::List(ids) => {
+                *from = ids
+                    .iter()
+                    .copied()
+                    .filter(|&id| from.contains(id))
+                    .collect();
+            }
+            Self::Bitmap(ids) => *from &= ids,
+        }
+    }
+
+    /// Whether a series of `ids` is here.
+    pub(crate) fn meets(self, ids: &RoaringBitmap) -> bool {
+        match self {
+            Self::List(own) => own.iter().any(|&id| ids.contains(id)),
+            Self::Bitmap(own) => !own.is_disjoint(ids),
+        }
+    }
+
+    pub(crate) fn len(self) -> u64 {
+        match self {
+            Self::List(ids) => ids.len() as u64,
+            Self::Bitmap(ids) => ids.len(),
+        }
+    }
+}
+
+/// Series by number, and the dictionary of their labels.
+pub(crate) trait SeriesIndex {
+    /// The number of `text`, if any series has it.
+    fn find_symbol(&self, text: &str) -> Option<Symbol>;
+
+    /// The text of a symbol.
+    fn text(&self, symbol: Symbol) -> &str;
+
+    /// The shapes by number.
+    fn shapes(&self) -> &[Shape];
+
+    /// The number of the series' shape.
+    fn shape_number(&self, id: SeriesId) -> u32;
+
+    /// The values of a series, in the order of its shape's names.
+    fn values(&self, id: SeriesId) -> &[Symbol];
+
+    /// The identity of a series.
+    fn hash(&self, id: SeriesId) -> SeriesHash;
+
+    /// All series.
+    fn all(&self) -> RoaringBitmap;
+
+    /// The series with a label value.
+    fn postings(&self, name: Symbol, value: Symbol) -> Option<PostingsRef<'_>>;
+
+    /// How many values a label has.
+    fn values_len(&self, name: Symbol) -> usize;
+
+    /// Visits the values of a label that begin with `prefix`.
+    fn each_value(
+        &self,
+        name: Symbol,
+        prefix: &str,
+        visit: &mut dyn FnMut(Symbol, PostingsRef<'_>),
+    );
+
+    /// The labels of a series.
+    fn labels(&self, id: SeriesId) -> Labels {
+        let names = &self.shapes()[self.shape_number(id) as usize].names;
+        let pairs = names.iter().zip(self.values(id));
+        Labels::from_sorted(pairs.map(|(&n, &v)| (self.text(n), self.text(v))))
+    }
+
+    /// For each shape, where the label `name` is among its names.
+    fn positions(&self, name: Symbol) -> Vec<Option<usize>> {
+        self.shapes()
+            .iter()
+            .map(|shape| shape.names.iter().position(|&other| other == name))
+            .collect()
+    }
+}

@@ -1,0 +1,133 @@
+//! The background thread: seals, merges, removes what is too old.
+
+use std::io;
+use std::sync::{Arc, Condvar, Mutex, PoisonError};
+use std::thread::JoinHandle;
+use std::time::{Duration, Instant};
+
+use crate::block::reader::BlockError;
+use crate::merge::choose;
+use crate::store::Inner;
+use crate::sync::lock;
+use std::sync::atomic::Ordering;
+
+/// Time between two looks.
+const TICK: Duration = Duration::from_secs(1);
+/// Samples in the head at which it is sealed: what a restart replays in about a second.
+const UNSEALED_SAMPLES_MAX: u64 = 20_000_000;
+/// The head is sealed at least this often, when anything is in it.
+const SEAL_INTERVAL: Duration = Duration::from_secs(30 * 60);
+/// Pause after a failure: a full disk stays full for a while.
+const RETRY: Duration = Duration::from_secs(10);
+
+#[derive(Debug, Default)]
+struct Signal {
+    stopped: Mutex<bool>,
+    changed: Condvar,
+}
+
+/// The thread; it ends when this is dropped.
+#[derive(Debug)]
+pub(crate) struct Maintenance {
+    signal: Arc<Signal>,
+    thread: Mutex<Option<JoinHandle<()>>>,
+}
+
+impl Maintenance {
+    /// Starts the thread.
+    ///
+    /// # Errors
+    /// No thread can be started.
+    pub(crate) fn start(inner: Arc<Inner>) -> io::Result<Self> {
+        let signal = Arc::new(Signal::default());
+        let for_thread = Arc::clone(&signal);
+        let thread = std::thread::Builder::new()
+            .name("store-upkeep".to_owned())
+            .spawn(move || run(&inner, &for_thread))?;
+        Ok(Self {
+            signal,
+            thread: Mutex::new(Some(thread)),
+        })
+    }
+
+    /// Ends the thread, once it has finished what it is at.
+    pub(crate) fn stop(&self) {
+        *lock(&self.signal.stopped) = true;
+        self.signal.changed.notify_all();
+        if let Some(thread) = lock(&self.thread).take()
+            && thread.join().is_err()
+        {
+            tracing::error!("the store's background thread panicked");
+        }
+    }
+}
+
+impl Drop for Maintenance {
+    fn drop(&mut self) {
+        self.stop();
+    }
+}
+
+fn run(inner: &Inner, signal: &Signal) {
+    let mut last_seal = Instant::now();
+    let mut pause = TICK;
+    loop {
+        let stopped = lock(&signal.stopped);
+        let waited = signal
+            .changed
+            .wait_timeout_while(stopped, pause, |stopped| !*stopped);
+        if *waited.unwrap_or_else(PoisonError::into_inner).0 {
+            return;
+        }
+        pause = match round(inner, &mut last_seal) {
+            Ok(()) => TICK,
+            Err(error) => {
+                tracing::error!(%error, "seal or merge blocks");
+                RETRY
+            }
+        };
+    }
+}
+
+fn round(inner: &Inner, last_seal: &mut Instant) -> Result<(), BlockError> {
+    let mut upkeep = lock(&inner.upkeep);
+    inner.thaw(&mut upkeep);
+    inner.remove_old()?;
+    let unsealed = inner.unsealed_samples.load(Ordering::Relaxed);
+    let is_time = unsealed > 0 && last_seal.elapsed() >= SEAL_INTERVAL;
+    if unsealed >= UNSEALED_SAMPLES_MAX || is_time || upkeep.is_unfinished {
+        inner.seal(&mut upkeep)?;
+        *last_seal = Instant::now();
+    }
+    if let Some(blocks) = choose(&inner.blocks.all(), inner.clock.now_ms()) {
+        inner.merge(&blocks)?;
+    }
+    Ok(())
+}
+
+impl Inner {
+    /// Removes blocks that are older than the retention, and the oldest ones when all are too large.
+    ///
+    /// # Errors
+    /// A file can't be removed.
+    pub(crate) fn remove_old(&self) -> Result<(), BlockError> {
+        let start_ms = self.retention_start_ms(self.clock.now_ms());
+        let blocks = self.blocks.all();
+        let mut gone: Vec<u64> = Vec::new();
+        let mut bytes: u64 = blocks.iter().map(|block| block.file_bytes).sum();
+        for block in &blocks {
+            let too_old = block.footer.last_ms < start_ms;
+            let too_large =
+                self.options.retention_bytes > 0 && bytes > self.options.retention_bytes;
+            if too_old || too_large {
+                bytes -= block.file_bytes;
+                gone.push(block.id);
+            }
+        }
+        if !gone.is_empty() {
+            tracing::info!(blocks = gone.len(), "remove blocks beyond the retention");
+            self.blocks.remove(&gone)?;
+        }
+        Ok(())
+    }
+}

@@ -1,0 +1,336 @@
+//! Sealing: what is in the head goes into blocks, then the log before it goes.
+//!
+//! 1. Under the cut: every group's open part is frozen, and the log's position noted. Appends go on right after.
+//! 2. The frozen parts are written as blocks: file synced, renamed, directory synced.
+//! 3. The blocks are published together with the number of the seal. A set that lists them skips the frozen parts;
+//!    a set that listed before reads the frozen parts, which stay until the last such set is gone.
+//! 4. A checkpoint is written, and the log's segments before the position of step 1 are removed.
+//!
+//! A crash before step 4 replays the log over the new blocks: the same samples are then in both, and reads and
+//! merges drop the twins.
+
+use std::collections::BTreeSet;
+use std::path::PathBuf;
+use std::sync::atomic::Ordering;
+use std::sync::{Arc, Weak};
+
+use common::model::Labels;
+use hashbrown::HashMap;
+use rustc_hash::FxBuildHasher;
+
+use crate::block::reader::BlockError;
+use crate::block::slice::Samples;
+use crate::block::writer::BlockWriter;
+use crate::checkpoint::{CheckpointWriter, GroupState};
+use crate::codec::chunk::COLUMNS_MAX;
+use crate::head::Head;
+use crate::head::group::Group;
+use crate::head::part::Part;
+use crate::index::view::SeriesIndex as _;
+use crate::index::{Place, SeriesId};
+use crate::select::ReaderGuard;
+use crate::store::Inner;
+use crate::sync::{lock, read, write};
+use crate::wal::record::{self, Definition};
+use crate::wal::remove_before;
+
+/// A sealed block does not cross a multiple of this, so that retention can drop whole files: 72 hours.
+const WINDOW_MS: i64 = 72 * 3_600_000;
+/// Columns whose samples are unpacked together.
+const COLUMNS_AT_ONCE: u32 = 64 * 128;
+
+/// What the maintenance of blocks remembers between its rounds.
+#[derive(Debug, Default)]
+pub(crate) struct Upkeep {
+    generation: u64,
+    /// A seal failed after it had frozen what it was to write.
+    pub(crate) is_unfinished: bool,
+    /// Seals whose parts are still in the head, and the guards of the sets that may need them.
+    to_thaw: Vec<(u64, Weak<ReaderGuard>)>,
+}
+
+/// The frozen parts of a group.
+struct FrozenGroup {
+    group: Arc<Group>,
+    parts: Vec<Arc<Part>>,
+    columns: Vec<Option<SeriesId>>,
+}
+
+/// What the cut saw.
+struct Cut {
+    /// The first log record that is not in the frozen parts.
+    from: u64,
+    groups: Vec<FrozenGroup>,
+    sequences: Vec<Option<u64>>,
+}
+
+impl Inner {
+    /// Seals all that is in the head.
+    ///
+    /// # Errors
+    /// A block or the checkpoint could not be written. The samples stay in the head and in the log.
+    pub(crate) fn seal(&self, upkeep: &mut Upkeep) -> Result<(), BlockError> {
+        self.thaw(upkeep);
+        let head = self.head();
+        upkeep.generation += 1;
+        let generation = upkeep.generation;
+        let cut = self.freeze(&head, generation);
+        if cut.groups.is_empty() {
+            return Ok(());
+        }
+        upkeep.is_unfinished = true;
+        let paths = self.write_blocks(&head, &cut)?;
+        self.blocks.publish(&paths, &[], Some(generation))?;
+        upkeep.is_unfinished = false;
+        let old = std::mem::take(&mut *lock(&self.readers));
+        upkeep.to_thaw.push((generation, Arc::downgrade(&old)));
+        drop(old);
+        self.checkpoint(&head, &cut)?;
+        drop(cut);
+        self.thaw(upkeep);
+        Ok(())
+    }
+
+    /// Forgets frozen parts that no set needs any more.
+    pub(crate) fn thaw(&self, upkeep: &mut Upkeep) {
+        let waiting = |(_, guard): &&(u64, Weak<ReaderGuard>)| guard.strong_count() == 0;
+        let done = upkeep.to_thaw.iter().take_while(waiting).count();
+        let Some((generation, _)) = upkeep.to_thaw.drain(..done).next_back() else {
+            return;
+        };
+        for group in self.head().groups() {
+            lock(&group.data).thaw(generation);
+        }
+    }
+
+    fn freeze(&self, head: &Head, generation: u64) -> Cut {
+        let _cut = write(&self.cut);
+        let sealed = self.blocks.sealed();
+        let mut cut = Cut {
+            from: self.wal.end().0 + 1,
+            groups: Vec::new(),
+            sequences: Vec::new(),
+        };
+        self.unsealed_samples.store(0, Ordering::Relaxed);
+        for group in head.groups() {
+            let mut data = lock(&group.data);
+            data.freeze(generation);
+            cut.sequences.push(data.sequence);
+            let frozen = data.frozen().iter();
+            let parts: Vec<_> = frozen
+                .filter(|part| part.generation > sealed)
+                .cloned()
+                .collect();
+            if !parts.is_empty() {
+                cut.groups.push(FrozenGroup {
+                    group: Arc::clone(&group),
+                    parts,
+                    columns: data.columns().to_vec(),
+                });
+            }
+        }
+        self.wal.rotate();
+        cut
+    }
+
+    fn write_blocks(&self, head: &Head, cut: &Cut) -> Result<Vec<PathBuf>, BlockError> {
+        let mut windows = BTreeSet::new();
+        for part in cut.groups.iter().flat_map(|group| &group.parts) {
+            windows_of(part, &mut windows);
+        }
+        let mut order: Vec<&FrozenGroup> = cut.groups.iter().collect();
+        order.sort_by(|a, b| a.group.key.cmp(&b.group.key));
+        let elsewhere = Elsewhere::find(head, cut);
+        let mut paths = Vec::new();
+        let only_one = windows.len() == 1;
+        for window in windows {
+            let range = if only_one {
+                (i64::MIN, i64::MAX)
+            } else {
+                let start = window.saturating_mul(WINDOW_MS);
+                (start, start.saturating_add(WINDOW_MS - 1))
+            };
+            let mut writer = BlockWriter::create(&self.blocks.directory, self.blocks.new_id())?;
+            for group in &order {
+                write_group(&mut writer, head, group, &elsewhere, range)?;
+            }
+            if writer.samples() > 0 {
+                paths.push(writer.finish(0, &[])?);
+            }
+        }
+        Ok(paths)
+    }
+
+    fn checkpoint(&self, head: &Head, cut: &Cut) -> Result<(), BlockError> {
+        let mut writer = CheckpointWriter::new(self.key().seed(), cut.from);
+        for (family, metadata) in lock(&self.metadata).iter() {
+            writer.push(&record::metadata(family, metadata));
+        }
+        for group in head.groups() {
+            let columns = lock(&group.data).columns().to_vec();
+            let index = read(&head.index);
+            let define = |(column, series): (u32, &Option<SeriesId>)| {
+                let labels = index.labels((*series)?);
+                Some(Definition { column, labels })
+            };
+            let definitions = (0..).zip(&columns).filter_map(define).collect();
+            drop(index);
+            let sequence = cut.sequences.get(group.number as usize);
+            writer.group(&GroupState {
+                number: group.number,
+                key: group.key.to_string(),
+                sequence: sequence.copied().flatten(),
+                definitions,
+            });
+        }
+        writer.finish(&self.options.path)?;
+        remove_before(&self.options.path.join("wal"), cut.from)?;
+        Ok(())
+    }
+}
+
+fn windows_of(part: &Part, to: &mut BTreeSet<i64>) {
+    let Some((first, last)) = part.bounds() else {
+        return;
+    };
+    let (first, last) = (first.div_euclid(WINDOW_MS), last.div_euclid(WINDOW_MS));
+    if first == last {
+        to.insert(first);
+        return;
+    }
+    let rows = part.rows.times_ms().iter().copied();
+    to.extend(rows.map(|time| time.div_euclid(WINDOW_MS)));
+    for packed in &part.packed {
+        // Packed rows are few and near each other, unless their source paused for days.
+        if let Some((chunk, _)) = packed.piece(0) {
+            to.extend(
+                chunk
+                    .times_ms()
+                    .iter()
+                    .map(|time| time.div_euclid(WINDOW_MS)),
+            );
+        }
+    }
+    for column in part.loose_columns() {
+        let times = part.loose(column).iter();
+        to.extend(times.map(|&(time, _)| time.div_euclid(WINDOW_MS)));
+    }
+}
+
+/// Series that have samples in more than one group, and those of their places that are not written as such.
+struct Elsewhere {
+    by_series: HashMap<SeriesId, Vec<Samples>, FxBuildHasher>,
+    /// The places whose samples are in `by_series`.
+    places: HashMap<Place, (), FxBuildHasher>,
+}
+
+impl Elsewhere {
+    fn find(head: &Head, cut: &Cut) -> Self {
+        let mut found = Self {
+            by_series: HashMap::default(),
+            places: HashMap::default(),
+        };
+        let index = read(&head.index);
+        for series in index.moved() {
+            let samples_at = |place: Place| {
+                let group = cut
+                    .groups
+                    .iter()
+                    .find(|one| one.group.number == place.group)?;
+                let mut samples = Samples::default();
+                for part in &group.parts {
+                    take_column(part, place.column, &mut samples);
+                }
+                (!samples.times_ms.is_empty()).then_some((place, samples))
+            };
+            // The first place with samples is where the series is written; the others add to it.
+            for (place, samples) in index.places(series).filter_map(samples_at).skip(1) {
+                found.by_series.entry(series).or_default().push(samples);
+                found.places.insert(place, ());
+            }
+        }
+        found
+    }
+}
+
+fn take_column(part: &Part, column: u32, to: &mut Samples) {
+    let first = column / COLUMNS_MAX as u32 * COLUMNS_MAX as u32;
+    let mut piece = vec![Samples::default(); (column - first) as usize + 1];
+    part.samples_of_piece(first, &mut piece);
+    if let Some(own) = piece.pop() {
+        to.times_ms.extend_from_slice(&own.times_ms);
+        to.bits.extend_from_slice(&own.bits);
+    }
+}
+
+/// Writes the series of a group, ordered by metric name and labels within each stretch of columns.
+fn write_group(
+    writer: &mut BlockWriter,
+    head: &Head,
+    group: &FrozenGroup,
+    elsewhere: &Elsewhere,
+    range: (i64, i64),
+) -> Result<(), BlockError> {
+    let width = group
+        .parts
+        .iter()
+        .map(|part| part.width())
+        .max()
+        .unwrap_or(0);
+    writer.group(&group.group.key)?;
+    for first in (0..width).step_by(COLUMNS_AT_ONCE as usize) {
+        let end = width.min(first + COLUMNS_AT_ONCE);
+        let mut samples = take_columns(group, first..end);
+        let mut order = labels_in_order(head, group, first..end);
+        order.retain(|(_, column, _)| {
+            let place = Place {
+                group: group.group.number,
+                column: *column,
+            };
+            !elsewhere.places.contains_key(&place)
+        });
+        for (labels, column, series) in &order {
+            let own = &mut samples[(column - first) as usize];
+            for more in elsewhere.by_series.get(series).into_iter().flatten() {
+                own.times_ms.extend_from_slice(&more.times_ms);
+                own.bits.extend_from_slice(&more.bits);
+            }
+            own.sort();
+            own.keep(range);
+            if !own.times_ms.is_empty() {
+                writer.push(labels, own)?;
+            }
+        }
+    }
+    Ok(())
+}
+
+fn take_columns(group: &FrozenGroup, columns: std::ops::Range<u32>) -> Vec<Samples> {
+    let mut samples = vec![Samples::default(); columns.len()];
+    for part in &group.parts {
+        for (piece, first) in samples
+            .chunks_mut(COLUMNS_MAX)
+            .zip(columns.clone().step_by(COLUMNS_MAX))
+        {
+            part.samples_of_piece(first, piece);
+        }
+    }
+    samples
+}
+
+fn labels_in_order(
+    head: &Head,
+    group: &FrozenGroup,
+    columns: std::ops::Range<u32>,
+) -> Vec<(Labels, u32, SeriesId)> {
+    let index = read(&head.index);
+    let mut order: Vec<(Labels, u32, SeriesId)> = columns
+        .filter_map(|column| {
+            let series = group.columns.get(column as usize).copied().flatten()?;
+            Some((index.labels(series), column, series))
+        })
+        .collect();
+    drop(index);
+    order.sort_by(|(a, ..), (b, ..)| (a.metric_name(), a).cmp(&(b.metric_name(), b)));
+    order
+}

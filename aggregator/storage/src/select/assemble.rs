@@ -1,0 +1,243 @@
+//! Puts the samples of one series together from its segments.
+
+use std::sync::Arc;
+
+use crate::codec::chunk::clock_of;
+use crate::codec::{Chunk, Presence};
+use crate::read::{Column, ReadControl, ReadError, Values};
+
+/// Samples of one series from one place.
+#[derive(Debug)]
+pub(super) struct Segment {
+    data: Data,
+    first_ms: i64,
+    last_ms: i64,
+    /// The samples inside the range, counted from the segment's first; only when it has a clock.
+    start: usize,
+    end: usize,
+    /// Names the times of the whole segment; 0 when the column has not all of them.
+    clock: u64,
+}
+
+/// Where the samples are.
+#[derive(Debug)]
+pub(super) enum Data {
+    Chunk(Arc<Chunk>, usize),
+    /// Times that several series share, and a bit pattern for each.
+    Shared(Arc<[i64]>, u64, Vec<u64>),
+    Loose(Vec<(i64, u64)>),
+}
+
+impl Segment {
+    pub(super) fn new(data: Data) -> Self {
+        let (times, clock): (&[i64], u64) = match &data {
+            Data::Chunk(chunk, column) => {
+                let full = *chunk.presence(*column) == Presence::All;
+                (chunk.times_ms(), if full { chunk.clock() } else { 0 })
+            }
+            Data::Shared(times, clock, _) => (times, *clock),
+            Data::Loose(samples) => {
+                let (first_ms, last_ms) = (
+                    samples.first().map_or(0, |&(time, _)| time),
+                    samples.last().map_or(0, |&(time, _)| time),
+                );
+                return Self {
+                    first_ms,
+                    last_ms,
+                    start: 0,
+                    end: samples.len(),
+                    clock: 0,
+                    data,
+                };
+            }
+        };
+        Self {
+            first_ms: times.first().copied().unwrap_or(0),
+            last_ms: times.last().copied().unwrap_or(0),
+            start: 0,
+            end: times.len(),
+            clock,
+            data,
+        }
+    }
+
+    fn times(&self) -> &[i64] {
+        match &self.data {
+            Data::Chunk(chunk, _) => chunk.times_ms(),
+            Data::Shared(times, ..) => times,
+            Data::Loose(_) => &[],
+        }
+    }
+}
+
+/// Collects segments, makes a column of them, and keeps the memory for the next.
+#[derive(Debug)]
+pub(super) struct Assembler {
+    start_ms: i64,
+    end_ms: i64,
+    segments: Vec<Segment>,
+    /// What `times` are, when they are shared; 0 otherwise.
+    clock: u64,
+    times: Vec<i64>,
+    values: Vec<f64>,
+    part_times: Vec<i64>,
+    part_values: Vec<f64>,
+    scratch: Vec<u64>,
+}
+
+impl Assembler {
+    pub(super) const fn new(start_ms: i64, end_ms: i64) -> Self {
+        Self {
+            start_ms,
+            end_ms,
+            segments: Vec::new(),
+            clock: 0,
+            times: Vec::new(),
+            values: Vec::new(),
+            part_times: Vec::new(),
+            part_values: Vec::new(),
+            scratch: Vec::new(),
+        }
+    }
+
+    /// Begins the next series.
+    pub(super) fn begin(&mut self) {
+        self.segments.clear();
+    }
+
+    /// Adds a segment of the series, unless none of it is in the range.
+    pub(super) fn add(&mut self, mut segment: Segment) {
+        if segment.first_ms > self.end_ms || segment.last_ms < self.start_ms {
+            return;
+        }
+        if segment.clock != 0 {
+            let times = segment.times();
+            let start = times.partition_point(|&time| time < self.start_ms);
+            let end = times.partition_point(|&time| time <= self.end_ms);
+            if start >= end {
+                return;
+            }
+            (segment.first_ms, segment.last_ms) = (times[start], times[end - 1]);
+            (segment.start, segment.end) = (start, end);
+        }
+        self.segments.push(segment);
+    }
+
+    /// The samples of the series.
+    ///
+    /// # Errors
+    /// The control's bounds.
+    pub(super) fn assemble(&mut self, control: &ReadControl) -> Result<Column<'_>, ReadError> {
+        let is_ordered =
+            |segments: &[Segment]| segments.is_sorted_by(|a, b| a.last_ms < b.first_ms);
+        if !is_ordered(&self.segments) {
+            self.segments.sort_by_key(|segment| segment.first_ms);
+        }
+        let ordered = is_ordered(&self.segments);
+        self.values.clear();
+        if ordered && self.segments.iter().all(|segment| segment.clock != 0) {
+            let count: usize = self.segments.iter().map(|one| one.end - one.start).sum();
+            control.charge_samples(count as u64)?;
+            self.assemble_shared();
+        } else {
+            self.assemble_any(ordered);
+            control.charge_samples(self.times.len() as u64)?;
+        }
+        Ok(Column {
+            clock: self.clock,
+            timestamps_ms: &self.times,
+            values: Values::Floats(&self.values),
+        })
+    }
+
+    /// The usual case: whole segments one behind the other; the times are often those of the series before.
+    fn assemble_shared(&mut self) {
+        let mut clock = 0_u64;
+        for segment in &self.segments {
+            for part in [segment.clock, segment.start as u64, segment.end as u64] {
+                let product =
+                    u128::from(clock ^ part).wrapping_mul(0x9e37_79b9_7f4a_7c15_f39c_c061);
+                clock = ((product as u64) ^ ((product >> 64) as u64)).wrapping_add(1);
+            }
+        }
+        let clock = clock.max(1);
+        if self.clock != clock {
+            self.clock = clock;
+            self.times.clear();
+            for segment in &self.segments {
+                self.times
+                    .extend_from_slice(&segment.times()[segment.start..segment.end]);
+            }
+        }
+        for segment in &self.segments {
+            match &segment.data {
+                Data::Chunk(chunk, column)
+                    if segment.end - segment.start == chunk.times_ms().len() =>
+                {
+                    chunk.values(*column, &mut self.scratch, &mut self.values);
+                }
+                Data::Chunk(chunk, column) => {
+                    self.part_values.clear();
+                    chunk.values(*column, &mut self.scratch, &mut self.part_values);
+                    let wanted = self.part_values.get(segment.start..segment.end);
+                    self.values.extend_from_slice(wanted.unwrap_or(&[]));
+                }
+                Data::Shared(_, _, bits) => {
+                    let wanted = bits.get(segment.start..segment.end).unwrap_or(&[]);
+                    self.values
+                        .extend(wanted.iter().map(|&bits| f64::from_bits(bits)));
+                }
+                Data::Loose(_) => {}
+            }
+        }
+    }
+
+    fn assemble_any(&mut self, ordered: bool) {
+        self.clock = 0;
+        self.times.clear();
+        for segment in &self.segments {
+            self.part_times.clear();
+            self.part_values.clear();
+            let (times, values) = (&mut self.part_times, &mut self.part_values);
+            match &segment.data {
+                Data::Chunk(chunk, column) => {
+                    chunk.samples(*column, &mut self.scratch, times, values);
+                }
+                Data::Shared(shared, _, bits) => {
+                    times.extend_from_slice(shared);
+                    values.extend(bits.iter().map(|&bits| f64::from_bits(bits)));
+                }
+                Data::Loose(samples) => {
+                    times.extend(samples.iter().map(|&(time, _)| time));
+                    values.extend(samples.iter().map(|&(_, bits)| f64::from_bits(bits)));
+                }
+            }
+            let start = times.partition_point(|&time| time < self.start_ms);
+            let end = times
+                .partition_point(|&time| time <= self.end_ms)
+                .max(start);
+            self.times.extend_from_slice(&times[start..end]);
+            self.values.extend_from_slice(&values[start..end]);
+        }
+        if !ordered {
+            self.sort();
+        }
+        if !self.times.is_empty() {
+            self.clock = 0;
+        }
+    }
+
+    /// Orders samples of segments that overlap; of equal times the first segment's stays.
+    fn sort(&mut self) {
+        let pairs = self.times.iter().copied().zip(self.values.iter().copied());
+        let mut pairs: Vec<(i64, f64)> = pairs.collect();
+        pairs.sort_by_key(|&(time, _)| time);
+        pairs.dedup_by_key(|&mut (time, _)| time);
+        (self.times, self.values) = pairs.into_iter().unzip();
+    }
+}
+
+/// The clock of times that are shared outside a chunk.
+pub(super) fn shared_clock(times: &[i64]) -> u64 {
+    clock_of(times)
+}
