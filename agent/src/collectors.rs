@@ -5,14 +5,16 @@ use std::io;
 use crate::collect::Collectors;
 use crate::config::Config;
 use crate::faults::Faults;
+use crate::kube::KubeletData;
 
 pub mod cgroup;
+pub mod kubelet;
 pub mod node;
 #[cfg(test)]
 pub(crate) mod testing;
 
 use self::cgroup::Cgroups;
-use self::cgroup::names::NamesHandle;
+use self::kubelet::Kubelet;
 use self::node::Roots;
 
 /// A collector that can be switched on and off.
@@ -47,6 +49,10 @@ pub const COLLECTORS: &[CollectorInfo] = &[
     collector("time", "Time and clock sources"),
     collector("timex", "Discipline of the clock"),
     collector("cgroup", "Containers, pods, units"),
+    collector(
+        "kubelet",
+        "Pods and their storage, by what the kubelet says",
+    ),
 ];
 
 /// Which collectors the operator switched.
@@ -87,11 +93,11 @@ pub enum BuildError {
     Cgroup(#[source] io::Error),
 }
 
-/// The collectors that `config` asks for, with pod names from `names` where there is a kubelet.
+/// The collectors that `config` asks for, with what the kubelet says where there is one.
 ///
 /// # Errors
 /// See [`BuildError`].
-pub fn build(config: &Config, names: Option<NamesHandle>) -> Result<Collectors, BuildError> {
+pub fn build(config: &Config, kubelet: Option<&KubeletData>) -> Result<Collectors, BuildError> {
     let roots = Roots {
         proc: config.path_procfs.clone(),
         sys: config.path_sysfs.clone(),
@@ -101,8 +107,13 @@ pub fn build(config: &Config, names: Option<NamesHandle>) -> Result<Collectors, 
     let mut collectors = Collectors::default();
     add_node(&mut collectors, config, &roots)?;
     if config.collectors.is_on("cgroup") {
+        let names = kubelet.map(|data| data.names.clone());
         collectors
             .try_add(|faults| Cgroups::new(&roots, names, faults).map_err(BuildError::Cgroup))?;
+    }
+    if let Some(data) = kubelet.filter(|_| config.collectors.is_on("kubelet")) {
+        let node = config.node_name.clone().unwrap_or_default();
+        collectors.add(|_| Kubelet::new(data.clone(), node, config.kubelet_pod_labels.clone()));
     }
     Ok(collectors)
 }

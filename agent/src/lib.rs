@@ -7,6 +7,7 @@ pub mod exposition;
 pub mod faults;
 pub mod file;
 pub mod in_order;
+pub mod kube;
 pub mod parse;
 pub mod run;
 pub mod sampler;

@@ -15,6 +15,8 @@ use tokio_util::sync::CancellationToken;
 use crate::collect::Collectors;
 use crate::collectors;
 use crate::config::Config;
+use crate::kube::verify::Trust;
+use crate::kube::{self, KubeletClient, KubeletData, KubeletOptions};
 use crate::sampler::{self, Sampler, SamplerHandle};
 use crate::schema::{NodeIdentity, Schema};
 use crate::spool::{self, SpoolHandle, SpoolOptions};
@@ -27,6 +29,7 @@ pub struct Plan {
     config: Config,
     node: String,
     collectors: Collectors,
+    kubelet: Option<(KubeletClient, KubeletData)>,
 }
 
 impl Plan {
@@ -37,11 +40,13 @@ impl Plan {
     pub fn new(mut config: Config) -> anyhow::Result<Self> {
         let node = node_name(&config).context("--node.name")?;
         config.node_name = Some(node.clone());
-        let collectors = collectors::build(&config, None)?;
+        let kubelet = kubelet(&config, &node)?;
+        let collectors = collectors::build(&config, kubelet.as_ref().map(|(_, data)| data))?;
         Ok(Self {
             config,
             node,
             collectors,
+            kubelet,
         })
     }
 
@@ -69,6 +74,25 @@ fn node_name(config: &Config) -> anyhow::Result<String> {
         "{name:?} is not a node name: letters, digits, dots, dashes and underscores, at most 253"
     );
     Ok(name)
+}
+
+/// The node's kubelet, when its URL is given.
+fn kubelet(config: &Config, node: &str) -> anyhow::Result<Option<(KubeletClient, KubeletData)>> {
+    if config.kubelet_url.is_empty() {
+        return Ok(None);
+    }
+    let trust = Trust {
+        ca_file: config.kubelet_ca_file.clone(),
+        pinned_file: config.kubelet_pinned_cert_file.clone(),
+        anybody: config.kubelet_insecure_skip_verify,
+        node: node.to_owned(),
+    };
+    let options = KubeletOptions::new(
+        config.kubelet_url.clone(),
+        config.kubelet_token_file.clone(),
+        trust,
+    );
+    Ok(Some((KubeletClient::new(options)?, KubeletData::default())))
 }
 
 /// The agent's own pod, from the downward API.
@@ -106,6 +130,7 @@ async fn run_async(plan: Plan) -> anyhow::Result<()> {
         config,
         node,
         collectors,
+        kubelet,
     } = plan;
     let spool_options = SpoolOptions {
         path: config.spool_path.clone(),
@@ -140,6 +165,9 @@ async fn run_async(plan: Plan) -> anyhow::Result<()> {
         registry.clone(),
         drain.clone(),
     ));
+    if let Some((client, data)) = kubelet {
+        tasks.spawn(ask_kubelet(client, data, registry.clone(), drain.clone()));
+    }
     if config.aggregator_addresses.is_empty() {
         tracing::info!("no --aggregator.address: nothing is sent, ticks wait in the spool");
     } else {
@@ -195,6 +223,16 @@ async fn serve_web(
     stop: CancellationToken,
 ) -> anyhow::Result<()> {
     web.serve(sampler, registry, stop).await;
+    Ok(())
+}
+
+async fn ask_kubelet(
+    client: KubeletClient,
+    data: KubeletData,
+    registry: Registry,
+    stop: CancellationToken,
+) -> anyhow::Result<()> {
+    kube::poll(client, data, &registry, stop).await;
     Ok(())
 }
 

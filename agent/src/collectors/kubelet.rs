@@ -1,0 +1,180 @@
+//! What the kubelet says about pods, as series: kube-state-metrics' for pods, the kubelet's own for volumes.
+
+use std::collections::HashMap;
+use std::collections::hash_map::Entry as MapEntry;
+
+use common::model::Metadata;
+
+use crate::collect::{Collector, Outcome, Tick, Tier};
+use crate::kube::KubeletData;
+use crate::schema::{FamilyDef, Schema, Target};
+use crate::table::{SeriesId, SeriesTable};
+
+mod containers;
+mod pods;
+mod storage;
+
+/// A series of the newest answers and its value.
+#[derive(Debug)]
+struct Stored {
+    id: SeriesId,
+    value: f64,
+    generation: u64,
+}
+
+/// Collects `kube_*`, `kubelet_*` and file-system series of containers.
+#[derive(Debug)]
+pub struct Kubelet {
+    data: KubeletData,
+    node: String,
+    /// Pod labels that become labels of `kube_pod_labels`.
+    pod_labels: Vec<String>,
+    generation: Option<u64>,
+    series: HashMap<Key, Stored>,
+}
+
+/// Family and labels of a series.
+type Key = (&'static str, Vec<(String, String)>);
+
+impl Kubelet {
+    /// A collector of what is published in `data`.
+    #[must_use]
+    pub fn new(data: KubeletData, node: String, pod_labels: Vec<String>) -> Self {
+        Self {
+            data,
+            node,
+            pod_labels,
+            generation: None,
+            series: HashMap::new(),
+        }
+    }
+
+    /// Takes over new answers: adds what is new, removes what is gone.
+    fn update(&mut self, table: &mut SeriesTable, schema: &mut Schema) {
+        let latest = self.data.latest();
+        if self.generation == Some(latest.generation) {
+            return;
+        }
+        self.generation = Some(latest.generation);
+        let mut sink = Sink {
+            series: &mut self.series,
+            generation: latest.generation,
+            table,
+            schema,
+        };
+        if let Some(pods) = &latest.pods {
+            for pod in &pods.items {
+                pods::store(pod, &self.node, &self.pod_labels, &mut sink);
+            }
+        }
+        if let Some(summary) = &latest.summary {
+            storage::store(summary, &mut sink);
+        }
+        self.series.retain(|_, stored| {
+            let is_current = stored.generation == latest.generation;
+            if !is_current {
+                table.remove(stored.id);
+            }
+            is_current
+        });
+    }
+}
+
+impl Collector for Kubelet {
+    fn name(&self) -> &'static str {
+        "kubelet"
+    }
+
+    fn tier(&self) -> Tier {
+        Tier::Medium
+    }
+
+    fn collect(&mut self, tick: &mut Tick<'_>) -> Outcome {
+        self.update(tick.table, tick.schema);
+        for stored in self.series.values() {
+            tick.table.set(stored.id, stored.value);
+        }
+        Outcome::of(self.series.values().next())
+    }
+}
+
+/// Where values of one set of answers go.
+struct Sink<'a> {
+    series: &'a mut HashMap<Key, Stored>,
+    generation: u64,
+    table: &'a mut SeriesTable,
+    schema: &'a mut Schema,
+}
+
+impl Sink<'_> {
+    /// Stores a value. Of two with equal labels the first one stays.
+    fn set(
+        &mut self,
+        target: Target,
+        family: &'static FamilyDef,
+        labels: &[(&str, &str)],
+        value: f64,
+    ) {
+        let labels: Vec<(String, String)> = labels
+            .iter()
+            .filter(|(_, value)| !value.is_empty())
+            .map(|(name, value)| ((*name).to_owned(), (*value).to_owned()))
+            .collect();
+        match self.series.entry((family.name, labels)) {
+            MapEntry::Occupied(mut entry) => {
+                let stored = entry.get_mut();
+                if stored.generation != self.generation {
+                    stored.value = value;
+                    stored.generation = self.generation;
+                }
+            }
+            MapEntry::Vacant(entry) => {
+                let pairs: Vec<(&str, &str)> = entry
+                    .key()
+                    .1
+                    .iter()
+                    .map(|(name, value)| (&**name, &**value))
+                    .collect();
+                let metadata = Metadata {
+                    metric_type: family.metric_type,
+                    help: family.help.to_owned(),
+                    unit: String::new(),
+                };
+                let id =
+                    self.schema
+                        .named_series(self.table, target, (family.name, metadata), &pairs);
+                entry.insert(Stored {
+                    id,
+                    value,
+                    generation: self.generation,
+                });
+            }
+        }
+    }
+
+    /// Stores a value if there is one.
+    fn set_some(
+        &mut self,
+        target: Target,
+        family: &'static FamilyDef,
+        labels: &[(&str, &str)],
+        value: Option<f64>,
+    ) {
+        if let Some(value) = value {
+            self.set(target, family, labels, value);
+        }
+    }
+
+    /// Stores 1 for a fact.
+    fn state(&mut self, family: &'static FamilyDef, labels: &[(&str, &str)]) {
+        self.set(Target::KubeState, family, labels, 1.0);
+    }
+}
+
+/// 1 for yes.
+const fn flag(is_so: bool) -> f64 {
+    if is_so { 1.0 } else { 0.0 }
+}
+
+#[cfg(test)]
+mod tests;

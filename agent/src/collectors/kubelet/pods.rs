@@ -1,0 +1,209 @@
+//! Series about a pod as a whole, with kube-state-metrics' names and labels.
+
+use super::{Sink, containers, flag};
+use crate::kube::api::Pod;
+use crate::kube::quantity::parse_time;
+use crate::schema::{FamilyDef, Target, gauge, info};
+
+static INFO: FamilyDef = info("kube_pod_info", "Information about pod.");
+static OWNER: FamilyDef = info("kube_pod_owner", "Information about the Pod's owner.");
+static LABELS: FamilyDef = info(
+    "kube_pod_labels",
+    "Kubernetes labels converted to Prometheus labels.",
+);
+static CREATED: FamilyDef = gauge("kube_pod_created", "Unix creation timestamp");
+static START: FamilyDef = gauge(
+    "kube_pod_start_time",
+    "Start time in unix timestamp for a pod.",
+);
+static DELETION: FamilyDef = gauge("kube_pod_deletion_timestamp", "Unix deletion timestamp");
+static PHASE: FamilyDef = gauge("kube_pod_status_phase", "The pods current phase.");
+static READY: FamilyDef = gauge(
+    "kube_pod_status_ready",
+    "Describes whether the pod is ready to serve requests.",
+);
+static REASON: FamilyDef = gauge("kube_pod_status_reason", "The pod status reasons");
+static QOS: FamilyDef = gauge("kube_pod_status_qos_class", "The pods current qosClass.");
+static RESIZE: FamilyDef = gauge(
+    "kube_pod_status_resize",
+    "A resize of the pod's containers that is pending or in progress.",
+);
+static RESTART_POLICY: FamilyDef = info(
+    "kube_pod_restart_policy",
+    "Describes the restart policy in use by this pod.",
+);
+static CLAIM: FamilyDef = info(
+    "kube_pod_spec_volumes_persistentvolumeclaims_info",
+    "Information about persistentvolumeclaim volumes in a pod.",
+);
+
+const PHASES: [&str; 5] = ["Pending", "Succeeded", "Failed", "Unknown", "Running"];
+const QOS_CLASSES: [&str; 3] = ["BestEffort", "Burstable", "Guaranteed"];
+
+/// Stores a pod's series and those of its containers.
+pub(super) fn store(pod: &Pod, node: &str, pod_labels: &[String], sink: &mut Sink<'_>) {
+    let metadata = &pod.metadata;
+    let id = [
+        ("namespace", &*metadata.namespace),
+        ("pod", &*metadata.name),
+        ("uid", &*metadata.uid),
+    ];
+    store_facts(pod, node, pod_labels, &id, sink);
+    store_owners(pod, &id, sink);
+    store_status(pod, &id, sink);
+    for volume in &pod.spec.volumes {
+        if let Some(claim) = &volume.persistent_volume_claim {
+            sink.state(
+                &CLAIM,
+                &[
+                    &id[..],
+                    &[
+                        ("volume", &volume.name),
+                        ("persistentvolumeclaim", &claim.claim_name),
+                    ],
+                ]
+                .concat(),
+            );
+        }
+    }
+    containers::store(pod, node, &id, sink);
+}
+
+type Id<'a> = [(&'a str, &'a str); 3];
+
+fn store_facts(pod: &Pod, node: &str, pod_labels: &[String], id: &Id<'_>, sink: &mut Sink<'_>) {
+    let (spec, status) = (&pod.spec, &pod.status);
+    let owner = pod
+        .metadata
+        .owner_references
+        .iter()
+        .find(|owner| owner.controller);
+    sink.state(
+        &INFO,
+        &[
+            &id[..],
+            &[
+                ("host_ip", &status.host_ip),
+                ("pod_ip", &status.pod_ip),
+                (
+                    "node",
+                    if spec.node_name.is_empty() {
+                        node
+                    } else {
+                        &spec.node_name
+                    },
+                ),
+                ("created_by_kind", owner.map_or("", |owner| &owner.kind)),
+                ("created_by_name", owner.map_or("", |owner| &owner.name)),
+                ("priority_class", &spec.priority_class_name),
+                (
+                    "host_network",
+                    if spec.host_network { "true" } else { "false" },
+                ),
+            ],
+        ]
+        .concat(),
+    );
+    sink.state(
+        &RESTART_POLICY,
+        &[&id[..], &[("type", &spec.restart_policy)]].concat(),
+    );
+    let labels: Vec<(String, &str)> = pod_labels
+        .iter()
+        .filter_map(|name| {
+            Some((
+                format!("label_{}", sanitize(name)),
+                &**pod.metadata.labels.get(name)?,
+            ))
+        })
+        .collect();
+    if !labels.is_empty() {
+        let mut all = id.to_vec();
+        all.extend(labels.iter().map(|(name, value)| (&**name, *value)));
+        sink.state(&LABELS, &all);
+    }
+    let time = |text: &Option<String>| text.as_deref().and_then(parse_time);
+    for (family, value) in [
+        (&CREATED, time(&pod.metadata.creation_timestamp)),
+        (&DELETION, time(&pod.metadata.deletion_timestamp)),
+        (&START, time(&status.start_time)),
+    ] {
+        sink.set_some(Target::KubeState, family, id, value);
+    }
+}
+
+/// kube-state-metrics has a row with `<none>` for pods that nobody owns.
+fn store_owners(pod: &Pod, id: &Id<'_>, sink: &mut Sink<'_>) {
+    let owners = &pod.metadata.owner_references;
+    if owners.is_empty() {
+        let none = [
+            ("owner_kind", ""),
+            ("owner_name", ""),
+            ("owner_is_controller", ""),
+        ];
+        sink.state(&OWNER, &[&id[..], &none].concat());
+    }
+    for owner in owners {
+        let labels = [
+            ("owner_kind", &*owner.kind),
+            ("owner_name", &*owner.name),
+            (
+                "owner_is_controller",
+                if owner.controller { "true" } else { "false" },
+            ),
+        ];
+        sink.state(&OWNER, &[&id[..], &labels].concat());
+    }
+}
+
+fn store_status(pod: &Pod, id: &Id<'_>, sink: &mut Sink<'_>) {
+    let status = &pod.status;
+    let mut states = |family, label, known: &[&str], is: &str| {
+        for state in known {
+            sink.set(
+                Target::KubeState,
+                family,
+                &[&id[..], &[(label, *state)]].concat(),
+                flag(is == *state),
+            );
+        }
+    };
+    states(&PHASE, "phase", &PHASES, &status.phase);
+    states(&QOS, "qos_class", &QOS_CLASSES, &status.qos_class);
+    let ready = status
+        .conditions
+        .iter()
+        .find(|condition| condition.condition_type == "Ready");
+    if let Some(ready) = ready {
+        states(
+            &READY,
+            "condition",
+            &["true", "false", "unknown"],
+            &ready.status.to_lowercase(),
+        );
+    }
+    if !status.reason.is_empty() {
+        sink.state(&REASON, &[&id[..], &[("reason", &status.reason)]].concat());
+    }
+    for condition in &status.conditions {
+        let kind = match &*condition.condition_type {
+            "PodResizePending" => "pending",
+            "PodResizeInProgress" => "in_progress",
+            _ => continue,
+        };
+        let labels = [("status", kind), ("reason", &condition.reason)];
+        sink.set(
+            Target::KubeState,
+            &RESIZE,
+            &[&id[..], &labels].concat(),
+            flag(condition.status == "True"),
+        );
+    }
+}
+
+/// A label's name as Prometheus takes it: everything but letters, digits and underscores becomes an underscore.
+fn sanitize(name: &str) -> String {
+    name.chars()
+        .map(|c| if c.is_ascii_alphanumeric() { c } else { '_' })
+        .collect()
+}

@@ -1,0 +1,212 @@
+use super::*;
+use crate::collectors::testing::Bench;
+
+const PODS: &str = r#"{"kind":"PodList","items":[{
+  "metadata":{"name":"web","namespace":"shop","uid":"u1","labels":{"app.kubernetes.io/name":"web","secret":"x"},
+    "ownerReferences":[{"kind":"ReplicaSet","name":"web-1","controller":true}],"creationTimestamp":"2026-11-22T07:49:30Z"},
+  "spec":{"nodeName":"node-a","restartPolicy":"Always","containers":[{"name":"app","image":"i:1","resources":{"limits":{"memory":"64Mi"},"requests":{"cpu":"50m","nvidia.com/gpu":"2","odd":"zz"}}}],
+    "initContainers":[{"name":"side","image":"s:1"}],"volumes":[{"name":"v","persistentVolumeClaim":{"claimName":"data"}},{"name":"w"}]},
+  "status":{"phase":"Running","qosClass":"Burstable","hostIP":"10.0.0.1","podIP":"10.1.0.2","conditions":[{"type":"Ready","status":"False"}],
+    "containerStatuses":[{"name":"app","containerID":"containerd://abc","image":"docker.io/i:1","ready":true,"restartCount":3,
+      "state":{"running":{"startedAt":"2026-11-22T07:49:31Z"}},"lastState":{"terminated":{"exitCode":137,"reason":"OOMKilled","containerID":"containerd://old"}},
+      "resources":{"limits":{"memory":"128Mi"},"requests":{"cpu":"100m"}}}],
+    "initContainerStatuses":[{"name":"side","state":{"waiting":{"reason":"PodInitializing"}}}]}}]}"#;
+
+const SUMMARY: &str = r#"{"node":{"fs":{"usedBytes":5}},"pods":[
+  {"podRef":{"name":"web","namespace":"shop","uid":"u0"},"startTime":"2026-11-22T07:00:00Z","ephemeral-storage":{"usedBytes":1}},
+  {"podRef":{"name":"web","namespace":"shop","uid":"u1"},"startTime":"2026-11-22T08:00:00Z","ephemeral-storage":{"usedBytes":7},
+   "containers":[{"name":"app","rootfs":{"usedBytes":3,"capacityBytes":9},"logs":{"usedBytes":2}}],
+   "volume":[{"name":"v","usedBytes":4,"pvcRef":{"name":"data","namespace":"shop"}},{"name":"w","usedBytes":6}]},
+  {"podRef":{"name":"new","namespace":"shop","uid":"u2"},"containers":null}]}"#;
+
+fn data() -> KubeletData {
+    let data = KubeletData::default();
+    data.set_pods(serde_json::from_str(PODS).unwrap());
+    data.set_summary(Some(serde_json::from_str(SUMMARY).unwrap()));
+    data
+}
+
+fn collector(data: &KubeletData) -> Kubelet {
+    Kubelet::new(
+        data.clone(),
+        "node-a".to_owned(),
+        vec!["app.kubernetes.io/name".to_owned()],
+    )
+}
+
+#[test]
+fn pods_have_kube_state_metrics_series() {
+    let mut bench = Bench::new();
+    bench.collect(&mut collector(&data()));
+    let pod = [
+        ("namespace", "shop"),
+        ("pod", "web"),
+        ("uid", "u1"),
+        ("job", "kube-state-metrics"),
+    ];
+    let value = |name: &str, more: &[(&str, &str)]| bench.value(name, &[&pod[..], more].concat());
+    let info = [
+        ("node", "node-a"),
+        ("created_by_kind", "ReplicaSet"),
+        ("host_network", "false"),
+        ("pod_ip", "10.1.0.2"),
+    ];
+    assert_eq!(value("kube_pod_info", &info), Some(1.0));
+    assert_eq!(
+        value(
+            "kube_pod_owner",
+            &[("owner_name", "web-1"), ("owner_is_controller", "true")]
+        ),
+        Some(1.0)
+    );
+    assert_eq!(
+        value("kube_pod_status_phase", &[("phase", "Running")]),
+        Some(1.0)
+    );
+    assert_eq!(
+        value("kube_pod_status_phase", &[("phase", "Failed")]),
+        Some(0.0)
+    );
+    assert_eq!(
+        value("kube_pod_status_ready", &[("condition", "false")]),
+        Some(1.0)
+    );
+    assert_eq!(
+        value(
+            "kube_pod_labels",
+            &[
+                ("label_app_kubernetes_io_name", "web"),
+                ("label_secret", "")
+            ]
+        ),
+        Some(1.0)
+    );
+    let claim = [("volume", "v"), ("persistentvolumeclaim", "data")];
+    assert_eq!(
+        value("kube_pod_spec_volumes_persistentvolumeclaims_info", &claim),
+        Some(1.0)
+    );
+}
+
+#[test]
+fn containers_have_kube_state_metrics_series() {
+    let mut bench = Bench::new();
+    bench.collect(&mut collector(&data()));
+    let check = |name: &str, label: &str, is: &str, want: f64| {
+        assert_eq!(
+            bench.value(name, &[("pod", "web"), (label, is)]),
+            Some(want),
+            "{name}"
+        );
+    };
+    check(
+        "kube_pod_container_status_restarts_total",
+        "container",
+        "app",
+        3.0,
+    );
+    check("kube_pod_container_status_running", "container", "app", 1.0);
+    check(
+        "kube_pod_container_status_last_terminated_reason",
+        "reason",
+        "OOMKilled",
+        1.0,
+    );
+    check(
+        "kube_pod_container_status_last_terminated_exitcode",
+        "container",
+        "app",
+        137.0,
+    );
+    check(
+        "kube_pod_init_container_status_waiting_reason",
+        "reason",
+        "PodInitializing",
+        1.0,
+    );
+}
+
+#[test]
+fn resources_in_force_win_over_the_spec() {
+    let mut bench = Bench::new();
+    bench.collect(&mut collector(&data()));
+    let requests = |resource| {
+        bench.value(
+            "kube_pod_container_resource_requests",
+            &[("resource", resource)],
+        )
+    };
+    assert_eq!(
+        (requests("cpu"), requests("nvidia_com_gpu")),
+        (Some(0.1), None)
+    );
+    let limit = [("resource", "memory"), ("unit", "byte"), ("node", "node-a")];
+    assert_eq!(
+        bench.value("kube_pod_container_resource_limits", &limit),
+        Some(134_217_728.0)
+    );
+    assert_eq!(
+        bench.value("kube_pod_container_resource_limits", &[("resource", "cpu")]),
+        None,
+        "unset is absent"
+    );
+}
+
+#[test]
+fn younger_pod_of_one_name_gives_the_storage_numbers() {
+    let mut bench = Bench::new();
+    bench.collect(&mut collector(&data()));
+    let value = |name: &str, labels: &[(&str, &str)]| bench.value(name, labels);
+    assert_eq!(
+        value(
+            "kubelet_pod_ephemeral_storage_used_bytes",
+            &[("pod", "web")]
+        ),
+        Some(7.0)
+    );
+    let claim = [
+        ("persistentvolumeclaim", "data"),
+        ("namespace", "shop"),
+        ("metrics_path", "/metrics"),
+    ];
+    assert_eq!(value("kubelet_volume_stats_used_bytes", &claim), Some(4.0));
+    assert_eq!(
+        value("kubelet_pod_volume_stats_used_bytes", &[("volume", "w")]),
+        Some(6.0)
+    );
+    assert_eq!(
+        value("container_fs_usage_bytes", &[("container", "app")]),
+        Some(3.0)
+    );
+    assert_eq!(
+        value(
+            "kubelet_container_log_filesystem_used_bytes",
+            &[("container", "app")]
+        ),
+        Some(2.0)
+    );
+    assert_eq!(
+        value("kubelet_node_fs_used_bytes", &[("filesystem", "node")]),
+        Some(5.0)
+    );
+    assert_eq!(value("kubelet_node_fs_capacity_bytes", &[]), None);
+}
+
+#[test]
+fn series_go_with_what_they_are_about() {
+    let mut bench = Bench::new();
+    let data = data();
+    let mut kubelet = collector(&data);
+    bench.collect(&mut kubelet);
+    assert!(bench.series_count() > 30);
+    data.set_summary(None);
+    data.set_pods(serde_json::from_str(r#"{"kind":"PodList","items":null}"#).unwrap());
+    bench.collect(&mut kubelet);
+    assert_eq!(bench.series_count(), 0);
+}
+
+#[test]
+fn other_documents_are_not_taken_for_empty_ones() {
+    assert!(serde_json::from_str::<crate::kube::api::PodList>("{}").is_err());
+    assert!(serde_json::from_str::<crate::kube::summary::Summary>("{}").is_err());
+}

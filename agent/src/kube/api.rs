@@ -1,0 +1,273 @@
+//! The parts of Kubernetes' pod objects that are read; everything else is skipped while parsing.
+
+use std::collections::BTreeMap;
+
+use serde::Deserialize;
+use serde::de::{Deserializer, IgnoredAny};
+
+/// The answer of `/pods`.
+#[derive(Debug, Default, Deserialize)]
+pub struct PodList {
+    /// The pods; `null` on a node without any.
+    #[serde(default, deserialize_with = "null_is_default")]
+    pub items: Vec<Pod>,
+    /// Must be there, so that another JSON document is not taken for an empty list.
+    #[serde(rename = "kind")]
+    pub kind: IgnoredAny,
+}
+
+/// A pod.
+#[derive(Debug, Default, Deserialize)]
+#[serde(default)]
+pub struct Pod {
+    /// Names, labels, owners.
+    pub metadata: Metadata,
+    /// What was asked for.
+    pub spec: PodSpec,
+    /// What is.
+    pub status: PodStatus,
+}
+
+/// `metadata`.
+#[derive(Debug, Default, Deserialize)]
+#[serde(default, rename_all = "camelCase")]
+pub struct Metadata {
+    /// Name.
+    pub name: String,
+    /// Namespace.
+    pub namespace: String,
+    /// UID; of a static pod its configuration's hash.
+    pub uid: String,
+    /// Labels.
+    #[serde(deserialize_with = "null_is_default")]
+    pub labels: BTreeMap<String, String>,
+    /// Owners.
+    #[serde(deserialize_with = "null_is_default")]
+    pub owner_references: Vec<OwnerReference>,
+    /// When it was made.
+    pub creation_timestamp: Option<String>,
+    /// When it is to be gone.
+    pub deletion_timestamp: Option<String>,
+}
+
+/// An owner.
+#[derive(Debug, Default, Deserialize)]
+#[serde(default)]
+pub struct OwnerReference {
+    /// Kind.
+    pub kind: String,
+    /// Name.
+    pub name: String,
+    /// Whether it is the one that manages the pod.
+    pub controller: bool,
+}
+
+/// `spec`.
+#[derive(Debug, Default, Deserialize)]
+#[serde(default, rename_all = "camelCase")]
+pub struct PodSpec {
+    /// The node it runs on.
+    pub node_name: String,
+    /// Whether it has the node's network.
+    pub host_network: bool,
+    /// What happens when a container ends.
+    pub restart_policy: String,
+    /// Priority class.
+    pub priority_class_name: String,
+    /// Containers.
+    #[serde(deserialize_with = "null_is_default")]
+    pub containers: Vec<Container>,
+    /// Init containers and sidecars.
+    #[serde(deserialize_with = "null_is_default")]
+    pub init_containers: Vec<Container>,
+    /// Volumes.
+    #[serde(deserialize_with = "null_is_default")]
+    pub volumes: Vec<Volume>,
+}
+
+/// A container's specification.
+#[derive(Debug, Default, Deserialize)]
+#[serde(default)]
+pub struct Container {
+    /// Name.
+    pub name: String,
+    /// Image.
+    pub image: String,
+    /// Requests and limits.
+    #[serde(deserialize_with = "null_is_default")]
+    pub resources: Resources,
+}
+
+/// Requests and limits, by resource, in Kubernetes' notation.
+#[derive(Debug, Default, Clone, Deserialize)]
+#[serde(default)]
+pub struct Resources {
+    /// Requests.
+    #[serde(deserialize_with = "null_is_default")]
+    pub requests: BTreeMap<String, String>,
+    /// Limits.
+    #[serde(deserialize_with = "null_is_default")]
+    pub limits: BTreeMap<String, String>,
+}
+
+/// A volume.
+#[derive(Debug, Default, Deserialize)]
+#[serde(default, rename_all = "camelCase")]
+pub struct Volume {
+    /// Name in the pod.
+    pub name: String,
+    /// The claim behind it.
+    pub persistent_volume_claim: Option<ClaimSource>,
+}
+
+/// A volume's claim.
+#[derive(Debug, Default, Deserialize)]
+#[serde(default, rename_all = "camelCase")]
+pub struct ClaimSource {
+    /// Name of the claim.
+    pub claim_name: String,
+    /// Whether it is mounted read-only.
+    pub read_only: bool,
+}
+
+/// `status`.
+#[derive(Debug, Default, Deserialize)]
+#[serde(default, rename_all = "camelCase")]
+pub struct PodStatus {
+    /// Pending, Running, Succeeded, Failed or Unknown.
+    pub phase: String,
+    /// Guaranteed, Burstable or BestEffort.
+    pub qos_class: String,
+    /// Why it is in its phase.
+    pub reason: String,
+    /// Address of the node.
+    #[serde(rename = "hostIP")]
+    pub host_ip: String,
+    /// Address of the pod.
+    #[serde(rename = "podIP")]
+    pub pod_ip: String,
+    /// When the kubelet saw it.
+    pub start_time: Option<String>,
+    /// Conditions.
+    #[serde(deserialize_with = "null_is_default")]
+    pub conditions: Vec<Condition>,
+    /// Containers.
+    #[serde(deserialize_with = "null_is_default")]
+    pub container_statuses: Vec<ContainerStatus>,
+    /// Init containers and sidecars.
+    #[serde(deserialize_with = "null_is_default")]
+    pub init_container_statuses: Vec<ContainerStatus>,
+    /// Containers added for debugging.
+    #[serde(deserialize_with = "null_is_default")]
+    pub ephemeral_container_statuses: Vec<ContainerStatus>,
+}
+
+/// A condition.
+#[derive(Debug, Default, Deserialize)]
+#[serde(default)]
+pub struct Condition {
+    /// Ready, PodScheduled, PodResizePending, ...
+    #[serde(rename = "type")]
+    pub condition_type: String,
+    /// True, False or Unknown.
+    pub status: String,
+    /// Why.
+    pub reason: String,
+}
+
+/// A container's status.
+#[derive(Debug, Default, Deserialize)]
+#[serde(default, rename_all = "camelCase")]
+pub struct ContainerStatus {
+    /// Name.
+    pub name: String,
+    /// `<runtime>://<ID>`, empty before it was made.
+    #[serde(rename = "containerID")]
+    pub container_id: String,
+    /// Image as the runtime resolved it.
+    pub image: String,
+    /// Image by digest.
+    #[serde(rename = "imageID")]
+    pub image_id: String,
+    /// Whether it passes its readiness probe.
+    pub ready: bool,
+    /// Restarts.
+    pub restart_count: u64,
+    /// What it does now.
+    #[serde(deserialize_with = "null_is_default")]
+    pub state: ContainerState,
+    /// How it ended last.
+    #[serde(deserialize_with = "null_is_default")]
+    pub last_state: ContainerState,
+    /// Requests and limits in force, which a resize in place changes.
+    pub resources: Option<Resources>,
+}
+
+/// One of three states.
+#[derive(Debug, Default, Deserialize)]
+#[serde(default)]
+pub struct ContainerState {
+    /// It waits.
+    pub waiting: Option<Reason>,
+    /// It runs.
+    pub running: Option<Running>,
+    /// It has ended.
+    pub terminated: Option<Terminated>,
+}
+
+/// Why a container waits.
+#[derive(Debug, Default, Deserialize)]
+#[serde(default)]
+pub struct Reason {
+    /// ContainerCreating, CrashLoopBackOff, ...
+    pub reason: String,
+}
+
+/// Since when a container runs.
+#[derive(Debug, Default, Deserialize)]
+#[serde(default, rename_all = "camelCase")]
+pub struct Running {
+    /// RFC 3339.
+    pub started_at: Option<String>,
+}
+
+/// How a container ended.
+#[derive(Debug, Default, Deserialize)]
+#[serde(default, rename_all = "camelCase")]
+pub struct Terminated {
+    /// OOMKilled, Error, Completed, ...
+    pub reason: String,
+    /// Exit code.
+    pub exit_code: i64,
+    /// Its ID.
+    #[serde(rename = "containerID")]
+    pub container_id: String,
+}
+
+impl ContainerStatus {
+    /// The container's ID without the runtime's name.
+    #[must_use]
+    pub fn id(&self) -> Option<&str> {
+        bare_id(&self.container_id)
+    }
+
+    /// The ID of the container before the last restart.
+    #[must_use]
+    pub fn last_id(&self) -> Option<&str> {
+        bare_id(&self.last_state.terminated.as_ref()?.container_id)
+    }
+}
+
+fn bare_id(id: &str) -> Option<&str> {
+    id.split_once("://")
+        .map(|(_, id)| id)
+        .filter(|id| !id.is_empty())
+}
+
+fn null_is_default<'de, D, T>(deserializer: D) -> Result<T, D::Error>
+where
+    D: Deserializer<'de>,
+    T: Deserialize<'de> + Default,
+{
+    Ok(Option::deserialize(deserializer)?.unwrap_or_default())
+}

@@ -1,0 +1,252 @@
+//! Asks the kubelet again and again, and publishes what it says for the sampling thread.
+
+use std::sync::{Arc, Mutex, PoisonError};
+use std::time::Duration;
+
+use common::report;
+use common::telemetry::{Counter, Gauge, Registry};
+use serde::de::DeserializeOwned;
+use tokio::time::{Instant, sleep, sleep_until};
+use tokio_util::sync::CancellationToken;
+
+use super::api::{ContainerStatus, Pod, PodList};
+use super::client::{KubeletClient, KubeletError};
+use super::quantity::parse_time;
+use super::summary::Summary;
+use crate::collectors::cgroup::names::{ContainerNames, Names, NamesHandle, PodNames};
+
+/// Time between two questions of a kind when nothing is missing.
+const PERIOD: Duration = Duration::from_secs(60);
+/// How often is looked whether names are missing; statuses lag behind cgroups by a second or so anyway.
+const DEBOUNCE: Duration = Duration::from_secs(1);
+/// Longest pause between questions for missing names.
+const BACKOFF_MAX: Duration = Duration::from_secs(30);
+
+const PODS: &str = "/pods";
+const SUMMARY: &str = "/stats/summary";
+
+/// What the kubelet said last, for the sampling thread.
+#[derive(Debug, Clone, Default)]
+pub struct KubeletData {
+    /// Names of pods and containers.
+    pub names: NamesHandle,
+    latest: Arc<Mutex<Latest>>,
+}
+
+/// The newest answers, with a number that grows with each.
+#[derive(Debug, Clone, Default)]
+pub struct Latest {
+    /// Grows with each answer.
+    pub generation: u64,
+    /// Of `/pods`.
+    pub pods: Option<Arc<PodList>>,
+    /// Of `/stats/summary`.
+    pub summary: Option<Arc<Summary>>,
+}
+
+impl KubeletData {
+    /// The newest answers.
+    #[must_use]
+    pub fn latest(&self) -> Latest {
+        self.latest
+            .lock()
+            .unwrap_or_else(PoisonError::into_inner)
+            .clone()
+    }
+
+    /// Publishes an answer of `/pods`.
+    pub fn set_pods(&self, pods: PodList) {
+        self.names.publish(names_of(&pods));
+        let mut latest = self.latest.lock().unwrap_or_else(PoisonError::into_inner);
+        latest.pods = Some(Arc::new(pods));
+        latest.generation += 1;
+    }
+
+    /// Publishes an answer of `/stats/summary`, or that there is none any more.
+    pub fn set_summary(&self, summary: Option<Summary>) {
+        let mut latest = self.latest.lock().unwrap_or_else(PoisonError::into_inner);
+        latest.summary = summary.map(Arc::new);
+        latest.generation += 1;
+    }
+}
+
+/// Names of all pods and of all containers that were ever told of with an ID.
+fn names_of(pods: &PodList) -> Names {
+    let mut names = Names::default();
+    for pod in &pods.items {
+        let uid = pod.metadata.uid.clone();
+        names.pods.insert(
+            uid,
+            PodNames {
+                namespace: pod.metadata.namespace.clone(),
+                pod: pod.metadata.name.clone(),
+                host_network: pod.spec.host_network,
+            },
+        );
+        for status in all_statuses(pod) {
+            // The cgroup of the container before a restart may still be there.
+            for id in [status.last_id(), status.id()].into_iter().flatten() {
+                names
+                    .containers
+                    .insert(id.to_owned(), container_names(pod, status));
+            }
+        }
+    }
+    names
+}
+
+fn all_statuses(pod: &Pod) -> impl Iterator<Item = &ContainerStatus> {
+    let status = &pod.status;
+    let init = status.init_container_statuses.iter();
+    init.chain(&status.container_statuses)
+        .chain(&status.ephemeral_container_statuses)
+}
+
+fn container_names(pod: &Pod, status: &ContainerStatus) -> ContainerNames {
+    let started = status
+        .state
+        .running
+        .as_ref()
+        .and_then(|running| running.started_at.as_deref());
+    ContainerNames {
+        pod_uid: pod.metadata.uid.clone(),
+        container: status.name.clone(),
+        image: status.image.clone(),
+        start_seconds: started.and_then(parse_time),
+    }
+}
+
+/// How one endpoint fares.
+#[derive(Debug)]
+struct Endpoint {
+    path: &'static str,
+    up: Arc<Gauge>,
+    answers: Arc<Counter>,
+    registry: Registry,
+    /// What went wrong last; `None` while all is well. Logged when it changes.
+    trouble: Option<&'static str>,
+}
+
+impl Endpoint {
+    fn new(path: &'static str, registry: &Registry) -> Self {
+        let labels = [("path", path)];
+        Self {
+            path,
+            up: registry.gauge(
+                "agent_kubelet_up",
+                "Whether the kubelet's last answer was good (1) or not (0).",
+                &labels,
+            ),
+            answers: registry.counter(
+                "agent_kubelet_answers_total",
+                "Good answers of the kubelet.",
+                &labels,
+            ),
+            registry: registry.clone(),
+            trouble: None,
+        }
+    }
+
+    /// Asks and parses; takes note of how it went.
+    async fn ask<T: DeserializeOwned>(&mut self, client: &KubeletClient) -> Option<T> {
+        let answer = client.get(self.path).await.and_then(|body| {
+            serde_json::from_slice(&body).map_err(|source| KubeletError::Malformed {
+                path: self.path,
+                source,
+            })
+        });
+        match answer {
+            Ok(answer) => {
+                self.up.set(1.0);
+                self.answers.inc();
+                if self.trouble.take().is_some() {
+                    tracing::info!(path = self.path, "kubelet answers again");
+                }
+                Some(answer)
+            }
+            Err(error) => {
+                self.fail(&error);
+                None
+            }
+        }
+    }
+
+    fn fail(&mut self, error: &KubeletError) {
+        let kind = error.kind();
+        self.up.set(0.0);
+        let help = "Questions to the kubelet without a good answer, by what went wrong.";
+        self.registry
+            .counter(
+                "agent_kubelet_errors_total",
+                help,
+                &[("path", self.path), ("kind", kind)],
+            )
+            .inc();
+        if self.trouble.replace(kind) != Some(kind) {
+            tracing::warn!(
+                path = self.path,
+                error = report::chain(error),
+                "kubelet does not help, going on without what it would say"
+            );
+        }
+    }
+}
+
+/// Asks until `stop`. Never two questions at a time.
+///
+/// # Cancel safety
+/// May be dropped at any await; what was published stays.
+pub async fn poll(
+    client: KubeletClient,
+    data: KubeletData,
+    registry: &Registry,
+    stop: CancellationToken,
+) {
+    let run = async {
+        let mut pods = Endpoint::new(PODS, registry);
+        let mut summary = Endpoint::new(SUMMARY, registry);
+        let mut backoff = DEBOUNCE;
+        loop {
+            let asked = Instant::now();
+            ask_pods(&mut pods, &client, &data).await;
+            // Old numbers must not go on as if they were new.
+            data.set_summary(summary.ask(&client).await);
+            backoff = wait(asked + PERIOD, &mut pods, &client, &data, backoff).await;
+        }
+    };
+    tokio::select! {
+        () = run => {}
+        () = stop.cancelled() => {}
+    }
+}
+
+async fn ask_pods(pods: &mut Endpoint, client: &KubeletClient, data: &KubeletData) {
+    // Names stay when the kubelet is silent: a running container keeps its name.
+    if let Some(list) = pods.ask(client).await {
+        data.set_pods(list);
+    }
+}
+
+/// Waits for the next round, asking for pods in between when names are missing, less and less often while they stay so.
+async fn wait(
+    round: Instant,
+    pods: &mut Endpoint,
+    client: &KubeletClient,
+    data: &KubeletData,
+    mut backoff: Duration,
+) -> Duration {
+    let mut next = Instant::now() + backoff;
+    while Instant::now() < round {
+        sleep_until((Instant::now() + DEBOUNCE).min(round)).await;
+        if !data.names.take_wanted() {
+            backoff = DEBOUNCE;
+        } else if Instant::now() >= next {
+            ask_pods(pods, client, data).await;
+            backoff = (backoff * 2).min(BACKOFF_MAX);
+            next = Instant::now() + backoff;
+        }
+    }
+    // A clock at its end must not make this a busy loop.
+    sleep(Duration::from_millis(1)).await;
+    backoff
+}
