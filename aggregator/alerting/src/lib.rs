@@ -2,7 +2,9 @@
 
 pub mod base64;
 pub mod duration;
+pub mod glob;
 mod hash;
+pub mod notify;
 pub mod rules;
 pub mod store;
 pub mod template;

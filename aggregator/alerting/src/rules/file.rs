@@ -132,7 +132,7 @@ fn read_group(node: &Node, syntax: &Syntax<'_>, issues: &mut Issues) -> (GroupSp
     let labels = fields.take("labels").map_or_else(Vec::new, |node| {
         let labels = node.read_pairs(issues);
         check_labels(&labels, &mut |message| {
-            issues.push(Issue::new(node.place, message))
+            issues.push(Issue::new(node.place, message));
         });
         labels
     });
@@ -284,7 +284,7 @@ fn check_recording(rule: &RawRule, note: &mut dyn FnMut(Place, String)) {
         note(
             rule.place,
             format!("invalid field '{field}' in recording rule"),
-        )
+        );
     };
     if !rule.annotations.is_empty() {
         refuse("annotations");

@@ -1,0 +1,217 @@
+//! alertmanager.yml.
+
+mod redact;
+
+use std::collections::{HashMap, HashSet};
+use std::path::{Path, PathBuf};
+
+use super::default_templates;
+use super::inhibit::{self, InhibitRule};
+use super::interval::{self, TimeIntervals};
+use super::receiver::{self, Global, Receiver};
+use super::route::{self, Routes};
+use crate::template::{Set, notification};
+use crate::yaml::{self, Fields, Issue, Issues, Node};
+
+/// A loaded configuration.
+#[derive(Debug, Clone)]
+pub struct Config {
+    /// Defaults and the resolve timeout.
+    pub global: Global,
+    /// The routing tree.
+    pub routes: Routes,
+    /// Inhibition.
+    pub inhibit_rules: Vec<InhibitRule>,
+    /// Receivers by name.
+    pub receivers: HashMap<String, Receiver>,
+    /// Names of the receivers in the order of the file.
+    pub receiver_names: Vec<String>,
+    /// Time intervals by name.
+    pub intervals: HashMap<String, TimeIntervals>,
+    /// The default templates and those of the files.
+    pub templates: Set,
+    /// The file as the API shows it: without secrets.
+    pub original: String,
+}
+
+/// Why a configuration was not loaded.
+#[derive(Debug, thiserror::Error)]
+pub enum ConfigError {
+    /// The file can't be read.
+    #[error("read {}", path.display())]
+    Read {
+        /// The file.
+        path: PathBuf,
+        /// Why.
+        source: std::io::Error,
+    },
+    /// It has mistakes.
+    #[error("{}", list(.0))]
+    Bad(Issues),
+    /// A template file can't be used.
+    #[error("template file {}: {reason}", path.display())]
+    Template {
+        /// The file.
+        path: PathBuf,
+        /// What is wrong.
+        reason: String,
+    },
+}
+
+fn list(issues: &Issues) -> String {
+    let lines: Vec<String> = issues.iter().map(ToString::to_string).collect();
+    lines.join("\n")
+}
+
+impl Config {
+    /// Reads a file; template paths are relative to its folder.
+    ///
+    /// # Errors
+    /// See [`ConfigError`].
+    pub fn load(path: &Path) -> Result<Self, ConfigError> {
+        let text = std::fs::read_to_string(path).map_err(|source| ConfigError::Read {
+            path: path.to_path_buf(),
+            source,
+        })?;
+        Self::parse(&text, path.parent().unwrap_or_else(|| Path::new(".")))
+    }
+
+    /// Reads a text; template paths are relative to `folder`.
+    ///
+    /// # Errors
+    /// See [`ConfigError`].
+    pub fn parse(text: &str, folder: &Path) -> Result<Self, ConfigError> {
+        let document = yaml::read(text).map_err(|issue| ConfigError::Bad(vec![issue]))?;
+        let Some(document) = document else {
+            let issue = Issue::new(
+                yaml::Place { line: 1, column: 1 },
+                "no route provided in config",
+            );
+            return Err(ConfigError::Bad(vec![issue]));
+        };
+        let mut issues = Issues::new();
+        let (mut config, patterns) = read(&document, &mut issues)?;
+        if !issues.is_empty() {
+            return Err(ConfigError::Bad(issues));
+        }
+        for pattern in patterns {
+            for path in crate::glob::expand(&folder.join(pattern)) {
+                let failed = |reason: String| ConfigError::Template {
+                    path: path.clone(),
+                    reason,
+                };
+                let text =
+                    std::fs::read_to_string(&path).map_err(|error| failed(error.to_string()))?;
+                let name = path
+                    .file_name()
+                    .map_or_else(String::new, |name| name.to_string_lossy().into_owned());
+                let added = config.templates.add(&name, &text, notification::lookup);
+                added.map_err(|error| failed(error.to_string()))?;
+            }
+        }
+        Ok(config)
+    }
+}
+
+fn read(document: &Node, issues: &mut Issues) -> Result<(Config, Vec<String>), ConfigError> {
+    let mut fields = Fields::new(document, "config.plain", issues);
+    let global = fields
+        .take("global")
+        .map_or_else(Global::default, |node| receiver::read_global(node, issues));
+    let (receiver_names, receivers) = read_receivers(&mut fields, &global, issues);
+    let intervals = read_intervals(&mut fields, issues);
+    let rules = fields.take("inhibit_rules").map_or(&[][..], |node| {
+        node.read_list("[]config.InhibitRule", issues)
+    });
+    let inhibit_rules = rules
+        .iter()
+        .map(|rule| inhibit::read(rule, issues))
+        .collect();
+    let patterns = fields
+        .take("templates")
+        .map_or_else(Vec::new, |node| node.read_texts(issues));
+    let Some(root) = fields.take("route") else {
+        issues.push(Issue::new(document.place, "no route provided in config"));
+        return Err(ConfigError::Bad(std::mem::take(issues)));
+    };
+    let (routes, mentions) = route::read(root, issues);
+    for mention in mentions {
+        let is_known = if mention.is_receiver {
+            receivers.contains_key(&mention.name)
+        } else {
+            intervals.contains_key(&mention.name)
+        };
+        if !is_known {
+            let what = if mention.is_receiver {
+                "receiver"
+            } else {
+                "time interval"
+            };
+            issues.push(Issue::new(
+                mention.place,
+                format!("undefined {what} {:?} used in route", mention.name),
+            ));
+        }
+    }
+    fields.finish(issues);
+    let templates = default_templates::set();
+    let original = redact::redacted(document);
+    let config = Config {
+        global,
+        routes,
+        inhibit_rules,
+        receivers,
+        receiver_names,
+        intervals,
+        templates,
+        original,
+    };
+    Ok((config, patterns))
+}
+
+fn read_receivers(
+    fields: &mut Fields<'_>,
+    global: &Global,
+    issues: &mut Issues,
+) -> (Vec<String>, HashMap<String, Receiver>) {
+    let items = fields
+        .take("receivers")
+        .map_or(&[][..], |node| node.read_list("[]config.Receiver", issues));
+    let mut names = Vec::with_capacity(items.len());
+    let mut receivers = HashMap::new();
+    for item in items {
+        let receiver = receiver::read(item, global, issues);
+        names.push(receiver.name.clone());
+        if let Some(twin) = receivers.insert(receiver.name.clone(), receiver) {
+            issues.push(Issue::new(
+                item.place,
+                format!("notification config name {:?} is not unique", twin.name),
+            ));
+        }
+    }
+    (names, receivers)
+}
+
+fn read_intervals(fields: &mut Fields<'_>, issues: &mut Issues) -> HashMap<String, TimeIntervals> {
+    let mut intervals = HashMap::new();
+    let mut seen = HashSet::new();
+    for key in ["mute_time_intervals", "time_intervals"] {
+        let items = fields.take(key).map_or(&[][..], |node| {
+            node.read_list("[]config.TimeInterval", issues)
+        });
+        for item in items {
+            let read = interval::read(item, issues);
+            if !seen.insert(read.name.clone()) {
+                issues.push(Issue::new(
+                    item.place,
+                    format!("time interval {:?} is not unique", read.name),
+                ));
+            }
+            intervals.insert(read.name.clone(), read);
+        }
+    }
+    intervals
+}
+
+#[cfg(test)]
+mod tests;

@@ -1,0 +1,123 @@
+//! Good and bad configurations; amtool's verdict on the same texts is compared in tests/integration.
+
+use super::*;
+
+const BASE: &str = "route: {receiver: r}\nreceivers:\n- name: r\n";
+
+fn issues_of(text: &str) -> Vec<String> {
+    match Config::parse(text, Path::new(".")) {
+        Ok(_) => Vec::new(),
+        Err(error) => error.to_string().lines().map(str::to_owned).collect(),
+    }
+}
+
+#[track_caller]
+fn check(text: &str, want: &[&str]) {
+    assert_eq!(issues_of(text), want, "{text}");
+}
+
+#[test]
+fn mistakes_are_named_with_their_place() {
+    check(BASE, &[]);
+    check("", &["1:1: no route provided in config"]);
+    check(
+        "route: {}\n",
+        &["1:8: root route must specify a default receiver"],
+    );
+    check(
+        "route: {receiver: x}\n",
+        &["1:19: undefined receiver \"x\" used in route"],
+    );
+    check(
+        "route: {receiver: r, matchers: [a=b]}\nreceivers: [{name: r}]",
+        &["1:8: root route must not have any matchers"],
+    );
+    check(
+        &format!("{BASE}- name: r\n"),
+        &["4:3: notification config name \"r\" is not unique"],
+    );
+    check(
+        &format!("{BASE}nope: 1\n"),
+        &["4:1: field nope not found in type config.plain"],
+    );
+    check(
+        "route: {receiver: r, routes: [{mute_time_intervals: [x]}]}\nreceivers: [{name: r}]",
+        &["1:53: undefined time interval \"x\" used in route"],
+    );
+    check(
+        "route: {receiver: r, group_by: ['...', a]}\nreceivers: [{name: r}]",
+        &["1:32: cannot have wildcard group_by (`...`) and other labels at the same time"],
+    );
+    check(
+        "route: {receiver: r, group_interval: 0s}\nreceivers: [{name: r}]",
+        &["1:8: group_interval cannot be zero"],
+    );
+}
+
+#[test]
+fn unsupported_receivers_are_refused_by_name() {
+    let issues = issues_of(&format!("{BASE}  opsgenie_configs: [{{api_key: x}}]\n"));
+    assert_eq!(issues.len(), 1);
+    assert!(
+        issues[0].starts_with("4:21: receiver \"r\": opsgenie_configs is not supported"),
+        "{issues:?}"
+    );
+    let issues = issues_of(&format!("{BASE}  fax_configs: []\n"));
+    assert_eq!(
+        issues,
+        ["4:3: field fax_configs not found in type config.Receiver"]
+    );
+}
+
+#[test]
+fn receivers_say_what_they_lack() {
+    let one = |config: &str| issues_of(&format!("{BASE}  {config}\n"));
+    assert_eq!(
+        one("webhook_configs: [{}]"),
+        ["4:21: one of url or url_file must be configured"]
+    );
+    assert_eq!(
+        one("webhook_configs: [{url: 'ftp://x'}]"),
+        ["4:21: unsupported scheme of URL, want http or https"]
+    );
+    assert_eq!(
+        one("slack_configs: [{channel: x}]"),
+        ["4:19: no global Slack API URL set either inline or in a file"]
+    );
+    assert_eq!(
+        one("email_configs: [{to: x}]"),
+        [
+            "4:19: no global SMTP smarthost set",
+            "4:19: no global SMTP from set"
+        ]
+    );
+    assert_eq!(
+        one("pagerduty_configs: [{}]"),
+        ["4:23: missing service or routing key in PagerDuty config"]
+    );
+    assert_eq!(
+        one("wechat_configs: [{corp_id: x}]"),
+        ["4:20: no global Wechat ApiSecret set"]
+    );
+    assert_eq!(
+        one("webhook_configs: [{url: 'http://x', http_config: {oauth2: {}}}]"),
+        ["4:61: oauth2 is not supported"]
+    );
+}
+
+#[test]
+fn shown_configuration_has_no_secrets_and_loads_again() {
+    let text = "
+global: {smtp_auth_password: hush, smtp_smarthost: 'm:25', smtp_from: f}
+route: {receiver: r, routes: [{matchers: ['a=~\"x|y\"'], receiver: r}]}
+receivers:
+- name: r
+  webhook_configs: [{url: 'http://hush', http_config: {basic_auth: {username: u, password: hush}}}]
+  email_configs: [{to: 'a@b', headers: {Subject: '{{ .Status }}'}}]
+";
+    let config = Config::parse(text, Path::new(".")).unwrap();
+    assert!(!config.original.contains("hush"), "{}", config.original);
+    assert!(!format!("{config:?}").contains("hush"));
+    let again = Config::parse(&config.original, Path::new(".")).unwrap();
+    assert_eq!(again.original, config.original);
+}

@@ -1,0 +1,193 @@
+//! The notification log: what each receiver was told last.
+
+use std::collections::{BTreeMap, BTreeSet};
+use std::sync::Arc;
+
+use serde::{Deserialize, Serialize};
+use tracing::warn;
+
+use crate::store::{Change, Durability, StateStore, StoreError, Table};
+
+/// The longest that an entry is kept.
+const RETENTION_MS: i64 = 120 * 3600 * 1000;
+
+/// The last notification of a group to one integration of a receiver.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Entry {
+    /// Fingerprints of the alerts that fired.
+    pub firing: BTreeSet<u64>,
+    /// Fingerprints of those that were resolved.
+    pub resolved: BTreeSet<u64>,
+    /// When it was sent, milliseconds since the epoch.
+    pub sent_at_ms: i64,
+    /// When it is forgotten.
+    pub expires_at_ms: i64,
+}
+
+/// Why a notification is due.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Reason {
+    /// Alerts fire that the receiver does not know of.
+    Firing,
+    /// Everything is resolved.
+    AllResolved,
+    /// Some are resolved.
+    Resolved,
+    /// Nothing is new, but it is time to repeat.
+    Repeat,
+}
+
+/// What a flush would tell.
+#[derive(Debug, Clone)]
+pub struct News {
+    /// Fingerprints of the alerts that fire.
+    pub firing: BTreeSet<u64>,
+    /// Fingerprints of those that are resolved.
+    pub resolved: BTreeSet<u64>,
+    /// `send_resolved` of the integration.
+    pub send_resolved: bool,
+    /// `repeat_interval` of the route, milliseconds.
+    pub repeat_ms: i64,
+}
+
+/// The log.
+///
+/// **Invariant:** an entry in memory is on disk.
+#[derive(Debug)]
+pub struct NotificationLog {
+    store: Arc<dyn StateStore>,
+    entries: BTreeMap<String, Entry>,
+}
+
+impl NotificationLog {
+    /// The log that `store` holds.
+    #[must_use]
+    pub fn open(store: Arc<dyn StateStore>) -> Self {
+        let mut entries = BTreeMap::new();
+        for (key, value) in store.scan(Table::NotificationLog) {
+            match (String::from_utf8(key), serde_json::from_slice(&value)) {
+                (Ok(key), Ok(entry)) => drop(entries.insert(key, entry)),
+                (key, entry) => {
+                    let entry: Option<Entry> = entry.ok();
+                    warn!(
+                        key = key.is_ok(),
+                        entry = entry.is_some(),
+                        "stored notification cannot be read"
+                    );
+                }
+            }
+        }
+        Self { store, entries }
+    }
+
+    /// Whether and why the receiver `key` must be told `news`.
+    #[must_use]
+    pub fn needs(&self, key: &str, news: &News, now_ms: i64) -> Option<Reason> {
+        let Some(entry) = self
+            .entries
+            .get(key)
+            .filter(|entry| entry.expires_at_ms > now_ms)
+        else {
+            return (!news.firing.is_empty()).then_some(Reason::Firing);
+        };
+        if !news.firing.is_subset(&entry.firing) {
+            return Some(Reason::Firing);
+        }
+        if news.firing.is_empty() {
+            // What fired and ended between two flushes was never told.
+            return (!entry.firing.is_empty()).then_some(Reason::AllResolved);
+        }
+        if news.send_resolved && !news.resolved.is_subset(&entry.resolved) {
+            return Some(Reason::Resolved);
+        }
+        (entry.sent_at_ms < now_ms - news.repeat_ms).then_some(Reason::Repeat)
+    }
+
+    /// Notes that the receiver `key` was told `news`; durable when this returns.
+    ///
+    /// # Errors
+    /// It could not be kept; a restart may then repeat the notification.
+    pub fn record(&mut self, key: &str, news: &News, now_ms: i64) -> Result<(), StoreError> {
+        let kept_ms = news.repeat_ms.saturating_mul(2).clamp(0, RETENTION_MS);
+        let entry = Entry {
+            firing: news.firing.clone(),
+            resolved: news.resolved.clone(),
+            sent_at_ms: now_ms,
+            expires_at_ms: now_ms + kept_ms,
+        };
+        let change = Change::put(Table::NotificationLog, key.as_bytes(), &entry)?;
+        // In memory in any case: while this process lives it must not repeat itself.
+        self.entries.insert(key.to_owned(), entry);
+        self.store.commit(vec![change], Durability::Synced)
+    }
+
+    /// Forgets what has expired.
+    pub fn collect_garbage(&mut self, now_ms: i64) {
+        let expired: Vec<String> = self
+            .entries
+            .iter()
+            .filter(|(_, entry)| entry.expires_at_ms <= now_ms)
+            .map(|(key, _)| key.clone())
+            .collect();
+        let changes = expired
+            .iter()
+            .map(|key| Change::remove(Table::NotificationLog, key.as_bytes()))
+            .collect();
+        match self.store.commit(changes, Durability::Written) {
+            Ok(()) => self.entries.retain(|_, entry| entry.expires_at_ms > now_ms),
+            Err(error) => warn!(%error, "forget old notifications"),
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::store::MemoryStore;
+
+    fn news(firing: &[u64], resolved: &[u64], send_resolved: bool) -> News {
+        News {
+            firing: firing.iter().copied().collect(),
+            resolved: resolved.iter().copied().collect(),
+            send_resolved,
+            repeat_ms: 10_000,
+        }
+    }
+
+    #[test]
+    fn each_reason_to_notify() {
+        let store: Arc<dyn StateStore> = Arc::new(MemoryStore::default());
+        let mut log = NotificationLog::open(Arc::clone(&store));
+        assert_eq!(log.needs("k", &news(&[], &[1], true), 0), None);
+        assert_eq!(
+            log.needs("k", &news(&[1], &[], true), 0),
+            Some(Reason::Firing)
+        );
+        log.record("k", &news(&[1, 2], &[], true), 0).unwrap();
+        let log = NotificationLog::open(store);
+        assert_eq!(log.needs("k", &news(&[1, 2], &[], true), 10_000), None);
+        assert_eq!(
+            log.needs("k", &news(&[1, 2], &[], true), 10_001),
+            Some(Reason::Repeat)
+        );
+        assert_eq!(log.needs("k", &news(&[1], &[], true), 1), None);
+        assert_eq!(
+            log.needs("k", &news(&[1], &[2], true), 1),
+            Some(Reason::Resolved)
+        );
+        assert_eq!(log.needs("k", &news(&[1], &[2], false), 1), None);
+        assert_eq!(
+            log.needs("k", &news(&[1, 3], &[], false), 1),
+            Some(Reason::Firing)
+        );
+        assert_eq!(
+            log.needs("k", &news(&[], &[1, 2], false), 1),
+            Some(Reason::AllResolved)
+        );
+        assert_eq!(
+            log.needs("k", &news(&[1], &[], true), 20_000),
+            Some(Reason::Firing),
+            "forgotten"
+        );
+    }
+}

@@ -1,0 +1,597 @@
+//! What is sent: a notification made into the request or mail of its integration.
+
+use std::collections::BTreeMap;
+use std::time::Duration;
+
+use common::model::Labels;
+use jiff::Timestamp;
+use ring::{digest, hmac};
+use serde_json::{Map, Value as Json, json};
+
+use super::alert::Alert;
+use super::config::Config;
+use super::receiver::{
+    DingTalk, Email, HttpOptions, Integration, PagerDuty, Payload, Secret, Slack, WeChat, Webhook,
+};
+use crate::template::notification::{self, AlertData, Data};
+use crate::template::{Env, Escaping, ExpandError, Job, Value};
+
+/// What a receiver is told about, before it has a form.
+#[derive(Debug, Clone)]
+pub struct Notification {
+    /// The receiver's name.
+    pub receiver: String,
+    /// The group's key.
+    pub group_key: String,
+    /// The labels of the group.
+    pub group_labels: Labels,
+    /// The alerts, in the order in which they are told.
+    pub alerts: Vec<Alert>,
+    /// When it was made, milliseconds since the epoch.
+    pub now_ms: i64,
+    /// The URL under which users reach the server.
+    pub external_url: String,
+}
+
+/// A notification in the form of its integration.
+#[derive(Debug, Clone)]
+pub enum Message {
+    /// A POST of JSON.
+    Http(Box<HttpMessage>),
+    /// A mail.
+    Mail(Box<MailMessage>),
+    /// A POST that needs a token of WeChat first.
+    WeChat(Box<WeChatMessage>),
+}
+
+/// A POST of JSON.
+#[derive(Debug, Clone)]
+pub struct HttpMessage {
+    /// Where to.
+    pub url: Secret,
+    /// When it is there, the URL is signed with it at the time of each attempt.
+    pub signing_secret: Secret,
+    /// How.
+    pub http: HttpOptions,
+    /// What.
+    pub body: Vec<u8>,
+    /// The most that a request may take.
+    pub timeout: Option<Duration>,
+    /// How to read the answer.
+    pub answer: Answer,
+}
+
+/// A mail.
+#[derive(Debug, Clone)]
+pub struct MailMessage {
+    /// `host:port`
+    pub smarthost: String,
+    /// The name we greet the server with.
+    pub hello: String,
+    /// User and password, when there is a user.
+    pub username: String,
+    /// The password.
+    pub password: Secret,
+    /// Whether a connection without TLS is an error.
+    pub require_tls: bool,
+    /// The sender.
+    pub from: String,
+    /// Who gets it, separated by commas.
+    pub to: String,
+    /// The subject.
+    pub subject: String,
+    /// Further header lines.
+    pub headers: Vec<(String, String)>,
+    /// The text part; empty is none.
+    pub text: String,
+    /// The HTML part; empty is none.
+    pub html: String,
+}
+
+/// A POST to WeChat Work.
+#[derive(Debug, Clone)]
+pub struct WeChatMessage {
+    /// The API, with a slash at the end.
+    pub api_url: String,
+    /// The company.
+    pub corp_id: String,
+    /// The application's secret.
+    pub api_secret: Secret,
+    /// How.
+    pub http: HttpOptions,
+    /// What.
+    pub body: Vec<u8>,
+}
+
+/// How the answer to a POST is to be read.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Answer {
+    /// 2xx is success, 5xx worth another try.
+    Webhook,
+    /// As a webhook's; 429 is worth another try, and a body that says `"ok": false` is a failure.
+    Slack,
+    /// As a webhook's; 429 is worth another try.
+    PagerDuty,
+    /// A JSON body with `errcode`, 0 for success.
+    ErrorCode,
+}
+
+/// What an answer means.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Verdict {
+    /// The receiver has it.
+    Sent,
+    /// Not now, perhaps later.
+    Retry(String),
+    /// Never.
+    Failed(String),
+}
+
+impl Answer {
+    /// Judges the answer `status` with the beginning of its body.
+    #[must_use]
+    pub fn judge(self, status: u16, body: &[u8]) -> Verdict {
+        let text = String::from_utf8_lossy(body);
+        let shown: String = text.chars().take(200).collect();
+        let message = format!("unexpected status code {status}: {shown}");
+        let is_limit = status == 429 && matches!(self, Self::Slack | Self::PagerDuty);
+        match status {
+            200..=299 => self.judge_body(body, &shown),
+            500..=599 => Verdict::Retry(message),
+            _ if is_limit => Verdict::Retry(message),
+            _ => Verdict::Failed(message),
+        }
+    }
+
+    fn judge_body(self, body: &[u8], shown: &str) -> Verdict {
+        let json: Option<Json> = serde_json::from_slice(body).ok();
+        match (self, json) {
+            (Self::Slack, Some(json)) if json.get("ok") == Some(&Json::Bool(false)) => {
+                Verdict::Failed(format!("Slack refused: {shown}"))
+            }
+            (Self::ErrorCode, Some(json)) => match json.get("errcode").and_then(Json::as_i64) {
+                Some(0) => Verdict::Sent,
+                // The robot's and the application's limits of messages a minute.
+                Some(130_101 | 660_026 | 45_009) => Verdict::Retry(format!("rate limit: {shown}")),
+                _ => Verdict::Failed(format!("refused: {shown}")),
+            },
+            (Self::ErrorCode, None) => Verdict::Failed(format!("answer is no JSON: {shown}")),
+            _ => Verdict::Sent,
+        }
+    }
+}
+
+/// Adds the time and its signature to a DingTalk robot's URL.
+#[must_use]
+pub fn signed_url(url: &str, secret: &Secret, now_ms: i64) -> String {
+    if secret.is_empty() {
+        return url.to_owned();
+    }
+    let key = hmac::Key::new(hmac::HMAC_SHA256, secret.expose().as_bytes());
+    let signature = hmac::sign(&key, format!("{now_ms}\n{}", secret.expose()).as_bytes());
+    let encoded = crate::base64::encode(signature.as_ref());
+    let encoded = encoded
+        .replace('+', "%2B")
+        .replace('/', "%2F")
+        .replace('=', "%3D");
+    format!("{url}&timestamp={now_ms}&sign={encoded}")
+}
+
+struct Maker<'a> {
+    config: &'a Config,
+    notification: &'a Notification,
+    data: Value,
+}
+
+/// Gives `notification` the form of `integration`.
+///
+/// # Errors
+/// A template fails.
+pub fn make(
+    config: &Config,
+    integration: &Integration,
+    notification: &Notification,
+) -> Result<Message, ExpandError> {
+    let maker = Maker {
+        config,
+        notification,
+        data: notification.data().to_value(),
+    };
+    match integration {
+        Integration::Webhook(webhook) => maker.webhook(webhook),
+        Integration::Email(email) => maker.email(email),
+        Integration::Slack(slack) => maker.slack(slack),
+        Integration::PagerDuty(pagerduty) => maker.pagerduty(pagerduty),
+        Integration::WeChat(wechat) => maker.wechat(wechat),
+        Integration::DingTalk(dingtalk) => maker.dingtalk(dingtalk),
+    }
+}
+
+impl Notification {
+    /// Whether any alert fires.
+    #[must_use]
+    pub fn is_firing(&self) -> bool {
+        self.alerts
+            .iter()
+            .any(|alert| !alert.is_resolved(self.now_ms))
+    }
+
+    fn status(&self) -> &'static str {
+        if self.is_firing() {
+            "firing"
+        } else {
+            "resolved"
+        }
+    }
+
+    /// What templates see.
+    #[must_use]
+    pub fn data(&self) -> Data {
+        let alerts = self.alerts.iter().map(|alert| {
+            let is_resolved = alert.is_resolved(self.now_ms);
+            AlertData {
+                status: if is_resolved { "resolved" } else { "firing" },
+                labels: alert.labels.clone(),
+                annotations: alert.annotations.clone(),
+                starts_at_ms: alert.starts_at_ms,
+                ends_at_ms: is_resolved.then_some(alert.ends_at_ms),
+                generator_url: alert.generator_url.clone(),
+                fingerprint: alert.fingerprint_text(),
+            }
+        });
+        Data {
+            receiver: quote_meta(&self.receiver),
+            status: self.status(),
+            alerts: alerts.collect(),
+            group_labels: self.group_labels.clone(),
+            common_labels: common(self.alerts.iter().map(|alert| &alert.labels)),
+            common_annotations: common(self.alerts.iter().map(|alert| &alert.annotations)),
+            external_url: self.external_url.clone(),
+            group_key: self.group_key.clone(),
+        }
+    }
+}
+
+/// The pairs that all sets have.
+fn common<'a>(mut sets: impl Iterator<Item = &'a Labels>) -> Labels {
+    let Some(first) = sets.next() else {
+        return Labels::empty();
+    };
+    let mut pairs: BTreeMap<&str, &str> = first.iter().collect();
+    for set in sets {
+        pairs.retain(|name, value| set.get(name) == Some(value));
+    }
+    Labels::from_sorted(pairs)
+}
+
+/// `regexp.QuoteMeta`, which Alertmanager applies to the receiver's name.
+fn quote_meta(text: &str) -> String {
+    let mut out = String::with_capacity(text.len());
+    for c in text.chars() {
+        if "\\.+*?()|[]{}^$".contains(c) {
+            out.push('\\');
+        }
+        out.push(c);
+    }
+    out
+}
+
+/// RFC 3339 as Go prints it: no trailing zeros in the fraction.
+#[must_use]
+pub fn format_time(time_ms: i64) -> String {
+    match Timestamp::from_millisecond(time_ms) {
+        Ok(time) => time.to_string(),
+        Err(_) => "0001-01-01T00:00:00Z".to_owned(),
+    }
+}
+
+/// The longest beginning of `text` with at most `chars_max` characters, with an ellipsis when it was cut.
+fn truncated(text: String, chars_max: usize) -> String {
+    if text.chars().count() <= chars_max {
+        return text;
+    }
+    let mut cut: String = text.chars().take(chars_max - 1).collect();
+    cut.push('…');
+    cut
+}
+
+impl Maker<'_> {
+    fn expand(&self, source: &str) -> Result<String, ExpandError> {
+        self.expand_as(source, Escaping::None)
+    }
+
+    fn expand_as(&self, source: &str, escaping: Escaping) -> Result<String, ExpandError> {
+        if !source.contains("{{") {
+            return Ok(source.to_owned());
+        }
+        let job = Job {
+            name: "",
+            source,
+            functions: notification::lookup,
+            limits: notification::LIMITS,
+            escaping,
+        };
+        let mut env = Env {
+            now_ms: self.notification.now_ms,
+            external_url: &self.notification.external_url,
+            query: None,
+            queries_left: 0,
+        };
+        self.config
+            .templates
+            .expand(&job, self.data.clone(), &mut env)
+    }
+
+    fn http(&self, url: &str, http: &HttpOptions, body: &Json, answer: Answer) -> Message {
+        Message::Http(Box::new(HttpMessage {
+            url: Secret::new(url),
+            signing_secret: Secret::default(),
+            http: http.clone(),
+            body: body.to_string().into_bytes(),
+            timeout: None,
+            answer,
+        }))
+    }
+
+    fn webhook(&self, webhook: &Webhook) -> Result<Message, ExpandError> {
+        let url = self.expand(webhook.url.expose())?;
+        let body = match &webhook.payload {
+            Some(payload) => self.payload(payload)?,
+            None => self.webhook_body(webhook.alerts_max),
+        };
+        let mut message = self.http(&url, &webhook.http, &body, Answer::Webhook);
+        if let Message::Http(message) = &mut message {
+            message.timeout = webhook.timeout;
+        }
+        Ok(message)
+    }
+
+    fn webhook_body(&self, alerts_max: u64) -> Json {
+        let mut data = self.notification.data();
+        let kept = usize::try_from(alerts_max)
+            .ok()
+            .filter(|&max| max > 0)
+            .unwrap_or(usize::MAX);
+        let truncated_alerts = data.alerts.len().saturating_sub(kept);
+        data.alerts.truncate(kept);
+        let alerts: Vec<Json> = data
+            .alerts
+            .iter()
+            .map(|alert| {
+                json!({
+                    "status": alert.status,
+                    "labels": object(&alert.labels),
+                    "annotations": object(&alert.annotations),
+                    "startsAt": format_time(alert.starts_at_ms),
+                    "endsAt": alert.ends_at_ms.map_or_else(|| "0001-01-01T00:00:00Z".to_owned(), format_time),
+                    "generatorURL": alert.generator_url,
+                    "fingerprint": alert.fingerprint,
+                })
+            })
+            .collect();
+        json!({
+            "receiver": data.receiver,
+            "status": data.status,
+            "alerts": alerts,
+            "groupLabels": object(&data.group_labels),
+            "commonLabels": object(&data.common_labels),
+            "commonAnnotations": object(&data.common_annotations),
+            "externalURL": data.external_url,
+            "version": "4",
+            "groupKey": self.notification.group_key,
+            "truncatedAlerts": truncated_alerts,
+        })
+    }
+
+    fn payload(&self, payload: &Payload) -> Result<Json, ExpandError> {
+        Ok(match payload {
+            Payload::Plain(value) => value.clone(),
+            Payload::Text(source) => {
+                let text = self.expand(source)?;
+                // A template may build a list or an object by itself.
+                let is_template = source.contains("{{");
+                let structure = serde_json::from_str::<Json>(&text)
+                    .ok()
+                    .filter(|json| json.is_array() || json.is_object());
+                structure
+                    .filter(|_| is_template)
+                    .unwrap_or(Json::String(text))
+            }
+            Payload::List(items) => items
+                .iter()
+                .map(|item| self.payload(item))
+                .collect::<Result<Vec<_>, _>>()?
+                .into(),
+            Payload::Map(entries) => {
+                let mut map = Map::new();
+                for (key, value) in entries {
+                    map.insert(self.expand(key)?, self.payload(value)?);
+                }
+                Json::Object(map)
+            }
+        })
+    }
+
+    fn email(&self, email: &Email) -> Result<Message, ExpandError> {
+        let mut headers = Vec::new();
+        let mut subject = self.expand(r#"{{ template "email.default.subject" . }}"#)?;
+        let (mut to, mut from) = (self.expand(&email.to)?, self.expand(&email.from)?);
+        for (name, source) in &email.headers {
+            let text = self.expand(source)?;
+            match name.as_str() {
+                "Subject" => subject = text,
+                "To" => to = text,
+                "From" => from = text,
+                _ => headers.push((name.clone(), text)),
+            }
+        }
+        Ok(Message::Mail(Box::new(MailMessage {
+            smarthost: email.smarthost.clone(),
+            hello: email.hello.clone(),
+            username: email.username.clone(),
+            password: email.password.clone(),
+            require_tls: email.require_tls,
+            from,
+            to,
+            subject,
+            headers,
+            text: self.expand(&email.text)?,
+            html: self.expand_as(&email.html, Escaping::Html)?,
+        })))
+    }
+
+    fn slack(&self, slack: &Slack) -> Result<Message, ExpandError> {
+        let mut attachment = Map::new();
+        let mut message = Map::new();
+        for (name, source) in &slack.texts {
+            let text = self.expand(source)?;
+            // Slack cuts titles itself, but not without an error.
+            let text = if *name == "title" {
+                truncated(text, 1024)
+            } else {
+                text
+            };
+            let is_of_message = matches!(*name, "channel" | "username" | "icon_emoji" | "icon_url");
+            if !text.is_empty() || matches!(*name, "text" | "fallback") {
+                let target = if is_of_message {
+                    &mut message
+                } else {
+                    &mut attachment
+                };
+                target.insert((*name).to_owned(), Json::String(text));
+            }
+        }
+        let mut fields = Vec::with_capacity(slack.fields.len());
+        for field in &slack.fields {
+            fields.push(json!({
+                "title": self.expand(&field.title)?,
+                "value": self.expand(&field.value)?,
+                "short": field.short.unwrap_or(slack.short_fields),
+            }));
+        }
+        if !fields.is_empty() {
+            attachment.insert("fields".to_owned(), Json::Array(fields));
+        }
+        attachment.insert("mrkdwn_in".to_owned(), json!(slack.markdown_in));
+        if slack.link_names {
+            message.insert("link_names".to_owned(), Json::Bool(true));
+        }
+        message.insert("attachments".to_owned(), json!([attachment]));
+        Ok(self.http(
+            slack.api_url.expose(),
+            &slack.http,
+            &Json::Object(message),
+            Answer::Slack,
+        ))
+    }
+
+    fn pagerduty(&self, pagerduty: &PagerDuty) -> Result<Message, ExpandError> {
+        let text = |name: &str| self.expand(pagerduty.texts.get(name).map_or("", String::as_str));
+        let is_firing = self.notification.is_firing();
+        let key = digest::digest(&digest::SHA256, self.notification.group_key.as_bytes());
+        let key: String = key
+            .as_ref()
+            .iter()
+            .map(|byte| format!("{byte:02x}"))
+            .collect();
+        let mut details = Map::new();
+        for (name, source) in &pagerduty.details {
+            details.insert(name.clone(), Json::String(self.expand(source)?));
+        }
+        let mut payload = Map::new();
+        payload.insert(
+            "summary".to_owned(),
+            Json::String(truncated(text("description")?, 1024)),
+        );
+        payload.insert("source".to_owned(), Json::String(text("source")?));
+        for name in ["severity", "class", "component", "group"] {
+            let text = text(name)?;
+            if !text.is_empty() {
+                payload.insert(name.to_owned(), Json::String(text));
+            }
+        }
+        payload.insert("custom_details".to_owned(), Json::Object(details));
+        let mut event = Map::new();
+        event.insert(
+            "routing_key".to_owned(),
+            Json::String(self.expand(pagerduty.routing_key.expose())?),
+        );
+        event.insert("dedup_key".to_owned(), Json::String(key));
+        event.insert(
+            "event_action".to_owned(),
+            json!(if is_firing { "trigger" } else { "resolve" }),
+        );
+        event.insert("payload".to_owned(), Json::Object(payload));
+        if is_firing {
+            event.insert("client".to_owned(), Json::String(text("client")?));
+            event.insert("client_url".to_owned(), Json::String(text("client_url")?));
+        }
+        Ok(self.http(
+            &pagerduty.url,
+            &pagerduty.http,
+            &Json::Object(event),
+            Answer::PagerDuty,
+        ))
+    }
+
+    fn wechat(&self, wechat: &WeChat) -> Result<Message, ExpandError> {
+        let kind = wechat.message_type.as_str();
+        let mut body = Map::new();
+        body.insert(
+            kind.to_owned(),
+            json!({ "content": self.expand(&wechat.message)? }),
+        );
+        for (name, source) in ["touser", "toparty", "totag"].into_iter().zip(&wechat.to) {
+            let text = self.expand(source)?;
+            if !text.is_empty() {
+                body.insert(name.to_owned(), Json::String(text));
+            }
+        }
+        body.insert(
+            "agentid".to_owned(),
+            Json::String(self.expand(&wechat.agent_id)?),
+        );
+        body.insert("safe".to_owned(), json!("0"));
+        body.insert("msgtype".to_owned(), json!(kind));
+        Ok(Message::WeChat(Box::new(WeChatMessage {
+            api_url: wechat.api_url.clone(),
+            corp_id: self.expand(&wechat.corp_id)?,
+            api_secret: wechat.api_secret.clone(),
+            http: wechat.http.clone(),
+            body: Json::Object(body).to_string().into_bytes(),
+        })))
+    }
+
+    fn dingtalk(&self, dingtalk: &DingTalk) -> Result<Message, ExpandError> {
+        let text = self.expand(&dingtalk.text)?;
+        let content = if dingtalk.message_type == "text" {
+            json!({ "content": text })
+        } else {
+            json!({ "title": self.expand(&dingtalk.title)?, "text": text })
+        };
+        let mut body = Map::new();
+        body.insert("msgtype".to_owned(), json!(dingtalk.message_type));
+        body.insert(dingtalk.message_type.clone(), content);
+        body.insert(
+            "at".to_owned(),
+            json!({ "atMobiles": dingtalk.at_mobiles, "isAtAll": dingtalk.at_all }),
+        );
+        let url = dingtalk.url.expose();
+        let mut message = self.http(url, &dingtalk.http, &Json::Object(body), Answer::ErrorCode);
+        if let Message::Http(message) = &mut message {
+            message.signing_secret = dingtalk.secret.clone();
+        }
+        Ok(message)
+    }
+}
+
+/// Labels as a JSON object.
+#[must_use]
+pub fn object(labels: &Labels) -> Json {
+    Json::Object(
+        labels
+            .iter()
+            .map(|(name, value)| (name.to_owned(), Json::from(value)))
+            .collect(),
+    )
+}

@@ -1,0 +1,471 @@
+//! The notifier: from alerts to deliveries.
+
+mod group;
+
+use std::collections::{BTreeMap, BTreeSet, HashMap};
+use std::sync::Arc;
+
+use common::model::Labels;
+use tracing::warn;
+
+use self::group::Group;
+use super::alert::{Alert, sort};
+use super::config::Config;
+use super::inhibit::Inhibitor;
+use super::log::{News, NotificationLog};
+use super::message::Notification;
+use super::route::Route;
+use super::silence::Silences;
+use crate::store::{Change, Durability, StateStore, Table};
+
+/// Most alerts at once.
+pub const ALERTS_MAX: usize = 100_000;
+/// How long a resolved alert is known.
+const RESOLVED_KEPT_MS: i64 = 30 * 60 * 1000;
+/// Between two clean-ups.
+const GARBAGE_INTERVAL_MS: i64 = 60_000;
+/// The shortest time that a flush may take (Alertmanager: `MinTimeout`).
+const DEADLINE_MS_MIN: i64 = 10_000;
+
+/// A group: its labels, its route, the fingerprints of its alerts.
+pub type GroupView<'a> = (Labels, &'a Route, Vec<u64>);
+
+/// Which group: the route's number, the group's key.
+pub type GroupId = (usize, String);
+
+/// A notification to hand to one integration of a receiver.
+#[derive(Debug, Clone)]
+pub struct Delivery {
+    /// The group.
+    pub group: GroupId,
+    /// The integration's place in its receiver.
+    pub integration: usize,
+    /// The configuration it was made under.
+    pub config: Arc<Config>,
+    /// What to tell.
+    pub notification: Notification,
+    /// When to give up, milliseconds since the epoch.
+    pub deadline_ms: i64,
+    log_key: String,
+    news: News,
+}
+
+/// Why an alert is not told of.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub struct Suppression {
+    /// Ids of silences.
+    pub silenced_by: Vec<String>,
+    /// Fingerprints of alerts.
+    pub inhibited_by: Vec<String>,
+    /// Names of time intervals, of the route.
+    pub muted_by: Vec<String>,
+}
+
+/// Counters since the start.
+#[derive(Debug, Clone, Copy, Default)]
+pub struct Counts {
+    /// Alerts that were received, firing ones.
+    pub received_firing: u64,
+    /// Alerts that were received, resolved ones.
+    pub received_resolved: u64,
+    /// Alerts that were refused because there were too many.
+    pub refused: u64,
+}
+
+/// The state of all notifications.
+#[derive(Debug)]
+pub struct Notifier {
+    config: Arc<Config>,
+    store: Arc<dyn StateStore>,
+    external_url: String,
+    alerts: BTreeMap<u64, Alert>,
+    groups: HashMap<GroupId, Group>,
+    silences: Silences,
+    log: NotificationLog,
+    counts: Counts,
+    next_garbage_ms: i64,
+}
+
+impl Notifier {
+    /// A notifier that goes on where the one before it, on the same store, stopped.
+    #[must_use]
+    pub fn new(
+        config: Arc<Config>,
+        store: Arc<dyn StateStore>,
+        external_url: String,
+        now_ms: i64,
+    ) -> Self {
+        let mut notifier = Self {
+            silences: Silences::open(Arc::clone(&store)),
+            log: NotificationLog::open(Arc::clone(&store)),
+            config,
+            store,
+            external_url,
+            alerts: BTreeMap::new(),
+            groups: HashMap::new(),
+            counts: Counts::default(),
+            next_garbage_ms: now_ms + GARBAGE_INTERVAL_MS,
+        };
+        notifier.restore(now_ms);
+        notifier
+    }
+
+    /// Takes back the alerts that were known. One that fired keeps firing for a resolve timeout: nobody could renew
+    /// it while we were away.
+    fn restore(&mut self, now_ms: i64) {
+        let patience_ms = self.config.global.resolve_timeout.as_millis() as i64;
+        let mut alerts = Vec::new();
+        for (_, value) in self.store.scan(Table::ReceivedAlerts) {
+            match serde_json::from_slice::<Alert>(&value) {
+                Ok(mut alert) => {
+                    if !alert.is_resolved(alert.updated_at_ms) {
+                        alert.ends_at_ms = alert.ends_at_ms.max(now_ms + patience_ms);
+                    }
+                    alerts.push(alert);
+                }
+                Err(error) => warn!(%error, "stored alert of the notifier cannot be read"),
+            }
+        }
+        for alert in alerts {
+            self.route(&alert, now_ms);
+            self.alerts.insert(alert.fingerprint(), alert);
+        }
+    }
+
+    /// The configuration in force.
+    #[must_use]
+    pub fn config(&self) -> &Arc<Config> {
+        &self.config
+    }
+
+    /// Puts another configuration in force. Groups are formed anew; the log keeps anyone from being told twice.
+    pub fn reload(&mut self, config: Arc<Config>, now_ms: i64) {
+        self.config = config;
+        self.groups.clear();
+        let alerts: Vec<Alert> = self.alerts.values().cloned().collect();
+        for alert in alerts {
+            self.route(&alert, now_ms);
+        }
+    }
+
+    /// The silences.
+    #[must_use]
+    pub const fn silences(&self) -> &Silences {
+        &self.silences
+    }
+
+    /// The silences, to change them.
+    pub const fn silences_mut(&mut self) -> &mut Silences {
+        &mut self.silences
+    }
+
+    /// The alerts that are known, by fingerprint.
+    pub fn alerts(&self) -> impl Iterator<Item = &Alert> {
+        self.alerts.values()
+    }
+
+    /// Counters since the start.
+    #[must_use]
+    pub const fn counts(&self) -> Counts {
+        self.counts
+    }
+
+    /// Takes alerts in. Those beyond [`ALERTS_MAX`] are refused and counted; the return value says how many.
+    pub fn receive(&mut self, alerts: Vec<Alert>, now_ms: i64) -> u64 {
+        let mut changes = Vec::with_capacity(alerts.len());
+        let mut refused = 0;
+        for mut alert in alerts {
+            alert.updated_at_ms = now_ms;
+            if alert.is_resolved(now_ms) {
+                self.counts.received_resolved += 1;
+            } else {
+                self.counts.received_firing += 1;
+            }
+            let fingerprint = alert.fingerprint();
+            let old = self.alerts.get(&fingerprint);
+            if old.is_none() && self.alerts.len() >= ALERTS_MAX {
+                refused += 1;
+                continue;
+            }
+            if let Some(old) = old {
+                alert = Alert::merged(old, alert, now_ms);
+            }
+            match Change::put(Table::ReceivedAlerts, fingerprint.to_be_bytes(), &alert) {
+                Ok(change) => changes.push(change),
+                Err(error) => warn!(%error, "store alert of the notifier"),
+            }
+            self.route(&alert, now_ms);
+            self.alerts.insert(fingerprint, alert);
+        }
+        self.counts.refused += refused;
+        if let Err(error) = self.store.commit(changes, Durability::Written) {
+            warn!(%error, "store alerts of the notifier");
+        }
+        refused
+    }
+
+    /// Puts an alert into the groups of its routes.
+    fn route(&mut self, alert: &Alert, now_ms: i64) {
+        for index in self.config.routes.matching(&alert.labels) {
+            let Some(route) = self.config.routes.get(index) else {
+                continue;
+            };
+            let labels = route.group_labels(&alert.labels);
+            let id = (index, group_key(route, &labels));
+            // A resolved alert forms a group too: the log knows whether anybody has heard of it.
+            let group = self
+                .groups
+                .entry(id)
+                .or_insert_with(|| Group::new(labels, route, now_ms));
+            group.insert(alert, route, now_ms);
+        }
+    }
+
+    /// When [`Self::tick`] has something to do next.
+    #[must_use]
+    pub fn next_due_ms(&self) -> i64 {
+        let groups = self.groups.values().filter_map(Group::due_ms);
+        groups.min().unwrap_or(i64::MAX).min(self.next_garbage_ms)
+    }
+
+    /// Flushes the groups that are due. Each delivery that is returned must be given back to [`Self::finish`].
+    pub fn tick(&mut self, now_ms: i64) -> Vec<Delivery> {
+        if now_ms >= self.next_garbage_ms {
+            self.collect_garbage(now_ms);
+        }
+        let is_due = |group: &Group| group.due_ms().is_some_and(|due_ms| due_ms <= now_ms);
+        let mut due: Vec<GroupId> = self
+            .groups
+            .iter()
+            .filter(|(_, group)| is_due(group))
+            .map(|(id, _)| id.clone())
+            .collect();
+        if due.is_empty() {
+            return Vec::new();
+        }
+        due.sort();
+        let inhibitor = self.inhibitor(now_ms);
+        let mut deliveries = Vec::new();
+        for id in due {
+            deliveries.extend(self.flush(&id, &inhibitor, now_ms));
+        }
+        deliveries
+    }
+
+    fn inhibitor(&self, now_ms: i64) -> Inhibitor {
+        let alerts = self
+            .alerts
+            .iter()
+            .map(|(fingerprint, alert)| (*fingerprint, alert));
+        Inhibitor::new(&self.config.inhibit_rules, alerts, now_ms)
+    }
+
+    fn flush(&mut self, id: &GroupId, inhibitor: &Inhibitor, now_ms: i64) -> Vec<Delivery> {
+        let config = Arc::clone(&self.config);
+        let (Some(route), Some(group)) = (config.routes.get(id.0), self.groups.get_mut(id)) else {
+            return Vec::new();
+        };
+        let mut alerts = group.begin_flush(route, now_ms);
+        if alerts.is_empty() {
+            self.groups.remove(id);
+            return Vec::new();
+        }
+        let group_labels = group.labels.clone();
+        alerts.retain(|alert| {
+            inhibitor
+                .inhibiting(&config.inhibit_rules, &alert.labels)
+                .is_none()
+                && self.silences.matching(&alert.labels, now_ms).is_empty()
+        });
+        if !muted_by(&config, route, now_ms).is_empty() {
+            alerts.clear();
+        }
+        sort(&mut alerts);
+        let integrations = config
+            .receivers
+            .get(&route.receiver)
+            .map_or(&[][..], |receiver| &receiver.integrations);
+        let mut deliveries = Vec::new();
+        for (index, integration) in integrations.iter().enumerate() {
+            let log_key = format!("{}:{}/{}/{index}", id.1, route.receiver, integration.kind());
+            let news = news(&alerts, integration.send_resolved(), route, now_ms);
+            if alerts.is_empty() || self.log.needs(&log_key, &news, now_ms).is_none() {
+                continue;
+            }
+            let mut told = alerts.clone();
+            if !integration.send_resolved() {
+                told.retain(|alert| !alert.is_resolved(now_ms));
+                if told.is_empty() {
+                    // Nothing is sent, but the log must know that what fired is over.
+                    self.record(&log_key, &news, now_ms);
+                    continue;
+                }
+            }
+            deliveries.push(Delivery {
+                group: id.clone(),
+                integration: index,
+                config: Arc::clone(&config),
+                notification: Notification {
+                    receiver: route.receiver.clone(),
+                    group_key: id.1.clone(),
+                    group_labels: group_labels.clone(),
+                    alerts: told,
+                    now_ms,
+                    external_url: self.external_url.clone(),
+                },
+                deadline_ms: now_ms
+                    + (route.group_interval.as_millis() as i64).max(DEADLINE_MS_MIN),
+                log_key,
+                news,
+            });
+        }
+        if let Some(group) = self.groups.get_mut(id) {
+            group.await_outcomes(deliveries.len());
+        }
+        deliveries
+    }
+
+    /// Takes the outcome of a delivery. When it was sent, that is durable when this returns.
+    pub fn finish(&mut self, delivery: &Delivery, is_sent: bool, now_ms: i64) {
+        if is_sent {
+            self.record(&delivery.log_key, &delivery.news, now_ms);
+        }
+        if let Some(group) = self.groups.get_mut(&delivery.group) {
+            group.outcome(is_sent);
+        }
+    }
+
+    fn record(&mut self, key: &str, news: &News, now_ms: i64) {
+        if let Err(error) = self.log.record(key, news, now_ms) {
+            // A restart may then repeat the notification, which is better than losing one.
+            warn!(%error, "store notification");
+        }
+    }
+
+    /// Why alerts with these labels are not told of, whatever their route.
+    #[must_use]
+    pub fn suppression(&self, labels: &Labels, inhibitor: &Inhibitor, now_ms: i64) -> Suppression {
+        let inhibited_by = inhibitor.inhibiting(&self.config.inhibit_rules, labels);
+        Suppression {
+            silenced_by: self
+                .silences
+                .matching(labels, now_ms)
+                .into_iter()
+                .map(str::to_owned)
+                .collect(),
+            inhibited_by: inhibited_by
+                .map(|fingerprint| format!("{fingerprint:016x}"))
+                .into_iter()
+                .collect(),
+            muted_by: Vec::new(),
+        }
+    }
+
+    /// An index for [`Self::suppression`] at `now_ms`.
+    #[must_use]
+    pub fn inhibition_at(&self, now_ms: i64) -> Inhibitor {
+        self.inhibitor(now_ms)
+    }
+
+    /// The groups: their labels, route, and the fingerprints of their alerts; sorted by labels and receiver.
+    #[must_use]
+    pub fn groups(&self) -> Vec<GroupView<'_>> {
+        let view = |(id, group): (&GroupId, &Group)| {
+            let route = self.config.routes.get(id.0)?;
+            Some((group.labels.clone(), route, group.fingerprints()))
+        };
+        let mut groups: Vec<_> = self.groups.iter().filter_map(view).collect();
+        groups.sort_by(|a, b| (&a.0, &a.1.receiver).cmp(&(&b.0, &b.1.receiver)));
+        groups
+    }
+
+    /// An alert by its fingerprint.
+    #[must_use]
+    pub fn alert(&self, fingerprint: u64) -> Option<&Alert> {
+        self.alerts.get(&fingerprint)
+    }
+
+    /// The receivers of an alert with these labels, without repetition.
+    #[must_use]
+    pub fn receivers_of(&self, labels: &Labels) -> Vec<&str> {
+        let routes = self.config.routes.matching(labels).into_iter();
+        let names: BTreeSet<&str> = routes
+            .filter_map(|index| Some(self.config.routes.get(index)?.receiver.as_str()))
+            .collect();
+        names.into_iter().collect()
+    }
+
+    fn collect_garbage(&mut self, now_ms: i64) {
+        self.next_garbage_ms = now_ms + GARBAGE_INTERVAL_MS;
+        self.silences.collect_garbage(now_ms);
+        self.log.collect_garbage(now_ms);
+        let old: Vec<u64> = self
+            .alerts
+            .iter()
+            .filter(|(_, alert)| alert.ends_at_ms + RESOLVED_KEPT_MS < now_ms)
+            .map(|(fingerprint, _)| *fingerprint)
+            .collect();
+        let changes = old
+            .iter()
+            .map(|key| Change::remove(Table::ReceivedAlerts, key.to_be_bytes()))
+            .collect();
+        if let Err(error) = self.store.commit(changes, Durability::Written) {
+            warn!(%error, "forget resolved alerts");
+        }
+        for fingerprint in old {
+            self.alerts.remove(&fingerprint);
+        }
+    }
+}
+
+/// Names of the intervals that keep a route from sending at `now_ms`.
+#[must_use]
+pub fn muted_by(config: &Config, route: &Route, now_ms: i64) -> Vec<String> {
+    let contains = |name: &String| {
+        config
+            .intervals
+            .get(name)
+            .is_some_and(|interval| interval.contains(now_ms))
+    };
+    let muting: Vec<String> = route
+        .mute_time_intervals
+        .iter()
+        .filter(|name| contains(name))
+        .cloned()
+        .collect();
+    if muting.is_empty()
+        && !route.active_time_intervals.is_empty()
+        && !route.active_time_intervals.iter().any(contains)
+    {
+        return route.active_time_intervals.clone();
+    }
+    muting
+}
+
+fn news(alerts: &[Alert], send_resolved: bool, route: &Route, now_ms: i64) -> News {
+    let of = |resolved: bool| -> BTreeSet<u64> {
+        alerts
+            .iter()
+            .filter(|alert| alert.is_resolved(now_ms) == resolved)
+            .map(Alert::fingerprint)
+            .collect()
+    };
+    News {
+        firing: of(false),
+        resolved: of(true),
+        send_resolved,
+        repeat_ms: route.repeat_interval.as_millis() as i64,
+    }
+}
+
+/// Alertmanager's group key: the matchers on the way to the route, and the labels of the group.
+fn group_key(route: &Route, labels: &Labels) -> String {
+    let pairs: Vec<String> = labels
+        .iter()
+        .map(|(name, value)| format!("{name}={}", crate::template::quote(value)))
+        .collect();
+    format!("{}:{{{}}}", route.key, pairs.join(", "))
+}
+
+#[cfg(test)]
+mod tests;

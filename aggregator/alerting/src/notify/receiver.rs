@@ -1,0 +1,202 @@
+//! Receivers as alertmanager.yml configures them.
+
+mod http;
+mod kinds;
+
+use crate::yaml::{Fields, Issue, Issues, Node};
+
+pub use http::{Credentials, HttpOptions, TlsOptions};
+pub use kinds::{
+    DingTalk, Email, Integration, PagerDuty, Payload, Slack, SlackField, WeChat, Webhook,
+};
+
+/// Somebody who is told, in one or more ways.
+#[derive(Debug, Clone)]
+pub struct Receiver {
+    /// Its name.
+    pub name: String,
+    /// The ways, in the order of the file.
+    pub integrations: Vec<Integration>,
+}
+
+/// A secret: its text never shows in logs, nor in the configuration that the API prints.
+#[derive(Clone, Default, PartialEq, Eq)]
+pub struct Secret(String);
+
+impl Secret {
+    /// Wraps `text`.
+    pub fn new(text: impl Into<String>) -> Self {
+        Self(text.into())
+    }
+
+    /// The text, for use on the wire only.
+    #[must_use]
+    pub fn expose(&self) -> &str {
+        &self.0
+    }
+
+    /// Whether there is none.
+    #[must_use]
+    pub fn is_empty(&self) -> bool {
+        self.0.is_empty()
+    }
+}
+
+impl std::fmt::Debug for Secret {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.write_str("<secret>")
+    }
+}
+
+/// `global`: what integrations take where they say nothing themselves.
+#[derive(Debug, Clone)]
+pub struct Global {
+    /// How long an alert without an end is taken to fire.
+    pub resolve_timeout: std::time::Duration,
+    /// For all HTTP.
+    pub http: HttpOptions,
+    smtp_from: String,
+    smtp_hello: String,
+    smtp_smarthost: String,
+    smtp_username: String,
+    smtp_password: Secret,
+    smtp_require_tls: bool,
+    slack_api_url: Secret,
+    pagerduty_url: String,
+    wechat_url: String,
+    wechat_secret: Secret,
+    wechat_corp_id: String,
+}
+
+impl Default for Global {
+    fn default() -> Self {
+        Self {
+            resolve_timeout: std::time::Duration::from_secs(300),
+            http: HttpOptions::default(),
+            smtp_from: String::new(),
+            smtp_hello: "localhost".to_owned(),
+            smtp_smarthost: String::new(),
+            smtp_username: String::new(),
+            smtp_password: Secret::default(),
+            smtp_require_tls: true,
+            slack_api_url: Secret::default(),
+            pagerduty_url: "https://events.pagerduty.com/v2/enqueue".to_owned(),
+            wechat_url: "https://qyapi.weixin.qq.com/cgi-bin/".to_owned(),
+            wechat_secret: Secret::default(),
+            wechat_corp_id: String::new(),
+        }
+    }
+}
+
+/// Fields of `global` for receivers that are not supported; harmless as long as no receiver uses them.
+const FOREIGN_GLOBALS: &[&str] = &[
+    "opsgenie_api_url",
+    "opsgenie_api_key",
+    "opsgenie_api_key_file",
+    "victorops_api_url",
+    "victorops_api_key",
+    "victorops_api_key_file",
+    "telegram_api_url",
+    "telegram_bot_token",
+    "telegram_bot_token_file",
+    "webex_api_url",
+    "rocketchat_api_url",
+    "rocketchat_token",
+    "rocketchat_token_file",
+    "rocketchat_token_id",
+    "rocketchat_token_id_file",
+    "jira_api_url",
+    "mattermost_webhook_url",
+    "mattermost_webhook_url_file",
+];
+
+/// Reads `global`.
+pub(super) fn read_global(node: &Node, issues: &mut Issues) -> Global {
+    let mut fields = Fields::new(node, "config.GlobalConfig", issues);
+    let mut global = Global::default();
+    if let Some(timeout) = fields.duration("resolve_timeout", issues) {
+        global.resolve_timeout = timeout;
+    }
+    if let Some(node) = fields.take("http_config") {
+        global.http = http::read(node, issues);
+    }
+    let mut text = |name: &str, target: &mut String| {
+        if let Some(text) = fields.text(name, issues) {
+            *target = text;
+        }
+    };
+    text("smtp_from", &mut global.smtp_from);
+    text("smtp_hello", &mut global.smtp_hello);
+    text("smtp_smarthost", &mut global.smtp_smarthost);
+    text("smtp_auth_username", &mut global.smtp_username);
+    text("pagerduty_url", &mut global.pagerduty_url);
+    text("wechat_api_url", &mut global.wechat_url);
+    text("wechat_api_corp_id", &mut global.wechat_corp_id);
+    let mut unused = String::new();
+    text("smtp_auth_identity", &mut unused);
+    global.smtp_password = secret(&mut fields, "smtp_auth_password", issues);
+    global.slack_api_url = secret(&mut fields, "slack_api_url", issues);
+    global.wechat_secret = secret(&mut fields, "wechat_api_secret", issues);
+    if let Some(required) = fields.bool("smtp_require_tls", issues) {
+        global.smtp_require_tls = required;
+    }
+    for name in FOREIGN_GLOBALS {
+        fields.take(name);
+    }
+    fields.finish(issues);
+    global
+}
+
+/// The secret `name`, or the content of the file `name_file`.
+pub(super) fn secret(fields: &mut Fields<'_>, name: &str, issues: &mut Issues) -> Secret {
+    let inline = fields.text(name, issues);
+    let Some(file) = fields.take(&format!("{name}_file")) else {
+        return Secret::new(inline.unwrap_or_default());
+    };
+    if inline.is_some() {
+        issues.push(Issue::new(
+            file.place,
+            format!("at most one of {name} & {name}_file must be configured"),
+        ));
+    }
+    let path = file.read_text(issues);
+    match std::fs::read_to_string(&path) {
+        Ok(text) => Secret::new(text.trim()),
+        Err(error) => {
+            issues.push(Issue::new(file.place, format!("read {path}: {error}")));
+            Secret::default()
+        }
+    }
+}
+
+/// Reads one entry of `receivers`.
+pub(super) fn read(node: &Node, global: &Global, issues: &mut Issues) -> Receiver {
+    let mut fields = Fields::new(node, "config.Receiver", issues);
+    let name = fields.text("name", issues).unwrap_or_default();
+    if name.is_empty() {
+        issues.push(Issue::new(node.place, "missing name in receiver"));
+    }
+    let mut integrations = Vec::new();
+    for kind in kinds::KINDS {
+        let key = format!("{kind}_configs");
+        let items = fields
+            .take(&key)
+            .map_or(&[][..], |node| node.read_list("[]", issues));
+        for item in items {
+            integrations.push(kinds::read(kind, item, global, issues));
+        }
+    }
+    for kind in kinds::FOREIGN_KINDS {
+        let key = format!("{kind}_configs");
+        if fields.take(&key).is_some() {
+            let place = fields.place_of(&key, node.place);
+            let message = format!(
+                "receiver {name:?}: {key} is not supported; supported are {}_configs",
+                kinds::KINDS.join("_configs, ")
+            );
+            issues.push(Issue::new(place, message));
+        }
+    }
+    fields.finish(issues);
+    Receiver { name, integrations }
+}

@@ -1,0 +1,370 @@
+//! The routing tree.
+
+use std::collections::BTreeSet;
+use std::time::Duration;
+
+use common::model::{Labels, Matcher};
+
+use super::matcher::{format, matches_all, sort};
+use crate::yaml::{Fields, Issue, Issues, Node, Place};
+
+/// By which labels a route groups.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum GroupBy {
+    /// By all: `['...']`.
+    All,
+    /// By these.
+    Labels(BTreeSet<String>),
+}
+
+/// A node of the tree with everything it inherits.
+#[derive(Debug, Clone)]
+pub struct Route {
+    /// The matchers on the way here; the first part of a group's key.
+    pub key: String,
+    /// Who is told.
+    pub receiver: String,
+    /// How alerts are grouped.
+    pub group_by: GroupBy,
+    /// Before the first notification of a group.
+    pub group_wait: Duration,
+    /// Between two flushes of a group.
+    pub group_interval: Duration,
+    /// Before the same notification is sent again.
+    pub repeat_interval: Duration,
+    /// Names of intervals in which nothing is sent.
+    pub mute_time_intervals: Vec<String>,
+    /// Names of intervals outside of which nothing is sent.
+    pub active_time_intervals: Vec<String>,
+    /// Whether siblings are tried too.
+    pub goes_on: bool,
+    matchers: Vec<Matcher>,
+    children: Vec<usize>,
+}
+
+/// The tree, its root first.
+#[derive(Debug, Clone)]
+pub struct Routes {
+    nodes: Vec<Route>,
+}
+
+impl Routes {
+    /// Numbers of the routes that handle an alert with these labels, in the order of the tree.
+    #[must_use]
+    pub fn matching(&self, labels: &Labels) -> Vec<usize> {
+        let mut found = Vec::new();
+        self.descend(0, labels, &mut found);
+        found
+    }
+
+    /// Returns whether the node matched.
+    fn descend(&self, index: usize, labels: &Labels, found: &mut Vec<usize>) -> bool {
+        let Some(route) = self.nodes.get(index) else {
+            return false;
+        };
+        if !matches_all(&route.matchers, labels) {
+            return false;
+        }
+        let before = found.len();
+        for &child in &route.children {
+            let matched = self.descend(child, labels, found);
+            if matched && !self.nodes.get(child).is_some_and(|child| child.goes_on) {
+                break;
+            }
+        }
+        if found.len() == before {
+            found.push(index);
+        }
+        true
+    }
+
+    /// A route by its number.
+    #[must_use]
+    pub fn get(&self, index: usize) -> Option<&Route> {
+        self.nodes.get(index)
+    }
+
+    /// All routes, the root first.
+    pub fn iter(&self) -> impl Iterator<Item = &Route> {
+        self.nodes.iter()
+    }
+}
+
+impl Route {
+    /// The labels that `labels` is grouped by here.
+    #[must_use]
+    pub fn group_labels(&self, labels: &Labels) -> Labels {
+        match &self.group_by {
+            GroupBy::All => labels.clone(),
+            GroupBy::Labels(names) => labels.filtered(|name| names.contains(name)),
+        }
+    }
+
+    fn root() -> Self {
+        Self {
+            key: String::new(),
+            receiver: String::new(),
+            group_by: GroupBy::Labels(BTreeSet::new()),
+            group_wait: Duration::from_secs(30),
+            group_interval: Duration::from_secs(300),
+            repeat_interval: Duration::from_secs(4 * 3600),
+            mute_time_intervals: Vec::new(),
+            active_time_intervals: Vec::new(),
+            goes_on: false,
+            matchers: Vec::new(),
+            children: Vec::new(),
+        }
+    }
+}
+
+/// A name in the file that must be defined elsewhere in it.
+#[derive(Debug)]
+pub(super) struct Mention {
+    pub(super) name: String,
+    pub(super) place: Place,
+    pub(super) is_receiver: bool,
+}
+
+pub(super) struct Reader<'i> {
+    pub(super) issues: &'i mut Issues,
+    pub(super) mentions: Vec<Mention>,
+    nodes: Vec<Route>,
+}
+
+/// Reads the tree; names of receivers and intervals are left to the caller to check.
+pub(super) fn read(node: &Node, issues: &mut Issues) -> (Routes, Vec<Mention>) {
+    let mut reader = Reader {
+        issues,
+        mentions: Vec::new(),
+        nodes: Vec::new(),
+    };
+    reader.route(node, None);
+    if let Some(root) = reader.nodes.first() {
+        if root.receiver.is_empty() {
+            reader.issues.push(Issue::new(
+                node.place,
+                "root route must specify a default receiver",
+            ));
+        }
+        if !root.matchers.is_empty() {
+            reader.issues.push(Issue::new(
+                node.place,
+                "root route must not have any matchers",
+            ));
+        }
+        if !root.mute_time_intervals.is_empty() || !root.active_time_intervals.is_empty() {
+            reader.issues.push(Issue::new(
+                node.place,
+                "root route must not have any mute or active time intervals",
+            ));
+        }
+        if root.goes_on {
+            reader
+                .issues
+                .push(Issue::new(node.place, "cannot have continue in root route"));
+        }
+    }
+    (
+        Routes {
+            nodes: reader.nodes,
+        },
+        reader.mentions,
+    )
+}
+
+impl Reader<'_> {
+    fn route(&mut self, node: &Node, parent: Option<usize>) -> usize {
+        let issues = &mut *self.issues;
+        let mut fields = Fields::new(node, "config.Route", issues);
+        let inherited = parent.and_then(|index| self.nodes.get(index)).cloned();
+        let mut route = inherited.unwrap_or_else(Route::root);
+        route.children.clear();
+        route.goes_on = fields.bool("continue", issues).unwrap_or(false);
+        if let Some(receiver) = fields
+            .text("receiver", issues)
+            .filter(|name| !name.is_empty())
+        {
+            let place = fields.place_of("receiver", node.place);
+            self.mentions.push(Mention {
+                name: receiver.clone(),
+                place,
+                is_receiver: true,
+            });
+            route.receiver = receiver;
+        }
+        if let Some(labels) = fields.take("group_by") {
+            route.group_by = read_group_by(labels, issues);
+        }
+        let mut duration = |name: &str, target: &mut Duration, must_be_positive: bool| {
+            if let Some(duration) = fields.duration(name, issues) {
+                if must_be_positive && duration.is_zero() {
+                    issues.push(Issue::new(node.place, format!("{name} cannot be zero")));
+                }
+                *target = duration;
+            }
+        };
+        duration("group_wait", &mut route.group_wait, false);
+        duration("group_interval", &mut route.group_interval, true);
+        duration("repeat_interval", &mut route.repeat_interval, true);
+        let mut intervals = |name: &str| {
+            let names = fields
+                .take(name)
+                .map_or_else(Vec::new, |node| node.read_texts(issues));
+            let place = fields.place_of(name, node.place);
+            for name in &names {
+                self.mentions.push(Mention {
+                    name: name.clone(),
+                    place,
+                    is_receiver: false,
+                });
+            }
+            names
+        };
+        route.mute_time_intervals = intervals("mute_time_intervals");
+        route.active_time_intervals = intervals("active_time_intervals");
+        route.matchers = read_matchers(&mut fields, ("match", "match_re", "matchers"), issues);
+        let own = format(&route.matchers);
+        route.key = if parent.is_some() {
+            format!("{}/{own}", route.key)
+        } else {
+            own
+        };
+        let children = fields
+            .take("routes")
+            .map_or(&[][..], |node| node.read_list("[]*config.Route", issues));
+        fields.finish(issues);
+        let index = self.nodes.len();
+        self.nodes.push(route);
+        for child in children {
+            let child = self.route(child, Some(index));
+            if let Some(route) = self.nodes.get_mut(index) {
+                route.children.push(child);
+            }
+        }
+        index
+    }
+}
+
+fn read_group_by(node: &Node, issues: &mut Issues) -> GroupBy {
+    let mut names = BTreeSet::new();
+    let mut all = false;
+    for name in node.read_texts(issues) {
+        if name == "..." {
+            all = true;
+        } else if name.is_empty() {
+            issues.push(Issue::new(
+                node.place,
+                "invalid label name \"\" in group_by list",
+            ));
+        } else if !names.insert(name.clone()) {
+            issues.push(Issue::new(
+                node.place,
+                format!("duplicated label {name:?} in group_by"),
+            ));
+        }
+    }
+    if all && !names.is_empty() {
+        let message = "cannot have wildcard group_by (`...`) and other labels at the same time";
+        issues.push(Issue::new(node.place, message));
+    }
+    if all {
+        GroupBy::All
+    } else {
+        GroupBy::Labels(names)
+    }
+}
+
+/// Reads matchers in both notations: maps of equal and regex values, and the list.
+pub(super) fn read_matchers(
+    fields: &mut Fields<'_>,
+    names: (&str, &str, &str),
+    issues: &mut Issues,
+) -> Vec<Matcher> {
+    let mut matchers = Vec::new();
+    for (name, op) in [
+        (names.0, common::model::MatchOp::Equal),
+        (names.1, common::model::MatchOp::Regex),
+    ] {
+        let Some(node) = fields.take(name) else {
+            continue;
+        };
+        for (label, value) in node.read_pairs(issues) {
+            match Matcher::new(label, op, value) {
+                Ok(matcher) => matchers.push(matcher),
+                Err(error) => issues.push(Issue::new(node.place, error.to_string())),
+            }
+        }
+    }
+    if let Some(list) = fields.take(names.2) {
+        for item in list.read_list("[]string", issues) {
+            match super::matcher::parse(&item.read_text(issues)) {
+                Ok(parsed) => matchers.extend(parsed),
+                Err(error) => issues.push(Issue::new(item.place, error.to_string())),
+            }
+        }
+    }
+    sort(&mut matchers);
+    matchers
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    const TREE: &str = "
+receiver: root
+group_by: [alertname]
+routes:
+- match: {team: a}
+  receiver: a
+  continue: true
+  routes:
+  - {match_re: {sev: 'x|y'}, receiver: ax, group_by: ['...'], group_wait: 1s}
+- {matchers: ['sev=\"crit\"', 'team!=\"\"'], receiver: pager}
+- {matchers: ['sev=page'], receiver: pager, routes: [{matchers: [svc=web], receiver: svc}]}
+";
+
+    fn routes() -> Routes {
+        let node = crate::yaml::read(TREE).unwrap().unwrap();
+        let mut issues = Issues::new();
+        let routes = read(&node, &mut issues).0;
+        assert_eq!(issues, []);
+        routes
+    }
+
+    #[track_caller]
+    fn check(pairs: &[(&str, &str)], want: &[&str]) {
+        let routes = routes();
+        let labels = Labels::from_pairs(pairs.iter().copied()).unwrap();
+        let got: Vec<&str> = routes
+            .matching(&labels)
+            .iter()
+            .map(|&i| routes.get(i).unwrap().receiver.as_str())
+            .collect();
+        assert_eq!(got, want, "{pairs:?}");
+    }
+
+    #[test]
+    fn first_child_wins_unless_it_goes_on() {
+        check(&[], &["root"]);
+        check(&[("team", "a")], &["a"]);
+        check(&[("team", "a"), ("sev", "x")], &["ax"]);
+        check(&[("team", "a"), ("sev", "crit")], &["a", "pager"]);
+        check(&[("sev", "crit")], &["root"]);
+        check(&[("sev", "page"), ("svc", "web")], &["svc"]);
+        check(&[("sev", "page"), ("svc", "db")], &["pager"]);
+    }
+
+    #[test]
+    fn children_inherit_what_they_do_not_say() {
+        let routes = routes();
+        let child = routes.get(2).unwrap();
+        assert_eq!(
+            (child.group_by.clone(), child.group_wait),
+            (GroupBy::All, Duration::from_secs(1))
+        );
+        assert_eq!(child.group_interval, Duration::from_secs(300));
+        assert_eq!(child.key, r#"{}/{team="a"}/{sev=~"x|y"}"#);
+        assert!(!child.goes_on);
+    }
+}
