@@ -9,7 +9,9 @@ use super::state::{Api, Core};
 
 fn enabled(api: &Api) -> Result<Core, ApiError> {
     if !api.flags.enable_admin_api {
-        return Err(ApiError::unavailable("admin APIs disabled"));
+        // Prometheus answers this one with 500, not 503.
+        return Err(ApiError::unavailable("admin APIs disabled")
+            .with_status(StatusCode::INTERNAL_SERVER_ERROR));
     }
     api.core()
 }

@@ -93,6 +93,15 @@ impl ApiError {
         Self::new(ErrorType::Unavailable, message)
     }
 
+    /// Names `match[]` in an error of a selector, as `/api/v1/series` does and the label endpoints do not.
+    #[must_use]
+    pub fn about_selectors(self) -> Self {
+        if self.error_type != ErrorType::BadData || self.message.starts_with("invalid parameter") {
+            return self;
+        }
+        Self::invalid_parameter("match[]", self.message)
+    }
+
     /// With another status than the type's.
     #[must_use]
     pub const fn with_status(mut self, status: StatusCode) -> Self {

@@ -60,7 +60,7 @@ impl Params {
         match self.get(name) {
             "" => Ok(default_ms),
             text => parse_time(text).map_err(|reason| {
-                let reason = format!("Invalid time value for '{name}': {reason}");
+                let reason = format!("invalid time value for '{name}': {reason}");
                 ApiError::invalid_parameter(name, reason)
             }),
         }

@@ -51,7 +51,7 @@ pub async fn series(State(api): State<Api>, headers: HeaderMap, params: Params) 
     }
     let request = match Request::parse(&api, &params) {
         Ok(request) => request,
-        Err(error) => return error.into_response(),
+        Err(error) => return error.about_selectors().into_response(),
     };
     respond(&api, &headers, JSON, None, move |sink, permitted| {
         let mut found = Vec::new();

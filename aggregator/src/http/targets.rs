@@ -6,6 +6,7 @@ use axum::response::Response;
 use http::HeaderMap;
 
 use super::blocking::JSON;
+use super::params::Params;
 use super::reply::{Encoding, ReplyOptions, reply};
 use super::state::Api;
 
@@ -35,11 +36,19 @@ macro_rules! empty_list {
     };
 }
 
-empty_list!(
-    /// `/api/v1/targets`
-    targets,
-    br#"{"activeTargets":[],"droppedTargets":[],"droppedTargetCounts":{}}"#
-);
+/// `/api/v1/targets`
+pub async fn targets(State(api): State<Api>, headers: HeaderMap, params: Params) -> Response {
+    // Counts of dropped targets come with those only.
+    let counts = match params.get("state").to_ascii_lowercase().as_str() {
+        "" | "any" | "dropped" => "{}",
+        _ => "null",
+    };
+    let data = format!(
+        "{{\"activeTargets\":[],\"droppedTargets\":[],\"droppedTargetCounts\":{counts}}}"
+    );
+    small(&api, &headers, data.into_bytes()).await
+}
+
 empty_list!(
     /// `/api/v1/targets/metadata`
     targets_metadata,

@@ -14,7 +14,7 @@ pub const MAX_MS: i64 = (i64::MAX / 1000 - 62_135_596_801) * 1000 + 999;
 pub fn parse_time(text: &str) -> Result<i64, String> {
     let error = || format!("cannot parse {text:?} to a valid timestamp");
     if let Some(seconds) = parse_float(text) {
-        return seconds_to_ms(seconds).ok_or_else(error);
+        return Ok(seconds_to_ms(seconds));
     }
     match text {
         // Clients write the bounds back that they were told.
@@ -25,10 +25,17 @@ pub fn parse_time(text: &str) -> Result<i64, String> {
     rfc3339::parse_ms(text).ok_or_else(error)
 }
 
-/// Milliseconds of Unix seconds, rounded as Prometheus rounds them; `None` for NaN and what does not fit.
-fn seconds_to_ms(seconds: f64) -> Option<i64> {
+/// Milliseconds of Unix seconds, rounded as Prometheus rounds them. It takes NaN, infinities and times beyond its own
+/// bounds too; here they are moved to the bounds, where there is nothing.
+fn seconds_to_ms(seconds: f64) -> i64 {
+    if seconds.is_nan() {
+        return MIN_MS;
+    }
     let ms = seconds.trunc() * 1000.0 + (seconds.fract() * 1000.0).round();
-    (ms.is_finite() && ms.abs() < i64::MAX as f64).then_some(ms as i64)
+    if ms.is_nan() {
+        return if seconds > 0.0 { MAX_MS } else { MIN_MS };
+    }
+    (ms as i64).clamp(MIN_MS, MAX_MS)
 }
 
 /// Parses float seconds or `1h30m`.
@@ -236,12 +243,18 @@ mod tests {
         ] {
             assert_eq!(parse_time(text), Ok(want), "{text}");
         }
+        for (text, want) in [
+            ("NaN", MIN_MS),
+            ("Inf", MAX_MS),
+            ("-Inf", MIN_MS),
+            ("1e300", MAX_MS),
+            ("-1e300", MIN_MS),
+        ] {
+            assert_eq!(parse_time(text), Ok(want), "{text}");
+        }
         for bad in [
             "",
             "foo",
-            "NaN",
-            "Inf",
-            "1e300",
             "2023-02-29T00:00:00Z",
             "2015-07-01",
             "2015-07-01T25:00:00Z",

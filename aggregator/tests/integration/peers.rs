@@ -6,6 +6,7 @@ mod grafana;
 mod promtool;
 mod python;
 mod remote_write;
+mod same_words;
 
 use std::collections::HashMap;
 use std::path::{Path, PathBuf};

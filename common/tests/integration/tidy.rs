@@ -75,7 +75,10 @@ fn source_files_hold_one_idea() {
 fn modules_begin_with_what_they_are_for() {
     let Some(files) = tracked_files() else { return };
     let mut bare = Vec::new();
-    for path in files.iter().filter(|path| is_rust(path) && !path.ends_with("tests.rs")) {
+    for path in files
+        .iter()
+        .filter(|path| is_rust(path) && !path.ends_with("tests.rs"))
+    {
         let text = fs::read_to_string(workspace().join(path)).unwrap();
         if !text.lines().any(|line| line.starts_with("//!")) {
             bare.push(path.display().to_string());
