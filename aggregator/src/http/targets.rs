@@ -43,9 +43,8 @@ pub async fn targets(State(api): State<Api>, headers: HeaderMap, params: Params)
         "" | "any" | "dropped" => "{}",
         _ => "null",
     };
-    let data = format!(
-        "{{\"activeTargets\":[],\"droppedTargets\":[],\"droppedTargetCounts\":{counts}}}"
-    );
+    let data =
+        format!("{{\"activeTargets\":[],\"droppedTargets\":[],\"droppedTargetCounts\":{counts}}}");
     small(&api, &headers, data.into_bytes()).await
 }
 

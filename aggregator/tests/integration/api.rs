@@ -384,7 +384,14 @@ fn hostile_input_is_refused_and_the_server_lives() {
     assert_eq!(form("%ff%fe").status, 400);
     assert_eq!(form("up%zz").status, 400);
     assert_eq!(form(&"a".repeat(11 << 20)).status, 413);
-    for time in ["NaN", "Inf", "-Inf", "1e300", "-99999999999999999999", "-1000"] {
+    for time in [
+        "NaN",
+        "Inf",
+        "-Inf",
+        "1e300",
+        "-99999999999999999999",
+        "-1000",
+    ] {
         // As with Prometheus, a time at which there is nothing.
         let path = format!("/api/v1/query?query=temperature&time={time}");
         assert_eq!(aggregator.get(&path).data()["result"], json!([]), "{time}");
