@@ -158,7 +158,6 @@ mod without_client {
 
     impl Kubernetes {
         /// Never called: there is no value of this type.
-        #[expect(clippy::unused_async, reason = "the same door as with a client")]
         pub async fn keep_ca_published(&self, _certificate_pem: &str, _cancel: CancellationToken) {
             match *self {}
         }
@@ -174,7 +173,6 @@ mod without_client {
     ///
     /// # Errors
     /// A kubeconfig was given. To run inside a cluster is no error, but is said.
-    #[expect(clippy::unused_async, reason = "the same door as with a client")]
     pub async fn start(
         server: &ApiServer,
         around: Surroundings<'_>,

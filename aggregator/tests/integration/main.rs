@@ -8,6 +8,7 @@
 )]
 
 mod api;
+mod compatibility;
 mod harness;
 mod http;
 mod lifecycle;

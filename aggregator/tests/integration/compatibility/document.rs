@@ -1,0 +1,52 @@
+//! The tables of docs/compatibility.md.
+
+use std::collections::BTreeMap;
+use std::path::Path;
+
+/// What the document says.
+#[derive(Debug)]
+pub(super) struct Document {
+    /// Metric → where its series come from.
+    pub(super) metrics: BTreeMap<String, String>,
+    /// Recording rule or dashboard → why it, or some of it, has no result.
+    pub(super) exceptions: BTreeMap<String, String>,
+}
+
+impl Document {
+    pub(super) fn load() -> Self {
+        let path = Path::new(env!("CARGO_MANIFEST_DIR")).join("../docs/compatibility.md");
+        let text = std::fs::read_to_string(path).unwrap();
+        Self {
+            metrics: table(&text, "## Metrics"),
+            exceptions: table(&text, "## Exceptions"),
+        }
+    }
+
+    /// Whether a source is a component that has to be scraped.
+    pub(super) fn is_foreign(&self, source: &str) -> bool {
+        ["kubelet", "kube-apiserver", "kube-scheduler"].contains(&source)
+    }
+}
+
+/// The rows `| `key` | value |` of the section that begins with `heading`.
+fn table(text: &str, heading: &str) -> BTreeMap<String, String> {
+    let after = text
+        .lines()
+        .skip_while(|line| !line.starts_with(heading))
+        .skip(1);
+    let section = after.take_while(|line| !line.starts_with("## "));
+    let mut rows = BTreeMap::new();
+    for line in section {
+        let mut cells = line.split('|').map(str::trim).skip(1);
+        let (Some(key), Some(value)) = (cells.next(), cells.next()) else {
+            continue;
+        };
+        let Some(key) = key.strip_prefix('`').and_then(|key| key.strip_suffix('`')) else {
+            continue;
+        };
+        let before = rows.insert(key.to_owned(), value.to_owned());
+        assert!(before.is_none(), "{key} is listed twice below {heading:?}");
+    }
+    assert!(!rows.is_empty(), "no table below {heading:?}");
+    rows
+}

@@ -1,0 +1,192 @@
+//! The queries of other projects' rules and dashboards, from the shared fixtures.
+
+use std::collections::BTreeSet;
+use std::fs;
+use std::io::Read as _;
+use std::path::{Path, PathBuf};
+
+use serde::Deserialize;
+use serde_json::Value;
+
+/// Rule files whose recording rules count.
+const RULES: [&str; 2] = ["kubernetesControlPlane", "nodeExporter"];
+
+/// A query and where it stands.
+#[derive(Debug)]
+pub(super) struct Query {
+    /// For messages.
+    pub(super) place: String,
+    /// The name that a recording rule gives its result.
+    pub(super) record: Option<String>,
+    /// The dashboard's name, empty for rules.
+    pub(super) dashboard: String,
+    /// The expression, variables filled in.
+    pub(super) text: String,
+}
+
+/// All of them.
+#[derive(Debug)]
+pub(super) struct Queries {
+    pub(super) all: Vec<Query>,
+    pub(super) records: BTreeSet<String>,
+}
+
+#[derive(Deserialize)]
+struct RuleFile {
+    groups: Vec<Group>,
+}
+
+#[derive(Deserialize)]
+struct Group {
+    rules: Vec<Rule>,
+}
+
+#[derive(Deserialize)]
+struct Rule {
+    record: Option<String>,
+    expr: String,
+}
+
+/// The folder of fixtures; `None`, said loudly, when there is none.
+pub(super) fn fixtures() -> Option<PathBuf> {
+    let beside = Path::new(env!("CARGO_MANIFEST_DIR")).join("../../shared");
+    let shared = std::env::var_os("TIDEMARK_SHARED").map_or(beside, PathBuf::from);
+    let fixtures = shared.join("fixtures");
+    if fixtures.is_dir() {
+        return Some(fixtures);
+    }
+    eprintln!(
+        "SKIPPED: no rules and dashboards in {} (set TIDEMARK_SHARED)",
+        fixtures.display()
+    );
+    None
+}
+
+/// Whether a dashboard is one that must work.
+fn counts(name: &str) -> bool {
+    let foreign = ["windows", "aix", "darwin"]
+        .iter()
+        .any(|system| name.contains(system));
+    let begins = ["k8s-resources-", "node-", "namespace-by-"];
+    let is = [
+        "nodes",
+        "kubelet",
+        "persistentvolumesusage",
+        "pod-total",
+        "cluster-total",
+        "workload-total",
+    ];
+    !foreign && (begins.iter().any(|begin| name.starts_with(begin)) || is.contains(&name))
+}
+
+impl Queries {
+    pub(super) fn load() -> Option<Self> {
+        let fixtures = fixtures()?;
+        let mut queries = Self {
+            all: Vec::new(),
+            records: BTreeSet::new(),
+        };
+        for name in RULES {
+            queries.load_rules(&fixtures, name);
+        }
+        let folder = fs::read_dir(fixtures.join("dashboards")).unwrap();
+        let mut files: Vec<PathBuf> = folder.map(|entry| entry.unwrap().path()).collect();
+        files.sort();
+        for file in files {
+            let name = file.file_name().unwrap().to_str().unwrap();
+            if let Some(name) = name.strip_suffix(".json.gz").filter(|name| counts(name)) {
+                queries.load_dashboard(&file, name);
+            }
+        }
+        Some(queries)
+    }
+
+    fn load_rules(&mut self, fixtures: &Path, name: &str) {
+        let path = fixtures.join(format!("rules/kube-prometheus/{name}.yml"));
+        let file: RuleFile = serde_saphyr::from_str(&fs::read_to_string(path).unwrap()).unwrap();
+        for Rule { record, expr } in file.groups.into_iter().flat_map(|group| group.rules) {
+            let Some(record) = record else { continue };
+            self.records.insert(record.clone());
+            self.all.push(Query {
+                place: format!("rule {record}"),
+                record: Some(record),
+                dashboard: String::new(),
+                text: expr,
+            });
+        }
+    }
+
+    fn load_dashboard(&mut self, file: &Path, name: &str) {
+        let mut text = String::new();
+        let mut file = flate2::read::GzDecoder::new(fs::File::open(file).unwrap());
+        file.read_to_string(&mut text).unwrap();
+        let dashboard: Value = serde_json::from_str(&text).unwrap();
+        let mut found = Vec::new();
+        expressions(&dashboard, "", &mut found);
+        assert!(!found.is_empty(), "{name} has no panels");
+        variables(&dashboard, &mut found);
+        for (panel, expr) in found {
+            self.all.push(Query {
+                place: format!("{name}: {panel}"),
+                record: None,
+                dashboard: name.to_owned(),
+                text: interpolated(&expr),
+            });
+        }
+    }
+}
+
+/// Every `expr` of a panel's target, with the panel's title.
+fn expressions(value: &Value, title: &str, found: &mut Vec<(String, String)>) {
+    match value {
+        Value::Object(object) => {
+            let title = object.get("title").and_then(Value::as_str).unwrap_or(title);
+            if let Some(expr) = object.get("expr").and_then(Value::as_str) {
+                found.push((title.to_owned(), expr.to_owned()));
+            }
+            for value in object.values() {
+                expressions(value, title, found);
+            }
+        }
+        Value::Array(array) => array
+            .iter()
+            .for_each(|value| expressions(value, title, found)),
+        _ => {}
+    }
+}
+
+/// The selector of each variable that is filled by `label_values(selector, label)`.
+fn variables(dashboard: &Value, found: &mut Vec<(String, String)>) {
+    let label_values = regex::Regex::new(r"(?s)^\s*label_values\((.+),\s*\w+\s*\)\s*$").unwrap();
+    let variables = dashboard["templating"]["list"].as_array();
+    for variable in variables.into_iter().flatten() {
+        let query = variable["query"]
+            .as_str()
+            .or_else(|| variable["query"]["query"].as_str());
+        if let Some(selector) = query.and_then(|query| label_values.captures(query)) {
+            let place = format!("variable {}", variable["name"]);
+            found.push((place, selector[1].to_owned()));
+        }
+    }
+}
+
+/// Fills Grafana's variables in: durations with five minutes, anything else with what matches everything.
+fn interpolated(expr: &str) -> String {
+    let variable = regex::Regex::new(r"\$\{?([A-Za-z_]+)(?::[a-z]+)?\}?").unwrap();
+    let durations = [
+        "__rate_interval",
+        "__interval",
+        "__range",
+        "interval",
+        "resolution",
+    ];
+    let value = |found: &regex::Captures<'_>| {
+        let name = found.get(1).map_or("", |name| name.as_str());
+        if durations.contains(&name) {
+            "5m"
+        } else {
+            ".*"
+        }
+    };
+    variable.replace_all(expr, value).into_owned()
+}
