@@ -1,9 +1,10 @@
 //! Measures Tidemark against its peers on one machine: the same data, the same queries, and CPU time, memory and bytes
 //! as the kernel counts them.
 
-pub mod agents;
+pub mod agent;
 pub mod corpus;
 pub mod disk;
+pub mod fleet;
 pub mod http;
 pub mod process;
 pub mod push;

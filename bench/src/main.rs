@@ -13,12 +13,15 @@ enum Command {
     Storage(bench::storage::Options),
     /// CPU time and latency of queries.
     Query(bench::query::Options),
+    /// CPU time, memory and bytes of the node agent.
+    Agent(bench::agent::Options),
 }
 
 fn main() -> ExitCode {
     let result = match Command::parse() {
         Command::Storage(options) => bench::storage::run(options),
         Command::Query(options) => bench::query::run(options),
+        Command::Agent(options) => bench::agent::run(options),
     };
     match result {
         Ok(()) => ExitCode::SUCCESS,

@@ -6,9 +6,9 @@ use std::time::{Duration, SystemTime, UNIX_EPOCH};
 use anyhow::{Context as _, Result};
 use serde_json::{Value, json};
 
-use crate::agents::Fleet;
 use crate::corpus::{PODS_PER_NODE, SERIES_PER_NODE, Shape};
 use crate::disk;
+use crate::fleet::Fleet;
 use crate::http::Client;
 use crate::process::Usage;
 use crate::push::{Order, Plan, Pushed, Senders};

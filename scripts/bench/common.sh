@@ -5,10 +5,10 @@ target=${CARGO_TARGET_DIR:-target}
 # shellcheck disable=SC2034 # Used by the scripts that read this file.
 bench=$target/release/tidemark-bench
 
-prepare() { # prepare PACKAGE...: builds these packages and the benchmark, exports PEER_* variables
-    local package arguments=(-p bench)
-    for package in "$@"; do
-        arguments+=(-p "$package")
+prepare() { # prepare BINARY...: builds these binaries and the benchmark, exports PEER_* variables
+    local binary arguments=(--bin tidemark-bench)
+    for binary in "$@"; do
+        arguments+=(--bin "$binary")
     done
     if [ -z "${TIDEMARK_BENCH_NO_BUILD:-}" ]; then
         cargo build --release --locked --quiet "${arguments[@]}"

@@ -125,7 +125,15 @@ fn sums(kinds: &[Kind], rows: &[Row]) -> Vec<f64> {
         .collect()
 }
 
+/// Empty where a question failed: a sum without it would flatter.
 fn total_ratio(kinds: &[Kind], rows: &[Row]) -> String {
+    if rows
+        .iter()
+        .flat_map(|row| &row.1)
+        .any(|m| m.failure.is_some())
+    {
+        return String::new();
+    }
     let sums = sums(kinds, rows);
     let of = |wanted: Kind| {
         kinds

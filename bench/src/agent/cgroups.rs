@@ -1,0 +1,150 @@
+//! Real cgroups of pods and containers, as the kubelet makes them on a node with cgroup v1, each with a real process.
+
+use std::fs;
+use std::io;
+use std::path::{Path, PathBuf};
+use std::process::{Child, Command, Stdio};
+
+use anyhow::{Context as _, Result, bail};
+
+const ROOT: &str = "/sys/fs/cgroup";
+const CONTROLLERS: [&str; 5] = ["cpu", "cpuacct", "memory", "blkio", "pids"];
+
+/// The cgroups of a node full of pods. Removed when dropped, with the processes in them.
+#[derive(Debug)]
+pub(super) struct Cgroups {
+    /// Parents before their children.
+    directories: Vec<PathBuf>,
+    processes: Vec<Child>,
+}
+
+impl Cgroups {
+    /// Makes `containers` containers in `pods` pods.
+    ///
+    /// # Errors
+    /// Not root, no controllers of cgroup v1, or the cgroups of a real kubelet are there.
+    pub(super) fn new(pods: usize, containers: usize) -> Result<Self> {
+        let mut cgroups = Self {
+            directories: Vec::new(),
+            processes: Vec::new(),
+        };
+        if Path::new(ROOT).join("memory/kubepods").try_exists()? {
+            bail!("{ROOT}/memory/kubepods is there already");
+        }
+        cgroups.make("kubepods")?;
+        cgroups.make("kubepods/burstable")?;
+        for pod in 0..pods.min(containers) {
+            cgroups.make(&pod_path(pod))?;
+        }
+        for container in 0..containers {
+            let pod = pod_path(container % pods);
+            let path = format!("{pod}/{container:064x}");
+            cgroups.make(&path)?;
+            cgroups.run(&path, container % 10 == 0)?;
+        }
+        Ok(cgroups)
+    }
+
+    fn make(&mut self, path: &str) -> Result<()> {
+        for controller in CONTROLLERS {
+            let directory = Path::new(ROOT).join(controller).join(path);
+            fs::create_dir(&directory).with_context(|| format!("make {}", directory.display()))?;
+            self.directories.push(directory);
+        }
+        Ok(())
+    }
+
+    /// Starts a process inside; it joins by itself before it does anything. Most sleep, as most containers do.
+    fn run(&mut self, path: &str, is_busy: bool) -> Result<()> {
+        let join: String = CONTROLLERS
+            .iter()
+            .map(|controller| format!("echo $$ > {ROOT}/{controller}/{path}/cgroup.procs; "))
+            .collect();
+        let work = if is_busy {
+            "while :; do i=0; while [ $i -lt 500 ]; do i=$((i+1)); done; sleep 1; done"
+        } else {
+            "exec sleep 100000"
+        };
+        let child = Command::new("/bin/sh")
+            .args(["-c", &format!("set -e; {join}{work}")])
+            .stdin(Stdio::null())
+            .stdout(Stdio::null())
+            .spawn()
+            .context("start a process in a cgroup")?;
+        self.processes.push(child);
+        Ok(())
+    }
+}
+
+fn pod_path(pod: usize) -> String {
+    format!("kubepods/burstable/pod{pod:08x}-0000-4000-8000-{pod:012x}")
+}
+
+impl Drop for Cgroups {
+    fn drop(&mut self) {
+        for process in &mut self.processes {
+            // Fails only where it has ended already.
+            process.kill().ok();
+            process.wait().ok();
+        }
+        for directory in self.directories.iter().rev() {
+            remove(directory);
+        }
+    }
+}
+
+/// Removes a cgroup, once the last process (a busy one may have left a child) has gone out of it.
+fn remove(directory: &Path) {
+    for _ in 0..300 {
+        match fs::remove_dir(directory) {
+            Err(error) if error.kind() == io::ErrorKind::ResourceBusy => {
+                std::thread::sleep(std::time::Duration::from_millis(10));
+            }
+            _ => return,
+        }
+    }
+}
+
+/// A memory cgroup for one program, to see what the kernel charges to it.
+#[derive(Debug)]
+pub(super) struct MemoryCgroup {
+    directory: PathBuf,
+}
+
+impl MemoryCgroup {
+    /// Makes it.
+    ///
+    /// # Errors
+    /// Not root, or no memory controller of cgroup v1.
+    pub(super) fn new(name: &str) -> Result<Self> {
+        let name = format!("tidemark-bench-{}-{name}", std::process::id());
+        let directory = Path::new(ROOT).join("memory").join(name);
+        fs::create_dir(&directory).with_context(|| format!("make {}", directory.display()))?;
+        Ok(Self { directory })
+    }
+
+    /// A command that runs `program` inside.
+    pub(super) fn command(&self, program: &Path) -> Command {
+        let mut command = Command::new("/bin/sh");
+        let procs = self.directory.join("cgroup.procs");
+        let script = format!("echo $$ > {}; exec \"$0\" \"$@\"", procs.display());
+        command.args(["-c", &script]).arg(program);
+        command
+    }
+
+    /// Bytes of kernel memory charged to it.
+    ///
+    /// # Errors
+    /// The kernel does not count them.
+    pub(super) fn kernel_bytes(&self) -> Result<u64> {
+        let path = self.directory.join("memory.kmem.usage_in_bytes");
+        let text = fs::read_to_string(&path).with_context(|| format!("read {}", path.display()))?;
+        text.trim().parse().context("kernel memory")
+    }
+}
+
+impl Drop for MemoryCgroup {
+    fn drop(&mut self) {
+        remove(&self.directory);
+    }
+}
