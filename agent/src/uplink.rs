@@ -1,26 +1,33 @@
 //! The uplink: joins, connects to an aggregator, streams the spool to it and frees what is durable there.
+//!
+//! **Invariant:** nothing is freed from the spool before an aggregator has said that it is on disk. The uplink holds at
+//! most one batch of the spool in memory; what the aggregator does not take stays on disk.
 
-use std::path::PathBuf;
+pub mod backoff;
+mod identity;
+mod join;
+mod link;
+mod metrics;
+mod session;
+
+use std::sync::Arc;
 use std::time::Duration;
 
+use common::clock::SystemClock;
+use common::identity::{IdentityError, tls};
 use common::telemetry::Registry;
+use rand::SeedableRng as _;
+use rand::rngs::SmallRng;
+use tokio::time::sleep;
 use tokio_util::sync::CancellationToken;
 
 use crate::spool::SpoolHandle;
-
-/// Where this node's identity comes from.
-#[derive(Debug, Clone)]
-pub struct IdentityFiles {
-    /// Directory in which a certificate got by joining is kept (mode 0700, key 0600): the spool's, usually.
-    pub state_path: PathBuf,
-    /// `--join.token-file`: the token with which a first certificate is asked for.
-    pub join_token_file: Option<PathBuf>,
-    /// `--tls.ca-file`: roots to trust in place of the one that the token names.
-    pub ca_file: Option<PathBuf>,
-    /// `--tls.cert-file` and `--tls.key-file`: a certificate made elsewhere; no joining, no renewal, read again as it
-    /// changes.
-    pub cert_and_key_files: Option<(PathBuf, PathBuf)>,
-}
+use backoff::Backoff;
+pub use identity::IdentityFiles;
+use identity::Known;
+pub use link::LinkError;
+pub use metrics::UplinkMetrics;
+use session::{Ended, Metrics, SessionError, SharedClock};
 
 /// What the uplink needs to know.
 #[derive(Debug, Clone)]
@@ -45,6 +52,43 @@ pub enum UplinkError {
         "no certificate and no join token: give --join.token-file, or --tls.cert-file and --tls.key-file"
     )]
     NoIdentity,
+    /// A file of certificates can't be used.
+    #[error("certificates")]
+    Identity(#[from] IdentityError),
+}
+
+/// What the uplink's parts share.
+struct Uplink {
+    config: UplinkConfig,
+    spool: SpoolHandle,
+    metrics: Metrics,
+    clock: SharedClock,
+}
+
+/// Why a try to get a session going failed.
+#[derive(Debug, thiserror::Error)]
+enum TryError {
+    #[error(transparent)]
+    Session(#[from] SessionError),
+    #[error(transparent)]
+    Link(#[from] LinkError),
+    #[error("certificate")]
+    Identity(#[from] IdentityError),
+    #[error("join")]
+    Join(#[source] SessionError),
+    #[error("no certificate that is good for this node now, and no join token")]
+    NoCertificate,
+}
+
+impl TryError {
+    const fn refusal(&self) -> Option<common::wire::RefusalCode> {
+        match self {
+            Self::Session(SessionError::Link(LinkError::Refused { code, .. }))
+            | Self::Join(SessionError::Link(LinkError::Refused { code, .. }))
+            | Self::Link(LinkError::Refused { code, .. }) => Some(*code),
+            _ => None,
+        }
+    }
 }
 
 /// Runs until `cancel`; then sends the rest of the spool within the grace period and says goodbye.
@@ -59,7 +103,132 @@ pub async fn run(
     cancel: CancellationToken,
     registry: &Registry,
 ) -> Result<(), UplinkError> {
-    let _ = (config, spool, registry);
-    cancel.cancelled().await;
+    if !config.identity.is_possible()? {
+        return Err(UplinkError::NoIdentity);
+    }
+    let uplink = Uplink {
+        config,
+        spool,
+        metrics: Arc::new(UplinkMetrics::new(registry)),
+        clock: Arc::new(SystemClock),
+    };
+    let mut backoff = Backoff::default();
+    let mut random = SmallRng::from_os_rng();
+    let mut known = None;
+    while !cancel.is_cancelled() {
+        for address in &uplink.config.addresses {
+            let began = uplink.clock.now_ms();
+            match uplink.try_address(address, &mut known, &cancel).await {
+                Ok(()) => return Ok(()),
+                Err(error) => uplink.report(address, &error),
+            }
+            // It had worked for a while: begin with the first address and short waits again.
+            if uplink.clock.now_ms().saturating_sub(began) > 60_000 {
+                backoff.reset();
+                break;
+            }
+            if cancel.is_cancelled() {
+                break;
+            }
+        }
+        let wait = backoff.next_wait(&mut random);
+        tracing::debug!(?wait, "wait before the next try");
+        tokio::select! {
+            () = sleep(wait) => {}
+            () = cancel.cancelled() => {}
+        }
+    }
     Ok(())
+}
+
+impl Uplink {
+    /// Gets a certificate if need be, connects, and runs sessions until one breaks. Ok: told to stop.
+    async fn try_address(
+        &self,
+        address: &str,
+        known: &mut Option<Known>,
+        cancel: &CancellationToken,
+    ) -> Result<(), TryError> {
+        loop {
+            let attempt = async {
+                let current = self.certificate(address, known.take()).await?;
+                let tls = tls::client_config(&current.own, &current.roots)?;
+                *known = Some(current);
+                Ok::<_, TryError>(link::connect(address, &Arc::new(tls)).await?)
+            };
+            let link = tokio::select! {
+                attempt = attempt => attempt?,
+                () = cancel.cancelled() => return Ok(()),
+            };
+            let Some(current) = known.as_ref() else {
+                return Err(TryError::NoCertificate);
+            };
+            let ended = session::run(self, current, link, cancel).await;
+            match ended? {
+                Ended::Stopped => return Ok(()),
+                Ended::Renewed(renewed) => *known = Some(*renewed),
+            }
+        }
+    }
+
+    /// The certificate in use, if it is still good; else the one on disk; else a new one.
+    async fn certificate(&self, address: &str, current: Option<Known>) -> Result<Known, TryError> {
+        let now_ms = self.clock.now_ms();
+        let is_good = |known: &Known| {
+            known.renewable && known.own.validity().is_ok_and(|v| v.contains(now_ms))
+        };
+        let files = &self.config.identity;
+        let known = match current.filter(is_good) {
+            Some(known) => known,
+            None => match files.load(&self.config.node_name, now_ms)? {
+                Some(known) => known,
+                None => self.join(address).await?,
+            },
+        };
+        if let Ok(validity) = known.own.validity() {
+            let expiry = validity.not_after_ms as f64 / 1000.0;
+            self.metrics.certificate_expiry.set(expiry);
+        }
+        Ok(known)
+    }
+
+    async fn join(&self, address: &str) -> Result<Known, TryError> {
+        let (token, trust) = self
+            .config
+            .identity
+            .token()?
+            .ok_or(TryError::NoCertificate)?;
+        let joined = join::join(address, &self.config.node_name, &token, trust).await;
+        let known = joined.map_err(TryError::Join)?;
+        self.metrics.joins.inc();
+        tracing::info!(address, token = token.id(), "joined");
+        self.keep(&known);
+        Ok(known)
+    }
+
+    fn keep(&self, known: &Known) {
+        // Without, the next start joins again.
+        if let Err(error) = self.config.identity.keep(known) {
+            tracing::warn!(error = %common::report::chain(&error), "certificate not kept");
+        }
+    }
+
+    fn acknowledge(&self, sequence: u64) {
+        self.metrics.acked_sequence.set(sequence as f64);
+        self.spool.acknowledge(sequence);
+    }
+
+    fn report(&self, address: &str, error: &TryError) {
+        let was_connected = matches!(error, TryError::Session(_));
+        if was_connected {
+            self.metrics.disconnects.inc();
+        } else {
+            self.metrics.connect_errors.inc();
+        }
+        if let Some(code) = error.refusal() {
+            self.metrics.refuse(code);
+        }
+        let error = common::report::chain(error);
+        tracing::warn!(address, error, "no session with the aggregator");
+    }
 }

@@ -1,13 +1,37 @@
 //! QUIC ingest: agents connect with their certificate, stream ticks, and are told what is durable.
+//!
+//! Path of a tick: QUIC stream (bounded by its window) → [`ingestor`] on a blocking thread (as many at a time as there are
+//! permits) → [`tidemark_storage::Stream::append_row`] → log → Ack. No queue of our own stands in between: while the store
+//! is slow nothing is read, and the agent's spool fills instead.
+//!
+//! **Invariant:** an Ack is sent only for what [`Store::when_durable`] has confirmed. `node` and `idc` of every stored series
+//! are those of the certificate.
+
+mod agents;
+mod columns;
+mod endpoint;
+mod ingestor;
+mod joining;
+mod liveness;
+mod metrics;
+mod session;
 
 use std::net::SocketAddr;
 use std::sync::Arc;
+use std::thread::available_parallelism;
 use std::time::Duration;
 
 use common::clock::Clock;
+use common::identity::IdentityError;
 use common::telemetry::Registry;
 use tidemark_storage::Store;
+use tokio::sync::Semaphore;
 use tokio_util::sync::CancellationToken;
+use tokio_util::task::TaskTracker;
+
+pub use agents::{AgentStatus, Agents};
+pub use liveness::AGENT_JOB;
+pub use metrics::{IngestMetrics, Refused};
 
 use crate::join::Pki;
 
@@ -57,47 +81,33 @@ pub enum IngestError {
         /// Why.
         source: std::io::Error,
     },
+    /// The certificates are of no use.
+    #[error("certificates")]
+    Identity(#[from] IdentityError),
+    /// The TLS library lacks the cipher that QUIC begins with.
+    #[error("tls has no cipher for QUIC")]
+    NoCipher,
 }
 
-/// A node agent as ingest knows it.
-#[derive(Debug, Clone)]
-pub struct AgentStatus {
-    /// The data centre, from the certificate.
-    pub idc: String,
-    /// The node, from the certificate.
-    pub node: String,
-    /// Whether a session is open.
-    pub connected: bool,
-    /// Where it last connected from.
-    pub address: Option<SocketAddr>,
-    /// Its program version.
-    pub version: String,
-    /// Time of its newest tick.
-    pub last_tick_ms: Option<i64>,
-    /// Series it has now.
-    pub series: u64,
+/// What all tasks of ingest share.
+#[derive(Debug)]
+struct Context {
+    config: IngestConfig,
+    store: Store,
+    clock: Arc<dyn Clock>,
+    cancel: CancellationToken,
+    metrics: Arc<IngestMetrics>,
+    agents: Agents,
+    /// One for each append that may be under way.
+    appends: Semaphore,
 }
 
 /// Ingest, running.
 #[derive(Debug)]
 pub struct Ingest {
     address: SocketAddr,
-    done: tokio::task::JoinHandle<()>,
+    tasks: TaskTracker,
     agents: Agents,
-}
-
-/// The agents there are. Clones share the list.
-#[derive(Debug, Clone, Default)]
-pub struct Agents {
-    _shared: Arc<()>,
-}
-
-impl Agents {
-    /// All agents seen lately, by data centre and node.
-    #[must_use]
-    pub fn list(&self) -> Vec<AgentStatus> {
-        Vec::new()
-    }
 }
 
 impl Ingest {
@@ -116,9 +126,7 @@ impl Ingest {
     /// Returns when the cancelled ingest has said goodbye to its agents and written its last row. Close the store
     /// afterwards.
     pub async fn stopped(self) {
-        if let Err(error) = self.done.await {
-            tracing::error!(%error, "ingest task failed");
-        }
+        self.tasks.wait().await;
     }
 }
 
@@ -133,10 +141,40 @@ pub async fn serve(
     cancel: CancellationToken,
     registry: &Registry,
 ) -> Result<Ingest, IngestError> {
-    let _ = (store, clock, registry);
-    Ok(Ingest {
-        address: config.listen_address,
-        done: tokio::spawn(async move { cancel.cancelled().await }),
+    let threads = available_parallelism().map_or(1, usize::from);
+    let context = Arc::new(Context {
+        config,
+        store,
+        clock,
+        cancel,
+        metrics: Arc::new(IngestMetrics::new(registry)),
         agents: Agents::default(),
+        appends: Semaphore::new(2 * threads),
+    });
+    let own = context.config.pki.own_credentials()?;
+    let endpoint = endpoint::bind(&context, &own)?;
+    let address = endpoint
+        .local_addr()
+        .map_err(|source| IngestError::Listen {
+            address: context.config.listen_address,
+            source,
+        })?;
+    let tasks = TaskTracker::new();
+    tasks.spawn(endpoint::renew_own(
+        Arc::clone(&context),
+        endpoint.clone(),
+        own,
+    ));
+    tasks.spawn(liveness::run(Arc::clone(&context)));
+    let agents = context.agents.clone();
+    tasks.spawn(endpoint::accept(context, endpoint));
+    tasks.close();
+    Ok(Ingest {
+        address,
+        tasks,
+        agents,
     })
 }
+
+#[cfg(test)]
+mod tests;

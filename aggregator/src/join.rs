@@ -1,28 +1,64 @@
 //! The aggregator's certificates: the built-in authority, the tokens agents join with, and `--dev`.
 
+mod tokens;
+
 use std::path::{Path, PathBuf};
-use std::sync::Arc;
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::time::Duration;
 
 use common::clock::Clock;
+use common::identity::authority::LEAF_LIFETIME;
+use common::identity::token::{TokenError, TokenScope};
+use common::identity::{Authority, Credentials, Identity, IdentityError, JoinToken, Role, files};
+use rustls_pki_types::CertificateDer;
+
+use tokens::Tokens;
+
+/// How long the token of `--dev` is good, and how long it is at least when it is handed out again.
+const DEV_TOKEN_LIFETIME: Duration = Duration::from_secs(7 * 24 * 3600);
+const DEV_TOKEN_LEFT_MIN: Duration = Duration::from_secs(24 * 3600);
+const DEV_TOKEN_USES: u32 = 100_000;
 
 /// The authority that signs agents' certificates, the aggregator's own certificate, and the join tokens. Clones share
 /// it.
 #[derive(Debug, Clone)]
 pub struct Pki {
-    _shared: Arc<()>,
+    shared: Arc<Shared>,
+}
+
+#[derive(Debug)]
+struct Shared {
+    authority: Authority,
+    identity: Identity,
+    clock: Arc<dyn Clock>,
+    tokens: Mutex<Tokens>,
 }
 
 /// Why certificates could not be set up.
 #[derive(Debug, thiserror::Error)]
 pub enum PkiError {
-    /// A file or directory could not be used.
-    #[error("use {}", path.display())]
-    Io {
-        /// Which.
+    /// The authority, a certificate, or a file of them.
+    #[error(transparent)]
+    Identity(#[from] IdentityError),
+    /// The list of tokens is damaged.
+    #[error("{} line {line} is no join token", path.display())]
+    Tokens {
+        /// The list.
         path: PathBuf,
-        /// Why.
-        source: std::io::Error,
+        /// The line, from 1.
+        line: usize,
     },
+}
+
+/// Why a node gets no certificate.
+#[derive(Debug, thiserror::Error)]
+pub enum JoinError {
+    /// Its token does not allow it.
+    #[error(transparent)]
+    Token(#[from] TokenError),
+    /// Its name or request is bad, or the answer could not be made.
+    #[error(transparent)]
+    Identity(#[from] IdentityError),
 }
 
 /// Who this aggregator is.
@@ -46,6 +82,17 @@ impl Default for AggregatorName {
     }
 }
 
+/// A certificate that was granted: the chain and the roots to trust.
+#[derive(Debug)]
+pub struct Issued {
+    /// Whose it is.
+    pub identity: Identity,
+    /// The leaf, then what leads to the root.
+    pub chain: Vec<CertificateDer<'static>>,
+    /// The roots.
+    pub roots: Vec<CertificateDer<'static>>,
+}
+
 impl Pki {
     /// Opens the authority in `DATA/pki`; makes one when there is none.
     ///
@@ -56,9 +103,22 @@ impl Pki {
         name: AggregatorName,
         clock: Arc<dyn Clock>,
     ) -> Result<Self, PkiError> {
-        let _ = (data_path, name, clock);
+        let AggregatorName {
+            trust_domain,
+            idc,
+            name,
+        } = name;
+        let directory = data_path.join("pki");
+        let identity = Identity::new(&trust_domain, &idc, Role::Aggregator, &name)?;
+        let authority = Authority::open_or_create(&directory, &trust_domain, clock.now_ms())?;
+        let tokens = Tokens::open(directory.join("join-tokens"))?;
         Ok(Self {
-            _shared: Arc::default(),
+            shared: Arc::new(Shared {
+                authority,
+                identity,
+                clock,
+                tokens: Mutex::new(tokens),
+            }),
         })
     }
 
@@ -68,7 +128,181 @@ impl Pki {
     /// # Errors
     /// The file can't be written.
     pub fn dev_join_token(&self, data_path: &Path) -> Result<String, PkiError> {
-        let _ = data_path;
-        Ok(String::new())
+        let path = data_path.join("join-token");
+        let kept = files::read_if_there(&path)?
+            .and_then(|bytes| JoinToken::parse(&String::from_utf8(bytes).ok()?).ok());
+        if let Some(token) = kept
+            && self.is_good_for_a_day(&token)?
+        {
+            return Ok(token.reveal());
+        }
+        let token = self.create_token("*", DEV_TOKEN_LIFETIME, DEV_TOKEN_USES)?;
+        let text = token.reveal();
+        files::write_private(&path, format!("{text}\n").as_bytes())?;
+        Ok(text)
+    }
+
+    fn is_good_for_a_day(&self, token: &JoinToken) -> Result<bool, PkiError> {
+        let until_ms = self.now_ms() + DEV_TOKEN_LEFT_MIN.as_millis() as i64;
+        let same_authority = *token.pin() == self.shared.authority.pin()?;
+        Ok(same_authority && self.tokens().would_redeem(&token.credential(), until_ms))
+    }
+
+    /// Makes a token for nodes of this aggregator's data centre: `nodes` is a name, or what it begins with and `*`.
+    ///
+    /// # Errors
+    /// The list of tokens can't be written.
+    pub fn create_token(
+        &self,
+        nodes: &str,
+        lifetime: Duration,
+        uses: u32,
+    ) -> Result<JoinToken, PkiError> {
+        let token = JoinToken::generate(self.shared.authority.pin()?)?;
+        let now_ms = self.now_ms();
+        let scope = TokenScope {
+            idc: self.shared.identity.idc().to_owned(),
+            nodes: nodes.to_owned(),
+            expires_ms: now_ms.saturating_add(lifetime.as_millis() as i64),
+            uses_left: uses,
+        };
+        self.tokens().add(token.record(scope), now_ms)?;
+        Ok(token)
+    }
+
+    /// Who this aggregator is.
+    #[must_use]
+    pub fn identity(&self) -> &Identity {
+        &self.shared.identity
+    }
+
+    /// The certificates that agents' must lead to.
+    #[must_use]
+    pub fn roots(&self) -> Vec<CertificateDer<'static>> {
+        vec![self.shared.authority.root().clone()]
+    }
+
+    /// The roots as PEM, for whoever verifies this aggregator by a file.
+    #[must_use]
+    pub fn roots_pem(&self) -> String {
+        files::to_pem("CERTIFICATE", self.shared.authority.root())
+    }
+
+    /// A fresh certificate for this aggregator.
+    ///
+    /// # Errors
+    /// The system gives no random numbers.
+    pub fn own_credentials(&self) -> Result<Credentials, IdentityError> {
+        let Shared {
+            authority,
+            identity,
+            ..
+        } = &*self.shared;
+        authority.credentials(identity, self.now_ms(), LEAF_LIFETIME)
+    }
+
+    /// Grants a first certificate. Writes the list of tokens to disk.
+    ///
+    /// # Errors
+    /// The token does not allow it, the request is bad, or the list can't be written.
+    pub fn join(&self, credential: &str, node: &str, request: &[u8]) -> Result<Issued, JoinError> {
+        let own = &self.shared.identity;
+        // Before the token is looked at: a name that can't be is refused without a use.
+        Identity::new(own.trust_domain(), own.idc(), Role::Node, node)?;
+        let scope = self.tokens().redeem(credential, node, self.now_ms())?;
+        let identity = Identity::new(own.trust_domain(), &scope.idc, Role::Node, node)?;
+        Ok(self.issue(identity, request)?)
+    }
+
+    /// Grants a certificate for the identity that the peer has shown one for.
+    ///
+    /// # Errors
+    /// The request is bad.
+    pub fn renew(&self, identity: Identity, request: &[u8]) -> Result<Issued, IdentityError> {
+        self.issue(identity, request)
+    }
+
+    fn issue(&self, identity: Identity, request: &[u8]) -> Result<Issued, IdentityError> {
+        let authority = &self.shared.authority;
+        let leaf = authority.issue(request, &identity, self.now_ms(), LEAF_LIFETIME)?;
+        Ok(Issued {
+            identity,
+            chain: vec![leaf, authority.root().clone()],
+            roots: self.roots(),
+        })
+    }
+
+    fn now_ms(&self) -> i64 {
+        self.shared.clock.now_ms()
+    }
+
+    fn tokens(&self) -> MutexGuard<'_, Tokens> {
+        self.shared
+            .tokens
+            .lock()
+            .unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use common::clock::ManualClock;
+    use common::identity::LeafRequest;
+
+    fn open(path: &Path, clock: &Arc<ManualClock>) -> Pki {
+        let clock: Arc<dyn Clock> = Arc::<ManualClock>::clone(clock);
+        Pki::open(path, AggregatorName::default(), clock).unwrap()
+    }
+
+    #[test]
+    fn token_file_stays_until_its_last_day_and_works_after_a_restart() {
+        let dir = tempfile::tempdir().unwrap();
+        let clock = Arc::new(ManualClock::new(1_700_000_000_000));
+        let first = open(dir.path(), &clock).dev_join_token(dir.path()).unwrap();
+        let pki = open(dir.path(), &clock);
+        assert_eq!(pki.dev_join_token(dir.path()).unwrap(), first);
+        let token = JoinToken::parse(&first).unwrap();
+        let request = LeafRequest::new().unwrap();
+        let issued = pki
+            .join(&token.credential(), "n1", request.request())
+            .unwrap();
+        let uri = "spiffe://tidemark.local/idc/default/node/n1";
+        assert_eq!(issued.identity.to_string(), uri);
+        clock.advance(Duration::from_secs(6 * 24 * 3600 + 1));
+        assert_ne!(pki.dev_join_token(dir.path()).unwrap(), first);
+    }
+
+    #[test]
+    fn token_is_used_up_across_restarts() {
+        let dir = tempfile::tempdir().unwrap();
+        let clock = Arc::new(ManualClock::new(1_700_000_000_000));
+        let pki = open(dir.path(), &clock);
+        let token = pki
+            .create_token("n*", Duration::from_secs(60), 2)
+            .unwrap()
+            .credential();
+        let request = LeafRequest::new().unwrap();
+        let join = |pki: &Pki, node| pki.join(&token, node, request.request()).map(drop);
+        join(&pki, "n1").unwrap();
+        let other = join(&pki, "m1").unwrap_err();
+        assert!(matches!(other, JoinError::Token(TokenError::OtherNode)));
+        join(&pki, "n/..").unwrap_err();
+        let pki = open(dir.path(), &clock);
+        join(&pki, "n2").unwrap();
+        let spent = join(&open(dir.path(), &clock), "n3").unwrap_err();
+        assert!(matches!(spent, JoinError::Token(TokenError::Spent)));
+    }
+
+    #[test]
+    fn damaged_list_of_tokens_is_named_by_line() {
+        let dir = tempfile::tempdir().unwrap();
+        let clock = Arc::new(ManualClock::new(0));
+        open(dir.path(), &clock).dev_join_token(dir.path()).unwrap();
+        let path = dir.path().join("pki/join-tokens");
+        let text = std::fs::read_to_string(&path).unwrap();
+        std::fs::write(&path, format!("{text}rubbish\n")).unwrap();
+        let error = Pki::open(dir.path(), AggregatorName::default(), clock).unwrap_err();
+        assert!(matches!(error, PkiError::Tokens { line: 2, .. }), "{error}");
     }
 }

@@ -125,6 +125,50 @@ impl Stream {
         self.append_anywhere(inner, sequence, timestamp_ms, values, Appended::default())
     }
 
+    /// Appends values that are no tick of the source: the markers that end its series after it has gone. The sequence does not
+    /// move, so the source can go on where it was.
+    ///
+    /// # Errors
+    /// See [`AppendError`]; then nothing of the row is visible.
+    pub fn append_unnumbered(
+        &mut self,
+        timestamp_ms: i64,
+        values: &[(u32, f64)],
+    ) -> Result<Appended, AppendError> {
+        let store = self.store.clone();
+        let inner = store.inner();
+        inner.wal.admit()?;
+        self.map_columns(values)?;
+        if let Some(reason) = inner.window().refusal(timestamp_ms) {
+            let mut appended = Appended::default();
+            for _ in values {
+                appended.refuse(Labels::empty, timestamp_ms, reason);
+            }
+            return Ok(appended);
+        }
+        let _cut = read(&inner.cut);
+        self.fresh.log(inner, &self.head);
+        let mut cells: Vec<Cell> = values
+            .iter()
+            .filter_map(|value| self.cell(timestamp_ms, value))
+            .collect();
+        let mode = AppendMode::Partial;
+        inner.apply(&self.head, &mut cells, mode, None, Appended::default())
+    }
+
+    fn cell(&self, timestamp_ms: i64, &(column, value): &(u32, f64)) -> Option<Cell> {
+        let (column, series) = self.columns.get(column as usize).copied().flatten()?;
+        Some(Cell {
+            place: Place {
+                group: self.group.number,
+                column,
+            },
+            series,
+            timestamp_ms,
+            bits: value.to_bits(),
+        })
+    }
+
     /// Fills `cells` with the group's columns and the bits, in the caller's order.
     fn map_columns(&mut self, values: &[(u32, f64)]) -> Result<(), AppendError> {
         self.cells.clear();
@@ -185,18 +229,7 @@ impl Stream {
         values: &[(u32, f64)],
         appended: Appended,
     ) -> Result<Appended, AppendError> {
-        let cell = |&(column, value): &(u32, f64)| {
-            let (column, series) = self.columns.get(column as usize).copied().flatten()?;
-            Some(Cell {
-                place: Place {
-                    group: self.group.number,
-                    column,
-                },
-                series,
-                timestamp_ms,
-                bits: value.to_bits(),
-            })
-        };
+        let cell = |value| self.cell(timestamp_ms, value);
         let mut cells: Vec<Cell> = values.iter().filter_map(cell).collect();
         let sequence = self.sequence(sequence, timestamp_ms);
         inner.apply(

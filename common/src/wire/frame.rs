@@ -279,17 +279,31 @@ impl FrameBuffer {
     /// # Errors
     /// The next message is beyond the limit.
     pub fn next_message(&mut self) -> Result<Option<&[u8]>, WireError> {
+        let Some(len) = self.message_len()? else {
+            return Ok(None);
+        };
+        let from = self.start + 4;
+        self.start = from + len;
+        Ok(self.bytes.get(from..from + len))
+    }
+
+    /// Whether [`Self::next_message`] would give a message.
+    ///
+    /// # Errors
+    /// The next message is beyond the limit.
+    pub fn has_message(&self) -> Result<bool, WireError> {
+        Ok(self.message_len()?.is_some())
+    }
+
+    /// The length of the next message, if all of it is there.
+    fn message_len(&self) -> Result<Option<usize>, WireError> {
         let rest = self.bytes.get(self.start..).unwrap_or_default();
         let Some((head, rest)) = rest.split_first_chunk::<4>() else {
             return Ok(None);
         };
         let len = u32::from_le_bytes(*head);
         check_len(u64::from(len), self.limit)?;
-        let Some(message) = rest.get(..len as usize) else {
-            return Ok(None);
-        };
-        self.start += 4 + len as usize;
-        Ok(Some(message))
+        Ok((rest.len() >= len as usize).then_some(len as usize))
     }
 }
 

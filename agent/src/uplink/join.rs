@@ -1,0 +1,52 @@
+//! How a node without certificate gets its first one.
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use common::identity::tls::{JoinTrust, join_config};
+use common::identity::{JoinToken, LeafRequest};
+use common::wire::Frame;
+use quinn::VarInt;
+use rustls_pki_types::CertificateDer;
+use tokio::time::timeout;
+
+use super::identity::Known;
+use super::link::{LinkError, connect};
+use super::session::SessionError;
+
+const TIMEOUT: Duration = Duration::from_secs(20);
+
+/// Shows the token to an aggregator that it names, and takes the certificate.
+pub(super) async fn join(
+    address: &str,
+    node: &str,
+    token: &JoinToken,
+    trust: JoinTrust,
+) -> Result<Known, SessionError> {
+    let tls = Arc::new(join_config(trust)?);
+    let mut link = connect(address, &tls).await?;
+    let request = LeafRequest::new()?;
+    let frame = Frame::Join {
+        token: &token.credential(),
+        node,
+        request: request.request(),
+    };
+    link.write(&frame).await?;
+    let answer = timeout(TIMEOUT, link.receive.read()).await;
+    let answer = answer.map_err(|_| LinkError::Timeout(TIMEOUT))??;
+    let Frame::Issued { chain, roots } = answer else {
+        return Err(LinkError::Unexpected(answer.name().to_owned()).into());
+    };
+    let owned = |list: Vec<&[u8]>| -> Vec<CertificateDer<'static>> {
+        list.into_iter()
+            .map(|der| CertificateDer::from(der.to_vec()))
+            .collect()
+    };
+    let (chain, roots) = (owned(chain), owned(roots));
+    link.connection.close(VarInt::from_u32(0), b"joined");
+    Ok(Known {
+        own: request.with_chain(chain)?,
+        roots,
+        renewable: true,
+    })
+}

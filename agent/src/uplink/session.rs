@@ -1,0 +1,292 @@
+//! One session: Hello, Welcome, then the spool from behind what the aggregator has.
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use common::clock::Clock;
+use common::identity::LeafRequest;
+use common::wire::{Frame, VERSION};
+use rustls_pki_types::CertificateDer;
+use tokio::time::{Instant, sleep_until, timeout};
+use tokio_util::sync::CancellationToken;
+
+use super::identity::Known;
+use super::link::{Link, LinkError};
+use super::metrics::UplinkMetrics;
+use super::{Uplink, UplinkConfig};
+use crate::spool::{SpoolError, SpoolReader};
+
+/// For Welcome, and for a certificate.
+const ANSWER_TIMEOUT: Duration = Duration::from_secs(40);
+/// Bytes read from the spool at a time.
+const BATCH_BYTES: usize = 128 << 10;
+/// By how much the clocks may differ before that is worth a warning.
+const CLOCK_OFFSET_MS_MAX: i64 = 120_000;
+
+/// Why a session ended.
+#[derive(Debug, thiserror::Error)]
+pub(super) enum SessionError {
+    #[error(transparent)]
+    Link(#[from] LinkError),
+    #[error("read the spool")]
+    Spool(#[from] SpoolError),
+    #[error("certificate")]
+    Identity(#[from] common::identity::IdentityError),
+}
+
+/// How a session ended well.
+#[derive(Debug)]
+pub(super) enum Ended {
+    /// We were told to stop, and everything is acknowledged or the grace period over.
+    Stopped,
+    /// There is a new certificate: connect again with it.
+    Renewed(Box<Known>),
+}
+
+/// Runs a session until it breaks, the certificate was renewed, or `cancel`.
+pub(super) async fn run(
+    uplink: &Uplink,
+    known: &Known,
+    mut link: Link,
+    cancel: &CancellationToken,
+) -> Result<Ended, SessionError> {
+    let durable = hello(uplink, &mut link).await?;
+    let metrics = &uplink.metrics;
+    metrics.sessions.inc();
+    metrics.connected.set(1.0);
+    tracing::info!(address = %link.address, durable_sequence = durable, "connected to aggregator");
+    if let Some(durable) = durable {
+        uplink.acknowledge(durable);
+    }
+    let mut session = Session {
+        uplink,
+        known,
+        link,
+        reader: Some(uplink.spool.read_behind(durable)),
+        acked: durable,
+        requested: None,
+        renewed: None,
+    };
+    let ended = session.stream(cancel).await;
+    metrics.connected.set(0.0);
+    ended
+}
+
+/// Introduces us; returns the last sequence that the aggregator has.
+async fn hello(uplink: &Uplink, link: &mut Link) -> Result<Option<u64>, LinkError> {
+    let UplinkConfig {
+        node_name,
+        interval,
+        ..
+    } = &uplink.config;
+    let hello = Frame::Hello {
+        versions: vec![VERSION],
+        node: node_name,
+        instance: uplink.spool.instance(),
+        oldest_sequence: uplink.spool.oldest_sequence(),
+        interval_ms: u32::try_from(interval.as_millis()).unwrap_or(u32::MAX),
+        program: env!("CARGO_PKG_VERSION"),
+    };
+    link.write(&hello).await?;
+    let answer = timeout(ANSWER_TIMEOUT, link.receive.read()).await;
+    let answer = answer.map_err(|_| LinkError::Timeout(ANSWER_TIMEOUT))??;
+    let Frame::Welcome {
+        durable_sequence,
+        now_ms,
+        ..
+    } = answer
+    else {
+        return Err(LinkError::Unexpected(answer.name().to_owned()));
+    };
+    let offset_ms = now_ms.saturating_sub(uplink.clock.now_ms());
+    uplink.metrics.clock_offset.set(offset_ms as f64 / 1000.0);
+    if offset_ms.abs() > CLOCK_OFFSET_MS_MAX {
+        tracing::warn!(offset_ms, "the aggregator's clock differs from ours");
+    }
+    Ok(durable_sequence)
+}
+
+struct Session<'a> {
+    uplink: &'a Uplink,
+    known: &'a Known,
+    link: Link,
+    /// `None` only while it is at work on another thread.
+    reader: Option<SpoolReader>,
+    acked: Option<u64>,
+    /// A certificate was asked for.
+    requested: Option<LeafRequest>,
+    renewed: Option<Box<Known>>,
+}
+
+impl Session<'_> {
+    async fn stream(&mut self, cancel: &CancellationToken) -> Result<Ended, SessionError> {
+        let mut newest = self.uplink.spool.newest_sequence();
+        let renew_at = self.renew_at();
+        loop {
+            newest.borrow_and_update();
+            if self.send_batch().await? {
+                // More may be there; acknowledgements are read on the way.
+                self.drain_answers().await?;
+                continue;
+            }
+            if let Some(renewed) = self.renewed.take() {
+                return Ok(Ended::Renewed(renewed));
+            }
+            tokio::select! {
+                () = cancel.cancelled() => break,
+                changed = newest.changed() => {
+                    // Without a writer no more will come; what there is has been sent.
+                    if changed.is_err() {
+                        cancel.cancelled().await;
+                        break;
+                    }
+                }
+                answer = self.link.receive.wait() => {
+                    answer?;
+                    self.answer().await?;
+                }
+                () = sleep_until(renew_at), if self.requested.is_none() && self.known.renewable => {
+                    self.request_renewal().await?;
+                }
+            }
+        }
+        self.flush().await?;
+        Ok(Ended::Stopped)
+    }
+
+    /// Sends what the spool has next; false when there was nothing.
+    async fn send_batch(&mut self) -> Result<bool, SessionError> {
+        let Some(mut reader) = self.reader.take() else {
+            return Ok(false);
+        };
+        let read = move || {
+            let mut bytes = Vec::new();
+            let ticks = reader.read(&mut bytes, BATCH_BYTES);
+            (reader, bytes, ticks)
+        };
+        let (reader, bytes, ticks) = tokio::task::spawn_blocking(read)
+            .await
+            .map_err(|error| LinkError::Lost(error.to_string()))?;
+        self.reader = Some(reader);
+        let ticks = ticks?;
+        if bytes.is_empty() {
+            return Ok(false);
+        }
+        self.send(&bytes).await?;
+        self.uplink.metrics.sent_ticks.add(ticks);
+        self.uplink.metrics.sent_bytes.add(bytes.len() as u64);
+        Ok(true)
+    }
+
+    /// Sends, and reads answers meanwhile: an aggregator whose answers nobody reads would stop reading too.
+    async fn send(&mut self, bytes: &[u8]) -> Result<(), SessionError> {
+        let mut rest = bytes;
+        while !rest.is_empty() {
+            tokio::select! {
+                sent = self.link.send.write(rest) => {
+                    let sent = sent.map_err(|error| super::link::lost(&self.link.connection, &error))?;
+                    rest = rest.get(sent..).unwrap_or_default();
+                }
+                answer = self.link.receive.wait() => {
+                    answer?;
+                    self.answer().await?;
+                }
+            }
+        }
+        Ok(())
+    }
+
+    /// Takes the answers that are there already.
+    async fn drain_answers(&mut self) -> Result<(), SessionError> {
+        while let Ok(answer) = timeout(Duration::ZERO, self.link.receive.wait()).await {
+            answer?;
+            self.answer().await?;
+        }
+        Ok(())
+    }
+
+    async fn answer(&mut self) -> Result<(), SessionError> {
+        match self.link.receive.read().await? {
+            Frame::Ack { sequence } => {
+                self.acked = self.acked.max(Some(sequence));
+                self.uplink.acknowledge(sequence);
+                Ok(())
+            }
+            Frame::Issued { chain, roots } => {
+                let owned = |list: Vec<&[u8]>| -> Vec<CertificateDer<'static>> {
+                    list.into_iter()
+                        .map(|der| CertificateDer::from(der.to_vec()))
+                        .collect()
+                };
+                let (chain, roots) = (owned(chain), owned(roots));
+                let request = self.requested.take();
+                let request = request.ok_or_else(|| LinkError::Unexpected("Issued".to_owned()))?;
+                let known = Known {
+                    own: request.with_chain(chain)?,
+                    roots,
+                    renewable: true,
+                };
+                self.uplink.keep(&known);
+                self.uplink.metrics.renewals.inc();
+                tracing::info!("certificate renewed");
+                self.renewed = Some(Box::new(known));
+                Ok(())
+            }
+            other => Err(LinkError::Unexpected(other.name().to_owned()).into()),
+        }
+    }
+
+    /// When to ask for the next certificate: after two thirds of this one's life.
+    fn renew_at(&self) -> Instant {
+        let due_ms = self
+            .known
+            .own
+            .validity()
+            .map_or(0, |validity| validity.renew_at_ms());
+        let wait_ms = due_ms.saturating_sub(self.uplink.clock.now_ms()).max(0);
+        Instant::now() + Duration::from_millis(wait_ms.cast_unsigned())
+    }
+
+    async fn request_renewal(&mut self) -> Result<(), SessionError> {
+        let request = LeafRequest::new()?;
+        let frame = Frame::Renew {
+            request: request.request(),
+        };
+        self.link.write(&frame).await?;
+        self.requested = Some(request);
+        Ok(())
+    }
+
+    /// Sends what was written last and waits until all of it is acknowledged, within the grace period.
+    async fn flush(&mut self) -> Result<(), SessionError> {
+        let grace = self.uplink.config.shutdown_grace_period;
+        match timeout(grace, self.flush_all()).await {
+            Ok(flushed) => flushed,
+            Err(_) => {
+                tracing::info!("grace period is over, the rest stays in the spool");
+                Ok(())
+            }
+        }
+    }
+
+    async fn flush_all(&mut self) -> Result<(), SessionError> {
+        while self.send_batch().await? {}
+        let last = self.reader.as_ref().and_then(SpoolReader::position);
+        while self.acked < last {
+            self.link.receive.wait().await?;
+            self.answer().await?;
+        }
+        self.link.write(&Frame::Bye).await?;
+        if self.link.send.finish().is_ok() {
+            // Whatever the answer, everything that matters is acknowledged.
+            let _stopped = self.link.send.stopped().await;
+        }
+        tracing::info!(acked_sequence = self.acked, "everything is acknowledged");
+        Ok(())
+    }
+}
+
+/// Shared between the uplink's parts.
+pub(super) type Metrics = Arc<UplinkMetrics>;
+/// Tells the time.
+pub(super) type SharedClock = Arc<dyn Clock>;

@@ -1,0 +1,227 @@
+//! The agents there are: who is connected, and what is to end if one stays away.
+
+use std::collections::BTreeMap;
+use std::net::SocketAddr;
+use std::sync::atomic::{AtomicI64, AtomicU64, Ordering};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+
+use common::identity::Identity;
+use tokio_util::sync::CancellationToken;
+
+use super::columns::Columns;
+
+/// A node agent as ingest knows it.
+#[derive(Debug, Clone)]
+pub struct AgentStatus {
+    /// The data centre, from the certificate.
+    pub idc: String,
+    /// The node, from the certificate.
+    pub node: String,
+    /// Whether a session is open.
+    pub connected: bool,
+    /// Where it last connected from.
+    pub address: Option<SocketAddr>,
+    /// Its program version.
+    pub version: String,
+    /// Time of its newest tick.
+    pub last_tick_ms: Option<i64>,
+    /// Series it has now.
+    pub series: u64,
+}
+
+/// By data centre and node.
+type Entries = BTreeMap<(String, String), Arc<Entry>>;
+
+/// The agents there are. Clones share the list.
+#[derive(Debug, Clone, Default)]
+pub struct Agents {
+    entries: Arc<Mutex<Entries>>,
+}
+
+const NEVER: i64 = i64::MIN;
+
+/// One agent.
+#[derive(Debug)]
+pub(super) struct Entry {
+    pub(super) idc: String,
+    pub(super) node: String,
+    link: Mutex<Link>,
+    /// When something last came from it, by our clock.
+    seen_ms: AtomicI64,
+    tick_ms: AtomicI64,
+    series: AtomicU64,
+    /// Held by its session; between sessions it has what the last one left.
+    pub(super) left: Arc<tokio::sync::Mutex<Option<Left>>>,
+}
+
+#[derive(Debug, Default)]
+struct Link {
+    session: Option<CancellationToken>,
+    address: Option<SocketAddr>,
+    version: String,
+    interval_ms: i64,
+}
+
+/// What a session left behind.
+#[derive(Debug)]
+pub(super) struct Left {
+    pub(super) columns: Columns,
+    pub(super) last_tick_ms: i64,
+    pub(super) interval_ms: i64,
+    /// When its series end, by our clock.
+    pub(super) ends_at_ms: i64,
+}
+
+impl Left {
+    /// When to put the markers: later than the last tick and before any tick of that rhythm that may still come, so that
+    /// ticks from the agent's spool are not hidden for longer than a millisecond.
+    pub(super) fn marker_ms(&self, now_ms: i64) -> i64 {
+        let interval_ms = self.interval_ms.max(1);
+        let missed = now_ms.saturating_sub(self.last_tick_ms).max(1);
+        let steps = (missed + interval_ms - 1) / interval_ms;
+        self.last_tick_ms + steps * interval_ms - i64::from(interval_ms > 1)
+    }
+}
+
+impl Entry {
+    fn link(&self) -> MutexGuard<'_, Link> {
+        self.link.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    pub(super) fn seen(&self, now_ms: i64) {
+        self.seen_ms.store(now_ms, Ordering::Relaxed);
+    }
+
+    pub(super) fn seen_ms(&self) -> i64 {
+        self.seen_ms.load(Ordering::Relaxed)
+    }
+
+    pub(super) fn progress(&self, tick_ms: Option<i64>, series: u64) {
+        if let Some(tick_ms) = tick_ms {
+            self.tick_ms.store(tick_ms, Ordering::Relaxed);
+        }
+        self.series.store(series, Ordering::Relaxed);
+    }
+
+    /// Whether it is connected and has not fallen silent.
+    pub(super) fn is_up(&self, now_ms: i64, grace_ms: i64) -> bool {
+        let link = self.link();
+        let silence_ms = now_ms.saturating_sub(self.seen_ms());
+        link.session.is_some() && silence_ms <= grace_ms.max(3 * link.interval_ms)
+    }
+
+    pub(super) fn is_connected(&self) -> bool {
+        self.link().session.is_some()
+    }
+
+    /// Makes `session` the agent's one; the one before is told to end.
+    pub(super) fn open(
+        &self,
+        session: &CancellationToken,
+        address: SocketAddr,
+        version: &str,
+        interval_ms: i64,
+    ) -> bool {
+        let mut link = self.link();
+        link.address = Some(address);
+        version.clone_into(&mut link.version);
+        link.interval_ms = interval_ms;
+        let before = link.session.replace(session.clone());
+        before.is_some_and(|before| {
+            before.cancel();
+            true
+        })
+    }
+
+    /// The session is over, unless another has taken its place.
+    pub(super) fn close(&self, session: &CancellationToken) {
+        if !session.is_cancelled() {
+            self.link().session = None;
+        }
+    }
+
+    fn status(&self) -> AgentStatus {
+        let link = self.link();
+        let tick_ms = self.tick_ms.load(Ordering::Relaxed);
+        AgentStatus {
+            idc: self.idc.clone(),
+            node: self.node.clone(),
+            connected: link.session.is_some(),
+            address: link.address,
+            version: link.version.clone(),
+            last_tick_ms: (tick_ms != NEVER).then_some(tick_ms),
+            series: self.series.load(Ordering::Relaxed),
+        }
+    }
+}
+
+impl Agents {
+    fn entries(&self) -> MutexGuard<'_, Entries> {
+        self.entries.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// All agents seen lately, by data centre and node.
+    #[must_use]
+    pub fn list(&self) -> Vec<AgentStatus> {
+        let entries = self.entries();
+        entries.values().map(|entry| entry.status()).collect()
+    }
+
+    pub(super) fn all(&self) -> Vec<Arc<Entry>> {
+        self.entries().values().cloned().collect()
+    }
+
+    pub(super) fn of(&self, identity: &Identity, now_ms: i64) -> Arc<Entry> {
+        self.known(identity.idc(), identity.name(), now_ms)
+    }
+
+    /// The agent of that name; made when it is not known.
+    pub(super) fn known(&self, idc: &str, node: &str, now_ms: i64) -> Arc<Entry> {
+        let mut entries = self.entries();
+        let entry = entries
+            .entry((idc.to_owned(), node.to_owned()))
+            .or_insert_with(|| {
+                Arc::new(Entry {
+                    idc: idc.to_owned(),
+                    node: node.to_owned(),
+                    link: Mutex::default(),
+                    seen_ms: AtomicI64::new(now_ms),
+                    tick_ms: AtomicI64::new(NEVER),
+                    series: AtomicU64::new(0),
+                    left: Arc::default(),
+                })
+            });
+        Arc::clone(entry)
+    }
+
+    pub(super) fn forget(&self, entry: &Entry) {
+        let key = (entry.idc.clone(), entry.node.clone());
+        self.entries().remove(&key);
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::ingest::tests::store;
+
+    #[test]
+    fn marker_lies_just_before_the_next_possible_tick() {
+        let (store, _dir) = store();
+        let left = Left {
+            columns: Columns::new(&store, "x"),
+            last_tick_ms: 100_000,
+            interval_ms: 10_000,
+            ends_at_ms: 0,
+        };
+        for (now_ms, want) in [
+            (100_000, 109_999),
+            (109_999, 109_999),
+            (110_001, 119_999),
+            (133_000, 139_999),
+            (5, 109_999),
+        ] {
+            assert_eq!(left.marker_ms(now_ms), want, "{now_ms}");
+        }
+    }
+}

@@ -1,0 +1,197 @@
+//! The QUIC socket: how much a peer may take up, and who gets to which protocol.
+
+use std::net::{SocketAddr, UdpSocket};
+use std::sync::Arc;
+use std::time::Duration;
+
+use common::identity::{Credentials, tls};
+use common::wire::{ALPN, ALPN_JOIN, RefusalCode};
+use quinn::crypto::rustls::{HandshakeData, QuicServerConfig};
+use quinn::{
+    Connection, Endpoint, EndpointConfig, IdleTimeout, Incoming, ServerConfig, TokioRuntime,
+    TransportConfig, VarInt,
+};
+use socket2::{Domain, Protocol, Socket, Type};
+use tokio::time::{sleep, timeout};
+use tokio_util::task::TaskTracker;
+
+use super::metrics::Refused;
+use super::session::{Refusal, close};
+use super::{Context, IngestError, joining, session};
+use crate::join::Pki;
+
+/// What the kernel is asked for; it grants what `net.core.rmem_max` allows.
+const SOCKET_BYTES: usize = 8 << 20;
+const HANDSHAKE_TIMEOUT: Duration = Duration::from_secs(5);
+/// Open handshakes beyond which a peer must first prove its address.
+const HANDSHAKES_UNPROVEN_MAX: usize = 100;
+const IDLE_MS: u32 = 30_000;
+/// What an agent may have on the way that was not read.
+const STREAM_WINDOW_BYTES: u32 = 1 << 20;
+
+pub(super) fn bind(context: &Context, own: &Credentials) -> Result<Endpoint, IngestError> {
+    let address = context.config.listen_address;
+    let listen = |source| IngestError::Listen { address, source };
+    let socket = bind_socket(address).map_err(listen)?;
+    let granted = socket2::SockRef::from(&socket)
+        .recv_buffer_size()
+        .map_err(listen)?;
+    context.metrics.receive_buffer.set(granted as f64);
+    tracing::info!(
+        receive_buffer_bytes = granted,
+        wanted_bytes = SOCKET_BYTES,
+        "QUIC socket"
+    );
+    let config = server_config(&context.config.pki, own)?;
+    let runtime = Arc::new(TokioRuntime);
+    Endpoint::new(EndpointConfig::default(), Some(config), socket, runtime).map_err(listen)
+}
+
+fn bind_socket(address: SocketAddr) -> std::io::Result<UdpSocket> {
+    let socket = Socket::new(
+        Domain::for_address(address),
+        Type::DGRAM,
+        Some(Protocol::UDP),
+    )?;
+    socket.set_recv_buffer_size(SOCKET_BYTES)?;
+    socket.set_send_buffer_size(SOCKET_BYTES)?;
+    socket.set_nonblocking(true)?;
+    socket.bind(&address.into())?;
+    Ok(socket.into())
+}
+
+fn server_config(pki: &Pki, own: &Credentials) -> Result<ServerConfig, IngestError> {
+    let tls = tls::server_config(own, &pki.roots())?;
+    let crypto = QuicServerConfig::try_from(tls).map_err(|_| IngestError::NoCipher)?;
+    let mut transport = TransportConfig::default();
+    transport
+        .max_concurrent_bidi_streams(VarInt::from_u32(1))
+        .max_concurrent_uni_streams(VarInt::from_u32(0))
+        .stream_receive_window(VarInt::from_u32(STREAM_WINDOW_BYTES))
+        .receive_window(VarInt::from_u32(STREAM_WINDOW_BYTES))
+        .send_window(256 << 10)
+        .datagram_receive_buffer_size(None)
+        .max_idle_timeout(Some(IdleTimeout::from(VarInt::from_u32(IDLE_MS))));
+    let mut config = ServerConfig::with_crypto(Arc::new(crypto));
+    config
+        .transport_config(Arc::new(transport))
+        .max_incoming(4096)
+        .incoming_buffer_size(64 << 10)
+        .incoming_buffer_size_total(16 << 20);
+    Ok(config)
+}
+
+/// Takes connections until the end, then says goodbye and waits for the sessions to finish.
+pub(super) async fn accept(context: Arc<Context>, endpoint: Endpoint) {
+    let sessions = TaskTracker::new();
+    let handshakes = Arc::new(());
+    loop {
+        let incoming = tokio::select! {
+            () = context.cancel.cancelled() => break,
+            incoming = endpoint.accept() => incoming,
+        };
+        let Some(incoming) = incoming else {
+            break;
+        };
+        if endpoint.open_connections() > context.config.sessions_max {
+            let code = RefusalCode::Overloaded;
+            context.metrics.refuse(Refused::Code(code));
+            tracing::warn!(address = %incoming.remote_address(), "too many connections");
+            incoming.refuse();
+            continue;
+        }
+        let open = Arc::strong_count(&handshakes) - 1;
+        if open > HANDSHAKES_UNPROVEN_MAX && !incoming.remote_address_validated() {
+            context.metrics.retries.inc();
+            // Fails only for a peer that has been sent back before.
+            if let Err(error) = incoming.retry() {
+                tracing::debug!(%error, "retry");
+            }
+            continue;
+        }
+        sessions.spawn(serve(
+            Arc::clone(&context),
+            incoming,
+            Arc::clone(&handshakes),
+        ));
+    }
+    sessions.close();
+    sessions.wait().await;
+    endpoint.close(
+        VarInt::from_u32(RefusalCode::ShuttingDown as u32),
+        b"aggregator stops",
+    );
+    if timeout(Duration::from_secs(3), endpoint.wait_idle())
+        .await
+        .is_err()
+    {
+        tracing::info!("some agents did not confirm the goodbye");
+    }
+}
+
+async fn serve(context: Arc<Context>, incoming: Incoming, handshake: Arc<()>) {
+    let address = incoming.remote_address();
+    let connected = async { incoming.accept()?.await };
+    let connection = match timeout(HANDSHAKE_TIMEOUT, connected).await {
+        Ok(Ok(connection)) => connection,
+        Ok(Err(error)) => {
+            context.metrics.refuse(Refused::Handshake);
+            return tracing::warn!(%address, %error, "handshake failed");
+        }
+        Err(_) => {
+            context.metrics.refuse(Refused::Timeout);
+            return tracing::warn!(%address, "handshake takes too long");
+        }
+    };
+    drop(handshake);
+    match protocol(&connection).as_deref() {
+        Some(ALPN) => session::serve(context, connection).await,
+        Some(ALPN_JOIN) => joining::serve(context, connection).await,
+        _ => {
+            let refusal = Refusal::new(RefusalCode::Version, "unknown protocol");
+            context.metrics.refuse(Refused::Code(refusal.code));
+            tracing::warn!(%address, "unknown protocol");
+            close(&connection, &refusal);
+        }
+    }
+}
+
+fn protocol(connection: &Connection) -> Option<Vec<u8>> {
+    let data = connection.handshake_data()?;
+    data.downcast::<HandshakeData>().ok()?.protocol
+}
+
+/// Replaces the aggregator's certificate when two thirds of its life are over.
+pub(super) async fn renew_own(context: Arc<Context>, endpoint: Endpoint, mut own: Credentials) {
+    loop {
+        let due_ms = own.validity().map_or(0, |validity| validity.renew_at_ms());
+        let wait_ms = due_ms.saturating_sub(context.clock.now_ms()).max(0);
+        // Not longer than a minute at a time: the clock may be set.
+        let wait = Duration::from_millis(wait_ms.cast_unsigned()).min(Duration::from_secs(60));
+        tokio::select! {
+            () = context.cancel.cancelled() => return,
+            () = sleep(wait.max(Duration::from_secs(1))) => {}
+        }
+        if context.clock.now_ms() < due_ms {
+            continue;
+        }
+        match fresh(&context.config.pki) {
+            Ok((fresh, config)) => {
+                endpoint.set_server_config(Some(config));
+                tracing::info!("renew own certificate");
+                own = fresh;
+            }
+            Err(error) => {
+                let error = crate::report::chain(&error);
+                tracing::error!(error, "own certificate not renewed");
+                sleep(Duration::from_secs(60)).await;
+            }
+        }
+    }
+}
+
+fn fresh(pki: &Pki) -> Result<(Credentials, ServerConfig), IngestError> {
+    let own = pki.own_credentials()?;
+    let config = server_config(pki, &own)?;
+    Ok((own, config))
+}

@@ -1,0 +1,110 @@
+//! Connections of nodes that have no certificate yet.
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use common::wire::{Frame, FrameBuffer, RefusalCode};
+use quinn::Connection;
+use tokio::time::timeout;
+
+use super::Context;
+use super::metrics::Refused;
+use super::session::{HELLO_BYTES_MAX, Refusal, close, tell};
+use crate::join::{Issued, JoinError};
+use crate::report;
+
+const TIMEOUT: Duration = Duration::from_secs(10);
+
+/// Answers the one request that such a connection may make.
+pub(super) async fn serve(context: Arc<Context>, connection: Connection) {
+    let address = connection.remote_address();
+    match timeout(TIMEOUT, answer(&context, &connection)).await {
+        Ok(Ok(issued)) => {
+            context.metrics.joined.inc();
+            tracing::info!(%address, agent = %issued.identity, "node joined");
+        }
+        Ok(Err(refusal)) => {
+            context.metrics.refuse(Refused::Code(refusal.code));
+            let (code, reason) = (refusal.code.as_str(), refusal.reason.as_str());
+            tracing::warn!(%address, code, reason, "refuse to let a node join");
+            close(&connection, &refusal);
+        }
+        Err(_) => {
+            context.metrics.refuse(Refused::Timeout);
+            tracing::warn!(%address, "node that wants to join takes too long");
+        }
+    }
+}
+
+async fn answer(context: &Context, connection: &Connection) -> Result<Issued, Refusal> {
+    let protocol = |error: &(dyn std::error::Error + 'static)| {
+        Refusal::new(RefusalCode::Protocol, report::chain(error))
+    };
+    let (mut send, mut receive) = connection
+        .accept_bi()
+        .await
+        .map_err(|error| protocol(&error))?;
+    let mut buffer = FrameBuffer::new(HELLO_BYTES_MAX);
+    while !buffer.has_message().map_err(|error| protocol(&error))? {
+        let chunk = receive.read_chunk(HELLO_BYTES_MAX, true).await;
+        let chunk = chunk.map_err(|error| protocol(&error))?;
+        let ended = || Refusal::new(RefusalCode::Protocol, "stream ended before Join");
+        buffer.extend(&chunk.ok_or_else(ended)?.bytes);
+    }
+    let message = buffer.next_message().map_err(|error| protocol(&error))?;
+    let frame = Frame::decode(message.unwrap_or_default()).map_err(|error| protocol(&error))?;
+    let issued = match frame {
+        Frame::Join {
+            token,
+            node,
+            request,
+        } => grant(context, token, node, request).await,
+        other => {
+            let reason = format!("{} in place of Join", other.name());
+            Err(Refusal::new(RefusalCode::Protocol, reason))
+        }
+    };
+    let issued = match issued {
+        Ok(issued) => issued,
+        Err(refusal) => {
+            tell(send, &refusal).await;
+            return Err(refusal);
+        }
+    };
+    let frame = Frame::Issued {
+        chain: issued.chain.iter().map(AsRef::as_ref).collect(),
+        roots: issued.roots.iter().map(AsRef::as_ref).collect(),
+    };
+    let mut bytes = Vec::new();
+    frame.encode(&mut bytes).map_err(|error| protocol(&error))?;
+    send.write_all(&bytes)
+        .await
+        .map_err(|error| protocol(&error))?;
+    // The peer closes once it has read; closing first could overtake the answer.
+    if send.finish().is_ok() {
+        connection.closed().await;
+    }
+    Ok(issued)
+}
+
+async fn grant(
+    context: &Context,
+    token: &str,
+    node: &str,
+    request: &[u8],
+) -> Result<Issued, Refusal> {
+    let pki = context.config.pki.clone();
+    let (token, node, request) = (token.to_owned(), node.to_owned(), request.to_vec());
+    let joined = tokio::task::spawn_blocking(move || pki.join(&token, &node, &request));
+    match joined.await {
+        Ok(Ok(issued)) => Ok(issued),
+        Ok(Err(error)) => {
+            let code = match &error {
+                JoinError::Token(_) => RefusalCode::Token,
+                JoinError::Identity(_) => RefusalCode::Request,
+            };
+            Err(Refusal::new(code, report::chain(&error)))
+        }
+        Err(_) => Err(Refusal::new(RefusalCode::Internal, "joining failed")),
+    }
+}

@@ -1,0 +1,205 @@
+//! `up` of each agent, and the end of series whose agent stays away.
+
+use std::collections::HashMap;
+use std::sync::Arc;
+
+use common::model::label::METRIC_NAME;
+use common::model::{Labels, Matcher, Metadata, MetricType, STALE_NAN};
+use tidemark_storage::{AppendError, ReadControl, Readable as _, Selection, Store, Stream};
+use tokio::time::MissedTickBehavior;
+
+use super::Context;
+use super::agents::{Entry, Left};
+
+/// The `job` under which agents are up.
+pub const AGENT_JOB: &str = "agent";
+
+/// Writes `up` at each interval until the end. Agents that the store knows of from before the last start are among them.
+pub(super) async fn run(context: Arc<Context>) {
+    let started_ms = context.clock.now_ms();
+    let find = {
+        let context = Arc::clone(&context);
+        move || {
+            (
+                find_known(&context, started_ms),
+                Liveness::new(&context.store),
+            )
+        }
+    };
+    let mut liveness = match tokio::task::spawn_blocking(find).await {
+        Ok(((), liveness)) => liveness,
+        Err(error) => return tracing::error!(%error, "liveness of agents died"),
+    };
+    let mut ticks = tokio::time::interval(context.config.liveness_interval);
+    ticks.set_missed_tick_behavior(MissedTickBehavior::Skip);
+    loop {
+        tokio::select! {
+            _ = ticks.tick() => {}
+            () = context.cancel.cancelled() => return,
+        }
+        let round = {
+            let context = Arc::clone(&context);
+            move || {
+                liveness.round(&context, started_ms);
+                liveness
+            }
+        };
+        match tokio::task::spawn_blocking(round).await {
+            Ok(returned) => liveness = returned,
+            Err(error) => return tracing::error!(%error, "liveness of agents died"),
+        }
+    }
+}
+
+/// Agents that were up within the time after which they are forgotten.
+fn find_known(context: &Context, now_ms: i64) {
+    let forget_ms = context.config.forget_after.as_millis() as i64;
+    let selection = Selection {
+        matchers: vec![
+            Matcher::equal(METRIC_NAME, "up"),
+            Matcher::equal("job", AGENT_JOB),
+        ],
+        start_ms: now_ms.saturating_sub(forget_ms),
+        end_ms: now_ms,
+    };
+    let found = context.store.select(&selection, &ReadControl::unlimited());
+    let set = match found {
+        Ok(set) => set,
+        Err(error) => return tracing::warn!(%error, "look for agents of before"),
+    };
+    for index in 0..set.len() {
+        let labels = set.labels(index);
+        if let (Some(idc), Some(node)) = (labels.get("idc"), labels.get("node")) {
+            context.agents.known(idc, node, now_ms);
+        }
+    }
+}
+
+/// The series `up` of all agents: one row at a time.
+struct Liveness {
+    stream: Stream,
+    sequence: u64,
+    columns: HashMap<(String, String), u32>,
+    free: Vec<u32>,
+    row: Vec<(u32, f64)>,
+}
+
+impl Liveness {
+    fn new(store: &Store) -> Self {
+        let stream = store.stream("liveness/agent");
+        let metadata = Metadata {
+            metric_type: MetricType::Gauge,
+            help: "Whether the target is there: 1, or 0.".to_owned(),
+            unit: String::new(),
+        };
+        store.set_metadata("up", metadata);
+        Self {
+            sequence: stream.durable_sequence().unwrap_or(0),
+            stream,
+            columns: HashMap::new(),
+            free: Vec::new(),
+            row: Vec::new(),
+        }
+    }
+
+    fn round(&mut self, context: &Context, started_ms: i64) {
+        let now_ms = context.clock.now_ms();
+        let grace_ms = context.config.absence_grace.as_millis() as i64;
+        let forget_ms = context.config.forget_after.as_millis() as i64;
+        self.row.clear();
+        let mut gone = Vec::new();
+        for entry in context.agents.all() {
+            end_left(context, &entry, now_ms);
+            let is_up = entry.is_up(now_ms, grace_ms);
+            // After our own start agents get the time to come back before they are said to be down.
+            if !is_up && now_ms < started_ms.saturating_add(grace_ms) {
+                continue;
+            }
+            let Some(column) = self.column(&entry) else {
+                continue;
+            };
+            let silence_ms = now_ms.saturating_sub(entry.seen_ms());
+            if !entry.is_connected() && silence_ms > forget_ms {
+                self.row.push((column, STALE_NAN));
+                gone.push((entry, column));
+            } else {
+                self.row.push((column, f64::from(u8::from(is_up))));
+            }
+        }
+        if let Err(error) = self.append(now_ms) {
+            tracing::error!(error = %crate::report::chain(&error), "write up of agents");
+        }
+        for (entry, column) in gone {
+            context.agents.forget(&entry);
+            self.stream.undefine(column);
+            self.columns
+                .remove(&(entry.idc.clone(), entry.node.clone()));
+            self.free.push(column);
+        }
+    }
+
+    fn append(&mut self, now_ms: i64) -> Result<(), AppendError> {
+        if self.row.is_empty() {
+            return Ok(());
+        }
+        self.row.sort_unstable_by_key(|&(column, _)| column);
+        self.sequence += 1;
+        self.stream
+            .append_row(self.sequence, now_ms, &self.row)
+            .map(drop)
+    }
+
+    fn column(&mut self, entry: &Entry) -> Option<u32> {
+        let key = (entry.idc.clone(), entry.node.clone());
+        if let Some(&column) = self.columns.get(&key) {
+            return Some(column);
+        }
+        let labels = Labels::from_sorted([
+            (METRIC_NAME, "up"),
+            ("idc", entry.idc.as_str()),
+            ("instance", entry.node.as_str()),
+            ("job", AGENT_JOB),
+            ("node", entry.node.as_str()),
+        ]);
+        let column = self.free.pop().unwrap_or(self.columns.len() as u32);
+        if let Err(error) = self.stream.define(column, &labels) {
+            tracing::warn!(%labels, %error, "no series for up");
+            self.free.push(column);
+            return None;
+        }
+        self.columns.insert(key, column);
+        Some(column)
+    }
+}
+
+/// Ends the series of an agent that has stayed away for its grace.
+fn end_left(context: &Context, entry: &Entry, now_ms: i64) {
+    // Locked: it has a session.
+    let Ok(mut slot) = entry.left.try_lock() else {
+        return;
+    };
+    let Some(left) = slot.take_if(|left| left.ends_at_ms <= now_ms) else {
+        return;
+    };
+    let marker_ms = left.marker_ms(now_ms);
+    let Left { columns, .. } = left;
+    match columns.end(marker_ms, None) {
+        Ok(ended) => {
+            context.metrics.stale_markers.add(ended);
+            entry.progress(None, 0);
+            tracing::info!(
+                node = entry.node,
+                series = ended,
+                "agent is away: its series end"
+            );
+        }
+        Err(error) => {
+            let error = crate::report::chain(&error);
+            tracing::error!(
+                node = entry.node,
+                error,
+                "end series of an agent that is away"
+            );
+        }
+    }
+}

@@ -1,0 +1,159 @@
+//! What ingest tells about itself.
+
+use std::sync::Arc;
+
+use common::telemetry::{Counter, Gauge, Histogram, Registry};
+use common::wire::RefusalCode;
+
+/// Why a connection or request was turned away, as a label value.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Refused {
+    /// With a code that the peer is told.
+    Code(RefusalCode),
+    /// The TLS handshake failed: certificate of another authority or out of date, or no TLS at all.
+    Handshake,
+    /// A peer that wants to send data and has no certificate.
+    NoCertificate,
+    /// The peer took too long.
+    Timeout,
+}
+
+impl Refused {
+    const fn as_str(self) -> &'static str {
+        match self {
+            Self::Code(code) => code.as_str(),
+            Self::Handshake => "handshake",
+            Self::NoCertificate => "no_certificate",
+            Self::Timeout => "timeout",
+        }
+    }
+
+    fn all() -> impl Iterator<Item = Self> {
+        let codes = RefusalCode::ALL.into_iter().map(Self::Code);
+        codes.chain([Self::Handshake, Self::NoCertificate, Self::Timeout])
+    }
+}
+
+/// The metrics of ingest.
+#[derive(Debug)]
+pub struct IngestMetrics {
+    refused: Vec<(Refused, Arc<Counter>)>,
+    /// `aggregator_ingest_sessions`
+    pub sessions: Arc<Gauge>,
+    /// `aggregator_ingest_sessions_total`
+    pub sessions_opened: Arc<Counter>,
+    /// `aggregator_ingest_received_bytes_total`
+    pub bytes: Arc<Counter>,
+    /// `aggregator_ingest_ticks_total`
+    pub ticks: Arc<Counter>,
+    /// `aggregator_ingest_samples_total{result="stored"}`
+    pub stored: Arc<Counter>,
+    /// `aggregator_ingest_samples_total{result="duplicate"}`
+    pub duplicates: Arc<Counter>,
+    /// `aggregator_ingest_samples_total{result="refused"}`
+    pub refused_samples: Arc<Counter>,
+    /// `aggregator_ingest_refused_series_total`
+    pub refused_series: Arc<Counter>,
+    /// `aggregator_ingest_stale_markers_total`
+    pub stale_markers: Arc<Counter>,
+    /// `aggregator_ingest_certificates_total{kind="join"}`
+    pub joined: Arc<Counter>,
+    /// `aggregator_ingest_certificates_total{kind="renewal"}`
+    pub renewed: Arc<Counter>,
+    /// `aggregator_ingest_retries_total`
+    pub retries: Arc<Counter>,
+    /// `aggregator_ingest_ack_seconds`
+    pub ack_seconds: Arc<Histogram>,
+    /// `aggregator_ingest_socket_receive_buffer_bytes`
+    pub receive_buffer: Arc<Gauge>,
+}
+
+impl IngestMetrics {
+    /// Registers them.
+    #[must_use]
+    pub fn new(registry: &Registry) -> Self {
+        let counter = |name, help| registry.counter(name, help, &[]);
+        let gauge = |name, help| registry.gauge(name, help, &[]);
+        let samples = |result| {
+            let help = "Samples from agents, by what became of them.";
+            registry.counter(
+                "aggregator_ingest_samples_total",
+                help,
+                &[("result", result)],
+            )
+        };
+        let certificates = |kind| {
+            let help = "Certificates issued to agents.";
+            registry.counter(
+                "aggregator_ingest_certificates_total",
+                help,
+                &[("kind", kind)],
+            )
+        };
+        Self {
+            refused: refusals(registry),
+            sessions: registry.gauge(
+                "aggregator_ingest_sessions",
+                "Open sessions of agents.",
+                &[],
+            ),
+            sessions_opened: counter(
+                "aggregator_ingest_sessions_total",
+                "Sessions opened by agents.",
+            ),
+            bytes: counter(
+                "aggregator_ingest_received_bytes_total",
+                "Bytes of frames received from agents.",
+            ),
+            ticks: counter(
+                "aggregator_ingest_ticks_total",
+                "Ticks received from agents.",
+            ),
+            stored: samples("stored"),
+            duplicates: samples("duplicate"),
+            refused_samples: samples("refused"),
+            refused_series: counter(
+                "aggregator_ingest_refused_series_total",
+                "Series of agents that were refused: over a limit, or with labels that no series may have.",
+            ),
+            stale_markers: counter(
+                "aggregator_ingest_stale_markers_total",
+                "Staleness markers written for series or agents that went away.",
+            ),
+            joined: certificates("join"),
+            renewed: certificates("renewal"),
+            retries: counter(
+                "aggregator_ingest_retries_total",
+                "Connection attempts sent back to prove their address, because many were open.",
+            ),
+            ack_seconds: registry.histogram(
+                "aggregator_ingest_ack_seconds",
+                "Time from the append of a tick until it was on disk.",
+                &[],
+                Histogram::SECONDS,
+            ),
+            receive_buffer: gauge(
+                "aggregator_ingest_socket_receive_buffer_bytes",
+                "Receive buffer that the kernel granted the QUIC socket.",
+            ),
+        }
+    }
+
+    /// Counts a refusal.
+    pub fn refuse(&self, reason: Refused) {
+        let counter = self.refused.iter().find(|(one, _)| *one == reason);
+        if let Some((_, counter)) = counter {
+            counter.inc();
+        }
+    }
+}
+
+fn refusals(registry: &Registry) -> Vec<(Refused, Arc<Counter>)> {
+    let help = "Connections, sessions and requests of agents that were refused, by reason.";
+    let register = |reason: Refused| {
+        let labels = [("reason", reason.as_str())];
+        let counter = registry.counter("aggregator_ingest_refused_total", help, &labels);
+        (reason, counter)
+    };
+    Refused::all().map(register).collect()
+}

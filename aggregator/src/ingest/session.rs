@@ -1,0 +1,511 @@
+//! One connection of an agent: who is it, what may it send, and what has become of it.
+
+use std::sync::Arc;
+use std::time::{Duration, Instant};
+
+use common::identity::{Identity, Role, Validity};
+use common::limits::FRAME_BYTES_MAX;
+use common::wire::{Frame, FrameBuffer, Limits, RefusalCode, VERSION, WireError};
+use quinn::{Connection, ReadError, RecvStream, SendStream, VarInt};
+use rustls_pki_types::CertificateDer;
+use tokio::sync::watch;
+use tokio::time::{sleep, timeout};
+use tokio_util::sync::CancellationToken;
+
+use super::Context;
+use super::agents::{Entry, Left};
+use super::ingestor::{Ingestor, Outcome};
+use super::metrics::Refused;
+use crate::report;
+
+/// For the first stream and the first frame on it.
+const HELLO_TIMEOUT: Duration = Duration::from_secs(10);
+/// For a peer that does not read what it is told.
+const WRITE_TIMEOUT: Duration = Duration::from_secs(30);
+/// For the session before to end.
+const TAKEOVER_TIMEOUT: Duration = Duration::from_secs(30);
+/// Before the peer is known to speak the protocol.
+pub(super) const HELLO_BYTES_MAX: usize = 16 << 10;
+/// Bytes that are read at a time.
+const CHUNK_BYTES_MAX: usize = 64 << 10;
+/// An agent renews its certificate once a session.
+const RENEWALS_MAX: u32 = 8;
+
+/// Why a connection ends at our wish.
+#[derive(Debug)]
+pub(super) struct Refusal {
+    pub(super) code: RefusalCode,
+    pub(super) reason: String,
+}
+
+impl Refusal {
+    pub(super) fn new(code: RefusalCode, reason: impl Into<String>) -> Self {
+        let reason = reason.into();
+        Self { code, reason }
+    }
+}
+
+/// Why a session ended.
+#[derive(Debug)]
+enum End {
+    /// The agent closed, or its network did.
+    Peer(String),
+    /// We did.
+    Ours(Refusal),
+}
+
+impl From<Refusal> for End {
+    fn from(refusal: Refusal) -> Self {
+        Self::Ours(refusal)
+    }
+}
+
+fn protocol(error: &(dyn std::error::Error + 'static)) -> End {
+    Refusal::new(RefusalCode::Protocol, report::chain(error)).into()
+}
+
+fn lost(error: &(dyn std::error::Error + 'static)) -> End {
+    End::Peer(report::chain(error))
+}
+
+/// Closes a connection with a code and a reason that the peer can log.
+pub(super) fn close(connection: &Connection, refusal: &Refusal) {
+    let code = VarInt::from_u32(refusal.code as u32);
+    let reason: String = refusal.reason.chars().take(200).collect();
+    connection.close(code, reason.as_bytes());
+}
+
+/// Serves an agent that has shown a certificate.
+pub(super) async fn serve(context: Arc<Context>, connection: Connection) {
+    let address = connection.remote_address();
+    let identity = match identify(&context, &connection) {
+        Ok(identity) => identity,
+        Err((refused, refusal)) => {
+            context.metrics.refuse(refused);
+            tracing::warn!(%address, reason = refusal.reason, "refuse agent");
+            return close(&connection, &refusal);
+        }
+    };
+    let (mut session, receive) = match open(&context, &connection, identity.clone()).await {
+        Ok(opened) => opened,
+        Err(end) => return finish(&context, &connection, &identity, end, None).await,
+    };
+    let end = session.run(receive).await;
+    let send = session.park();
+    finish(&context, &connection, &identity, end, Some(send)).await;
+}
+
+/// Who the certificate says it is.
+fn identify(context: &Context, connection: &Connection) -> Result<Identity, (Refused, Refusal)> {
+    let leaf = peer_leaf(connection).ok_or_else(|| {
+        let refusal = Refusal::new(RefusalCode::Identity, "no certificate");
+        (Refused::NoCertificate, refusal)
+    })?;
+    let refuse = |reason: String| {
+        let refusal = Refusal::new(RefusalCode::Identity, reason);
+        (Refused::Code(RefusalCode::Identity), refusal)
+    };
+    let identity =
+        Identity::of_certificate(&leaf).map_err(|error| refuse(report::chain(&error)))?;
+    let own = context.config.pki.identity();
+    if identity.role() != Role::Node || identity.trust_domain() != own.trust_domain() {
+        return Err(refuse(format!("{identity} may not send as a node")));
+    }
+    Ok(identity)
+}
+
+fn peer_leaf(connection: &Connection) -> Option<CertificateDer<'static>> {
+    let chain = connection.peer_identity()?;
+    let chain = chain.downcast::<Vec<CertificateDer<'static>>>().ok()?;
+    chain.into_iter().next()
+}
+
+/// How long the certificate that was shown is still good.
+fn time_left(context: &Context, connection: &Connection) -> Duration {
+    let validity = peer_leaf(connection).and_then(|leaf| Validity::of_certificate(&leaf).ok());
+    let left_ms = validity.map_or(0, |validity| {
+        validity.not_after_ms.saturating_sub(context.clock.now_ms())
+    });
+    Duration::from_millis(left_ms.max(0).cast_unsigned())
+}
+
+struct Hello {
+    instance: String,
+    interval_ms: i64,
+    program: String,
+}
+
+/// Reads Hello and checks it against the certificate.
+async fn read_hello(
+    receive: &mut RecvStream,
+    buffer: &mut FrameBuffer,
+    identity: &Identity,
+) -> Result<Hello, End> {
+    while !buffer.has_message().map_err(|error| protocol(&error))? {
+        let chunk = receive.read_chunk(HELLO_BYTES_MAX, true).await;
+        let chunk = chunk.map_err(|error| lost(&error))?;
+        let chunk = chunk.ok_or_else(|| End::Peer("stream ended before Hello".to_owned()))?;
+        buffer.extend(&chunk.bytes);
+    }
+    let message = buffer.next_message().map_err(|error| protocol(&error))?;
+    let frame = Frame::decode(message.unwrap_or_default()).map_err(|error| protocol(&error))?;
+    let Frame::Hello {
+        versions,
+        node,
+        instance,
+        interval_ms,
+        program,
+        ..
+    } = frame
+    else {
+        let reason = format!("{} in place of Hello", frame.name());
+        return Err(Refusal::new(RefusalCode::Protocol, reason).into());
+    };
+    if !versions.contains(&VERSION) {
+        let reason = format!("this aggregator speaks version {VERSION}, the agent {versions:?}");
+        return Err(Refusal::new(RefusalCode::Version, reason).into());
+    }
+    if node != identity.name() {
+        let node: String = node.chars().take(253).collect();
+        let reason = format!(
+            "node {node:?} with the certificate of {:?}",
+            identity.name()
+        );
+        return Err(Refusal::new(RefusalCode::OtherNode, reason).into());
+    }
+    Ok(Hello {
+        instance: instance.iter().map(|byte| format!("{byte:02x}")).collect(),
+        interval_ms: i64::from(interval_ms),
+        program: program.chars().take(100).collect(),
+    })
+}
+
+/// What is on disk, as the store's log reports it.
+#[derive(Debug, Clone, Copy, Default)]
+struct Durable {
+    sequence: Option<u64>,
+    failed: bool,
+}
+
+struct Session {
+    context: Arc<Context>,
+    connection: Connection,
+    entry: Arc<Entry>,
+    slot: tokio::sync::OwnedMutexGuard<Option<Left>>,
+    cancel: CancellationToken,
+    interval_ms: i64,
+    send: SendStream,
+    buffer: FrameBuffer,
+    /// `None` only while it is at work on another thread, or lost with one.
+    ingestor: Option<Ingestor>,
+    durable: Arc<watch::Sender<Durable>>,
+    acked: Option<u64>,
+    renewals: u32,
+    bye: bool,
+}
+
+/// Waits for the stream and Hello on it; tells the agent when that is refused.
+async fn greet(
+    connection: &Connection,
+    buffer: &mut FrameBuffer,
+    identity: &Identity,
+) -> Result<(SendStream, RecvStream, Hello), End> {
+    let (send, mut receive) = connection.accept_bi().await.map_err(|error| lost(&error))?;
+    match read_hello(&mut receive, buffer, identity).await {
+        Ok(hello) => Ok((send, receive, hello)),
+        Err(End::Ours(refusal)) => {
+            tell(send, &refusal).await;
+            Err(End::Ours(refusal))
+        }
+        Err(end) => Err(end),
+    }
+}
+
+/// Takes Hello, sees the session before off, and answers Welcome.
+async fn open(
+    context: &Arc<Context>,
+    connection: &Connection,
+    identity: Identity,
+) -> Result<(Session, RecvStream), End> {
+    let mut buffer = FrameBuffer::new(HELLO_BYTES_MAX);
+    let greeting = timeout(HELLO_TIMEOUT, greet(connection, &mut buffer, &identity));
+    let (send, receive, hello) = greeting.await.map_err(|_| {
+        context.metrics.refuse(Refused::Timeout);
+        End::Peer("no Hello in time".to_owned())
+    })??;
+    buffer.set_limit(FRAME_BYTES_MAX);
+    let address = connection.remote_address();
+    let entry = context.agents.of(&identity, context.clock.now_ms());
+    let cancel = context.cancel.child_token();
+    if entry.open(&cancel, address, &hello.program, hello.interval_ms) {
+        tracing::info!(agent = %identity, %address, "newer session takes over");
+    }
+    let slot = timeout(TAKEOVER_TIMEOUT, Arc::clone(&entry.left).lock_owned());
+    let mut slot = slot.await.map_err(|_| {
+        entry.close(&cancel);
+        Refusal::new(RefusalCode::Internal, "the session before does not end")
+    })?;
+    let before = slot.take().map(|left| left.columns);
+    let (idc, node) = (identity.idc(), identity.name());
+    let ingestor = Ingestor::new(
+        context.store.clone(),
+        format!("agent/{idc}/{node}/{}", hello.instance),
+        identity.clone(),
+        context.config.series_per_agent_max,
+        Arc::clone(&context.metrics),
+        before,
+    );
+    let session = Session {
+        acked: ingestor.durable_sequence(),
+        context: Arc::clone(context),
+        connection: connection.clone(),
+        entry,
+        slot,
+        cancel,
+        interval_ms: hello.interval_ms.max(1),
+        send,
+        buffer,
+        ingestor: Some(ingestor),
+        durable: Arc::new(watch::Sender::new(Durable::default())),
+        renewals: 0,
+        bye: false,
+    };
+    let session = session.welcome().await?;
+    let durable_sequence = session.acked;
+    tracing::info!(agent = %identity, %address, version = hello.program, durable_sequence, "agent connected");
+    Ok((session, receive))
+}
+
+impl Session {
+    async fn welcome(mut self) -> Result<Self, End> {
+        let welcome = Frame::Welcome {
+            version: VERSION,
+            limits: Limits {
+                frame_bytes_max: FRAME_BYTES_MAX as u32,
+                series_max: self.context.config.series_per_agent_max,
+            },
+            durable_sequence: self.acked,
+            now_ms: self.context.clock.now_ms(),
+        };
+        if let Err(end) = write(&mut self.send, &welcome).await {
+            self.park();
+            return Err(end);
+        }
+        self.entry.seen(self.context.clock.now_ms());
+        self.context.metrics.sessions_opened.inc();
+        Ok(self)
+    }
+
+    async fn run(&mut self, mut receive: RecvStream) -> End {
+        self.context.metrics.sessions.add(1.0);
+        let mut durable = self.durable.subscribe();
+        let expiry = sleep(time_left(&self.context, &self.connection));
+        tokio::pin!(expiry);
+        let end = loop {
+            let step = tokio::select! {
+                () = self.cancel.cancelled() => Err(self.cancelled().into()),
+                () = &mut expiry => {
+                    Err(Refusal::new(RefusalCode::Identity, "certificate has expired").into())
+                }
+                Ok(()) = durable.changed() => {
+                    let now = *durable.borrow_and_update();
+                    self.acknowledge(now).await
+                }
+                chunk = receive.read_chunk(CHUNK_BYTES_MAX, true) => self.take(chunk).await,
+            };
+            if let Err(end) = step {
+                break end;
+            }
+        };
+        self.context.metrics.sessions.add(-1.0);
+        end
+    }
+
+    fn cancelled(&self) -> Refusal {
+        if self.context.cancel.is_cancelled() {
+            Refusal::new(RefusalCode::ShuttingDown, "aggregator stops")
+        } else {
+            Refusal::new(
+                RefusalCode::Replaced,
+                "a newer session of this agent took over",
+            )
+        }
+    }
+
+    async fn take(&mut self, chunk: Result<Option<quinn::Chunk>, ReadError>) -> Result<(), End> {
+        let Some(chunk) = chunk.map_err(|error| lost(&error))? else {
+            return Err(End::Peer("stream ended".to_owned()));
+        };
+        self.entry.seen(self.context.clock.now_ms());
+        self.buffer.extend(&chunk.bytes);
+        let ready = self.buffer.has_message();
+        if !ready.map_err(|error: WireError| protocol(&error))? {
+            return Ok(());
+        }
+        let outcome = self.ingest().await?;
+        self.bye |= outcome.bye;
+        for request in outcome.renewals {
+            self.renew(&request).await?;
+        }
+        Ok(())
+    }
+
+    /// Lets another thread take the frames into the store; as many at a time as there are permits.
+    async fn ingest(&mut self) -> Result<Outcome, End> {
+        let internal = |what: &str| End::from(Refusal::new(RefusalCode::Internal, what));
+        let permit = self.context.appends.acquire().await;
+        let _permit = permit.map_err(|_| internal("aggregator stops"))?;
+        let Some(mut ingestor) = self.ingestor.take() else {
+            return Err(internal("session is lost"));
+        };
+        let mut buffer = std::mem::replace(&mut self.buffer, FrameBuffer::new(FRAME_BYTES_MAX));
+        let work = move || {
+            let outcome = ingestor.take(&mut buffer);
+            (ingestor, buffer, outcome)
+        };
+        let (ingestor, buffer, outcome) = tokio::task::spawn_blocking(work)
+            .await
+            .map_err(|_| internal("ingest failed"))?;
+        self.buffer = buffer;
+        self.entry
+            .progress(ingestor.last_tick_ms(), ingestor.series());
+        self.ingestor = Some(ingestor);
+        let outcome = outcome.map_err(|error| {
+            let protocol = error.is_protocol();
+            let code = if protocol {
+                RefusalCode::Protocol
+            } else {
+                RefusalCode::Internal
+            };
+            End::from(Refusal::new(code, report::chain(&error)))
+        })?;
+        if let Some((sequence, position)) = outcome.appended {
+            let (durable, metrics) = (Arc::clone(&self.durable), Arc::clone(&self.context.metrics));
+            let appended_at = Instant::now();
+            self.context.store.when_durable(position, move |result| {
+                metrics.ack_seconds.observe_duration(appended_at.elapsed());
+                durable.send_modify(|durable| match result {
+                    Ok(()) => durable.sequence = durable.sequence.max(Some(sequence)),
+                    Err(_) => durable.failed = true,
+                });
+            });
+        }
+        Ok(outcome)
+    }
+
+    async fn acknowledge(&mut self, durable: Durable) -> Result<(), End> {
+        if durable.failed {
+            let reason = "write-ahead log could not be written";
+            return Err(Refusal::new(RefusalCode::Internal, reason).into());
+        }
+        match durable.sequence.filter(|_| durable.sequence > self.acked) {
+            Some(sequence) => {
+                self.acked = Some(sequence);
+                write(&mut self.send, &Frame::Ack { sequence }).await
+            }
+            None => Ok(()),
+        }
+    }
+
+    async fn renew(&mut self, request: &[u8]) -> Result<(), End> {
+        self.renewals += 1;
+        if self.renewals > RENEWALS_MAX {
+            let reason = "too many certificate requests";
+            return Err(Refusal::new(RefusalCode::Protocol, reason).into());
+        }
+        let refused = |error: &(dyn std::error::Error + 'static)| {
+            End::from(Refusal::new(RefusalCode::Request, report::chain(error)))
+        };
+        let leaf = peer_leaf(&self.connection)
+            .ok_or_else(|| Refusal::new(RefusalCode::Identity, "no certificate"))?;
+        let identity = Identity::of_certificate(&leaf).map_err(|error| refused(&error))?;
+        let issued = self.context.config.pki.renew(identity, request);
+        let issued = issued.map_err(|error| refused(&error))?;
+        self.context.metrics.renewed.inc();
+        tracing::info!(agent = %issued.identity, "renew certificate");
+        let frame = Frame::Issued {
+            chain: issued.chain.iter().map(AsRef::as_ref).collect(),
+            roots: issued.roots.iter().map(AsRef::as_ref).collect(),
+        };
+        write(&mut self.send, &frame).await
+    }
+
+    /// Leaves the agent's series to whoever comes next.
+    fn park(self) -> SendStream {
+        let Self {
+            context,
+            entry,
+            mut slot,
+            ingestor,
+            ..
+        } = self;
+        // After a goodbye the agent is probably being replaced: two ticks are enough to notice.
+        let grace_ms = match self.bye {
+            true => 2 * self.interval_ms,
+            false => (context.config.absence_grace.as_millis() as i64).max(3 * self.interval_ms),
+        };
+        let now_ms = context.clock.now_ms();
+        let last_tick_ms = ingestor.as_ref().and_then(Ingestor::last_tick_ms);
+        if let Some(columns) = ingestor.and_then(Ingestor::into_columns) {
+            *slot = Some(Left {
+                columns,
+                last_tick_ms: last_tick_ms.unwrap_or(now_ms),
+                interval_ms: self.interval_ms,
+                ends_at_ms: now_ms + grace_ms,
+            });
+        }
+        drop(slot);
+        entry.close(&self.cancel);
+        self.send
+    }
+}
+
+/// Says and counts why a session ended.
+async fn finish(
+    context: &Context,
+    connection: &Connection,
+    identity: &Identity,
+    end: End,
+    send: Option<SendStream>,
+) {
+    let address = connection.remote_address();
+    match end {
+        End::Peer(reason) => tracing::info!(agent = %identity, %address, reason, "agent left"),
+        End::Ours(refusal) => {
+            context.metrics.refuse(Refused::Code(refusal.code));
+            let (reason, code) = (refusal.reason.as_str(), refusal.code.as_str());
+            match refusal.code {
+                RefusalCode::ShuttingDown | RefusalCode::Replaced => {
+                    tracing::info!(agent = %identity, %address, code, reason, "end session");
+                }
+                _ => tracing::warn!(agent = %identity, %address, code, reason, "refuse agent"),
+            }
+            if let Some(send) = send {
+                tell(send, &refusal).await;
+            }
+            close(connection, &refusal);
+        }
+    }
+}
+
+/// Sends the reason as a frame and waits a moment for it to arrive.
+pub(super) async fn tell(mut send: SendStream, refusal: &Refusal) {
+    let frame = Frame::Refused {
+        code: refusal.code,
+        reason: &refusal.reason,
+    };
+    if write(&mut send, &frame).await.is_ok() && send.finish().is_ok() {
+        // Whether it arrived or not, the connection is closed next, with the same reason.
+        let _arrived = timeout(Duration::from_millis(500), send.stopped()).await;
+    }
+}
+
+async fn write(send: &mut SendStream, frame: &Frame<'_>) -> Result<(), End> {
+    let mut bytes = Vec::new();
+    frame.encode(&mut bytes).map_err(|error| protocol(&error))?;
+    match timeout(WRITE_TIMEOUT, send.write_all(&bytes)).await {
+        Ok(Ok(())) => Ok(()),
+        Ok(Err(error)) => Err(lost(&error)),
+        Err(_) => Err(End::Peer("agent reads nothing".to_owned())),
+    }
+}

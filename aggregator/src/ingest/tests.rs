@@ -1,0 +1,22 @@
+//! What the tests of ingest share.
+
+use std::sync::Arc;
+
+use common::clock::{Clock, ManualClock};
+use tidemark_storage::{Store, StoreOptions};
+
+/// The time at which tests run.
+pub(super) const NOW_MS: i64 = 1_700_000_000_000;
+
+/// A store in a directory that goes with it.
+pub(super) fn store() -> (Store, tempfile::TempDir) {
+    let dir = tempfile::tempdir().unwrap();
+    let options = StoreOptions {
+        path: dir.path().join("data"),
+        retention: None,
+        retention_bytes: 0,
+        memory_budget_bytes: 64 << 20,
+    };
+    let clock: Arc<dyn Clock> = Arc::new(ManualClock::new(NOW_MS));
+    (Store::open(options, clock).unwrap(), dir)
+}
