@@ -11,6 +11,7 @@ use self::hierarchy::Hierarchy;
 use self::identity::Identity;
 use self::labels::{LocalNames, Shown};
 use self::names::{Names, NamesHandle};
+use self::network::Networks;
 use self::reader::{Layouts, Reader, count_lines};
 use self::tree::Tree;
 use super::node::Roots;
@@ -29,6 +30,7 @@ pub mod labels;
 pub mod memory_stat;
 pub mod metric;
 pub mod names;
+pub mod network;
 pub mod reader;
 pub mod tree;
 pub mod v1;
@@ -67,6 +69,9 @@ pub struct Cgroups {
     local_names: LocalNames,
     /// `None` where there is no kubelet to ask.
     names: Option<NamesHandle>,
+    networks: Networks,
+    /// Whether cgroups or their labels changed at this tick.
+    has_changed: bool,
     meminfo: KeptFile,
     memory_total_bytes: Option<f64>,
     counts: [Single; 3],
@@ -89,6 +94,8 @@ impl Cgroups {
             device_names: DeviceNames::new(&roots.sys),
             local_names: LocalNames::new(&roots.root),
             names,
+            networks: Networks::new(&roots.proc, faults),
+            has_changed: false,
             meminfo: KeptFile::new(roots.proc.join("meminfo"), "proc/meminfo", faults),
             memory_total_bytes: None,
             counts: [&CGROUPS, &OVER_LIMIT, &NAMELESS]
@@ -105,6 +112,7 @@ impl Cgroups {
         if !changed && !is_due {
             return;
         }
+        self.has_changed = true;
         let trees = self.hierarchy.trees();
         let found = self.tree.walk(&trees);
         self.over_limit = found.over_limit;
@@ -144,6 +152,7 @@ impl Cgroups {
             if entry.names_generation == Some(generation) {
                 continue;
             }
+            self.has_changed = true;
             let is_settled = relabel(
                 path,
                 entry,
@@ -164,6 +173,18 @@ impl Cgroups {
                 }
             }
         }
+    }
+
+    fn collect_networks(&mut self, tick: &mut Tick<'_>) {
+        if std::mem::take(&mut self.has_changed) {
+            let names = self.names.as_ref().map(NamesHandle::current);
+            let is_host = |uid: &str| {
+                let pod = names.as_ref().and_then(|names| names.pods.get(uid));
+                pod.is_some_and(|pod| pod.host_network)
+            };
+            self.networks.follow(&self.entries, is_host, tick.table);
+        }
+        self.networks.collect(&self.entries, tick);
     }
 
     fn nameless(&self) -> usize {
@@ -284,6 +305,7 @@ impl Collector for Cgroups {
         if has_gone {
             self.walk_due_ms = i64::MIN;
         }
+        self.collect_networks(tick);
         let counts = [self.entries.len(), self.over_limit, self.nameless()];
         for (series, count) in self.counts.iter_mut().zip(counts) {
             series.set(tick.table, tick.schema, count as f64);

@@ -3,17 +3,15 @@
 use std::collections::BTreeMap;
 
 use serde::Deserialize;
-use serde::de::{Deserializer, IgnoredAny};
+use serde::de::Deserializer;
 
 /// The answer of `/pods`.
 #[derive(Debug, Default, Deserialize)]
 pub struct PodList {
-    /// The pods; `null` on a node without any.
-    #[serde(default, deserialize_with = "null_is_default")]
+    /// The pods; `null` on a node without any. Must be there, so that another JSON document (a `Status`) is not taken
+    /// for an empty list.
+    #[serde(deserialize_with = "null_is_default")]
     pub items: Vec<Pod>,
-    /// Must be there, so that another JSON document is not taken for an empty list.
-    #[serde(rename = "kind")]
-    pub kind: IgnoredAny,
 }
 
 /// A pod.

@@ -6,7 +6,10 @@
 )]
 
 mod allocations;
+mod kubelet;
+mod namespaces;
 mod node_exporter;
 mod process;
 mod real_cgroups;
+mod recorded;
 mod support;

@@ -207,6 +207,8 @@ fn series_go_with_what_they_are_about() {
 
 #[test]
 fn other_documents_are_not_taken_for_empty_ones() {
-    assert!(serde_json::from_str::<crate::kube::api::PodList>("{}").is_err());
+    for other in ["{}", r#"{"kind":"Status","status":"Failure"}"#] {
+        assert!(serde_json::from_str::<crate::kube::api::PodList>(other).is_err());
+    }
     assert!(serde_json::from_str::<crate::kube::summary::Summary>("{}").is_err());
 }

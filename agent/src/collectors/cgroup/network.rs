@@ -1,0 +1,355 @@
+//! Traffic of pods and containers, from /proc/PID/net/dev of a process inside.
+//!
+//! The file is opened, read and closed each time: a descriptor kept would pin the network namespace beyond the pod's
+//! life. Its inode number differs from namespace to namespace and is there for everybody to see, unlike the link
+//! /proc/PID/ns/net; so pods in the node's own namespace are known without any right.
+
+use std::collections::BTreeMap;
+use std::ffi::CStr;
+use std::fs::File;
+use std::io::Write as _;
+use std::os::fd::{AsFd as _, OwnedFd};
+use std::path::{Path, PathBuf};
+
+use nix::fcntl::{OFlag, openat};
+use nix::sys::stat::{Mode, fstat, stat};
+
+use super::entry::{CgroupLabels, Entry};
+use super::identity::Identity;
+use super::reader::open_dir;
+use crate::collect::{Tick, Tier};
+use crate::collectors::node::netdev;
+use crate::faults::{FaultId, Faults};
+use crate::file::is_gone;
+use crate::in_order::InOrder;
+use crate::parse;
+use crate::schema::{FamilyDef, Schema, Target, counter};
+use crate::table::{SeriesId, SeriesTable};
+
+/// Families, and the column of /proc/net/dev each is read from.
+const FAMILIES: [(FamilyDef, usize); 8] = [
+    (
+        counter(
+            "container_network_receive_bytes_total",
+            "Cumulative count of bytes received",
+        ),
+        0,
+    ),
+    (
+        counter(
+            "container_network_receive_packets_total",
+            "Cumulative count of packets received",
+        ),
+        1,
+    ),
+    (
+        counter(
+            "container_network_receive_errors_total",
+            "Cumulative count of errors encountered while receiving",
+        ),
+        2,
+    ),
+    (
+        counter(
+            "container_network_receive_packets_dropped_total",
+            "Cumulative count of packets dropped while receiving",
+        ),
+        3,
+    ),
+    (
+        counter(
+            "container_network_transmit_bytes_total",
+            "Cumulative count of bytes transmitted",
+        ),
+        8,
+    ),
+    (
+        counter(
+            "container_network_transmit_packets_total",
+            "Cumulative count of packets transmitted",
+        ),
+        9,
+    ),
+    (
+        counter(
+            "container_network_transmit_errors_total",
+            "Cumulative count of errors encountered while transmitting",
+        ),
+        10,
+    ),
+    (
+        counter(
+            "container_network_transmit_packets_dropped_total",
+            "Cumulative count of packets dropped while transmitting",
+        ),
+        11,
+    ),
+];
+
+/// A pod, or a container outside of pods.
+#[derive(Debug)]
+struct Network {
+    labels: CgroupLabels,
+    /// A process inside; `None` until one is found.
+    pid: Option<u32>,
+    interfaces: InOrder<[SeriesId; FAMILIES.len()]>,
+}
+
+impl Network {
+    fn remove(&mut self, table: &mut SeriesTable) {
+        self.interfaces.begin();
+        self.interfaces
+            .end(|series| series.iter().for_each(|&series| table.remove(series)));
+    }
+}
+
+/// Traffic of everything that has a network namespace of its own.
+#[derive(Debug)]
+pub struct Networks {
+    proc: PathBuf,
+    proc_dir: Option<OwnedFd>,
+    /// /proc/net/dev of the node's own namespace.
+    host_net_dev: PathBuf,
+    fault: FaultId,
+    /// By the cgroup's path.
+    networks: BTreeMap<String, Network>,
+}
+
+impl Networks {
+    /// Traffic by the processes of the host's /proc.
+    pub fn new(proc: &Path, faults: &mut Faults) -> Self {
+        Self {
+            proc: proc.to_owned(),
+            proc_dir: open_dir(proc),
+            host_net_dev: proc.join("1/net/dev"),
+            fault: faults.file("proc/PID/net/dev"),
+            networks: BTreeMap::new(),
+        }
+    }
+
+    /// Follows a change of cgroups or their names. `is_host_network` tells by pod UID what the kubelet knows.
+    pub fn follow(
+        &mut self,
+        entries: &BTreeMap<String, Entry>,
+        is_host_network: impl Fn(&str) -> bool,
+        table: &mut SeriesTable,
+    ) {
+        let wanted = |entry: &Entry| {
+            let has_network = match &entry.identity {
+                Identity::Pod { uid } => !is_host_network(uid),
+                Identity::Container { pod_uid, .. } => pod_uid.is_none(),
+                _ => false,
+            };
+            entry.labels.clone().filter(|_| has_network)
+        };
+        self.networks.retain(|path, network| {
+            let is_same = entries.get(path).and_then(&wanted).as_ref() == Some(&network.labels);
+            if !is_same {
+                network.remove(table);
+            }
+            is_same
+        });
+        for (path, entry) in entries {
+            if !self.networks.contains_key(path)
+                && let Some(labels) = wanted(entry)
+            {
+                let network = Network {
+                    labels,
+                    pid: None,
+                    interfaces: InOrder::default(),
+                };
+                self.networks.insert(path.clone(), network);
+            }
+        }
+    }
+
+    /// Reads every namespace and stores its interfaces.
+    pub fn collect(&mut self, entries: &BTreeMap<String, Entry>, tick: &mut Tick<'_>) {
+        if tick.due.includes(Tier::Medium) {
+            // A process ID may have gone to a stranger meanwhile.
+            self.networks
+                .values_mut()
+                .for_each(|network| network.pid = None);
+        }
+        if self.networks.values().any(|network| network.pid.is_none()) {
+            self.find_processes(entries, tick);
+        }
+        let host = stat(&self.host_net_dev).map_or(0, |stat| stat.st_ino);
+        for network in self.networks.values_mut() {
+            let (Some(proc_dir), Some(pid)) = (&self.proc_dir, network.pid) else {
+                continue;
+            };
+            if read(proc_dir, pid, host, network, self.fault, tick).is_none() {
+                network.pid = None;
+            }
+        }
+    }
+
+    /// Takes the first process of any container of a pod, its sandbox included.
+    fn find_processes(&mut self, entries: &BTreeMap<String, Entry>, tick: &mut Tick<'_>) {
+        let mut is_foreign = false;
+        for (path, entry) in entries {
+            let owner = match &entry.identity {
+                Identity::Container {
+                    pod_uid: Some(_), ..
+                } => path.rsplit_once('/').map_or("", |(pod, _)| pod),
+                Identity::Container { pod_uid: None, .. } => path,
+                _ => continue,
+            };
+            let Some(network) = self
+                .networks
+                .get_mut(owner)
+                .filter(|network| network.pid.is_none())
+            else {
+                continue;
+            };
+            let procs = entry
+                .dir()
+                .and_then(|dir| tick.buffer.read_at(dir, c"cgroup.procs").ok());
+            let first = procs.and_then(|data| parse::integer(parse::lines(data).next()?));
+            // Without the host's process IDs v2 lists foreign processes as 0, v1 not at all.
+            network.pid = first
+                .and_then(|pid| u32::try_from(pid).ok())
+                .filter(|pid| *pid != 0);
+            is_foreign |= network.pid.is_none();
+        }
+        if is_foreign && tick.due.includes(Tier::Slow) {
+            self.scan_processes(entries);
+        }
+    }
+
+    /// Looks through all processes for those of pods: the way without hostPID, 20 µs each.
+    fn scan_processes(&mut self, entries: &BTreeMap<String, Entry>) {
+        let Ok(processes) = std::fs::read_dir(&self.proc) else {
+            return;
+        };
+        for process in processes.flatten() {
+            let name = process.file_name();
+            let Some(pid) = name.to_str().and_then(|name| name.parse::<u32>().ok()) else {
+                continue;
+            };
+            let Ok(text) = std::fs::read(process.path().join("cgroup")) else {
+                continue;
+            };
+            let Some(uid) = parse::lines(&text).find_map(pod_of_line) else {
+                continue;
+            };
+            let has_uid = |path: &str| matches!(entries.get(path), Some(Entry { identity: Identity::Pod { uid: own }, .. }) if *own == uid);
+            if let Some((_, network)) = self.networks.iter_mut().find(|(path, _)| has_uid(path)) {
+                network.pid.get_or_insert(pid);
+            }
+        }
+    }
+}
+
+/// The pod of a line `4:memory:/kubepods/pod<UID>/<ID>` of /proc/PID/cgroup.
+///
+/// The path is relative to the reader's own cgroup namespace (`/../../kubepods…`); identities are read from the end.
+fn pod_of_line(line: &[u8]) -> Option<String> {
+    let path = line.splitn(3, |&byte| byte == b':').nth(2)?;
+    match Identity::of(std::str::from_utf8(path).ok()?) {
+        Identity::Pod { uid }
+        | Identity::Container {
+            pod_uid: Some(uid), ..
+        } => Some(uid),
+        _ => None,
+    }
+}
+
+/// Stores one namespace's interfaces. `None` when the process has gone or is not readable.
+fn read(
+    proc_dir: &OwnedFd,
+    pid: u32,
+    host: u64,
+    network: &mut Network,
+    fault: FaultId,
+    tick: &mut Tick<'_>,
+) -> Option<()> {
+    let mut name = [0_u8; 32];
+    // 32 bytes hold the longest number and the rest; the last one stays 0.
+    write!(&mut name[..31], "{pid}/net/dev").ok()?;
+    let name = CStr::from_bytes_until_nul(&name).ok()?;
+    let file = File::from(
+        openat(
+            proc_dir,
+            name,
+            OFlag::O_RDONLY | OFlag::O_CLOEXEC,
+            Mode::empty(),
+        )
+        .ok()?,
+    );
+    if fstat(file.as_fd()).is_ok_and(|stat| stat.st_ino == host) {
+        return Some(()); // The node's own interfaces are node_network_*.
+    }
+    let data = match tick.buffer.read_file(&file) {
+        Ok(data) => data,
+        Err(error) => {
+            if !is_gone(&error) {
+                tick.faults.read(fault, &error);
+            }
+            return None;
+        }
+    };
+    let Tick {
+        table,
+        schema,
+        faults,
+        ..
+    } = tick;
+    network.interfaces.begin();
+    for row in netdev::rows(data) {
+        let Some(row) = faults.parsed(fault, row) else {
+            continue;
+        };
+        if row.interface == b"lo" {
+            continue;
+        }
+        let series = network.interfaces.entry(row.interface, |name| {
+            add(&parse::text(name), &network.labels, table, schema)
+        });
+        for (series, (_, column)) in series.iter().zip(FAMILIES) {
+            table.set(*series, row.columns[column] as f64);
+        }
+    }
+    network
+        .interfaces
+        .end(|series| series.iter().for_each(|&series| table.remove(series)));
+    Some(())
+}
+
+fn add(
+    interface: &str,
+    labels: &CgroupLabels,
+    table: &mut SeriesTable,
+    schema: &mut Schema,
+) -> [SeriesId; FAMILIES.len()] {
+    let mut all: Vec<(&str, &str)> = labels
+        .iter()
+        .map(|(name, value)| (*name, &**value))
+        .collect();
+    all.push(("interface", interface));
+    std::array::from_fn(|index| schema.series(table, Target::Cadvisor, &FAMILIES[index].0, &all))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn pod_of_a_process_is_found_from_the_end_of_its_path() {
+        let uid = "2fc932ce-fdcc-454b-97bd-aadfdeb4c340";
+        let id = "a".repeat(64);
+        let line = format!(
+            "0::/../../kubepods.slice/kubepods-pod{}.slice/cri-containerd-{id}.scope",
+            uid.replace('-', "_")
+        );
+        assert_eq!(pod_of_line(line.as_bytes()).as_deref(), Some(uid));
+        assert_eq!(
+            pod_of_line(format!("4:memory:/kubepods/pod{uid}/{id}").as_bytes()).as_deref(),
+            Some(uid)
+        );
+        for other in ["0::/init.scope", "1:cpu", "", "0::/kubepods"] {
+            assert_eq!(pod_of_line(other.as_bytes()), None, "{other}");
+        }
+    }
+}

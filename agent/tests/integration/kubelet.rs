@@ -1,0 +1,337 @@
+//! A kubelet that answers from recordings over TLS, with the real one's refusals and its failures.
+
+use std::convert::Infallible;
+use std::path::Path;
+use std::sync::{Arc, Mutex};
+use std::time::Duration;
+
+use agent::kube::verify::Trust;
+use agent::kube::{KubeletClient, KubeletData, KubeletError, KubeletOptions, poll};
+use bytes::Bytes;
+use common::telemetry::Registry;
+use http::{Request, Response, StatusCode, header};
+use http_body_util::Full;
+use hyper::body::Incoming;
+use hyper::server::conn::http1;
+use hyper::service::service_fn;
+use hyper_util::rt::TokioIo;
+use rustls::ServerConfig;
+use rustls_pki_types::{PrivateKeyDer, PrivatePkcs8KeyDer};
+use tokio::net::TcpListener;
+use tokio_rustls::TlsAcceptor;
+use tokio_util::sync::CancellationToken;
+
+use crate::recorded::fixture;
+
+const TOKEN: &str = "good-token";
+
+/// What the kubelet does with a request that is allowed.
+#[derive(Debug, Clone, Copy, PartialEq)]
+enum Mood {
+    Good,
+    Hangs,
+    Torn,
+    Nonsense,
+    Overloaded,
+}
+
+/// The replayed kubelet.
+struct Kubelet {
+    url: String,
+    cert_pem: String,
+    mood: Arc<Mutex<Mood>>,
+}
+
+async fn answer(
+    request: Request<Incoming>,
+    mood: Mood,
+) -> Result<Response<Full<Bytes>>, Infallible> {
+    let reply = |status: StatusCode, kind: &str, body: Vec<u8>| {
+        Response::builder()
+            .status(status)
+            .header(header::CONTENT_TYPE, kind)
+            .body(Full::new(Bytes::from(body)))
+            .unwrap()
+    };
+    let token = request
+        .headers()
+        .get(header::AUTHORIZATION)
+        .and_then(|value| value.to_str().ok())
+        .unwrap_or("");
+    // Texts as recorded in auth/matrix.txt.
+    if token == "Bearer no-rights" {
+        let said = "Forbidden (user=system:serviceaccount:monitoring:nobody, verb=get, resource=nodes, subresource(s)=[pods proxy])\n";
+        return Ok(reply(
+            StatusCode::FORBIDDEN,
+            "text/plain; charset=utf-8",
+            said.into(),
+        ));
+    }
+    if token != format!("Bearer {TOKEN}") {
+        return Ok(reply(
+            StatusCode::UNAUTHORIZED,
+            "text/plain; charset=utf-8",
+            b"Unauthorized".into(),
+        ));
+    }
+    let body = match request.uri().path() {
+        "/pods" => fixture("v1-full", "pods.json.gz"),
+        "/stats/summary" => fixture("v1-full", "stats-summary.json.gz"),
+        _ => {
+            return Ok(reply(
+                StatusCode::NOT_FOUND,
+                "text/plain; charset=utf-8",
+                b"404 page not found\n".into(),
+            ));
+        }
+    };
+    match mood {
+        Mood::Good => Ok(reply(StatusCode::OK, "application/json", body)),
+        Mood::Hangs => std::future::pending().await,
+        Mood::Torn => Ok(reply(
+            StatusCode::OK,
+            "application/json",
+            body[..body.len() / 2].to_vec(),
+        )),
+        Mood::Nonsense => Ok(reply(
+            StatusCode::OK,
+            "application/json",
+            b"{\"kind\":\"Status\"}".into(),
+        )),
+        Mood::Overloaded => Ok(reply(
+            StatusCode::SERVICE_UNAVAILABLE,
+            "text/plain",
+            Vec::new(),
+        )),
+    }
+}
+
+impl Kubelet {
+    /// Starts it with a certificate it signs itself, for a host's name only, as kubelets do.
+    async fn start(host: &str) -> Self {
+        let made = rcgen::generate_simple_self_signed([host.to_owned()]).unwrap();
+        let key = PrivateKeyDer::Pkcs8(PrivatePkcs8KeyDer::from(made.signing_key.serialize_der()));
+        let config =
+            ServerConfig::builder_with_provider(Arc::new(rustls::crypto::ring::default_provider()))
+                .with_safe_default_protocol_versions()
+                .unwrap()
+                .with_no_client_auth()
+                .with_single_cert(vec![made.cert.der().clone()], key)
+                .unwrap();
+        let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
+        let url = format!("https://{}", listener.local_addr().unwrap());
+        let mood = Arc::new(Mutex::new(Mood::Good));
+        let (acceptor, shared) = (TlsAcceptor::from(Arc::new(config)), Arc::clone(&mood));
+        tokio::spawn(async move {
+            while let Ok((stream, _)) = listener.accept().await {
+                let (acceptor, mood) = (acceptor.clone(), *shared.lock().unwrap());
+                tokio::spawn(async move {
+                    let Ok(stream) = acceptor.accept(stream).await else {
+                        return;
+                    };
+                    let service = service_fn(move |request| answer(request, mood));
+                    let (Ok(()) | Err(_)) = http1::Builder::new()
+                        .serve_connection(TokioIo::new(stream), service)
+                        .await;
+                });
+            }
+        });
+        Self {
+            url,
+            cert_pem: made.cert.pem(),
+            mood,
+        }
+    }
+
+    fn set(&self, mood: Mood) {
+        *self.mood.lock().unwrap() = mood;
+    }
+
+    fn options(&self, dir: &Path, token: &str) -> KubeletOptions {
+        std::fs::write(dir.join("token"), format!("{token}\n")).unwrap();
+        std::fs::write(dir.join("kubelet.crt"), &self.cert_pem).unwrap();
+        let trust = Trust {
+            pinned_file: Some(dir.join("kubelet.crt")),
+            node: "node-a".to_owned(),
+            ..Trust::default()
+        };
+        KubeletOptions {
+            timeout: Duration::from_secs(2),
+            ..KubeletOptions::new(self.url.clone(), dir.join("token"), trust)
+        }
+    }
+}
+
+fn client(options: KubeletOptions) -> KubeletClient {
+    KubeletClient::new(options).unwrap()
+}
+
+#[tokio::test]
+async fn pinned_certificate_is_accepted_and_another_refused() {
+    let dir = tempfile::tempdir().unwrap();
+    let kubelet = Kubelet::start("another-name").await;
+    let options = kubelet.options(dir.path(), TOKEN);
+    assert!(client(options.clone()).get("/pods").await.unwrap().len() > 1000);
+    let stranger = Kubelet::start("another-name").await;
+    let error = client(KubeletOptions {
+        url: stranger.url.clone(),
+        ..options
+    })
+    .get("/pods")
+    .await
+    .unwrap_err();
+    assert_eq!(error.kind(), "connect", "{error:?}");
+}
+
+#[tokio::test]
+async fn authority_must_have_signed_for_the_nodes_name() {
+    let dir = tempfile::tempdir().unwrap();
+    for (host, want) in [("node-a", true), ("node-b", false)] {
+        let kubelet = Kubelet::start(host).await;
+        let mut options = kubelet.options(dir.path(), TOKEN);
+        options.trust = Trust {
+            ca_file: Some(dir.path().join("kubelet.crt")),
+            node: "node-a".to_owned(),
+            ..Trust::default()
+        };
+        assert_eq!(client(options).get("/pods").await.is_ok(), want, "{host}");
+    }
+}
+
+#[tokio::test]
+async fn refusals_and_bad_answers_have_their_own_names() {
+    let dir = tempfile::tempdir().unwrap();
+    let kubelet = Kubelet::start("node-a").await;
+    for (token, status, said) in [
+        ("bad", 401, "Unauthorized"),
+        (
+            "no-rights",
+            403,
+            "resource=nodes, subresource(s)=[pods proxy]",
+        ),
+    ] {
+        let error = client(kubelet.options(dir.path(), token))
+            .get("/pods")
+            .await
+            .unwrap_err();
+        let KubeletError::Refused {
+            status: got,
+            said: text,
+        } = &error
+        else {
+            panic!("{error:?}")
+        };
+        assert!(got.as_u16() == status && text.contains(said), "{error}");
+    }
+    let good = kubelet.options(dir.path(), TOKEN);
+    assert_eq!(
+        client(good.clone())
+            .get("/nonsense")
+            .await
+            .unwrap_err()
+            .kind(),
+        "status"
+    );
+    kubelet.set(Mood::Hangs);
+    assert_eq!(
+        client(good.clone()).get("/pods").await.unwrap_err().kind(),
+        "timeout"
+    );
+    kubelet.set(Mood::Overloaded);
+    assert_eq!(
+        client(good.clone()).get("/pods").await.unwrap_err().kind(),
+        "status"
+    );
+    std::fs::remove_file(dir.path().join("token")).unwrap();
+    assert_eq!(
+        client(good.clone()).get("/pods").await.unwrap_err().kind(),
+        "config"
+    );
+    let nobody = KubeletOptions {
+        trust: Trust::default(),
+        ..good
+    };
+    assert_eq!(KubeletClient::new(nobody).unwrap_err().kind(), "config");
+}
+
+#[tokio::test]
+async fn replaced_token_is_read_again() {
+    let dir = tempfile::tempdir().unwrap();
+    let kubelet = Kubelet::start("node-a").await;
+    let client = client(kubelet.options(dir.path(), "old"));
+    assert_eq!(client.get("/pods").await.unwrap_err().kind(), "refused");
+    std::fs::write(dir.path().join("token"), TOKEN).unwrap();
+    assert!(client.get("/pods").await.is_ok());
+}
+
+/// Polls until `check` holds; the poller asks once at its start, so each state of the kubelet gets a poller of its own.
+async fn polled(
+    kubelet: &Kubelet,
+    dir: &Path,
+    data: &KubeletData,
+    check: impl Fn(&KubeletData, &str) -> bool,
+) {
+    let (registry, stop) = (Registry::default(), CancellationToken::new());
+    let poller = {
+        let (client, data, registry, stop) = (
+            client(kubelet.options(dir, TOKEN)),
+            data.clone(),
+            registry.clone(),
+            stop.clone(),
+        );
+        tokio::spawn(async move { poll(client, data, &registry, stop).await })
+    };
+    let deadline = tokio::time::Instant::now() + Duration::from_secs(20);
+    loop {
+        let mut metrics = String::new();
+        registry.render(&mut metrics);
+        if check(data, &metrics) {
+            break;
+        }
+        assert!(tokio::time::Instant::now() < deadline, "{metrics}");
+        tokio::time::sleep(Duration::from_millis(10)).await;
+    }
+    stop.cancel();
+    poller.await.unwrap();
+}
+
+#[tokio::test]
+async fn names_outlive_a_kubelet_that_fails_and_numbers_do_not() {
+    let dir = tempfile::tempdir().unwrap();
+    let kubelet = Kubelet::start("node-a").await;
+    let data = KubeletData::default();
+    polled(&kubelet, dir.path(), &data, |data, metrics| {
+        data.latest().summary.is_some() && metrics.contains("agent_kubelet_up{path=\"/pods\"} 1")
+    })
+    .await;
+    let names = data.names.current();
+    assert!(names.pods.len() >= 16 && names.containers.len() >= 16);
+    assert!(
+        names
+            .pods
+            .values()
+            .any(|pod| pod.pod == "host-net" && pod.host_network)
+    );
+    for (mood, kind) in [
+        (Mood::Torn, "malformed"),
+        (Mood::Nonsense, "malformed"),
+        (Mood::Hangs, "timeout"),
+    ] {
+        kubelet.set(mood);
+        let want = format!("agent_kubelet_errors_total{{path=\"/pods\",kind=\"{kind}\"}} 1");
+        polled(&kubelet, dir.path(), &data, |_, metrics| {
+            metrics.contains(&want) && metrics.contains("agent_kubelet_up{path=\"/pods\"} 0")
+        })
+        .await;
+        assert_eq!(
+            data.names.current().pods.len(),
+            names.pods.len(),
+            "{mood:?}"
+        );
+    }
+    kubelet.set(Mood::Torn);
+    polled(&kubelet, dir.path(), &data, |data, _| {
+        data.latest().summary.is_none()
+    })
+    .await;
+}
