@@ -268,7 +268,7 @@ impl Parser<'_> {
             _ => return Ok((matching, return_bool)),
         };
         self.take();
-        if self.kind() == TokenKind::LeftParen {
+        if self.kind() == TokenKind::LeftParen || !self.can_start_expression() {
             matching.include = self.label_list()?.0;
         }
         Ok((matching, return_bool))

@@ -299,10 +299,11 @@ impl Token {
             TokenKind::Number => format!("number {}", self.shortened()),
             TokenKind::Duration => format!("duration {}", self.shortened()),
             TokenKind::Keyword(_) => format!("<{}>", self.text),
-            TokenKind::Operator(_)
-            | TokenKind::EqualRegex
-            | TokenKind::NotEqualRegex
-            | TokenKind::At => format!("<op:{}>", self.text),
+            TokenKind::Operator(_) | TokenKind::EqualRegex | TokenKind::NotEqualRegex => {
+                format!("<op:{}>", self.text)
+            }
+            // Prometheus has no name for this one, and shows its number in the generated parser.
+            TokenKind::At => "\"<Item 57400>\" <op:@>".to_owned(),
             TokenKind::Aggregator(_) => format!("<aggr:{}>", self.text),
             _ => self.shortened(),
         }

@@ -6,5 +6,7 @@
     reason = "helpers of tests; what fails here fails the test"
 )]
 
+mod parse_diff;
+mod peer;
 mod script;
 mod scripts;

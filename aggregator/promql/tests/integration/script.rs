@@ -425,7 +425,7 @@ fn compare_series(
     let all = || {
         let mut text = String::new();
         for (labels, samples) in got {
-            let _ = write!(text, "\n    got {labels} {samples:?}");
+            write!(text, "\n    got {labels} {samples:?}").unwrap();
         }
         text
     };
