@@ -1,6 +1,6 @@
 //! Warnings and infos that go with a result. Texts are those of Prometheus (`util/annotations`).
 
-use std::collections::BTreeSet;
+use std::collections::BTreeMap;
 use std::sync::{Mutex, PoisonError};
 
 use crate::error::Span;
@@ -8,7 +8,7 @@ use crate::format::format_general;
 use crate::parser::position;
 use crate::parser::quote::go_quote;
 
-/// The annotations of one query, each text once.
+/// The annotations of one query. Each text is kept once, with the place it came from last, as Prometheus does.
 #[derive(Debug)]
 pub(crate) struct Annotations<'q> {
     query: &'q str,
@@ -17,8 +17,8 @@ pub(crate) struct Annotations<'q> {
 
 #[derive(Debug, Default)]
 struct Texts {
-    warnings: BTreeSet<String>,
-    infos: BTreeSet<String>,
+    warnings: BTreeMap<String, Option<Span>>,
+    infos: BTreeMap<String, Option<Span>>,
 }
 
 impl<'q> Annotations<'q> {
@@ -38,30 +38,32 @@ impl<'q> Annotations<'q> {
             .texts
             .into_inner()
             .unwrap_or_else(PoisonError::into_inner);
-        (
-            texts.warnings.into_iter().collect(),
-            texts.infos.into_iter().collect(),
-        )
+        let placed = |texts: BTreeMap<String, Option<Span>>| {
+            let placed = texts.into_iter().map(|(text, span)| match span {
+                Some(span) => {
+                    let (line, column) = position(self.query, span.start);
+                    format!("{text} ({line}:{column})")
+                }
+                None => text,
+            });
+            placed.collect()
+        };
+        (placed(texts.warnings), placed(texts.infos))
     }
 
     /// A warning that is no affair of PromQL: damaged data left out.
     pub(crate) fn plain_warning(&self, text: String) {
-        self.lock().warnings.insert(text);
+        self.lock().warnings.insert(text, None);
     }
 
     fn warn(&self, text: &str, span: Span) {
-        let text = self.with_position("warning", text, span);
-        self.lock().warnings.insert(text);
+        let text = format!("PromQL warning: {text}");
+        self.lock().warnings.insert(text, Some(span));
     }
 
     fn info(&self, text: &str, span: Span) {
-        let text = self.with_position("info", text, span);
-        self.lock().infos.insert(text);
-    }
-
-    fn with_position(&self, kind: &str, text: &str, span: Span) -> String {
-        let (line, column) = position(self.query, span.start);
-        format!("PromQL {kind}: {text} ({line}:{column})")
+        let text = format!("PromQL info: {text}");
+        self.lock().infos.insert(text, Some(span));
     }
 
     fn lock(&self) -> std::sync::MutexGuard<'_, Texts> {
@@ -81,10 +83,9 @@ impl<'q> Annotations<'q> {
     }
 
     pub(crate) fn bad_bucket_label(&self, metric: &str, label: &str, span: Span) {
-        let label = go_quote(label);
+        let (metric, label) = (go_quote(metric), go_quote(label));
         let text = format!(
-            "bucket label \"le\" is missing or has a malformed value of {label}{}",
-            for_metric(metric)
+            "bucket label \"le\" is missing or has a malformed value of {label} for metric name {metric}"
         );
         self.warn(&text, span);
     }
@@ -111,13 +112,5 @@ impl<'q> Annotations<'q> {
             "metric might not be a counter, __type__ label is not set to \"counter\" or \"histogram\", got {kind}: {metric}"
         );
         self.info(&text, span);
-    }
-}
-
-fn for_metric(metric: &str) -> String {
-    if metric.is_empty() {
-        String::new()
-    } else {
-        format!(" for metric name {}", go_quote(metric))
     }
 }

@@ -230,16 +230,17 @@ impl Evaluator<'_> {
         if function == Function::DoubleExponentialSmoothing && !leaf.set.is_empty() {
             self.check_factors(&params)?;
         }
-        let selector = match argument.unwrap_parens() {
-            Expr::Matrix(matrix) => matrix.selector.metric_name(),
-            _ => None,
+        // What comes out of a subquery has no place of its own in Prometheus' annotations.
+        let (selector, span) = match argument.unwrap_parens() {
+            Expr::Matrix(matrix) => (matrix.selector.metric_name(), argument.span()),
+            _ => (None, Span::default()),
         };
         Ok(RangeCall {
             leaf,
             function: Some(function),
             features: self.features,
             fixed_name: selector.map(str::to_owned),
-            span: argument.span(),
+            span,
         })
     }
 

@@ -38,6 +38,8 @@ impl Evaluator<'_> {
         let params = self.scalar(param, steps)?;
         let max = params.iter().copied().fold(f64::MIN, nan_wins(f64::max));
         let min = params.iter().copied().fold(f64::MAX, nan_wins(f64::min));
+        let (input, clause) = self.aggregation_input(aggregation, steps)?;
+        let mut rows = self.rows(input, &clause, steps)?;
         if aggregation.op == Aggregator::LimitRatio {
             if max == 0.0 && min == 0.0 {
                 return Ok(Vec::new());
@@ -51,8 +53,6 @@ impl Evaluator<'_> {
         } else if max < 1.0 {
             return Ok(Vec::new());
         }
-        let (input, clause) = self.aggregation_input(aggregation, steps)?;
-        let mut rows = self.rows(input, &clause, steps)?;
         let picked = self.pick(aggregation.op, &params, &rows, steps)?;
         if self.instant && steps.count == 1 {
             return Ok(rows.take_in_order(&picked, self));

@@ -2,31 +2,39 @@
 
 use crate::signature::Function;
 
-const DAY_SECONDS: i64 = 86_400;
+const DAY_SECONDS: u64 = 86_400;
+
+/// Seconds from the moment that Go counts from, March 1 of the year -292,277,022,400, to 1970.
+const EPOCH_SECONDS: u64 = 9_223_372_028_741_760_000;
+/// The year of that moment.
+const YEAR_ZERO: i64 = -292_277_022_400;
 
 /// Applies a date function; NaN for what is none.
+///
+/// Infinities, NaN and moments too far away are the most distant past, as Go's conversion to 64 bits has it.
 pub(crate) fn apply(function: Function, seconds: f64) -> f64 {
-    // Saturates; Go's conversion of what does not fit is no date either.
-    let seconds = seconds as i64;
-    let days = seconds.div_euclid(DAY_SECONDS);
-    let second_of_day = seconds.rem_euclid(DAY_SECONDS);
+    let fits = (-9_223_372_036_854_775_808.0..9_223_372_036_854_775_808.0).contains(&seconds);
+    let seconds = if fits { seconds as i64 } else { i64::MIN };
+    let absolute = (seconds as u64).wrapping_add(EPOCH_SECONDS);
+    let days = (absolute / DAY_SECONDS) as i64;
+    let second_of_day = (absolute % DAY_SECONDS) as i64;
     let date = Date::of_days(days);
     let part = match function {
         Function::Minute => second_of_day / 60 % 60,
         Function::Hour => second_of_day / 3600,
-        // 1970-01-01 was a Thursday; Sunday is 0.
-        Function::DayOfWeek => (days + 4).rem_euclid(7),
+        // Day 0 was a Wednesday, as every March 1 that begins 400 years; Sunday is 0.
+        Function::DayOfWeek => (days + 3) % 7,
         Function::DayOfMonth => date.day,
         Function::DayOfYear => days - Date::days_to(date.year, 1) + 1,
         Function::DaysInMonth => date.days_in_month(),
         Function::Month => date.month,
-        Function::Year => date.year,
+        Function::Year => date.year + YEAR_ZERO,
         _ => return f64::NAN,
     };
     part as f64
 }
 
-/// A day of the proleptic Gregorian calendar.
+/// A day of the proleptic Gregorian calendar; years are counted from [`YEAR_ZERO`].
 struct Date {
     year: i64,
     month: i64,
@@ -34,13 +42,12 @@ struct Date {
 }
 
 impl Date {
-    /// The date that lies `days` after 1970-01-01. Years are counted from March, so that the leap day is the last
-    /// one, in eras of 400 years.
+    /// The date that lies `days` after March 1 of year 0. Years are taken from March on, so that the leap day is
+    /// the last one, in eras of 400 years.
     fn of_days(days: i64) -> Self {
         const ERA_DAYS: i64 = 146_097;
-        let since_era0 = days + 719_468; // 0000-03-01
-        let era = since_era0.div_euclid(ERA_DAYS);
-        let day_of_era = since_era0.rem_euclid(ERA_DAYS);
+        let era = days.div_euclid(ERA_DAYS);
+        let day_of_era = days.rem_euclid(ERA_DAYS);
         let year_of_era =
             (day_of_era - day_of_era / 1460 + day_of_era / 36_524 - day_of_era / 146_096) / 365;
         let day_of_year = day_of_era - (365 * year_of_era + year_of_era / 4 - year_of_era / 100);
@@ -55,7 +62,7 @@ impl Date {
         Self { year, month, day }
     }
 
-    /// Days from 1970-01-01 to the first of a month.
+    /// Days from March 1 of year 0 to the first of a month.
     fn days_to(year: i64, month: i64) -> i64 {
         let year = if month <= 2 { year - 1 } else { year };
         let era = year.div_euclid(400);
@@ -63,7 +70,7 @@ impl Date {
         let month_from_march = (month + 9) % 12;
         let day_of_year = (153 * month_from_march + 2) / 5;
         let day_of_era = year_of_era * 365 + year_of_era / 4 - year_of_era / 100 + day_of_year;
-        era * 146_097 + day_of_era - 719_468
+        era * 146_097 + day_of_era
     }
 
     fn days_in_month(&self) -> i64 {

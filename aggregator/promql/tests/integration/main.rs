@@ -6,7 +6,9 @@
     reason = "helpers of tests; what fails here fails the test"
 )]
 
+mod generator;
 mod parse_diff;
 mod peer;
+mod query_diff;
 mod script;
 mod scripts;

@@ -204,8 +204,9 @@ struct Label {
 
 #[derive(Clone, PartialEq, Message)]
 struct Point {
-    #[prost(double, tag = "1")]
-    value: f64,
+    /// Optional, so that a negative zero is not taken for the default and left out.
+    #[prost(double, optional, tag = "1")]
+    value: Option<f64>,
     #[prost(int64, tag = "2")]
     timestamp: i64,
 }
@@ -218,7 +219,7 @@ impl WriteRequest {
                 .iter()
                 .filter(|sample| range.contains(&sample.timestamp_ms))
                 .map(|sample| Point {
-                    value: sample.value,
+                    value: Some(sample.value),
                     timestamp: sample.timestamp_ms,
                 })
                 .collect();

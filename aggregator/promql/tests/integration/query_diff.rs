@@ -1,0 +1,342 @@
+//! Random queries over random data, answered by us and by Prometheus: every value, error and annotation agrees.
+
+use std::collections::BTreeMap;
+use std::time::{SystemTime, UNIX_EPOCH};
+
+use common::model::{Labels, Sample};
+use serde_json::Value as Json;
+use tidemark_promql::testing::MemoryStore;
+use tidemark_promql::{
+    Engine, EngineOptions, Features, QueryError, QueryOptions, QueryResult, RangeParams, Value,
+};
+use tidemark_storage::read::ReadControl;
+
+use crate::generator::{Generator, MINUTES};
+use crate::peer::{self, Prometheus};
+
+/// Queries of one run.
+const QUERIES: usize = 2400;
+
+/// A result in a form that both sides have: the type, and samples by labels.
+type Answer = Result<(String, BTreeMap<String, Vec<(i64, f64)>>), String>;
+
+struct Case<'c> {
+    query: &'c str,
+    start_ms: i64,
+    end_ms: i64,
+    step_ms: i64,
+}
+
+/// What both sides are given: the data, and the features that are on.
+struct Arena {
+    peer: Prometheus,
+    engine: Engine,
+    store: MemoryStore,
+}
+
+impl Arena {
+    fn new(
+        binary: &str,
+        series: &[(Labels, Vec<Sample>)],
+        flags: &str,
+        features: Features,
+    ) -> Self {
+        let peer = Prometheus::start(binary, flags);
+        peer.write(series);
+        let mut store = MemoryStore::new();
+        for (labels, samples) in series {
+            for &sample in samples {
+                store.add(labels, sample);
+            }
+        }
+        let engine = Engine::new(EngineOptions {
+            features,
+            threads_max: 2,
+            ..EngineOptions::default()
+        });
+        Self {
+            peer,
+            engine,
+            store,
+        }
+    }
+
+    /// The difference, if any.
+    fn compare(&self, case: &Case<'_>) -> Option<String> {
+        let theirs = self.theirs(case);
+        let ours = self.ours(case);
+        let (their_answer, their_notes) = parse_answer(&theirs);
+        let (our_answer, our_notes) = convert(ours);
+        if let Some(difference) = compare_answers(&our_answer, &their_answer) {
+            return Some(difference);
+        }
+        (our_notes != their_notes && our_answer.is_ok())
+            .then(|| format!("annotations\n    ours   {our_notes:?}\n    theirs {their_notes:?}"))
+    }
+
+    fn theirs(&self, case: &Case<'_>) -> Json {
+        let seconds = |ms: i64| format!("{}.{:03}", ms / 1000, ms % 1000);
+        let (start, end) = (seconds(case.start_ms), seconds(case.end_ms));
+        if case.step_ms == 0 {
+            let form = [("query", case.query), ("time", &start)];
+            return self.peer.api("/api/v1/query", &form);
+        }
+        let step = seconds(case.step_ms);
+        let form = [
+            ("query", case.query),
+            ("start", &start),
+            ("end", &end),
+            ("step", &step),
+        ];
+        self.peer.api("/api/v1/query_range", &form)
+    }
+
+    fn ours(&self, case: &Case<'_>) -> Result<QueryResult, QueryError> {
+        let control = ReadControl::unlimited();
+        let options = QueryOptions {
+            lookback_delta: None,
+            control: &control,
+            deadline: None,
+            per_step_stats: false,
+        };
+        if case.step_ms == 0 {
+            return self
+                .engine
+                .instant(&self.store, case.query, case.start_ms, &options);
+        }
+        let range = RangeParams {
+            start_ms: case.start_ms,
+            end_ms: case.end_ms,
+            step_ms: case.step_ms,
+        };
+        self.engine.range(&self.store, case.query, range, &options)
+    }
+}
+
+fn labels_text<'a>(labels: impl Iterator<Item = (&'a str, &'a str)>) -> String {
+    let sorted: BTreeMap<_, _> = labels.collect();
+    format!("{sorted:?}")
+}
+
+fn convert(result: Result<QueryResult, QueryError>) -> (Answer, Vec<String>) {
+    let result = match result {
+        Ok(result) => result,
+        Err(error) => {
+            return (
+                Err(format!("{}: {}", error.kind.as_str(), error.message)),
+                Vec::new(),
+            );
+        }
+    };
+    let mut series = BTreeMap::new();
+    let kind = result.value.type_name().to_owned();
+    let mut notes: Vec<String> = result
+        .warnings
+        .iter()
+        .chain(result.infos.iter())
+        .cloned()
+        .collect();
+    notes.sort();
+    match result.value {
+        Value::Scalar(sample) => {
+            series.insert(String::new(), vec![(sample.timestamp_ms, sample.value)]);
+        }
+        Value::Vector(vector) => {
+            for one in vector {
+                let sample = (one.sample.timestamp_ms, one.sample.value);
+                series.insert(labels_text(one.labels.iter()), vec![sample]);
+            }
+        }
+        Value::Matrix(matrix) => {
+            for one in matrix {
+                let samples = one.samples.iter().map(|s| (s.timestamp_ms, s.value));
+                series.insert(labels_text(one.labels.iter()), samples.collect());
+            }
+        }
+        _ => {}
+    }
+    (Ok((kind, series)), notes)
+}
+
+fn parse_answer(json: &Json) -> (Answer, Vec<String>) {
+    let text = |value: &Json| value.as_str().unwrap_or_default().to_owned();
+    if json["status"] != "success" {
+        let message = text(&json["error"]).replace("invalid parameter \"query\": ", "");
+        return (
+            Err(format!("{}: {message}", text(&json["errorType"]))),
+            Vec::new(),
+        );
+    }
+    let list = |name: &str| json[name].as_array().cloned().unwrap_or_default();
+    let mut notes: Vec<String> = list("warnings")
+        .iter()
+        .chain(&list("infos"))
+        .map(text)
+        .collect();
+    notes.sort();
+    let sample = |pair: &Json| {
+        let value = match pair[1].as_str().unwrap_or_default() {
+            "+Inf" => f64::INFINITY,
+            "-Inf" => f64::NEG_INFINITY,
+            number => number.parse().unwrap_or(f64::NAN),
+        };
+        (
+            (pair[0].as_f64().unwrap_or_default() * 1000.0).round() as i64,
+            value,
+        )
+    };
+    let data = &json["data"];
+    let kind = text(&data["resultType"]);
+    let mut series = BTreeMap::new();
+    if kind == "scalar" {
+        series.insert(String::new(), vec![sample(&data["result"])]);
+    } else {
+        for one in data["result"].as_array().cloned().unwrap_or_default() {
+            let empty = serde_json::Map::new();
+            let metric = one["metric"].as_object().unwrap_or(&empty);
+            let labels = metric
+                .iter()
+                .map(|(name, value)| (name.as_str(), value.as_str().unwrap_or_default()));
+            let samples = match one["values"].as_array() {
+                Some(values) => values.iter().map(sample).collect(),
+                None => vec![sample(&one["value"])],
+            };
+            series.insert(labels_text(labels), samples);
+        }
+    }
+    (Ok((kind, series)), notes)
+}
+
+/// Cut where a message lists series, whose order is nobody's promise.
+fn stable(message: &str) -> &str {
+    message
+        .split_once(" for the match group")
+        .map_or(message, |(head, _)| head)
+}
+
+fn compare_answers(ours: &Answer, theirs: &Answer) -> Option<String> {
+    let (ours, theirs) = match (ours, theirs) {
+        (Ok(ours), Ok(theirs)) => (ours, theirs),
+        (Err(ours), Err(theirs)) if stable(ours) == stable(theirs) => return None,
+        _ => {
+            return Some(format!(
+                "outcome\n    ours   {ours:.400?}\n    theirs {theirs:.400?}"
+            ));
+        }
+    };
+    if ours.0 != theirs.0 || !ours.1.keys().eq(theirs.1.keys()) {
+        let keys =
+            |answer: &BTreeMap<String, _>| answer.keys().cloned().collect::<Vec<_>>().join(" ");
+        return Some(format!(
+            "series\n    ours   {} {}\n    theirs {} {}",
+            ours.0,
+            keys(&ours.1),
+            theirs.0,
+            keys(&theirs.1)
+        ));
+    }
+    for (labels, our_samples) in &ours.1 {
+        let their_samples = &theirs.1[labels];
+        let same = our_samples.len() == their_samples.len()
+            && our_samples
+                .iter()
+                .zip(their_samples)
+                .all(|(ours, theirs)| ours.0 == theirs.0 && almost(ours.1, theirs.1));
+        if !same {
+            let pair = our_samples
+                .iter()
+                .zip(their_samples)
+                .find(|(ours, theirs)| ours.0 != theirs.0 || !almost(ours.1, theirs.1));
+            let (our_count, their_count) = (our_samples.len(), their_samples.len());
+            return Some(format!(
+                "values of {labels}: {our_count} and {their_count} samples, first difference {pair:?}"
+            ));
+        }
+    }
+    None
+}
+
+/// Rounding in the last digits is allowed: sums come in another order, and libraries differ in `exp` and `sin`.
+fn almost(ours: f64, theirs: f64) -> bool {
+    if ours == theirs {
+        return ours.is_sign_negative() == theirs.is_sign_negative() || ours != 0.0;
+    }
+    (ours.is_nan() && theirs.is_nan())
+        || (ours - theirs).abs() <= 1e-9 * ours.abs().max(theirs.abs())
+        // What is left of values up to some hundreds that cancel.
+        || (ours - theirs).abs() < 1e-11
+}
+
+#[test]
+fn random_queries_agree_with_prometheus() {
+    let Some(binary) = peer::binary() else {
+        return;
+    };
+    let seed = std::env::var("TIDEMARK_SEED")
+        .ok()
+        .and_then(|seed| seed.parse().ok());
+    let seed = seed.unwrap_or_else(rand::random::<u64>);
+    println!("seed: TIDEMARK_SEED={seed}");
+    let start_ms = recent_ms() - MINUTES * 60_000;
+    let data = Generator::new(seed, false).data(start_ms);
+    let plain = Arena::new(&binary, &data, "", Features::default());
+    let features = Features {
+        experimental_functions: true,
+        duration_expressions: true,
+        ..Features::default()
+    };
+    let flags = "promql-experimental-functions,promql-duration-expr";
+    let experimental = Arena::new(&binary, &data, flags, features);
+    let mut differences = Vec::new();
+    for number in 0..QUERIES {
+        let is_experimental = number % 4 == 3;
+        let arena = if is_experimental {
+            &experimental
+        } else {
+            &plain
+        };
+        let mut generator = Generator::new(seed.wrapping_add(number as u64 + 1), is_experimental);
+        let query = generator.query();
+        let middle_ms = start_ms + (number as i64 * 977) % (MINUTES * 60) * 1000;
+        let case = if number % 3 == 0 {
+            Case {
+                query: &query,
+                start_ms: middle_ms,
+                end_ms: middle_ms,
+                step_ms: 0,
+            }
+        } else {
+            let step_ms = [15_000, 60_000, 37_000, 1_000][number % 4];
+            let end_ms = middle_ms + step_ms * (number as i64 % 60);
+            Case {
+                query: &query,
+                start_ms: middle_ms,
+                end_ms,
+                step_ms,
+            }
+        };
+        if let Some(difference) = arena.compare(&case) {
+            let (from, step) = (case.start_ms - start_ms, case.step_ms);
+            differences.push(format!(
+                "#{number} {query}\n  at {from} ms, step {step}: {difference}"
+            ));
+        }
+    }
+    let count = differences.len();
+    assert!(
+        count == 0,
+        "{count} of {QUERIES} differ, TIDEMARK_SEED={seed}:\n{}",
+        differences.join("\n")
+    );
+}
+
+/// The start of this hour: Prometheus takes nothing far from its own clock's idea of now.
+fn recent_ms() -> i64 {
+    #[expect(
+        clippy::disallowed_methods,
+        reason = "a real peer lives by the real time"
+    )]
+    let now = SystemTime::now();
+    let seconds = now.duration_since(UNIX_EPOCH).unwrap().as_secs();
+    seconds as i64 / 3600 * 3_600_000
+}
