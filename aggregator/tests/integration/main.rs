@@ -9,10 +9,13 @@
 
 mod api;
 mod compatibility;
+mod conformance;
 mod harness;
 mod http;
 mod lifecycle;
 mod peers;
 mod process;
 mod remote;
+#[path = "../../promql/tests/integration/script.rs"]
+mod script;
 mod security;

@@ -4,12 +4,10 @@ use std::fmt::Write as _;
 use std::path::Path;
 
 use common::model::{Labels, is_stale};
-use tidemark_promql::parser::series::{SequenceValue, parse_metric_prefix, parse_series};
-use tidemark_promql::testing::MemoryStore;
-use tidemark_promql::{
-    Engine, EngineOptions, Features, QueryError, QueryOptions, QueryResult, RangeParams, Value,
+use tidemark_promql::parser::series::{
+    SequenceValue, SeriesDescription, parse_metric_prefix, parse_series,
 };
-use tidemark_storage::read::ReadControl;
+use tidemark_promql::{QueryError, QueryResult, RangeParams, Value};
 
 /// How many evaluations a script had.
 #[derive(Debug, Default)]
@@ -23,7 +21,7 @@ pub(crate) struct Tally {
 }
 
 #[derive(Debug, Clone, Copy, PartialEq)]
-enum Moment {
+pub(crate) enum Moment {
     Instant(i64),
     Range(RangeParams),
 }
@@ -45,13 +43,23 @@ struct Expectations {
     range_vector: Option<(i64, i64)>,
 }
 
+/// What scripts are run against.
+pub(crate) trait Server {
+    /// Forgets all series.
+    fn clear(&mut self);
+    /// Takes series whose first value lies at 0, the others `step_ms` apart.
+    fn load(&mut self, series: &[SeriesDescription], step_ms: i64);
+    /// Evaluates with the features that the scripts use.
+    fn evaluate(&mut self, moment: Moment, query: &str) -> Result<QueryResult, QueryError>;
+}
+
 /// Runs one script.
-pub(crate) fn run(path: &Path) -> Tally {
+pub(crate) fn run(path: &Path, server: &mut dyn Server) -> Tally {
     let text = std::fs::read_to_string(path).unwrap();
     let name = path.file_name().unwrap().to_string_lossy().into_owned();
     let mut runner = Runner {
         name,
-        store: MemoryStore::new(),
+        server,
         histograms: Vec::new(),
         tally: Tally::default(),
     };
@@ -80,18 +88,18 @@ pub(crate) fn run(path: &Path) -> Tally {
     runner.tally
 }
 
-struct Runner {
+struct Runner<'s> {
     name: String,
-    store: MemoryStore,
+    server: &'s mut dyn Server,
     /// Names of the metrics that are native histograms.
     histograms: Vec<String>,
     tally: Tally,
 }
 
-impl Runner {
+impl Runner<'_> {
     fn command(&mut self, line: &str, block: &[&str], number: usize) {
         if line == "clear" {
-            self.store.clear();
+            self.server.clear();
             self.histograms.clear();
         } else if line.starts_with("load") {
             self.load(line, block);
@@ -106,6 +114,7 @@ impl Runner {
     fn load(&mut self, line: &str, block: &[&str]) {
         let (command, step) = line.split_once(' ').unwrap();
         let step_ms = duration_ms(step.trim());
+        let mut all = Vec::with_capacity(block.len());
         for line in block {
             let series = parse_series(line).unwrap();
             let name = series.labels.metric_name().unwrap_or("");
@@ -120,8 +129,9 @@ impl Runner {
                     .find_map(|suffix| name.strip_suffix(suffix));
                 self.histograms.extend(base.map(str::to_owned));
             }
-            self.store.load(&series, 0, step_ms);
+            all.push(series);
         }
+        self.server.load(&all, step_ms);
     }
 
     fn eval(&mut self, line: &str, block: &[&str], number: usize) {
@@ -131,7 +141,7 @@ impl Runner {
         for line in block {
             parse_expectation(line, &mut want);
         }
-        let result = evaluate(&self.store, moment, &query);
+        let result = self.server.evaluate(moment, &query);
         let problem = compare(moment, &want, &result);
         match problem {
             None => self.tally.passed += 1,
@@ -144,7 +154,7 @@ impl Runner {
     }
 }
 
-impl Runner {
+impl Runner<'_> {
     /// Whether a query names a metric that is a native histogram, or may select one without naming it.
     fn is_about_histograms(&self, query: &str) -> bool {
         let word = |char: char| char == '_' || char == ':' || char.is_ascii_alphanumeric();
@@ -153,29 +163,6 @@ impl Runner {
             .any(|name| self.histograms.iter().any(|histogram| histogram == name));
         named
             || (!self.histograms.is_empty() && (query.contains("__name__") || query.contains("({")))
-    }
-}
-
-fn evaluate(store: &MemoryStore, moment: Moment, query: &str) -> Result<QueryResult, QueryError> {
-    let engine = Engine::new(EngineOptions {
-        features: Features {
-            experimental_functions: true,
-            duration_expressions: true,
-            delayed_name_removal: false,
-            type_and_unit_labels: false,
-        },
-        ..EngineOptions::default()
-    });
-    let control = ReadControl::unlimited();
-    let options = QueryOptions {
-        lookback_delta: None,
-        control: &control,
-        deadline: None,
-        per_step_stats: false,
-    };
-    match moment {
-        Moment::Instant(time_ms) => engine.instant(store, query, time_ms, &options),
-        Moment::Range(range) => engine.range(store, query, range, &options),
     }
 }
 

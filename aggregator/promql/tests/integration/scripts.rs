@@ -2,7 +2,51 @@
 
 use std::path::{Path, PathBuf};
 
-use crate::script::{Tally, run};
+use tidemark_promql::parser::series::SeriesDescription;
+use tidemark_promql::testing::MemoryStore;
+use tidemark_promql::{Engine, EngineOptions, Features, QueryError, QueryOptions, QueryResult};
+use tidemark_storage::read::ReadControl;
+
+use crate::script::{Moment, Server, Tally, run};
+
+impl Server for MemoryStore {
+    fn clear(&mut self) {
+        Self::clear(self);
+    }
+
+    fn load(&mut self, series: &[SeriesDescription], step_ms: i64) {
+        for one in series {
+            Self::load(self, one, 0, step_ms);
+        }
+    }
+
+    fn evaluate(&mut self, moment: Moment, query: &str) -> Result<QueryResult, QueryError> {
+        evaluate(self, moment, query)
+    }
+}
+
+fn evaluate(store: &MemoryStore, moment: Moment, query: &str) -> Result<QueryResult, QueryError> {
+    let engine = Engine::new(EngineOptions {
+        features: Features {
+            experimental_functions: true,
+            duration_expressions: true,
+            delayed_name_removal: false,
+            type_and_unit_labels: false,
+        },
+        ..EngineOptions::default()
+    });
+    let control = ReadControl::unlimited();
+    let options = QueryOptions {
+        lookback_delta: None,
+        control: &control,
+        deadline: None,
+        per_step_stats: false,
+    };
+    match moment {
+        Moment::Instant(time_ms) => engine.instant(store, query, time_ms, &options),
+        Moment::Range(range) => engine.range(store, query, range, &options),
+    }
+}
 
 fn scripts(folder: &Path) -> Vec<PathBuf> {
     let mut paths: Vec<_> = std::fs::read_dir(folder)
@@ -20,7 +64,7 @@ fn scripts(folder: &Path) -> Vec<PathBuf> {
 fn run_all(folder: &Path) -> Tally {
     let mut all = Tally::default();
     for path in scripts(folder) {
-        let tally = run(&path);
+        let tally = run(&path, &mut MemoryStore::new());
         println!(
             "{}: {} passed, {} with native histograms, {} failed",
             path.display(),
