@@ -184,6 +184,7 @@ impl Head {
         for group in self.groups() {
             let mut data = lock(&group.data);
             data.floor_ms = data.floor_ms.max(floor_ms);
+            data.find_free();
         }
         for id in index.moved() {
             let floors = index
@@ -212,11 +213,18 @@ impl Head {
             Some(id) => id,
             None => index.add(hash, labels)?,
         };
-        lock(&group.data).set_column(column, id);
+        let before = lock(&group.data).set_column(column, id);
         let place = Place {
             group: group.number,
             column,
         };
+        if let Some(before) = before {
+            if index.place(before) == Some(place) && index.former_places(before).next().is_none() {
+                index.remove(before);
+            } else {
+                index.forget_place(before, place);
+            }
+        }
         index.set_place(id, place);
         index.set_logged(id, place);
         Ok(())

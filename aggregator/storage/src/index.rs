@@ -3,7 +3,8 @@
 //! A series is its *shape* (the names of its labels, shared by all series that have the same ones) and one symbol
 //! for each value. Queries work on these numbers; label text is put together for results only.
 //!
-//! **Invariant:** series ids are given in ascending order and never reused within one index, so postings ascend.
+//! **Invariant:** the number of a removed series is given again only when no reader can hold it any more; until
+//! then its labels can still be read.
 
 pub(crate) mod literals;
 pub(crate) mod postings;
@@ -69,6 +70,12 @@ pub(crate) struct Index {
     series: Vec<Entry>,
     by_hash: HashTable<u32>,
     names: HashMap<Symbol, Values, FxBuildHasher>,
+    /// Numbers without a series: removed, and perhaps free again.
+    dead: RoaringBitmap,
+    /// Numbers that may be given again.
+    free: Vec<SeriesId>,
+    /// Series removed since the symbols were last made anew.
+    removed: usize,
     /// Places besides `Entry::place`, of series that moved from one group to another.
     more_places: HashMap<u32, Vec<Place>, FxBuildHasher>,
 }
@@ -76,7 +83,7 @@ pub(crate) struct Index {
 impl Index {
     /// Number of series.
     pub(crate) fn len(&self) -> usize {
-        self.series.len()
+        self.series.len() - self.dead.len() as usize
     }
 
     /// The series with that identity.
@@ -90,27 +97,18 @@ impl Index {
     /// Adds a series that [`Self::find`] does not find.
     pub(crate) fn add(&mut self, hash: SeriesHash, labels: &Labels) -> Result<SeriesId, IndexFull> {
         debug_assert!(self.find(hash).is_none(), "a series is added once");
-        let id = u32::try_from(self.series.len()).map_err(|_| IndexFull)?;
-        let values = u32::try_from(self.values.len()).map_err(|_| IndexFull)?;
         let mut names = Vec::with_capacity(16);
         let mut symbols = Vec::with_capacity(16);
         for (name, value) in labels {
             names.push(self.symbols.intern(name).ok_or(IndexFull)?);
             symbols.push(self.symbols.intern(value).ok_or(IndexFull)?);
         }
+        let shape = self.shape(&names);
+        let id = self.place_entry(hash, shape, &symbols)?;
         for (&name, &value) in names.iter().zip(&symbols) {
             let values = self.names.entry(name).or_default();
             values.entry(value).or_default().insert(id);
         }
-        self.values.extend_from_slice(&symbols);
-        let shape = self.shape(names);
-        self.series.push(Entry {
-            hash,
-            values,
-            shape,
-            place: None,
-            logged: false,
-        });
         let series = &self.series;
         self.by_hash.insert_unique(hash.bucket(), id, |&other| {
             series[other as usize].hash.bucket()
@@ -118,8 +116,120 @@ impl Index {
         Ok(SeriesId(id))
     }
 
-    fn shape(&mut self, names: Vec<Symbol>) -> u32 {
-        if let Some(&shape) = self.shape_of.get(names.as_slice()) {
+    /// Writes the entry of a new series, over that of a removed one if there is one.
+    fn place_entry(
+        &mut self,
+        hash: SeriesHash,
+        shape: u32,
+        symbols: &[Symbol],
+    ) -> Result<u32, IndexFull> {
+        let reused = self.free.pop();
+        let before = reused.map(|id| self.series[id.0 as usize]);
+        let room =
+            before.filter(|old| self.shapes[old.shape as usize].names.len() == symbols.len());
+        let values = match room {
+            Some(old) => {
+                let start = old.values as usize;
+                self.values[start..start + symbols.len()].copy_from_slice(symbols);
+                old.values
+            }
+            None => {
+                let start = u32::try_from(self.values.len()).map_err(|_| IndexFull)?;
+                self.values.extend_from_slice(symbols);
+                start
+            }
+        };
+        let entry = Entry {
+            hash,
+            values,
+            shape,
+            place: None,
+            logged: false,
+        };
+        if let Some(SeriesId(id)) = reused {
+            self.series[id as usize] = entry;
+            self.dead.remove(id);
+            return Ok(id);
+        }
+        let id = u32::try_from(self.series.len()).map_err(|_| IndexFull)?;
+        self.series.push(entry);
+        Ok(id)
+    }
+
+    /// Takes a series out: nobody finds it any more, but who has its number can still read its labels.
+    pub(crate) fn remove(&mut self, id: SeriesId) {
+        let hash = self.series[id.0 as usize].hash;
+        if let Ok(entry) = self
+            .by_hash
+            .find_entry(hash.bucket(), |&other| other == id.0)
+        {
+            entry.remove();
+        }
+        let shape = self.shape_number(id) as usize;
+        let names = self.shapes[shape].names.clone();
+        let values = self.values(id).to_vec();
+        for (name, value) in names.iter().zip(values) {
+            if let Some(by_value) = self.names.get_mut(name)
+                && let Some(postings) = by_value.get_mut(&value)
+                && postings.remove(id.0)
+            {
+                by_value.remove(&value);
+                if by_value.is_empty() {
+                    self.names.remove(name);
+                }
+            }
+        }
+        self.series[id.0 as usize].place = None;
+        self.more_places.remove(&id.0);
+        self.dead.insert(id.0);
+        self.removed += 1;
+    }
+
+    /// Gives back the numbers of removed series, which no reader has any more.
+    pub(crate) fn free(&mut self, ids: &[SeriesId]) {
+        self.free.extend_from_slice(ids);
+        if self.removed > 1024 && self.removed > self.len() / 4 {
+            self.renew_symbols();
+        }
+    }
+
+    /// Makes the symbols anew from those in use.
+    fn renew_symbols(&mut self) {
+        let old = std::mem::take(&mut self.symbols);
+        let mut renewed: HashMap<Symbol, Symbol, FxBuildHasher> = HashMap::default();
+        let symbols = &mut self.symbols;
+        let mut renew = |symbol: Symbol| {
+            *renewed.entry(symbol).or_insert_with(|| {
+                // Fewer strings than before, so there is room.
+                symbols.intern(old.text(symbol)).unwrap_or(symbol)
+            })
+        };
+        for shape in &mut self.shapes {
+            shape.names = shape.names.iter().map(|&name| renew(name)).collect();
+        }
+        let free: RoaringBitmap = self.free.iter().map(|id| id.0).collect();
+        for (id, entry) in (0..).zip(&self.series) {
+            if !free.contains(id) {
+                let start = entry.values as usize;
+                let count = self.shapes[entry.shape as usize].names.len();
+                for value in &mut self.values[start..start + count] {
+                    *value = renew(*value);
+                }
+            }
+        }
+        let names = std::mem::take(&mut self.names);
+        for (name, values) in names {
+            let values = values.into_iter().map(|(value, own)| (renew(value), own));
+            let values: Values = values.collect();
+            self.names.insert(renew(name), values);
+        }
+        let shapes = self.shapes.iter().map(|shape| shape.names.clone());
+        self.shape_of = shapes.zip(0..).collect();
+        self.removed = 0;
+    }
+
+    fn shape(&mut self, names: &[Symbol]) -> u32 {
+        if let Some(&shape) = self.shape_of.get(names) {
             return shape;
         }
         let number = self.shapes.len() as u32;
@@ -157,6 +267,16 @@ impl Index {
             let more = self.more_places.entry(id.0).or_default();
             more.retain(|&other| other != place && other != before);
             more.push(before);
+        }
+    }
+
+    /// Forgets a former place of a series.
+    pub(crate) fn forget_place(&mut self, id: SeriesId, place: Place) {
+        if let Some(list) = self.more_places.get_mut(&id.0) {
+            list.retain(|&other| other != place);
+            if list.is_empty() {
+                self.more_places.remove(&id.0);
+            }
         }
     }
 
@@ -222,7 +342,7 @@ impl SeriesIndex for Index {
     fn all(&self) -> RoaringBitmap {
         let mut all = RoaringBitmap::new();
         all.insert_range(0..self.series.len() as u32);
-        all
+        all - &self.dead
     }
 
     fn postings(&self, name: Symbol, value: Symbol) -> Option<PostingsRef<'_>> {

@@ -27,7 +27,7 @@ use crate::head::Head;
 use crate::head::group::Group;
 use crate::head::part::Part;
 use crate::index::view::SeriesIndex as _;
-use crate::index::{Place, SeriesId};
+use crate::index::{Index, Place, SeriesId};
 use crate::select::ReaderGuard;
 use crate::store::Inner;
 use crate::sync::{lock, read, write};
@@ -39,6 +39,9 @@ const WINDOW_MS: i64 = 72 * 3_600_000;
 /// Columns whose samples are unpacked together.
 const COLUMNS_AT_ONCE: u32 = 64 * 128;
 
+/// Columns that are looked at while appends wait.
+const IDLE_AT_ONCE: usize = 4096;
+
 /// What the maintenance of blocks remembers between its rounds.
 #[derive(Debug, Default)]
 pub(crate) struct Upkeep {
@@ -47,6 +50,19 @@ pub(crate) struct Upkeep {
     pub(crate) is_unfinished: bool,
     /// Seals whose parts are still in the head, and the guards of the sets that may need them.
     to_thaw: Vec<(u64, Weak<ReaderGuard>)>,
+    /// Columns that had no sample in a seal.
+    idle: Vec<Column>,
+    /// Columns and series that were given up, and the guard of the sets that may still have their numbers.
+    resting: Vec<(Weak<ReaderGuard>, Vec<Column>)>,
+}
+
+/// A column of a group and its series.
+#[derive(Debug, Clone, Copy)]
+struct Column {
+    place: Place,
+    series: SeriesId,
+    /// The series has no other place, so it went with the column.
+    series_too: bool,
 }
 
 /// The frozen parts of a group.
@@ -86,13 +102,50 @@ impl Inner {
         upkeep.to_thaw.push((generation, Arc::downgrade(&old)));
         drop(old);
         self.checkpoint(&head, &cut)?;
+        upkeep.idle = idle_columns(&head, &cut);
         drop(cut);
         self.thaw(upkeep);
         Ok(())
     }
 
+    /// Gives up series that had no sample since the seal before the last: they live on in the blocks.
+    fn give_up_idle(&self, upkeep: &mut Upkeep) {
+        let head = self.head();
+        let mut given_up = Vec::new();
+        for columns in std::mem::take(&mut upkeep.idle).chunks(IDLE_AT_ONCE) {
+            // No append is on its way to a place while this is held.
+            let _cut = write(&self.cut);
+            let mut index = write(&head.index);
+            for column in columns {
+                given_up.extend(give_up(&head, &mut index, *column));
+            }
+        }
+        if !given_up.is_empty() {
+            let old = std::mem::take(&mut *lock(&self.readers));
+            upkeep.resting.push((Arc::downgrade(&old), given_up));
+        }
+    }
+
+    /// Gives back the numbers of series and columns that no set has any more.
+    fn free_rested(&self, upkeep: &mut Upkeep) {
+        let waiting = |(guard, _): &&(Weak<ReaderGuard>, Vec<Column>)| guard.strong_count() == 0;
+        let done = upkeep.resting.iter().take_while(waiting).count();
+        let head = self.head();
+        for (_, columns) in upkeep.resting.drain(..done) {
+            let gone = columns.iter().filter(|column| column.series_too);
+            let series: Vec<SeriesId> = gone.map(|column| column.series).collect();
+            write(&head.index).free(&series);
+            for column in columns {
+                if let Some(group) = head.group(column.place.group) {
+                    lock(&group.data).free(column.place.column);
+                }
+            }
+        }
+    }
+
     /// Forgets frozen parts that no set needs any more.
     pub(crate) fn thaw(&self, upkeep: &mut Upkeep) {
+        self.free_rested(upkeep);
         let waiting = |(_, guard): &&(u64, Weak<ReaderGuard>)| guard.strong_count() == 0;
         let done = upkeep.to_thaw.iter().take_while(waiting).count();
         let Some((generation, _)) = upkeep.to_thaw.drain(..done).next_back() else {
@@ -101,6 +154,8 @@ impl Inner {
         for group in self.head().groups() {
             lock(&group.data).thaw(generation);
         }
+        self.give_up_idle(upkeep);
+        self.free_rested(upkeep);
     }
 
     fn freeze(&self, head: &Head, generation: u64) -> Cut {
@@ -187,6 +242,58 @@ impl Inner {
         remove_before(&self.options.path.join("wal"), cut.from)?;
         Ok(())
     }
+}
+
+/// The columns without a sample in what was sealed.
+fn idle_columns(head: &Head, cut: &Cut) -> Vec<Column> {
+    let mut idle = Vec::new();
+    for group in head.groups() {
+        let sealed = cut
+            .groups
+            .iter()
+            .find(|one| one.group.number == group.number);
+        let columns = lock(&group.data).columns().to_vec();
+        let mut used = vec![false; columns.len()];
+        for part in sealed.iter().flat_map(|group| &group.parts) {
+            part.mark_columns(&mut used);
+        }
+        for (column, (series, used)) in (0..).zip(columns.iter().zip(used)) {
+            if let (Some(series), false) = (*series, used) {
+                let group = group.number;
+                idle.push(Column {
+                    place: Place { group, column },
+                    series,
+                    series_too: false,
+                });
+            }
+        }
+    }
+    idle
+}
+
+/// Takes a column from its series, if it may be; and the series out of the index, if that was its only place.
+fn give_up(head: &Head, index: &mut Index, mut column: Column) -> Option<Column> {
+    let Column { place, series, .. } = column;
+    let group = head.group(place.group)?;
+    let mut data = lock(&group.data);
+    if data.columns().get(place.column as usize) != Some(&Some(series)) {
+        return None;
+    }
+    let is_current = index.place(series) == Some(place);
+    if is_current && index.former_places(series).next().is_some() {
+        // Its former places go first.
+        return None;
+    }
+    if !data.vacate(place.column) {
+        return None;
+    }
+    if is_current {
+        index.remove(series);
+        column.series_too = true;
+    } else {
+        index.forget_place(series, place);
+    }
+    Some(column)
 }
 
 fn windows_of(part: &Part, to: &mut BTreeSet<i64>) {

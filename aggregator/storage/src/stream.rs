@@ -75,6 +75,9 @@ impl Stream {
                 limit: SERIES_PER_STREAM_MAX as u64,
             });
         }
+        let store = self.store.clone();
+        // While this is held, no column is taken from its series.
+        let _cut = read(&store.inner().cut);
         let (series, placed) = self.head.place_in(&self.group, labels).map_err(|error| {
             let PlaceError::SeriesLimit(limit) = error;
             DefineError::SeriesLimit { limit }
@@ -83,7 +86,13 @@ impl Stream {
         if at >= self.columns.len() {
             self.columns.resize(at + 1, None);
         }
-        self.columns[at] = Some((placed.place.column, series));
+        let before = self.columns[at].replace((placed.place.column, series));
+        let mut data = lock(&self.group.data);
+        data.pin(placed.place.column);
+        if let Some((column, _)) = before {
+            data.unpin(column);
+        }
+        drop(data);
         self.defined += usize::from(is_new);
         Ok(())
     }
@@ -91,9 +100,10 @@ impl Stream {
     /// Frees a number. Writes nothing: the caller appends the staleness marker first.
     pub fn undefine(&mut self, column: u32) {
         if let Some(slot) = self.columns.get_mut(column as usize)
-            && slot.take().is_some()
+            && let Some((in_group, _)) = slot.take()
         {
             self.defined -= 1;
+            lock(&self.group.data).unpin(in_group);
         }
     }
 
@@ -260,5 +270,14 @@ impl Stream {
             }
         }
         self.append_anywhere(inner, sequence, timestamp_ms, &[], appended)
+    }
+}
+
+impl Drop for Stream {
+    fn drop(&mut self) {
+        let mut data = lock(&self.group.data);
+        for (column, _) in self.columns.iter().flatten() {
+            data.unpin(*column);
+        }
     }
 }

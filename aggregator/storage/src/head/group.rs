@@ -20,6 +20,10 @@ pub(crate) struct Group {
 pub(crate) struct GroupData {
     /// The series of each column; `None` for a column that is free, or whose definition the log lost.
     columns: Vec<Option<SeriesId>>,
+    /// By column: how many streams have it defined.
+    pins: Vec<u32>,
+    /// Columns that may be given again.
+    free: Vec<u32>,
     /// What came since the last seal.
     open: Part,
     /// What is being sealed, or was, while a reader may still need it here; oldest first.
@@ -44,6 +48,8 @@ impl GroupData {
     pub(crate) fn new(floor_ms: i64) -> Self {
         Self {
             columns: Vec::new(),
+            pins: Vec::new(),
+            free: Vec::new(),
             open: Part::default(),
             frozen: Vec::new(),
             floor_ms,
@@ -54,17 +60,65 @@ impl GroupData {
     }
 
     pub(crate) fn add_column(&mut self, series: SeriesId) -> u32 {
+        if let Some(column) = self.free.pop() {
+            self.columns[column as usize] = Some(series);
+            return column;
+        }
         self.columns.push(Some(series));
         self.columns.len() as u32 - 1
     }
 
+    /// Keeps a column while a stream has it defined.
+    pub(crate) fn pin(&mut self, column: u32) {
+        let at = column as usize;
+        if at >= self.pins.len() {
+            self.pins.resize(at + 1, 0);
+        }
+        self.pins[at] += 1;
+    }
+
+    /// Ends one [`Self::pin`].
+    pub(crate) fn unpin(&mut self, column: u32) {
+        if let Some(pins) = self.pins.get_mut(column as usize) {
+            *pins = pins.saturating_sub(1);
+        }
+    }
+
+    /// Takes the series off a column, unless a stream has it defined or a sample is there. Returns whether it did.
+    pub(crate) fn vacate(&mut self, column: u32) -> bool {
+        let pinned = self.pins.get(column as usize).is_some_and(|&pins| pins > 0);
+        let used = |part: &Part| part.has_column(column);
+        if pinned || used(&self.open) || self.frozen.iter().any(|part| used(part)) {
+            return false;
+        }
+        self.columns[column as usize] = None;
+        true
+    }
+
+    /// Gives back columns that were vacated, which no reader has any more.
+    pub(crate) fn free(&mut self, column: u32) {
+        self.free.push(column);
+    }
+
     /// Gives a column its series, as the log has it.
-    pub(crate) fn set_column(&mut self, column: u32, series: SeriesId) {
+    ///
+    /// Returns the series that had it before: it was given up before the log gave the column to another.
+    pub(crate) fn set_column(&mut self, column: u32, series: SeriesId) -> Option<SeriesId> {
         let at = column as usize;
         if at >= self.columns.len() {
             self.columns.resize(at + 1, None);
         }
-        self.columns[at] = Some(series);
+        self.columns[at]
+            .replace(series)
+            .filter(|&before| before != series)
+    }
+
+    /// After a replay: columns without a series may be given again, unless they hold samples.
+    pub(crate) fn find_free(&mut self) {
+        let is_free = |(column, series): (u32, &Option<SeriesId>)| {
+            (series.is_none() && !self.open.has_column(column)).then_some(column)
+        };
+        self.free = (0..).zip(&self.columns).filter_map(is_free).collect();
     }
 
     /// The series of each column.

@@ -99,6 +99,41 @@ impl Part {
         self.loose.get(&column).map_or(&[], Vec::as_slice)
     }
 
+    /// Sets the mark of each column that has a sample.
+    pub(crate) fn mark_columns(&self, marks: &mut [bool]) {
+        for row in 0..self.rows.len() {
+            for (mark, &bits) in marks.iter_mut().zip(self.rows.row(row)) {
+                *mark |= bits != ABSENT;
+            }
+        }
+        for packed in &self.packed {
+            for (number, marks) in (0..).zip(marks.chunks_mut(COLUMNS_MAX)) {
+                if let Some((chunk, _)) = packed.piece(number * COLUMNS_MAX as u32) {
+                    for (column, mark) in marks.iter_mut().enumerate() {
+                        *mark |= *chunk.presence(column) != Presence::None;
+                    }
+                }
+            }
+        }
+        for &column in self.loose.keys() {
+            if let Some(mark) = marks.get_mut(column as usize) {
+                *mark = true;
+            }
+        }
+    }
+
+    /// Whether a column has a sample.
+    pub(crate) fn has_column(&self, column: u32) -> bool {
+        let in_rows = || (0..self.rows.len()).any(|row| self.rows.get(row, column) != ABSENT);
+        let in_packed = || {
+            self.packed.iter().any(|packed| {
+                let piece = packed.piece(column);
+                piece.is_some_and(|(chunk, at)| *chunk.presence(at) != Presence::None)
+            })
+        };
+        self.loose.contains_key(&column) || in_rows() || in_packed()
+    }
+
     /// Columns with loose samples.
     pub(crate) fn loose_columns(&self) -> impl Iterator<Item = u32> {
         self.loose.keys().copied()

@@ -50,7 +50,7 @@ proptest! {
         let index = index_of(&series);
         let control = ReadControl::unlimited();
         let found = Prepared::new(&matchers).resolve(&index, &control).unwrap();
-        for id in 0..index.len() as u32 {
+        for id in &index.all() {
             let labels = index.labels(SeriesId(id));
             let want = matchers
                 .iter()
@@ -107,4 +107,40 @@ fn moved_series_remembers_where_it_was() {
     index.set_place(id, b);
     index.set_place(id, a);
     assert_eq!(index.places(id).collect::<Vec<_>>(), [a, b]);
+}
+
+proptest! {
+    #[test]
+    fn removed_series_are_gone_and_the_others_stay(
+        steps in prop::collection::vec((arbitrary_labels(), any::<bool>()), 0..60),
+        matcher in arbitrary_matcher(),
+    ) {
+        let mut index = Index::default();
+        let mut model = std::collections::BTreeSet::new();
+        for (labels, add) in steps {
+            let hash = key().hash(&labels);
+            match index.find(hash) {
+                Some(id) if !add => {
+                    index.remove(id);
+                    prop_assert_eq!(index.labels(id), labels.clone());
+                    index.free(&[id]);
+                    index.renew_symbols();
+                    model.remove(&labels);
+                }
+                None if add => {
+                    index.add(hash, &labels).unwrap();
+                    model.insert(labels);
+                }
+                _ => {}
+            }
+        }
+        let matchers = [matcher];
+        let found = Prepared::new(&matchers).resolve(&index, &ReadControl::unlimited()).unwrap();
+        let mut got: Vec<_> = found.iter().map(|id| index.labels(SeriesId(id))).collect();
+        got.sort();
+        let holds = |labels: &&Labels| matchers[0].matches(labels.get(matchers[0].name()).unwrap_or(""));
+        let want: Vec<_> = model.iter().filter(holds).cloned().collect();
+        prop_assert_eq!(got, want);
+        prop_assert_eq!(index.len(), model.len());
+    }
 }

@@ -263,6 +263,8 @@ enum Step {
     Row(u64, i64, Vec<(u8, u8)>),
     Restart,
     Flush,
+    /// The stream gives a column up, so that its series may leave the head; then defines it again.
+    Undefine(u8),
 }
 
 fn arbitrary_step() -> impl Strategy<Value = Step> {
@@ -273,11 +275,15 @@ fn arbitrary_step() -> impl Strategy<Value = Step> {
         4 => (0..30_u64, 0..30_i64, prop::collection::vec(cell, 0..6))
             .prop_map(|(sequence, time, cells)| Step::Row(sequence, time, cells)),
         1 => Just(Step::Restart),
+        1 => (0..6_u8).prop_map(Step::Undefine),
         1 => Just(Step::Flush),
     ]
 }
 
 fn series_number(n: u8) -> Labels {
+    if n == u8::MAX {
+        return labels("other", "a");
+    }
     labels(&format!("m{n}"), if n < 4 { "a" } else { "b" })
 }
 
@@ -335,6 +341,22 @@ fn run_against_model(steps: &[Step]) {
                 }
             }
             Step::Flush => store.flush().unwrap(),
+            Step::Undefine(n) => {
+                stream.undefine(u32::from(*n) * 2);
+                for _ in 0..2 {
+                    store
+                        .append(
+                            &[one(&labels("other", "a"), &[(99, 0.0)])],
+                            AppendMode::Partial,
+                        )
+                        .unwrap();
+                    model_put(&mut model, u8::MAX, 99, 0);
+                    store.flush().unwrap();
+                }
+                stream
+                    .define(u32::from(*n) * 2, &series_number(*n))
+                    .unwrap();
+            }
             Step::Restart => {
                 store.close().unwrap();
                 drop(stream);
@@ -430,6 +452,38 @@ fn set_made_before_a_seal_reads_the_same_after_it() {
     assert!(times.starts_with(&[1, 2]), "{times:?}");
     drop(set);
     assert_eq!(all(&store)[&a].len(), 3);
+}
+
+#[test]
+fn churned_series_leave_the_head_and_stay_readable() {
+    let directory = tempfile::tempdir().unwrap();
+    let store = open_at(directory.path());
+    let keep = labels("keep", "x");
+    let mut stream = store.stream("agent/x");
+    stream.define(0, &labels("pinned", "x")).unwrap();
+    let mut memory = Vec::new();
+    for round in 0..30_i64 {
+        let mut batch = vec![one(&keep, &[(round, 1.0)])];
+        let churned =
+            (0..100).map(|n| one(&labels(&format!("c{round}_{n}"), "x"), &[(round, 1.0)]));
+        batch.extend(churned);
+        store.append(&batch, AppendMode::Atomic).unwrap();
+        store.flush().unwrap();
+        memory.push(store.inner().head().index.read().unwrap().len());
+    }
+    assert!(memory[29] <= 302, "{memory:?}");
+    assert_eq!(all(&store).len(), 1 + 30 * 100);
+    assert_eq!(all(&store)[&keep].len(), 30);
+    let back = labels("c3_7", "x");
+    store
+        .append(&[one(&back, &[(100, 2.0)])], AppendMode::Atomic)
+        .unwrap();
+    assert_eq!(all(&store)[&back].len(), 2);
+    let row = stream.append_row(1, 101, &[(0, 1.0)]).unwrap();
+    assert_eq!(row.stored, 1);
+    let want = all(&store);
+    drop((stream, store));
+    assert_eq!(all(&open_at(directory.path())), want);
 }
 
 #[test]
