@@ -9,6 +9,7 @@ use crate::kube::KubeletData;
 
 pub mod cgroup;
 pub mod kubelet;
+pub mod machine;
 pub mod node;
 #[cfg(test)]
 pub(crate) mod testing;
@@ -44,6 +45,15 @@ pub const COLLECTORS: &[CollectorInfo] = &[
     collector("netstat", "Protocol counters"),
     collector("sockstat", "Sockets in use"),
     collector("filefd", "Open files"),
+    collector("netclass", "Properties of network interfaces"),
+    collector("softnet", "Packet processing by CPU"),
+    collector("arp", "Neighbours by interface"),
+    collector("conntrack", "Connection tracking"),
+    collector("udp_queues", "Bytes waiting in UDP sockets"),
+    collector("schedstat", "Scheduling by CPU"),
+    collector("entropy", "Bits of entropy"),
+    collector("textfile", "Files *.prom of --collector.textfile.directory"),
+    collector("machine", "Cores and memory, by cAdvisor's names"),
     collector("uname", "Kernel release and node name"),
     collector("os", "Operating system"),
     collector("time", "Time and clock sources"),
@@ -138,6 +148,13 @@ fn add_node(collectors: &mut Collectors, config: &Config, roots: &Roots) -> Resu
     add!("sockstat", node::sockstat::Sockstat::new);
     add!("filefd", node::filefd::Filefd::new);
     add!("os", node::os::Os::new);
+    add!("softnet", node::softnet::Softnet::new);
+    add!("arp", node::arp::Arp::new);
+    add!("conntrack", node::conntrack::Conntrack::new);
+    add!("udp_queues", node::udp_queues::UdpQueues::new);
+    add!("schedstat", node::schedstat::Schedstat::new);
+    add!("entropy", node::numbers::Numbers::entropy);
+    add!("machine", machine::Machine::new);
     add!("time", node::time::Time::new);
     add!("timex", |_, _| node::time::timex::Timex::default());
     if config.collectors.is_on("uname") {
@@ -145,13 +162,25 @@ fn add_node(collectors: &mut Collectors, config: &Config, roots: &Roots) -> Resu
         let nodename = std::env::var_os("POD_NAME").and(config.node_name.clone());
         collectors.add(|_| node::uname::Uname::new(nodename));
     }
+    if let Some(directory) = config
+        .textfile_directory
+        .clone()
+        .filter(|_| config.collectors.is_on("textfile"))
+    {
+        collectors.add(|_| node::textfile::Textfile::new(directory));
+    }
+    let exclude = &config.netdev_exclude;
+    let regex = |source| BuildError::Regex {
+        flag: "collector.netdev.device-exclude",
+        source,
+    };
     if config.collectors.is_on("netdev") {
-        let regex = |source| BuildError::Regex {
-            flag: "collector.netdev.device-exclude",
-            source,
-        };
+        collectors
+            .try_add(|faults| node::netdev::Netdev::new(roots, exclude, faults).map_err(regex))?;
+    }
+    if config.collectors.is_on("netclass") {
         collectors.try_add(|faults| {
-            node::netdev::Netdev::new(roots, &config.netdev_exclude, faults).map_err(regex)
+            node::netclass::Netclass::new(roots, exclude, faults).map_err(regex)
         })?;
     }
     if config.collectors.is_on("filesystem") {

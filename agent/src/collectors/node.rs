@@ -2,6 +2,8 @@
 
 use std::path::{Path, PathBuf};
 
+pub mod arp;
+pub mod conntrack;
 pub mod cpu;
 pub mod diskstats;
 pub mod filefd;
@@ -9,13 +11,19 @@ pub mod filesystem;
 pub mod loadavg;
 pub mod meminfo;
 pub mod mountinfo;
+pub mod netclass;
 pub mod netdev;
 pub mod netstat;
+pub mod numbers;
 pub mod os;
 pub mod pressure;
+pub mod schedstat;
 pub mod sockstat;
+pub mod softnet;
 pub mod stat;
+pub mod textfile;
 pub mod time;
+pub mod udp_queues;
 pub mod uname;
 pub mod vmstat;
 

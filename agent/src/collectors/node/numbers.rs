@@ -1,0 +1,69 @@
+//! Files of /proc and /sys that hold one number each.
+
+use super::Roots;
+use crate::collect::{Collector, Outcome, Single, Tick, Tier};
+use crate::faults::Faults;
+use crate::file::KeptFile;
+use crate::parse;
+use crate::schema::{FamilyDef, gauge};
+
+/// A file below a root, and its family.
+type Number = (&'static str, FamilyDef);
+
+static ENTROPY: [Number; 2] = [
+    (
+        "sys/kernel/random/entropy_avail",
+        gauge("node_entropy_available_bits", "Bits of available entropy."),
+    ),
+    (
+        "sys/kernel/random/poolsize",
+        gauge("node_entropy_pool_size_bits", "Bits of entropy pool."),
+    ),
+];
+
+/// Collects a few one-number files of /proc under one name.
+#[derive(Debug)]
+pub struct Numbers {
+    name: &'static str,
+    files: Vec<(KeptFile, Single)>,
+}
+
+impl Numbers {
+    /// `node_entropy_*`.
+    pub fn entropy(roots: &Roots, faults: &mut Faults) -> Self {
+        let files = ENTROPY.iter().map(|(path, family)| {
+            (
+                KeptFile::new(roots.proc.join(path), &format!("proc/{path}"), faults),
+                Single::node(family),
+            )
+        });
+        Self {
+            name: "entropy",
+            files: files.collect(),
+        }
+    }
+}
+
+impl Collector for Numbers {
+    fn name(&self) -> &'static str {
+        self.name
+    }
+
+    fn tier(&self) -> Tier {
+        Tier::Medium
+    }
+
+    fn collect(&mut self, tick: &mut Tick<'_>) -> Outcome {
+        let mut outcome = Outcome::NoData;
+        for (file, series) in &mut self.files {
+            let Some(data) = file.read(tick.buffer, tick.faults) else {
+                continue;
+            };
+            if let Some(value) = tick.faults.parsed(file.fault(), parse::single(data)) {
+                series.set(tick.table, tick.schema, value as f64);
+                outcome = Outcome::Done;
+            }
+        }
+        outcome
+    }
+}
