@@ -270,6 +270,11 @@ impl Index {
         }
     }
 
+    /// All label names.
+    pub(crate) fn label_symbols(&self) -> impl Iterator<Item = Symbol> {
+        self.names.keys().copied()
+    }
+
     /// Forgets a former place of a series.
     pub(crate) fn forget_place(&mut self, id: SeriesId, place: Place) {
         if let Some(list) = self.more_places.get_mut(&id.0) {

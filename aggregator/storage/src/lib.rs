@@ -2,11 +2,13 @@
 //!
 //! **Invariant:** this crate knows no HTTP, no QUIC, no JSON and no Kubernetes.
 
+pub mod admin;
 mod append;
 mod block;
 mod bytes;
 mod checkpoint;
 mod codec;
+pub mod exemplars;
 mod files;
 mod head;
 mod identity;
@@ -17,6 +19,7 @@ mod merge;
 pub mod read;
 mod seal;
 mod select;
+pub mod stats;
 pub mod store;
 pub mod stream;
 mod symbols;
@@ -24,9 +27,12 @@ mod sync;
 mod wal;
 pub mod write;
 
+pub use admin::AdminError;
+pub use exemplars::{Exemplar, ExemplarOutcome};
 pub use read::{
     Column, Grouping, Groups, ReadControl, ReadError, Readable, Selection, SeriesSet, Values,
 };
+pub use stats::{Cardinality, StoreStats};
 pub use store::{Store, StoreOptions};
 pub use stream::Stream;
 pub use write::{

@@ -4,7 +4,7 @@ use std::collections::VecDeque;
 use std::sync::Arc;
 
 use common::model::Labels;
-use hashbrown::HashMap;
+use hashbrown::{HashMap, HashSet};
 use rustc_hash::FxBuildHasher;
 
 use crate::block::Block;
@@ -62,6 +62,15 @@ pub(crate) fn choose(blocks: &[Arc<Block>], now_ms: i64) -> Option<Vec<Arc<Block
         }
     }
     None
+}
+
+/// Samples that are left out when blocks are rewritten.
+#[derive(Debug)]
+pub(crate) struct Deletion {
+    pub(crate) series: HashSet<SeriesHash, FxBuildHasher>,
+    /// The first and last time, milliseconds.
+    pub(crate) first_ms: i64,
+    pub(crate) last_ms: i64,
 }
 
 /// A series of the merged block and where its samples come from.
@@ -133,6 +142,19 @@ impl Inner {
     /// # Errors
     /// A source is damaged, or the block can't be written; the sources stay.
     pub(crate) fn merge(&self, blocks: &[Arc<Block>]) -> Result<(), BlockError> {
+        self.rewrite(blocks, None).map(|_| ())
+    }
+
+    /// Merges blocks into one without what is to be deleted; returns how many samples were.
+    ///
+    /// # Errors
+    /// See [`Self::merge`].
+    pub(crate) fn rewrite(
+        &self,
+        blocks: &[Arc<Block>],
+        deletion: Option<&Deletion>,
+    ) -> Result<u64, BlockError> {
+        let mut deleted = 0;
         let mut sources = Vec::with_capacity(blocks.len());
         for block in blocks {
             sources.push(Source {
@@ -149,6 +171,11 @@ impl Inner {
             gather(&mut sources, &entry, &mut samples)?;
             samples.sort();
             samples.keep(keep);
+            if let Some(deletion) = deletion
+                && deletion.series.contains(&self.key().hash(&entry.labels))
+            {
+                deleted += samples.remove((deletion.first_ms, deletion.last_ms));
+            }
             if samples.times_ms.is_empty() {
                 continue;
             }
@@ -161,11 +188,12 @@ impl Inner {
         let ids: Vec<u64> = blocks.iter().map(|block| block.id).collect();
         if writer.samples() == 0 {
             self.blocks.remove(&ids)?;
-            return Ok(());
+            return Ok(deleted);
         }
         let level = blocks.iter().map(|block| block.footer.level).max();
         let path = writer.finish(level.unwrap_or(0) + 1, &ids)?;
-        self.blocks.publish(&[path], &ids, None)
+        self.blocks.publish(&[path], &ids, None)?;
+        Ok(deleted)
     }
 
     /// Merges until every span has one block.

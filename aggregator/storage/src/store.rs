@@ -13,6 +13,7 @@ use roaring::RoaringBitmap;
 
 use crate::block::catalogue::{Catalogue, Quarantined};
 use crate::block::reader::BlockError;
+use crate::exemplars::Exemplars;
 use crate::files::DirectoryLock;
 use crate::head::Head;
 use crate::head::group::Stored;
@@ -67,6 +68,7 @@ pub(crate) struct Inner {
     pub(crate) readers: Mutex<Arc<ReaderGuard>>,
     /// What the maintenance of blocks remembers; held while it works, so that there is one seal at a time.
     pub(crate) upkeep: Mutex<Upkeep>,
+    pub(crate) exemplars: Mutex<Exemplars>,
     /// Samples put into the head since the last seal.
     pub(crate) unsealed_samples: AtomicU64,
     _lock: DirectoryLock,

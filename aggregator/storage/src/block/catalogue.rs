@@ -266,6 +266,11 @@ impl Catalogue {
             .collect()
     }
 
+    /// Bytes of memory in the caches.
+    pub(crate) fn cache_bytes(&self) -> usize {
+        self.caches.chunks.bytes() + self.caches.indexes.bytes()
+    }
+
     /// The latest sample of all blocks.
     pub(crate) fn last_ms(&self) -> Option<i64> {
         let state = read(&self.state);

@@ -36,6 +36,16 @@ impl Samples {
         self.bits.drain(..start);
     }
 
+    /// Removes samples inside a range, and returns how many; they are in order.
+    pub(crate) fn remove(&mut self, (first_ms, last_ms): (i64, i64)) -> u64 {
+        let start = self.times_ms.partition_point(|&time| time < first_ms);
+        let end = self.times_ms.partition_point(|&time| time <= last_ms);
+        let end = end.max(start);
+        self.times_ms.drain(start..end);
+        self.bits.drain(start..end);
+        (end - start) as u64
+    }
+
     /// Brings samples that came in any order into order; of equal times the first stays.
     pub(crate) fn sort(&mut self) {
         if self.times_ms.is_sorted_by(|a, b| a < b) {

@@ -113,6 +113,7 @@ pub(super) fn open(options: StoreOptions, clock: Arc<dyn Clock>) -> Result<Inner
         metadata: Mutex::new(replayed.metadata),
         readers: Mutex::default(),
         upkeep: Mutex::default(),
+        exemplars: Mutex::default(),
         unsealed_samples: AtomicU64::new(replayed.samples),
         _lock: directory_lock,
     })

@@ -487,6 +487,103 @@ fn churned_series_leave_the_head_and_stay_readable() {
 }
 
 #[test]
+fn deleted_samples_are_gone_and_stay_gone() {
+    let directory = tempfile::tempdir().unwrap();
+    let store = open_at(directory.path());
+    let (a, b) = (labels("a", "x"), labels("b", "x"));
+    let samples = [(1, 1.0), (2, 2.0), (3, 3.0)];
+    store
+        .append(&[one(&a, &samples), one(&b, &samples)], AppendMode::Atomic)
+        .unwrap();
+    let deleted = store
+        .delete_series(&[Matcher::equal("__name__", "a")], 2, 9)
+        .unwrap();
+    assert_eq!(deleted, 2);
+    let check = |store: &Store| {
+        let content = all(store);
+        assert_eq!((content[&a].len(), content[&b].len()), (1, 3));
+    };
+    check(&store);
+    drop(store);
+    check(&open_at(directory.path()));
+}
+
+#[test]
+fn snapshot_is_a_store_of_its_own() {
+    let directory = tempfile::tempdir().unwrap();
+    let store = open_at(directory.path());
+    let a = labels("a", "x");
+    store
+        .append(&[one(&a, &[(1, 1.0)])], AppendMode::Atomic)
+        .unwrap();
+    let path = store.snapshot("before").unwrap();
+    store
+        .append(&[one(&a, &[(2, 2.0)])], AppendMode::Atomic)
+        .unwrap();
+    store.flush().unwrap();
+    assert_eq!(all(&store)[&a].len(), 2);
+    let copy = open_at(&path);
+    assert_eq!(all(&copy)[&a], [(1, 1.0_f64.to_bits())]);
+    for bad in ["", "../x", "a/b", ".hidden"] {
+        assert!(store.snapshot(bad).is_err(), "{bad}");
+    }
+    assert!(store.snapshot("before").is_err(), "the name is taken");
+}
+
+#[test]
+fn cardinality_and_figures_agree_with_what_was_written() {
+    let directory = tempfile::tempdir().unwrap();
+    let store = open_at(directory.path());
+    let batch: Vec<_> = (0..10)
+        .map(|n| {
+            one(
+                &labels(&format!("m{}", n / 8), &format!("i{n}")),
+                &[(n, 0.0)],
+            )
+        })
+        .collect();
+    store.append(&batch, AppendMode::Atomic).unwrap();
+    let top = store.cardinality(1);
+    assert_eq!(top.series, 10);
+    assert_eq!(top.label_pairs, 2 + 1 + 10);
+    assert_eq!(top.series_by_metric, [("m0".to_owned(), 8)]);
+    assert_eq!(top.values_by_label, [("instance".to_owned(), 10)]);
+    assert_eq!(top.series_by_pair, [("job=j".to_owned(), 10)]);
+    store.flush().unwrap();
+    let stats = store.stats();
+    assert_eq!(
+        (stats.head_series, stats.head_samples, stats.blocks),
+        (10, 0, 1)
+    );
+    assert_eq!(
+        (stats.block_samples, stats.first_ms, stats.last_ms),
+        (10, Some(0), Some(9))
+    );
+}
+
+#[test]
+fn exemplars_are_found_by_series_and_time() {
+    use crate::exemplars::{Exemplar, ExemplarOutcome};
+    let directory = tempfile::tempdir().unwrap();
+    let store = open_at(directory.path());
+    let a = labels("a", "x");
+    let at = |timestamp_ms| Exemplar {
+        labels: Labels::from_pairs([("trace_id", "7")]).unwrap(),
+        value: 0.5,
+        timestamp_ms,
+    };
+    assert_eq!(store.append_exemplar(&a, at(5)), ExemplarOutcome::Stored);
+    assert_eq!(store.append_exemplar(&a, at(5)), ExemplarOutcome::Duplicate);
+    assert_eq!(
+        store.append_exemplar(&a, at(4)),
+        ExemplarOutcome::OutOfOrder
+    );
+    let selectors = [vec![Matcher::equal("__name__", "a")]];
+    assert_eq!(store.exemplars(&selectors, 5, 5), [(a, vec![at(5)])]);
+    assert!(store.exemplars(&selectors, 6, 9).is_empty());
+}
+
+#[test]
 fn retention_removes_old_blocks() {
     let directory = tempfile::tempdir().unwrap();
     let clock = Arc::new(ManualClock::new(NOW));
