@@ -80,7 +80,7 @@ fn ingestor(store: &Store, before: Option<Columns>) -> Ingestor {
 }
 
 /// All samples by series name; the marker is `None`.
-fn read(store: &Store) -> BTreeMap<String, Vec<(i64, Option<f64>)>> {
+fn read(store: &Store) -> BTreeMap<String, Vec<Shown>> {
     let selection = Selection {
         matchers: vec![Matcher::equal("node", "n1"), Matcher::equal("idc", "a")],
         start_ms: NOW_MS - 1000,
@@ -107,8 +107,11 @@ fn read(store: &Store) -> BTreeMap<String, Vec<(i64, Option<f64>)>> {
     samples
 }
 
+/// Milliseconds after the start, and the value; the marker is `None`.
+type Shown = (i64, Option<f64>);
+
 #[track_caller]
-fn check(store: &Store, want: &[(&str, &[(i64, Option<f64>)])]) {
+fn check(store: &Store, want: &[(&str, &[Shown])]) {
     let want: BTreeMap<_, _> = want
         .iter()
         .map(|&(name, samples)| (name.to_owned(), samples.to_vec()))
