@@ -40,8 +40,9 @@ impl Aggregator {
     fn spawn(dir: tempfile::TempDir, flags: &[&str]) -> Self {
         let log = File::create(dir.path().join("log")).unwrap();
         let child = Command::new(env!("CARGO_BIN_EXE_tidemark-aggregator"))
-            .args(["--dev", "--quic.listen-address=127.0.0.1:0"])
-            .args(web_address(flags))
+            .arg("--dev")
+            .args(default_address(flags, "--quic.listen-address"))
+            .args(default_address(flags, "--web.listen-address"))
             .arg("--storage.path")
             .arg(dir.path().join("data"))
             .args(flags)
@@ -120,6 +121,13 @@ impl Aggregator {
         }
     }
 
+    /// Kills it without warning. Returns its directory.
+    pub(crate) fn kill(mut self) -> tempfile::TempDir {
+        self.signal("KILL");
+        self.wait();
+        std::mem::replace(&mut self.dir, tempfile::tempdir().unwrap())
+    }
+
     /// Stops it in order, and holds it to a clean log and exit code. Returns its directory.
     pub(crate) fn stop(mut self) -> tempfile::TempDir {
         self.signal("TERM");
@@ -133,11 +141,9 @@ impl Aggregator {
 }
 
 /// A free port on loopback, unless the test says otherwise.
-fn web_address(flags: &[&str]) -> Option<&'static str> {
-    let given = flags
-        .iter()
-        .any(|flag| flag.starts_with("--web.listen-address"));
-    (!given).then_some("--web.listen-address=127.0.0.1:0")
+fn default_address(flags: &[&str], flag: &str) -> Option<String> {
+    let given = flags.iter().any(|given| given.starts_with(flag));
+    (!given).then(|| format!("{flag}=127.0.0.1:0"))
 }
 
 impl Drop for Aggregator {

@@ -7,6 +7,7 @@
     reason = "helpers of tests fail the test, and say what is skipped"
 )]
 
+mod agents;
 mod api;
 mod compatibility;
 mod conformance;

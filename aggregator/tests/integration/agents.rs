@@ -1,0 +1,215 @@
+//! Agents over QUIC: the real agent's binary, and peers that do not keep to the rules.
+
+mod agent;
+mod peer;
+mod refusals;
+
+use serde_json::Value;
+
+use self::agent::{Agent, Counts};
+use crate::harness::{Aggregator, eventually};
+use crate::http::encode;
+
+const NODE: &str = "n1.test";
+
+fn query(aggregator: &Aggregator, expression: &str) -> Value {
+    let path = format!("/api/v1/query?query={}", encode(expression));
+    aggregator.get(&path).data()["result"].clone()
+}
+
+/// The one value of a query; `None` when there is none.
+fn number(aggregator: &Aggregator, expression: &str) -> Option<f64> {
+    let value = query(aggregator, expression)[0]["value"][1].clone();
+    value.as_str().map(|text| text.parse().unwrap())
+}
+
+fn quic_address(aggregator: &mut Aggregator) -> String {
+    aggregator.wait_for("address of QUIC", |log| {
+        let line = log
+            .lines()
+            .find(|line| line.contains("QUIC is listening"))?;
+        let (_, rest) = line.split_once("address=")?;
+        Some(rest.split(' ').next()?.to_owned())
+    })
+}
+
+/// A counter of the aggregator.
+fn metric(aggregator: &Aggregator, name: &str) -> f64 {
+    let text = aggregator.get("/metrics").text();
+    agent::value_of(&text, name).unwrap_or_else(|| panic!("no {name} in\n{text}"))
+}
+
+/// What the store has of the node, without what the aggregator itself says of it: ticks of a series that is always there,
+/// and samples in all. Markers of ended series do not count.
+fn stored(aggregator: &Aggregator) -> Counts {
+    let all = query(
+        aggregator,
+        &format!(r#"{{node="{NODE}",__name__!="up"}}[1h]"#),
+    );
+    let mut counts = Counts::default();
+    for series in all.as_array().unwrap() {
+        let samples = series["values"].as_array().unwrap().len() as u64;
+        counts.samples += samples;
+        if series["metric"]["__name__"] == "node_load1" {
+            counts.ticks += samples;
+        }
+    }
+    counts
+}
+
+/// Holds the store to exactly what agents wrote: `before` by those that are gone, the rest by this one.
+#[track_caller]
+fn check_complete(aggregator: &Aggregator, agent: &Agent, before: Counts) {
+    let written = eventually(
+        "moment between two ticks with everything acknowledged",
+        || {
+            let first = agent.counts();
+            let stored = stored(aggregator);
+            let calm = first == agent.counts() && agent.is_acknowledged();
+            let written = Counts {
+                ticks: before.ticks + first.ticks,
+                samples: before.samples + first.samples,
+            };
+            (calm && stored == written).then_some(written)
+        },
+    );
+    assert!(written.ticks > before.ticks, "the agent wrote something");
+    check_no_gap(aggregator, written.ticks);
+}
+
+/// Ticks of one second: none missing, none doubled.
+#[track_caller]
+fn check_no_gap(aggregator: &Aggregator, ticks: u64) {
+    let range = query(aggregator, &format!(r#"node_load1{{node="{NODE}"}}[1h]"#));
+    let samples = range[0]["values"].as_array().unwrap().clone();
+    let times: Vec<f64> = samples.iter().map(|one| one[0].as_f64().unwrap()).collect();
+    assert!(times.len() as u64 >= ticks, "{} of {ticks}", times.len());
+    assert!(times.is_sorted_by(|a, b| a < b), "{times:?}");
+}
+
+#[test]
+fn data_of_a_real_agent_arrives_under_its_own_name() {
+    let mut aggregator = Aggregator::start();
+    let address = quic_address(&mut aggregator);
+    let agent = Agent::start(&aggregator, &address, NODE);
+    eventually("series of the agent", || {
+        let series = number(&aggregator, &format!(r#"count({{node="{NODE}"}})"#));
+        series.filter(|&series| series > 100.0)
+    });
+    let up = format!(r#"up{{job="agent",instance="{NODE}",node="{NODE}",idc="default"}}"#);
+    eventually("up of the agent", || {
+        number(&aggregator, &up).filter(|&up| up == 1.0)
+    });
+    let agents = aggregator.get("/api/v1/agents").data();
+    assert_eq!(agents["agents"][0]["node"], NODE, "{agents}");
+    assert_eq!(agents["agents"][0]["connected"], true, "{agents}");
+    let uname = query(&aggregator, &format!(r#"node_uname_info{{node="{NODE}"}}"#));
+    assert_eq!(uname[0]["metric"]["idc"], "default", "{uname}");
+    check_complete(&aggregator, &agent, Counts::default());
+    agent.stop();
+    assert_eq!(
+        metric(&aggregator, "aggregator_ingest_refused_series_total"),
+        0.0
+    );
+    aggregator.stop();
+}
+
+#[test]
+fn killed_aggregator_has_every_acknowledged_sample_once() {
+    let mut aggregator = Aggregator::start();
+    let address = quic_address(&mut aggregator);
+    let agent = Agent::start(&aggregator, &address, NODE);
+    let fixed = format!("--quic.listen-address={address}");
+    for _ in 0..2 {
+        let ticks = agent.counts().ticks;
+        eventually("some more acknowledged ticks", || {
+            (agent.counts().ticks >= ticks + 4 && agent.is_acknowledged()).then_some(())
+        });
+        let acknowledged = agent.acknowledged_ticks();
+        let dir = aggregator.kill();
+        // Ticks that nobody takes.
+        let ticks = agent.counts().ticks;
+        eventually("ticks meanwhile", || {
+            (agent.counts().ticks >= ticks + 2).then_some(())
+        });
+        aggregator = Aggregator::start_in(dir, &[&fixed]);
+        let after_restart = stored(&aggregator).ticks;
+        assert!(
+            after_restart >= acknowledged,
+            "{after_restart} of {acknowledged} acknowledged ticks"
+        );
+    }
+    check_complete(&aggregator, &agent, Counts::default());
+    assert_eq!(agent.metric("agent_spool_dropped_ticks_total"), 0.0);
+    agent.stop();
+}
+
+#[test]
+fn killed_agent_goes_on_from_its_spool() {
+    let mut aggregator = Aggregator::start();
+    let address = quic_address(&mut aggregator);
+    let mut agent = Agent::start(&aggregator, &address, NODE);
+    let mut before = Counts::default();
+    for _ in 0..2 {
+        eventually("some ticks", || (agent.counts().ticks >= 4).then_some(()));
+        // Nothing is taken from it any more, so that it dies with ticks in its spool.
+        aggregator.signal("STOP");
+        let ticks = agent.counts().ticks;
+        eventually("ticks in the spool", || {
+            (agent.counts().ticks >= ticks + 2).then_some(())
+        });
+        let last = agent.counts_right_after_a_tick();
+        let dir = agent.kill();
+        aggregator.signal("CONT");
+        before.ticks += last.ticks;
+        before.samples += last.samples;
+        agent = Agent::start_in(dir, &aggregator, &address, NODE);
+    }
+    check_complete(&aggregator, &agent, before);
+    assert_eq!(agent.metric("agent_spool_corrupt_records_total"), 0.0);
+    // The certificate outlives the process: it joined once.
+    assert_eq!(
+        metric(
+            &aggregator,
+            r#"aggregator_ingest_certificates_total{kind="join"}"#
+        ),
+        1.0
+    );
+    agent.stop();
+}
+
+#[test]
+fn stopped_agent_leaves_nothing_behind() {
+    let mut aggregator = Aggregator::start();
+    let address = quic_address(&mut aggregator);
+    let agent = Agent::start(&aggregator, &address, NODE);
+    eventually("some ticks", || (agent.counts().ticks >= 3).then_some(()));
+    let log = agent.stop();
+    assert!(log.contains("everything is acknowledged"), "{log}");
+    // Two intervals after the goodbye its series end.
+    eventually("end of its series", || {
+        let load = query(&aggregator, &format!(r#"node_load1{{node="{NODE}"}}"#));
+        load.as_array().unwrap().is_empty().then_some(())
+    });
+    assert!(metric(&aggregator, "aggregator_ingest_stale_markers_total") > 100.0);
+    let up = format!(r#"up{{job="agent",node="{NODE}"}}"#);
+    eventually("up of 0", || {
+        number(&aggregator, &up).filter(|&up| up == 0.0)
+    });
+    aggregator.stop();
+}
+
+#[test]
+fn agent_fails_over_to_the_next_address() {
+    let mut aggregator = Aggregator::start();
+    let address = quic_address(&mut aggregator);
+    // Nobody listens on the first one.
+    let nobody = std::net::UdpSocket::bind("127.0.0.1:0").unwrap();
+    let nobody = nobody.local_addr().unwrap().to_string();
+    let agent = Agent::start(&aggregator, &format!("{nobody},{address}"), NODE);
+    eventually("acknowledged ticks", || {
+        (agent.counts().ticks > 0 && agent.is_acknowledged()).then_some(())
+    });
+    assert!(agent.metric("agent_uplink_connect_errors_total") >= 1.0);
+    check_complete(&aggregator, &agent, Counts::default());
+}

@@ -1,0 +1,173 @@
+//! The agent's binary.
+
+use std::fs::{self, File};
+use std::path::PathBuf;
+use std::process::{Child, Command, Stdio};
+use std::sync::OnceLock;
+
+use crate::harness::{Aggregator, eventually, workspace};
+use crate::http;
+
+/// A running agent; killed when dropped.
+pub(super) struct Agent {
+    child: Child,
+    dir: Option<tempfile::TempDir>,
+    web: String,
+}
+
+/// What agents wrote to their spools, or the store has.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+pub(super) struct Counts {
+    pub(super) ticks: u64,
+    pub(super) samples: u64,
+}
+
+/// The agent's binary beside the aggregator's; built when it is not there.
+fn binary() -> &'static PathBuf {
+    static BINARY: OnceLock<PathBuf> = OnceLock::new();
+    BINARY.get_or_init(|| {
+        let ours = PathBuf::from(env!("CARGO_BIN_EXE_tidemark-aggregator"));
+        let path = ours.with_file_name("tidemark-agent");
+        if !path.try_exists().unwrap() {
+            let release = ours.components().any(|part| part.as_os_str() == "release");
+            let status = Command::new(env!("CARGO"))
+                .args([
+                    "build",
+                    "--quiet",
+                    "--package=agent",
+                    "--bin=tidemark-agent",
+                ])
+                .args(release.then_some("--release"))
+                .current_dir(workspace())
+                .status();
+            assert!(status.unwrap().success(), "build of the agent");
+        }
+        path
+    })
+}
+
+impl Agent {
+    /// Starts an agent that ticks each second; `addresses` by commas.
+    pub(super) fn start(aggregator: &Aggregator, addresses: &str, node: &str) -> Self {
+        Self::start_in(tempfile::tempdir().unwrap(), aggregator, addresses, node)
+    }
+
+    /// Starts it in a directory that an earlier one left.
+    pub(super) fn start_in(
+        dir: tempfile::TempDir,
+        aggregator: &Aggregator,
+        addresses: &str,
+        node: &str,
+    ) -> Self {
+        let log = File::create(dir.path().join("log")).unwrap();
+        let token = aggregator.dir.path().join("data/join-token");
+        let mut command = Command::new(binary());
+        for address in addresses.split(',') {
+            command.args(["--aggregator.address", address]);
+        }
+        let child = command
+            .args(["--node.name", node, "--interval=1s"])
+            .args(["--web.listen-address=127.0.0.1:0"])
+            .arg("--join.token-file")
+            .arg(token)
+            .arg("--spool.path")
+            .arg(dir.path().join("spool"))
+            .stdout(Stdio::null())
+            .stderr(log)
+            .spawn()
+            .unwrap();
+        let mut agent = Self {
+            child,
+            dir: Some(dir),
+            web: String::new(),
+        };
+        agent.web = eventually("address of the agent", || {
+            let log = agent.log();
+            let line = log.lines().find(|line| line.contains("serving /metrics"))?;
+            let (_, rest) = line.split_once("address=")?;
+            Some(rest.split(' ').next()?.to_owned())
+        });
+        agent
+    }
+
+    pub(super) fn log(&self) -> String {
+        let dir = self.dir.as_ref().unwrap();
+        fs::read_to_string(dir.path().join("log")).unwrap()
+    }
+
+    fn metrics(&self) -> String {
+        http::request(&self.web, "GET", "/metrics", &[], b"").text()
+    }
+
+    #[track_caller]
+    pub(super) fn metric(&self, name: &str) -> f64 {
+        value_of(&self.metrics(), name).unwrap_or_else(|| panic!("no {name}"))
+    }
+
+    /// What this process has written to its spool.
+    pub(super) fn counts(&self) -> Counts {
+        let text = self.metrics();
+        let count = |name| value_of(&text, name).unwrap_or(0.0) as u64;
+        Counts {
+            ticks: count("agent_spool_ticks_total"),
+            samples: count("agent_spool_samples_total"),
+        }
+    }
+
+    /// The same, with most of a second left until they change.
+    pub(super) fn counts_right_after_a_tick(&self) -> Counts {
+        let before = self.counts();
+        eventually("tick", || {
+            let now = self.counts();
+            (now != before).then_some(now)
+        })
+    }
+
+    /// Whether the aggregator has said that it has everything.
+    pub(super) fn is_acknowledged(&self) -> bool {
+        let text = self.metrics();
+        let last = value_of(&text, "agent_spool_last_sequence");
+        last.is_some() && last == value_of(&text, "agent_uplink_acked_sequence")
+    }
+
+    /// How many ticks of this process are acknowledged.
+    pub(super) fn acknowledged_ticks(&self) -> u64 {
+        let text = self.metrics();
+        let value = |name| value_of(&text, name).unwrap_or(0.0);
+        let missing = value("agent_spool_last_sequence") - value("agent_uplink_acked_sequence");
+        (value("agent_spool_ticks_total") - missing) as u64
+    }
+
+    /// Kills it without warning. Returns its directory.
+    pub(super) fn kill(mut self) -> tempfile::TempDir {
+        self.child.kill().unwrap();
+        self.child.wait().unwrap();
+        self.dir.take().unwrap()
+    }
+
+    /// Stops it in order and returns its log.
+    pub(super) fn stop(mut self) -> String {
+        let pid = self.child.id().to_string();
+        let status = Command::new("kill").args(["-s", "TERM", &pid]).status();
+        assert!(status.unwrap().success());
+        let status = eventually("end of the agent", || self.child.try_wait().unwrap());
+        let log = self.log();
+        assert!(status.success(), "{status}:\n{log}");
+        log
+    }
+}
+
+impl Drop for Agent {
+    fn drop(&mut self) {
+        // It may have ended already.
+        drop(self.child.kill());
+        drop(self.child.wait());
+    }
+}
+
+/// The value of a series in text exposition format.
+pub(super) fn value_of(text: &str, series: &str) -> Option<f64> {
+    let mut lines = text.lines();
+    let line = lines.find_map(|line| line.strip_prefix(series)?.strip_prefix(' '))?;
+    line.trim().parse().ok()
+}
