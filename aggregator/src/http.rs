@@ -5,6 +5,7 @@
 
 pub mod admin;
 pub mod agents;
+pub mod alertmanager;
 pub mod auth;
 pub mod blocking;
 pub mod error;
@@ -23,6 +24,7 @@ pub mod query;
 pub mod read;
 pub mod reply;
 pub mod router;
+pub mod rules;
 pub mod selectors;
 pub mod series;
 pub mod server;

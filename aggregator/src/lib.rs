@@ -1,5 +1,6 @@
 //! The aggregator: ingest, storage, PromQL, rules and the HTTP API, wired together.
 
+pub mod alerting;
 pub mod config;
 pub mod http;
 pub mod ingest;

@@ -19,6 +19,7 @@ use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
 
 pub use self::plan::Plan;
+use crate::alerting::{self, Alerting};
 use crate::config::Settings;
 use crate::http::auth::{self, Auth};
 use crate::http::gate::Gate;
@@ -66,6 +67,7 @@ async fn serve(plan: Plan) -> anyhow::Result<()> {
         config: ArcSwap::from_pointee(plan.file),
         clock: Arc::clone(&clock),
         core: OnceLock::new(),
+        alerting: OnceLock::new(),
         ready: false.into(),
         reload,
         shutdown: shutdown.clone(),
@@ -97,7 +99,7 @@ async fn serve(plan: Plan) -> anyhow::Result<()> {
         }));
     let http = tokio::spawn(server.serve(router, stop_http.clone()));
 
-    let result = work(&api, address, &tasks).await;
+    let result = work(&api, address, plan.alerting, &tasks).await;
 
     // The reverse order of the start.
     api.ready.store(false, Ordering::Release);
@@ -132,7 +134,12 @@ async fn bind(api: &Api, web: &crate::config::WebConfig) -> anyhow::Result<(Serv
 }
 
 /// Opens the store, starts what depends on it, and waits for the end.
-async fn work(api: &Api, address: SocketAddr, tasks: &TaskTracker) -> anyhow::Result<()> {
+async fn work(
+    api: &Api,
+    address: SocketAddr,
+    alerting: alerting::Plan,
+    tasks: &TaskTracker,
+) -> anyhow::Result<()> {
     let options = store_options(&api.settings);
     let path = options.path.clone();
     let clock = Arc::clone(&api.clock);
@@ -157,9 +164,11 @@ async fn work(api: &Api, address: SocketAddr, tasks: &TaskTracker) -> anyhow::Re
         address,
         api.shutdown.clone(),
     ));
-    if api.core.set(core).is_err() {
+    let alerting = open_alerting(api, &core, alerting, address).await?;
+    if api.core.set(core).is_err() || api.alerting.set(Arc::clone(&alerting)).is_err() {
         anyhow::bail!("the store was opened twice");
     }
+    alerting.start(tasks, &api.shutdown);
     api.ready.store(true, Ordering::Release);
     tracing::info!("ready");
     api.shutdown.cancelled().await;
@@ -185,6 +194,31 @@ async fn start_kubernetes(
     kube::start(&ApiServer::from_flag(flag, service_host.as_deref()), around)
         .await
         .context("follow the Kubernetes API server (--kubernetes.kubeconfig)")
+}
+
+/// Opens the state of rules and notifications, without starting them.
+async fn open_alerting(
+    api: &Api,
+    core: &Core,
+    plan: alerting::Plan,
+    address: SocketAddr,
+) -> anyhow::Result<Arc<Alerting>> {
+    let external_url = match api.flags.external_url.as_str() {
+        url if url.contains("://") => url.trim_end_matches('/').to_owned(),
+        _ => format!("http://{address}{}", api.settings.route_prefix),
+    };
+    let parts = alerting::Parts {
+        store: core.store.clone(),
+        engine: Arc::clone(&core.engine),
+        clock: Arc::clone(&api.clock),
+        external_url,
+        series_max: api.config.load().limits.query_series_max,
+    };
+    let (path, registry) = (api.settings.storage_path.clone(), api.registry.clone());
+    tokio::task::spawn_blocking(move || Alerting::open(&path, plan, parts, &registry))
+        .await
+        .context("open the state of alerts")?
+        .context("open the state of alerts")
 }
 
 async fn start_ingest(api: &Api, store: &Store) -> anyhow::Result<Ingest> {

@@ -2,9 +2,11 @@
 
 pub mod base64;
 pub mod duration;
+pub mod external;
 pub mod glob;
 mod hash;
 pub mod notify;
+pub mod relabel;
 pub mod rules;
 pub mod store;
 pub mod template;

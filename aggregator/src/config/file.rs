@@ -166,6 +166,10 @@ impl Default for Limits {
     }
 }
 
+fn null_is_empty<'de, D: Deserializer<'de>>(deserializer: D) -> Result<Vec<String>, D::Error> {
+    Ok(Option::deserialize(deserializer)?.unwrap_or_default())
+}
+
 type Section = Option<Spanned<serde_json::Value>>;
 
 /// A whole configuration file.
@@ -180,16 +184,21 @@ pub struct ConfigFile {
     pub limits: Limits,
     #[serde(skip_serializing)]
     runtime: Section,
-    #[serde(skip_serializing)]
-    rule_files: Section,
+    /// Patterns of rule files, relative to the file's folder.
+    #[serde(
+        skip_serializing_if = "Vec::is_empty",
+        deserialize_with = "null_is_empty"
+    )]
+    pub rule_files: Vec<String>,
     #[serde(skip_serializing)]
     scrape_config_files: Section,
     #[serde(skip_serializing)]
     scrape_configs: Section,
-    #[serde(skip_serializing)]
-    alerting: Section,
-    #[serde(skip_serializing)]
-    alertmanager: Section,
+    // Read with the places of their mistakes by `alerting::plan`.
+    #[serde(skip_serializing, rename = "alerting")]
+    _alerting: Section,
+    #[serde(skip_serializing, rename = "alertmanager")]
+    _alertmanager: Section,
     #[serde(skip_serializing)]
     remote_write: Section,
     #[serde(skip_serializing)]
@@ -243,11 +252,8 @@ impl ConfigFile {
 
     fn refuse_unsupported(&self, path: &Path) -> Result<(), ConfigError> {
         let sections = [
-            ("rule_files", &self.rule_files),
             ("scrape_config_files", &self.scrape_config_files),
             ("scrape_configs", &self.scrape_configs),
-            ("alerting", &self.alerting),
-            ("alertmanager", &self.alertmanager),
             ("remote_write", &self.remote_write),
             ("remote_read", &self.remote_read),
             ("tracing", &self.tracing),

@@ -13,8 +13,8 @@ use super::metrics::RequestMetrics;
 use super::params::FormBytesMax;
 use super::state::Api;
 use super::{
-    admin, agents, exemplars, expression, federate, health, index, metadata, metrics, query, read,
-    series, status, targets, write,
+    admin, agents, alertmanager, exemplars, expression, federate, health, index, metadata, metrics,
+    query, read, rules, series, status, targets, write,
 };
 
 /// All paths, under the prefix of the external URL.
@@ -30,6 +30,7 @@ pub fn router(api: Api, requests: Arc<RequestMetrics>) -> Router {
             ));
     let routes = Router::new()
         .nest("/api/v1", api_v1)
+        .nest("/api/v2", alertmanager::routes())
         .route("/federate", get(federate::federate))
         .merge(process())
         .with_state(api)
@@ -85,9 +86,9 @@ fn api_v1() -> Router<Api> {
         .route("/targets", get(targets::targets))
         .route("/targets/metadata", get(targets::targets_metadata))
         .route("/scrape_pools", get(targets::scrape_pools))
-        .route("/alertmanagers", get(targets::alertmanagers))
-        .route("/rules", get(targets::rules))
-        .route("/alerts", get(targets::alerts))
+        .route("/alertmanagers", get(rules::alertmanagers))
+        .route("/rules", get(rules::rules))
+        .route("/alerts", get(rules::alerts))
         .route("/agents", get(agents::agents))
         .route("/notifications", get(targets::notifications))
         .route("/write", post(write::write))

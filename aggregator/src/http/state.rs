@@ -14,6 +14,7 @@ use tokio_util::sync::CancellationToken;
 
 use super::error::ApiError;
 use super::gate::Gate;
+use crate::alerting::Alerting;
 use crate::config::{ConfigFile, Flags, Settings};
 use crate::ingest::Agents;
 
@@ -50,6 +51,8 @@ pub struct Shared {
     pub writes: Semaphore,
     /// Set when the store is open.
     pub core: OnceLock<Core>,
+    /// Rules and notifications; set when the store is open.
+    pub alerting: OnceLock<Arc<Alerting>>,
     /// Whether requests are answered: after start, before shutdown.
     pub ready: AtomicBool,
     /// Asks `run` to load the configuration again.
@@ -74,6 +77,17 @@ impl Shared {
     /// The store is not open yet.
     pub fn core(&self) -> Result<Core, ApiError> {
         self.core
+            .get()
+            .cloned()
+            .ok_or_else(|| ApiError::unavailable("Service Unavailable"))
+    }
+
+    /// Rules and notifications.
+    ///
+    /// # Errors
+    /// The store is not open yet.
+    pub fn alerting(&self) -> Result<Arc<Alerting>, ApiError> {
+        self.alerting
             .get()
             .cloned()
             .ok_or_else(|| ApiError::unavailable("Service Unavailable"))

@@ -1,4 +1,4 @@
-//! What Prometheus' scrape manager and notifier would tell. This server scrapes nothing and has no rules loaded yet, so
+//! What Prometheus' scrape manager and notifier would tell. This server scrapes nothing, so
 //! the lists are empty; their shapes are Prometheus'.
 
 use axum::extract::State;
@@ -57,21 +57,6 @@ empty_list!(
     /// `/api/v1/scrape_pools`
     scrape_pools,
     br#"{"scrapePools":[]}"#
-);
-empty_list!(
-    /// `/api/v1/alertmanagers`
-    alertmanagers,
-    br#"{"activeAlertmanagers":[],"droppedAlertmanagers":[]}"#
-);
-empty_list!(
-    /// `/api/v1/rules`
-    rules,
-    br#"{"groups":[]}"#
-);
-empty_list!(
-    /// `/api/v1/alerts`
-    alerts,
-    br#"{"alerts":[]}"#
 );
 empty_list!(
     /// `/api/v1/notifications`

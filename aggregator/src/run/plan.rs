@@ -12,6 +12,9 @@ pub enum PlanError {
     /// The web configuration file is bad.
     #[error("--web.config.file")]
     Web(#[from] WebConfigError),
+    /// Rules or notifications are bad.
+    #[error(transparent)]
+    Alerting(#[from] crate::alerting::PlanError),
     /// Strangers could read and write.
     #[error(
         "--web.listen-address {0} can be reached from other machines: it needs authentication \
@@ -31,6 +34,8 @@ pub struct Plan {
     pub settings: Settings,
     /// How HTTP is served.
     pub web: WebConfig,
+    /// Rules and notifications.
+    pub alerting: crate::alerting::Plan,
 }
 
 impl Plan {
@@ -48,6 +53,12 @@ impl Plan {
         if !address.ip().is_loopback() && !web.authenticates() {
             return Err(PlanError::OpenToStrangers(address).into());
         }
+        let alerting = crate::alerting::Plan::load(
+            &file,
+            flags.config_file.as_deref(),
+            settings.promql_features(),
+        )
+        .map_err(PlanError::from)?;
         for name in file.without_effect() {
             tracing::warn!(section = name, "configuration section has no effect");
         }
@@ -56,6 +67,7 @@ impl Plan {
             file,
             settings,
             web,
+            alerting,
         })
     }
 

@@ -6,6 +6,7 @@ use std::sync::atomic::Ordering;
 use tokio::sync::{mpsc, oneshot};
 use tokio_util::sync::CancellationToken;
 
+use crate::alerting;
 use crate::config::{ConfigFile, Settings};
 use crate::http::state::{Api, ReloadAnswer};
 use crate::report;
@@ -65,7 +66,12 @@ fn reload(api: &Api) -> ReloadAnswer {
         return Ok(());
     };
     let file = ConfigFile::load(path).map_err(|error| report::chain(&error))?;
-    Settings::new(&api.flags, &file).map_err(|error| report::chain(&error))?;
+    let settings = Settings::new(&api.flags, &file).map_err(|error| report::chain(&error))?;
+    let plan = alerting::Plan::load(&file, Some(path), settings.promql_features())
+        .map_err(|error| report::chain(&error))?;
     api.config.store(Arc::new(file));
+    if let Some(alerting) = api.alerting.get() {
+        alerting.load(plan);
+    }
     Ok(())
 }

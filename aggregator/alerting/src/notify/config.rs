@@ -89,8 +89,16 @@ impl Config {
             );
             return Err(ConfigError::Bad(vec![issue]));
         };
+        Self::from_node(&document, folder)
+    }
+
+    /// Reads a document that is already a tree; template paths are relative to `folder`.
+    ///
+    /// # Errors
+    /// See [`ConfigError`].
+    pub fn from_node(document: &Node, folder: &Path) -> Result<Self, ConfigError> {
         let mut issues = Issues::new();
-        let (mut config, patterns) = read(&document, &mut issues)?;
+        let (mut config, patterns) = read(document, &mut issues)?;
         if !issues.is_empty() {
             return Err(ConfigError::Bad(issues));
         }

@@ -5,6 +5,7 @@ mod kinds;
 
 use crate::yaml::{Fields, Issue, Issues, Node};
 
+pub(crate) use http::read_fields as read_http_fields;
 pub use http::{Credentials, HttpOptions, TlsOptions};
 pub use kinds::{
     DingTalk, Email, Integration, PagerDuty, Payload, Slack, SlackField, WeChat, Webhook,

@@ -1,0 +1,284 @@
+//! Alertmanagers of others: which there are, and what waits to be sent to each.
+
+use std::collections::VecDeque;
+use std::time::Duration;
+
+use serde_json::{Value as Json, json};
+
+use crate::notify::message::{format_time, object};
+use crate::notify::receiver::{HttpOptions, read_http_fields};
+use crate::relabel::{self, Relabel};
+use crate::rules::group::Outgoing;
+use crate::yaml::{Fields, Issue, Issues, Node};
+
+/// Alerts that may wait for one Alertmanager.
+pub const QUEUE_MAX: usize = 10_000;
+/// Alerts of one request.
+pub const BATCH_MAX: usize = 256;
+
+/// The section `alerting`.
+#[derive(Debug, Clone, Default)]
+pub struct Alerting {
+    /// Applied to the labels of each alert.
+    pub relabel: Vec<Relabel>,
+    /// The Alertmanagers.
+    pub alertmanagers: Vec<Alertmanagers>,
+}
+
+/// Alertmanagers that are reached in the same way.
+#[derive(Debug, Clone)]
+pub struct Alertmanagers {
+    /// `http` or `https`
+    pub scheme: String,
+    /// In front of `/api/v2/alerts`.
+    pub path_prefix: String,
+    /// The most that a request may take.
+    pub timeout: Duration,
+    /// How requests are made.
+    pub http: HttpOptions,
+    /// `host:port`
+    pub targets: Vec<String>,
+    /// Names that stand for any number of addresses, and the port.
+    pub names: Vec<(String, u16)>,
+    /// How long the addresses of a name are taken to hold.
+    pub refresh: Duration,
+    /// Applied to the labels of each alert, after the section's.
+    pub relabel: Vec<Relabel>,
+}
+
+impl Alertmanagers {
+    /// The URL for alerts at `address`.
+    #[must_use]
+    pub fn url(&self, address: &str) -> String {
+        let prefix = self.path_prefix.trim_matches('/');
+        let slash = if prefix.is_empty() { "" } else { "/" };
+        format!("{}://{address}{slash}{prefix}/api/v2/alerts", self.scheme)
+    }
+}
+
+/// Reads the section `alerting`.
+pub fn read(node: &Node, issues: &mut Issues) -> Alerting {
+    let mut fields = Fields::new(node, "config.AlertingConfig", issues);
+    let relabel = fields
+        .take("alert_relabel_configs")
+        .map_or_else(Vec::new, |node| relabel::read(node, issues));
+    let items = fields.take("alertmanagers").map_or(&[][..], |node| {
+        node.read_list("[]*config.AlertmanagerConfig", issues)
+    });
+    let alertmanagers = items
+        .iter()
+        .map(|item| read_alertmanagers(item, issues))
+        .collect();
+    fields.finish(issues);
+    Alerting {
+        relabel,
+        alertmanagers,
+    }
+}
+
+fn read_alertmanagers(node: &Node, issues: &mut Issues) -> Alertmanagers {
+    let mut fields = Fields::new(node, "config.AlertmanagerConfig", issues);
+    let scheme = fields
+        .text("scheme", issues)
+        .unwrap_or_else(|| "http".to_owned());
+    if !matches!(scheme.as_str(), "http" | "https") {
+        issues.push(Issue::new(
+            node.place,
+            format!("unknown scheme {scheme:?}, want http or https"),
+        ));
+    }
+    if let Some(version) = fields.take("api_version") {
+        let text = version.read_text(issues);
+        if text != "v2" {
+            issues.push(Issue::new(
+                version.place,
+                format!("expected Alertmanager api version to be v2 but got {text}"),
+            ));
+        }
+    }
+    let mut targets = Vec::new();
+    for item in fields.take("static_configs").map_or(&[][..], |node| {
+        node.read_list("[]*targetgroup.Group", issues)
+    }) {
+        let mut group = Fields::new(item, "targetgroup.Group", issues);
+        targets.extend(
+            group
+                .take("targets")
+                .map_or_else(Vec::new, |node| node.read_texts(issues)),
+        );
+        group.take("labels");
+        group.finish(issues);
+    }
+    let mut names = Vec::new();
+    let mut refresh = Duration::from_secs(30);
+    for item in fields
+        .take("dns_sd_configs")
+        .map_or(&[][..], |node| node.read_list("[]*dns.SDConfig", issues))
+    {
+        refresh = read_dns(item, &mut names, issues).unwrap_or(refresh);
+    }
+    let relabel = fields
+        .take("alert_relabel_configs")
+        .map_or_else(Vec::new, |node| relabel::read(node, issues));
+    let section = Alertmanagers {
+        scheme,
+        path_prefix: fields.text("path_prefix", issues).unwrap_or_default(),
+        timeout: fields
+            .duration("timeout", issues)
+            .unwrap_or(Duration::from_secs(10)),
+        http: read_http_fields(&mut fields, issues),
+        targets,
+        names,
+        refresh,
+        relabel,
+    };
+    fields.finish(issues);
+    section
+}
+
+fn read_dns(node: &Node, names: &mut Vec<(String, u16)>, issues: &mut Issues) -> Option<Duration> {
+    let mut fields = Fields::new(node, "dns.SDConfig", issues);
+    let hosts = fields
+        .take("names")
+        .map_or_else(Vec::new, |node| node.read_texts(issues));
+    let kind = fields
+        .text("type", issues)
+        .unwrap_or_else(|| "SRV".to_owned());
+    if !matches!(kind.as_str(), "A" | "AAAA") {
+        issues.push(Issue::new(
+            node.place,
+            format!("DNS-SD record type {kind} is not supported, want A or AAAA"),
+        ));
+    }
+    let port = fields.take("port").map_or(0, |node| node.read_int(issues));
+    match u16::try_from(port) {
+        Ok(port) if port > 0 => names.extend(hosts.into_iter().map(|host| (host, port))),
+        _ => issues.push(Issue::new(
+            node.place,
+            "a port is required in DNS-SD configs for A and AAAA records",
+        )),
+    }
+    let refresh = fields.duration("refresh_interval", issues);
+    fields.finish(issues);
+    refresh
+}
+
+/// What waits for one Alertmanager; when it is full the oldest goes.
+#[derive(Debug, Default)]
+pub struct Queue {
+    alerts: VecDeque<Outgoing>,
+    dropped: u64,
+}
+
+impl Queue {
+    /// Adds alerts. Returns how many old ones were dropped for them.
+    pub fn push(&mut self, alerts: impl IntoIterator<Item = Outgoing>) -> u64 {
+        let before = self.dropped;
+        for alert in alerts {
+            if self.alerts.len() >= QUEUE_MAX {
+                self.alerts.pop_front();
+                self.dropped += 1;
+            }
+            self.alerts.push_back(alert);
+        }
+        self.dropped - before
+    }
+
+    /// Takes the oldest alerts, at most [`BATCH_MAX`].
+    pub fn take_batch(&mut self) -> Vec<Outgoing> {
+        let count = self.alerts.len().min(BATCH_MAX);
+        self.alerts.drain(..count).collect()
+    }
+
+    /// How many wait.
+    #[must_use]
+    pub fn len(&self) -> usize {
+        self.alerts.len()
+    }
+
+    /// Whether none waits.
+    #[must_use]
+    pub fn is_empty(&self) -> bool {
+        self.alerts.is_empty()
+    }
+}
+
+/// The labels after both lists of rules; `None` drops the alert.
+#[must_use]
+pub fn relabelled(alert: &Outgoing, first: &[Relabel], second: &[Relabel]) -> Option<Outgoing> {
+    let labels = relabel::apply(second, &relabel::apply(first, &alert.labels)?)?;
+    Some(Outgoing {
+        labels,
+        ..alert.clone()
+    })
+}
+
+/// The body of `POST /api/v2/alerts`.
+#[must_use]
+pub fn body(alerts: &[Outgoing]) -> Vec<u8> {
+    let one = |alert: &Outgoing| {
+        json!({
+            "labels": object(&alert.labels),
+            "annotations": object(&alert.annotations),
+            "startsAt": format_time(alert.starts_at_ms),
+            "endsAt": format_time(alert.ends_at_ms),
+            "generatorURL": alert.generator_url,
+        })
+    };
+    Json::Array(alerts.iter().map(one).collect())
+        .to_string()
+        .into_bytes()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use common::model::Labels;
+
+    fn alert(n: usize) -> Outgoing {
+        Outgoing {
+            labels: Labels::from_pairs([("n", n.to_string())]).unwrap(),
+            annotations: Labels::empty(),
+            starts_at_ms: 1_700_000_000_123,
+            ends_at_ms: 1_700_000_001_000,
+            is_resolved: false,
+            generator_url: "g".to_owned(),
+        }
+    }
+
+    #[test]
+    fn full_queue_drops_the_oldest() {
+        let mut queue = Queue::default();
+        assert_eq!(queue.push((0..QUEUE_MAX).map(alert)), 0);
+        assert_eq!(queue.push([alert(QUEUE_MAX)]), 1);
+        let batch = queue.take_batch();
+        assert_eq!(
+            (batch.len(), batch[0].labels.get("n")),
+            (BATCH_MAX, Some("1"))
+        );
+        assert_eq!(queue.len(), QUEUE_MAX - BATCH_MAX);
+    }
+
+    #[test]
+    fn section_is_read_and_mistakes_named() {
+        let text = "alertmanagers:\n- static_configs: [{targets: ['a:9093']}]\n  path_prefix: /am/\n  basic_auth: {username: u, password: p}\n- api_version: v1\n- dns_sd_configs: [{names: [x]}]\n";
+        let node = crate::yaml::read(text).unwrap().unwrap();
+        let mut issues = Issues::new();
+        let section = read(&node, &mut issues);
+        assert_eq!(
+            section.alertmanagers[0].url("a:9093"),
+            "http://a:9093/am/api/v2/alerts"
+        );
+        assert_eq!(
+            issues[0].to_string(),
+            "5:16: expected Alertmanager api version to be v2 but got v1"
+        );
+        assert_eq!(issues.len(), 3);
+    }
+
+    #[test]
+    fn body_is_the_apis() {
+        let want = r#"[{"annotations":{},"endsAt":"2023-11-14T22:13:21Z","generatorURL":"g","labels":{"n":"1"},"startsAt":"2023-11-14T22:13:20.123Z"}]"#;
+        assert_eq!(String::from_utf8(body(&[alert(1)])).unwrap(), want);
+    }
+}

@@ -1,0 +1,241 @@
+//! Relabelling, as Prometheus' `relabel_config` has it.
+
+use common::model::label::METRIC_NAME;
+use common::model::{AnchoredRegex, Labels, LabelsBuilder};
+
+use crate::yaml::{Fields, Issue, Issues, Node};
+
+/// One rule.
+#[derive(Debug, Clone)]
+pub struct Relabel {
+    source_labels: Vec<String>,
+    separator: String,
+    regex: AnchoredRegex,
+    capture: regex::Regex,
+    target_label: String,
+    replacement: String,
+    action: Action,
+}
+
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Action {
+    Replace,
+    Keep,
+    Drop,
+    KeepEqual,
+    DropEqual,
+    LabelMap,
+    LabelDrop,
+    LabelKeep,
+    Lowercase,
+    Uppercase,
+}
+
+/// Reads a list of rules.
+pub fn read(node: &Node, issues: &mut Issues) -> Vec<Relabel> {
+    let items = node.read_list("[]*relabel.Config", issues);
+    items
+        .iter()
+        .filter_map(|item| read_one(item, issues))
+        .collect()
+}
+
+fn read_one(node: &Node, issues: &mut Issues) -> Option<Relabel> {
+    let mut fields = Fields::new(node, "relabel.Config", issues);
+    let action = match fields
+        .text("action", issues)
+        .unwrap_or_default()
+        .to_lowercase()
+        .as_str()
+    {
+        "" | "replace" => Action::Replace,
+        "keep" => Action::Keep,
+        "drop" => Action::Drop,
+        "keepequal" => Action::KeepEqual,
+        "dropequal" => Action::DropEqual,
+        "labelmap" => Action::LabelMap,
+        "labeldrop" => Action::LabelDrop,
+        "labelkeep" => Action::LabelKeep,
+        "lowercase" => Action::Lowercase,
+        "uppercase" => Action::Uppercase,
+        other => {
+            issues.push(Issue::new(
+                node.place,
+                format!("relabel action {other:?} is not supported"),
+            ));
+            return None;
+        }
+    };
+    let pattern = fields
+        .text("regex", issues)
+        .unwrap_or_else(|| "(.*)".to_owned());
+    let compiled = AnchoredRegex::new(&pattern).map_err(|error| error.to_string());
+    let capture =
+        regex::Regex::new(&format!("^(?s:{pattern})$")).map_err(|error| error.to_string());
+    let source_labels = fields
+        .take("source_labels")
+        .map_or_else(Vec::new, |node| node.read_texts(issues));
+    let separator = fields
+        .text("separator", issues)
+        .unwrap_or_else(|| ";".to_owned());
+    let target_label = fields.text("target_label", issues).unwrap_or_default();
+    let replacement = fields
+        .text("replacement", issues)
+        .unwrap_or_else(|| "$1".to_owned());
+    fields.take("modulus");
+    fields.finish(issues);
+    let needs_target = matches!(
+        action,
+        Action::Replace
+            | Action::Lowercase
+            | Action::Uppercase
+            | Action::KeepEqual
+            | Action::DropEqual
+    );
+    if needs_target && target_label.is_empty() {
+        issues.push(Issue::new(
+            node.place,
+            "relabel configuration requires 'target_label' value",
+        ));
+    }
+    match (compiled, capture) {
+        (Ok(regex), Ok(capture)) => Some(Relabel {
+            source_labels,
+            separator,
+            regex,
+            capture,
+            target_label,
+            replacement,
+            action,
+        }),
+        (Err(error), _) | (_, Err(error)) => {
+            issues.push(Issue::new(node.place, error));
+            None
+        }
+    }
+}
+
+/// Applies all rules in order; `None` when one of them drops the labels.
+#[must_use]
+pub fn apply(rules: &[Relabel], labels: &Labels) -> Option<Labels> {
+    if rules.is_empty() {
+        return Some(labels.clone());
+    }
+    let mut builder = labels.to_builder();
+    for rule in rules {
+        if !rule.apply(&mut builder) {
+            return None;
+        }
+    }
+    builder.build().ok()
+}
+
+impl Relabel {
+    /// Returns whether the labels are kept.
+    fn apply(&self, labels: &mut LabelsBuilder) -> bool {
+        let values: Vec<&str> = self
+            .source_labels
+            .iter()
+            .map(|name| labels.get(name).unwrap_or_default())
+            .collect();
+        let value = values.join(&self.separator);
+        match self.action {
+            Action::Keep => return self.regex.is_match(&value),
+            Action::Drop => return !self.regex.is_match(&value),
+            Action::KeepEqual => {
+                return labels.get(&self.target_label).unwrap_or_default() == value;
+            }
+            Action::DropEqual => {
+                return labels.get(&self.target_label).unwrap_or_default() != value;
+            }
+            Action::Lowercase => labels.set(self.target_label.as_str(), value.to_lowercase()),
+            Action::Uppercase => labels.set(self.target_label.as_str(), value.to_uppercase()),
+            Action::Replace => self.replace(labels, &value),
+            Action::LabelMap | Action::LabelDrop | Action::LabelKeep => self.by_name(labels),
+        }
+        true
+    }
+
+    fn replace(&self, labels: &mut LabelsBuilder, value: &str) {
+        let Some(captures) = self.capture.captures(value) else {
+            return;
+        };
+        let (mut name, mut text) = (String::new(), String::new());
+        captures.expand(&self.target_label, &mut name);
+        captures.expand(&self.replacement, &mut text);
+        if !name.is_empty() {
+            labels.set(name, text);
+        }
+    }
+
+    fn by_name(&self, labels: &mut LabelsBuilder) {
+        let Ok(current) = labels.clone().build() else {
+            return;
+        };
+        for (name, value) in &current {
+            let matches = self.regex.is_match(name);
+            match self.action {
+                Action::LabelMap if matches => {
+                    let new = self.capture.replace(name, self.replacement.as_str());
+                    labels.set(new.into_owned(), value);
+                }
+                Action::LabelDrop if matches => labels.remove(name),
+                Action::LabelKeep if !matches && name != METRIC_NAME => labels.remove(name),
+                _ => {}
+            }
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[track_caller]
+    fn check(rule: &str, want: Option<&str>) {
+        let node = crate::yaml::read(&format!("[{rule}]")).unwrap().unwrap();
+        let mut issues = Issues::new();
+        let rules = read(&node, &mut issues);
+        assert_eq!(issues, []);
+        let labels = Labels::from_pairs([("a", "X1"), ("b", "y")]).unwrap();
+        assert_eq!(
+            apply(&rules, &labels)
+                .map(|labels| labels.to_string())
+                .as_deref(),
+            want,
+            "{rule}"
+        );
+    }
+
+    #[test]
+    fn each_action() {
+        check(
+            "{source_labels: [a, b], target_label: c, regex: '(.)1;(.*)', replacement: '${2}-$1'}",
+            Some(r#"{a="X1", b="y", c="y-X"}"#),
+        );
+        check(
+            "{source_labels: [a], target_label: c, regex: nope}",
+            Some(r#"{a="X1", b="y"}"#),
+        );
+        check(
+            "{source_labels: [a], target_label: a, replacement: ''}",
+            Some(r#"{b="y"}"#),
+        );
+        check("{source_labels: [b], regex: y, action: drop}", None);
+        check("{source_labels: [b], regex: z, action: keep}", None);
+        check("{regex: a, action: labeldrop}", Some(r#"{b="y"}"#));
+        check("{regex: a, action: labelkeep}", Some(r#"{a="X1"}"#));
+        check(
+            "{regex: '(a)', replacement: 'n_$1', action: labelmap}",
+            Some(r#"{a="X1", b="y", n_a="X1"}"#),
+        );
+        check(
+            "{source_labels: [a], target_label: a, action: lowercase}",
+            Some(r#"{a="x1", b="y"}"#),
+        );
+        check(
+            "{source_labels: [a], target_label: b, action: keepequal}",
+            None,
+        );
+    }
+}

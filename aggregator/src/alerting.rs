@@ -1,0 +1,211 @@
+//! Rules and notifications at work: evaluation on time, delivery over the network.
+//!
+//! ```text
+//! scheduler ── one task a group ──► rules over the store ──► alerts ─┬─► notifier ──► deliveries ──► receivers
+//!                                                                    └─► one queue an external Alertmanager
+//! ```
+
+mod deliver;
+mod external;
+mod mail;
+mod metrics;
+pub mod plan;
+mod schedule;
+mod source;
+mod tls;
+mod transport;
+
+use std::path::Path;
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::time::Duration;
+
+use arc_swap::ArcSwap;
+use common::clock::Clock;
+use common::model::Labels;
+use common::telemetry::Registry;
+use tidemark_alerting::notify::alert::Alert;
+use tidemark_alerting::notify::notifier::Notifier;
+use tidemark_alerting::rules::group::{Context, Outgoing};
+use tidemark_alerting::rules::manager::{Defaults, Manager};
+use tidemark_alerting::store::{DurableStore, StateStore, StoreError};
+use tidemark_promql::Engine;
+use tidemark_storage::Store;
+use tokio::sync::Notify;
+use tokio_util::sync::CancellationToken;
+use tokio_util::task::TaskTracker;
+
+use self::external::External;
+use self::metrics::Metrics;
+pub use self::plan::{Plan, PlanError};
+use self::source::StoreSource;
+
+/// Least time between two sendings of an alert that stays as it is (Prometheus: `--rules.alert.resend-delay`).
+const RESEND_DELAY: Duration = Duration::from_secs(60);
+/// A longer downtime does not count towards `for` (Prometheus: `--rules.alert.for-outage-tolerance`).
+const OUTAGE_TOLERANCE: Duration = Duration::from_secs(3600);
+
+/// Everything of rules and notifications.
+#[derive(Debug)]
+pub struct Alerting {
+    manager: Manager,
+    context: ArcSwap<Context>,
+    notifier: Mutex<Option<Notifier>>,
+    external: External,
+    store: Arc<dyn StateStore>,
+    clock: Arc<dyn Clock>,
+    metrics: Metrics,
+    /// Wakes the scheduler after a reload.
+    groups_changed: Notify,
+    /// Wakes the driver of the notifier.
+    notifier_changed: Notify,
+    external_url: String,
+}
+
+/// What the rest of the server gives to alerting.
+#[derive(Debug)]
+pub struct Parts {
+    /// Where results go and expressions read.
+    pub store: Store,
+    /// Evaluates expressions.
+    pub engine: Arc<Engine>,
+    /// The time of day.
+    pub clock: Arc<dyn Clock>,
+    /// The URL under which users reach the server.
+    pub external_url: String,
+    /// Most series one expression may touch.
+    pub series_max: u64,
+}
+
+impl Alerting {
+    /// Opens the state under `path` and puts `plan` in force. Nothing runs yet.
+    ///
+    /// # Errors
+    /// The state can't be read or written.
+    pub fn open(
+        path: &Path,
+        plan: Plan,
+        parts: Parts,
+        registry: &Registry,
+    ) -> Result<Arc<Self>, StoreError> {
+        let store: Arc<dyn StateStore> = Arc::new(DurableStore::open(&path.join("alerting"))?);
+        let source = StoreSource::new(parts.store, parts.engine, parts.series_max);
+        let context = Context {
+            source: Arc::new(source),
+            store: Arc::clone(&store),
+            external_labels: Labels::empty(),
+            external_url: parts.external_url.clone(),
+            resend_delay: RESEND_DELAY,
+            outage_tolerance: OUTAGE_TOLERANCE,
+        };
+        let alerting = Arc::new(Self {
+            manager: Manager::new(&context),
+            context: ArcSwap::from_pointee(context),
+            notifier: Mutex::new(None),
+            external: External::new(registry),
+            store,
+            clock: parts.clock,
+            metrics: Metrics::new(registry),
+            groups_changed: Notify::new(),
+            notifier_changed: Notify::new(),
+            external_url: parts.external_url,
+        });
+        alerting.load(plan);
+        alerting.metrics.register_state(registry, &alerting);
+        Ok(alerting)
+    }
+
+    /// Starts evaluating and delivering, until `stop`.
+    pub fn start(self: &Arc<Self>, tasks: &TaskTracker, stop: &CancellationToken) {
+        tasks.spawn(schedule::run(Arc::clone(self), stop.clone()));
+        tasks.spawn(deliver::run(Arc::clone(self), stop.clone()));
+        tasks.spawn(external::run(Arc::clone(self), stop.clone()));
+    }
+
+    /// Puts another plan in force.
+    pub fn load(&self, plan: Plan) {
+        let now_ms = self.clock.now_ms();
+        let mut context = (**self.context.load()).clone();
+        context.external_labels = plan.external_labels;
+        let defaults = Defaults {
+            interval: plan.interval,
+            query_offset: plan.query_offset,
+        };
+        self.manager.load(&context, plan.rules, defaults, now_ms);
+        self.context.store(Arc::new(context));
+        self.external.load(plan.external);
+        let mut notifier = self.notifier();
+        match (plan.notifier, notifier.as_mut()) {
+            (None, _) => *notifier = None,
+            (Some(config), Some(notifier)) => notifier.reload(config, now_ms),
+            (Some(config), None) => {
+                let store = Arc::clone(&self.store);
+                *notifier = Some(Notifier::new(
+                    config,
+                    store,
+                    self.external_url.clone(),
+                    now_ms,
+                ));
+            }
+        }
+        drop(notifier);
+        self.groups_changed.notify_one();
+        self.notifier_changed.notify_one();
+    }
+
+    /// The rule groups.
+    #[must_use]
+    pub const fn manager(&self) -> &Manager {
+        &self.manager
+    }
+
+    /// The notifier, when there is a section `alertmanager`. Changes to it may wait for the disk: not for async code.
+    pub fn notifier(&self) -> MutexGuard<'_, Option<Notifier>> {
+        self.notifier.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// Tells the driver that the notifier has something new.
+    pub fn wake_notifier(&self) {
+        self.notifier_changed.notify_one();
+    }
+
+    /// URLs of the external Alertmanagers.
+    #[must_use]
+    pub fn external_urls(&self) -> Vec<String> {
+        self.external.urls()
+    }
+
+    /// The time of day.
+    #[must_use]
+    pub fn now_ms(&self) -> i64 {
+        self.clock.now_ms()
+    }
+
+    /// Hands alerts of a rule group to everybody who sends them on.
+    fn send(&self, outgoing: &[Outgoing]) {
+        if outgoing.is_empty() {
+            return;
+        }
+        self.external.push(outgoing);
+        let now_ms = self.clock.now_ms();
+        if let Some(notifier) = self.notifier().as_mut() {
+            let alerts = outgoing.iter().map(received).collect();
+            let refused = notifier.receive(alerts, now_ms);
+            if refused > 0 {
+                tracing::warn!(refused, "too many alerts for the notifier");
+            }
+        }
+        self.notifier_changed.notify_one();
+    }
+}
+
+fn received(alert: &Outgoing) -> Alert {
+    Alert {
+        labels: alert.labels.clone(),
+        annotations: alert.annotations.clone(),
+        starts_at_ms: alert.starts_at_ms,
+        ends_at_ms: alert.ends_at_ms,
+        updated_at_ms: 0,
+        generator_url: alert.generator_url.clone(),
+        timeout: false,
+    }
+}

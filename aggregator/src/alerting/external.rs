@@ -1,0 +1,265 @@
+//! Pushes alerts to Alertmanagers of others, each with a queue of its own.
+
+use std::collections::HashMap;
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::time::{Duration, Instant};
+
+use bytes::Bytes;
+use common::telemetry::{Counter, Registry};
+use http::Method;
+use tidemark_alerting::external::{Alerting as Section, Alertmanagers, Queue, body, relabelled};
+use tidemark_alerting::rules::group::Outgoing;
+use tokio::sync::Notify;
+use tokio_util::sync::CancellationToken;
+use tokio_util::task::TaskTracker;
+
+use super::{Alerting, transport};
+
+/// The Alertmanagers and what waits for them.
+#[derive(Debug)]
+pub(super) struct External {
+    state: Mutex<State>,
+    /// Wakes the senders.
+    changed: Notify,
+    sent: Arc<Counter>,
+    failed: Arc<Counter>,
+    dropped: Arc<Counter>,
+}
+
+#[derive(Debug, Default)]
+struct State {
+    section: Arc<Section>,
+    /// By section's place and URL.
+    instances: HashMap<(usize, String), Instance>,
+    resolved_at: Option<Instant>,
+}
+
+#[derive(Debug, Default)]
+struct Instance {
+    queue: Queue,
+    is_sending: bool,
+}
+
+impl External {
+    pub(super) fn new(registry: &Registry) -> Self {
+        let counter = |name: &str, help: &str| registry.counter(name, help, &[]);
+        Self {
+            state: Mutex::new(State::default()),
+            changed: Notify::new(),
+            sent: counter(
+                "aggregator_alertmanager_sent_total",
+                "Alerts sent to external Alertmanagers.",
+            ),
+            failed: counter(
+                "aggregator_alertmanager_errors_total",
+                "Alerts that an external Alertmanager did not take.",
+            ),
+            dropped: counter(
+                "aggregator_alertmanager_dropped_total",
+                "Alerts dropped because a queue was full.",
+            ),
+        }
+    }
+
+    fn state(&self) -> MutexGuard<'_, State> {
+        self.state.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// Puts another section in force; queues of instances that stay are kept.
+    pub(super) fn load(&self, section: Section) {
+        let mut state = self.state();
+        state.section = Arc::new(section);
+        state.resolved_at = None;
+        let fixed = targets(&state.section);
+        let wanted: Vec<(usize, String)> = fixed.collect();
+        state.instances.retain(|key, _| wanted.contains(key));
+        for key in wanted {
+            state.instances.entry(key).or_default();
+        }
+        drop(state);
+        self.changed.notify_one();
+    }
+
+    /// URLs of all instances.
+    pub(super) fn urls(&self) -> Vec<String> {
+        let mut urls: Vec<String> = self
+            .state()
+            .instances
+            .keys()
+            .map(|(_, url)| url.clone())
+            .collect();
+        urls.sort();
+        urls
+    }
+
+    /// Queues alerts for every instance.
+    pub(super) fn push(&self, outgoing: &[Outgoing]) {
+        let mut state = self.state();
+        let section = Arc::clone(&state.section);
+        for ((index, _), instance) in &mut state.instances {
+            let own = section
+                .alertmanagers
+                .get(*index)
+                .map_or(&[][..], |group| &group.relabel);
+            let alerts = outgoing
+                .iter()
+                .filter_map(|alert| relabelled(alert, &section.relabel, own));
+            let dropped = instance.queue.push(alerts);
+            self.dropped.add(dropped);
+        }
+        drop(state);
+        self.changed.notify_one();
+    }
+
+    /// A batch for each instance that has one waiting and none under way.
+    fn take_batches(&self) -> Vec<Batch> {
+        let mut state = self.state();
+        let section = Arc::clone(&state.section);
+        let mut batches = Vec::new();
+        for (key, instance) in &mut state.instances {
+            let Some(group) = section.alertmanagers.get(key.0) else {
+                continue;
+            };
+            if instance.is_sending || instance.queue.is_empty() {
+                continue;
+            }
+            instance.is_sending = true;
+            batches.push(Batch {
+                key: key.clone(),
+                group: group.clone(),
+                alerts: instance.queue.take_batch(),
+            });
+        }
+        batches
+    }
+
+    fn finish(&self, key: &(usize, String)) {
+        if let Some(instance) = self.state().instances.get_mut(key) {
+            instance.is_sending = false;
+        }
+        self.changed.notify_one();
+    }
+
+    /// Looks up names when their addresses are due.
+    async fn resolve(&self) {
+        let (section, is_due) = {
+            let state = self.state();
+            let refresh = state
+                .section
+                .alertmanagers
+                .iter()
+                .map(|group| group.refresh)
+                .min();
+            let is_due = state
+                .resolved_at
+                .is_none_or(|at| Some(at.elapsed()) >= refresh);
+            (Arc::clone(&state.section), is_due)
+        };
+        if !is_due
+            || section
+                .alertmanagers
+                .iter()
+                .all(|group| group.names.is_empty())
+        {
+            return;
+        }
+        let mut wanted: Vec<(usize, String)> = targets(&section).collect();
+        let mut is_complete = true;
+        for (index, group) in section.alertmanagers.iter().enumerate() {
+            for (name, port) in &group.names {
+                match tokio::net::lookup_host((name.as_str(), *port)).await {
+                    Ok(addresses) => {
+                        wanted.extend(
+                            addresses.map(|address| (index, group.url(&address.to_string()))),
+                        );
+                    }
+                    Err(error) => {
+                        is_complete = false;
+                        tracing::warn!(name, %error, "look up Alertmanagers");
+                    }
+                }
+            }
+        }
+        let mut state = self.state();
+        if !Arc::ptr_eq(&state.section, &section) {
+            return;
+        }
+        state.resolved_at = Some(Instant::now());
+        // When a name can't be looked up its last addresses stay.
+        if is_complete {
+            state.instances.retain(|key, _| wanted.contains(key));
+        }
+        for key in wanted {
+            state.instances.entry(key).or_default();
+        }
+    }
+}
+
+fn targets(section: &Section) -> impl Iterator<Item = (usize, String)> + '_ {
+    section
+        .alertmanagers
+        .iter()
+        .enumerate()
+        .flat_map(|(index, group)| {
+            group
+                .targets
+                .iter()
+                .map(move |target| (index, group.url(target)))
+        })
+}
+
+struct Batch {
+    key: (usize, String),
+    group: Alertmanagers,
+    alerts: Vec<Outgoing>,
+}
+
+/// Sends until `stop`. A batch that fails is not sent again: the next resend of its alerts is the retry.
+pub(super) async fn run(alerting: Arc<Alerting>, stop: CancellationToken) {
+    let tasks = TaskTracker::new();
+    loop {
+        alerting.external.resolve().await;
+        for batch in alerting.external.take_batches() {
+            let alerting = Arc::clone(&alerting);
+            tasks.spawn(async move {
+                let external = &alerting.external;
+                send(external, &batch).await;
+                external.finish(&batch.key);
+            });
+        }
+        tokio::select! {
+            () = alerting.external.changed.notified() => {}
+            () = tokio::time::sleep(Duration::from_secs(5)) => {}
+            () = stop.cancelled() => break,
+        }
+    }
+    tasks.close();
+    tasks.wait().await;
+}
+
+async fn send(external: &External, batch: &Batch) {
+    let url = &batch.key.1;
+    let count = batch.alerts.len() as u64;
+    let request = transport::request(
+        Method::POST,
+        url,
+        &batch.group.http,
+        Bytes::from(body(&batch.alerts)),
+    );
+    let failure = match tokio::time::timeout(batch.group.timeout, request).await {
+        Ok(Ok(response)) if (200..300).contains(&response.status) => {
+            external.sent.add(count);
+            return;
+        }
+        Ok(Ok(response)) => format!("status {}", response.status),
+        Ok(Err(reason)) => reason,
+        Err(_) => "no answer in time".to_owned(),
+    };
+    external.failed.add(count);
+    tracing::warn!(
+        alertmanager = url,
+        alerts = count,
+        error = failure,
+        "send alerts"
+    );
+}

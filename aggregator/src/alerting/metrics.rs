@@ -1,0 +1,93 @@
+//! What rules and notifications tell of themselves.
+
+use std::sync::{Arc, Weak};
+use std::time::Duration;
+
+use common::telemetry::{Counter, Registry};
+
+use super::Alerting;
+
+/// Counters of evaluation and delivery.
+#[derive(Debug)]
+pub(super) struct Metrics {
+    registry: Registry,
+    iterations: Arc<Counter>,
+    missed: Arc<Counter>,
+    evaluation_milliseconds: Arc<Counter>,
+}
+
+impl Metrics {
+    pub(super) fn new(registry: &Registry) -> Self {
+        let counter = |name: &str, help: &str| registry.counter(name, help, &[]);
+        Self {
+            registry: registry.clone(),
+            iterations: counter(
+                "aggregator_rules_group_iterations_total",
+                "Evaluations of rule groups.",
+            ),
+            missed: counter(
+                "aggregator_rules_group_iterations_missed_total",
+                "Slots of rule groups that passed without an evaluation.",
+            ),
+            evaluation_milliseconds: counter(
+                "aggregator_rules_evaluation_milliseconds_total",
+                "Time spent in evaluations of rule groups.",
+            ),
+        }
+    }
+
+    /// A group was evaluated, and `missed` slots were not.
+    pub(super) fn evaluated(&self, missed: u64, time: Duration) {
+        self.iterations.inc();
+        self.missed.add(missed);
+        self.evaluation_milliseconds.add(time.as_millis() as u64);
+    }
+
+    /// A notification was sent, or failed for good. The receiver is one of the configuration's.
+    pub(super) fn delivered(
+        &self,
+        receiver: &str,
+        integration: &str,
+        is_sent: bool,
+        time: Duration,
+    ) {
+        let labels = [("receiver", receiver), ("integration", integration)];
+        let count =
+            |name: &str, help: &str, by: u64| self.registry.counter(name, help, &labels).add(by);
+        count(
+            "aggregator_notifications_total",
+            "Notifications that were due.",
+            1,
+        );
+        count(
+            "aggregator_notifications_failed_total",
+            "Notifications that failed.",
+            u64::from(!is_sent),
+        );
+        count(
+            "aggregator_notifications_milliseconds_total",
+            "Time from flush to outcome of notifications.",
+            time.as_millis() as u64,
+        );
+    }
+
+    /// Gauges that read the state when they are asked for.
+    pub(super) fn register_state(&self, registry: &Registry, alerting: &Arc<Alerting>) {
+        let weak: Weak<Alerting> = Arc::downgrade(alerting);
+        registry.gauge_fn(
+            "aggregator_notifier_alerts",
+            "Alerts that the notifier knows.",
+            &[],
+            move || {
+                let alerting = weak.upgrade();
+                let count = alerting.map(|alerting| {
+                    alerting
+                        .notifier()
+                        .as_ref()
+                        .map_or(0, |n| n.alerts().count())
+                });
+                count.unwrap_or(0) as f64
+            },
+        );
+    }
+}

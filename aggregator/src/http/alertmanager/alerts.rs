@@ -1,0 +1,230 @@
+//! Alerts and their groups.
+
+use std::collections::BTreeMap;
+
+use axum::Json;
+use axum::extract::State;
+use common::model::{Labels, Matcher};
+use http::{StatusCode, Uri};
+use serde::Deserialize;
+use serde_json::{Value, json};
+use tidemark_alerting::notify::alert::Alert;
+use tidemark_alerting::notify::inhibit::Inhibitor;
+use tidemark_alerting::notify::matcher::matches_all;
+use tidemark_alerting::notify::message::{format_time, object};
+use tidemark_alerting::notify::notifier::{Notifier, muted_by};
+
+use super::{Failure, filter, flag, params, parse_time, with};
+use crate::http::params::Params;
+use crate::http::state::Api;
+
+/// An alert as clients send it.
+#[derive(Debug, Deserialize)]
+#[serde(rename_all = "camelCase")]
+struct Posted {
+    labels: BTreeMap<String, String>,
+    #[serde(default)]
+    annotations: Option<BTreeMap<String, String>>,
+    #[serde(default)]
+    starts_at: Option<String>,
+    #[serde(default)]
+    ends_at: Option<String>,
+    #[serde(default, rename = "generatorURL")]
+    generator_url: Option<String>,
+}
+
+/// Which alerts are asked for.
+struct Wanted {
+    filter: Vec<Matcher>,
+    active: bool,
+    silenced: bool,
+    inhibited: bool,
+    muted: bool,
+    receiver: Option<Matcher>,
+}
+
+impl Wanted {
+    fn new(params: &Params) -> Result<Self, Failure> {
+        let receiver = match params.get("receiver") {
+            "" => None,
+            pattern => {
+                let matcher = Matcher::new("receiver", common::model::MatchOp::Regex, pattern);
+                Some(matcher.map_err(|error| {
+                    Failure::bad(format!("failed to parse receiver param: {error}"))
+                })?)
+            }
+        };
+        Ok(Self {
+            filter: filter(params)?,
+            active: flag(params, "active", true)?,
+            silenced: flag(params, "silenced", true)?,
+            inhibited: flag(params, "inhibited", true)?,
+            muted: flag(params, "muted", true)?,
+            receiver,
+        })
+    }
+
+    fn takes_receiver(&self, name: &str) -> bool {
+        self.receiver
+            .as_ref()
+            .is_none_or(|matcher| matcher.matches(name))
+    }
+
+    /// The alert as the API shows it, if it is asked for.
+    fn show(
+        &self,
+        notifier: &Notifier,
+        inhibitor: &Inhibitor,
+        alert: &Alert,
+        now_ms: i64,
+    ) -> Option<Value> {
+        if alert.is_resolved(now_ms) || !matches_all(&self.filter, &alert.labels) {
+            return None;
+        }
+        let suppression = notifier.suppression(&alert.labels, inhibitor, now_ms);
+        let is_silenced = !suppression.silenced_by.is_empty();
+        let is_inhibited = !suppression.inhibited_by.is_empty();
+        let is_active = !is_silenced && !is_inhibited;
+        if (is_active && !self.active)
+            || (is_silenced && !self.silenced)
+            || (is_inhibited && !self.inhibited)
+        {
+            return None;
+        }
+        let receivers = notifier.receivers_of(&alert.labels);
+        if !receivers.iter().any(|name| self.takes_receiver(name)) {
+            return None;
+        }
+        Some(json!({
+            "annotations": object(&alert.annotations),
+            "endsAt": format_time(alert.ends_at_ms),
+            "fingerprint": alert.fingerprint_text(),
+            "receivers": receivers.iter().map(|name| json!({ "name": name })).collect::<Vec<_>>(),
+            "startsAt": format_time(alert.starts_at_ms),
+            "status": {
+                "inhibitedBy": suppression.inhibited_by,
+                "mutedBy": [],
+                "silencedBy": suppression.silenced_by,
+                "state": if is_active { "active" } else { "suppressed" },
+            },
+            "updatedAt": format_time(alert.updated_at_ms),
+            "generatorURL": alert.generator_url,
+            "labels": object(&alert.labels),
+        }))
+    }
+}
+
+pub(super) async fn list(State(api): State<Api>, uri: Uri) -> Result<Json<Value>, Failure> {
+    let wanted = Wanted::new(&params(&uri)?)?;
+    let answer = with(&api, move |notifier, now_ms| {
+        let inhibitor = notifier.inhibition_at(now_ms);
+        let mut alerts: Vec<&Alert> = notifier.alerts().collect();
+        alerts.sort_by_key(|alert| alert.fingerprint());
+        let shown = alerts
+            .into_iter()
+            .filter_map(|alert| wanted.show(notifier, &inhibitor, alert, now_ms));
+        Ok(shown.collect::<Value>())
+    });
+    answer.await.map(Json)
+}
+
+pub(super) async fn groups(State(api): State<Api>, uri: Uri) -> Result<Json<Value>, Failure> {
+    let wanted = Wanted::new(&params(&uri)?)?;
+    let answer = with(&api, move |notifier, now_ms| {
+        let inhibitor = notifier.inhibition_at(now_ms);
+        let config = std::sync::Arc::clone(notifier.config());
+        let mut shown = Vec::new();
+        for (labels, route, fingerprints) in notifier.groups() {
+            let muted = muted_by(&config, route, now_ms);
+            if !wanted.takes_receiver(&route.receiver) || (!muted.is_empty() && !wanted.muted) {
+                continue;
+            }
+            let alerts = fingerprints
+                .iter()
+                .filter_map(|fingerprint| notifier.alert(*fingerprint));
+            let mut alerts: Vec<Value> = alerts
+                .filter_map(|alert| wanted.show(notifier, &inhibitor, alert, now_ms))
+                .collect();
+            if alerts.is_empty() {
+                continue;
+            }
+            if !muted.is_empty() {
+                for status in alerts
+                    .iter_mut()
+                    .filter_map(|alert| alert.get_mut("status")?.as_object_mut())
+                {
+                    status.insert("mutedBy".to_owned(), json!(muted));
+                    status.insert("state".to_owned(), json!("suppressed"));
+                }
+            }
+            shown.push(json!({
+                "alerts": alerts,
+                "labels": object(&labels),
+                "receiver": { "name": route.receiver },
+            }));
+        }
+        Ok(Value::Array(shown))
+    });
+    answer.await.map(Json)
+}
+
+/// Takes alerts; bad ones are named, good ones of the same request are kept all the same.
+pub(super) async fn post(
+    State(api): State<Api>,
+    body: axum::body::Bytes,
+) -> Result<StatusCode, Failure> {
+    let posted: Vec<Posted> = serde_json::from_slice(&body)
+        .map_err(|error| Failure::bad(format!("parsing alerts body: {error}")))?;
+    with(&api, move |notifier, now_ms| {
+        let timeout_ms = notifier.config().global.resolve_timeout.as_millis() as i64;
+        let mut good = Vec::with_capacity(posted.len());
+        let mut bad = Vec::new();
+        for one in posted {
+            match alert(one, now_ms, timeout_ms) {
+                Ok(alert) => good.push(alert),
+                Err(reason) => bad.push(reason),
+            }
+        }
+        let refused = notifier.receive(good, now_ms);
+        if refused > 0 {
+            bad.push(format!("{refused} alerts beyond the limit were refused"));
+        }
+        if bad.is_empty() {
+            Ok(StatusCode::OK)
+        } else {
+            Err(Failure::bad(bad.join("; ")))
+        }
+    })
+    .await
+}
+
+fn alert(posted: Posted, now_ms: i64, timeout_ms: i64) -> Result<Alert, String> {
+    // Go's zero time stands for one that was not given.
+    let time = |text: Option<String>| -> Result<Option<i64>, String> {
+        let text = text.filter(|text| !text.is_empty() && !text.starts_with("0001-01-01T00:00:00"));
+        text.map(|text| parse_time(&text).map_err(|failure| failure.1))
+            .transpose()
+    };
+    let (starts, ends) = (time(posted.starts_at)?, time(posted.ends_at)?);
+    let labels = Labels::from_pairs(posted.labels).map_err(|error| error.to_string())?;
+    if labels.is_empty() {
+        return Err("at least one label pair required".to_owned());
+    }
+    labels.check_limits().map_err(|error| error.to_string())?;
+    let annotations = Labels::from_pairs(posted.annotations.unwrap_or_default())
+        .map_err(|error| error.to_string())?;
+    let starts_at_ms = starts.or(ends).unwrap_or(now_ms);
+    let ends_at_ms = ends.unwrap_or(now_ms + timeout_ms);
+    if ends_at_ms < starts_at_ms {
+        return Err("start time must be before end time".to_owned());
+    }
+    Ok(Alert {
+        labels,
+        annotations,
+        starts_at_ms,
+        ends_at_ms,
+        updated_at_ms: now_ms,
+        generator_url: posted.generator_url.unwrap_or_default(),
+        timeout: ends.is_none(),
+    })
+}

@@ -1,0 +1,166 @@
+//! Silences.
+
+use axum::Json;
+use axum::extract::{Path, State};
+use http::{StatusCode, Uri};
+use rand::RngCore as _;
+use serde::Deserialize;
+use serde_json::{Value, json};
+use tidemark_alerting::notify::message::format_time;
+use tidemark_alerting::notify::silence::{Silence, SilenceError, SilenceMatcher, SilenceState};
+
+use super::{Failure, filter, flag, params, parse_time, with};
+use crate::http::state::Api;
+
+/// A silence as clients send it.
+#[derive(Debug, Deserialize)]
+#[serde(rename_all = "camelCase")]
+pub(super) struct Posted {
+    #[serde(default)]
+    id: Option<String>,
+    matchers: Vec<SilenceMatcher>,
+    starts_at: String,
+    ends_at: String,
+    created_by: String,
+    comment: String,
+}
+
+pub(super) async fn list(State(api): State<Api>, uri: Uri) -> Result<Json<Value>, Failure> {
+    let params = params(&uri)?;
+    let filter = filter(&params)?;
+    let wanted = [
+        (SilenceState::Active, flag(&params, "active", true)?),
+        (SilenceState::Pending, flag(&params, "pending", true)?),
+        (SilenceState::Expired, flag(&params, "expired", true)?),
+    ];
+    let answer = with(&api, move |notifier, now_ms| {
+        let mut silences: Vec<&Silence> = notifier
+            .silences()
+            .iter()
+            .filter(|silence| wanted.contains(&(silence.state(now_ms), true)))
+            .filter(|silence| {
+                filter.iter().all(|matcher| {
+                    let value = silence
+                        .matchers
+                        .iter()
+                        .find(|own| own.name == matcher.name());
+                    matcher.matches(value.map_or("", |own| &own.value))
+                })
+            })
+            .collect();
+        // Active ones first, the next to end in front; then pending, then expired ones, the last to end in front.
+        silences.sort_by_key(|silence| {
+            let state = silence.state(now_ms);
+            let key = match state {
+                SilenceState::Active => silence.ends_at_ms,
+                SilenceState::Pending => silence.starts_at_ms,
+                SilenceState::Expired => -silence.ends_at_ms,
+            };
+            (state, key, silence.id.clone())
+        });
+        Ok(silences
+            .into_iter()
+            .map(|silence| silence_json(silence, now_ms))
+            .collect::<Value>())
+    });
+    answer.await.map(Json)
+}
+
+fn silence_json(silence: &Silence, now_ms: i64) -> Value {
+    json!({
+        "id": silence.id,
+        "status": { "state": silence.state(now_ms).as_str() },
+        "updatedAt": format_time(silence.updated_at_ms),
+        "comment": silence.comment,
+        "createdBy": silence.created_by,
+        "endsAt": format_time(silence.ends_at_ms),
+        "matchers": silence.matchers,
+        "startsAt": format_time(silence.starts_at_ms),
+    })
+}
+
+pub(super) async fn post(
+    State(api): State<Api>,
+    body: axum::body::Bytes,
+) -> Result<Json<Value>, Failure> {
+    let posted: Posted = serde_json::from_slice(&body)
+        .map_err(|error| Failure::bad(format!("parsing silence body: {error}")))?;
+    let silence = Silence {
+        id: posted.id.unwrap_or_default(),
+        matchers: posted.matchers,
+        starts_at_ms: parse_time(&posted.starts_at)?,
+        ends_at_ms: parse_time(&posted.ends_at)?,
+        updated_at_ms: 0,
+        created_by: posted.created_by,
+        comment: posted.comment,
+    };
+    let answer = with(&api, move |notifier, now_ms| {
+        if silence.ends_at_ms < silence.starts_at_ms {
+            return Err(Failure::bad(
+                "failed to create silence: start time must be before end time",
+            ));
+        }
+        if silence.ends_at_ms < now_ms {
+            return Err(Failure::bad(
+                "failed to create silence: end time can't be in the past",
+            ));
+        }
+        let id = notifier
+            .silences_mut()
+            .set(silence, uuid(), now_ms)
+            .map_err(failure)?;
+        Ok(json!({ "silenceID": id }))
+    });
+    answer.await.map(Json)
+}
+
+pub(super) async fn show(
+    State(api): State<Api>,
+    Path(id): Path<String>,
+) -> Result<Json<Value>, Failure> {
+    let answer = with(&api, move |notifier, now_ms| {
+        match notifier.silences().get(&id) {
+            Some(silence) => Ok(silence_json(silence, now_ms)),
+            None => Err(failure(SilenceError::NotFound(id))),
+        }
+    });
+    answer.await.map(Json)
+}
+
+pub(super) async fn expire(
+    State(api): State<Api>,
+    Path(id): Path<String>,
+) -> Result<StatusCode, Failure> {
+    with(&api, move |notifier, now_ms| {
+        notifier.silences_mut().expire(&id, now_ms).map_err(failure)
+    })
+    .await?;
+    Ok(StatusCode::OK)
+}
+
+fn failure(error: SilenceError) -> Failure {
+    let status = match &error {
+        SilenceError::NotFound(_) => StatusCode::NOT_FOUND,
+        SilenceError::Invalid(_) | SilenceError::Limit(_) => StatusCode::BAD_REQUEST,
+        SilenceError::Expired(_) | SilenceError::Store(_) => StatusCode::INTERNAL_SERVER_ERROR,
+    };
+    Failure(status, crate::report::chain(&error))
+}
+
+/// A random UUID, version 4.
+fn uuid() -> String {
+    let mut bytes = [0_u8; 16];
+    rand::rng().fill_bytes(&mut bytes);
+    bytes[6] = bytes[6] & 0x0f | 0x40;
+    bytes[8] = bytes[8] & 0x3f | 0x80;
+    let hex: String = bytes.iter().map(|byte| format!("{byte:02x}")).collect();
+    let part = |start: usize, end: usize| hex.get(start..end).unwrap_or_default();
+    format!(
+        "{}-{}-{}-{}-{}",
+        part(0, 8),
+        part(8, 12),
+        part(12, 16),
+        part(16, 20),
+        part(20, 32)
+    )
+}
