@@ -14,6 +14,7 @@ mod schedule;
 mod source;
 mod tls;
 mod transport;
+pub mod unit_test;
 
 use std::path::Path;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};

@@ -83,6 +83,18 @@ pub(crate) enum Command {
         #[command(subcommand)]
         command: Check,
     },
+    /// Tests files
+    Test {
+        #[command(subcommand)]
+        command: Test,
+    },
+    /// Lists the alerts that are pending or firing
+    Alerts,
+    /// Makes, lists and ends silences
+    Silence {
+        #[command(subcommand)]
+        command: Silence,
+    },
     /// Looks at the store
     Storage {
         #[command(subcommand)]
@@ -185,6 +197,15 @@ pub(crate) enum Check {
         #[arg(required = true)]
         files: Vec<PathBuf>,
     },
+    /// Checks rule files
+    Rules {
+        /// The files
+        #[arg(required = true)]
+        files: Vec<PathBuf>,
+        /// Exit with code 3 when the same rule appears twice
+        #[arg(long)]
+        lint_fatal: bool,
+    },
     /// Checks metrics in text format, from files or standard input
     Metrics {
         /// The files; none: standard input
@@ -206,4 +227,47 @@ pub(crate) enum Storage {
     },
     /// Seals everything acknowledged into merged blocks (needs --web.enable-admin-api)
     Flush,
+}
+
+#[derive(Debug, Subcommand)]
+pub(crate) enum Test {
+    /// Runs unit tests of rules, in promtool's format
+    Rules {
+        /// The test files
+        #[arg(required = true)]
+        files: Vec<PathBuf>,
+    },
+}
+
+#[derive(Debug, Subcommand)]
+pub(crate) enum Silence {
+    /// Makes a silence; prints its id
+    Add {
+        /// Matchers, such as alertname=Down or 'instance=~"a.*"'
+        #[arg(required = true)]
+        matchers: Vec<String>,
+        /// How long, from now
+        #[arg(short, long, default_value = "1h")]
+        duration: String,
+        /// Who makes it [default: $USER]
+        #[arg(short, long)]
+        author: Option<String>,
+        /// Why
+        #[arg(short, long)]
+        comment: String,
+    },
+    /// Lists silences that are not over
+    Query {
+        /// Matchers that the silence must have
+        matchers: Vec<String>,
+        /// Only those that are over
+        #[arg(short, long)]
+        expired: bool,
+    },
+    /// Ends silences
+    Expire {
+        /// Their ids
+        #[arg(required = true)]
+        ids: Vec<String>,
+    },
 }

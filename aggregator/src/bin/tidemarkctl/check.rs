@@ -10,6 +10,7 @@ use super::args::Check;
 use super::client::Client;
 use super::lint;
 use super::output::Failure;
+use super::rules;
 
 pub(crate) fn run(
     client: impl FnOnce() -> Result<Client, Failure>,
@@ -26,6 +27,7 @@ pub(crate) fn run(
                 .map(drop)
                 .map_err(|error| report::chain(&error))
         }),
+        Check::Rules { files, lint_fatal } => rules::check(&files, lint_fatal),
         Check::Metrics { files } => metrics(&files),
         Check::Healthy => client()?.text("/-/healthy").map(|text| say(&text)),
         Check::Ready => client()?.text("/-/ready").map(|text| say(&text)),

@@ -96,6 +96,32 @@ impl Client {
         }
     }
 
+    /// Asks Alertmanager's API; returns the answer.
+    pub(crate) fn v2(
+        &self,
+        method: Method,
+        path: &str,
+        parameters: &[(&str, &str)],
+        body: Option<&Value>,
+    ) -> Result<Value, Failure> {
+        let mut request = self.request(Method::GET, &format!("/api/v2/{path}"), parameters)?;
+        *request.method_mut() = method;
+        if let Some(body) = body {
+            let json = http::HeaderValue::from_static("application/json");
+            request.headers_mut().insert(header::CONTENT_TYPE, json);
+            *request.body_mut() = Full::new(Bytes::from(body.to_string()));
+        }
+        let (status, answer) = self.exchange_request(request)?;
+        let answer: Value = serde_json::from_slice(&answer).unwrap_or(Value::Null);
+        if status.is_success() {
+            return Ok(answer);
+        }
+        let reason = answer
+            .as_str()
+            .map_or_else(|| answer.to_string(), str::to_owned);
+        Err(Failure::Failed(format!("{status}: {reason}")))
+    }
+
     /// Asks for a page of text.
     pub(crate) fn text(&self, path: &str) -> Result<String, Failure> {
         let (status, body) = self.exchange(Method::GET, path, &[])?;
@@ -113,10 +139,17 @@ impl Client {
         path: &str,
         parameters: &[(&str, &str)],
     ) -> Result<(StatusCode, Bytes), Failure> {
+        let request = self.request(method, path, parameters)?;
+        self.exchange_request(request)
+    }
+
+    fn exchange_request(
+        &self,
+        request: Request<Full<Bytes>>,
+    ) -> Result<(StatusCode, Bytes), Failure> {
         let runtime = tokio::runtime::Builder::new_current_thread()
             .enable_all()
             .build()?;
-        let request = self.request(method, path, parameters)?;
         runtime.block_on(async {
             let send = self.send(request);
             match tokio::time::timeout(self.timeout, send).await {

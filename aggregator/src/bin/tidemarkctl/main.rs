@@ -1,12 +1,15 @@
 //! The binary `tidemarkctl`: asks an aggregator, and checks files.
 
 mod agents;
+mod alerts;
 mod args;
 mod check;
 mod client;
 mod lint;
 mod output;
 mod query;
+mod rules;
+mod silence;
 mod storage;
 mod top;
 
@@ -14,7 +17,7 @@ use std::process::ExitCode;
 
 use clap::Parser as _;
 
-use self::args::{Args, Command};
+use self::args::{Args, Command, Test};
 use self::client::Client;
 use self::output::{Failure, Output};
 
@@ -33,6 +36,11 @@ fn run(args: Args) -> Result<(), Failure> {
         Command::Query { command } => query::run(&client()?, &output, command),
         Command::Top { command } => top::run(&client()?, &output, &command),
         Command::Agents => agents::run(&client()?, &output),
+        Command::Test {
+            command: Test::Rules { files },
+        } => rules::test(&files),
+        Command::Alerts => alerts::run(&client()?, &output),
+        Command::Silence { command } => silence::run(&client()?, &output, &command),
         Command::Check { command } => check::run(client, command),
         Command::Storage { command } => storage::run(&client()?, &output, &command),
     }
