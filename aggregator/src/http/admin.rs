@@ -28,3 +28,11 @@ pub async fn flush(State(api): State<Api>) -> Response {
         Err(_) => ApiError::new(ErrorType::Internal, "flush was broken off").into_response(),
     }
 }
+
+/// `delete_series`, `clean_tombstones` and `snapshot`: the store can do none of them.
+pub async fn unsupported(State(api): State<Api>) -> Response {
+    match enabled(&api) {
+        Ok(_) => ApiError::new(ErrorType::Internal, "not implemented").into_response(),
+        Err(error) => error.into_response(),
+    }
+}

@@ -98,6 +98,7 @@ fn api_v1() -> Router<Api> {
 
 fn status_routes() -> Router<Api> {
     let flush = post(admin::flush).put(admin::flush);
+    let unsupported = post(admin::unsupported).put(admin::unsupported);
     Router::new()
         .route("/status/buildinfo", get(status::buildinfo))
         .route("/status/config", get(status::config))
@@ -106,6 +107,7 @@ fn status_routes() -> Router<Api> {
         .route("/status/walreplay", get(status::walreplay))
         .route("/status/tsdb", get(status::tsdb::tsdb))
         .route("/admin/tsdb/flush", flush)
+        .route("/admin/tsdb/{other}", unsupported)
 }
 
 /// `OPTIONS` on any path of the API says that it is there; no other origin is let in.

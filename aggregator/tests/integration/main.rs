@@ -11,6 +11,8 @@ mod agents;
 mod api;
 mod compatibility;
 mod conformance;
+mod ctl;
+mod endless;
 mod harness;
 mod http;
 mod lifecycle;
@@ -20,3 +22,4 @@ mod remote;
 #[path = "../../promql/tests/integration/script.rs"]
 mod script;
 mod security;
+mod tls;
