@@ -13,8 +13,9 @@ use crate::eval::leaf::Looked;
 use crate::eval::series::{Series, Steps, is_missing};
 use crate::eval::{Evaluator, Yield};
 use crate::parser::ast::Expr;
-use crate::parser::{Aggregator, ValueType, parse};
+use crate::parser::{Aggregator, ValueType, parse_here};
 use crate::signature::Function;
+use crate::stack::with_room;
 use crate::value::{MatrixSeries, QueryResult, Stats, Value, VectorSample};
 
 /// Parts of the language that Prometheus keeps behind `--enable-feature`.
@@ -111,7 +112,18 @@ impl Engine {
         time_ms: i64,
         options: &QueryOptions<'_>,
     ) -> Result<QueryResult, QueryError> {
-        let expr = parse(query, self.options.features)?;
+        let work = || self.instant_here(data, query, time_ms, options);
+        with_room(query, work).unwrap_or_else(|| Err(no_room()))
+    }
+
+    fn instant_here(
+        &self,
+        data: &dyn Readable,
+        query: &str,
+        time_ms: i64,
+        options: &QueryOptions<'_>,
+    ) -> Result<QueryResult, QueryError> {
+        let expr = parse_here(query, self.options.features)?;
         let steps = Steps {
             start_ms: time_ms,
             step_ms: 1,
@@ -138,7 +150,18 @@ impl Engine {
         range: RangeParams,
         options: &QueryOptions<'_>,
     ) -> Result<QueryResult, QueryError> {
-        let expr = parse(query, self.options.features)?;
+        let work = || self.range_here(data, query, range, options);
+        with_room(query, work).unwrap_or_else(|| Err(no_room()))
+    }
+
+    fn range_here(
+        &self,
+        data: &dyn Readable,
+        query: &str,
+        range: RangeParams,
+        options: &QueryOptions<'_>,
+    ) -> Result<QueryResult, QueryError> {
+        let expr = parse_here(query, self.options.features)?;
         let kind = expr.value_type();
         if !matches!(kind, ValueType::Scalar | ValueType::Vector) {
             let kind = kind.documented();
@@ -207,6 +230,14 @@ const fn bad_data(message: String) -> QueryError {
     QueryError {
         kind: ErrorKind::BadData,
         message,
+        span: None,
+    }
+}
+
+fn no_room() -> QueryError {
+    QueryError {
+        kind: ErrorKind::Internal,
+        message: "no thread for a deep query".to_owned(),
         span: None,
     }
 }

@@ -233,7 +233,7 @@ impl Evaluator<'_> {
     }
 
     /// Drops the names that earlier operations marked.
-    pub(crate) fn remove_names(&self, vector: &mut [Series]) -> Evaluated<()> {
+    fn remove_names(&self, vector: &mut [Series]) -> Evaluated<()> {
         for series in vector.iter_mut().filter(|series| series.drop_name) {
             series.labels = series::without_name(&series.labels, self.features);
             series.drop_name = false;

@@ -12,6 +12,7 @@ mod functions;
 pub mod parser;
 pub mod print;
 pub mod signature;
+mod stack;
 #[cfg(any(test, feature = "testing"))]
 pub mod testing;
 pub mod value;

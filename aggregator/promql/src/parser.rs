@@ -24,6 +24,7 @@ use common::model::Matcher;
 
 use crate::engine::Features;
 use crate::error::{ErrorKind, QueryError, Span};
+use crate::stack::with_room;
 use stream::{Fail, Parser};
 use token::TokenKind;
 
@@ -100,6 +101,19 @@ pub(crate) fn position(query: &str, byte: usize) -> (usize, usize) {
 /// # Errors
 /// The first mistake, as Prometheus would name it; or the text exceeds a bound.
 pub fn parse(query: &str, features: Features) -> Result<Expr, ParseError> {
+    check_length(query)?;
+    let parsed = with_room(query, || parse_here(query, features));
+    parsed.unwrap_or_else(|| {
+        Err(ParseError::new(
+            query,
+            Span::default(),
+            "no thread for a deep query",
+        ))
+    })
+}
+
+/// As [`parse`], on a stack that is known to be large enough.
+pub(crate) fn parse_here(query: &str, features: Features) -> Result<Expr, ParseError> {
     check_length(query)?;
     let mut parser = Parser::new(query, features);
     if parser.token().kind == TokenKind::Eof {

@@ -152,12 +152,19 @@ struct Job<'j> {
 
 impl Job<'_> {
     fn run<A: Accumulator>(&self, finish: impl Fn(usize, &mut A) -> f64) -> Evaluated<Vector> {
+        // With delayed name removal, a group is marked as its first series is.
+        let mut marks: Vec<bool> = Vec::new();
         let (mut cells, labels) = match self.input {
             Input::Vector(vector) => {
                 let groups = self.clause.with(|grouping| {
                     group_labels(vector.iter().map(|series| &series.labels), grouping)
                 });
                 let budget = &self.evaluator.budget;
+                for (series, &group) in vector.iter().zip(&groups.group_of) {
+                    if group as usize == marks.len() {
+                        marks.push(series.drop_name);
+                    }
+                }
                 let cells = self.vector_cells(vector, &groups, budget);
                 let cells = cells.map_err(|error| self.evaluator.read_error(error))?;
                 (cells, groups.labels)
@@ -171,7 +178,11 @@ impl Job<'_> {
                 Some(cell) => finish(step, cell),
                 None => MISSING,
             };
-            Series::new(labels, cells.iter_mut().enumerate().map(value).collect())
+            Series {
+                labels,
+                drop_name: marks.get(group).copied().unwrap_or(false),
+                values: cells.iter_mut().enumerate().map(value).collect(),
+            }
         });
         Ok(groups.filter(|series| !series.is_empty()).collect())
     }

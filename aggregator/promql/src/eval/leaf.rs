@@ -37,6 +37,8 @@ pub(crate) struct Leaf {
     pub(crate) pinned_ms: Option<i64>,
     /// Length of window or lookback; open at its start.
     pub(crate) range_ms: i64,
+    /// Series of a subquery whose names go at the end of the query; empty when none is marked.
+    pub(crate) marked: Vec<bool>,
 }
 
 /// Samples looked at, as Prometheus counts them.

@@ -57,6 +57,18 @@ impl Evaluator<'_> {
         }
     }
 
+    /// The times, in seconds, of the samples that an instant selector of these matchers would find.
+    pub(crate) fn sample_times(&self, matchers: &[Matcher], steps: Steps) -> Evaluated<Vector> {
+        let leaf = self.leaf(
+            matchers,
+            steps,
+            (None, 0),
+            self.lookback_ms,
+            Kind::Timestamp,
+        )?;
+        self.materialize(&leaf)
+    }
+
     fn leaf(
         &self,
         matchers: &[Matcher],
@@ -72,6 +84,7 @@ impl Evaluator<'_> {
             offset_ms,
             pinned_ms,
             range_ms,
+            marked: Vec::new(),
         };
         if steps.count == 0 {
             return Ok(leaf);
@@ -116,6 +129,7 @@ impl Evaluator<'_> {
             offset_ms,
             pinned_ms,
             range_ms,
+            marked: Vec::new(),
         };
         if steps.count == 0 {
             return Ok(leaf);
@@ -123,10 +137,7 @@ impl Evaluator<'_> {
         let inner = self.subquery_steps(&leaf, step_ms)?;
         let mut vector = self.vector(&subquery.expr, inner)?;
         vector.retain(|series| !series.is_empty());
-        if self.features.delayed_name_removal {
-            // Functions of windows know no marks: what is marked loses its name here.
-            self.remove_names(&mut vector)?;
-        }
+        leaf.marked = vector.iter().map(|series| series.drop_name).collect();
         leaf.set = Arc::new(Collected::new(vector, inner));
         Ok(leaf)
     }
@@ -216,7 +227,10 @@ impl Evaluator<'_> {
                     total: samples.len() as u64,
                     per_step: Vec::new(),
                 });
-                let labels = leaf.set.labels(index);
+                let mut labels = leaf.set.labels(index);
+                if leaf.marked.get(index) == Some(&true) {
+                    labels = super::series::without_name(&labels, self.features);
+                }
                 matrix.push(MatrixSeries { labels, samples });
                 Ok(())
             },

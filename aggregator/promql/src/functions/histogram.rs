@@ -62,7 +62,7 @@ pub(crate) fn classic(
         evaluator.check()?;
         evaluator.hold(steps.count)?;
         let mut values = vec![MISSING; steps.count];
-        let mut forced = false;
+        let mut first_step = true;
         for (step, value) in values.iter_mut().enumerate() {
             buckets.clear();
             buckets.extend(histogram.buckets.iter().filter_map(|&(bound, series)| {
@@ -75,15 +75,16 @@ pub(crate) fn classic(
             *value = if fraction {
                 bucket_fraction(first[step], second[step], &mut buckets)
             } else {
-                let (quantile, fixed) = bucket_quantile(first[step], &mut buckets);
-                forced |= fixed;
+                let (quantile, forced) = bucket_quantile(first[step], &mut buckets);
+                if forced {
+                    // Prometheus drops the name with the first step, unless names go at the end.
+                    let named = first_step || evaluator.features.delayed_name_removal;
+                    let name = if named { histogram.name.as_str() } else { "" };
+                    evaluator.annotations.forced_monotonicity(name, vector_span);
+                }
                 quantile
             };
-        }
-        if forced {
-            evaluator
-                .annotations
-                .forced_monotonicity(&histogram.name, vector_span);
+            first_step = false;
         }
         let mut series = Series::new(histogram.labels, values);
         series.drop_name = evaluator.features.delayed_name_removal;

@@ -102,7 +102,8 @@ impl Generator {
         let mut times = Vec::new();
         let mut index = 0;
         while index < count {
-            if self.chance(2) {
+            // Prometheus 3.5's info() enriches with labels of other series where an info series has gaps.
+            if shape != Shape::One && self.chance(2) {
                 index += self.random.random_range(1..40); // A gap.
             }
             let shift = if jitter {
@@ -136,7 +137,8 @@ impl Generator {
                 Shape::One => 1.0,
                 Shape::Constant => value,
             };
-            let value = if self.chance(1) { STALE_NAN } else { value };
+            let stale = shape != Shape::One && self.chance(1);
+            let value = if stale { STALE_NAN } else { value };
             samples.push(Sample {
                 timestamp_ms,
                 value,
@@ -452,8 +454,24 @@ impl Generator {
         format!("({lhs}) {op} {matching} ({rhs})")
     }
 
+    fn info(&mut self, operand: &str) -> String {
+        let selector = self.one(&[
+            "",
+            r#", {__name__="build_info"}"#,
+            r#", {__name__="build_info", version=~".+"}"#,
+            r#", {version="1.2"}"#,
+            r#", {__name__=~"build_.*", version="1.10"}"#,
+            r#", {__name__="build_info", nothing="x"}"#,
+            r#", {__name__="build_info", nothing=""}"#,
+        ]);
+        format!("info({operand}{selector})")
+    }
+
     fn function(&mut self, depth: u32) -> String {
         let operand = self.vector(depth - 1);
+        if self.experimental && self.chance(20) {
+            return self.info(&operand);
+        }
         let function = self.one(&[
             "abs",
             "ceil",

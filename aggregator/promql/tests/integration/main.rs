@@ -7,6 +7,7 @@
 )]
 
 mod generator;
+mod hostile;
 mod parse_diff;
 mod peer;
 mod query_diff;

@@ -103,3 +103,15 @@ fn shared_upstream_scripts_pass() {
     check(&tally);
     assert!(tally.passed > 300, "only {} evaluations ran", tally.passed);
 }
+
+#[test]
+fn own_scripts_pass() {
+    let folder = Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/cases");
+    let tally = run_all(&folder);
+    check(&tally);
+    assert_eq!(
+        tally.histograms, 0,
+        "our own cases have no native histograms"
+    );
+    assert!(tally.passed >= 600, "only {} evaluations ran", tally.passed);
+}
