@@ -59,6 +59,11 @@ impl<'a> Fields<'a> {
         Self { rest: message }
     }
 
+    /// Bytes that are not read yet.
+    pub(super) const fn remaining(&self) -> usize {
+        self.rest.len()
+    }
+
     fn take(&mut self, count: usize) -> Result<&'a [u8], ProtobufError> {
         let (head, rest) = self
             .rest

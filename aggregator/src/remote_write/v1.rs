@@ -2,85 +2,149 @@
 //!
 //! Field numbers: prometheus/prompb `remote.proto` and `types.proto`.
 
-use common::model::{Metadata, MetricType, Sample};
-use tidemark_storage::{AppendMode, SeriesSamples, Store};
+use std::cell::Cell;
+
+use common::model::{Labels, Metadata, MetricType, Sample};
+use tidemark_storage::{AppendMode, Appended, Exemplar, RawBatch, Store};
 
 use super::protobuf::{Fields, ProtobufError};
-use super::{BadLabels, Outcome, WriteError, Written, build_labels};
-
-/// Counts of what is left out of a request.
-#[derive(Debug, Default)]
-struct Dropped {
-    histograms: u64,
-    series: u64,
-}
+use super::{Outcome, WriteError, Written, build_labels, refusal_text};
 
 /// Stores a request.
 pub(super) fn store(store: &Store, message: &[u8]) -> Result<Outcome, WriteError> {
-    let mut series = Vec::new();
+    let mut batch = RawBatch::default();
     let mut families = Vec::new();
-    let mut dropped = Dropped::default();
+    let mut histograms = 0;
+    let mut exemplars = Vec::new();
     let mut fields = Fields::new(message);
+    let mut samples = Vec::new();
     while let Some((number, value)) = fields.next()? {
         match number {
-            1 => decode_series(value.bytes(number)?, &mut series, &mut dropped)?,
+            1 => {
+                samples.clear();
+                let series = split_series(value.bytes(number)?, &mut samples)?;
+                histograms += series.histograms;
+                for exemplar in series.exemplars {
+                    exemplars.push((series.labels, exemplar));
+                }
+                batch.push(series.labels, samples.iter().copied());
+            }
             3 => families.extend(decode_metadata(value.bytes(number)?)?),
             _ => {}
         }
     }
-    if dropped.series > 0 {
-        tracing::debug!(
-            series = dropped.series,
-            "dropped series with invalid labels"
-        );
+    let malformed = Cell::new(0_u64);
+    let labels_of = |fields: &[u8]| {
+        decode_labels(fields).unwrap_or_else(|_| {
+            malformed.set(malformed.get() + 1);
+            None
+        })
+    };
+    let (appended, dropped) = store.append_raw(&batch, AppendMode::Atomic, &labels_of)?;
+    if dropped > 0 {
+        // As Prometheus does: left out, and the request is still good.
+        tracing::debug!(series = dropped, "dropped series with invalid labels");
     }
-    let appended = store.append(&series, AppendMode::Atomic)?;
     for (family, metadata) in families {
         store.set_metadata(&family, metadata);
     }
-    let complaint = (dropped.histograms > 0).then(|| {
-        let count = dropped.histograms;
-        format!("{count} native histogram samples refused: native histograms are not supported")
-    });
+    for (labels, exemplar) in exemplars {
+        store_exemplar(store, labels, exemplar)?;
+    }
     Ok(Outcome {
         written: Written {
             samples: appended.stored + appended.duplicates,
             ..Written::default()
         },
+        complaint: complaint(histograms, malformed.get(), &appended),
         appended,
-        complaint,
     })
 }
 
-fn decode_series(
-    message: &[u8],
-    to: &mut Vec<SeriesSamples>,
-    dropped: &mut Dropped,
-) -> Result<(), ProtobufError> {
+fn complaint(histograms: u64, malformed: u64, appended: &Appended) -> Option<String> {
+    if malformed > 0 {
+        return Some(format!("bad protobuf: labels of {malformed} series"));
+    }
+    if histograms > 0 {
+        return Some(format!(
+            "{histograms} native histogram samples refused: native histograms are not supported"
+        ));
+    }
+    (appended.refused > 0).then(|| refusal_text(appended))
+}
+
+/// A series whose labels were not taken apart.
+struct RawSeries<'m> {
+    /// Its label fields, one behind the other.
+    labels: &'m [u8],
+    histograms: u64,
+    exemplars: Vec<&'m [u8]>,
+}
+
+/// Finds the parts of a series. Its samples go to `samples`.
+fn split_series<'m>(
+    message: &'m [u8],
+    samples: &mut Vec<Sample>,
+) -> Result<RawSeries<'m>, WriteError> {
+    let mut series = RawSeries {
+        labels: &[],
+        histograms: 0,
+        exemplars: Vec::new(),
+    };
+    let mut fields = Fields::new(message);
+    let mut labels_end = 0;
+    let mut only_labels = true;
+    while let Some((number, value)) = fields.next()? {
+        match number {
+            1 if only_labels => {
+                value.bytes(number)?;
+                labels_end = message.len() - fields.remaining();
+            }
+            // Every encoder writes the fields in the order of their numbers.
+            1 => return Err(WriteError::Refused("labels behind samples".to_owned())),
+            2 => samples.push(decode_sample(value.bytes(number)?)?),
+            3 => series.exemplars.push(value.bytes(number)?),
+            4 => series.histograms += 1,
+            _ => {}
+        }
+        only_labels &= number == 1;
+    }
+    series.labels = message.get(..labels_end).unwrap_or(&[]);
+    Ok(series)
+}
+
+/// The labels of a series; `None` when they are no label set.
+fn decode_labels(fields: &[u8]) -> Result<Option<Labels>, ProtobufError> {
     let mut pairs = Vec::with_capacity(16);
-    let mut samples = Vec::with_capacity(1);
-    let mut not_text = false;
+    let mut fields = Fields::new(fields);
+    while let Some((number, value)) = fields.next()? {
+        match decode_label(value.bytes(number)?)? {
+            Some(pair) => pairs.push(pair),
+            None => return Ok(None),
+        }
+    }
+    Ok(build_labels(&mut pairs).ok())
+}
+
+fn store_exemplar(store: &Store, labels: &[u8], message: &[u8]) -> Result<(), ProtobufError> {
+    let mut exemplar = Exemplar {
+        labels: Labels::empty(),
+        value: 0.0,
+        timestamp_ms: 0,
+    };
+    let mut pairs = Vec::new();
     let mut fields = Fields::new(message);
     while let Some((number, value)) = fields.next()? {
         match number {
-            1 => match decode_label(value.bytes(number)?)? {
-                Some(pair) => pairs.push(pair),
-                None => not_text = true,
-            },
-            2 => samples.push(decode_sample(value.bytes(number)?)?),
-            4 => dropped.histograms += 1,
+            1 => pairs.extend(decode_label(value.bytes(number)?)?),
+            2 => exemplar.value = value.double(number)?,
+            3 => exemplar.timestamp_ms = value.varint(number)? as i64,
             _ => {}
         }
     }
-    let labels = if not_text {
-        Err(BadLabels::NotText)
-    } else {
-        build_labels(&mut pairs)
-    };
-    match labels {
-        Ok(labels) => to.push(SeriesSamples { labels, samples }),
-        // As Prometheus does: left out, and the request is still good.
-        Err(_) => dropped.series += 1,
+    if let (Some(series), Ok(own)) = (decode_labels(labels)?, Labels::from_pairs(pairs)) {
+        exemplar.labels = own;
+        store.append_exemplar(&series, exemplar);
     }
     Ok(())
 }

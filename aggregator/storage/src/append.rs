@@ -47,6 +47,7 @@ impl Appended {
         reason: RefusalReason,
     ) {
         self.refused += 1;
+        self.series_limited += u64::from(reason == RefusalReason::SeriesLimit);
         if self.refusals.len() < REFUSALS_MAX {
             self.refusals.push(Refusal {
                 labels: labels(),
@@ -151,7 +152,7 @@ impl Inner {
     }
 
     /// Finds the place of a series, or gives it one beside the series of the same source.
-    fn place(
+    pub(crate) fn place(
         &self,
         head: &Head,
         labels: &Labels,
@@ -201,7 +202,8 @@ impl Inner {
             return Ok(appended);
         }
         self.keep_good(&index, &mut locked, cells, &mut appended);
-        if appended.refused > 0 && mode == AppendMode::Atomic {
+        let rolls_back = appended.refused > appended.series_limited;
+        if rolls_back && mode == AppendMode::Atomic {
             return Err(AppendError::Refused(appended));
         }
         appended.stored = cells.len() as u64;
@@ -318,12 +320,15 @@ fn groups_of(
     cells: &[Cell],
     sequence: Option<Sequence>,
 ) -> Vec<Arc<Group>> {
+    let has_moved = index.has_moved();
     let mut numbers: Vec<u32> = sequence.iter().map(|one| one.group).collect();
     for cell in cells {
         if numbers.last() != Some(&cell.place.group) {
             numbers.push(cell.place.group);
         }
-        numbers.extend(index.former_places(cell.series).map(|place| place.group));
+        if has_moved {
+            numbers.extend(index.former_places(cell.series).map(|place| place.group));
+        }
     }
     numbers.sort_unstable();
     numbers.dedup();

@@ -76,6 +76,8 @@ pub(crate) struct Index {
     free: Vec<SeriesId>,
     /// Series removed since the symbols were last made anew.
     removed: usize,
+    /// Counts the times that a place stopped being where a series' samples go.
+    generation: u64,
     /// Places besides `Entry::place`, of series that moved from one group to another.
     more_places: HashMap<u32, Vec<Place>, FxBuildHasher>,
 }
@@ -182,6 +184,7 @@ impl Index {
         self.series[id.0 as usize].place = None;
         self.more_places.remove(&id.0);
         self.dead.insert(id.0);
+        self.generation += 1;
         self.removed += 1;
     }
 
@@ -252,6 +255,16 @@ impl Index {
         self.place(id).into_iter().chain(more)
     }
 
+    /// A number that changes whenever a place that [`Self::place`] gave before may be wrong now.
+    pub(crate) const fn generation(&self) -> u64 {
+        self.generation
+    }
+
+    /// Whether any series has former places.
+    pub(crate) fn has_moved(&self) -> bool {
+        !self.more_places.is_empty()
+    }
+
     /// Where samples of the series were put before it moved to [`Self::place`].
     pub(crate) fn former_places(&self, id: SeriesId) -> impl Iterator<Item = Place> {
         self.more_places.get(&id.0).into_iter().flatten().copied()
@@ -264,6 +277,7 @@ impl Index {
         if let Some(before) = entry.place.replace(place)
             && before != place
         {
+            self.generation += 1;
             let more = self.more_places.entry(id.0).or_default();
             more.retain(|&other| other != place && other != before);
             more.push(before);

@@ -16,6 +16,7 @@ mod index;
 mod labels;
 mod maintenance;
 mod merge;
+pub mod raw;
 pub mod read;
 mod seal;
 mod select;
@@ -29,6 +30,7 @@ pub mod write;
 
 pub use admin::AdminError;
 pub use exemplars::{Exemplar, ExemplarOutcome};
+pub use raw::RawBatch;
 pub use read::{
     Column, Grouping, Groups, ReadControl, ReadError, Readable, Selection, SeriesSet, Values,
 };

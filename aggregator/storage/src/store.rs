@@ -21,6 +21,7 @@ use crate::identity::{HashKey, SeriesHash};
 use crate::index::resolve::{Prepared, label_names, label_values};
 use crate::index::view::SeriesIndex;
 use crate::maintenance::Maintenance;
+use crate::raw::RawCache;
 use crate::read::{ReadControl, ReadError, Readable, Selection, SeriesSet};
 use crate::seal::Upkeep;
 use crate::select::{Parts, ReaderGuard, Set};
@@ -69,6 +70,7 @@ pub(crate) struct Inner {
     /// What the maintenance of blocks remembers; held while it works, so that there is one seal at a time.
     pub(crate) upkeep: Mutex<Upkeep>,
     pub(crate) exemplars: Mutex<Exemplars>,
+    pub(crate) raw: RawCache,
     /// Samples put into the head since the last seal.
     pub(crate) unsealed_samples: AtomicU64,
     _lock: DirectoryLock,

@@ -60,6 +60,9 @@ pub struct Appended {
     pub duplicates: u64,
     /// Samples refused in all.
     pub refused: u64,
+    /// Of these, samples of new series beyond the limit of series. They alone don't roll an atomic request back:
+    /// the series that are known go on.
+    pub series_limited: u64,
     /// The first refusals (at most 16 are kept).
     pub refusals: Vec<Refusal>,
 }

@@ -17,6 +17,7 @@ use crate::checkpoint;
 use crate::files::DirectoryLock;
 use crate::head::Head;
 use crate::identity::HashKey;
+use crate::raw::RawCache;
 use crate::sync::lock;
 use crate::wal::record::{Record, Row};
 use crate::wal::{self, Wal, WalOptions, record};
@@ -114,6 +115,7 @@ pub(super) fn open(options: StoreOptions, clock: Arc<dyn Clock>) -> Result<Inner
         readers: Mutex::default(),
         upkeep: Mutex::default(),
         exemplars: Mutex::default(),
+        raw: RawCache::default(),
         unsealed_samples: AtomicU64::new(replayed.samples),
         _lock: directory_lock,
     })

@@ -584,6 +584,62 @@ fn exemplars_are_found_by_series_and_time() {
 }
 
 #[test]
+fn raw_series_are_the_same_as_labelled_ones() {
+    let directory = tempfile::tempdir().unwrap();
+    let store = open_at(directory.path());
+    let keys: Vec<String> = (0..50).map(|n| format!("m{n}")).collect();
+    let labels_of = |key: &[u8]| {
+        let name = std::str::from_utf8(key).unwrap();
+        (name != "m13").then(|| labels(name, "x"))
+    };
+    for time in 1..=6_i64 {
+        let mut order: Vec<&String> = keys.iter().collect();
+        if time % 3 == 0 {
+            order.reverse();
+        }
+        let mut batch = crate::RawBatch::default();
+        for key in order {
+            let value = key.len() as f64;
+            let timestamp_ms = time;
+            let sample = Sample {
+                timestamp_ms,
+                value,
+            };
+            batch.push(key.as_bytes(), std::iter::once(sample));
+        }
+        let (appended, dropped) = store
+            .append_raw(&batch, AppendMode::Atomic, &labels_of)
+            .unwrap();
+        assert_eq!((appended.stored, dropped), (49, 1));
+        let (again, _) = store
+            .append_raw(&batch, AppendMode::Atomic, &labels_of)
+            .unwrap();
+        assert_eq!((again.stored, again.duplicates), (0, 49));
+        if time == 4 {
+            store.flush().unwrap();
+        }
+    }
+    let content = all(&store);
+    assert_eq!(content.len(), 49);
+    assert!(content.values().all(|list| list.len() == 6));
+    // A stream takes a series over: its bytes must not lead to the old place.
+    let mut stream = store.stream("s");
+    stream.define(0, &labels("m7", "x")).unwrap();
+    stream.append_row(1, 7, &[(0, 1.0)]).unwrap();
+    let mut batch = crate::RawBatch::default();
+    let clash = Sample {
+        timestamp_ms: 7,
+        value: 2.0,
+    };
+    batch.push(b"m7", std::iter::once(clash));
+    assert!(
+        store
+            .append_raw(&batch, AppendMode::Atomic, &labels_of)
+            .is_err()
+    );
+}
+
+#[test]
 fn retention_removes_old_blocks() {
     let directory = tempfile::tempdir().unwrap();
     let clock = Arc::new(ManualClock::new(NOW));
