@@ -1,11 +1,12 @@
 //! The door to the evaluator.
 
-use std::sync::{Mutex, PoisonError};
+use std::sync::{Arc, Mutex, PoisonError};
 use std::time::{Duration, Instant};
 
 use common::model::{Labels, Sample};
-use tidemark_storage::read::{ReadControl, Readable};
+use tidemark_storage::read::{ReadControl, Readable, Settled};
 
+use crate::cache::{Cache, Entry, Key, cut, is_cacheable, join};
 use crate::error::{ErrorKind, QueryError};
 use crate::eval::annotations::Annotations;
 use crate::eval::budget::Budget;
@@ -44,6 +45,8 @@ pub struct EngineOptions {
     pub features: Features,
     /// Most threads one query may use.
     pub threads_max: usize,
+    /// Samples that results of range queries kept for the next refresh may have; 0 keeps none. A sample is 16 bytes.
+    pub cache_samples_max: usize,
 }
 
 impl Default for EngineOptions {
@@ -54,6 +57,7 @@ impl Default for EngineOptions {
             samples_max: 50_000_000,
             features: Features::default(),
             threads_max: std::thread::available_parallelism().map_or(1, usize::from),
+            cache_samples_max: 4 << 20,
         }
     }
 }
@@ -86,13 +90,17 @@ pub struct RangeParams {
 #[derive(Debug)]
 pub struct Engine {
     options: EngineOptions,
+    cache: Cache,
 }
 
 impl Engine {
     /// An engine.
     #[must_use]
-    pub const fn new(options: EngineOptions) -> Self {
-        Self { options }
+    pub fn new(options: EngineOptions) -> Self {
+        Self {
+            cache: Cache::new(options.cache_samples_max),
+            options,
+        }
     }
 
     /// How the engine was made.
@@ -175,6 +183,91 @@ impl Engine {
                     .to_owned(),
             ));
         }
+        let settled = data
+            .settled()
+            .filter(|_| !self.cache.is_off() && !options.per_step_stats && is_cacheable(&expr));
+        let Some(settled) = settled else {
+            return self.range_steps(data, query, &expr, range, options);
+        };
+        let key = self.cache_key(query, range, options);
+        let hit = self.cache.get(&key, settled);
+        let hit = hit.filter(|hit| (hit.start_ms..=hit.end_ms).contains(&range.start_ms));
+        let Some(hit) = hit else {
+            let result = self.range_steps(data, query, &expr, range, options)?;
+            if let Value::Matrix(matrix) = &result.value {
+                let steps = (range.start_ms, range.end_ms, range.step_ms);
+                self.keep(data, settled, key, (steps, matrix, &result));
+            }
+            return Ok(result);
+        };
+        let mut result = QueryResult {
+            value: Value::Matrix(Vec::new()),
+            warnings: hit.warnings.clone().into(),
+            infos: hit.infos.clone().into(),
+            stats: Stats::default(),
+        };
+        let mut matrix = cut(&hit.series, range.start_ms, range.end_ms);
+        if hit.end_ms + range.step_ms <= range.end_ms {
+            let rest = RangeParams {
+                start_ms: hit.end_ms + range.step_ms,
+                ..range
+            };
+            let new = self.range_steps(data, query, &expr, rest, options)?;
+            result.warnings = union(&result.warnings, &new.warnings);
+            result.infos = union(&result.infos, &new.infos);
+            result.stats = new.stats;
+            if let Value::Matrix(later) = new.value {
+                matrix = join(matrix, later);
+            }
+            let steps = (range.start_ms, range.end_ms, range.step_ms);
+            self.keep(data, settled, key, (steps, &matrix, &result));
+        }
+        result.value = Value::Matrix(matrix);
+        Ok(result)
+    }
+
+    fn cache_key(&self, query: &str, range: RangeParams, options: &QueryOptions<'_>) -> Key {
+        let lookback = options
+            .lookback_delta
+            .unwrap_or(self.options.lookback_delta);
+        Key {
+            query: query.to_owned(),
+            step_ms: range.step_ms,
+            phase_ms: range.start_ms.rem_euclid(range.step_ms),
+            lookback_ms: millis(lookback),
+        }
+    }
+
+    /// Keeps the settled part of a result, unless data changed while it was made.
+    fn keep(
+        &self,
+        data: &dyn Readable,
+        settled: Settled,
+        key: Key,
+        (steps, matrix, result): ((i64, i64, i64), &[MatrixSeries], &QueryResult),
+    ) {
+        let unchanged = data
+            .settled()
+            .is_some_and(|now| now.generation == settled.generation);
+        if !unchanged {
+            return;
+        }
+        if let Some(mut entry) = Entry::settled_part(settled, steps, matrix) {
+            entry.warnings = result.warnings.to_vec();
+            entry.infos = result.infos.to_vec();
+            self.cache.put(key, entry);
+        }
+    }
+
+    /// Evaluates a checked expression at each step of `range`.
+    fn range_steps(
+        &self,
+        data: &dyn Readable,
+        query: &str,
+        expr: &Expr,
+        range: RangeParams,
+        options: &QueryOptions<'_>,
+    ) -> Result<QueryResult, QueryError> {
         let count = (range.end_ms - range.start_ms) / range.step_ms + 1;
         let steps = Steps {
             start_ms: range.start_ms,
@@ -183,7 +276,7 @@ impl Engine {
         };
         let evaluator = self.evaluator(data, query, steps, options, false);
         evaluator.check_steps(steps)?;
-        let value = match evaluator.finished(&expr, steps)? {
+        let value = match evaluator.finished(expr, steps)? {
             Yield::Scalar(values) => matrix(vec![Series::new(Labels::empty(), values)], steps),
             Yield::Vector(vector) => matrix(vector, steps),
             Yield::String(_) => return Err(bad_data("a string has no range".to_owned())),
@@ -232,6 +325,11 @@ const fn bad_data(message: String) -> QueryError {
         message,
         span: None,
     }
+}
+
+fn union(a: &[String], b: &[String]) -> Arc<[String]> {
+    let all: std::collections::BTreeSet<&String> = a.iter().chain(b).collect();
+    all.into_iter().cloned().collect()
 }
 
 fn no_room() -> QueryError {

@@ -4,6 +4,7 @@
 //! knows no HTTP; the wall clock never enters, times are arguments.
 
 pub mod ast_json;
+mod cache;
 pub mod engine;
 pub mod error;
 mod eval;

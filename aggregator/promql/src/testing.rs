@@ -6,7 +6,8 @@ use std::sync::Arc;
 
 use common::model::{Labels, Sample};
 use tidemark_storage::read::{
-    Column, Grouping, Groups, ReadControl, ReadError, Readable, Selection, SeriesSet, Values, Visit,
+    Column, Grouping, Groups, ReadControl, ReadError, Readable, Selection, SeriesSet, Settled,
+    Values, Visit,
 };
 
 use crate::eval::group_labels;
@@ -16,6 +17,8 @@ use crate::parser::series::{SequenceValue, SeriesDescription};
 #[derive(Debug, Default, Clone)]
 pub struct MemoryStore {
     series: BTreeMap<Labels, BTreeMap<i64, f64>>,
+    /// What [`Readable::settled`] answers.
+    pub settled: Option<Settled>,
 }
 
 impl MemoryStore {
@@ -105,6 +108,10 @@ impl SeriesSet for Selected {
 }
 
 impl Readable for MemoryStore {
+    fn settled(&self) -> Option<Settled> {
+        self.settled
+    }
+
     fn select(
         &self,
         selection: &Selection,

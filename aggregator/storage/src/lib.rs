@@ -32,7 +32,8 @@ pub use admin::AdminError;
 pub use exemplars::{Exemplar, ExemplarOutcome};
 pub use raw::RawBatch;
 pub use read::{
-    Column, Grouping, Groups, ReadControl, ReadError, Readable, Selection, SeriesSet, Values,
+    Column, Grouping, Groups, ReadControl, ReadError, Readable, Selection, SeriesSet, Settled,
+    Values,
 };
 pub use stats::{Cardinality, StoreStats};
 pub use store::{Store, StoreOptions};

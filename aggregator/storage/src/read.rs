@@ -198,8 +198,22 @@ pub trait SeriesSet: Send + Sync {
     }
 }
 
+/// Up to when what was read stays as it is.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Settled {
+    /// Grows whenever a sample at or before an `until_ms` that was given out is written or removed.
+    pub generation: u64,
+    /// Last millisecond, inclusive.
+    pub until_ms: i64,
+}
+
 /// A source of series. The store is one; tests of the evaluator have another.
 pub trait Readable: Send + Sync {
+    /// Up to when results may be kept; `None` when the source does not know.
+    fn settled(&self) -> Option<Settled> {
+        None
+    }
+
     /// Resolves a selection to series; reads no samples.
     ///
     /// # Errors

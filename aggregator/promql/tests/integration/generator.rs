@@ -1,7 +1,5 @@
 //! Random data and random queries about it.
 
-use std::fmt::Write as _;
-
 use common::model::{Labels, STALE_NAN, Sample};
 use rand::rngs::StdRng;
 use rand::{Rng as _, SeedableRng as _};
@@ -252,7 +250,7 @@ impl Generator {
                 r#"job=~"(?i:WEB)""#,
                 r#"code!~".+""#,
             ]);
-            let _ = write!(out, "{matcher},");
+            out.push_str(&format!("{matcher},"));
         }
         out
     }
@@ -284,11 +282,11 @@ impl Generator {
         let mut out = String::new();
         if self.chance(20) {
             let offset = self.one(&["5m", "-3m", "30s", "10", "1h"]);
-            let _ = write!(out, " offset {offset}");
+            out.push_str(&format!(" offset {offset}"));
         }
         if self.chance(8) {
             let at = self.one(&["start()", "end()"]);
-            let _ = write!(out, " @ {at}");
+            out.push_str(&format!(" @ {at}"));
         }
         out
     }
@@ -467,6 +465,7 @@ impl Generator {
         format!("info({operand}{selector})")
     }
 
+    #[expect(clippy::too_many_lines, reason = "a list of alternatives")]
     fn function(&mut self, depth: u32) -> String {
         let operand = self.vector(depth - 1);
         if self.experimental && self.chance(20) {

@@ -6,6 +6,7 @@
     reason = "helpers of tests; what fails here fails the test"
 )]
 
+mod cache;
 mod generator;
 mod hostile;
 mod parse_diff;
