@@ -30,7 +30,7 @@ pub(crate) fn run(client: &Client, output: &Output) -> Result<(), Failure> {
                 .flatten();
             let labels: Vec<String> = labels
                 .filter(|(name, _)| *name != "alertname")
-                .map(|(name, value)| format!("{name}={value}"))
+                .map(|(name, value)| format!("{name}={}", value.as_str().unwrap_or_default()))
                 .collect();
             table.rows.push(vec![
                 text("/labels/alertname"),
