@@ -74,7 +74,9 @@ impl Store {
                 first_ms: start_ms,
                 last_ms: end_ms,
             };
-            deleted += inner.rewrite(&[block], Some(&deletion))?;
+            let rewritten = inner.rewrite(&[block], Some(&deletion));
+            inner.settling.removed();
+            deleted += rewritten?;
         }
         Ok(deleted)
     }

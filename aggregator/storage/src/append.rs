@@ -209,7 +209,13 @@ impl Inner {
         appended.stored = cells.len() as u64;
         self.unsealed_samples
             .fetch_add(appended.stored, Ordering::Relaxed);
+        let times = || cells.iter().map(|cell| cell.timestamp_ms);
+        let span = times().min().zip(times().max());
         appended.position = self.store_cells(&mut locked, cells, sequence);
+        drop(locked);
+        if let Some((first_ms, last_ms)) = span {
+            self.settling.wrote(first_ms, last_ms);
+        }
         Ok(appended)
     }
 

@@ -20,6 +20,7 @@ pub mod raw;
 pub mod read;
 mod seal;
 mod select;
+mod settle;
 pub mod stats;
 pub mod store;
 pub mod stream;

@@ -126,7 +126,9 @@ impl Inner {
         }
         if !gone.is_empty() {
             tracing::info!(blocks = gone.len(), "remove blocks beyond the retention");
-            self.blocks.remove(&gone)?;
+            let removed = self.blocks.remove(&gone);
+            self.settling.removed();
+            removed?;
         }
         Ok(())
     }

@@ -22,9 +22,10 @@ use crate::index::resolve::{Prepared, label_names, label_values};
 use crate::index::view::SeriesIndex;
 use crate::maintenance::Maintenance;
 use crate::raw::RawCache;
-use crate::read::{ReadControl, ReadError, Readable, Selection, SeriesSet};
+use crate::read::{ReadControl, ReadError, Readable, Selection, SeriesSet, Settled};
 use crate::seal::Upkeep;
 use crate::select::{Parts, ReaderGuard, Set};
+use crate::settle::Settling;
 use crate::stream::Stream;
 use crate::sync::{lock, read};
 use crate::wal::{Wal, record};
@@ -73,6 +74,7 @@ pub(crate) struct Inner {
     pub(crate) raw: RawCache,
     /// Samples put into the head since the last seal.
     pub(crate) unsealed_samples: AtomicU64,
+    pub(crate) settling: Settling,
     _lock: DirectoryLock,
 }
 
@@ -274,6 +276,10 @@ impl Inner {
 }
 
 impl Readable for Store {
+    fn settled(&self) -> Option<Settled> {
+        self.inner.settling.settled(self.inner.clock.now_ms())
+    }
+
     fn select(
         &self,
         selection: &Selection,

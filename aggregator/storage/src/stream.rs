@@ -216,6 +216,8 @@ impl Stream {
         inner
             .unsealed_samples
             .fetch_add(self.cells.len() as u64, Ordering::Relaxed);
+        drop(data);
+        inner.settling.wrote(timestamp_ms, timestamp_ms);
         Some(Appended {
             position,
             stored: self.cells.len() as u64,

@@ -141,3 +141,69 @@ fn changed_data_is_read_again() {
         before.value
     );
 }
+
+#[test]
+fn the_real_store_says_when_late_samples_come() {
+    use common::clock::ManualClock;
+    use std::sync::Arc;
+    use tidemark_storage::{AppendMode, SeriesSamples, Store, StoreOptions};
+
+    let folder = tempfile::tempdir().unwrap();
+    let options = StoreOptions {
+        path: folder.path().to_owned(),
+        retention: None,
+        retention_bytes: 0,
+        memory_budget_bytes: 64 << 20,
+    };
+    let clock = Arc::new(ManualClock::new(7_200_000));
+    let store = Store::open(options, clock).unwrap();
+    let labels = Labels::from_pairs([("__name__", "m")]).unwrap();
+    let append = |samples: Vec<Sample>| {
+        let series = SeriesSamples {
+            labels: labels.clone(),
+            samples,
+        };
+        store.append(&[series], AppendMode::Atomic).unwrap();
+    };
+    let at = |step: i64| Sample {
+        timestamp_ms: step * 30_000,
+        value: step as f64,
+    };
+    append((0..240).map(at).collect());
+    let engine = engine(1 << 20);
+    let control = ReadControl::unlimited();
+    let query = |end_ms: i64| {
+        let options = QueryOptions {
+            lookback_delta: None,
+            control: &control,
+            deadline: None,
+            per_step_stats: false,
+        };
+        let range = RangeParams {
+            start_ms: 0,
+            end_ms,
+            step_ms: 30_000,
+        };
+        engine
+            .range(&store, "count_over_time(m[1m])", range, &options)
+            .unwrap()
+    };
+    let first = query(3_000_000);
+    assert!(first.stats.samples_queryable > 0);
+    assert_eq!(query(3_000_000).stats.samples_queryable, 0, "kept");
+    append(vec![at(240)]);
+    assert_eq!(
+        query(3_000_000).value,
+        first.value,
+        "the new end changes nothing"
+    );
+    append(vec![Sample {
+        timestamp_ms: 1_000_001,
+        value: 1.0,
+    }]);
+    assert_ne!(
+        query(3_000_000).value,
+        first.value,
+        "a late sample is seen at once"
+    );
+}

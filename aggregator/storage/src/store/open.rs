@@ -18,6 +18,7 @@ use crate::files::DirectoryLock;
 use crate::head::Head;
 use crate::identity::HashKey;
 use crate::raw::RawCache;
+use crate::settle::Settling;
 use crate::sync::lock;
 use crate::wal::record::{Record, Row};
 use crate::wal::{self, Wal, WalOptions, record};
@@ -117,6 +118,7 @@ pub(super) fn open(options: StoreOptions, clock: Arc<dyn Clock>) -> Result<Inner
         exemplars: Mutex::default(),
         raw: RawCache::default(),
         unsealed_samples: AtomicU64::new(replayed.samples),
+        settling: Settling::default(),
         _lock: directory_lock,
     })
 }
