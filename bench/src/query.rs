@@ -172,6 +172,8 @@ impl Subject {
             let end_ms = shape.end_ms() - i64::from(back) * question.step_ms();
             question.path(end_ms, nocache)
         };
+        // A server may have closed a connection that was idle while others were asked.
+        self.client = self.server.client()?;
         let is_victoria = self.server.kind == Kind::VictoriaMetrics;
         let (cold, _) = self.ask(&path(repeats, is_victoria), &mut measured)?;
         measured.cold = cold;

@@ -1,6 +1,7 @@
 //! The servers that are compared: how each is started, when it is ready, how it is brought to write everything down.
 
 use std::fs::{self, File};
+use std::io::{Read as _, Seek as _, SeekFrom};
 use std::net::{Ipv4Addr, SocketAddr, TcpListener};
 use std::path::{Path, PathBuf};
 use std::process::{Child, Command, Stdio};
@@ -265,8 +266,14 @@ impl Server {
     pub fn stored(&self, directory: &Path) -> Result<Stored> {
         let mut stored = Stored::default();
         for Entry { path, bytes } in disk::files(directory)? {
-            let path = path.to_string_lossy();
-            *match part(self.kind, &path) {
+            let name = path.to_string_lossy();
+            if self.kind == Kind::Tidemark && name.ends_with(".blk") {
+                let samples = samples_of_block(&directory.join(&path))?.min(bytes);
+                stored.samples_bytes += samples;
+                stored.index_bytes += bytes - samples;
+                continue;
+            }
+            *match part(self.kind, &name) {
                 Part::Samples => &mut stored.samples_bytes,
                 Part::Index => &mut stored.index_bytes,
                 Part::Other => &mut stored.other_bytes,
@@ -294,7 +301,8 @@ enum Part {
 /// What a file of a server, by its path in the data directory (of Prometheus: in a snapshot), is for.
 fn part(kind: Kind, path: &str) -> Part {
     let (samples, index) = match kind {
-        Kind::Tidemark => (path.ends_with(".blk"), path.ends_with(".idx")),
+        // Both are in its blocks.
+        Kind::Tidemark => (false, false),
         Kind::Prometheus => (path.contains("/chunks/"), path.ends_with("/index")),
         Kind::VictoriaMetrics => {
             let index = path.contains("indexdb");
@@ -306,6 +314,21 @@ fn part(kind: Kind, path: &str) -> Part {
         (_, true) => Part::Index,
         _ => Part::Other,
     }
+}
+
+/// Bytes of a block of ours before its index: chunks and their directory. The footer has one entry a section; the
+/// second one is where the series begin.
+fn samples_of_block(path: &Path) -> Result<u64> {
+    const FOOTER_BYTES: i64 = 140;
+    const SERIES_OFFSET_AT: usize = 68;
+    let mut file = File::open(path).with_context(|| format!("open {}", path.display()))?;
+    file.seek(SeekFrom::End(-FOOTER_BYTES))?;
+    let mut footer = Vec::new();
+    file.read_to_end(&mut footer)?;
+    let offset = footer.get(SERIES_OFFSET_AT..SERIES_OFFSET_AT + 8);
+    let offset = offset.and_then(|bytes| bytes.try_into().ok());
+    let offset = offset.with_context(|| format!("no footer in {}", path.display()))?;
+    Ok(u64::from_le_bytes(offset))
 }
 
 fn tidemark(command: &mut Command, data: &Path, address: SocketAddr, quic: SocketAddr) {
