@@ -6,6 +6,7 @@ mod binary;
 pub(crate) mod budget;
 mod call;
 mod collected;
+mod hash;
 mod invariant;
 mod kahan;
 pub(crate) mod leaf;

@@ -39,18 +39,6 @@ impl Signatures {
     }
 }
 
-/// A hash of labels that is the same in every process and version.
-pub(super) fn stable_hash(labels: &Labels) -> u64 {
-    // FNV-1a, finished with the mixer of SplitMix64 so that all bits depend on all bytes.
-    let mut hash = 0xcbf2_9ce4_8422_2325_u64;
-    for &byte in labels.as_packed() {
-        hash = (hash ^ u64::from(byte)).wrapping_mul(0x0000_0100_0000_01b3);
-    }
-    hash = (hash ^ (hash >> 30)).wrapping_mul(0xbf58_476d_1ce4_e5b9);
-    hash = (hash ^ (hash >> 27)).wrapping_mul(0x94d0_49bb_1331_11eb);
-    hash ^ (hash >> 31)
-}
-
 /// Series by the number of their signature.
 fn by_signature(signatures: &[usize], count: usize) -> Vec<Vec<usize>> {
     let mut members = vec![Vec::new(); count];

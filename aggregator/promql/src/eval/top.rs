@@ -297,7 +297,7 @@ impl Rows {
     /// Whether a series is in the sample: by the place of its hash among all hashes (Prometheus `HashRatioSampler`).
     fn is_sampled(&self, at: usize, ratio: f64, evaluator: &Evaluator<'_>) -> bool {
         let (labels, _) = self.labels(at, evaluator);
-        let place = super::matching::stable_hash(&labels) as f64 / u64::MAX as f64;
+        let place = super::hash::label_hash(&labels) as f64 / u64::MAX as f64;
         if ratio >= 0.0 {
             place < ratio
         } else {

@@ -471,6 +471,12 @@ impl Generator {
         if self.experimental && self.chance(20) {
             return self.info(&operand);
         }
+        if self.experimental && self.chance(20) {
+            let ratio = self.one(&["0.5", "-0.5", "0.3", "-0.8", "1", "0", "1.5", "-2"]);
+            let clause = self.one(&["", " by (job)"]);
+            let selector = self.selector();
+            return format!("limit_ratio{clause} ({ratio}, {selector})");
+        }
         let function = self.one(&[
             "abs",
             "ceil",

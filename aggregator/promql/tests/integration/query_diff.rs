@@ -63,9 +63,12 @@ impl Arena {
 
     /// The difference, if any.
     fn compare(&self, case: &Case<'_>) -> Option<String> {
-        if case.query.contains("info(") && (case.step_ms != 0 || case.query.contains(':')) {
-            // Over several steps, info() of Prometheus 3.5 adds labels of other series' info series. At one step,
-            // where it does not, it is compared.
+        let info = case.query.contains("info(");
+        if info
+            && (case.step_ms != 0 || [":", "offset", "@"].iter().any(|c| case.query.contains(c)))
+        {
+            // Over several steps, info() of Prometheus 3.5 adds labels of other series' info series; with an offset
+            // in its operand it looks for them at the wrong time. Plain instant queries are compared.
             return None;
         }
         let tolerance = Tolerance::of(case.query);
