@@ -198,10 +198,10 @@ impl Uplink {
             .identity
             .token()?
             .ok_or(TryError::NoCertificate)?;
-        let joined = join::join(address, &self.config.node_name, &token, trust).await;
+        let joined = join::join(address, &self.config.node_name, &token.text, trust).await;
         let known = joined.map_err(TryError::Join)?;
         self.metrics.joins.inc();
-        tracing::info!(address, token = token.id(), "joined");
+        tracing::info!(address, token = token.id, "joined");
         self.keep(&known);
         Ok(known)
     }

@@ -34,6 +34,7 @@ pub use liveness::AGENT_JOB;
 pub use metrics::{IngestMetrics, Refused};
 
 use crate::join::Pki;
+use crate::kube::Admission;
 
 /// What ingest needs to know.
 #[derive(Debug, Clone)]
@@ -42,6 +43,8 @@ pub struct IngestConfig {
     pub listen_address: SocketAddr,
     /// Certificates and join tokens.
     pub pki: Pki,
+    /// Who else vouches for nodes: the API server, when there is one.
+    pub kubernetes: Option<Admission>,
     /// Sessions at a time; more are refused.
     pub sessions_max: usize,
     /// Series per agent; more are refused and counted.
@@ -61,6 +64,7 @@ impl IngestConfig {
         Self {
             listen_address,
             pki,
+            kubernetes: None,
             sessions_max: 20_000,
             series_per_agent_max: 200_000,
             absence_grace: Duration::from_secs(30),

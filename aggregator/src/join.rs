@@ -214,6 +214,16 @@ impl Pki {
         Ok(self.issue(identity, request)?)
     }
 
+    /// Grants a first certificate to a node that somebody else vouches for.
+    ///
+    /// # Errors
+    /// The node's name or the request is bad.
+    pub fn admit(&self, node: &str, request: &[u8]) -> Result<Issued, IdentityError> {
+        let own = &self.shared.identity;
+        let identity = Identity::new(own.trust_domain(), own.idc(), Role::Node, node)?;
+        self.issue(identity, request)
+    }
+
     /// Grants a certificate for the identity that the peer has shown one for.
     ///
     /// # Errors

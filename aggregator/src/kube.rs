@@ -25,5 +25,6 @@ pub mod source;
 pub mod start;
 mod table;
 
+pub use join::Admission;
 pub use source::ApiServer;
 pub use start::{Kubernetes, Surroundings, start};

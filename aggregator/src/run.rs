@@ -29,7 +29,8 @@ use crate::http::server::{Server, ServerOptions, with_headers};
 use crate::http::state::{Api, Core, Shared};
 use crate::ingest::{self, Ingest, IngestConfig};
 use crate::join::{AggregatorName, Pki};
-use crate::kube::{self, ApiServer, Kubernetes, Surroundings};
+use crate::kube::join::JoinPolicy;
+use crate::kube::{self, Admission, ApiServer, Kubernetes, Surroundings};
 use crate::{metrics, self_scrape};
 
 /// Reload requests that may wait for each other.
@@ -149,8 +150,8 @@ async fn work(
         () = api.shutdown.cancelled() => return Ok(()),
     };
     tracing::info!(path = %path.display(), "store is open");
-    start_kubernetes(api, &store, tasks).await?;
-    let ingest = start_ingest(api, &store).await?;
+    let kubernetes = start_kubernetes(api, &store, tasks).await?;
+    let ingest = start_ingest(api, &store, kubernetes, tasks).await?;
     let engine = Arc::new(Engine::new(engine_options(api)));
     let core = Core {
         store,
@@ -221,7 +222,23 @@ async fn open_alerting(
         .context("open the state of alerts")
 }
 
-async fn start_ingest(api: &Api, store: &Store) -> anyhow::Result<Ingest> {
+/// Publishes the authority's certificate to the agents of our own cluster, and has its API server vouch for them.
+fn admission(api: &Api, pki: &Pki, kubernetes: Kubernetes, tasks: &TaskTracker) -> Admission {
+    if api.flags.kubeconfig.is_none() {
+        let (publisher, pem) = (kubernetes.clone(), pki.roots_pem());
+        let cancel = api.shutdown.clone();
+        tasks.spawn(async move { publisher.keep_ca_published(&pem, cancel).await });
+    }
+    let policy = JoinPolicy::agents_in(kubernetes.namespace());
+    Admission::new(kubernetes, policy)
+}
+
+async fn start_ingest(
+    api: &Api,
+    store: &Store,
+    kubernetes: Option<Kubernetes>,
+    tasks: &TaskTracker,
+) -> anyhow::Result<Ingest> {
     let data_path = api.settings.storage_path.clone();
     let (clock, dev) = (Arc::clone(&api.clock), api.flags.dev);
     let open = move || -> anyhow::Result<Pki> {
@@ -236,8 +253,13 @@ async fn start_ingest(api: &Api, store: &Store) -> anyhow::Result<Ingest> {
         .await
         .context("open the certificates")?
         .context("open the certificates")?;
+    let kubernetes = kubernetes.map(|kubernetes| admission(api, &pki, kubernetes, tasks));
+    let config = IngestConfig {
+        kubernetes,
+        ..IngestConfig::new(api.settings.quic_listen, pki)
+    };
     let ingest = ingest::serve(
-        IngestConfig::new(api.settings.quic_listen, pki),
+        config,
         store.clone(),
         Arc::clone(&api.clock),
         api.shutdown.clone(),

@@ -131,17 +131,46 @@ impl IdentityFiles {
         files::write_private(&self.kept_path(), pem.as_bytes())
     }
 
-    /// The token, and whom to trust when it is shown.
-    pub(super) fn token(&self) -> Result<Option<(JoinToken, JoinTrust)>, IdentityError> {
+    /// What to show, and whom to show it to.
+    pub(super) fn token(&self) -> Result<Option<(Credential, JoinTrust)>, IdentityError> {
         let Some(path) = &self.join_token_file else {
             return Ok(None);
         };
         let text = String::from_utf8(files::read(path)?).map_err(|_| IdentityError::Token)?;
-        let token = JoinToken::parse(&text)?;
-        let trust = match &self.ca_file {
-            Some(path) => JoinTrust::Roots(files::certificates(&files::read(path)?, path)?),
-            None => JoinTrust::Pin(*token.pin()),
+        let roots = match &self.ca_file {
+            Some(path) => Some(files::certificates(&files::read(path)?, path)?),
+            None => None,
         };
-        Ok(Some((token, trust)))
+        let text = text.trim_ascii();
+        if let Some(roots) = &roots
+            && is_service_account_token(text)
+        {
+            let credential = Credential {
+                id: "Kubernetes service account".to_owned(),
+                text: text.to_owned(),
+            };
+            return Ok(Some((credential, JoinTrust::Roots(roots.clone()))));
+        }
+        let token = JoinToken::parse(text)?;
+        let credential = Credential {
+            id: token.id(),
+            text: token.credential(),
+        };
+        let trust = roots.map_or(JoinTrust::Pin(*token.pin()), JoinTrust::Roots);
+        Ok(Some((credential, trust)))
     }
+}
+
+/// What a node without certificate shows an aggregator.
+pub(super) struct Credential {
+    /// For the log.
+    pub(super) id: String,
+    /// Secret.
+    pub(super) text: String,
+}
+
+/// Whether this is the token of a Kubernetes service account: a JSON web token. It names no authority, so it is shown
+/// only to an aggregator that `--tls.ca-file` verifies.
+fn is_service_account_token(text: &str) -> bool {
+    text.starts_with("eyJ") && text.bytes().filter(|&byte| byte == b'.').count() == 2
 }

@@ -3,8 +3,8 @@
 use std::sync::Arc;
 use std::time::Duration;
 
+use common::identity::LeafRequest;
 use common::identity::tls::{JoinTrust, join_config};
-use common::identity::{JoinToken, LeafRequest};
 use common::wire::Frame;
 use quinn::VarInt;
 use rustls_pki_types::CertificateDer;
@@ -20,14 +20,14 @@ const TIMEOUT: Duration = Duration::from_secs(20);
 pub(super) async fn join(
     address: &str,
     node: &str,
-    token: &JoinToken,
+    credential: &str,
     trust: JoinTrust,
 ) -> Result<Known, SessionError> {
     let tls = Arc::new(join_config(trust)?);
     let mut link = connect(address, &tls).await?;
     let request = LeafRequest::new()?;
     let frame = Frame::Join {
-        token: &token.credential(),
+        token: credential,
         node,
         request: request.request(),
     };

@@ -11,6 +11,7 @@ use super::Context;
 use super::metrics::Refused;
 use super::session::{HELLO_BYTES_MAX, Refusal, close, tell};
 use crate::join::{Issued, JoinError};
+use crate::kube::{self, Admission};
 use crate::report;
 
 const TIMEOUT: Duration = Duration::from_secs(10);
@@ -93,6 +94,11 @@ async fn grant(
     node: &str,
     request: &[u8],
 ) -> Result<Issued, Refusal> {
+    if let Some(admission) = &context.config.kubernetes
+        && kube::join::is_service_account_token(token)
+    {
+        return grant_by_kubernetes(context, admission, token, (node, request)).await;
+    }
     let pki = context.config.pki.clone();
     let (token, node, request) = (token.to_owned(), node.to_owned(), request.to_vec());
     let joined = tokio::task::spawn_blocking(move || pki.join(&token, &node, &request));
@@ -107,4 +113,28 @@ async fn grant(
         }
         Err(_) => Err(Refusal::new(RefusalCode::Internal, "joining failed")),
     }
+}
+
+/// The API server says which node the token's pod is on; the certificate is for that one.
+async fn grant_by_kubernetes(
+    context: &Context,
+    admission: &Admission,
+    token: &str,
+    (node, request): (&str, &[u8]),
+) -> Result<Issued, Refusal> {
+    let admitted = admission.admit(token, node).await.map_err(|error| {
+        let code = if error.is_retryable() {
+            RefusalCode::Internal
+        } else {
+            RefusalCode::Token
+        };
+        Refusal::new(code, report::chain(&error))
+    })?;
+    tracing::info!(
+        node = admitted.node,
+        pod = admitted.pod,
+        "Kubernetes vouches for a node"
+    );
+    let granted = context.config.pki.admit(&admitted.node, request);
+    granted.map_err(|error| Refusal::new(RefusalCode::Request, report::chain(&error)))
 }

@@ -21,6 +21,12 @@ const NODE_NAME: &str = "authentication.kubernetes.io/node-name";
 /// Where the answer names the pod.
 const POD_NAME: &str = "authentication.kubernetes.io/pod-name";
 
+/// Whether a join token is one of Kubernetes' (a JSON web token), rather than one of ours.
+#[must_use]
+pub fn is_service_account_token(token: &str) -> bool {
+    token.starts_with("eyJ") && token.bytes().filter(|&byte| byte == b'.').count() == 2
+}
+
 /// The body of a request for a review.
 #[derive(Debug, Clone, Serialize)]
 #[serde(rename_all = "camelCase")]
@@ -95,7 +101,7 @@ pub struct Admitted {
     pub pod: String,
 }
 
-/// Why a token does not admit. The client hears no more than "denied"; the log has the reason.
+/// Why a token does not admit. Nothing in it is unknown to whoever holds the token.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 pub enum JoinDenied {
     /// Longer than [`TOKEN_BYTES_MAX`], or empty.
@@ -187,6 +193,12 @@ impl JoinPolicy {
         }
     }
 
+    /// The service account of the agents in `deploy/`: `tidemark-agent` in the aggregator's own namespace.
+    #[must_use]
+    pub fn agents_in(namespace: &str) -> Self {
+        Self::service_account(namespace, "tidemark-agent")
+    }
+
     /// Decides by what the API server said. `claimed_node` is what the agent says it runs on.
     ///
     /// # Errors
@@ -242,6 +254,31 @@ impl JoinPolicy {
         }
         let review = reviewer.review(token).await?;
         Ok(self.decide(&review, claimed_node)?)
+    }
+}
+
+/// The API server as one that vouches for nodes.
+#[derive(Debug, Clone)]
+pub struct Admission {
+    kubernetes: super::Kubernetes,
+    policy: JoinPolicy,
+}
+
+impl Admission {
+    /// Has `kubernetes` review tokens and decides by `policy`.
+    #[must_use]
+    pub const fn new(kubernetes: super::Kubernetes, policy: JoinPolicy) -> Self {
+        Self { kubernetes, policy }
+    }
+
+    /// See [`JoinPolicy::admit`].
+    ///
+    /// # Errors
+    /// Denied, or not decidable now.
+    pub async fn admit(&self, token: &str, claimed_node: &str) -> Result<Admitted, JoinError> {
+        self.policy
+            .admit(&self.kubernetes, token, claimed_node)
+            .await
     }
 }
 

@@ -154,18 +154,26 @@ mod without_client {
 
     /// There is none in this build.
     #[derive(Debug, Clone)]
-    pub enum Kubernetes {}
+    pub struct Kubernetes {
+        never: std::convert::Infallible,
+    }
 
     impl Kubernetes {
         /// Never called: there is no value of this type.
+        #[must_use]
+        pub fn namespace(&self) -> &str {
+            match self.never {}
+        }
+
+        /// Never called: there is no value of this type.
         pub async fn keep_ca_published(&self, _certificate_pem: &str, _cancel: CancellationToken) {
-            match *self {}
+            match self.never {}
         }
     }
 
     impl TokenReviewer for Kubernetes {
         async fn review(&self, _token: &str) -> Result<TokenReview, ReviewError> {
-            match *self {}
+            match self.never {}
         }
     }
 

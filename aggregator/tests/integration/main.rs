@@ -9,7 +9,6 @@
 
 mod agents;
 mod api;
-mod compatibility;
 mod conformance;
 mod ctl;
 mod endless;

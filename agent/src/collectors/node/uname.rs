@@ -11,12 +11,18 @@ const INFO: FamilyDef = info(
     "Labeled system information as provided by the uname system call.",
 );
 
-/// Collects `node_uname_info`.
+/// node-mixin's dashboards list instances by it, so there is one, with our own version.
+const BUILD: FamilyDef = info(
+    "node_exporter_build_info",
+    "Labeled version of the program that stands in for node_exporter.",
+);
+
+/// Collects `node_uname_info`, and `node_exporter_build_info` as node_exporter has it beside its collectors.
 #[derive(Debug)]
 pub struct Uname {
     /// The node's name where uname would say the pod's.
     nodename: Option<String>,
-    series: Option<SeriesId>,
+    series: Option<[SeriesId; 2]>,
 }
 
 impl Uname {
@@ -49,7 +55,13 @@ impl Collector for Uname {
                 .nodename
                 .take()
                 .unwrap_or_else(|| text(uname.nodename()));
-            self.series = Some(tick.schema.series(
+            let build = tick.schema.series(
+                tick.table,
+                Target::Node,
+                &BUILD,
+                &[("version", env!("CARGO_PKG_VERSION"))],
+            );
+            let info = tick.schema.series(
                 tick.table,
                 Target::Node,
                 &INFO,
@@ -61,10 +73,12 @@ impl Collector for Uname {
                     ("nodename", &nodename),
                     ("domainname", &text(uname.domainname())),
                 ],
-            ));
+            );
+            self.series = Some([info, build]);
         }
         self.series
             .into_iter()
+            .flatten()
             .for_each(|series| tick.table.set(series, 1.0));
         Outcome::Done
     }

@@ -195,3 +195,18 @@ fn request_names_our_audience() {
         })
     );
 }
+
+#[test]
+fn kinds_of_tokens_are_told_apart() {
+    assert!(is_service_account_token(
+        "eyJhbGciOiJSUzI1NiJ9.eyJhdWQiOlsidGlkZW1hcmsiXX0.c2ln"
+    ));
+    for other in [
+        "",
+        "tm1.abc.def",
+        "eyJhbGciOiJSUzI1NiJ9.x",
+        "abcdef.0123456789abcdef",
+    ] {
+        assert!(!is_service_account_token(other), "{other}");
+    }
+}
