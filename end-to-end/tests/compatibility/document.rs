@@ -10,6 +10,8 @@ pub(super) struct Document {
     pub(super) metrics: BTreeMap<String, String>,
     /// Recording rule or dashboard → why it, or some of it, has no result.
     pub(super) exceptions: BTreeMap<String, String>,
+    /// Query → why the recorded nodes have nothing to show for it.
+    pub(super) empty: BTreeMap<String, String>,
 }
 
 impl Document {
@@ -19,6 +21,7 @@ impl Document {
         Self {
             metrics: table(&text, "## Metrics"),
             exceptions: table(&text, "## Exceptions"),
+            empty: table(&text, "## Empty on the recorded nodes"),
         }
     }
 

@@ -1,8 +1,16 @@
 //! docs/compatibility.md holds what it says: which rules and dashboards of kube-prometheus work, and on what.
+#![expect(
+    clippy::unwrap_used,
+    clippy::panic,
+    clippy::print_stderr,
+    reason = "helpers of tests fail the test, and say what is skipped"
+)]
 
 mod document;
+mod evaluation;
 mod names;
 mod queries;
+mod recording;
 
 use std::collections::{BTreeMap, BTreeSet};
 

@@ -1,6 +1,6 @@
 //! The queries of other projects' rules and dashboards, from the shared fixtures.
 
-use std::collections::BTreeSet;
+use std::collections::{BTreeMap, BTreeSet};
 use std::fs;
 use std::io::Read as _;
 use std::path::{Path, PathBuf};
@@ -18,10 +18,26 @@ pub(super) struct Query {
     pub(super) place: String,
     /// The name that a recording rule gives its result.
     pub(super) record: Option<String>,
+    /// Labels that it adds.
+    pub(super) labels: BTreeMap<String, String>,
     /// The dashboard's name, empty for rules.
     pub(super) dashboard: String,
-    /// The expression, variables filled in.
+    /// The expression, with Grafana's variables.
+    raw: String,
+    /// The expression, variables filled in so that it parses.
     pub(super) text: String,
+}
+
+impl Query {
+    /// The expression with these values of Grafana's variables; durations are five minutes.
+    pub(super) fn with(&self, variables: &BTreeMap<&str, String>) -> String {
+        interpolated(&self.raw, |name| {
+            variables
+                .get(name)
+                .cloned()
+                .unwrap_or_else(|| panic!("no value for ${name}"))
+        })
+    }
 }
 
 /// All of them.
@@ -45,6 +61,8 @@ struct Group {
 struct Rule {
     record: Option<String>,
     expr: String,
+    #[serde(default)]
+    labels: BTreeMap<String, String>,
 }
 
 /// The folder of fixtures; `None`, said loudly, when there is none.
@@ -104,13 +122,20 @@ impl Queries {
     fn load_rules(&mut self, fixtures: &Path, name: &str) {
         let path = fixtures.join(format!("rules/kube-prometheus/{name}.yml"));
         let file: RuleFile = serde_saphyr::from_str(&fs::read_to_string(path).unwrap()).unwrap();
-        for Rule { record, expr } in file.groups.into_iter().flat_map(|group| group.rules) {
+        for Rule {
+            record,
+            expr,
+            labels,
+        } in file.groups.into_iter().flat_map(|group| group.rules)
+        {
             let Some(record) = record else { continue };
             self.records.insert(record.clone());
             self.all.push(Query {
                 place: format!("rule {record}"),
                 record: Some(record),
+                labels,
                 dashboard: String::new(),
+                raw: expr.clone(),
                 text: expr,
             });
         }
@@ -129,8 +154,10 @@ impl Queries {
             self.all.push(Query {
                 place: format!("{name}: {panel}"),
                 record: None,
+                labels: BTreeMap::new(),
                 dashboard: name.to_owned(),
-                text: interpolated(&expr),
+                text: interpolated(&expr, |_| ".*".to_owned()),
+                raw: expr,
             });
         }
     }
@@ -170,8 +197,8 @@ fn variables(dashboard: &Value, found: &mut Vec<(String, String)>) {
     }
 }
 
-/// Fills Grafana's variables in: durations with five minutes, anything else with what matches everything.
-fn interpolated(expr: &str) -> String {
+/// Fills Grafana's variables in: durations with five minutes, anything else with what `value` says.
+fn interpolated(expr: &str, value: impl Fn(&str) -> String) -> String {
     let variable = regex::Regex::new(r"\$\{?([A-Za-z_]+)(?::[a-z]+)?\}?").unwrap();
     let durations = [
         "__rate_interval",
@@ -180,13 +207,13 @@ fn interpolated(expr: &str) -> String {
         "interval",
         "resolution",
     ];
-    let value = |found: &regex::Captures<'_>| {
+    let replace = |found: &regex::Captures<'_>| {
         let name = found.get(1).map_or("", |name| name.as_str());
         if durations.contains(&name) {
-            "5m"
+            "5m".to_owned()
         } else {
-            ".*"
+            value(name)
         }
     };
-    variable.replace_all(expr, value).into_owned()
+    variable.replace_all(expr, replace).into_owned()
 }

@@ -1,0 +1,1 @@
+//! Nothing but tests: what holds only when agent and aggregator work together.

@@ -1,0 +1,254 @@
+//! A recorded node, read by the agent's own collectors, and its API objects, described by the aggregator.
+
+use std::collections::BTreeMap;
+use std::fs;
+use std::io::Read as _;
+use std::path::{Path, PathBuf};
+
+use agent::collect::Due;
+use agent::collectors;
+use agent::config::Config;
+use agent::kube::KubeletData;
+use agent::schema::{NodeIdentity, Schema};
+use agent::table::SeriesTable;
+use aggregator::kube::families::{Job, Namespace, Node, Pod, ReplicaSet, ResourceQuota};
+use aggregator::kube::series::{BaseLabels, Describe, Description};
+use common::model::{Labels, Sample};
+use serde_json::{Value, json};
+use tidemark_storage::SeriesSamples;
+
+/// A node and when it was recorded twice.
+#[derive(Debug)]
+pub(super) struct Recording {
+    folder: PathBuf,
+    /// The node's name.
+    pub(super) node: &'static str,
+    /// Stands for the agent's own pod, which did not run there: a daemon set's pod that did.
+    agent_pod: &'static str,
+    /// Milliseconds of the two snapshots.
+    pub(super) times_ms: [i64; 2],
+}
+
+/// Files of /proc that were not recorded; any machine's do.
+const OF_THIS_MACHINE: [&str; 9] = [
+    "diskstats",
+    "filefd",
+    "sys/fs/file-nr",
+    "net/netstat",
+    "net/snmp",
+    "net/snmp6",
+    "net/sockstat",
+    "1/mountinfo",
+    "mounts",
+];
+
+/// The disks of the recorded machine, whose /sys was not recorded.
+const DEVICES: [(&str, &str); 2] = [("254:0", "vda"), ("254:16", "vdb")];
+
+impl Recording {
+    /// The cgroup v1 and the cgroup v2 node.
+    pub(super) fn all(fixtures: &Path) -> [Self; 2] {
+        [
+            ("v1-full", "node-a", "logger-d7mqn"),
+            ("v2-full", "node-v2", "logger-4b6kc"),
+        ]
+        .map(|(folder, node, agent_pod)| {
+            let folder = fixtures.join("kubelet").join(folder);
+            let first = start_ms(&folder, "kernel-1a.json.gz");
+            Self {
+                node,
+                agent_pod,
+                times_ms: [first, start_ms(&folder, "kernel-2a.json.gz")],
+                folder,
+            }
+        })
+    }
+
+    /// All series at both times.
+    pub(super) fn samples(&self) -> Vec<SeriesSamples> {
+        let mut all = Vec::new();
+        for (time_ms, snapshot) in self.times_ms.into_iter().zip(1..) {
+            for (labels, value) in self.agent(snapshot).into_iter().chain(self.aggregator()) {
+                let samples = vec![Sample {
+                    timestamp_ms: time_ms,
+                    value,
+                }];
+                all.push(SeriesSamples { labels, samples });
+            }
+        }
+        all
+    }
+
+    /// What the agent sends at one snapshot, with the labels that ingest adds.
+    fn agent(&self, snapshot: u32) -> Vec<(Labels, f64)> {
+        let root = tempfile::tempdir().unwrap();
+        let kernel = json(&self.folder, &format!("kernel-{snapshot}a.json.gz"));
+        lay_out(root.path(), &kernel);
+        let data = KubeletData::default();
+        data.set_pods(serde_json::from_value(json(&self.folder, "pods.json.gz")).unwrap());
+        let summary = fs::read(self.folder.join(format!("stats-summary-{snapshot}.json")));
+        data.set_summary(Some(serde_json::from_slice(&summary.unwrap()).unwrap()));
+        let path = |name: &str| root.path().join(name).display().to_string();
+        let config = Config::from_args([
+            "tidemark-agent".to_owned(),
+            format!("--node.name={}", self.node),
+            format!("--path.procfs={}", path("proc")),
+            format!("--path.sysfs={}", path("sys")),
+            format!("--path.cgroupfs={}", path("sys/fs/cgroup")),
+        ]);
+        let mut collectors = collectors::build(&config.unwrap(), Some(&data)).unwrap();
+        let mut schema = Schema::new(NodeIdentity {
+            node: self.node.to_owned(),
+            pod: Some(("batch".to_owned(), self.agent_pod.to_owned())),
+        });
+        let mut table = SeriesTable::default();
+        // File systems are measured by a thread of their own, and there at the second tick.
+        for _ in 0..2 {
+            table.begin_tick(self.times_ms[0]);
+            collectors.collect(&mut table, &mut schema, Due::ALL);
+            std::thread::sleep(std::time::Duration::from_millis(100));
+        }
+        let current = table.current();
+        let series =
+            current.map(|(id, value)| (self.ingested(&table.def(id).unwrap().labels), value));
+        series.collect()
+    }
+
+    fn ingested(&self, labels: &Labels) -> Labels {
+        let mut builder = labels.to_builder();
+        builder.set("node", self.node);
+        builder.set("idc", "default");
+        builder.build().unwrap()
+    }
+
+    /// What the aggregator makes of the API server's objects. Nodes and pods were recorded; their owners and
+    /// namespaces follow from them; the quota is made up, for the panels about quotas.
+    fn aggregator(&self) -> Vec<(Labels, f64)> {
+        let up = [
+            ("__name__", "up"),
+            ("job", "kube-state-metrics"),
+            ("instance", "api"),
+        ];
+        let mut series = vec![(Labels::from_pairs(up).unwrap(), 1.0)];
+        for item in items(json(&self.folder, "api-nodes.json.gz")) {
+            describe::<Node>(item, &mut series);
+        }
+        let mut owners: BTreeMap<(String, String, String), ()> = BTreeMap::new();
+        let mut namespaces = BTreeMap::new();
+        for item in items(json(&self.folder, "api-pods.json.gz")) {
+            let namespace = item["metadata"]["namespace"].as_str().unwrap().to_owned();
+            for owner in item["metadata"]["ownerReferences"]
+                .as_array()
+                .into_iter()
+                .flatten()
+            {
+                let text = |name: &str| owner[name].as_str().unwrap().to_owned();
+                owners.insert((text("kind"), namespace.clone(), text("name")), ());
+            }
+            namespaces.insert(namespace, ());
+            describe::<Pod>(item, &mut series);
+        }
+        for (kind, namespace, name) in owners.into_keys() {
+            let meta = json!({"name": name, "namespace": namespace});
+            match kind.as_str() {
+                "ReplicaSet" => {
+                    let deployment = name.rsplit_once('-').unwrap().0;
+                    let owner =
+                        json!([{"kind": "Deployment", "name": deployment, "controller": true}]);
+                    let mut meta = meta;
+                    meta["ownerReferences"] = owner;
+                    describe::<ReplicaSet>(json!({"metadata": meta}), &mut series);
+                }
+                "Job" => describe::<Job>(json!({"metadata": meta}), &mut series),
+                _ => {}
+            }
+        }
+        for namespace in namespaces.into_keys() {
+            let meta = json!({"name": namespace});
+            let phase = json!({"phase": "Active"});
+            describe::<Namespace>(json!({"metadata": meta, "status": phase}), &mut series);
+            let amounts = json!({"requests.cpu": "4", "limits.cpu": "8", "requests.memory": "1Gi",
+                                 "limits.memory": "2Gi", "pods": "50"});
+            let quota = json!({"metadata": {"name": "made-up", "namespace": namespace},
+                               "status": {"hard": amounts, "used": amounts}});
+            describe::<ResourceQuota>(quota, &mut series);
+        }
+        series
+    }
+}
+
+fn describe<D: Describe>(object: Value, series: &mut Vec<(Labels, f64)>) {
+    let object: D = serde_json::from_value(object).unwrap();
+    let base = BaseLabels::new("api", None);
+    series.extend(Description::of(&object, &base).finish().0);
+}
+
+fn items(list: Value) -> Vec<Value> {
+    list["items"].as_array().unwrap().clone()
+}
+
+fn json(folder: &Path, name: &str) -> Value {
+    let file = fs::File::open(folder.join(name)).unwrap();
+    let mut data = Vec::new();
+    flate2::read::GzDecoder::new(file)
+        .read_to_end(&mut data)
+        .unwrap();
+    serde_json::from_slice(&data).unwrap()
+}
+
+fn start_ms(folder: &Path, name: &str) -> i64 {
+    (json(folder, name)["start_unix"].as_f64().unwrap() * 1000.0) as i64
+}
+
+/// Writes a recorded kernel's files below `root`.
+fn lay_out(root: &Path, kernel: &Value) {
+    let proc = root.join("proc");
+    for (cgroup, files) in kernel["cgroup"].as_object().unwrap() {
+        lay_out_files(&root.join(cgroup.trim_start_matches('/')), files);
+    }
+    for (name, text) in kernel["host"].as_object().unwrap() {
+        match text {
+            Value::Object(_) if name == "cgroup_root" => {
+                lay_out_files(&root.join("sys/fs/cgroup"), text)
+            }
+            Value::String(text) => write(&proc.join(name), text),
+            _ => {}
+        }
+    }
+    for (pid, files) in kernel["proc"].as_object().unwrap() {
+        lay_out_files(&proc.join(pid), files);
+        let comm = files["stat"]
+            .as_str()
+            .and_then(|stat| stat.split(['(', ')']).nth(1));
+        write(&proc.join(pid).join("comm"), comm.unwrap_or("!"));
+    }
+    let devices = root.join("sys/dev/block");
+    fs::create_dir_all(&devices).unwrap();
+    for (numbers, name) in DEVICES {
+        std::os::unix::fs::symlink(format!("../../block/{name}"), devices.join(numbers)).unwrap();
+    }
+    for name in OF_THIS_MACHINE {
+        let path = proc.join(name);
+        if !path.is_file()
+            && let Ok(text) = fs::read_to_string(Path::new("/proc").join(name))
+        {
+            write(&path, &text);
+        }
+    }
+}
+
+fn lay_out_files(folder: &Path, files: &Value) {
+    for (name, text) in files.as_object().unwrap() {
+        if let Some(text) = text.as_str() {
+            write(&folder.join(name), text);
+        }
+    }
+}
+
+/// A text that begins with an exclamation mark stands for a file that could not be read.
+fn write(path: &Path, text: &str) {
+    if !text.starts_with('!') {
+        fs::create_dir_all(path.parent().unwrap()).unwrap();
+        fs::write(path, text).unwrap();
+    }
+}
