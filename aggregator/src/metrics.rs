@@ -1,5 +1,7 @@
 //! Metrics about the process as a whole.
 
+pub mod store;
+
 use common::telemetry::{Registry, register_process_metrics};
 
 /// A registry with build information and the process' own figures.

@@ -13,6 +13,7 @@ use tidemark_storage::{Store, Stream};
 use tokio::time::MissedTickBehavior;
 use tokio_util::sync::CancellationToken;
 
+use crate::metrics::store::StoreMetrics;
 use crate::report;
 
 /// Time between two readings.
@@ -58,6 +59,7 @@ pub async fn run(
 struct SelfScrape {
     store: Store,
     registry: Registry,
+    figures: StoreMetrics,
     instance: String,
     stream: Stream,
     /// The column of each series, by the text of its line up to the value.
@@ -76,6 +78,7 @@ impl SelfScrape {
             stream,
             store: store.clone(),
             registry: registry.clone(),
+            figures: StoreMetrics::register(registry),
             instance: address.to_string(),
             columns: HashMap::new(),
             families: HashMap::new(),
@@ -87,6 +90,7 @@ impl SelfScrape {
     fn tick(&mut self, now_ms: i64) {
         let mut text = std::mem::take(&mut self.text);
         text.clear();
+        self.figures.update(&self.store);
         self.registry.render(&mut text);
         text.push_str("up 1\n");
         self.row.clear();

@@ -2,17 +2,20 @@
 
 use axum::extract::State;
 use axum::response::{IntoResponse as _, Response};
+use common::model::{Labels, Matcher};
 use http::{HeaderMap, StatusCode};
 use tidemark_promql::parse;
 use tidemark_promql::parser::Expr;
+use tidemark_storage::Exemplar;
 
+use super::blocking::{JSON, respond};
 use super::error::ApiError;
+use super::json;
 use super::params::Params;
+use super::reply::Sink;
 use super::state::Api;
-use super::targets::small;
 
-/// Exemplars of the series in a query. None are kept: this is what Prometheus answers without its
-/// `exemplar-storage` feature.
+/// Exemplars of the series that a query selects.
 pub async fn exemplars(State(api): State<Api>, headers: HeaderMap, params: Params) -> Response {
     let checked = || {
         let (start_ms, end_ms) = params.range()?;
@@ -22,27 +25,77 @@ pub async fn exemplars(State(api): State<Api>, headers: HeaderMap, params: Param
         }
         let expr = parse(params.get("query"), api.settings.promql_features())
             .map_err(|error| ApiError::bad_data(error.to_string()))?;
-        Ok(expr)
+        Ok((api.core()?, expr, start_ms, end_ms))
     };
-    match checked() {
+    let (core, expr, start_ms, end_ms) = match checked() {
+        Ok(checked) => checked,
+        Err(error) => return error.into_response(),
+    };
+    let mut selectors = Vec::new();
+    collect_selectors(&expr, &mut selectors);
+    if selectors.is_empty() {
         // Nothing to look for: Prometheus answers without a body.
-        Ok(expr) if !has_selector(&expr) => StatusCode::NO_CONTENT.into_response(),
-        Ok(_) => small(&api, &headers, b"[]".to_vec()).await,
-        Err(error) => error.into_response(),
+        return StatusCode::NO_CONTENT.into_response();
+    }
+    respond(&api, &headers, JSON, None, move |sink, _| {
+        let found = core.store.exemplars(&selectors, start_ms, end_ms);
+        write(sink, &found)
+    })
+    .await
+}
+
+fn collect_selectors(expr: &Expr, found: &mut Vec<Vec<Matcher>>) {
+    match expr {
+        Expr::Vector(vector) => found.push(vector.matchers.clone()),
+        Expr::Matrix(matrix) => found.push(matrix.selector.matchers.clone()),
+        Expr::Number(_) | Expr::String(_) => {}
+        Expr::Aggregation(aggregation) => {
+            collect_selectors(&aggregation.expr, found);
+            if let Some(param) = &aggregation.param {
+                collect_selectors(param, found);
+            }
+        }
+        Expr::Binary(binary) => {
+            collect_selectors(&binary.lhs, found);
+            collect_selectors(&binary.rhs, found);
+        }
+        Expr::Call(call) => {
+            for argument in &call.args {
+                collect_selectors(argument, found);
+            }
+        }
+        Expr::Paren(paren) => collect_selectors(&paren.expr, found),
+        Expr::Subquery(subquery) => collect_selectors(&subquery.expr, found),
+        Expr::Unary(unary) => collect_selectors(&unary.expr, found),
     }
 }
 
-fn has_selector(expr: &Expr) -> bool {
-    match expr {
-        Expr::Vector(_) | Expr::Matrix(_) => true,
-        Expr::Number(_) | Expr::String(_) => false,
-        Expr::Aggregation(aggregation) => {
-            has_selector(&aggregation.expr) || aggregation.param.as_ref().is_some_and(has_selector)
+fn write(sink: &mut Sink, found: &[(Labels, Vec<Exemplar>)]) -> Result<(), ApiError> {
+    sink.text
+        .extend_from_slice(br#"{"status":"success","data":["#);
+    for (index, (series, exemplars)) in found.iter().enumerate() {
+        let text = &mut sink.text;
+        if index > 0 {
+            text.push(b',');
         }
-        Expr::Binary(binary) => has_selector(&binary.lhs) || has_selector(&binary.rhs),
-        Expr::Call(call) => call.args.iter().any(has_selector),
-        Expr::Paren(paren) => has_selector(&paren.expr),
-        Expr::Subquery(subquery) => has_selector(&subquery.expr),
-        Expr::Unary(unary) => has_selector(&unary.expr),
+        text.extend_from_slice(br#"{"seriesLabels":"#);
+        json::labels(text, series);
+        text.extend_from_slice(br#","exemplars":["#);
+        for (index, exemplar) in exemplars.iter().enumerate() {
+            if index > 0 {
+                text.push(b',');
+            }
+            text.extend_from_slice(br#"{"labels":"#);
+            json::labels(text, &exemplar.labels);
+            text.extend_from_slice(br#","value":"#);
+            json::quoted_float(text, exemplar.value);
+            text.extend_from_slice(br#","timestamp":"#);
+            json::timestamp(text, exemplar.timestamp_ms);
+            text.push(b'}');
+        }
+        text.extend_from_slice(b"]}");
+        sink.spill()?;
     }
+    sink.text.extend_from_slice(b"]}");
+    sink.spill()
 }

@@ -98,7 +98,9 @@ fn api_v1() -> Router<Api> {
 
 fn status_routes() -> Router<Api> {
     let flush = post(admin::flush).put(admin::flush);
-    let unsupported = post(admin::unsupported).put(admin::unsupported);
+    let delete_series = post(admin::delete_series).put(admin::delete_series);
+    let clean = post(admin::clean_tombstones).put(admin::clean_tombstones);
+    let snapshot = post(admin::snapshot).put(admin::snapshot);
     Router::new()
         .route("/status/buildinfo", get(status::buildinfo))
         .route("/status/config", get(status::config))
@@ -107,7 +109,9 @@ fn status_routes() -> Router<Api> {
         .route("/status/walreplay", get(status::walreplay))
         .route("/status/tsdb", get(status::tsdb::tsdb))
         .route("/admin/tsdb/flush", flush)
-        .route("/admin/tsdb/{other}", unsupported)
+        .route("/admin/tsdb/delete_series", delete_series)
+        .route("/admin/tsdb/clean_tombstones", clean)
+        .route("/admin/tsdb/snapshot", snapshot)
 }
 
 /// `OPTIONS` on any path of the API says that it is there; no other origin is let in.

@@ -3,8 +3,9 @@
 use std::fs;
 use std::process::Command;
 
-use crate::harness::Aggregator;
+use crate::harness::{Aggregator, now_ms};
 use crate::http;
+use crate::remote::{series, write};
 
 fn run(args: &[&str], env: &[(&str, &str)]) -> (Option<i32>, String) {
     let output = Command::new(env!("CARGO_BIN_EXE_tidemark-aggregator"))
@@ -156,5 +157,45 @@ fn paths_lie_under_the_external_url() {
     let aggregator = Aggregator::start_with(&["--web.external-url=http://example.org/tide/"]);
     assert_eq!(aggregator.get("/tide/-/ready").status, 200);
     assert_eq!(aggregator.get("/-/ready").status, 404);
+    aggregator.stop();
+}
+
+#[test]
+fn admin_deletes_series_and_makes_snapshots() {
+    let aggregator = Aggregator::start_with(&["--web.enable-admin-api"]);
+    let now = now_ms();
+    let of = |job: &str| {
+        series(
+            &[("__name__", "d"), ("job", job)],
+            &[(now, 1.0), (now - 60_000, 2.0)],
+        )
+    };
+    assert_eq!(write(&aggregator, vec![of("a"), of("b")]).status, 204);
+    let count = || {
+        let path = "/api/v1/query?query=sum%20by(job)(count_over_time(d%5B5m%5D))";
+        aggregator.get(path).data()["result"]
+            .as_array()
+            .unwrap()
+            .len()
+    };
+    let admin = |path: &str| aggregator.post_form(&format!("/api/v1/admin/tsdb/{path}"), "");
+    let name = admin("snapshot").data()["name"]
+        .as_str()
+        .unwrap()
+        .to_owned();
+    let snapshot = aggregator.dir.path().join("data/snapshots").join(&name);
+    assert!(snapshot.is_dir(), "{}", snapshot.display());
+    assert_eq!(count(), 2);
+    assert_eq!(
+        admin("delete_series?match[]=d%7Bjob=%22a%22%7D").status,
+        204
+    );
+    assert_eq!(count(), 1);
+    assert_eq!(admin("clean_tombstones").status, 204);
+    assert_eq!(
+        admin("delete_series").json()["error"],
+        "no match[] parameter provided"
+    );
+    assert_eq!(admin("snapshot?skip_head=x").status, 400);
     aggregator.stop();
 }
