@@ -40,8 +40,7 @@ pub fn read(node: &Node, issues: &mut Issues) -> Vec<Relabel> {
         .collect()
 }
 
-fn read_one(node: &Node, issues: &mut Issues) -> Option<Relabel> {
-    let mut fields = Fields::new(node, "relabel.Config", issues);
+fn action(fields: &mut Fields<'_>, node: &Node, issues: &mut Issues) -> Option<Action> {
     let action = match fields
         .text("action", issues)
         .unwrap_or_default()
@@ -66,6 +65,12 @@ fn read_one(node: &Node, issues: &mut Issues) -> Option<Relabel> {
             return None;
         }
     };
+    Some(action)
+}
+
+fn read_one(node: &Node, issues: &mut Issues) -> Option<Relabel> {
+    let mut fields = Fields::new(node, "relabel.Config", issues);
+    let action = action(&mut fields, node, issues)?;
     let pattern = fields
         .text("regex", issues)
         .unwrap_or_else(|| "(.*)".to_owned());

@@ -8,6 +8,7 @@
 )]
 
 mod agents;
+mod alerting;
 mod api;
 mod conformance;
 mod ctl;

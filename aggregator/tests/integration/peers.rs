@@ -1,11 +1,13 @@
 //! Programs of others that speak to the real server. They come from `scripts/peers`; where they can't be had, each
 //! test says loudly that it is skipped.
 
+mod alertmanager;
 mod federation;
 mod grafana;
 mod promtool;
 mod python;
 mod remote_write;
+mod rules;
 mod same_words;
 
 use std::collections::HashMap;

@@ -75,7 +75,9 @@ pub(super) fn humanize_duration(value: f64) -> String {
     }
     let sign = if value < 0.0 { "-" } else { "" };
     let value = value.abs();
-    let total = value as i64;
+    // Beyond i64 Go's conversion gives the smallest number on x86, and its users see that.
+    let is_in_range = value < i64::MAX as f64;
+    let total = if is_in_range { value as i64 } else { i64::MIN };
     let (seconds, minutes, hours, days) = (
         total % 60,
         total / 60 % 60,

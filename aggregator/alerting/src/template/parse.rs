@@ -329,11 +329,9 @@ impl<'a> Parser<'a> {
             commands.push(self.command(context)?);
             let after = self.peek_non_space();
             match after.kind {
+                // As in Go, nothing need follow the last one.
                 TokenKind::Pipe => {
                     self.take();
-                    if self.peek_non_space().kind == end {
-                        return Err(self.error(format!("missing value for {context}")));
-                    }
                 }
                 kind if kind == end => {}
                 _ => {

@@ -7,6 +7,7 @@ use common::model::Labels;
 use regex::Regex;
 
 use super::builtins::{BUILTINS, escape_query};
+use super::float::{Notation, format_float};
 use super::functions::{self, Env, Function, fixed, float, text, variadic};
 use super::humanize::{
     humanize, humanize_duration, humanize_percentage, humanize_timestamp, humanize1024, unix_time,
@@ -348,6 +349,7 @@ fn to_time(_: &mut Env<'_>, args: &[Value]) -> Result<Value, String> {
     let seconds = float(args, 0)?;
     let time = unix_time(seconds).filter(|_| seconds.is_finite());
     time.map(|time| Value::Time(Arc::new(time))).ok_or_else(|| {
+        let seconds = format_float(seconds, Notation::General, None);
         format!(
             "{seconds} cannot be represented as a nanoseconds timestamp since it overflows int64"
         )
@@ -355,10 +357,12 @@ fn to_time(_: &mut Env<'_>, args: &[Value]) -> Result<Value, String> {
 }
 
 fn to_duration(_: &mut Env<'_>, args: &[Value]) -> Result<Value, String> {
-    let nanos = float(args, 0)? * 1e9;
+    let seconds = float(args, 0)?;
+    let nanos = seconds * 1e9;
     if nanos.is_nan() || nanos.abs() > i64::MAX as f64 {
+        let seconds = format_float(seconds, Notation::General, None);
         return Err(format!(
-            "{nanos} cannot be represented as a duration since it overflows int64"
+            "{seconds} cannot be represented as a duration since it overflows int64"
         ));
     }
     Ok(Value::Duration(nanos as i64))

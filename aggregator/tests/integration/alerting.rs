@@ -1,0 +1,269 @@
+//! Rules and notifications of the real binary: from an expression to a webhook, through kill -9.
+
+use std::io::{BufRead as _, BufReader, Read as _, Write as _};
+use std::net::TcpListener;
+use std::path::Path;
+use std::process::Command;
+use std::sync::{Arc, Mutex};
+
+use serde_json::{Value, json};
+
+use crate::harness::{Aggregator, eventually, now_ms, workspace};
+use crate::http;
+
+/// A webhook receiver that remembers what it was sent, by path.
+pub(crate) struct Webhook {
+    pub(crate) address: String,
+    received: Arc<Mutex<Vec<(String, Value)>>>,
+}
+
+impl Webhook {
+    pub(crate) fn start() -> Self {
+        let listener = TcpListener::bind("127.0.0.1:0").unwrap();
+        let address = listener.local_addr().unwrap().to_string();
+        let received: Arc<Mutex<Vec<(String, Value)>>> = Arc::default();
+        let seen = Arc::clone(&received);
+        // Ends with the process.
+        std::thread::spawn(move || {
+            for stream in listener.incoming() {
+                let seen = Arc::clone(&seen);
+                std::thread::spawn(move || serve(stream.unwrap(), &seen));
+            }
+        });
+        Self { address, received }
+    }
+
+    /// The bodies that were sent to `path`.
+    pub(crate) fn at(&self, path: &str) -> Vec<Value> {
+        let received = self.received.lock().unwrap();
+        received
+            .iter()
+            .filter(|(to, _)| to == path)
+            .map(|(_, body)| body.clone())
+            .collect()
+    }
+}
+
+/// Answers requests of one connection: 500 for paths with `/down`, 400 for `/bad`, else 200.
+fn serve(stream: std::net::TcpStream, seen: &Mutex<Vec<(String, Value)>>) {
+    let mut writer = stream.try_clone().unwrap();
+    let mut reader = BufReader::new(stream);
+    loop {
+        let mut line = String::new();
+        if reader.read_line(&mut line).unwrap_or(0) == 0 {
+            return;
+        }
+        let path = line.split(' ').nth(1).unwrap_or_default().to_owned();
+        let mut length = 0;
+        loop {
+            let mut header = String::new();
+            reader.read_line(&mut header).unwrap();
+            if header.trim().is_empty() {
+                break;
+            }
+            if let Some(value) = header.to_lowercase().strip_prefix("content-length:") {
+                length = value.trim().parse().unwrap();
+            }
+        }
+        let mut body = vec![0; length];
+        reader.read_exact(&mut body).unwrap();
+        seen.lock().unwrap().push((
+            path.clone(),
+            serde_json::from_slice(&body).unwrap_or(Value::Null),
+        ));
+        let status = match path.as_str() {
+            path if path.contains("/down") => "500 Internal Server Error",
+            path if path.contains("/bad") => "400 Bad Request",
+            _ => "200 OK",
+        };
+        if write!(writer, "HTTP/1.1 {status}\r\ncontent-length: 0\r\n\r\n").is_err() {
+            return;
+        }
+    }
+}
+
+/// An aggregator whose configuration has the notifier of `alertmanager`, and `rules`.
+fn start(dir: tempfile::TempDir, alertmanager: &str, rules: &str) -> Aggregator {
+    let config = "rule_files: [rules.yml]\nalertmanager: am.yml\n";
+    std::fs::write(dir.path().join("c.yml"), config).unwrap();
+    std::fs::write(dir.path().join("am.yml"), alertmanager).unwrap();
+    std::fs::write(dir.path().join("rules.yml"), rules).unwrap();
+    let file = format!("--config.file={}", dir.path().join("c.yml").display());
+    Aggregator::start_in(dir, &[&file])
+}
+
+fn quick_config(webhook: &Webhook) -> String {
+    format!(
+        "route: {{receiver: r, group_by: [alertname], group_wait: 0s, group_interval: 1s, repeat_interval: 1h}}\n\
+         receivers:\n- name: r\n  webhook_configs: [{{url: 'http://{}/r'}}]\n",
+        webhook.address
+    )
+}
+
+const RULES: &str = "
+groups:
+- name: g
+  interval: 500ms
+  rules:
+  - {record: one, expr: vector(1), labels: {job: test}}
+  - {alert: A, expr: 'one == 1', annotations: {s: 'value {{ $value }} of {{ $labels.job }}'}}
+  - {alert: Waits, expr: 'one == 1', for: 1h}
+";
+
+fn silence(aggregator: &Aggregator, name: &str) -> String {
+    let time = |ms: i64| tidemark_alerting::notify::message::format_time(ms);
+    let body = json!({
+        "matchers": [{"name": "alertname", "value": name, "isRegex": false, "isEqual": true}],
+        "startsAt": time(now_ms()), "endsAt": time(now_ms() + 3_600_000), "createdBy": "t", "comment": "c",
+    });
+    let headers = [("content-type", "application/json")];
+    let answer = http::request(
+        &aggregator.address,
+        "POST",
+        "/api/v2/silences",
+        &headers,
+        body.to_string().as_bytes(),
+    );
+    assert_eq!(answer.status, 200, "{}", answer.text());
+    answer.json()["silenceID"].as_str().unwrap().to_owned()
+}
+
+fn states(aggregator: &Aggregator) -> Vec<(String, String, String)> {
+    let data = aggregator.get("/api/v1/alerts").data();
+    let text =
+        |alert: &Value, path: &str| alert.pointer(path).unwrap().as_str().unwrap().to_owned();
+    let alerts = data["alerts"].as_array().unwrap().iter();
+    alerts
+        .map(|a| {
+            (
+                text(a, "/labels/alertname"),
+                text(a, "/state"),
+                text(a, "/activeAt"),
+            )
+        })
+        .collect()
+}
+
+#[test]
+fn alert_reaches_the_webhook_and_survives_kill_nine() {
+    let webhook = Webhook::start();
+    let config = quick_config(&webhook);
+    let aggregator = start(tempfile::tempdir().unwrap(), &config, RULES);
+    let body = eventually("notification", || webhook.at("/r").first().cloned());
+    assert_eq!(body["status"], "firing");
+    assert_eq!(body["groupKey"], "{}:{alertname=\"A\"}");
+    assert_eq!(body["alerts"][0]["annotations"]["s"], "value 1 of test");
+    let before = eventually("both alerts", || {
+        Some(states(&aggregator)).filter(|states| states.len() == 2)
+    });
+    let rules = aggregator.get("/api/v1/rules").data();
+    assert_eq!(rules["groups"][0]["rules"][1]["state"], "firing");
+    assert_eq!(rules["groups"][0]["rules"][2]["state"], "pending");
+    // Rounds of kill -9 right after a silence was acknowledged.
+    let mut aggregator = aggregator;
+    let mut ids = Vec::new();
+    for round in 0..5 {
+        ids.push(silence(&aggregator, &format!("S{round}")));
+        aggregator.signal("KILL");
+        aggregator.wait();
+        let dir = std::mem::replace(&mut aggregator.dir, tempfile::tempdir().unwrap());
+        drop(aggregator);
+        aggregator = start(dir, &config, RULES);
+        assert_eq!(states(&aggregator), before, "round {round}");
+        for id in &ids {
+            assert_eq!(
+                aggregator.get(&format!("/api/v2/silence/{id}")).status,
+                200,
+                "round {round}"
+            );
+        }
+    }
+    // What was told before the first kill is not told again.
+    let group = eventually("another evaluation", || {
+        let data = aggregator.get("/api/v1/rules").data();
+        (data["groups"][0]["lastEvaluation"] != "0001-01-01T00:00:00Z").then_some(data)
+    });
+    assert_eq!(group["groups"][0]["rules"][0]["health"], "ok");
+    std::thread::sleep(std::time::Duration::from_secs(2));
+    assert_eq!(webhook.at("/r").len(), 1);
+}
+
+#[test]
+fn bad_rules_and_receivers_are_refused_with_their_place() {
+    let dir = tempfile::tempdir().unwrap();
+    let check = |config: &str, rules: &str| {
+        std::fs::write(dir.path().join("c.yml"), config).unwrap();
+        std::fs::write(dir.path().join("r.yml"), rules).unwrap();
+        let output = Command::new(env!("CARGO_BIN_EXE_tidemark-aggregator"))
+            .arg("--check-config")
+            .arg(format!(
+                "--config.file={}",
+                dir.path().join("c.yml").display()
+            ))
+            .output()
+            .unwrap();
+        let text = format!(
+            "{}{}",
+            String::from_utf8_lossy(&output.stdout),
+            String::from_utf8_lossy(&output.stderr)
+        );
+        (output.status.success(), text)
+    };
+    let rules = "groups:\n- name: g\n  rules:\n  - {record: r, expr: 'sum('}\n";
+    let (good, text) = check("rule_files: [r.yml]\n", rules);
+    assert!(!good && text.contains("r.yml: 4:23: group"), "{text}");
+    let config = "alertmanager:\n  route: {receiver: r}\n  receivers:\n  - name: r\n    opsgenie_configs: [{}]\n";
+    let (good, text) = check(config, "");
+    assert!(
+        !good && text.contains("opsgenie_configs is not supported"),
+        "{text}"
+    );
+    let (good, text) = check("rule_files: [r.yml]\n", RULES);
+    assert!(good, "{text}");
+}
+
+/// The shipped rules load, and their own tests pass.
+#[test]
+fn shipped_rules_pass_their_tests() {
+    let files = |folder: &str| {
+        let entries = std::fs::read_dir(workspace().join(folder)).unwrap();
+        let paths = entries.map(|entry| entry.unwrap().path());
+        let mut paths: Vec<_> = paths
+            .filter(|path| path.extension().is_some_and(|e| e == "yml"))
+            .collect();
+        paths.sort();
+        paths
+    };
+    let tests = files("deploy/rules/tests");
+    let rules = files("deploy/rules");
+    assert_eq!(tests.len(), rules.len(), "each file has its tests");
+    let run = |args: [&str; 2], paths: &[std::path::PathBuf]| {
+        let output = Command::new(env!("CARGO_BIN_EXE_tidemarkctl"))
+            .args(args)
+            .args(paths)
+            .output()
+            .unwrap();
+        assert!(
+            output.status.success(),
+            "{}",
+            String::from_utf8_lossy(&output.stdout)
+        );
+    };
+    run(["check", "rules"], &rules);
+    run(["test", "rules"], &tests);
+}
+
+/// The folder of shared rule files; `None`, with a message, when it is not there.
+pub(crate) fn shared_rules() -> Option<std::path::PathBuf> {
+    let shared = std::env::var_os("TIDEMARK_SHARED")
+        .map_or_else(|| workspace().join("../shared"), Into::into);
+    let rules = Path::new(&shared).join("fixtures/rules");
+    if rules.is_dir() {
+        return Some(rules);
+    }
+    eprintln!(
+        "SKIPPED: no rule corpus at {} (set TIDEMARK_SHARED)",
+        rules.display()
+    );
+    None
+}
