@@ -457,7 +457,7 @@ fn absent(vector: &[Series], call: &Call, steps: Steps) -> Series {
 
 /// The labels that matchers with `=` fix, each named once; none when the argument is no selector.
 fn absent_labels(call: &Call) -> Labels {
-    let selector: &VectorSelector = match call.args.first() {
+    let selector: &VectorSelector = match call.args.first().map(Expr::unwrap_parens) {
         Some(Expr::Vector(selector)) => selector,
         Some(Expr::Matrix(matrix)) => &matrix.selector,
         _ => return Labels::empty(),

@@ -7,7 +7,7 @@ use rustc_hash::FxBuildHasher;
 use crate::error::{QueryError, Span};
 use crate::eval::Evaluator;
 use crate::eval::series::{MISSING, Series, Steps, Vector, is_missing, merge_same_labels};
-use crate::parser::ast::{Call, Expr};
+use crate::parser::ast::Call;
 use crate::parser::quote::go_quote;
 use crate::signature::Function;
 
@@ -44,7 +44,12 @@ pub(crate) fn classic(
     } else {
         Vec::new()
     };
-    let span = |index: usize| call.args.get(index).map(Expr::span).unwrap_or_default();
+    let span = |index: usize| {
+        call.args
+            .get(index)
+            .map(|arg| arg.unwrap_parens().span())
+            .unwrap_or_default()
+    };
     if !fraction {
         for &quantile in &first {
             if !(0.0..=1.0).contains(&quantile) {

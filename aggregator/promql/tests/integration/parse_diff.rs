@@ -37,7 +37,10 @@ fn compare(peer: &Prometheus, features: Features, queries: &[String]) {
                 let theirs = theirs["error"].as_str().unwrap_or_default();
                 let theirs = theirs.replace("invalid parameter \"query\": ", "");
                 let ours = error.to_string();
-                (ours != theirs).then(|| format!("error\n    ours   {ours}\n    theirs {theirs}"))
+                // Its parser panics on some second arguments of info().
+                let crashed = theirs == "unexpected error";
+                (ours != theirs && !crashed)
+                    .then(|| format!("error\n    ours   {ours}\n    theirs {theirs}"))
             }
             (_, Ok(_)) => Some(format!("accepted, theirs {}", theirs["error"])),
             (_, Err(error)) => Some(format!("refused: {error}")),

@@ -15,7 +15,7 @@ pub(crate) struct Prometheus {
     process: Child,
     address: SocketAddr,
     /// Its data and configuration; removed with it.
-    _folder: tempfile::TempDir,
+    folder: tempfile::TempDir,
 }
 
 impl Drop for Prometheus {
@@ -62,6 +62,14 @@ pub(crate) fn binary() -> Option<String> {
 impl Prometheus {
     /// Starts `binary` with some features and waits until it is ready.
     pub(crate) fn start(binary: &str, features: &str) -> Self {
+        // The port is free when it is chosen, but another test may take it before Prometheus does.
+        (0..10)
+            .find_map(|_| Self::try_start(binary, features))
+            .expect("a port of its own")
+    }
+
+    /// `None` when another process has the port.
+    fn try_start(binary: &str, features: &str) -> Option<Self> {
         let folder = tempfile::tempdir().unwrap();
         let config = folder.path().join("prometheus.yml");
         std::fs::write(&config, "global: {}\n").unwrap();
@@ -85,20 +93,29 @@ impl Prometheus {
         let peer = Self {
             process,
             address,
-            _folder: folder,
+            folder,
         };
+        let mut peer = peer;
         let deadline = Instant::now() + Duration::from_secs(60);
-        while peer
-            .request("GET", "/-/ready", "", &[])
-            .is_none_or(|(status, _)| status != 200)
-        {
+        loop {
+            if !matches!(peer.process.try_wait(), Ok(None)) {
+                return None;
+            }
+            if let Some((200, _)) = peer.request("GET", "/-/ready", "", &[]) {
+                break;
+            }
             assert!(
                 Instant::now() < deadline,
                 "Prometheus is not ready after a minute"
             );
             std::thread::sleep(Duration::from_millis(50));
         }
-        peer
+        let (_, flags) = peer.request("GET", "/api/v1/status/flags", "", &[])?;
+        let flags: Value = serde_json::from_slice(&flags).ok()?;
+        let path = flags["data"]["storage.tsdb.path"].as_str()?;
+        Path::new(path)
+            .starts_with(peer.folder.path())
+            .then_some(peer)
     }
 
     /// A form request to the API; the JSON of the answer, whatever its status.
