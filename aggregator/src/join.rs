@@ -10,6 +10,8 @@ use common::clock::Clock;
 use common::identity::authority::LEAF_LIFETIME;
 use common::identity::token::{TokenError, TokenScope};
 use common::identity::{Authority, Credentials, Identity, IdentityError, JoinToken, Role, files};
+use rand::TryRngCore as _;
+use rand::rngs::OsRng;
 use rustls_pki_types::CertificateDer;
 
 use tokens::Tokens;
@@ -29,9 +31,37 @@ pub struct Pki {
 #[derive(Debug)]
 struct Shared {
     authority: Authority,
+    reset_key: ResetKey,
     identity: Identity,
     clock: Arc<dyn Clock>,
     tokens: Mutex<Tokens>,
+}
+
+/// The secret behind the tokens of QUIC's stateless reset (RFC 9000, 10.3.2): kept over restarts.
+struct ResetKey(Vec<u8>);
+
+impl std::fmt::Debug for ResetKey {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.write_str("ResetKey")
+    }
+}
+
+impl ResetKey {
+    const BYTES: usize = 64;
+
+    fn open_or_create(path: &Path) -> Result<Self, IdentityError> {
+        if let Some(key) = files::read_if_there(path)?
+            && key.len() == Self::BYTES
+        {
+            return Ok(Self(key));
+        }
+        let mut key = vec![0; Self::BYTES];
+        OsRng
+            .try_fill_bytes(&mut key)
+            .map_err(|_| IdentityError::Random)?;
+        files::write_private(path, &key)?;
+        Ok(Self(key))
+    }
 }
 
 /// Why certificates could not be set up.
@@ -111,10 +141,12 @@ impl Pki {
         let directory = data_path.join("pki");
         let identity = Identity::new(&trust_domain, &idc, Role::Aggregator, &name)?;
         let authority = Authority::open_or_create(&directory, &trust_domain, clock.now_ms())?;
+        let reset_key = ResetKey::open_or_create(&directory.join("quic-reset-key"))?;
         let tokens = Tokens::open(directory.join("join-tokens"))?;
         Ok(Self {
             shared: Arc::new(Shared {
                 authority,
+                reset_key,
                 identity,
                 clock,
                 tokens: Mutex::new(tokens),
@@ -174,6 +206,11 @@ impl Pki {
     #[must_use]
     pub fn identity(&self) -> &Identity {
         &self.shared.identity
+    }
+
+    /// What connections of before a restart are told to end with, so that agents do not wait for a timeout.
+    pub(crate) fn reset_key(&self) -> &[u8] {
+        &self.shared.reset_key.0
     }
 
     /// The certificates that agents' must lead to.

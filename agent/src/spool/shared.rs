@@ -114,6 +114,13 @@ impl SpoolHandle {
         first.unwrap_or(0)
     }
 
+    /// Ticks and samples that were written since the start.
+    #[must_use]
+    pub fn written(&self) -> (u64, u64) {
+        let metrics = &self.shared.metrics;
+        (metrics.ticks.get(), metrics.samples.get())
+    }
+
     /// Tells the newest tick's sequence, again whenever it changes; 0 before the first.
     #[must_use]
     pub fn newest_sequence(&self) -> watch::Receiver<u64> {

@@ -281,7 +281,13 @@ impl Session<'_> {
             // Whatever the answer, everything that matters is acknowledged.
             let _stopped = self.link.send.stopped().await;
         }
-        tracing::info!(acked_sequence = self.acked, "everything is acknowledged");
+        let (ticks, samples) = self.uplink.spool.written();
+        tracing::info!(
+            acked_sequence = self.acked,
+            ticks,
+            samples,
+            "everything is acknowledged"
+        );
         Ok(())
     }
 }

@@ -8,9 +8,10 @@ use common::identity::{Credentials, tls};
 use common::wire::{ALPN, ALPN_JOIN, RefusalCode};
 use quinn::crypto::rustls::{HandshakeData, QuicServerConfig};
 use quinn::{
-    Connection, Endpoint, EndpointConfig, IdleTimeout, Incoming, ServerConfig, TokioRuntime,
-    TransportConfig, VarInt,
+    Connection, ConnectionId, ConnectionIdGenerator, Endpoint, EndpointConfig, IdleTimeout,
+    Incoming, ServerConfig, TokioRuntime, TransportConfig, VarInt,
 };
+use ring::hmac;
 use socket2::{Domain, Protocol, Socket, Type};
 use tokio::time::{sleep, timeout};
 use tokio_util::task::TaskTracker;
@@ -43,8 +44,35 @@ pub(super) fn bind(context: &Context, own: &Credentials) -> Result<Endpoint, Ing
         "QUIC socket"
     );
     let config = server_config(&context.config.pki, own)?;
+    let endpoint = endpoint_config(context.config.pki.reset_key());
     let runtime = Arc::new(TokioRuntime);
-    Endpoint::new(EndpointConfig::default(), Some(config), socket, runtime).map_err(listen)
+    Endpoint::new(endpoint, Some(config), socket, runtime).map_err(listen)
+}
+
+/// After a restart, agents' packets on connections of before are answered with a reset that they can verify; without, they
+/// would go on until their idle timeout.
+fn endpoint_config(reset_key: &[u8]) -> EndpointConfig {
+    let mut config = EndpointConfig::new(Arc::new(hmac::Key::new(hmac::HMAC_SHA256, reset_key)));
+    config.cid_generator(|| Box::new(RandomIds));
+    config
+}
+
+/// Eight random bytes for each connection. The ids that quinn makes by itself are tied to a key of the process: those of
+/// before a restart would be taken for noise, and not be answered.
+struct RandomIds;
+
+impl ConnectionIdGenerator for RandomIds {
+    fn generate_cid(&mut self) -> ConnectionId {
+        ConnectionId::new(&rand::random::<[u8; 8]>())
+    }
+
+    fn cid_len(&self) -> usize {
+        8
+    }
+
+    fn cid_lifetime(&self) -> Option<Duration> {
+        None
+    }
 }
 
 fn bind_socket(address: SocketAddr) -> std::io::Result<UdpSocket> {

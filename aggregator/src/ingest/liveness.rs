@@ -203,3 +203,124 @@ fn end_left(context: &Context, entry: &Entry, now_ms: i64) {
         }
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use std::time::Duration;
+
+    use common::clock::{Clock, ManualClock};
+    use common::model::is_stale;
+    use common::telemetry::Registry;
+    use tidemark_storage::Values;
+    use tokio::sync::Semaphore;
+    use tokio_util::sync::CancellationToken;
+
+    use super::*;
+    use crate::ingest::tests::{NOW_MS, store_with};
+    use crate::ingest::{Agents, IngestConfig, IngestMetrics};
+    use crate::join::{AggregatorName, Pki};
+
+    fn context() -> (Context, Arc<ManualClock>, tempfile::TempDir) {
+        let clock = Arc::new(ManualClock::new(NOW_MS));
+        let shared: Arc<dyn Clock> = Arc::<ManualClock>::clone(&clock);
+        let (store, dir) = store_with(Arc::clone(&shared));
+        let pki = Pki::open(dir.path(), AggregatorName::default(), Arc::clone(&shared)).unwrap();
+        let context = Context {
+            config: IngestConfig::new("127.0.0.1:0".parse().unwrap(), pki),
+            store,
+            clock: shared,
+            cancel: CancellationToken::new(),
+            metrics: Arc::new(IngestMetrics::new(&Registry::default())),
+            agents: Agents::default(),
+            appends: Semaphore::new(1),
+        };
+        (context, clock, dir)
+    }
+
+    /// Seconds since the start and value of `up` of a node; the marker is `None`.
+    fn up(context: &Context, node: &str) -> Vec<(i64, Option<f64>)> {
+        let selection = Selection {
+            matchers: vec![
+                Matcher::equal(METRIC_NAME, "up"),
+                Matcher::equal("instance", node),
+            ],
+            start_ms: NOW_MS,
+            end_ms: NOW_MS + 90_000_000,
+        };
+        let control = ReadControl::unlimited();
+        let set = context.store.select(&selection, &control).unwrap();
+        let mut shown = Vec::new();
+        set.read(0..set.len(), &control, &mut |_, column| {
+            let Values::Floats(values) = column.values else {
+                panic!("not floats");
+            };
+            let samples = column.timestamps_ms.iter().zip(values);
+            shown.extend(samples.map(|(&timestamp_ms, &value)| {
+                let seconds = (timestamp_ms - NOW_MS) / 1000;
+                (seconds, (!is_stale(value)).then_some(value))
+            }));
+            Ok(())
+        })
+        .unwrap();
+        shown
+    }
+
+    #[test]
+    fn agent_is_up_down_and_forgotten() {
+        let (context, clock, _dir) = context();
+        let mut liveness = Liveness::new(&context.store);
+        let mut round = |after: u64| {
+            clock.set_ms(NOW_MS);
+            clock.advance(Duration::from_secs(after));
+            liveness.round(&context, NOW_MS);
+        };
+        let entry = context.agents.known("a", "n1", NOW_MS);
+        let lost = context.agents.known("a", "n2", NOW_MS);
+        let session = CancellationToken::new();
+        let address = "127.0.0.1:1".parse().unwrap();
+        entry.open(&session, address, "1", 10_000);
+        // `n2` is known from before the start, and gets the time to come back.
+        round(10);
+        entry.seen(NOW_MS + 30_000);
+        round(40);
+        // Connected, but silent.
+        round(90);
+        entry.close(&session);
+        round(86_429);
+        round(86_431);
+        let n1 = [
+            (10, Some(1.0)),
+            (40, Some(1.0)),
+            (90, Some(0.0)),
+            (86_429, Some(0.0)),
+            (86_431, None),
+        ];
+        assert_eq!(up(&context, "n1"), n1);
+        assert_eq!(
+            up(&context, "n2"),
+            [(40, Some(0.0)), (90, Some(0.0)), (86_429, None)]
+        );
+        assert_eq!(lost.node, "n2");
+        assert!(context.agents.list().is_empty());
+    }
+
+    #[test]
+    fn agents_of_before_a_restart_are_known_from_the_store() {
+        let (context, clock, _dir) = context();
+        context.agents.known("a", "n1", NOW_MS);
+        clock.advance(Duration::from_secs(60));
+        Liveness::new(&context.store).round(&context, NOW_MS);
+        let again = Context {
+            agents: Agents::default(),
+            ..context
+        };
+        find_known(&again, clock.now_ms());
+        let nodes: Vec<_> = again
+            .agents
+            .list()
+            .into_iter()
+            .map(|one| one.node)
+            .collect();
+        assert_eq!(nodes, ["n1"]);
+    }
+}

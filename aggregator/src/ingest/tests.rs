@@ -8,8 +8,12 @@ use tidemark_storage::{Store, StoreOptions};
 /// The time at which tests run.
 pub(super) const NOW_MS: i64 = 1_700_000_000_000;
 
-/// A store in a directory that goes with it.
+/// A store in a directory that goes with it, where time stands still.
 pub(super) fn store() -> (Store, tempfile::TempDir) {
+    store_with(Arc::new(ManualClock::new(NOW_MS)))
+}
+
+pub(super) fn store_with(clock: Arc<dyn Clock>) -> (Store, tempfile::TempDir) {
     let dir = tempfile::tempdir().unwrap();
     let options = StoreOptions {
         path: dir.path().join("data"),
@@ -17,6 +21,5 @@ pub(super) fn store() -> (Store, tempfile::TempDir) {
         retention_bytes: 0,
         memory_budget_bytes: 64 << 20,
     };
-    let clock: Arc<dyn Clock> = Arc::new(ManualClock::new(NOW_MS));
     (Store::open(options, clock).unwrap(), dir)
 }

@@ -57,23 +57,20 @@ fn stored(aggregator: &Aggregator) -> Counts {
     counts
 }
 
-/// Holds the store to exactly what agents wrote: `before` by those that are gone, the rest by this one.
+/// Stops the agent and holds the store to exactly what agents say they wrote: `before` those that are gone, the rest this one.
 #[track_caller]
-fn check_complete(aggregator: &Aggregator, agent: &Agent, before: Counts) {
-    let written = eventually(
-        "moment between two ticks with everything acknowledged",
-        || {
-            let first = agent.counts();
-            let stored = stored(aggregator);
-            let calm = first == agent.counts() && agent.is_acknowledged();
-            let written = Counts {
-                ticks: before.ticks + first.ticks,
-                samples: before.samples + first.samples,
-            };
-            (calm && stored == written).then_some(written)
-        },
-    );
-    assert!(written.ticks > before.ticks, "the agent wrote something");
+fn check_complete(aggregator: &Aggregator, agent: Agent, before: Counts) {
+    eventually("session", || {
+        (agent.metric("agent_uplink_connected") == 1.0).then_some(())
+    });
+    let log = agent.stop();
+    let last = agent::counts_of_log(&log).unwrap_or_else(|| panic!("not all acknowledged:\n{log}"));
+    assert!(last.ticks > 0, "the agent wrote something");
+    let written = Counts {
+        ticks: before.ticks + last.ticks,
+        samples: before.samples + last.samples,
+    };
+    assert_eq!(stored(aggregator), written);
     check_no_gap(aggregator, written.ticks);
 }
 
@@ -83,7 +80,7 @@ fn check_no_gap(aggregator: &Aggregator, ticks: u64) {
     let range = query(aggregator, &format!(r#"node_load1{{node="{NODE}"}}[1h]"#));
     let samples = range[0]["values"].as_array().unwrap().clone();
     let times: Vec<f64> = samples.iter().map(|one| one[0].as_f64().unwrap()).collect();
-    assert!(times.len() as u64 >= ticks, "{} of {ticks}", times.len());
+    assert_eq!(times.len() as u64, ticks);
     assert!(times.is_sorted_by(|a, b| a < b), "{times:?}");
 }
 
@@ -105,8 +102,7 @@ fn data_of_a_real_agent_arrives_under_its_own_name() {
     assert_eq!(agents["agents"][0]["connected"], true, "{agents}");
     let uname = query(&aggregator, &format!(r#"node_uname_info{{node="{NODE}"}}"#));
     assert_eq!(uname[0]["metric"]["idc"], "default", "{uname}");
-    check_complete(&aggregator, &agent, Counts::default());
-    agent.stop();
+    check_complete(&aggregator, agent, Counts::default());
     assert_eq!(
         metric(&aggregator, "aggregator_ingest_refused_series_total"),
         0.0
@@ -139,9 +135,8 @@ fn killed_aggregator_has_every_acknowledged_sample_once() {
             "{after_restart} of {acknowledged} acknowledged ticks"
         );
     }
-    check_complete(&aggregator, &agent, Counts::default());
     assert_eq!(agent.metric("agent_spool_dropped_ticks_total"), 0.0);
-    agent.stop();
+    check_complete(&aggregator, agent, Counts::default());
 }
 
 #[test]
@@ -165,8 +160,8 @@ fn killed_agent_goes_on_from_its_spool() {
         before.samples += last.samples;
         agent = Agent::start_in(dir, &aggregator, &address, NODE);
     }
-    check_complete(&aggregator, &agent, before);
     assert_eq!(agent.metric("agent_spool_corrupt_records_total"), 0.0);
+    check_complete(&aggregator, agent, before);
     // The certificate outlives the process: it joined once.
     assert_eq!(
         metric(
@@ -175,7 +170,6 @@ fn killed_agent_goes_on_from_its_spool() {
         ),
         1.0
     );
-    agent.stop();
 }
 
 #[test]
@@ -211,5 +205,5 @@ fn agent_fails_over_to_the_next_address() {
         (agent.counts().ticks > 0 && agent.is_acknowledged()).then_some(())
     });
     assert!(agent.metric("agent_uplink_connect_errors_total") >= 1.0);
-    check_complete(&aggregator, &agent, Counts::default());
+    check_complete(&aggregator, agent, Counts::default());
 }

@@ -165,6 +165,21 @@ impl Drop for Agent {
     }
 }
 
+/// What an agent that was stopped in order says it wrote.
+pub(super) fn counts_of_log(log: &str) -> Option<Counts> {
+    let line = log
+        .lines()
+        .find(|line| line.contains("everything is acknowledged"))?;
+    let field = |name| {
+        line.split(' ')
+            .find_map(|word| word.strip_prefix(name)?.parse().ok())
+    };
+    Some(Counts {
+        ticks: field("ticks=")?,
+        samples: field("samples=")?,
+    })
+}
+
 /// The value of a series in text exposition format.
 pub(super) fn value_of(text: &str, series: &str) -> Option<f64> {
     let mut lines = text.lines();
