@@ -3,6 +3,7 @@
 //! **Invariant:** this crate depends on no other crate of the workspace, and [`model`] does no I/O.
 
 pub mod bytes;
+pub mod catalogue;
 pub mod clock;
 pub mod duration;
 pub mod exposition;

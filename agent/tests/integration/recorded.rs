@@ -11,6 +11,7 @@ use agent::config::Config;
 use agent::kube::KubeletData;
 use agent::schema::Schema;
 use agent::table::SeriesTable;
+use common::catalogue;
 use flate2::read::GzDecoder;
 use serde_json::Value;
 
@@ -485,4 +486,35 @@ fn recording_is_laid_out_as_the_kernel_had_it() {
             .is_file()
     );
     assert!(node.dir.path().join("proc/meminfo").is_file());
+}
+
+#[test]
+fn every_series_of_the_catalogue_comes_from_a_recorded_node() {
+    let mut names = std::collections::BTreeSet::new();
+    for version in ["v1-full", "v2-full"] {
+        let mut node = Recorded::new(version);
+        node.tick();
+        let current = node
+            .table
+            .current()
+            .filter_map(|(id, _)| node.table.def(id)?.labels.metric_name().map(str::to_owned));
+        names.extend(current);
+    }
+    // Recordings hold no mount table; the comparison with node_exporter has these.
+    let is_elsewhere =
+        |name: &str| name.starts_with("node_filesystem_") || name.starts_with("kube_node_");
+    for entry in catalogue::ENTRIES {
+        for derivation in entry.derivations {
+            for name in
+                catalogue::series_of(derivation.expression).filter(|name| !is_elsewhere(name))
+            {
+                assert!(
+                    names.contains(name),
+                    "{} of {:?} needs {name}",
+                    entry.name,
+                    derivation.object
+                );
+            }
+        }
+    }
 }
