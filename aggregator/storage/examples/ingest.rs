@@ -13,7 +13,8 @@ use common::model::{Labels, Matcher};
 use rand::rngs::SmallRng;
 use rand::{Rng as _, SeedableRng as _};
 use tidemark_storage::{
-    Grouping, ReadControl, Readable as _, Selection, Store, StoreOptions, Stream, Values,
+    Grouping, LogPosition, ReadControl, Readable as _, Selection, Store, StoreOptions, Stream,
+    Values,
 };
 
 const START_MS: i64 = 1_700_000_000_000;
@@ -66,7 +67,7 @@ impl Series {
             }
             Shape::Gauge => {}
             Shape::Bucket if random.random_bool(0.4) => {
-                self.value += f64::from(random.random_range(0..3))
+                self.value += f64::from(random.random_range(0..3));
             }
             Shape::Bucket => {}
         }
@@ -210,133 +211,102 @@ fn time_query(store: &Store, name: &str, matchers: Vec<Matcher>, range: (i64, i6
     println!("{name}: {series} series, {samples} samples, {wall:.2} ms, {cpu:.2} CPU-ms ({sum:e})");
 }
 
-fn main() {
-    let mut arguments = std::env::args().skip(1);
-    let nodes: usize = arguments.next().map_or(10, |text| text.parse().unwrap());
-    let ticks: i64 = arguments.next().map_or(360, |text| text.parse().unwrap());
-    let temporary = tempfile::tempdir().unwrap();
-    let path = arguments
-        .next()
-        .map_or_else(|| temporary.path().to_path_buf(), PathBuf::from);
-    let mut random = SmallRng::seed_from_u64(1);
-    let store = open(&path);
-    let rss_empty = status_mb("VmRSS");
-    let before = cpu_seconds();
-    let mut sources: Vec<Node> = (0..nodes)
-        .map(|n| open_node(&store, n, &mut random))
-        .collect();
-    let series = sources.iter().map(|node| node.series.len()).sum::<usize>();
-    println!(
-        "{series} series defined: {:.2} CPU-s, RSS {:.0} MB",
-        cpu_seconds() - before,
-        status_mb("VmRSS")
-    );
-    let (mut samples, mut cpu, mut generator) = (0_u64, 0.0, 0.0);
+/// What the ticks came to.
+struct Ingested {
+    samples: u64,
+    cpu_seconds: f64,
+}
+
+fn ingest(store: &Store, sources: &mut [Node], ticks: i64, random: &mut SmallRng) -> Ingested {
+    let (mut samples, mut cpu, mut generator) = (0, 0.0, 0.0);
     let wall = Instant::now();
     for tick in 0..ticks {
         let start = cpu_seconds();
-        for node in &mut sources {
+        for node in &mut *sources {
             node.row.clear();
-            let values = node.series.iter_mut().map(|one| one.next(&mut random));
+            let values = node.series.iter_mut().map(|one| one.next(random));
             node.row.extend((0..).zip(values));
         }
         let filled = cpu_seconds();
-        for (number, node) in sources.iter_mut().enumerate() {
-            let time = START_MS + tick * TICK_MS + number as i64 * 7;
-            let appended = node
-                .stream
-                .append_row(tick as u64 + 1, time, &node.row)
-                .unwrap();
+        let mut last = LogPosition::default();
+        for (number, node) in (0..).zip(&mut *sources) {
+            let time = START_MS + tick * TICK_MS + number * 7;
+            let row = node.stream.append_row(tick as u64 + 1, time, &node.row);
+            let appended = row.unwrap();
             samples += appended.stored;
-            if number + 1 == nodes {
-                store.wait_durable(appended.position).unwrap();
-            }
+            last = appended.position;
         }
+        store.wait_durable(last).unwrap();
         generator += filled - start;
         cpu += cpu_seconds() - filled;
     }
     let millions = samples as f64 / 1e6;
     println!(
-        "{millions:.1} M samples in {:.1} s: {:.4} CPU-s/M (generator {:.4}), RSS {:.0} MB, peak {:.0} MB",
+        "{millions:.1} M samples in {:.1} s: {:.4} CPU-s/M (generator {:.4})",
         wall.elapsed().as_secs_f64(),
         cpu / millions,
         generator / millions,
-        status_mb("VmRSS"),
+    );
+    Ingested {
+        samples,
+        cpu_seconds: cpu,
+    }
+}
+
+fn queries(store: &Store, end: i64) {
+    let metric = || vec![Matcher::equal("__name__", "container_metric_050_total")];
+    let kubelet = vec![Matcher::equal("job", "kubelet")];
+    let pod = vec![Matcher::equal("pod", "app-3-00001-003")];
+    let (minutes, hour) = ((end - 300_000, end), (end - 3_600_000, end));
+    time_query(store, "one metric, 5 m", metric(), minutes, &["namespace"]);
+    time_query(store, "one metric, 1 h", metric(), hour, &["namespace"]);
+    time_query(store, "all kubelet, 5 m", kubelet, minutes, &["__name__"]);
+    time_query(store, "one pod, 1 h", pod, hour, &["__name__"]);
+}
+
+fn main() {
+    let mut arguments = std::env::args().skip(1);
+    let nodes: usize = arguments.next().map_or(10, |text| text.parse().unwrap());
+    let ticks: i64 = arguments.next().map_or(360, |text| text.parse().unwrap());
+    let temporary = tempfile::tempdir().unwrap();
+    let own = || temporary.path().to_path_buf();
+    let path = arguments.next().map_or_else(own, PathBuf::from);
+    let mut random = SmallRng::seed_from_u64(1);
+    let store = open(&path);
+    let (rss_empty, before) = (status_mb("VmRSS"), cpu_seconds());
+    let opened = (0..nodes).map(|node| open_node(&store, node, &mut random));
+    let mut sources: Vec<Node> = opened.collect();
+    let series = sources.iter().map(|node| node.series.len()).sum::<usize>();
+    println!(
+        "{series} series defined: {:.2} CPU-s",
+        cpu_seconds() - before
+    );
+    let ingested = ingest(&store, &mut sources, ticks, &mut random);
+    let samples = ingested.samples as f64;
+    println!(
+        "peak RSS {:.0} MB, {:.2} KB a series; log {:.2} B/sample",
         status_mb("VmHWM"),
-    );
-    println!(
-        "RSS per series {:.2} KB",
-        (status_mb("VmHWM") - rss_empty) * 1024.0 / series as f64
-    );
-    println!(
-        "log {:.2} B/sample",
-        directory_bytes(&path.join("wal")) as f64 / samples as f64
+        (status_mb("VmHWM") - rss_empty) * 1024.0 / series as f64,
+        directory_bytes(&path.join("wal")) as f64 / samples,
     );
     drop(sources);
-    store
-        .wait_durable(
-            store
-                .stream("x")
-                .append_row(1, START_MS, &[])
-                .unwrap()
-                .position,
-        )
-        .unwrap();
     drop(store);
     let start = (Instant::now(), cpu_seconds());
     let store = open(&path);
+    let (wall, cpu) = (start.0.elapsed().as_secs_f64(), cpu_seconds() - start.1);
     println!(
-        "restart: {:.2} s, {:.2} CPU-s, RSS {:.0} MB",
-        start.0.elapsed().as_secs_f64(),
-        cpu_seconds() - start.1,
+        "restart {wall:.2} s, {cpu:.2} CPU-s, RSS {:.0} MB",
         status_mb("VmRSS")
     );
     let end = START_MS + ticks * TICK_MS;
-    let queries = |store: &Store| {
-        let equal = Matcher::equal;
-        time_query(
-            store,
-            "one metric, 5 m",
-            vec![equal("__name__", "container_metric_050_total")],
-            (end - 300_000, end),
-            &["namespace"],
-        );
-        time_query(
-            store,
-            "one metric, 1 h",
-            vec![equal("__name__", "container_metric_050_total")],
-            (end - 3_600_000, end),
-            &["namespace"],
-        );
-        time_query(
-            store,
-            "all kubelet, 5 m",
-            vec![equal("job", "kubelet")],
-            (end - 300_000, end),
-            &["__name__"],
-        );
-        time_query(
-            store,
-            "one pod, 1 h",
-            vec![equal("pod", "app-3-00001-003")],
-            (end - 3_600_000, end),
-            &["__name__"],
-        );
-    };
-    queries(&store);
-    let start = (Instant::now(), cpu_seconds());
+    queries(&store, end);
+    let before = cpu_seconds();
     store.flush().unwrap();
-    let flush_cpu = cpu_seconds() - start.1;
+    let in_all = (ingested.cpu_seconds + cpu_seconds() - before) / samples * 1e6;
     println!(
-        "flush: {:.2} s, {:.4} CPU-s/M; ingest and flush {:.4} CPU-s/M",
-        start.0.elapsed().as_secs_f64(),
-        flush_cpu / millions,
-        (cpu + flush_cpu) / millions
+        "flushed: {in_all:.4} CPU-s/M in all; blocks {:.3} B/sample, written {:.2} B/sample",
+        directory_bytes(&path.join("blocks")) as f64 / samples,
+        written_bytes() as f64 / samples,
     );
-    println!(
-        "blocks {:.3} B/sample, written in all {:.2} B/sample",
-        directory_bytes(&path.join("blocks")) as f64 / samples as f64,
-        written_bytes() as f64 / samples as f64
-    );
-    queries(&store);
+    queries(&store, end);
 }

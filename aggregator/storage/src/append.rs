@@ -78,6 +78,14 @@ impl Window {
     }
 }
 
+/// What a request is turned into.
+struct Collected {
+    window: Window,
+    appended: Appended,
+    cells: Vec<Cell>,
+    fresh: FreshPlaces,
+}
+
 /// The groups that an append looks at, locked in ascending order.
 struct Locked<'g>(Vec<(u32, MutexGuard<'g, GroupData>)>);
 
@@ -108,44 +116,39 @@ impl Inner {
         let window = self.window();
         let _cut = read(&self.cut);
         let head = self.head();
-        let mut appended = Appended::default();
-        let mut cells = Vec::with_capacity(series.len());
-        let mut fresh = FreshPlaces::default();
+        let mut to = Collected {
+            window,
+            appended: Appended::default(),
+            cells: Vec::with_capacity(series.len()),
+            fresh: FreshPlaces::default(),
+        };
         for one in series {
-            self.collect_cells(&head, one, window, &mut appended, &mut cells, &mut fresh);
+            self.collect_cells(&head, one, &mut to);
         }
         // Before anything can be refused: other appends may find these places from now on.
-        fresh.log(self, &head);
-        self.apply(&head, &mut cells, mode, None, appended)
+        to.fresh.log(self, &head);
+        self.apply(&head, &mut to.cells, mode, None, to.appended)
     }
 
-    fn collect_cells(
-        &self,
-        head: &Head,
-        one: &SeriesSamples,
-        window: Window,
-        appended: &mut Appended,
-        cells: &mut Vec<Cell>,
-        fresh: &mut FreshPlaces,
-    ) {
+    fn collect_cells(&self, head: &Head, one: &SeriesSamples, to: &mut Collected) {
         let mut found = None;
         for sample in &one.samples {
             let labels = || one.labels.clone();
-            if let Some(reason) = window.refusal(sample.timestamp_ms) {
-                appended.refuse(labels, sample.timestamp_ms, reason);
+            let time = sample.timestamp_ms;
+            if let Some(reason) = to.window.refusal(time) {
+                to.appended.refuse(labels, time, reason);
                 continue;
             }
-            let placed = *found.get_or_insert_with(|| self.place(head, &one.labels, fresh));
+            let placed = *found.get_or_insert_with(|| self.place(head, &one.labels, &mut to.fresh));
             match placed {
-                Ok((series, place)) => cells.push(Cell {
+                Ok((series, place)) => to.cells.push(Cell {
                     place,
                     series,
-                    timestamp_ms: sample.timestamp_ms,
+                    timestamp_ms: time,
                     bits: sample.value.to_bits(),
                 }),
                 Err(PlaceError::SeriesLimit(_)) => {
-                    let reason = RefusalReason::SeriesLimit;
-                    appended.refuse(labels, sample.timestamp_ms, reason);
+                    to.appended.refuse(labels, time, RefusalReason::SeriesLimit);
                 }
             }
         }

@@ -5,7 +5,7 @@
 //! replaced the other is whole, and a damaged one is read together with its twin.
 
 use std::fs;
-use std::io::{self, BufWriter, Write};
+use std::io::{self, BufWriter, Write as _};
 use std::path::Path;
 
 use crate::files::write_atomically;
@@ -112,7 +112,7 @@ fn read_copy(path: &Path, seed: u32) -> io::Result<Copy> {
                 match record::decode(payload) {
                     Ok(Record::Checkpoint(from)) => copy.from = Some(from),
                     Ok(Record::End) => {
-                        copy.is_whole = sound && number as usize == copy.records.len() + 2
+                        copy.is_whole = sound && number as usize == copy.records.len() + 2;
                     }
                     Ok(record) => copy.records.push(record),
                     Err(_) => sound = false,
@@ -144,7 +144,8 @@ pub(crate) fn read(directory: &Path, seed: u32, apply: &mut dyn FnMut(Record)) -
         return Ok(first.from.unwrap_or(0));
     }
     let second = read_copy(&directory.join(FILES[1]), seed)?;
-    if !second.is_whole && !(first.records.is_empty() && second.records.is_empty()) {
+    let nothing = first.records.is_empty() && second.records.is_empty();
+    if !second.is_whole && !nothing {
         tracing::error!("both copies of the checkpoint are damaged, using what is sound");
     }
     // Segments are removed only when both copies are there, so the older number of the two is the safe one.

@@ -157,9 +157,14 @@ impl Inner {
         let mut deleted = 0;
         let mut sources = Vec::with_capacity(blocks.len());
         for block in blocks {
+            let loaded = block.load().inspect_err(|error| {
+                if matches!(error, BlockError::Damaged(_)) {
+                    self.blocks.quarantine(block);
+                }
+            })?;
             sources.push(Source {
                 block: Arc::clone(block),
-                loaded: block.load()?,
+                loaded,
                 held: VecDeque::new(),
             });
         }
@@ -168,7 +173,7 @@ impl Inner {
         let mut samples = Samples::default();
         let mut group = None;
         for entry in union(&sources) {
-            gather(&mut sources, &entry, &mut samples)?;
+            self.gather(&mut sources, &entry, &mut samples)?;
             samples.sort();
             samples.keep(keep);
             if let Some(deletion) = deletion
@@ -196,6 +201,36 @@ impl Inner {
         Ok(deleted)
     }
 
+    /// Reads the samples of a series from all sources. A damaged chunk is left out; its block is kept aside.
+    fn gather(
+        &self,
+        sources: &mut [Source],
+        entry: &Entry,
+        to: &mut Samples,
+    ) -> Result<(), BlockError> {
+        to.clear();
+        let (mut scratch, mut floats) = (Vec::new(), Vec::new());
+        for &(number, series) in &entry.sources {
+            let source = &mut sources[number];
+            let loaded = Arc::clone(&source.loaded);
+            for (chunk, column) in loaded.chunks_of(series, i64::MIN, i64::MAX) {
+                let chunk = match source.chunk(chunk) {
+                    Ok(chunk) => chunk,
+                    Err(BlockError::Damaged(_)) => {
+                        self.blocks.keep_damaged(&source.block)?;
+                        continue;
+                    }
+                    Err(error) => return Err(error),
+                };
+                floats.clear();
+                chunk.samples(column, &mut scratch, &mut to.times_ms, &mut floats);
+                to.bits
+                    .extend(floats.iter().map(|value: &f64| value.to_bits()));
+            }
+        }
+        Ok(())
+    }
+
     /// Merges until every span has one block.
     ///
     /// # Errors
@@ -210,21 +245,4 @@ impl Inner {
             self.merge(&list)?;
         }
     }
-}
-
-fn gather(sources: &mut [Source], entry: &Entry, to: &mut Samples) -> Result<(), BlockError> {
-    to.clear();
-    let (mut scratch, mut floats) = (Vec::new(), Vec::new());
-    for &(number, series) in &entry.sources {
-        let source = &mut sources[number];
-        let loaded = Arc::clone(&source.loaded);
-        for (chunk, column) in loaded.chunks_of(series, i64::MIN, i64::MAX) {
-            let chunk = source.chunk(chunk)?;
-            floats.clear();
-            chunk.samples(column, &mut scratch, &mut to.times_ms, &mut floats);
-            to.bits
-                .extend(floats.iter().map(|value: &f64| value.to_bits()));
-        }
-    }
-    Ok(())
 }

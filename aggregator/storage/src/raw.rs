@@ -236,7 +236,7 @@ impl Inner {
                     push_cells(samples, window, (series, place), &labels, &mut to);
                 }
                 None => {
-                    self.collect_unknown(head, hash, labels_of(key), (samples, window), &mut to)
+                    self.collect_unknown(head, hash, labels_of(key), (samples, window), &mut to);
                 }
             }
         }

@@ -1,7 +1,7 @@
 //! Sealing: what is in the head goes into blocks, then the log before it goes.
 //!
 //! 1. Under the cut: every group's open part is frozen, and the log's position noted. Appends go on right after.
-//! 2. The frozen parts are written as blocks: file synced, renamed, directory synced.
+//! 2. When the log is durable up to there, the frozen parts are written as blocks: file synced, renamed, directory synced.
 //! 3. The blocks are published together with the number of the seal. A set that lists them skips the frozen parts;
 //!    a set that listed before reads the frozen parts, which stay until the last such set is gone.
 //! 4. A checkpoint is written, and the log's segments before the position of step 1 are removed.
@@ -10,6 +10,7 @@
 //! merges drop the twins.
 
 use std::collections::BTreeSet;
+use std::io;
 use std::path::PathBuf;
 use std::sync::atomic::Ordering;
 use std::sync::{Arc, Weak};
@@ -33,6 +34,7 @@ use crate::store::Inner;
 use crate::sync::{lock, read, write};
 use crate::wal::record::{self, Definition};
 use crate::wal::remove_before;
+use crate::write::LogPosition;
 
 /// A sealed block does not cross a multiple of this, so that retention can drop whole files: 72 hours.
 const WINDOW_MS: i64 = 72 * 3_600_000;
@@ -95,6 +97,10 @@ impl Inner {
             return Ok(());
         }
         upkeep.is_unfinished = true;
+        // A block must hold nothing that the log could still lose: the sequences of its rows are in the log only.
+        self.wal
+            .wait_durable(LogPosition(cut.from - 1))
+            .map_err(|error| BlockError::Io(io::Error::other(error)))?;
         let paths = self.write_blocks(&head, &cut)?;
         self.blocks.publish(&paths, &[], Some(generation))?;
         upkeep.is_unfinished = false;

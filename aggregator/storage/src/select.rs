@@ -21,7 +21,7 @@ use crate::codec::Chunk;
 use crate::head::Head;
 use crate::identity::SeriesHash;
 use crate::index::resolve::Prepared;
-use crate::index::view::SeriesIndex;
+use crate::index::view::SeriesIndex as _;
 use crate::index::{Index, Place, SeriesId};
 use crate::read::{Grouping, Groups, ReadControl, ReadError, Selection, SeriesSet, Visit};
 use crate::sync::{lock, read};

@@ -160,6 +160,21 @@ impl Catalogue {
         }
     }
 
+    /// Keeps a copy of a block with a damaged chunk that a merge leaves out.
+    pub(crate) fn keep_damaged(&self, block: &Block) -> io::Result<()> {
+        fs::create_dir_all(&self.quarantine)?;
+        let copy = self
+            .quarantine
+            .join(block.path.file_name().unwrap_or_default());
+        match fs::hard_link(&block.path, &copy) {
+            Err(error) if error.kind() == io::ErrorKind::AlreadyExists => return Ok(()),
+            result => result?,
+        }
+        tracing::error!(path = %copy.display(), "keep a block with a damaged chunk");
+        self.remember_quarantined(&copy);
+        files::sync_directory(&self.quarantine)
+    }
+
     /// A number for a new block.
     pub(crate) fn new_id(&self) -> u64 {
         self.next_id.fetch_add(1, Ordering::Relaxed)

@@ -57,11 +57,6 @@ impl ChunkBuilder {
         }
     }
 
-    /// Columns so far.
-    pub(crate) const fn columns(&self) -> usize {
-        self.columns
-    }
-
     /// Adds a column with a value in every row.
     pub(crate) fn push_full(&mut self, values: &[u64]) {
         debug_assert_eq!(values.len(), self.rows);
@@ -197,6 +192,7 @@ impl Chunk {
         self.clock
     }
 
+    #[cfg(test)]
     pub(crate) const fn columns_len(&self) -> usize {
         self.columns.len()
     }

@@ -53,15 +53,7 @@ pub(super) fn open(options: StoreOptions, clock: Arc<dyn Clock>) -> Result<Inner
     let key = in_path(&options.path, HashKey::load_or_create(&options.path))?;
     in_path(&wal_directory, fs::create_dir_all(&wal_directory))?;
     let quarantine = options.path.join("corrupt");
-    let cache_bytes = usize::try_from(options.memory_budget_bytes / 16).unwrap_or(usize::MAX);
-    let cache_bytes = cache_bytes.max(CACHE_BYTES_MIN);
-    let caches = Arc::new(Caches {
-        chunks: Cache::new(cache_bytes),
-        indexes: Cache::new(cache_bytes),
-    });
-    let block_directory = options.path.join("blocks");
-    let blocks = Catalogue::open(&block_directory, &quarantine, key, caches);
-    let blocks = in_path(&block_directory, blocks)?;
+    let blocks = open_blocks(&options, &quarantine, key)?;
     let series_max = (options.memory_budget_bytes / BYTES_PER_SERIES).max(SERIES_MIN);
     let mut replayed = Replayed {
         head: Head::new(key, series_max),
@@ -70,7 +62,7 @@ pub(super) fn open(options: StoreOptions, clock: Arc<dyn Clock>) -> Result<Inner
         samples: 0,
     };
     let from = checkpoint::read(&options.path, key.seed(), &mut |record| {
-        replayed.apply(record)
+        replayed.apply(record);
     });
     let from = in_path(&options.path, from)?;
     let report = wal::replay(
@@ -121,6 +113,24 @@ pub(super) fn open(options: StoreOptions, clock: Arc<dyn Clock>) -> Result<Inner
         settling: Settling::default(),
         _lock: directory_lock,
     })
+}
+
+fn open_blocks(
+    options: &StoreOptions,
+    quarantine: &Path,
+    key: HashKey,
+) -> Result<Catalogue, OpenError> {
+    let cache_bytes = usize::try_from(options.memory_budget_bytes / 16).unwrap_or(usize::MAX);
+    let cache_bytes = cache_bytes.max(CACHE_BYTES_MIN);
+    let caches = Arc::new(Caches {
+        chunks: Cache::new(cache_bytes),
+        indexes: Cache::new(cache_bytes),
+    });
+    let directory = options.path.join("blocks");
+    in_path(
+        &directory,
+        Catalogue::open(&directory, quarantine, key, caches),
+    )
 }
 
 fn in_path<T>(path: &Path, result: std::io::Result<T>) -> Result<T, OpenError> {

@@ -26,7 +26,7 @@ fn write_log(directory: &Path, count: u64) -> Vec<Vec<u8>> {
         .collect();
     for payload in &payloads {
         let position = wal.push(payload);
-        if position.0 % 5 == 0 {
+        if position.0.is_multiple_of(5) {
             wal.wait_durable(position).unwrap();
         }
     }

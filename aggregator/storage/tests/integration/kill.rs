@@ -96,7 +96,10 @@ fn killed_at_any_moment_nothing_acknowledged_is_lost() {
         );
         for column in [0, 7, COLUMNS - 1] {
             let want: Vec<_> = (1..=durable).map(|s| (time(s), value(s, column))).collect();
-            assert_eq!(samples(&store, &series(column)), want, "round {round}");
+            let got = samples(&store, &series(column));
+            let differs = got.iter().zip(&want).position(|(a, b)| a != b);
+            let lengths = (got.len(), want.len());
+            assert_eq!((differs, lengths.0), (None, lengths.1), "round {round}");
         }
     }
     assert!(acknowledged > 0, "the child never got to write");
