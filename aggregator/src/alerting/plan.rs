@@ -73,7 +73,6 @@ fn list(errors: &[FileError]) -> String {
 }
 
 /// Checks the syntax of an expression with the features that are on.
-#[must_use]
 pub fn syntax(features: Features) -> impl Fn(&str) -> Result<(), String> {
     move |expr| {
         tidemark_promql::parse(expr, features)

@@ -248,7 +248,7 @@ const TEMPLATES: &[&str] = &[
     "{{ humanize $labels.job }}",
     "{{ humanize \"12345.6\" }}",
     "{{ first (query \"nothing_there\") }}",
-    "{{ with query \"up\" }}{{ . | first | value }} {{ . | first | label \"instance\" }}{{ end }}",
+    "{{ with query \"sort(up)\" }}{{ . | first | value }} {{ . | first | label \"instance\" }}{{ end }}",
     "{{ range query \"up\" | sortByLabel \"instance\" }}{{ .Labels.instance }}={{ .Value }};{{ end }}",
     "{{ toTime $value }}",
     "{{ $externalLabels.dc }} {{ $externalURL }}",
@@ -345,7 +345,7 @@ fn expand(alert: &str, template: &str, value: f64) -> String {
                 value,
             )
         };
-        Ok(if expr == "up" {
+        Ok(if matches!(expr, "up" | "sort(up)") {
             vec![up("a.b:80", 1.0), up("c:80", 2.0)]
         } else {
             Vec::new()
