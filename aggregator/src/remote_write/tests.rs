@@ -5,7 +5,7 @@ use std::sync::Arc;
 use common::clock::ManualClock;
 use common::model::STALE_NAN;
 use prost::Message;
-use tidemark_storage::{ReadControl, Readable, Selection, StoreOptions, Values};
+use tidemark_storage::{ReadControl, Readable as _, Selection, StoreOptions, Values};
 
 const NOW: i64 = 1_700_000_000_000;
 

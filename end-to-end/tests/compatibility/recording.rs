@@ -209,7 +209,7 @@ fn lay_out(root: &Path, kernel: &Value) {
     for (name, text) in kernel["host"].as_object().unwrap() {
         match text {
             Value::Object(_) if name == "cgroup_root" => {
-                lay_out_files(&root.join("sys/fs/cgroup"), text)
+                lay_out_files(&root.join("sys/fs/cgroup"), text);
             }
             Value::String(text) => write(&proc.join(name), text),
             _ => {}

@@ -219,7 +219,7 @@ fn frames_out_of_order_are_refused() {
     refused(|sender| {
         Frame::Ack { sequence: 1 }
             .encode(&mut sender.bytes)
-            .unwrap()
+            .unwrap();
     });
     refused(|sender| {
         sender.schema(true, &[], &[(0, "a"), (1, "b")]);

@@ -91,7 +91,7 @@ fn routes_are_amtools() {
         for part in jobs.chunks(jobs.len().div_ceil(4)) {
             scope.spawn(|| {
                 part.iter()
-                    .for_each(|(path, text, labels)| check_route(amtool, path, text, labels))
+                    .for_each(|(path, text, labels)| check_route(amtool, path, text, labels));
             });
         }
     });
@@ -214,9 +214,17 @@ fn amtool_works_against_us() {
     assert_eq!(run(&["config", "routes", "test", "a=b"]), "r");
 }
 
+/// Name, extra fields of the route, extra fields of the webhook, events.
+type Scenario = (
+    &'static str,
+    &'static str,
+    &'static str,
+    &'static [(u64, &'static str)],
+);
+
 /// Scenarios that run at the same time, each with a route and a path of its own: name, extra fields of the route,
 /// extra fields of the webhook, and what happens when (tenths of a second).
-const SCENARIOS: &[(&str, &str, &str, &[(u64, &str)])] = &[
+const SCENARIOS: &[Scenario] = &[
     ("one", "", "", &[(0, "a+")]),
     ("two_in_wait", "", "", &[(0, "a+"), (5, "b+")]),
     ("late_second", "", "", &[(0, "a+"), (20, "b+")]),
