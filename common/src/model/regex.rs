@@ -2,6 +2,8 @@
 
 mod translate;
 
+use std::sync::OnceLock;
+
 use regex::{Captures, Regex, RegexBuilder};
 
 /// Upper bound of a compiled expression in memory, bytes.
@@ -14,12 +16,76 @@ pub struct RegexError {
     message: String,
 }
 
-/// A compiled expression, anchored at both ends, in which `.` matches a newline too
+/// Bytes up to which an expression is looked at for a plain shape.
+const PLAIN_BYTES_MAX: usize = 1024;
+
+/// An expression, anchored at both ends, in which `.` matches a newline too
 /// (Prometheus `model/labels/regexp.go`: `^(?s:…)$`). Matching is linear in the input's length.
+///
+/// Most expressions of dashboards are lists of names or begin with one and end in `.*`. Those are compared as text;
+/// an automaton is built for them only when somebody asks for groups.
 #[derive(Debug, Clone)]
 pub struct AnchoredRegex {
     source: String,
-    compiled: Regex,
+    shape: Shape,
+    compiled: OnceLock<Regex>,
+}
+
+/// What an expression comes to.
+#[derive(Debug, Clone, PartialEq, Eq)]
+enum Shape {
+    /// One of these texts.
+    OneOf(Vec<Box<str>>),
+    /// Begins with a text; whether more has to follow.
+    Prefix { text: Box<str>, more: bool },
+    /// Anything else.
+    Automaton,
+}
+
+impl Shape {
+    fn of(source: &str) -> Self {
+        let is_plain = |text: &str| !text.contains(is_meta);
+        if source.len() > PLAIN_BYTES_MAX {
+            return Self::Automaton;
+        }
+        for (tail, more) in [(".*", false), (".+", true)] {
+            if let Some(text) = source.strip_suffix(tail)
+                && is_plain(text)
+            {
+                return Self::Prefix {
+                    text: text.into(),
+                    more,
+                };
+            }
+        }
+        if source.split('|').all(is_plain) {
+            return Self::OneOf(source.split('|').map(Box::from).collect());
+        }
+        Self::Automaton
+    }
+}
+
+/// Whether a character has a meaning of its own somewhere in an expression.
+const fn is_meta(c: char) -> bool {
+    matches!(
+        c,
+        '\\' | '.' | '+' | '*' | '?' | '(' | ')' | '|' | '[' | ']' | '{' | '}' | '^' | '$'
+    )
+}
+
+fn compile(source: &str) -> Result<Regex, RegexError> {
+    let translated = translate::translate(source)?;
+    RegexBuilder::new(&format!("^(?s:{translated})$"))
+        .size_limit(COMPILED_BYTES_MAX)
+        .build()
+        .map_err(|error| RegexError {
+            message: match error {
+                regex::Error::CompiledTooBig(_) => {
+                    format!("expression too large: `{source}`")
+                }
+                other => other.to_string(),
+            },
+        })
 }
 
 impl AnchoredRegex {
@@ -28,20 +94,14 @@ impl AnchoredRegex {
     /// # Errors
     /// `source` is not valid, or its compiled form exceeds the size bound.
     pub fn new(source: &str) -> Result<Self, RegexError> {
-        let translated = translate::translate(source)?;
-        let compiled = RegexBuilder::new(&format!("^(?s:{translated})$"))
-            .size_limit(COMPILED_BYTES_MAX)
-            .build()
-            .map_err(|error| RegexError {
-                message: match error {
-                    regex::Error::CompiledTooBig(_) => {
-                        format!("expression too large: `{source}`")
-                    }
-                    other => other.to_string(),
-                },
-            })?;
+        let shape = Shape::of(source);
+        let compiled = match shape {
+            Shape::Automaton => OnceLock::from(compile(source)?),
+            Shape::OneOf(_) | Shape::Prefix { .. } => OnceLock::new(),
+        };
         Ok(Self {
             source: source.to_owned(),
+            shape,
             compiled,
         })
     }
@@ -55,13 +115,26 @@ impl AnchoredRegex {
     /// Whether the whole of `value` matches.
     #[must_use]
     pub fn is_match(&self, value: &str) -> bool {
-        self.compiled.is_match(value)
+        match &self.shape {
+            Shape::OneOf(texts) => texts.iter().any(|text| **text == *value),
+            Shape::Prefix { text, more } => value
+                .strip_prefix(&**text)
+                .is_some_and(|rest| !more || !rest.is_empty()),
+            Shape::Automaton => self.automaton().is_match(value),
+        }
     }
 
     /// The groups of a match of the whole of `value`.
     #[must_use]
     pub fn captures<'v>(&self, value: &'v str) -> Option<Captures<'v>> {
-        self.compiled.captures(value)
+        self.automaton().captures(value)
+    }
+
+    fn automaton(&self) -> &Regex {
+        self.compiled.get_or_init(|| {
+            compile(&self.source)
+                .expect("texts without operators, of bounded length, always compile")
+        })
     }
 }
 
@@ -136,6 +209,44 @@ mod tests {
             let error = AnchoredRegex::new(pattern).unwrap_err();
             assert_eq!(error.message, want, "{pattern}");
         }
+    }
+
+    /// Both ways to match agree, whichever a pattern takes.
+    #[track_caller]
+    fn check_shape(pattern: &str, want: &Shape, values: &[&str]) {
+        let regex = AnchoredRegex::new(pattern).unwrap();
+        assert_eq!(&regex.shape, want, "{pattern}");
+        for value in values {
+            let by_automaton = regex.captures(value).is_some();
+            assert_eq!(
+                regex.is_match(value),
+                by_automaton,
+                "{pattern} against {value:?}"
+            );
+        }
+    }
+
+    #[test]
+    fn plain_shapes_match_as_their_automaton_does() {
+        let values = ["", "a", "b", "ab", "a\nb", "a|b", "é", "aé", "a-1", "A"];
+        let one_of = |texts: &[&str]| Shape::OneOf(texts.iter().map(|&t| t.into()).collect());
+        let prefix = |text: &str, more| Shape::Prefix {
+            text: text.into(),
+            more,
+        };
+        check_shape("", &one_of(&[""]), &values);
+        check_shape("a", &one_of(&["a"]), &values);
+        check_shape("a|b|", &one_of(&["a", "b", ""]), &values);
+        check_shape("a-1|é", &one_of(&["a-1", "é"]), &values);
+        check_shape(".*", &prefix("", false), &values);
+        check_shape(".+", &prefix("", true), &values);
+        check_shape("a.*", &prefix("a", false), &values);
+        check_shape("é.+", &prefix("é", true), &values);
+        check_shape("a|b.*", &Shape::Automaton, &values);
+        check_shape("a.", &Shape::Automaton, &values);
+        check_shape(r"a\|b", &Shape::Automaton, &values);
+        check_shape("(?i)a", &Shape::Automaton, &values);
+        check_shape(&"a".repeat(PLAIN_BYTES_MAX + 1), &Shape::Automaton, &values);
     }
 
     #[test]
