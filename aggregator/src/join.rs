@@ -3,7 +3,7 @@
 mod tokens;
 
 use std::path::{Path, PathBuf};
-use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::sync::Arc;
 use std::time::Duration;
 
 use common::clock::Clock;
@@ -14,7 +14,8 @@ use rand::TryRngCore as _;
 use rand::rngs::OsRng;
 use rustls_pki_types::CertificateDer;
 
-use tokens::Tokens;
+use self::tokens::Tokens;
+use crate::config::file::Tls;
 
 /// How long the token of `--dev` is good, and how long it is at least when it is handed out again.
 const DEV_TOKEN_LIFETIME: Duration = Duration::from_secs(7 * 24 * 3600);
@@ -34,7 +35,7 @@ struct Shared {
     reset_key: ResetKey,
     identity: Identity,
     clock: Arc<dyn Clock>,
-    tokens: Mutex<Tokens>,
+    tokens: Tokens,
 }
 
 /// The secret behind the tokens of QUIC's stateless reset (RFC 9000, 10.3.2): kept over restarts.
@@ -89,6 +90,9 @@ pub enum JoinError {
     /// Its name or request is bad, or the answer could not be made.
     #[error(transparent)]
     Identity(#[from] IdentityError),
+    /// The list of tokens can't be read.
+    #[error(transparent)]
+    Tokens(#[from] PkiError),
 }
 
 /// Who this aggregator is.
@@ -102,13 +106,19 @@ pub struct AggregatorName {
     pub name: String,
 }
 
+impl From<&Tls> for AggregatorName {
+    fn from(tls: &Tls) -> Self {
+        Self {
+            trust_domain: tls.trust_domain.clone(),
+            idc: tls.idc.clone(),
+            name: tls.name.clone(),
+        }
+    }
+}
+
 impl Default for AggregatorName {
     fn default() -> Self {
-        Self {
-            trust_domain: "tidemark.local".to_owned(),
-            idc: "default".to_owned(),
-            name: "aggregator".to_owned(),
-        }
+        Self::from(&Tls::default())
     }
 }
 
@@ -149,7 +159,7 @@ impl Pki {
                 reset_key,
                 identity,
                 clock,
-                tokens: Mutex::new(tokens),
+                tokens,
             }),
         })
     }
@@ -177,7 +187,8 @@ impl Pki {
     fn is_good_for_a_day(&self, token: &JoinToken) -> Result<bool, PkiError> {
         let until_ms = self.now_ms() + DEV_TOKEN_LEFT_MIN.as_millis() as i64;
         let same_authority = *token.pin() == self.shared.authority.pin()?;
-        Ok(same_authority && self.tokens().would_redeem(&token.credential(), until_ms))
+        let tokens = &self.shared.tokens;
+        Ok(same_authority && tokens.would_redeem(&token.credential(), until_ms)?)
     }
 
     /// Makes a token for nodes of this aggregator's data centre: `nodes` is a name, or what it begins with and `*`.
@@ -198,7 +209,7 @@ impl Pki {
             expires_ms: now_ms.saturating_add(lifetime.as_millis() as i64),
             uses_left: uses,
         };
-        self.tokens().add(token.record(scope), now_ms)?;
+        self.shared.tokens.add(token.record(scope), now_ms)?;
         Ok(token)
     }
 
@@ -246,7 +257,8 @@ impl Pki {
         let own = &self.shared.identity;
         // Before the token is looked at: a name that can't be is refused without a use.
         Identity::new(own.trust_domain(), own.idc(), Role::Node, node)?;
-        let scope = self.tokens().redeem(credential, node, self.now_ms())?;
+        let tokens = &self.shared.tokens;
+        let scope = tokens.redeem(credential, node, self.now_ms())?;
         let identity = Identity::new(own.trust_domain(), &scope.idc, Role::Node, node)?;
         Ok(self.issue(identity, request)?)
     }
@@ -281,13 +293,6 @@ impl Pki {
 
     fn now_ms(&self) -> i64 {
         self.shared.clock.now_ms()
-    }
-
-    fn tokens(&self) -> MutexGuard<'_, Tokens> {
-        self.shared
-            .tokens
-            .lock()
-            .unwrap_or_else(PoisonError::into_inner)
     }
 }
 
@@ -339,6 +344,49 @@ mod tests {
         join(&pki, "n2").unwrap();
         let spent = join(&open(dir.path(), &clock), "n3").unwrap_err();
         assert!(matches!(spent, JoinError::Token(TokenError::Spent)));
+    }
+
+    #[test]
+    fn token_made_beside_a_running_aggregator_is_taken_once() {
+        let dir = tempfile::tempdir().unwrap();
+        let clock = Arc::new(ManualClock::new(1_700_000_000_000));
+        let running = open(dir.path(), &clock);
+        let beside = open(dir.path(), &clock);
+        let token = beside
+            .create_token("*", Duration::from_secs(60), 8)
+            .unwrap();
+        let credential = token.credential();
+        // Both take uses off the same list at the same time; none is taken twice.
+        let joined = std::thread::scope(|scope| {
+            let one = |pki: Pki| {
+                let credential = &credential;
+                scope.spawn(move || {
+                    let request = LeafRequest::new().unwrap();
+                    let join = || pki.join(credential, "n1", request.request());
+                    (0..8).filter(|_| join().is_ok()).count()
+                })
+            };
+            let threads = [one(running), one(beside)];
+            threads
+                .map(|thread| thread.join().unwrap())
+                .iter()
+                .sum::<usize>()
+        });
+        assert_eq!(joined, 8);
+    }
+
+    #[test]
+    fn identity_is_what_the_configuration_says() {
+        let tls = Tls {
+            trust_domain: "example.org".to_owned(),
+            idc: "fra".to_owned(),
+            name: "a1".to_owned(),
+        };
+        let dir = tempfile::tempdir().unwrap();
+        let clock = Arc::new(ManualClock::new(0));
+        let pki = Pki::open(dir.path(), AggregatorName::from(&tls), clock).unwrap();
+        let uri = "spiffe://example.org/idc/fra/aggregator/a1";
+        assert_eq!(pki.identity().to_string(), uri);
     }
 
     #[test]

@@ -241,8 +241,9 @@ async fn start_ingest(
 ) -> anyhow::Result<Ingest> {
     let data_path = api.settings.storage_path.clone();
     let (clock, dev) = (Arc::clone(&api.clock), api.flags.dev);
+    let name = AggregatorName::from(&api.config.load().tls);
     let open = move || -> anyhow::Result<Pki> {
-        let pki = Pki::open(&data_path, AggregatorName::default(), clock)?;
+        let pki = Pki::open(&data_path, name, clock)?;
         if dev {
             let token = pki.dev_join_token(&data_path)?;
             print_token(&token);

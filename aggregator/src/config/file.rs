@@ -166,6 +166,29 @@ impl Default for Limits {
     }
 }
 
+/// `tls`: who this aggregator is in the certificates that it signs. Fixed once agents have joined: a certificate
+/// names the trust domain and the data centre.
+#[derive(Debug, Clone, Deserialize, Serialize)]
+#[serde(deny_unknown_fields, default)]
+pub struct Tls {
+    /// First part of every identity (`tidemark.local`).
+    pub trust_domain: String,
+    /// The data centre whose nodes join here (`default`); the label `idc` of their series.
+    pub idc: String,
+    /// This aggregator's own name in it (`aggregator`).
+    pub name: String,
+}
+
+impl Default for Tls {
+    fn default() -> Self {
+        Self {
+            trust_domain: "tidemark.local".to_owned(),
+            idc: "default".to_owned(),
+            name: "aggregator".to_owned(),
+        }
+    }
+}
+
 fn null_is_empty<'de, D: Deserializer<'de>>(deserializer: D) -> Result<Vec<String>, D::Error> {
     Ok(Option::deserialize(deserializer)?.unwrap_or_default())
 }
@@ -182,6 +205,8 @@ pub struct ConfigFile {
     pub storage: Storage,
     /// Limits of our own.
     pub limits: Limits,
+    /// Who we are.
+    pub tls: Tls,
     #[serde(skip_serializing)]
     runtime: Section,
     /// Patterns of rule files, relative to the file's folder.
@@ -211,8 +236,6 @@ pub struct ConfigFile {
     agents: Section,
     #[serde(skip_serializing)]
     federation: Section,
-    #[serde(skip_serializing)]
-    tls: Section,
     #[serde(skip_serializing)]
     auth: Section,
     #[serde(skip_serializing)]
@@ -260,7 +283,6 @@ impl ConfigFile {
             ("otlp", &self.otlp),
             ("agents", &self.agents),
             ("federation", &self.federation),
-            ("tls", &self.tls),
             ("auth", &self.auth),
             ("heapster", &self.heapster),
         ];

@@ -108,6 +108,7 @@ async fn grant(
             let code = match &error {
                 JoinError::Token(_) => RefusalCode::Token,
                 JoinError::Identity(_) => RefusalCode::Request,
+                JoinError::Tokens(_) => RefusalCode::Internal,
             };
             Err(Refusal::new(code, report::chain(&error)))
         }

@@ -1,5 +1,7 @@
 //! The list of join tokens: `DATA/pki/join-tokens`, one a line, without their secrets.
 
+use std::fs::{File, OpenOptions};
+use std::os::unix::fs::OpenOptionsExt as _;
 use std::path::PathBuf;
 
 use common::identity::token::{TokenError, TokenScope};
@@ -7,68 +9,92 @@ use common::identity::{IdentityError, TokenRecord, files};
 
 use super::{JoinError, PkiError};
 
-/// The tokens there are; every change is on disk before it takes effect.
+/// The tokens there are. The file is the truth: it is read at each use and locked while it changes, so that
+/// `tidemarkctl cert token` adds to the list of an aggregator that runs. Every change is on disk before it takes effect.
 #[derive(Debug)]
 pub(super) struct Tokens {
     path: PathBuf,
-    records: Vec<TokenRecord>,
 }
 
 impl Tokens {
     pub(super) fn open(path: PathBuf) -> Result<Self, PkiError> {
-        let bytes = files::read_if_there(&path)?.unwrap_or_default();
-        let text = String::from_utf8_lossy(&bytes);
-        let mut records = Vec::new();
-        for (index, line) in text.lines().enumerate() {
-            let Some(record) = TokenRecord::from_line(line) else {
-                let line = index + 1;
-                return Err(PkiError::Tokens { path, line });
-            };
-            records.push(record);
-        }
-        Ok(Self { path, records })
+        let tokens = Self { path };
+        tokens.read()?;
+        Ok(tokens)
     }
 
     /// Adds a token and forgets those that have expired.
-    pub(super) fn add(&mut self, record: TokenRecord, now_ms: i64) -> Result<(), IdentityError> {
-        let mut records = self.records.clone();
+    pub(super) fn add(&self, record: TokenRecord, now_ms: i64) -> Result<(), PkiError> {
+        let _lock = self.lock()?;
+        let mut records = self.read()?;
         records.retain(|record| record.scope().expires_ms > now_ms);
         records.push(record);
-        self.replace(records)
+        Ok(self.replace(&records)?)
     }
 
     /// Whether a credential would let some node in at that time.
-    pub(super) fn would_redeem(&self, credential: &str, at_ms: i64) -> bool {
-        let record = self.records.iter().find(|one| one.is_named_by(credential));
-        record.is_some_and(|record| record.clone().redeem(credential, "any", at_ms).is_ok())
+    pub(super) fn would_redeem(&self, credential: &str, at_ms: i64) -> Result<bool, PkiError> {
+        let records = self.read()?;
+        let record = records.iter().find(|one| one.is_named_by(credential));
+        Ok(record.is_some_and(|record| record.clone().redeem(credential, "any", at_ms).is_ok()))
     }
 
     /// Takes one use off a token and says what it allows.
     pub(super) fn redeem(
-        &mut self,
+        &self,
         credential: &str,
         node: &str,
         now_ms: i64,
     ) -> Result<TokenScope, JoinError> {
-        let mut records = self.records.clone();
+        let _lock = self.lock()?;
+        let mut records = self.read()?;
         let record = records
             .iter_mut()
             .find(|record| record.is_named_by(credential))
             .ok_or(TokenError::Unknown)?;
         record.redeem(credential, node, now_ms)?;
         let scope = record.scope().clone();
-        self.replace(records)?;
+        self.replace(&records)?;
         Ok(scope)
     }
 
-    fn replace(&mut self, records: Vec<TokenRecord>) -> Result<(), IdentityError> {
+    /// Keeps other processes and threads from changing the list until it is dropped. A file of its own, because the
+    /// list is replaced by renaming.
+    fn lock(&self) -> Result<File, PkiError> {
+        let path = self.path.with_extension("lock");
+        let locked = || {
+            let mut options = OpenOptions::new();
+            let file = options
+                .create(true)
+                .truncate(false)
+                .write(true)
+                .mode(0o600)
+                .open(&path)?;
+            file.lock()?;
+            Ok(file)
+        };
+        let path = path.clone();
+        Ok(locked().map_err(|source| IdentityError::Io { path, source })?)
+    }
+
+    fn read(&self) -> Result<Vec<TokenRecord>, PkiError> {
+        let bytes = files::read_if_there(&self.path)?.unwrap_or_default();
+        let text = String::from_utf8_lossy(&bytes);
+        let record = |(index, line)| {
+            TokenRecord::from_line(line).ok_or_else(|| PkiError::Tokens {
+                path: self.path.clone(),
+                line: index + 1,
+            })
+        };
+        text.lines().enumerate().map(record).collect()
+    }
+
+    fn replace(&self, records: &[TokenRecord]) -> Result<(), IdentityError> {
         let mut text = String::new();
-        for record in &records {
+        for record in records {
             text.push_str(&record.to_line());
             text.push('\n');
         }
-        files::write_private(&self.path, text.as_bytes())?;
-        self.records = records;
-        Ok(())
+        files::write_private(&self.path, text.as_bytes())
     }
 }

@@ -95,10 +95,37 @@ pub(crate) enum Command {
         #[command(subcommand)]
         command: Silence,
     },
+    /// Lets nodes join
+    Cert {
+        #[command(subcommand)]
+        command: Cert,
+    },
     /// Looks at the store
     Storage {
         #[command(subcommand)]
         command: Storage,
+    },
+}
+
+#[derive(Debug, Subcommand)]
+pub(crate) enum Cert {
+    /// Makes a join token and prints it; run it where the aggregator's data is, as its user
+    Token {
+        /// The aggregator's data directory
+        #[arg(long = "storage.path", value_name = "DIR", default_value = "./data")]
+        storage_path: PathBuf,
+        /// The aggregator's configuration file, for its section `tls`
+        #[arg(long = "config.file", value_name = "FILE")]
+        config_file: Option<PathBuf>,
+        /// Nodes that may use it: a name, or what it begins with and `*`
+        #[arg(long, value_name = "PATTERN", default_value = "*")]
+        nodes: String,
+        /// How long it can be used
+        #[arg(long, value_name = "DURATION", default_value = "24h")]
+        lifetime: String,
+        /// How many nodes may join with it
+        #[arg(long, value_name = "COUNT", default_value_t = 1)]
+        uses: u32,
     },
 }
 

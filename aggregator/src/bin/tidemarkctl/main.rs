@@ -3,6 +3,7 @@
 mod agents;
 mod alerts;
 mod args;
+mod cert;
 mod check;
 mod client;
 mod lint;
@@ -42,6 +43,7 @@ fn run(args: Args) -> Result<(), Failure> {
         Command::Alerts => alerts::run(&client()?, &output),
         Command::Silence { command } => silence::run(&client()?, &output, &command),
         Command::Check { command } => check::run(client, command),
+        Command::Cert { command } => cert::run(&command),
         Command::Storage { command } => storage::run(&client()?, &output, &command),
     }
 }
