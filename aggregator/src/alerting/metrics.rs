@@ -3,7 +3,7 @@
 use std::sync::{Arc, Weak};
 use std::time::Duration;
 
-use common::telemetry::{Counter, Registry};
+use common::telemetry::{Counter, Histogram, Registry};
 
 use super::Alerting;
 
@@ -13,7 +13,7 @@ pub(super) struct Metrics {
     registry: Registry,
     iterations: Arc<Counter>,
     missed: Arc<Counter>,
-    evaluation_milliseconds: Arc<Counter>,
+    evaluation: Arc<Histogram>,
 }
 
 impl Metrics {
@@ -29,9 +29,11 @@ impl Metrics {
                 "aggregator_rules_group_iterations_missed_total",
                 "Slots of rule groups that passed without an evaluation.",
             ),
-            evaluation_milliseconds: counter(
-                "aggregator_rules_evaluation_milliseconds_total",
+            evaluation: registry.histogram(
+                "aggregator_rules_evaluation_seconds",
                 "Time spent in evaluations of rule groups.",
+                &[],
+                Histogram::SECONDS,
             ),
         }
     }
@@ -40,7 +42,7 @@ impl Metrics {
     pub(super) fn evaluated(&self, missed: u64, time: Duration) {
         self.iterations.inc();
         self.missed.add(missed);
-        self.evaluation_milliseconds.add(time.as_millis() as u64);
+        self.evaluation.observe_duration(time);
     }
 
     /// A notification was sent, or failed for good. The receiver is one of the configuration's.
@@ -64,11 +66,13 @@ impl Metrics {
             "Notifications that failed.",
             u64::from(!is_sent),
         );
-        count(
-            "aggregator_notifications_milliseconds_total",
+        let duration = self.registry.histogram(
+            "aggregator_notifications_seconds",
             "Time from flush to outcome of notifications.",
-            time.as_millis() as u64,
+            &labels,
+            Histogram::SECONDS,
         );
+        duration.observe_duration(time);
     }
 
     /// Gauges that read the state when they are asked for.
