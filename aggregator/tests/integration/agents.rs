@@ -135,6 +135,11 @@ fn killed_aggregator_has_every_acknowledged_sample_once() {
             "{after_restart} of {acknowledged} acknowledged ticks"
         );
     }
+    // The agent may still hold its old session for open: only a new acknowledgement tells that there is another.
+    let ticks = agent.counts().ticks;
+    eventually("a session with the restarted aggregator", || {
+        (agent.counts().ticks > ticks && agent.is_acknowledged()).then_some(())
+    });
     assert_eq!(agent.metric("agent_spool_dropped_ticks_total"), 0.0);
     check_complete(&aggregator, agent, Counts::default());
 }
