@@ -18,13 +18,14 @@ use common::identity::{IdentityError, tls};
 use common::telemetry::Registry;
 use rand::SeedableRng as _;
 use rand::rngs::SmallRng;
-use tokio::time::sleep;
+use tokio::time::{sleep, timeout};
 use tokio_util::sync::CancellationToken;
 
 use crate::spool::SpoolHandle;
 use backoff::Backoff;
 pub use identity::IdentityFiles;
 use identity::Known;
+use link::Link;
 pub use link::LinkError;
 pub use metrics::UplinkMetrics;
 use session::{Ended, Metrics, SessionError, SharedClock};
@@ -120,7 +121,13 @@ pub async fn run(
             let began = uplink.clock.now_ms();
             match uplink.try_address(address, &mut known, &cancel).await {
                 Ok(()) => return Ok(()),
-                Err(error) => uplink.report(address, &error),
+                Err(error) => {
+                    uplink.report(address, &error);
+                    if cancel.is_cancelled() && matches!(error, TryError::Session(_)) {
+                        uplink.flush_again(address, &mut known, &cancel).await;
+                        return Ok(());
+                    }
+                }
             }
             // It had worked for a while: begin with the first address and short waits again.
             if uplink.clock.now_ms().saturating_sub(began) > 60_000 {
@@ -150,14 +157,8 @@ impl Uplink {
         cancel: &CancellationToken,
     ) -> Result<(), TryError> {
         loop {
-            let attempt = async {
-                let current = self.certificate(address, known.take()).await?;
-                let tls = tls::client_config(&current.own, &current.roots)?;
-                *known = Some(current);
-                Ok::<_, TryError>(link::connect(address, &Arc::new(tls)).await?)
-            };
             let link = tokio::select! {
-                attempt = attempt => attempt?,
+                link = self.connect(address, known) => link?,
                 () = cancel.cancelled() => return Ok(()),
             };
             let Some(current) = known.as_ref() else {
@@ -168,6 +169,34 @@ impl Uplink {
                 Ended::Stopped => return Ok(()),
                 Ended::Renewed(renewed) => *known = Some(*renewed),
             }
+        }
+    }
+
+    async fn connect(&self, address: &str, known: &mut Option<Known>) -> Result<Link, TryError> {
+        let current = self.certificate(address, known.take()).await?;
+        let tls = tls::client_config(&current.own, &current.roots)?;
+        *known = Some(current);
+        Ok(link::connect(address, &Arc::new(tls)).await?)
+    }
+
+    /// For a session that broke while it was told to stop: connects once more for what is not acknowledged, within another
+    /// grace period. An aggregator that restarted a moment ago is found out only by the first packet sent to it.
+    async fn flush_again(
+        &self,
+        address: &str,
+        known: &mut Option<Known>,
+        stopped: &CancellationToken,
+    ) {
+        let flush = async {
+            let link = self.connect(address, known).await?;
+            let current = known.as_ref().ok_or(TryError::NoCertificate)?;
+            session::run(self, current, link, stopped).await?;
+            Ok::<_, TryError>(())
+        };
+        match timeout(self.config.shutdown_grace_period, flush).await {
+            Ok(Ok(())) => {}
+            Ok(Err(error)) => self.report(address, &error),
+            Err(_) => tracing::info!("grace period is over, the rest stays in the spool"),
         }
     }
 
