@@ -1,13 +1,13 @@
 //! Deleting series, and copies of the whole store.
 
-use std::fs;
 use std::io;
 use std::path::{Path, PathBuf};
 
 use common::model::Matcher;
 
 use crate::block::reader::BlockError;
-use crate::files::sync_directory;
+use crate::disk;
+use crate::files::{create_directory, sync_directory};
 use crate::index::SeriesId;
 use crate::index::resolve::Prepared;
 use crate::index::view::SeriesIndex as _;
@@ -78,6 +78,8 @@ impl Store {
             inner.settling.removed();
             deleted += rewritten?;
         }
+        // Also what an earlier attempt wrote and could not finish.
+        inner.blocks.sweep()?;
         Ok(deleted)
     }
 
@@ -96,10 +98,12 @@ impl Store {
         let mut upkeep = lock(&inner.upkeep);
         inner.seal(&mut upkeep)?;
         let target = inner.options.path.join("snapshots").join(name);
-        fs::create_dir_all(inner.options.path.join("snapshots"))?;
-        fs::create_dir(&target)?;
+        let snapshots = inner.options.path.join("snapshots");
+        create_directory(&snapshots)?;
+        disk::create_dir(&target)?;
+        sync_directory(&snapshots)?;
         inner.link_into(&target).inspect_err(|_| {
-            if let Err(error) = fs::remove_dir_all(&target) {
+            if let Err(error) = disk::remove_dir_all(&target) {
                 tracing::warn!(%error, path = %target.display(), "remove unfinished snapshot");
             }
         })?;
@@ -110,10 +114,10 @@ impl Store {
 impl Inner {
     fn link_into(&self, target: &Path) -> io::Result<()> {
         let blocks = target.join("blocks");
-        fs::create_dir(&blocks)?;
+        disk::create_dir(&blocks)?;
         for block in self.blocks.all() {
             let name = block.path.file_name().unwrap_or_default();
-            fs::hard_link(&block.path, blocks.join(name))?;
+            disk::hard_link(&block.path, blocks.join(name))?;
         }
         sync_directory(&blocks)?;
         self.key().save(target)?;

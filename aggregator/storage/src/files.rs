@@ -1,19 +1,38 @@
 //! Files that are there whole or not at all, and the lock of a data directory.
 
-use std::fs::{self, File};
+use std::fs::File as LockFile;
 use std::io;
 use std::path::Path;
 
 use nix::fcntl::{Flock, FlockArg};
 
+use crate::disk::{self, File};
 use crate::write::OpenError;
 
-/// Makes the entries of a directory durable.
+pub(crate) use crate::disk::sync_directory;
+
+/// Makes a directory and those above it where they are not there; durable when this returns, also when an earlier
+/// attempt made it and could not sync it.
 ///
 /// # Errors
-/// The directory can't be opened or synced.
-pub(crate) fn sync_directory(directory: &Path) -> io::Result<()> {
-    File::open(directory)?.sync_all()
+/// One can't be made or synced.
+pub(crate) fn create_directory(directory: &Path) -> io::Result<()> {
+    let parent = match directory.parent() {
+        None => return Ok(()),
+        Some(parent) if parent == Path::new("") => Path::new("."),
+        Some(parent) => parent,
+    };
+    if !directory.is_dir() {
+        if !parent.is_dir() {
+            create_directory(parent)?;
+        }
+        disk::create_dir_all(directory)?;
+    }
+    match sync_directory(parent) {
+        // We may not read it, so it was not we who made the entry.
+        Err(error) if error.kind() == io::ErrorKind::PermissionDenied => Ok(()),
+        result => result,
+    }
 }
 
 /// Writes a file under a temporary name, syncs it, renames it, and syncs its directory.
@@ -33,7 +52,7 @@ pub(crate) fn write_atomically(
         remove_if_there(&temporary)?;
         return Err(error);
     }
-    fs::rename(&temporary, path)?;
+    disk::rename(&temporary, path)?;
     path.parent().map_or(Ok(()), sync_directory)
 }
 
@@ -42,7 +61,7 @@ pub(crate) fn write_atomically(
 /// # Errors
 /// It is there and can't be removed.
 pub(crate) fn remove_if_there(path: &Path) -> io::Result<()> {
-    match fs::remove_file(path) {
+    match disk::remove_file(path) {
         Err(error) if error.kind() != io::ErrorKind::NotFound => Err(error),
         _ => Ok(()),
     }
@@ -60,7 +79,7 @@ pub(crate) fn free_bytes(path: &Path) -> io::Result<u64> {
 /// Holds a data directory for this process; released when dropped, or by the kernel when the process ends.
 #[derive(Debug)]
 pub(crate) struct DirectoryLock {
-    _file: Flock<File>,
+    _file: Flock<LockFile>,
 }
 
 impl DirectoryLock {
@@ -73,8 +92,8 @@ impl DirectoryLock {
             path: directory.display().to_string(),
             source,
         };
-        fs::create_dir_all(directory).map_err(io_error)?;
-        let file = File::options()
+        create_directory(directory).map_err(io_error)?;
+        let file = LockFile::options()
             .create(true)
             .write(true)
             .truncate(false)

@@ -8,6 +8,7 @@ mod block;
 mod bytes;
 mod checkpoint;
 mod codec;
+mod disk;
 pub mod exemplars;
 mod files;
 mod head;

@@ -48,7 +48,7 @@ const IDLE_AT_ONCE: usize = 4096;
 #[derive(Debug, Default)]
 pub(crate) struct Upkeep {
     generation: u64,
-    /// A seal failed after it had frozen what it was to write.
+    /// A seal failed before its checkpoint was written.
     pub(crate) is_unfinished: bool,
     /// Seals whose parts are still in the head, and the guards of the sets that may need them.
     to_thaw: Vec<(u64, Weak<ReaderGuard>)>,
@@ -93,7 +93,7 @@ impl Inner {
         upkeep.generation += 1;
         let generation = upkeep.generation;
         let cut = self.freeze(&head, generation);
-        if cut.groups.is_empty() {
+        if cut.groups.is_empty() && !upkeep.is_unfinished {
             return Ok(());
         }
         upkeep.is_unfinished = true;
@@ -103,11 +103,12 @@ impl Inner {
             .map_err(|error| BlockError::Io(io::Error::other(error)))?;
         let paths = self.write_blocks(&head, &cut)?;
         self.blocks.publish(&paths, &[], Some(generation))?;
-        upkeep.is_unfinished = false;
         let old = std::mem::take(&mut *lock(&self.readers));
         upkeep.to_thaw.push((generation, Arc::downgrade(&old)));
         drop(old);
+        // Until it is written the log stands for what is in the blocks too: samples deleted there would come back.
         self.checkpoint(&head, &cut)?;
+        upkeep.is_unfinished = false;
         upkeep.idle = idle_columns(&head, &cut);
         drop(cut);
         self.thaw(upkeep);

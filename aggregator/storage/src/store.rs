@@ -318,4 +318,6 @@ impl Readable for Store {
 }
 
 #[cfg(test)]
+mod faults;
+#[cfg(test)]
 mod tests;

@@ -3,13 +3,13 @@
 use std::fs;
 use std::io;
 use std::path::{Path, PathBuf};
-use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::sync::{Arc, RwLock};
 
 use super::reader::{Block, BlockError, Caches};
-use crate::files;
 use crate::identity::HashKey;
 use crate::sync::{read, write};
+use crate::{disk, files};
 
 /// A block that can't be used. Its file lies in the directory for damaged files.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -36,6 +36,8 @@ pub(crate) struct Catalogue {
     key: HashKey,
     caches: Arc<Caches>,
     next_id: AtomicU64,
+    /// Names were removed, and the directory was not synced since.
+    unsynced: AtomicBool,
     state: RwLock<State>,
 }
 
@@ -61,13 +63,14 @@ impl Catalogue {
         key: HashKey,
         caches: Arc<Caches>,
     ) -> io::Result<Self> {
-        fs::create_dir_all(directory)?;
+        files::create_directory(directory)?;
         let catalogue = Self {
             directory: directory.to_path_buf(),
             quarantine: quarantine.to_path_buf(),
             key,
             caches,
             next_id: AtomicU64::new(1),
+            unsynced: AtomicBool::new(false),
             state: RwLock::default(),
         };
         let mut replaced = Vec::new();
@@ -112,9 +115,9 @@ impl Catalogue {
     }
 
     fn set_aside(&self, path: &Path) -> io::Result<()> {
-        fs::create_dir_all(&self.quarantine)?;
+        files::create_directory(&self.quarantine)?;
         let name = path.file_name().unwrap_or_default();
-        fs::rename(path, self.quarantine.join(name))?;
+        disk::rename(path, self.quarantine.join(name))?;
         files::sync_directory(&self.quarantine)?;
         files::sync_directory(&self.directory)
     }
@@ -162,11 +165,11 @@ impl Catalogue {
 
     /// Keeps a copy of a block with a damaged chunk that a merge leaves out.
     pub(crate) fn keep_damaged(&self, block: &Block) -> io::Result<()> {
-        fs::create_dir_all(&self.quarantine)?;
+        files::create_directory(&self.quarantine)?;
         let copy = self
             .quarantine
             .join(block.path.file_name().unwrap_or_default());
-        match fs::hard_link(&block.path, &copy) {
+        match disk::hard_link(&block.path, &copy) {
             Err(error) if error.kind() == io::ErrorKind::AlreadyExists => return Ok(()),
             result => result?,
         }
@@ -207,7 +210,8 @@ impl Catalogue {
                 .sort_by_key(|block| (block.footer.first_ms, block.id));
             state.sealed = state.sealed.max(sealed.unwrap_or(0));
         }
-        self.unlink(replaces)?;
+        self.forget(replaces);
+        self.sweep()?;
         Ok(())
     }
 
@@ -222,24 +226,47 @@ impl Catalogue {
         write(&self.state)
             .blocks
             .retain(|block| !ids.contains(&block.id));
-        self.unlink(ids)
+        self.forget(ids);
+        self.sweep()
     }
 
-    fn unlink(&self, ids: &[u64]) -> io::Result<()> {
-        if ids.is_empty() {
-            return Ok(());
-        }
-        for entry in fs::read_dir(&self.directory)? {
-            let path = entry?.path();
-            if parse_name(&path).is_some_and(|(id, ..)| ids.contains(&id)) {
-                files::remove_if_there(&path)?;
-            }
-        }
+    fn forget(&self, ids: &[u64]) {
         for &id in ids {
             self.caches.chunks.forget(id);
             self.caches.indexes.forget(id);
         }
-        files::sync_directory(&self.directory)
+    }
+
+    /// Removes the files of blocks that are not, or no longer, in the list: those that were replaced or are too old,
+    /// and those that were written whole but whose directory could not be synced. Durable when this returns, also for
+    /// what an earlier call removed and could not sync. Called by whoever holds the upkeep, so no block is being written.
+    ///
+    /// # Errors
+    /// A file can't be removed, or the directory can't be synced.
+    pub(crate) fn sweep(&self) -> io::Result<()> {
+        for entry in fs::read_dir(&self.directory)? {
+            let path = entry?.path();
+            if self.is_stray(&path) {
+                self.unsynced.store(true, Ordering::Relaxed);
+                files::remove_if_there(&path)?;
+            }
+        }
+        if self.unsynced.load(Ordering::Relaxed) {
+            files::sync_directory(&self.directory)?;
+            self.unsynced.store(false, Ordering::Relaxed);
+        }
+        Ok(())
+    }
+
+    fn is_stray(&self, path: &Path) -> bool {
+        let Some((id, ..)) = parse_name(path) else {
+            return false;
+        };
+        let name = path.file_name().unwrap_or_default().to_string_lossy();
+        let state = read(&self.state);
+        // A damaged block that could not be moved away stays where it is.
+        !state.blocks.iter().any(|block| block.id == id)
+            && !state.quarantined.iter().any(|one| one.name == name)
     }
 
     /// The blocks with samples in a range of time, oldest first.

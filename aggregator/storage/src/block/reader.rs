@@ -1,8 +1,6 @@
 //! An open block.
 
-use std::fs::File;
 use std::io;
-use std::os::unix::fs::FileExt as _;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
@@ -12,6 +10,7 @@ use super::index::BlockIndex;
 use crate::bytes::{Malformed, Reader};
 use crate::codec::Chunk;
 use crate::codec::chunk::COLUMNS_MAX;
+use crate::disk::{File, read_exact_at};
 use crate::identity::{HashKey, SeriesHash};
 use crate::index::SeriesId;
 
@@ -67,7 +66,7 @@ impl Block {
             .checked_sub(FOOTER_BYTES as u64)
             .ok_or(BlockError::Damaged("footer"))?;
         let mut bytes = vec![0; FOOTER_BYTES];
-        file.read_exact_at(&mut bytes, at)?;
+        read_exact_at(&file, &mut bytes, at)?;
         let footer =
             Footer::parse(&bytes, at).map_err(|Malformed| BlockError::Damaged("footer"))?;
         Ok(Self {
@@ -93,7 +92,7 @@ impl Block {
             crc,
         } = self.footer.sections[number];
         let mut bytes = vec![0; stored as usize];
-        self.file.read_exact_at(&mut bytes, offset)?;
+        read_exact_at(&self.file, &mut bytes, offset)?;
         if crc32c::crc32c(&bytes) != crc {
             return Err(BlockError::Damaged(name));
         }
@@ -167,7 +166,7 @@ impl Block {
             return Err(BlockError::Damaged("directory"));
         }
         let mut bytes = vec![0; entry.bytes as usize];
-        self.file.read_exact_at(&mut bytes, entry.offset)?;
+        read_exact_at(&self.file, &mut bytes, entry.offset)?;
         if crc32c::crc32c(&bytes) != entry.crc {
             return Err(BlockError::Damaged("chunk"));
         }

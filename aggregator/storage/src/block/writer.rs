@@ -1,6 +1,5 @@
 //! Writes a block: series in order, each with its samples; then the index; then the name.
 
-use std::fs::{self, File};
 use std::io::{self, BufWriter, Write as _};
 use std::path::{Path, PathBuf};
 
@@ -10,6 +9,7 @@ use super::format::{ChunkEntry, Footer, MAGIC, SECTIONS, Section, write_director
 use super::index::IndexWriter;
 use super::slice::{COLUMNS, Samples, SliceEncoder};
 use crate::bytes::put_varint;
+use crate::disk::{self, File};
 use crate::files;
 
 /// zstd's level for sections: they are written once and read often.
@@ -166,7 +166,7 @@ impl BlockWriter {
         let mut full = stem.to_os_string();
         full.push(name);
         let path = self.temporary.with_file_name(full);
-        fs::rename(&self.temporary, &path)?;
+        disk::rename(&self.temporary, &path)?;
         self.finished = true;
         path.parent().map_or(Ok(()), files::sync_directory)?;
         Ok(path)

@@ -1,7 +1,6 @@
 //! Opening a store: lock, key, replay of the log.
 
 use std::collections::BTreeMap;
-use std::fs;
 use std::path::Path;
 use std::sync::atomic::AtomicU64;
 use std::sync::{Arc, Mutex, RwLock};
@@ -14,7 +13,7 @@ use crate::block::cache::Cache;
 use crate::block::catalogue::Catalogue;
 use crate::block::reader::Caches;
 use crate::checkpoint;
-use crate::files::DirectoryLock;
+use crate::files::{self, DirectoryLock};
 use crate::head::Head;
 use crate::identity::HashKey;
 use crate::raw::RawCache;
@@ -51,7 +50,7 @@ pub(super) fn open(options: StoreOptions, clock: Arc<dyn Clock>) -> Result<Inner
     let directory_lock = DirectoryLock::acquire(&options.path)?;
     let wal_directory = options.path.join("wal");
     let key = in_path(&options.path, HashKey::load_or_create(&options.path))?;
-    in_path(&wal_directory, fs::create_dir_all(&wal_directory))?;
+    in_path(&wal_directory, files::create_directory(&wal_directory))?;
     let quarantine = options.path.join("corrupt");
     let blocks = open_blocks(&options, &quarantine, key)?;
     let series_max = (options.memory_budget_bytes / BYTES_PER_SERIES).max(SERIES_MIN);

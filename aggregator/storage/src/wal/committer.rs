@@ -10,7 +10,7 @@ use crate::sync::lock;
 use crate::write::AppendError;
 
 /// Pause between attempts after a write failed.
-const RETRY: Duration = Duration::from_millis(250);
+const RETRY: Duration = Duration::from_millis(if cfg!(test) { 2 } else { 250 });
 /// Bytes that are written at once without lingering.
 const BATCH_BYTES: usize = 1 << 20;
 /// Capacity that an emptied buffer may keep.

@@ -1,12 +1,12 @@
 //! Reading a log back: every sound record in order, whatever is damaged between them.
 
-use std::fs::{self, File};
+use std::fs;
 use std::io;
 use std::path::Path;
 
 use super::frame::{self, Found};
 use super::segment::{self, MAGIC, Segment};
-use crate::files;
+use crate::{disk, files};
 
 /// What a replay found.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
@@ -51,9 +51,9 @@ pub(crate) fn replay(
 }
 
 fn keep_copy(one: &Segment, quarantine: &Path) -> io::Result<()> {
-    fs::create_dir_all(quarantine)?;
+    files::create_directory(quarantine)?;
     let name = one.path.file_name().unwrap_or_default();
-    fs::copy(&one.path, quarantine.join(name)).map(|_| ())
+    disk::copy(&one.path, quarantine.join(name)).map(|_| ())
 }
 
 /// Reads one segment; true when something in it is damaged.
@@ -125,7 +125,7 @@ fn cut_tail(
     }
     report.torn_bytes = torn as u64;
     tracing::warn!(segment = %one.path.display(), bytes = torn, "cut off the torn end of the log");
-    let file = File::options().write(true).open(&one.path)?;
+    let file = disk::open_for_writing(&one.path)?;
     file.set_len(sound_end as u64)?;
     file.sync_all()?;
     one.path.parent().map_or(Ok(()), files::sync_directory)

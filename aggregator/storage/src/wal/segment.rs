@@ -1,9 +1,10 @@
 //! Segment files: named after the number of their first record, so that order and gaps are seen from the names.
 
-use std::fs::{self, File};
+use std::fs;
 use std::io::{self, Write as _};
 use std::path::{Path, PathBuf};
 
+use crate::disk::File;
 use crate::files;
 
 /// The first bytes of a segment.

@@ -1,0 +1,499 @@
+//! A disk that fails on demand, and remembers what a loss of power would leave of it.
+//!
+//! Calls go to the real file system, so a store under test runs as it always does. A [`Disk`] installed over a folder
+//! notes each call that changes something below it. From these notes [`Disk::lay_out`] builds what the folder would
+//! hold after a loss of power at any of them: bytes that were not synced may be there or not, 512 of them at a time and
+//! in any combination; names that were made, moved or removed since their directory was synced likewise.
+
+use std::collections::BTreeMap;
+use std::fs;
+use std::io::{self, Write};
+use std::os::unix::fs::FileExt as _;
+use std::path::{Path, PathBuf};
+use std::sync::{Arc, Mutex, RwLock, Weak};
+
+use rand::Rng as _;
+use rand::rngs::StdRng;
+
+use crate::sync::{lock, read, write};
+
+/// Bytes that reach the disk together or not at all.
+const SECTOR: usize = 512;
+
+/// A file, by its number.
+type Inode = usize;
+
+/// One call, as noted.
+#[derive(Debug, Clone)]
+enum Op {
+    Write(Inode, u64, Vec<u8>),
+    SetLen(Inode, u64),
+    Sync(Inode),
+    /// The kernel forgets that the pages were dirty: a later sync does not write them.
+    SyncFailed(Inode),
+    Name(NameOp),
+    SyncDirectory(PathBuf),
+}
+
+/// A change of a directory.
+#[derive(Debug, Clone)]
+enum NameOp {
+    Make(PathBuf, Node),
+    Rename(PathBuf, PathBuf),
+    Remove(PathBuf),
+}
+
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Node {
+    File(Inode),
+    Directory,
+}
+
+/// When calls fail, and how.
+#[derive(Debug, Clone, Copy)]
+pub(crate) struct Fault {
+    /// The number of the first call that fails, from 0, of those that change something.
+    pub(crate) first: u64,
+    /// How many fail.
+    pub(crate) calls: u64,
+    /// With what.
+    pub(crate) errno: i32,
+}
+
+#[derive(Debug, Default)]
+struct State {
+    ops: Vec<Op>,
+    names: BTreeMap<PathBuf, Node>,
+    inodes: usize,
+    calls: u64,
+    fault: Option<Fault>,
+}
+
+/// A folder under watch.
+#[derive(Debug)]
+pub(crate) struct Disk {
+    root: PathBuf,
+    state: Mutex<State>,
+}
+
+static DISKS: RwLock<Vec<Weak<Disk>>> = RwLock::new(Vec::new());
+
+fn disk_of(path: &Path) -> Option<Arc<Disk>> {
+    let disks = read(&DISKS);
+    let mut all = disks.iter().filter_map(Weak::upgrade);
+    all.find(|disk| path.starts_with(&disk.root))
+}
+
+/// What is left of what was not synced.
+#[derive(Debug)]
+pub(crate) enum Luck {
+    /// Nothing.
+    None,
+    /// Anything.
+    Any(Box<StdRng>),
+}
+
+impl Luck {
+    fn keeps(&mut self) -> bool {
+        match self {
+            Self::None => false,
+            Self::Any(random) => random.random_bool(0.5),
+        }
+    }
+}
+
+/// A change of a file, and whether it is on disk.
+struct Change {
+    op: Op,
+    durable: bool,
+    /// A sync of it failed: no later one brings it to the disk.
+    forgotten: bool,
+}
+
+impl Disk {
+    /// Watches the folder `root` until this is dropped. What is in it is taken to be durable.
+    pub(crate) fn install(root: &Path) -> Arc<Self> {
+        let disk = Arc::new(Self {
+            root: root.to_path_buf(),
+            state: Mutex::default(),
+        });
+        let mut disks = write(&DISKS);
+        disks.retain(|disk| disk.strong_count() > 0);
+        disks.push(Arc::downgrade(&disk));
+        disk
+    }
+
+    /// Makes calls fail.
+    pub(crate) fn fail(&self, fault: Option<Fault>) {
+        lock(&self.state).fault = fault;
+    }
+
+    /// How many calls changed something.
+    pub(crate) fn calls(&self) -> u64 {
+        lock(&self.state).calls
+    }
+
+    /// How many calls were noted: the present moment, for [`Self::lay_out`].
+    pub(crate) fn now(&self) -> usize {
+        lock(&self.state).ops.len()
+    }
+
+    /// The moments before and after each sync.
+    pub(crate) fn sync_points(&self) -> Vec<usize> {
+        let state = lock(&self.state);
+        let is_sync =
+            |op: &Op| matches!(op, Op::Sync(_) | Op::SyncFailed(_) | Op::SyncDirectory(_));
+        let at = state.ops.iter().enumerate();
+        let syncs = at.filter(|(_, op)| is_sync(op));
+        syncs.flat_map(|(index, _)| [index, index + 1]).collect()
+    }
+
+    /// Writes to `target` what the folder would hold if the power had gone at `moment`.
+    pub(crate) fn lay_out(&self, moment: usize, luck: &mut Luck, target: &Path) {
+        let state = lock(&self.state);
+        let ops = &state.ops[..moment.min(state.ops.len())];
+        let mut files: Vec<Vec<Change>> = Vec::new();
+        files.resize_with(state.inodes, Vec::new);
+        let mut names: Vec<(NameOp, bool)> = Vec::new();
+        for op in ops {
+            match op {
+                Op::Write(inode, ..) | Op::SetLen(inode, _) => files[*inode].push(Change {
+                    op: op.clone(),
+                    durable: false,
+                    forgotten: false,
+                }),
+                Op::Sync(inode) => {
+                    let changes = files[*inode].iter_mut();
+                    changes.for_each(|one| one.durable |= !one.forgotten);
+                }
+                Op::SyncFailed(inode) => {
+                    let changes = files[*inode].iter_mut();
+                    changes.for_each(|one| one.forgotten |= !one.durable);
+                }
+                Op::Name(name) => names.push((name.clone(), false)),
+                Op::SyncDirectory(directory) => {
+                    for (name, durable) in &mut names {
+                        *durable |= name.touches(directory);
+                    }
+                }
+            }
+        }
+        let names = settle_names(&names, luck);
+        for (path, node) in &names {
+            let at = target.join(path);
+            // An entry whose directory has not come through is lost with it.
+            if !at.parent().is_some_and(Path::is_dir) {
+                continue;
+            }
+            match node {
+                Node::Directory => fs::create_dir(at).unwrap(),
+                Node::File(inode) => fs::write(at, settle_file(&files[*inode], luck)).unwrap(),
+            }
+        }
+    }
+
+    fn relative(&self, path: &Path) -> PathBuf {
+        path.strip_prefix(&self.root).unwrap().to_path_buf()
+    }
+
+    /// Counts a call, and fails it when it is its turn.
+    fn call(state: &mut State) -> io::Result<()> {
+        let number = state.calls;
+        state.calls += 1;
+        match state.fault {
+            Some(fault) if number >= fault.first && number - fault.first < fault.calls => {
+                Err(io::Error::from_raw_os_error(fault.errno))
+            }
+            _ => Ok(()),
+        }
+    }
+
+    fn name(&self, real: impl FnOnce() -> io::Result<()>, op: NameOp) -> io::Result<()> {
+        let mut state = lock(&self.state);
+        Self::call(&mut state)?;
+        real()?;
+        op.apply(&mut state.names);
+        state.ops.push(Op::Name(op));
+        Ok(())
+    }
+}
+
+impl NameOp {
+    fn touches(&self, directory: &Path) -> bool {
+        let is_in = |path: &Path| path.parent() == Some(directory);
+        match self {
+            Self::Make(path, _) | Self::Remove(path) => is_in(path),
+            // One journal entry of the file system, whichever directory is synced.
+            Self::Rename(from, to) => is_in(from) || is_in(to),
+        }
+    }
+
+    fn apply(&self, names: &mut BTreeMap<PathBuf, Node>) {
+        match self {
+            Self::Make(path, node) => {
+                names.insert(path.clone(), *node);
+            }
+            Self::Rename(from, to) => {
+                if let Some(node) = names.remove(from) {
+                    names.insert(to.clone(), node);
+                }
+            }
+            Self::Remove(path) => {
+                names.retain(|name, _| !name.starts_with(path));
+            }
+        }
+    }
+}
+
+fn settle_names(ops: &[(NameOp, bool)], luck: &mut Luck) -> BTreeMap<PathBuf, Node> {
+    let mut names = BTreeMap::new();
+    for (op, durable) in ops {
+        if *durable || luck.keeps() {
+            op.apply(&mut names);
+        }
+    }
+    names
+}
+
+fn settle_file(changes: &[Change], luck: &mut Luck) -> Vec<u8> {
+    let mut content = Vec::new();
+    for change in changes {
+        match &change.op {
+            Op::SetLen(_, length) if change.durable || luck.keeps() => {
+                content.resize(*length as usize, 0);
+            }
+            Op::Write(_, offset, bytes) => {
+                let mut at = *offset as usize;
+                let mut rest = bytes.as_slice();
+                while !rest.is_empty() {
+                    let (piece, tail) = rest.split_at(rest.len().min(SECTOR - at % SECTOR));
+                    if change.durable || luck.keeps() {
+                        content.resize(content.len().max(at + piece.len()), 0);
+                        content[at..at + piece.len()].copy_from_slice(piece);
+                    }
+                    at += piece.len();
+                    rest = tail;
+                }
+            }
+            _ => {}
+        }
+    }
+    content
+}
+
+/// A file that may lie under watch.
+#[derive(Debug)]
+pub(crate) struct File {
+    file: fs::File,
+    watched: Option<(Arc<Disk>, Inode)>,
+    position: u64,
+}
+
+impl File {
+    /// As `std::fs::File::create`.
+    pub(crate) fn create(path: &Path) -> io::Result<Self> {
+        let Some(disk) = disk_of(path) else {
+            return Ok(Self::unwatched(fs::File::create(path)?));
+        };
+        let mut state = lock(&disk.state);
+        Disk::call(&mut state)?;
+        let file = fs::File::create(path)?;
+        let name = disk.relative(path);
+        let inode = match state.names.get(&name) {
+            Some(&Node::File(inode)) => {
+                state.ops.push(Op::SetLen(inode, 0));
+                inode
+            }
+            _ => {
+                let inode = state.inodes;
+                state.inodes += 1;
+                let op = NameOp::Make(name, Node::File(inode));
+                op.apply(&mut state.names);
+                state.ops.push(Op::Name(op));
+                inode
+            }
+        };
+        drop(state);
+        Ok(Self {
+            file,
+            watched: Some((disk, inode)),
+            position: 0,
+        })
+    }
+
+    /// As `std::fs::File::open`.
+    pub(crate) fn open(path: impl AsRef<Path>) -> io::Result<Self> {
+        Ok(Self::unwatched(fs::File::open(path)?))
+    }
+
+    fn unwatched(file: fs::File) -> Self {
+        Self {
+            file,
+            watched: None,
+            position: 0,
+        }
+    }
+
+    /// As in `std`.
+    pub(crate) fn metadata(&self) -> io::Result<fs::Metadata> {
+        self.file.metadata()
+    }
+
+    /// As in `std`.
+    pub(crate) fn sync_all(&self) -> io::Result<()> {
+        self.sync_data()
+    }
+
+    /// As in `std`.
+    pub(crate) fn sync_data(&self) -> io::Result<()> {
+        let Some((disk, inode)) = &self.watched else {
+            return self.file.sync_data();
+        };
+        let mut state = lock(&disk.state);
+        let called = Disk::call(&mut state);
+        state.ops.push(match called {
+            Ok(()) => Op::Sync(*inode),
+            Err(_) => Op::SyncFailed(*inode),
+        });
+        called
+    }
+
+    /// As in `std`.
+    pub(crate) fn set_len(&self, length: u64) -> io::Result<()> {
+        if let Some((disk, inode)) = &self.watched {
+            let mut state = lock(&disk.state);
+            Disk::call(&mut state)?;
+            self.file.set_len(length)?;
+            state.ops.push(Op::SetLen(*inode, length));
+            return Ok(());
+        }
+        self.file.set_len(length)
+    }
+}
+
+impl Write for File {
+    fn write(&mut self, bytes: &[u8]) -> io::Result<usize> {
+        let Some((disk, inode)) = &self.watched else {
+            return self.file.write(bytes);
+        };
+        let mut state = lock(&disk.state);
+        let called = Disk::call(&mut state);
+        // A write that fails may have written a part.
+        let written = match called {
+            Ok(()) => bytes,
+            Err(_) => &bytes[..bytes.len() / 2],
+        };
+        self.file.write_all_at(written, self.position)?;
+        let op = Op::Write(*inode, self.position, written.to_vec());
+        state.ops.push(op);
+        self.position += written.len() as u64;
+        called.map(|()| bytes.len())
+    }
+
+    fn flush(&mut self) -> io::Result<()> {
+        Ok(())
+    }
+}
+
+/// Opens a file that is there, to change it.
+pub(crate) fn open_for_writing(path: &Path) -> io::Result<File> {
+    let file = fs::File::options().write(true).open(path)?;
+    let Some(disk) = disk_of(path) else {
+        return Ok(File::unwatched(file));
+    };
+    let node = lock(&disk.state).names.get(&disk.relative(path)).copied();
+    let Some(Node::File(inode)) = node else {
+        return Ok(File::unwatched(file));
+    };
+    Ok(File {
+        file,
+        watched: Some((disk, inode)),
+        position: 0,
+    })
+}
+
+/// As `FileExt::read_exact_at`.
+pub(crate) fn read_exact_at(file: &File, buffer: &mut [u8], offset: u64) -> io::Result<()> {
+    file.file.read_exact_at(buffer, offset)
+}
+
+/// Makes the entries of a directory durable.
+pub(crate) fn sync_directory(directory: &Path) -> io::Result<()> {
+    let Some(disk) = disk_of(directory) else {
+        return fs::File::open(directory)?.sync_all();
+    };
+    let mut state = lock(&disk.state);
+    Disk::call(&mut state)?;
+    let op = Op::SyncDirectory(disk.relative(directory));
+    state.ops.push(op);
+    Ok(())
+}
+
+fn with_name(
+    path: &Path,
+    real: impl FnOnce() -> io::Result<()>,
+    op: fn(PathBuf) -> NameOp,
+) -> io::Result<()> {
+    match disk_of(path) {
+        Some(disk) => disk.name(real, op(disk.relative(path))),
+        None => real(),
+    }
+}
+
+/// As `std::fs::remove_file`.
+pub(crate) fn remove_file(path: &Path) -> io::Result<()> {
+    with_name(path, || fs::remove_file(path), NameOp::Remove)
+}
+
+/// As `std::fs::remove_dir_all`.
+pub(crate) fn remove_dir_all(path: &Path) -> io::Result<()> {
+    with_name(path, || fs::remove_dir_all(path), NameOp::Remove)
+}
+
+/// As `std::fs::create_dir`.
+pub(crate) fn create_dir(path: &Path) -> io::Result<()> {
+    let make = |name| NameOp::Make(name, Node::Directory);
+    with_name(path, || fs::create_dir(path), make)
+}
+
+/// As `std::fs::create_dir_all`.
+pub(crate) fn create_dir_all(path: &Path) -> io::Result<()> {
+    if path.is_dir() {
+        return Ok(());
+    }
+    if let Some(parent) = path.parent() {
+        create_dir_all(parent)?;
+    }
+    create_dir(path)
+}
+
+/// As `std::fs::rename`.
+pub(crate) fn rename(from: &Path, to: impl AsRef<Path>) -> io::Result<()> {
+    let to = to.as_ref();
+    let real = || fs::rename(from, to);
+    match disk_of(from) {
+        Some(disk) => disk.name(real, NameOp::Rename(disk.relative(from), disk.relative(to))),
+        None => real(),
+    }
+}
+
+/// As `std::fs::hard_link`.
+pub(crate) fn hard_link(from: &Path, to: impl AsRef<Path>) -> io::Result<()> {
+    let to = to.as_ref();
+    let real = || fs::hard_link(from, to);
+    let Some(disk) = disk_of(from) else {
+        return real();
+    };
+    let node = lock(&disk.state).names.get(&disk.relative(from)).copied();
+    match node {
+        Some(node) => disk.name(real, NameOp::Make(disk.relative(to), node)),
+        None => real(),
+    }
+}
+
+/// As `std::fs::copy`.
+pub(crate) fn copy(from: &Path, to: impl AsRef<Path>) -> io::Result<u64> {
+    let bytes = fs::read(from)?;
+    File::create(to.as_ref())?.write_all(&bytes)?;
+    Ok(bytes.len() as u64)
+}
