@@ -158,13 +158,7 @@ async fn work(
         engine,
         agents: ingest.agents(),
     };
-    tasks.spawn(self_scrape::run(
-        core.store.clone(),
-        api.registry.clone(),
-        Arc::clone(&api.clock),
-        address,
-        api.shutdown.clone(),
-    ));
+    start_self_scrape(api, &core.store, address, tasks);
     let alerting = open_alerting(api, &core, alerting, address).await?;
     if api.core.set(core).is_err() || api.alerting.set(Arc::clone(&alerting)).is_err() {
         anyhow::bail!("the store was opened twice");
@@ -176,6 +170,19 @@ async fn work(
     tracing::info!("stopping");
     ingest.stopped().await;
     Ok(())
+}
+
+fn start_self_scrape(api: &Api, store: &Store, address: SocketAddr, tasks: &TaskTracker) {
+    let interval = api.flags.self_scrape_interval;
+    let (store, registry, stop) = (store.clone(), api.registry.clone(), api.shutdown.clone());
+    if interval.is_zero() {
+        tasks.spawn(self_scrape::look(store, registry, stop));
+    } else {
+        let clock = Arc::clone(&api.clock);
+        tasks.spawn(self_scrape::run(
+            store, registry, clock, address, interval, stop,
+        ));
+    }
 }
 
 async fn start_kubernetes(

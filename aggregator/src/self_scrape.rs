@@ -1,4 +1,7 @@
 //! Writes the aggregator's own metrics into its own store, so that rules can alert on them.
+//!
+//! Off unless asked for, as in Prometheus, where it is a scrape job: who fills a store with known series wants
+//! only those in it.
 
 use std::collections::HashMap;
 use std::net::SocketAddr;
@@ -16,21 +19,40 @@ use tokio_util::sync::CancellationToken;
 use crate::metrics::store::StoreMetrics;
 use crate::report;
 
-/// Time between two readings.
-const INTERVAL: Duration = Duration::from_secs(15);
+/// Time between two looks at the store when nothing is written: `/metrics` shows what the last look saw.
+const LOOK_INTERVAL: Duration = Duration::from_secs(15);
 /// The value of `job` on all of these series.
 const JOB: &str = "tidemark-aggregator";
 
-/// Reads the registry every 15 s until `stop`, then ends the series.
+/// Keeps the store's figures in the registry until `stop`, without writing anything.
+pub async fn look(store: Store, registry: Registry, stop: CancellationToken) {
+    let figures = Arc::new(StoreMetrics::register(&registry));
+    let mut ticks = tokio::time::interval(LOOK_INTERVAL);
+    ticks.set_missed_tick_behavior(MissedTickBehavior::Skip);
+    loop {
+        tokio::select! {
+            _ = ticks.tick() => {}
+            () = stop.cancelled() => return,
+        }
+        let (figures, store) = (Arc::clone(&figures), store.clone());
+        if let Err(error) = tokio::task::spawn_blocking(move || figures.update(&store)).await {
+            tracing::error!(error = %error, "reading the store's figures died");
+            return;
+        }
+    }
+}
+
+/// Writes the registry to the store every `interval` until `stop`, then ends the series.
 pub async fn run(
     store: Store,
     registry: Registry,
     clock: Arc<dyn Clock>,
     address: SocketAddr,
+    interval: Duration,
     stop: CancellationToken,
 ) {
     let mut scrape = SelfScrape::new(&store, &registry, address);
-    let mut ticks = tokio::time::interval(INTERVAL);
+    let mut ticks = tokio::time::interval(interval);
     ticks.set_missed_tick_behavior(MissedTickBehavior::Skip);
     loop {
         tokio::select! {

@@ -82,6 +82,9 @@ pub struct Flags {
     /// Kubernetes access; default: in-cluster when there; none = off
     #[arg(long = "kubernetes.kubeconfig", value_name = "FILE")]
     pub kubeconfig: Option<String>,
+    /// How often the aggregator writes its own metrics into its own store; 0 = not at all
+    #[arg(long = "self.scrape-interval", value_name = "DUR", default_value = "0s", value_parser = common::duration::parse)]
+    pub self_scrape_interval: Duration,
     /// How long shutdown may take before what is left is abandoned
     #[arg(long = "shutdown.grace-period", value_name = "DUR", default_value = "30s", value_parser = common::duration::parse)]
     pub shutdown_grace_period: Duration,

@@ -427,8 +427,11 @@ fn federation_gives_newest_samples_as_text() {
 }
 
 #[test]
-fn own_metrics_are_queryable() {
-    let aggregator = Aggregator::start();
+fn own_metrics_are_stored_only_when_asked_for() {
+    let silent = Aggregator::start();
+    assert_eq!(silent.get("/api/v1/labels").data(), json!([]));
+    silent.stop();
+    let aggregator = Aggregator::start_with(&["--self.scrape-interval", "1s"]);
     let text = aggregator.get("/metrics").text();
     assert!(text.contains("tidemark_build_info{"), "{text}");
     let job = encode("{job=\"tidemark-aggregator\"}");
