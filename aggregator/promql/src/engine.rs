@@ -7,6 +7,7 @@ use common::model::{Labels, Sample};
 use tidemark_storage::read::{ReadControl, Readable, Settled};
 
 use crate::cache::{Cache, Entry, Key, cut, is_cacheable, join};
+use crate::durations::settle;
 use crate::error::{ErrorKind, QueryError};
 use crate::eval::annotations::Annotations;
 use crate::eval::budget::Budget;
@@ -131,7 +132,8 @@ impl Engine {
         time_ms: i64,
         options: &QueryOptions<'_>,
     ) -> Result<QueryResult, QueryError> {
-        let expr = parse_here(query, self.options.features)?;
+        let mut expr = parse_here(query, self.options.features)?;
+        settle(&mut expr)?;
         let steps = Steps {
             start_ms: time_ms,
             step_ms: 1,
@@ -169,7 +171,7 @@ impl Engine {
         range: RangeParams,
         options: &QueryOptions<'_>,
     ) -> Result<QueryResult, QueryError> {
-        let expr = parse_here(query, self.options.features)?;
+        let mut expr = parse_here(query, self.options.features)?;
         let kind = expr.value_type();
         if !matches!(kind, ValueType::Scalar | ValueType::Vector) {
             let kind = kind.documented();
@@ -177,6 +179,7 @@ impl Engine {
                 "invalid expression type \"{kind}\" for range query, must be Scalar or instant Vector"
             )));
         }
+        settle(&mut expr)?;
         if range.step_ms <= 0 || range.end_ms < range.start_ms {
             return Err(bad_data(
                 "a range query needs a step above 0 and an end that is not before its start"
@@ -274,7 +277,9 @@ impl Engine {
             step_ms: range.step_ms,
             count: usize::try_from(count).unwrap_or(usize::MAX),
         };
-        let evaluator = self.evaluator(data, query, steps, options, false);
+        let mut evaluator = self.evaluator(data, query, steps, options, false);
+        // The end that was asked for, be there a step or not.
+        evaluator.bounds_ms.1 = range.end_ms;
         evaluator.check_steps(steps)?;
         let value = match evaluator.finished(expr, steps)? {
             Yield::Scalar(values) => matrix(vec![Series::new(Labels::empty(), values)], steps),

@@ -4,7 +4,7 @@ pub(crate) mod aggregate;
 pub(crate) mod annotations;
 mod binary;
 pub(crate) mod budget;
-mod call;
+pub(crate) mod call;
 mod collected;
 mod hash;
 mod invariant;
@@ -70,7 +70,10 @@ impl Evaluator<'_> {
             return self.eval_once(expr, steps);
         }
         let before = self.budget.held();
-        let result = self.eval_node(expr, steps)?;
+        let mut result = self.eval_node(expr, steps)?;
+        if let Yield::Vector(vector) = &mut result {
+            vector.retain(|series| !series.is_empty());
+        }
         // What the operands held is gone by now.
         let kept = match &result {
             Yield::Scalar(values) => values.len() as u64,
@@ -106,8 +109,17 @@ impl Evaluator<'_> {
 
     /// Evaluates what is the same at all steps at the first one.
     fn eval_once(&self, expr: &Expr, steps: Steps) -> Evaluated<Yield> {
-        let once = self.eval(expr, steps.first())?;
-        Ok(match once {
+        let (once, looked) = self.apart(|| self.eval(expr, steps.first()));
+        // Prometheus counts what it looked at once for every step.
+        let mut all = Looked {
+            total: looked.total * steps.count as u64,
+            per_step: Vec::new(),
+        };
+        if self.counts_steps(steps) {
+            all.per_step.resize(steps.count, looked.total);
+        }
+        self.add_looked(&all);
+        Ok(match once? {
             Yield::Scalar(values) => Yield::Scalar(repeat(&values, steps.count)),
             Yield::String(text) => Yield::String(text),
             Yield::Vector(mut vector) => {
@@ -221,14 +233,22 @@ impl Evaluator<'_> {
         }
     }
 
+    /// Runs `work`, and takes what it looked at out of the sum.
+    pub(crate) fn apart<T>(&self, work: impl FnOnce() -> T) -> (T, Looked) {
+        let lock = || self.looked.lock().unwrap_or_else(PoisonError::into_inner);
+        let before = std::mem::take(&mut *lock());
+        let result = work();
+        let inside = std::mem::replace(&mut *lock(), before);
+        (result, inside)
+    }
+
     /// The value of the whole query: names that were to go at the end are gone, and empty series too.
     pub(crate) fn finished(&self, expr: &Expr, steps: Steps) -> Evaluated<Yield> {
         let mut result = self.eval(expr, steps)?;
-        if let Yield::Vector(vector) = &mut result {
-            vector.retain(|series| !series.is_empty());
-            if self.features.delayed_name_removal {
-                self.remove_names(vector)?;
-            }
+        if let Yield::Vector(vector) = &mut result
+            && self.features.delayed_name_removal
+        {
+            self.remove_names(vector)?;
         }
         Ok(result)
     }
@@ -236,7 +256,7 @@ impl Evaluator<'_> {
     /// Drops the names that earlier operations marked.
     fn remove_names(&self, vector: &mut [Series]) -> Evaluated<()> {
         for series in vector.iter_mut().filter(|series| series.drop_name) {
-            series.labels = series::without_name(&series.labels, self.features);
+            series.labels = series::without_name(&series.labels);
             series.drop_name = false;
         }
         refuse_same_labels(vector)

@@ -36,7 +36,7 @@ pub fn format_float_plain(value: f64) -> String {
     out
 }
 
-/// Go's `%g` and `%v`: an exponent below 1e-4 and from 1e21 on.
+/// Go's `%g` and `%v`: the fewest digits, with an exponent below 1e-4 and from 1e6 on.
 #[must_use]
 pub(crate) fn format_general(value: f64) -> String {
     let mut out = String::new();
@@ -46,11 +46,9 @@ pub(crate) fn format_general(value: f64) -> String {
         return out;
     }
     let scientific = format!("{magnitude:e}");
-    let exponent: i32 = scientific
-        .split_once('e')
-        .and_then(|(_, exponent)| exponent.parse().ok())
-        .unwrap_or(0);
-    if (-4..21).contains(&exponent) {
+    let (_, exponent) = scientific.split_once('e').unwrap_or(("", "0"));
+    let exponent: i32 = exponent.parse().unwrap_or(0);
+    if (-4..6).contains(&exponent) {
         write_plain(&mut out, value);
     } else {
         write_exponent(&mut out, value);
@@ -157,6 +155,8 @@ mod tests {
         assert_eq!(format_float_plain(1e21), "1000000000000000000000");
         assert_eq!(format_general(1.5), "1.5");
         assert_eq!(format_general(-0.00001), "-1e-05");
+        assert_eq!(format_general(999_999.5), "999999.5");
+        assert_eq!(format_general(1_795_452_052.5), "1.7954520525e+09");
     }
 
     #[test]

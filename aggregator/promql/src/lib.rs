@@ -5,6 +5,7 @@
 
 pub mod ast_json;
 mod cache;
+mod durations;
 pub mod engine;
 pub mod error;
 mod eval;

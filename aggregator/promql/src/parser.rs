@@ -8,7 +8,7 @@ mod check;
 mod duration;
 mod expression;
 mod lexer;
-mod number;
+pub(crate) mod number;
 pub use number::parse_duration_ms;
 pub mod quote;
 mod selector;

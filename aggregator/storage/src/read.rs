@@ -177,6 +177,12 @@ pub trait SeriesSet: Send + Sync {
     /// The labels of one series, metric name included. `index` is below [`Self::len`].
     fn labels(&self, index: usize) -> Labels;
 
+    /// Whether a series may have the label; `false` is certain. Cheap, so that what only concerns rare labels can be
+    /// left out.
+    fn may_have_label(&self, _name: &str) -> bool {
+        true
+    }
+
     /// Groups all series by labels, without building the labels of each.
     fn group(&self, grouping: Grouping<'_>) -> Groups;
 

@@ -281,6 +281,14 @@ impl SeriesSet for Set {
         }
     }
 
+    fn may_have_label(&self, name: &str) -> bool {
+        let has = |index: &dyn crate::index::view::SeriesIndex| {
+            let symbol = index.find_symbol(name);
+            symbol.is_some_and(|symbol| index.values_len(symbol) > 0)
+        };
+        self.blocks.iter().any(|part| has(&part.loaded.index)) || has(&*read(&self.head.index))
+    }
+
     fn group(&self, grouping: Grouping<'_>) -> Groups {
         let mut grouper = Grouper::new(self.len(), grouping);
         for part in &self.blocks {

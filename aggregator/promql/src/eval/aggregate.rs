@@ -12,6 +12,7 @@ use super::leaf::{Kind, Leaf};
 use super::over_time::quantile;
 use super::select::PartResult;
 use super::series::{MISSING, Series, Steps, Vector, is_missing};
+use super::top::nan_wins;
 use super::{Evaluated, Evaluator, is_vector};
 use crate::parser::Aggregator;
 use crate::parser::ast::{Aggregation, Expr};
@@ -74,14 +75,14 @@ impl Evaluator<'_> {
             _ => {}
         }
         let quantiles = match (&aggregation.param, aggregation.op) {
-            (Some(param), Aggregator::Quantile) => {
-                let quantiles = self.scalar(param, steps)?;
-                self.warn_of_quantiles(&quantiles, param);
-                quantiles
-            }
+            (Some(param), Aggregator::Quantile) => self.scalar(param, steps)?,
             _ => Vec::new(),
         };
         let (input, clause) = self.aggregation_input(aggregation, steps)?;
+        // Behind the operand, whose own warnings of the same words give way.
+        if let Some(param) = aggregation.param.as_ref().filter(|_| !quantiles.is_empty()) {
+            self.warn_of_quantiles(&quantiles, param);
+        }
         let job = Job {
             evaluator: self,
             input: &input,
@@ -102,16 +103,17 @@ impl Evaluator<'_> {
     }
 
     fn warn_of_quantiles(&self, quantiles: &[f64], param: &Expr) {
+        let span = param.unwrap_parens().span();
         if quantiles.iter().any(|quantile| quantile.is_nan()) {
-            self.annotations.invalid_quantile(f64::NAN, param.span());
+            self.annotations.invalid_quantile(f64::NAN, span);
         }
-        let max = quantiles.iter().copied().fold(f64::MIN, f64::max);
+        let max = quantiles.iter().copied().fold(f64::MIN, nan_wins(f64::max));
         if max > 1.0 {
-            self.annotations.invalid_quantile(max, param.span());
+            self.annotations.invalid_quantile(max, span);
         }
-        let min = quantiles.iter().copied().fold(f64::MAX, f64::min);
+        let min = quantiles.iter().copied().fold(f64::MAX, nan_wins(f64::min));
         if min < 0.0 {
-            self.annotations.invalid_quantile(min, param.span());
+            self.annotations.invalid_quantile(min, span);
         }
     }
 

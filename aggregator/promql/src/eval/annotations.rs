@@ -29,10 +29,6 @@ impl<'q> Annotations<'q> {
         }
     }
 
-    pub(crate) const fn query(&self) -> &'q str {
-        self.query
-    }
-
     pub(crate) fn into_texts(self) -> (Vec<String>, Vec<String>) {
         let texts = self
             .texts
@@ -109,7 +105,7 @@ impl<'q> Annotations<'q> {
     pub(crate) fn possible_non_counter_type(&self, metric: &str, kind: &str, span: Span) {
         let (metric, kind) = (go_quote(metric), go_quote(kind));
         let text = format!(
-            "metric might not be a counter, __type__ label is not set to \"counter\" or \"histogram\", got {kind}: {metric}"
+            "metric might not be a counter, __type__ label is not set to \"counter\", got {kind}: {metric}"
         );
         self.info(&text, span);
     }

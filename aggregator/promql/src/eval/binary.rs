@@ -104,9 +104,7 @@ impl Evaluator<'_> {
         }
         if !op.is_comparison() || binary.return_bool {
             drop_names(&mut vector, self.features);
-            if !self.features.delayed_name_removal {
-                return merge_same_labels(vector);
-            }
+            return merge_same_labels(vector, self.features);
         }
         Ok(vector)
     }

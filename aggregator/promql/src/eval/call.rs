@@ -2,7 +2,7 @@
 
 use std::sync::Arc;
 
-use common::model::{Labels, MatchOp, label::METRIC_NAME};
+use common::model::{Labels, MatchOp, Matcher, label::METRIC_NAME};
 use tidemark_storage::read::Grouping;
 
 use super::leaf::{Kind, Leaf};
@@ -48,16 +48,14 @@ impl RangeCall {
 
     /// Whether the result has lost the label.
     pub(super) fn drops(&self, name: &str) -> bool {
-        self.drops_names()
-            && (name == METRIC_NAME
-                || (self.features.type_and_unit_labels && is_metadata_label(name)))
+        self.drops_names() && is_metadata_label(name)
     }
 
     /// The labels of a series of the result.
-    pub(super) fn labels(&self, index: usize, features: Features) -> Labels {
+    pub(super) fn labels(&self, index: usize) -> Labels {
         let labels = self.leaf.set.labels(index);
         if self.drops_names() {
-            without_name(&labels, features)
+            without_name(&labels)
         } else {
             labels
         }
@@ -67,14 +65,13 @@ impl RangeCall {
     pub(super) fn watch(&self) -> Watch {
         let names = matches!(self.function, Some(Function::Rate | Function::Increase))
             .then(|| self.names());
-        let same = (self.drops_names() && self.fixed_name.is_none()).then(|| {
-            let all = [METRIC_NAME, "__type__", "__unit__"];
-            let dropped = if self.features.type_and_unit_labels {
-                &all[..]
-            } else {
-                &all[..1]
-            };
-            self.leaf.set.group(Grouping::Without(dropped)).group_of
+        let set = &self.leaf.set;
+        let one_series_each = self.fixed_name.is_some()
+            && !set.may_have_label("__type__")
+            && !set.may_have_label("__unit__");
+        let same = (self.drops_names() && !one_series_each).then(|| {
+            let dropped = Grouping::Without(&[METRIC_NAME, "__type__", "__unit__"]);
+            self.leaf.set.group(dropped).group_of
         });
         Watch {
             names,
@@ -178,7 +175,7 @@ impl Evaluator<'_> {
         }
         if self.features.type_and_unit_labels {
             let kind = labels.get("__type__").unwrap_or("");
-            if !matches!(kind, "counter" | "histogram") {
+            if kind != "counter" {
                 self.annotations.possible_non_counter_type(name, kind, span);
             }
         } else if !["_total", "_sum", "_count", "_bucket"]
@@ -201,8 +198,7 @@ impl Evaluator<'_> {
                 function,
                 Function::AbsentOverTime | Function::QuantileOverTime
             )
-            || steps.count > 1
-                && super::invariant::is_invariant(&Expr::Call(Box::new(call.clone())))
+            || steps.count > 1 && super::invariant::is_invariant_call(call)
         {
             return Ok(None);
         }
@@ -232,7 +228,7 @@ impl Evaluator<'_> {
         }
         // What comes out of a subquery has no place of its own in Prometheus' annotations.
         let (selector, span) = match argument.unwrap_parens() {
-            Expr::Matrix(matrix) => (matrix.selector.metric_name(), argument.span()),
+            Expr::Matrix(matrix) => (matrix.selector.metric_name(), span_of(call, argument)),
             _ => (None, Span::default()),
         };
         Ok(RangeCall {
@@ -376,7 +372,8 @@ impl Evaluator<'_> {
                 continue;
             }
             if vector.iter().any(|series| !is_missing(series.values[step])) {
-                self.annotations.invalid_quantile(quantile, arg.span());
+                self.annotations
+                    .invalid_quantile(quantile, span_of(call, arg));
             }
         }
     }
@@ -405,14 +402,16 @@ impl Evaluator<'_> {
             if present { MISSING } else { 1.0 }
         };
         let values = (0..steps.count).map(value).collect();
-        Ok(vec![Series::new(absent_labels(call), values)])
+        let mut absent = Series::new(absent_labels(call), values);
+        absent.drop_name = self.features.delayed_name_removal;
+        Ok(vec![absent])
     }
 
     /// The time of samples where the argument is a selector, else the time of evaluation.
     fn timestamp(&self, call: &Call, steps: Steps) -> Evaluated<Vector> {
         let mut vector = match call.args.first().map(Expr::unwrap_parens) {
             Some(Expr::Vector(selector)) => {
-                let leaf = self.instant_leaf(selector, steps, Kind::Timestamp)?;
+                let leaf = self.timestamp_leaf(selector, steps)?;
                 self.materialize(&leaf)?
             }
             Some(other) => {
@@ -429,10 +428,24 @@ impl Evaluator<'_> {
             None => return Err(self.internal("an argument is missing")),
         };
         super::series::drop_names(&mut vector, self.features);
-        if self.features.delayed_name_removal {
-            return Ok(vector);
-        }
-        super::series::merge_same_labels(vector)
+        super::series::merge_same_labels(vector, self.features)
+    }
+}
+
+/// Where annotations say that the argument at `index` is.
+pub(crate) fn argument_span(call: &Call, index: usize) -> Span {
+    let span = call.args.get(index).map(|arg| span_of(call, arg));
+    span.unwrap_or_default()
+}
+
+/// Prometheus takes the parentheses off an argument, but for one that is evaluated once for all steps of a call that
+/// is not.
+fn span_of(call: &Call, arg: &Expr) -> Span {
+    use super::invariant::{is_invariant, is_invariant_call};
+    if is_invariant(arg) && !is_invariant_call(call) {
+        arg.span()
+    } else {
+        arg.unwrap_parens().span()
     }
 }
 
@@ -462,9 +475,23 @@ fn absent_labels(call: &Call) -> Labels {
         Some(Expr::Matrix(matrix)) => &matrix.selector,
         _ => return Labels::empty(),
     };
+    // The head of Prometheus' store puts what only takes series away behind what finds them, in place, so this is the
+    // order in which the labels are settled.
+    let must_be_set: Vec<&str> = selector
+        .matchers
+        .iter()
+        .filter(|matcher| !matcher.matches_empty())
+        .map(Matcher::name)
+        .collect();
+    let takes_away = |matcher: &&Matcher| {
+        !must_be_set.contains(&matcher.name())
+            || (matches!(matcher.op(), MatchOp::NotEqual | MatchOp::NotRegex)
+                && matcher.matches_empty())
+    };
+    let (last, first): (Vec<_>, Vec<_>) = selector.matchers.iter().partition(takes_away);
     let mut builder = common::model::LabelsBuilder::default();
     let mut fixed: Vec<&str> = Vec::new();
-    for matcher in &selector.matchers {
+    for matcher in first.into_iter().chain(last) {
         let name = matcher.name();
         if name == METRIC_NAME {
             continue;

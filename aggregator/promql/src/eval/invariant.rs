@@ -1,6 +1,6 @@
 //! Expressions that have the same value at every step, as all their selectors are pinned by `@`.
 
-use crate::parser::ast::Expr;
+use crate::parser::ast::{Call, Expr};
 use crate::signature::Function;
 
 /// Whether `expr` may be evaluated once for all steps (Prometheus `preprocessExprHelper`).
@@ -11,9 +11,8 @@ pub(super) fn is_invariant(expr: &Expr) -> bool {
         Expr::Subquery(subquery) => subquery.at.is_some(),
         Expr::Paren(paren) => is_invariant(&paren.expr),
         Expr::Unary(unary) => is_invariant(&unary.expr),
-        Expr::Aggregation(aggregation) => {
-            aggregation.param.as_ref().is_none_or(is_invariant) && is_invariant(&aggregation.expr)
-        }
+        // The parameter is not asked: `topk(time(), x @ 0)` has that of the first step at all steps.
+        Expr::Aggregation(aggregation) => is_invariant(&aggregation.expr),
         Expr::Binary(binary) => {
             let mut lhs = &binary.lhs;
             let mut rhs = is_invariant(&binary.rhs);
@@ -24,11 +23,13 @@ pub(super) fn is_invariant(expr: &Expr) -> bool {
             }
             rhs && is_invariant(lhs)
         }
-        Expr::Call(call) => {
-            !depends_on_time(call.function.function) && call.args.iter().all(is_invariant)
-        }
+        Expr::Call(call) => is_invariant_call(call),
         Expr::Number(_) | Expr::String(_) => true,
     }
+}
+
+pub(super) fn is_invariant_call(call: &Call) -> bool {
+    !depends_on_time(call.function.function) && call.args.iter().all(is_invariant)
 }
 
 /// Functions that look at the evaluation time itself.

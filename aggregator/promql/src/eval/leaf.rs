@@ -39,6 +39,8 @@ pub(crate) struct Leaf {
     pub(crate) range_ms: i64,
     /// Series of a subquery whose names go at the end of the query; empty when none is marked.
     pub(crate) marked: Vec<bool>,
+    /// Samples that a subquery looked at; `None` for a selector.
+    pub(crate) inside: Option<u64>,
 }
 
 /// Samples looked at, as Prometheus counts them.

@@ -5,8 +5,11 @@ use hashbrown::HashMap;
 use rustc_hash::FxBuildHasher;
 
 use super::binary::apply;
-use super::series::{MISSING, Series, Steps, Vector, is_missing, merge_same_labels};
+use super::series::{
+    MISSING, Series, Steps, Vector, is_missing, merge_same_labels, merge_steps, same_labelset,
+};
 use super::{Evaluated, Evaluator};
+use crate::error::QueryError;
 use crate::parser::Operator;
 use crate::parser::ast::{Binary, Cardinality, Matching};
 
@@ -93,7 +96,7 @@ impl Evaluator<'_> {
             lhs.append(&mut rhs);
         }
         lhs.retain(|series| !series.is_empty());
-        merge_same_labels(lhs)
+        merge_same_labels(lhs, self.features)
     }
 
     pub(super) fn vector_vector(
@@ -122,22 +125,44 @@ impl Evaluator<'_> {
             one: &one,
             steps: steps.count,
         };
-        join.check_one_side(&by_signature(&one_signatures, count))?;
         let many_of = by_signature(&many_signatures, count);
         let one_of = by_signature(&one_signatures, count);
+        let mut failure = join.check_one_side(&one_of);
         let mut result = Vec::new();
         for (many, one) in many_of.iter().zip(&one_of) {
             if !many.is_empty() && !one.is_empty() {
                 self.check()?;
-                join.group(many, one, &mut result)?;
+                failure = earlier(failure, join.group(many, one, &mut result)?);
             }
         }
         result.retain(|series| !series.is_empty());
-        if self.features.delayed_name_removal {
-            return Ok(result);
+        let merged = merge_steps(result, self.features);
+        if let Err(step) = merged {
+            failure = earlier(failure, Some((step, Failure::SameLabels)));
         }
-        merge_same_labels(result)
+        match (failure, merged) {
+            (None, Ok(merged)) => Ok(merged),
+            (Some((_, failure)), _) => Err(join.error(failure)),
+            (None, Err(_)) => Err(same_labelset()),
+        }
     }
+}
+
+/// Why vectors cannot be joined. Prometheus goes step by step, so the first step that fails decides; the order here
+/// is that within a step.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
+enum Failure {
+    /// Two series of the "one" side, by their places, the second of them first.
+    OneSide(usize, usize),
+    ManyToOne,
+    Grouping,
+    SameLabels,
+}
+
+type Failed = Option<(usize, Failure)>;
+
+fn earlier(a: Failed, b: Failed) -> Failed {
+    a.into_iter().chain(b).min()
 }
 
 /// One operation between vectors under way.
@@ -153,26 +178,42 @@ struct Join<'j> {
 
 impl Join<'_> {
     /// Two series of the "one" side with one signature at one step are an error, matched or not.
-    fn check_one_side(&self, groups: &[Vec<usize>]) -> Evaluated<()> {
+    fn check_one_side(&self, groups: &[Vec<usize>]) -> Failed {
         if groups.iter().all(|group| group.len() < 2) {
-            return Ok(());
+            return None;
         }
         let many_present = presence(self.many, self.steps);
-        for group in groups.iter().filter(|group| group.len() > 1) {
-            for step in (0..self.steps).filter(|&step| many_present[step]) {
+        let first_of = |group: &Vec<usize>| {
+            let steps = (0..self.steps).filter(|&step| many_present[step]);
+            steps.into_iter().find_map(|step| {
                 let mut present = group
                     .iter()
                     .filter(|&&index| !is_missing(self.one[index].values[step]));
-                if let (Some(&first), Some(&second)) = (present.next(), present.next()) {
-                    return Err(self.duplicate(&self.one[first], &self.one[second]));
-                }
-            }
-        }
-        Ok(())
+                let (first, second) = (*present.next()?, *present.next()?);
+                Some((step, Failure::OneSide(second, first)))
+            })
+        };
+        let groups = groups.iter().filter(|group| group.len() > 1);
+        groups.filter_map(first_of).min()
     }
 
-    fn duplicate(&self, first: &Series, second: &Series) -> crate::error::QueryError {
-        let group = signature_shown(&second.labels, self.matching);
+    fn error(&self, failure: Failure) -> QueryError {
+        match failure {
+            Failure::OneSide(second, first) => {
+                self.duplicate(&self.one[first], &self.one[second])
+            }
+            Failure::ManyToOne => self.evaluator.execution(
+                "multiple matches for labels: many-to-one matching must be explicit (group_left/group_right)",
+            ),
+            Failure::Grouping => self
+                .evaluator
+                .execution("multiple matches for labels: grouping labels must ensure unique matches"),
+            Failure::SameLabels => same_labelset(),
+        }
+    }
+
+    fn duplicate(&self, first: &Series, second: &Series) -> QueryError {
+        let group = signature(&second.labels, self.matching);
         let side = if self.swapped { "left" } else { "right" };
         self.evaluator.execution(format!(
             "found duplicate series for the match group {group} on the {side} hand-side of the operation: [{}, {}];many-to-many matching not allowed: matching labels must be unique on one side",
@@ -181,10 +222,11 @@ impl Join<'_> {
     }
 
     /// Joins the series of one signature.
-    fn group(&self, many: &[usize], one: &[usize], result: &mut Vector) -> Evaluated<()> {
+    fn group(&self, many: &[usize], one: &[usize], result: &mut Vector) -> Evaluated<Failed> {
         // Whether a many-side series was already matched at a step, for one-to-one.
         let mut matched = vec![false; if many.len() > 1 { self.steps } else { 0 }];
         let from = result.len();
+        let mut failure = None;
         for &many_index in many {
             let many_series = &self.many[many_index];
             for &one_index in one {
@@ -198,7 +240,7 @@ impl Join<'_> {
                         && let Some(matched) = matched.get_mut(step)
                         && std::mem::replace(matched, true)
                     {
-                        return Err(self.evaluator.execution("multiple matches for labels: many-to-one matching must be explicit (group_left/group_right)"));
+                        failure = earlier(failure, Some((step, Failure::ManyToOne)));
                     }
                     let values = values.get_or_insert_with(|| vec![MISSING; self.steps]);
                     values[step] = value;
@@ -213,7 +255,7 @@ impl Join<'_> {
                 }
             }
         }
-        self.check_unique(&result[from..])
+        Ok(earlier(failure, self.check_unique(&result[from..])))
     }
 
     fn value(&self, many: &Series, one: &Series, step: usize) -> Option<f64> {
@@ -234,27 +276,25 @@ impl Join<'_> {
     }
 
     /// In many-to-one matching the labels of the result must tell the series apart.
-    fn check_unique(&self, group: &[Series]) -> Evaluated<()> {
+    fn check_unique(&self, group: &[Series]) -> Failed {
         if self.matching.card == Cardinality::OneToOne || group.len() < 2 {
-            return Ok(());
+            return None;
         }
         let mut seen: HashMap<&Labels, Vec<usize>, FxBuildHasher> = HashMap::default();
         for (index, series) in group.iter().enumerate() {
             seen.entry(&series.labels).or_default().push(index);
         }
-        for same in seen.values().filter(|same| same.len() > 1) {
-            for step in 0..self.steps {
+        let groups = seen.values().filter(|same| same.len() > 1);
+        let meet = |same: &Vec<usize>| {
+            (0..self.steps).find(|&step| {
                 let present = same
                     .iter()
                     .filter(|&&index| !is_missing(group[index].values[step]));
-                if present.count() > 1 {
-                    return Err(self.evaluator.execution(
-                        "multiple matches for labels: grouping labels must ensure unique matches",
-                    ));
-                }
-            }
-        }
-        Ok(())
+                present.count() > 1
+            })
+        };
+        let first = groups.filter_map(meet).min();
+        first.map(|step| (step, Failure::Grouping))
     }
 
     const fn drops_name(&self) -> bool {
@@ -269,12 +309,9 @@ impl Join<'_> {
     fn labels(&self, many: &Series, one: &Series) -> Labels {
         let matching = self.matching;
         let listed = |name: &str| matching.labels.iter().any(|label| label == name);
-        let type_and_unit = self.evaluator.features.type_and_unit_labels;
         let dropped = |name: &str| {
             let keeps_now = !self.drops_name() || self.drops_name_later();
-            !keeps_now
-                && (name == METRIC_NAME
-                    || (type_and_unit && super::series::is_metadata_label(name)))
+            !keeps_now && super::series::is_metadata_label(name)
         };
         let kept = many.labels.filtered(|name| {
             let by_matching = match matching.card {
@@ -296,8 +333,4 @@ impl Join<'_> {
         // Names come from valid sets or the parser, each once: there is nothing to refuse.
         builder.build().unwrap_or(kept)
     }
-}
-
-fn signature_shown(labels: &Labels, matching: &Matching) -> Labels {
-    signature(labels, matching)
 }

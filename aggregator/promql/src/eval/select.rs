@@ -11,8 +11,7 @@ use super::Evaluator;
 use super::collected::Collected;
 use super::leaf::{Kind, Leaf, Looked};
 use super::series::{Series, Steps, Vector};
-use crate::parser::ast::{At, DurationExpr, DurationValue, Expr, Subquery, VectorSelector};
-use crate::parser::{Operator, quote::go_quote};
+use crate::parser::ast::{At, DurationValue, Expr, Subquery, VectorSelector};
 use crate::signature::Function;
 use crate::value::MatrixSeries;
 
@@ -39,8 +38,25 @@ impl Evaluator<'_> {
         steps: Steps,
         kind: Kind,
     ) -> Evaluated<Leaf> {
-        let place = self.place(selector.at, &selector.offset)?;
+        let place = self.place(selector.at, &selector.offset);
         self.leaf(&selector.matchers, steps, place, self.lookback_ms, kind)
+    }
+
+    /// The leaf of `timestamp(selector)`. With `@` Prometheus 3.5 looks from the pinned moment itself, offset or not,
+    /// among the samples it loaded, which end at the offset.
+    pub(super) fn timestamp_leaf(
+        &self,
+        selector: &VectorSelector,
+        steps: Steps,
+    ) -> Evaluated<Leaf> {
+        let (pinned_ms, offset_ms) = self.place(selector.at, &selector.offset);
+        let (offset_ms, range_ms) = match (pinned_ms, offset_ms) {
+            (Some(_), 1..) => (offset_ms, (self.lookback_ms - offset_ms).max(0)),
+            (Some(_), _) => (0, self.lookback_ms),
+            (None, _) => (offset_ms, self.lookback_ms),
+        };
+        let place = (pinned_ms, offset_ms);
+        self.leaf(&selector.matchers, steps, place, range_ms, Kind::Timestamp)
     }
 
     /// The leaf of a function of a range vector: a selector with a range, or a subquery.
@@ -48,8 +64,8 @@ impl Evaluator<'_> {
         match expr.unwrap_parens() {
             Expr::Matrix(matrix) => {
                 let selector = &matrix.selector;
-                let place = self.place(selector.at, &selector.offset)?;
-                let range_ms = self.duration_ms(&matrix.range, false)?;
+                let place = self.place(selector.at, &selector.offset);
+                let range_ms = matrix.range.millis();
                 self.leaf(&selector.matchers, steps, place, range_ms, kind)
             }
             Expr::Subquery(subquery) => self.subquery_leaf(subquery, steps, kind),
@@ -85,6 +101,7 @@ impl Evaluator<'_> {
             pinned_ms,
             range_ms,
             marked: Vec::new(),
+            inside: None,
         };
         if steps.count == 0 {
             return Ok(leaf);
@@ -105,20 +122,20 @@ impl Evaluator<'_> {
     }
 
     /// The moment of `@` and the offset, milliseconds.
-    fn place(&self, at: Option<At>, offset: &DurationValue) -> Evaluated<(Option<i64>, i64)> {
+    const fn place(&self, at: Option<At>, offset: &DurationValue) -> (Option<i64>, i64) {
         let pinned = match at {
             Some(At::Time(ms)) => Some(ms),
             Some(At::Start) => Some(self.bounds_ms.0),
             Some(At::End) => Some(self.bounds_ms.1),
             None => None,
         };
-        Ok((pinned, self.duration_ms(offset, true)?))
+        (pinned, offset.millis())
     }
 
     fn subquery_leaf(&self, subquery: &Subquery, steps: Steps, kind: Kind) -> Evaluated<Leaf> {
-        let (pinned_ms, offset_ms) = self.place(subquery.at, &subquery.offset)?;
-        let range_ms = self.duration_ms(&subquery.range, false)?;
-        let step_ms = match self.duration_ms(&subquery.step, subquery.step.millis() == 0)? {
+        let (pinned_ms, offset_ms) = self.place(subquery.at, &subquery.offset);
+        let range_ms = subquery.range.millis();
+        let step_ms = match subquery.step.millis() {
             0 => self.default_step_ms,
             step_ms => step_ms,
         };
@@ -130,12 +147,20 @@ impl Evaluator<'_> {
             pinned_ms,
             range_ms,
             marked: Vec::new(),
+            inside: None,
         };
         if steps.count == 0 {
             return Ok(leaf);
         }
         let inner = self.subquery_steps(&leaf, step_ms)?;
-        let mut vector = self.vector(&subquery.expr, inner)?;
+        leaf.inside = Some(0);
+        if inner.count == 0 {
+            return Ok(leaf);
+        }
+        // What it looks at itself is not counted, only what the windows hold of its result.
+        let (vector, looked) = self.apart(|| self.vector(&subquery.expr, inner));
+        let mut vector = vector?;
+        leaf.inside = Some(looked.total);
         vector.retain(|series| !series.is_empty());
         leaf.marked = vector.iter().map(|series| series.drop_name).collect();
         leaf.set = Arc::new(Collected::new(vector, inner));
@@ -168,27 +193,6 @@ impl Evaluator<'_> {
         })
     }
 
-    /// Milliseconds of a duration; arithmetic is done here, and checked.
-    pub(super) fn duration_ms(&self, value: &DurationValue, any_sign: bool) -> Evaluated<i64> {
-        let expr = match value {
-            DurationValue::Millis(ms) => return Ok(*ms),
-            DurationValue::Expr(expr) => expr,
-        };
-        let fail = |message: String| {
-            let span = expr.span();
-            let error = crate::parser::ParseError::new(self.annotations.query(), span, message);
-            crate::error::QueryError::from(error)
-        };
-        let seconds = duration_seconds(expr).map_err(&fail)?;
-        if !any_sign && seconds <= 0.0 {
-            return Err(fail("duration must be greater than 0".to_owned()));
-        }
-        if seconds.is_nan() || seconds.abs() > 9_223_372_036.0 {
-            return Err(fail("duration is out of range".to_owned()));
-        }
-        Ok((seconds * 1000.0) as i64)
-    }
-
     /// The samples of a range vector that is a query of its own.
     pub(crate) fn range_vector(&self, expr: &Expr, steps: Steps) -> Evaluated<Vec<MatrixSeries>> {
         let kind = Kind::OverTime {
@@ -199,6 +203,7 @@ impl Evaluator<'_> {
         let end_ms = leaf.reference(0);
         let start_ms = end_ms - leaf.range_ms;
         let mut matrix = Vec::new();
+        let mut looked = 0;
         let read = leaf.set.read(
             0..leaf.set.len(),
             self.budget.control,
@@ -223,20 +228,28 @@ impl Evaluator<'_> {
                     return Ok(());
                 }
                 self.budget.hold(samples.len())?;
-                self.add_looked(&Looked {
-                    total: samples.len() as u64,
-                    per_step: Vec::new(),
-                });
+                looked += samples.len() as u64;
                 let mut labels = leaf.set.labels(index);
                 if leaf.marked.get(index) == Some(&true) {
-                    labels = super::series::without_name(&labels, self.features);
+                    labels = super::series::without_name(&labels);
                 }
                 matrix.push(MatrixSeries { labels, samples });
                 Ok(())
             },
         );
         read.map_err(|error| self.read_error(error))?;
+        self.add_looked(&Looked {
+            // A subquery that is no argument is counted by what it looks at itself.
+            total: leaf.inside.unwrap_or(looked),
+            per_step: Vec::new(),
+        });
         matrix.sort_unstable_by(|a, b| a.labels.cmp(&b.labels));
+        if matrix
+            .windows(2)
+            .any(|pair| pair[0].labels == pair[1].labels)
+        {
+            return Err(super::series::same_labelset());
+        }
         Ok(matrix)
     }
 
@@ -315,34 +328,9 @@ impl Evaluator<'_> {
     }
 
     /// Only the steps of the query itself are counted one by one, not those of subqueries.
-    fn counts_steps(&self, steps: Steps) -> bool {
+    pub(super) fn counts_steps(&self, steps: Steps) -> bool {
         let looked = self.looked.lock();
         let looked = looked.unwrap_or_else(std::sync::PoisonError::into_inner);
         looked.per_step.len() == steps.count && steps.start_ms == self.bounds_ms.0
     }
-}
-
-fn duration_seconds(expr: &DurationExpr) -> Result<f64, String> {
-    Ok(match expr {
-        DurationExpr::Number(number) => number.value,
-        DurationExpr::Negative { expr, .. } => -duration_seconds(expr)?,
-        DurationExpr::Wrapped(expr) => duration_seconds(expr)?,
-        DurationExpr::Binary { op, lhs, rhs, .. } => {
-            let (lhs, rhs) = (duration_seconds(lhs)?, duration_seconds(rhs)?);
-            match op {
-                Operator::Add => lhs + rhs,
-                Operator::Sub => lhs - rhs,
-                Operator::Mul => lhs * rhs,
-                Operator::Div if rhs == 0.0 => return Err("division by zero".to_owned()),
-                Operator::Div => lhs / rhs,
-                Operator::Mod if rhs == 0.0 => return Err("modulo by zero".to_owned()),
-                Operator::Mod => lhs % rhs,
-                Operator::Pow => lhs.powf(rhs),
-                other => {
-                    let name = go_quote(other.as_str());
-                    return Err(format!("unexpected duration expression operator {name}"));
-                }
-            }
-        }
-    })
 }

@@ -66,6 +66,13 @@ impl Series {
     pub(crate) fn is_empty(&self) -> bool {
         self.values.iter().all(|&value| is_missing(value))
     }
+
+    /// The first step with a value; beyond all steps when there is none.
+    fn first_step(&self) -> usize {
+        let present = |&value: &f64| !is_missing(value);
+        let first = self.values.iter().position(present);
+        first.unwrap_or(self.values.len())
+    }
 }
 
 pub(crate) type Vector = Vec<Series>;
@@ -83,11 +90,9 @@ pub(crate) fn same_labelset() -> QueryError {
     }
 }
 
-/// The labels without the name, and with the feature also without type and unit.
-pub(crate) fn without_name(labels: &Labels, features: Features) -> Labels {
-    if !features.type_and_unit_labels {
-        return labels.without_metric_name();
-    }
+/// The labels without the name, type and unit. The latter go with the name also where the feature that fills them in
+/// is off.
+pub(crate) fn without_name(labels: &Labels) -> Labels {
     labels.filtered(|name| !is_metadata_label(name))
 }
 
@@ -101,7 +106,7 @@ pub(crate) fn drop_names(vector: &mut [Series], features: Features) {
         if features.delayed_name_removal {
             series.drop_name = true;
         } else {
-            series.labels = without_name(&series.labels, features);
+            series.labels = without_name(&series.labels);
         }
     }
 }
@@ -119,29 +124,46 @@ pub(crate) fn refuse_same_labels(vector: &[Series]) -> Result<(), QueryError> {
     }
 }
 
-/// Merges series of the same labels that have values at different steps; fails when they meet at one.
-pub(crate) fn merge_same_labels(vector: Vector) -> Result<Vector, QueryError> {
-    if vector.len() < 2 {
+/// Makes one series of those that have the same labels and values at different steps (Prometheus `rangeEval`).
+/// With names that go at the end, one step alone may have the same labels twice until then.
+///
+/// # Errors
+/// Two meet at one step: the first step where that happens.
+pub(crate) fn merge_steps(vector: Vector, features: Features) -> Result<Vector, usize> {
+    let one_step = vector
+        .first()
+        .is_some_and(|series| series.values.len() == 1);
+    if vector.len() < 2 || (one_step && features.delayed_name_removal) {
         return Ok(vector);
     }
     let mut places: HashMap<Labels, usize, FxBuildHasher> =
         HashMap::with_capacity_and_hasher(vector.len(), FxBuildHasher);
     let mut merged: Vector = Vec::with_capacity(vector.len());
+    let mut conflict: Option<usize> = None;
     for series in vector {
         let place = *places.entry_ref(&series.labels).or_insert(merged.len());
         let Some(into) = merged.get_mut(place) else {
             merged.push(series);
             continue;
         };
-        for (to, &from) in into.values.iter_mut().zip(&series.values) {
+        if series.first_step() < into.first_step() {
+            into.drop_name = series.drop_name;
+        }
+        for (step, (to, &from)) in into.values.iter_mut().zip(&series.values).enumerate() {
             if is_missing(from) {
                 continue;
             }
             if !is_missing(*to) {
-                return Err(same_labelset());
+                conflict = Some(conflict.map_or(step, |earlier| earlier.min(step)));
+                break;
             }
             *to = from;
         }
     }
-    Ok(merged)
+    conflict.map_or(Ok(merged), Err)
+}
+
+/// [`merge_steps`], with the error that the query ends with.
+pub(crate) fn merge_same_labels(vector: Vector, features: Features) -> Result<Vector, QueryError> {
+    merge_steps(vector, features).map_err(|_| same_labelset())
 }

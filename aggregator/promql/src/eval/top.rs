@@ -45,19 +45,24 @@ impl Evaluator<'_> {
                 return Ok(Vec::new());
             }
             if max > 1.0 {
-                self.annotations.invalid_ratio(max, 1.0, param.span());
+                self.annotations
+                    .invalid_ratio(max, 1.0, param.unwrap_parens().span());
             }
             if min < -1.0 {
-                self.annotations.invalid_ratio(min, -1.0, param.span());
+                self.annotations
+                    .invalid_ratio(min, -1.0, param.unwrap_parens().span());
             }
         } else if max < 1.0 {
             return Ok(Vec::new());
         }
+        if rows.rows.is_empty() {
+            return Ok(Vec::new());
+        }
         let picked = self.pick(aggregation.op, &params, &rows, steps)?;
         if self.instant && steps.count == 1 {
-            return Ok(rows.take_in_order(&picked, self));
+            return Ok(rows.take_in_order(&picked));
         }
-        Ok(rows.take_marked(&picked, steps, self))
+        Ok(rows.take_marked(&picked, steps))
     }
 
     fn rows(&self, input: Input, clause: &Clause, steps: Steps) -> Evaluated<Rows> {
@@ -132,6 +137,9 @@ impl Evaluator<'_> {
             self.check()?;
             let mut stay = Vec::new();
             let count = match op {
+                Aggregator::LimitRatio if param.is_nan() => {
+                    return Err(self.execution("Ratio value NaN is NaN"));
+                }
                 Aggregator::LimitRatio => None,
                 _ => Some(self.integer(param)?),
             };
@@ -146,7 +154,7 @@ impl Evaluator<'_> {
                 match count {
                     None => {
                         let ratio = param.clamp(-1.0, 1.0);
-                        present.retain(|&at| rows.is_sampled(at as usize, ratio, self));
+                        present.retain(|&at| rows.is_sampled(at as usize, ratio));
                     }
                     Some(count) => best(op, rows, step, count, &mut present),
                 }
@@ -196,7 +204,8 @@ impl Evaluator<'_> {
                 listed
             }
         };
-        let labelled = !aggregation.without || !aggregation.grouping.contains(&label);
+        let labelled = !aggregation.without
+            || (label != METRIC_NAME && !aggregation.grouping.contains(&label));
         let mut counted: hashbrown::HashMap<(Labels, u64), Vec<f64>> = hashbrown::HashMap::new();
         for series in vector {
             self.check()?;
@@ -238,12 +247,12 @@ impl Evaluator<'_> {
             Ok(Series::new(labels, counts))
         });
         let series: Evaluated<Vector> = series.collect();
-        merge_same_labels(series?)
+        merge_same_labels(series?, self.features)
     }
 }
 
 /// A fold that ends as NaN once one is met, as Go's `min` and `max` do.
-fn nan_wins(pick: impl Fn(f64, f64) -> f64) -> impl Fn(f64, f64) -> f64 {
+pub(super) fn nan_wins(pick: impl Fn(f64, f64) -> f64) -> impl Fn(f64, f64) -> f64 {
     move |a, b| {
         if a.is_nan() || b.is_nan() {
             f64::NAN
@@ -285,18 +294,18 @@ fn best(op: Aggregator, rows: &Rows, step: usize, count: usize, present: &mut Ve
 }
 
 impl Rows {
-    fn labels(&self, at: usize, evaluator: &Evaluator<'_>) -> (Labels, bool) {
+    fn labels(&self, at: usize) -> (Labels, bool) {
         let row = &self.rows[at];
         match (&row.labels, &self.source) {
             (Some(labels), _) => labels.clone(),
-            (None, Some(call)) => (call.labels(row.index, evaluator.features), false),
+            (None, Some(call)) => (call.labels(row.index), false),
             (None, None) => (Labels::empty(), false),
         }
     }
 
     /// Whether a series is in the sample: by the place of its hash among all hashes (Prometheus `HashRatioSampler`).
-    fn is_sampled(&self, at: usize, ratio: f64, evaluator: &Evaluator<'_>) -> bool {
-        let (labels, _) = self.labels(at, evaluator);
+    fn is_sampled(&self, at: usize, ratio: f64) -> bool {
+        let (labels, _) = self.labels(at);
         let place = super::hash::label_hash(&labels) as f64 / u64::MAX as f64;
         if ratio >= 0.0 {
             place < ratio
@@ -305,11 +314,11 @@ impl Rows {
         }
     }
 
-    fn take_in_order(&mut self, picked: &[Vec<u32>], evaluator: &Evaluator<'_>) -> Vector {
+    fn take_in_order(&mut self, picked: &[Vec<u32>]) -> Vector {
         let order = picked.first().map(Vec::as_slice).unwrap_or_default();
         let series = order.iter().map(|&at| {
             let at = at as usize;
-            let (labels, drop_name) = self.labels(at, evaluator);
+            let (labels, drop_name) = self.labels(at);
             Series {
                 labels,
                 drop_name,
@@ -319,12 +328,7 @@ impl Rows {
         series.collect()
     }
 
-    fn take_marked(
-        &mut self,
-        picked: &[Vec<u32>],
-        steps: Steps,
-        evaluator: &Evaluator<'_>,
-    ) -> Vector {
+    fn take_marked(&mut self, picked: &[Vec<u32>], steps: Steps) -> Vector {
         let mut kept: Vec<Option<Vec<f64>>> = vec![None; self.rows.len()];
         for (step, order) in picked.iter().enumerate() {
             for &at in order {
@@ -334,7 +338,7 @@ impl Rows {
             }
         }
         let series = kept.into_iter().enumerate().filter_map(|(at, values)| {
-            let (labels, drop_name) = self.labels(at, evaluator);
+            let (labels, drop_name) = self.labels(at);
             Some(Series {
                 labels,
                 drop_name,

@@ -6,9 +6,10 @@ use rustc_hash::FxBuildHasher;
 
 use crate::error::{QueryError, Span};
 use crate::eval::Evaluator;
+use crate::eval::call::argument_span;
 use crate::eval::series::{MISSING, Series, Steps, Vector, is_missing, merge_same_labels};
 use crate::parser::ast::Call;
-use crate::parser::quote::go_quote;
+use crate::parser::number::parse_go_float;
 use crate::signature::Function;
 
 /// The label of a bucket's upper bound.
@@ -44,12 +45,10 @@ pub(crate) fn classic(
     } else {
         Vec::new()
     };
-    let span = |index: usize| {
-        call.args
-            .get(index)
-            .map(|arg| arg.unwrap_parens().span())
-            .unwrap_or_default()
-    };
+    let span = |index: usize| argument_span(call, index);
+    let vector_index = 1 + usize::from(fraction);
+    let vector_span = span(vector_index);
+    let vector = evaluator.argument(call, vector_index, steps)?;
     if !fraction {
         for &quantile in &first {
             if !(0.0..=1.0).contains(&quantile) {
@@ -57,9 +56,6 @@ pub(crate) fn classic(
             }
         }
     }
-    let vector_index = 1 + usize::from(fraction);
-    let vector_span = span(vector_index);
-    let vector = evaluator.argument(call, vector_index, steps)?;
     let histograms = histograms(evaluator, &vector, vector_span);
     let mut result = Vec::with_capacity(histograms.len());
     let mut buckets = Vec::new();
@@ -95,10 +91,7 @@ pub(crate) fn classic(
         series.drop_name = evaluator.features.delayed_name_removal;
         result.push(series);
     }
-    if evaluator.features.delayed_name_removal {
-        return Ok(result);
-    }
-    merge_same_labels(result)
+    merge_same_labels(result, evaluator.features)
 }
 
 /// Series by histogram: equal in all labels but the bound.
@@ -110,7 +103,7 @@ fn histograms(evaluator: &Evaluator<'_>, vector: &[Series], span: Span) -> Vec<H
         let labels = &series.labels;
         let text = labels.get(BOUND).unwrap_or("");
         let name = labels.metric_name().unwrap_or("");
-        let Some(bound) = parse_bound(text) else {
+        let Some(bound) = parse_go_float(text) else {
             if !series.is_empty() {
                 evaluator.annotations.bad_bucket_label(name, text, span);
             }
@@ -135,12 +128,6 @@ fn histograms(evaluator: &Evaluator<'_>, vector: &[Series], span: Span) -> Vec<H
         histogram.buckets.sort_by(|a, b| a.0.total_cmp(&b.0));
     }
     histograms
-}
-
-/// Go's `strconv.ParseFloat`, as far as bounds go.
-fn parse_bound(text: &str) -> Option<f64> {
-    debug_assert!(!go_quote(text).is_empty());
-    text.parse().ok().filter(|bound: &f64| !bound.is_nan())
 }
 
 /// The φ-quantile by linear interpolation in the bucket it falls into, and whether counts had to be fixed.
@@ -213,15 +200,16 @@ fn bucket_fraction(lower: f64, upper: f64, buckets: &mut Vec<Bucket>) -> f64 {
             }
             if bucket.bound > value {
                 let share = (value - bound) / (bucket.bound - bound);
-                let inside = rank + (bucket.count - rank) * share;
-                return if inside > total { total } else { inside };
+                return rank + (bucket.count - rank) * share;
             }
             rank = bucket.count;
             bound = bucket.bound;
         }
         total
     };
-    (below(upper) - below(lower)) / total
+    // Counts that do not ascend may exceed the last one.
+    let capped = |rank: f64| if rank > total { total } else { rank };
+    (capped(below(upper)) - capped(below(lower))) / total
 }
 
 /// Adds up buckets whose bounds are the same number in different spellings.

@@ -51,18 +51,21 @@ pub(crate) fn info(
         if matchers.iter().all(Matcher::matches_empty) {
             let mut result = own;
             result.extend(base);
-            return merge_same_labels(result);
+            return merge_same_labels(result, evaluator.features);
         }
-        return merge_same_labels(own);
+        return merge_same_labels(own, evaluator.features);
     };
     let join = Join::new(evaluator, infos, &data, steps);
     join.refuse_conflicts(&base)?;
     let mut result = own;
+    for series in &mut result {
+        series.drop_name = false;
+    }
     for series in base {
         evaluator.check()?;
         join.enrich(&series, &mut result)?;
     }
-    merge_same_labels(result)
+    merge_same_labels(result, evaluator.features)
 }
 
 /// The info series about any of the base series; their values are the times of samples in seconds. `None` when no
@@ -198,7 +201,8 @@ impl<'j> Join<'j> {
                         self.evaluator.hold(self.steps.count)?;
                         result.push(Series {
                             labels,
-                            drop_name: series.drop_name,
+                            // With names that go at the end: info() forgets that this one was to.
+                            drop_name: false,
                             values: vec![MISSING; self.steps.count],
                         });
                     }

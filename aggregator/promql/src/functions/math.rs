@@ -33,11 +33,7 @@ pub(crate) fn map(
         }
     }
     drop_names(&mut vector, evaluator.features);
-    vector.retain(|series| !series.is_empty());
-    if evaluator.features.delayed_name_removal {
-        return Ok(vector);
-    }
-    merge_same_labels(vector)
+    merge_same_labels(vector, evaluator.features)
 }
 
 fn parameters(

@@ -80,6 +80,44 @@ fn underscores_separate_digits(text: &str) -> bool {
     })
 }
 
+/// Reads a float as Go's `strconv.ParseFloat` does: with underscores between digits, and hexadecimal with an exponent.
+/// What is too large is an error too.
+pub(crate) fn parse_go_float(text: &str) -> Option<f64> {
+    let unsigned = text.strip_prefix(['+', '-']).unwrap_or(text);
+    let signed = unsigned.len() < text.len();
+    let plain = unsigned.trim_start_matches(|char: char| char.is_ascii_digit() || char == '.');
+    if signed && unsigned.eq_ignore_ascii_case("nan") || !underscores_separate_digits(text) {
+        return None;
+    }
+    let digits = unsigned.replace('_', "");
+    let hex = digits.strip_prefix("0x").or(digits.strip_prefix("0X"));
+    let value = match hex {
+        Some(hex) => parse_hex_float(hex)?,
+        None => digits.parse().ok()?,
+    };
+    if f64::is_infinite(value) && plain.len() < unsigned.len() {
+        return None;
+    }
+    Some(if text.starts_with('-') { -value } else { value })
+}
+
+/// `1.8p-3`, behind the prefix.
+fn parse_hex_float(text: &str) -> Option<f64> {
+    let (mantissa, exponent) = text.split_once(['p', 'P'])?;
+    let mut exponent: i32 = exponent.parse().ok()?;
+    let (whole, fraction) = mantissa.split_once('.').unwrap_or((mantissa, ""));
+    let digits: String = [whole, fraction].concat();
+    // What 64 bits do not hold is beyond a float's precision too.
+    let (head, tail) = digits.split_at_checked(16).unwrap_or((&digits, ""));
+    if !tail.bytes().all(|byte| byte.is_ascii_hexdigit()) {
+        return None;
+    }
+    let head_value = u64::from_str_radix(head, 16).ok()?;
+    let beyond = i32::try_from(tail.len()).ok()? - i32::try_from(fraction.len()).ok()?;
+    exponent = exponent.saturating_add(beyond.saturating_mul(4));
+    Some(head_value as f64 * 2_f64.powi(exponent))
+}
+
 /// Reads a duration such as `1h30m` to milliseconds (`model.ParseDuration`).
 ///
 /// # Errors
@@ -162,6 +200,28 @@ mod tests {
             assert_eq!(parse_number(text), want, "{text}");
         }
         assert!(parse_number("nAn").is_ok_and(f64::is_nan));
+    }
+
+    #[test]
+    fn floats_follow_go() {
+        let cases = [
+            ("1_0", Some(10.0)),
+            ("0x1p-2", Some(0.25)),
+            ("-0X1.8p1", Some(-3.0)),
+            ("0x10", None),
+            ("+Inf", Some(f64::INFINITY)),
+            ("infinity", Some(f64::INFINITY)),
+            ("1e309", None),
+            ("-nan", None),
+            ("_1", None),
+            ("two", None),
+            ("", None),
+            (" 1", None),
+        ];
+        for (text, want) in cases {
+            assert_eq!(parse_go_float(text), want, "{text}");
+        }
+        assert!(parse_go_float("NaN").is_some_and(f64::is_nan));
     }
 
     #[test]

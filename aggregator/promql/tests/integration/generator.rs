@@ -9,19 +9,39 @@ pub(crate) const MINUTES: i64 = 90;
 /// Between two samples, mostly.
 const STEP_MS: i64 = 15_000;
 
+/// A query and when it is asked.
+pub(crate) struct Case<'c> {
+    pub(crate) query: &'c str,
+    pub(crate) start_ms: i64,
+    pub(crate) end_ms: i64,
+    /// 0 for an instant query.
+    pub(crate) step_ms: i64,
+    pub(crate) lookback_seconds: Option<u32>,
+}
+
 /// A source of data and queries; the same seed gives the same.
 pub(crate) struct Generator {
     random: StdRng,
     /// Whether experimental functions and duration expressions are used.
     experimental: bool,
+    /// Where the data begins.
+    start_ms: i64,
 }
 
 impl Generator {
-    pub(crate) fn new(seed: u64, experimental: bool) -> Self {
+    pub(crate) fn new(seed: u64, start_ms: i64, experimental: bool) -> Self {
         Self {
             random: StdRng::seed_from_u64(seed),
             experimental,
+            start_ms,
         }
+    }
+
+    /// The generator of the query with a number: each number of each seed has queries of its own.
+    pub(crate) fn numbered(seed: u64, number: u64, start_ms: i64, experimental: bool) -> Self {
+        let mut of_seed = StdRng::seed_from_u64(seed);
+        let mixed = of_seed.random::<u64>() ^ number;
+        Self::new(mixed, start_ms, experimental)
     }
 
     fn one<'a>(&mut self, choices: &[&'a str]) -> &'a str {
@@ -34,7 +54,8 @@ impl Generator {
 
     /// Series of counters with resets, gauges with odd values, and classic histograms, with gaps and staleness
     /// markers. Values are quarters, so that sums are exact in any order.
-    pub(crate) fn data(&mut self, start_ms: i64) -> Vec<(Labels, Vec<Sample>)> {
+    pub(crate) fn data(&mut self) -> Vec<(Labels, Vec<Sample>)> {
+        let start_ms = self.start_ms;
         let mut series = Vec::new();
         for job in ["api", "web", "db"] {
             for instance in ["0", "1"] {
@@ -78,7 +99,9 @@ impl Generator {
             }
             let labels = [("__name__", "sparse"), ("job", job)];
             series.push((labels.to_vec(), Shape::Sparse));
+            series.extend(about_targets(job));
         }
+        series.extend(typed());
         let mut all: Vec<_> = series
             .into_iter()
             .map(|(labels, shape)| {
@@ -88,6 +111,38 @@ impl Generator {
             .collect();
         for job in ["api", "web"] {
             all.extend(self.histogram(start_ms, job));
+        }
+        for kind in ODD_BUCKETS {
+            all.extend(self.odd_histogram(start_ms, kind));
+        }
+        all
+    }
+
+    /// Buckets that are no proper histogram. Counts do not ascend of themselves.
+    fn odd_histogram(
+        &mut self,
+        start_ms: i64,
+        &(kind, bounds): &(&str, &[&str]),
+    ) -> Vec<(Labels, Vec<Sample>)> {
+        let times = self.times(start_ms, Shape::Counter);
+        let mut all = Vec::new();
+        for (index, bound) in bounds.iter().enumerate() {
+            let mut labels = vec![("__name__", "strange_bucket"), ("kind", kind)];
+            if !bound.is_empty() {
+                labels.push(("le", bound));
+            }
+            let mut value = 0.0;
+            let mut samples = Vec::new();
+            for &timestamp_ms in &times {
+                if kind != "zero" {
+                    value += f64::from(self.random.random_range(0..4) * (index as u32 + 1));
+                }
+                samples.push(Sample {
+                    timestamp_ms,
+                    value,
+                });
+            }
+            all.push((Labels::from_pairs(labels).unwrap(), samples));
         }
         all
     }
@@ -180,12 +235,45 @@ impl Generator {
         series.collect()
     }
 
-    /// A query of any type but string.
+    /// When and how query `number` is asked.
+    pub(crate) fn case<'c>(&mut self, query: &'c str, number: usize) -> Case<'c> {
+        let length_ms = MINUTES * 60_000;
+        let start_ms = self.start_ms
+            + match self.random.random_range(0..3) {
+                0 => self.random.random_range(0..length_ms),
+                _ => self.random.random_range(0..length_ms) / 15_000 * 15_000,
+            };
+        let lookback_seconds = self.chance(10).then(|| self.random.random_range(1..900));
+        let mut step_ms = 0;
+        let mut end_ms = start_ms;
+        if !number.is_multiple_of(3) {
+            step_ms =
+                [15_000, 60_000, 37_000, 1_000, 300_000, 7_500][self.random.random_range(0..6)];
+            let steps = match self.random.random_range(0..40) {
+                0 => 1500,
+                1 => 0,
+                _ => self.random.random_range(0..60),
+            };
+            end_ms += step_ms * steps + self.random.random_range(0..2) * 500;
+        }
+        Case {
+            query,
+            start_ms,
+            end_ms,
+            step_ms,
+            lookback_seconds,
+        }
+    }
+
+    /// A query of any type.
     pub(crate) fn query(&mut self) -> String {
         let depth = self.random.random_range(1..5);
-        match self.random.random_range(0..20) {
-            0 => self.scalar(depth),
-            1 => self.matrix(depth),
+        match self.random.random_range(0..40) {
+            20 => self
+                .one(&[r#""text""#, r#"'\u00e4\xff\n'"#, "`raw\\n`"])
+                .to_owned(),
+            0 | 21 => self.scalar(depth),
+            1 | 22 => self.matrix(depth),
             _ => self.vector(depth),
         }
     }
@@ -198,6 +286,11 @@ impl Generator {
             3 => "0".to_owned(),
             4 => "5m".to_owned(),
             5 => "0x10".to_owned(),
+            6 => self
+                .one(&[
+                    "1e3", ".5", "1_000", "0b11", "0o17", "1m30s", "-0", "1e-7", "inf", "1e300",
+                ])
+                .to_owned(),
             _ => format!("{}", f64::from(self.random.random_range(0..40)) / 4.0),
         }
     }
@@ -222,13 +315,19 @@ impl Generator {
         }
     }
 
+    /// The parameter of an aggregation. In there Prometheus 3.5 overlooks `@ start()` and `@ end()`.
+    fn parameter(&mut self, depth: u32) -> String {
+        let scalar = self.scalar(depth);
+        scalar.replace(" @ start()", "").replace(" @ end()", "")
+    }
+
     fn duration(&mut self) -> String {
         let plain = self.one(&[
             "15s", "30s", "1m", "90s", "2m", "5m", "7m30s", "10m", "300", "1h",
         ]);
         if self.experimental && self.chance(15) {
-            let other = self.one(&["15s", "2", "1m"]);
-            let op = self.one(&["+", "*"]);
+            let other = self.one(&["15s", "2", "1m", "(3s*5)", "-7"]);
+            let op = self.one(&["+", "*", "-", "/", "%"]);
             return format!("{plain} {op} {other}");
         }
         plain.to_owned()
@@ -249,6 +348,15 @@ impl Generator {
                 r#"nothing="""#,
                 r#"job=~"(?i:WEB)""#,
                 r#"code!~".+""#,
+                r#""job"='web'"#,
+                "job=`db`",
+                r#"instance!="0""#,
+                r#"job=~"(a|w).+""#,
+                r#"job=~"api|web|""#,
+                r#"code=~"[25]00""#,
+                r#"job!~"a.*""#,
+                r#"__type__="gauge""#,
+                r#"job=~"""#,
             ]);
             out.push_str(&format!("{matcher},"));
         }
@@ -268,8 +376,16 @@ impl Generator {
             "latency_seconds_bucket",
             "build_info",
             "missing",
+            "strange_bucket",
+            "typed",
+            "typed_total",
+            "target_info",
         ]);
-        match self.random.random_range(0..20) {
+        match self.random.random_range(0..24) {
+            20 => r#"{"http.requests"}"#.to_owned(),
+            21 => format!(r#"{{"http.requests","host.name"="h 1",{matchers}}}"#),
+            22 => format!(r#"{{"host.name"=~"gr.*|h 1",{matchers}}}"#),
+            23 => format!(r#"{{__name__=~"typed.*",{matchers}}}"#),
             0 => format!(r#"{{__name__=~"requests_total|errors",{matchers}}}"#),
             1 => format!(r#"{{__name__=~"temp.*",{matchers}}}"#),
             2 => format!(r#"{{"{name}",{matchers}}}"#),
@@ -281,12 +397,28 @@ impl Generator {
     fn modifiers(&mut self) -> String {
         let mut out = String::new();
         if self.chance(20) {
-            let offset = self.one(&["5m", "-3m", "30s", "10", "1h"]);
+            let offset = self.one(&["5m", "-3m", "30s", "10", "1h", "-1.5", "1m30s", "0s"]);
             out.push_str(&format!(" offset {offset}"));
         }
-        if self.chance(8) {
-            let at = self.one(&["start()", "end()"]);
-            out.push_str(&format!(" @ {at}"));
+        if self.experimental && self.chance(5) {
+            let offset = self.one(&["(1m+30s)", "-(2*15)", "(2^5)", "(90s % 40)", "-(5m/2)"]);
+            return format!(" offset {offset}");
+        }
+        if self.chance(12) {
+            let at = match self.random.random_range(0..4) {
+                0 => "start()".to_owned(),
+                1 => "end()".to_owned(),
+                _ => {
+                    let ms = self.start_ms + self.random.random_range(0..MINUTES * 60_000);
+                    format!("{}.{:03}", ms / 1000, ms % 1000)
+                }
+            };
+            // Either may come first.
+            out = if self.chance(50) {
+                format!(" @ {at}{out}")
+            } else {
+                format!("{out} @ {at}")
+            };
         }
         out
     }
@@ -295,7 +427,7 @@ impl Generator {
         let (range, modifiers) = (self.duration(), self.modifiers());
         if depth > 0 && self.chance(20) {
             let inner = self.vector(depth - 1);
-            let step = self.one(&["", "30s", "1m", "17s", "5m"]);
+            let step = self.one(&["", "30s", "1m", "17s", "5m", "7.5"]);
             return format!("({inner})[{range}:{step}]{modifiers}");
         }
         format!("{}[{range}]{modifiers}", self.selector())
@@ -359,6 +491,7 @@ impl Generator {
             }
             "predict_linear" => format!("{function}({matrix}, {})", self.number()),
             "double_exponential_smoothing" => format!("{function}({matrix}, 0.5, 0.25)"),
+            _ if self.chance(5) => format!("{function}(({matrix}))"),
             _ => format!("{function}({matrix})"),
         }
     }
@@ -375,6 +508,11 @@ impl Generator {
             "job, le",
             "__name__",
             "nothing",
+            r#""host.name""#,
+            "kind",
+            "__type__, job",
+            "version, instance",
+            "job, instance, code",
         ])
         .to_owned()
     }
@@ -395,6 +533,8 @@ impl Generator {
             "count_values",
             "sum",
             "sum",
+            "best",
+            "limitk",
         ]);
         let clause = self.one(&["", "by", "without"]);
         let clause = if clause.is_empty() {
@@ -405,13 +545,43 @@ impl Generator {
         // The last digit of a logarithm or an angle would become a label.
         let depth = if op == "count_values" { 1 } else { depth };
         let operand = self.vector(depth - 1);
-        let param = match op {
+        match op {
+            // Values that tie are picked by the order of series, which is nobody's promise; what is summed is the same.
+            "best" => {
+                let op = self.one(&["topk", "bottomk"]);
+                let k = match self.random.random_range(0..4) {
+                    0 => self.parameter(depth - 1),
+                    _ => self.one(&["1", "2", "3.7", "5"]).to_owned(),
+                };
+                return format!("sum{clause} ({op}{clause} ({k}, {operand}))");
+            }
+            "limitk" if self.experimental => {
+                let k = match self.random.random_range(0..4) {
+                    0 => self.parameter(depth - 1),
+                    _ => self.one(&["1", "2", "1000"]).to_owned(),
+                };
+                return format!("count{clause} (limitk{clause} ({k}, {operand}))");
+            }
+            _ => {}
+        }
+        let op = op.replace("limitk", "max");
+        let param = match op.as_str() {
             // Values that tie are picked by the order of series, which is nobody's promise: all are taken.
             "topk" | "bottomk" => self.one(&["1000, ", "1000, ", "0, ", "-1, ", "0.5, "]),
+            "quantile" if self.chance(15) => &format!("{}, ", self.parameter(depth - 1)),
             "quantile" => self.one(&["0.5, ", "0.9, ", "0, ", "1, ", "-1, ", "2, ", "NaN, "]),
-            "count_values" => self.one(&[r#""value", "#, r#""job", "#, r#""a b", "#]),
+            "count_values" => self.one(&[
+                r#""value", "#,
+                r#""job", "#,
+                r#""a b", "#,
+                r#""", "#,
+                r#""__name__", "#,
+            ]),
             _ => "",
         };
+        if self.chance(30) {
+            return format!("{op} ({param}{operand}){clause}");
+        }
         format!("{op}{clause} ({param}{operand})")
     }
 
@@ -435,7 +605,19 @@ impl Generator {
         } else {
             self.vector(depth - 1)
         };
-        let matching = match self.random.random_range(0..8) {
+        let matching = match self.random.random_range(0..12) {
+            8 => format!("on ({}) ", self.labels()),
+            9 if !set => format!("on ({}) group_left ({})", self.labels(), self.labels()),
+            10 if !set => format!(
+                "ignoring ({}) group_right ({})",
+                self.labels(),
+                self.labels()
+            ),
+            11 if !set => format!(
+                "ignoring ({}) group_left ({})",
+                self.labels(),
+                self.labels()
+            ),
             0 => format!("on ({})", self.labels()),
             1 => format!("ignoring ({})", self.labels()),
             2 if !set => "on (job, instance) group_left".to_owned(),
@@ -453,6 +635,9 @@ impl Generator {
     }
 
     fn info(&mut self, operand: &str) -> String {
+        // Over several steps Prometheus 3.5 mixes series up where some have gaps.
+        let steady = self.one(&["build_info", "steady", "steady * 2"]);
+        let operand = if self.chance(50) { steady } else { operand };
         let selector = self.one(&[
             "",
             r#", {__name__="build_info"}"#,
@@ -461,6 +646,9 @@ impl Generator {
             r#", {__name__=~"build_.*", version="1.10"}"#,
             r#", {__name__="build_info", nothing="x"}"#,
             r#", {__name__="build_info", nothing=""}"#,
+            r#", {region=~".+"}"#,
+            r#", {region="north"}"#,
+            r#", {__name__=~"target_info|build_info"}"#,
         ]);
         format!("info({operand}{selector})")
     }
@@ -476,6 +664,11 @@ impl Generator {
             let clause = self.one(&["", " by (job)"]);
             let selector = self.selector();
             return format!("limit_ratio{clause} ({ratio}, {selector})");
+        }
+        if self.experimental && self.chance(8) {
+            let function = self.one(&["sort_by_label", "sort_by_label_desc"]);
+            let names = self.one(&["", ", \"job\"", ", \"instance\", \"code\"", ", \"nothing\""]);
+            return format!("{function}({operand}{names})");
         }
         let function = self.one(&[
             "abs",
@@ -528,6 +721,8 @@ impl Generator {
             "histogram_quantile",
             "histogram_fraction",
             "histogram_count",
+            "histogram_avg",
+            "histogram_stddev",
         ]);
         match function {
             "round" if self.chance(50) => format!("round({operand}, {})", self.number()),
@@ -540,6 +735,7 @@ impl Generator {
             }
             "clamp_min" | "clamp_max" => format!("{function}({operand}, {})", self.number()),
             "vector" => format!("vector({})", self.scalar(depth - 1)),
+            "absent" if self.chance(60) => format!("absent({})", self.selector()),
             "minute" | "hour" if self.chance(20) => format!("{function}()"),
             "label_replace" => {
                 let arguments = self.one(&[
@@ -547,6 +743,12 @@ impl Generator {
                     r#""job", "", "job", "api""#,
                     r#""instance", "$2${1}", "code", "(.)(..)""#,
                     r#""__name__", "renamed", "job", ".*""#,
+                    r#""__name__", "$1_x", "__name__", "(.*)_total""#,
+                    r#""host.name", "$1", "host.name", "(.+) .*""#,
+                    r#""job", "$1", "instance", "(.*)""#,
+                    r#""a b", "x${1}y", "job", "(a|w).*""#,
+                    r#""code", "", "", """#,
+                    r#""new", "$9$", "job", "(.*)""#,
                     r#""new", "$$1 $name", "job", "(?P<name>\\w+)""#,
                     r#""", "x", "job", ".*""#,
                     r#""new", "x", "job", "(""#,
@@ -558,12 +760,23 @@ impl Generator {
                     r#""new", "-", "job", "instance""#,
                     r#""job", "", "nothing""#,
                     r#""new", ",""#,
+                    r#""job", "/", "job", "instance", "code""#,
+                    r#""__name__", "_", "__name__", "job""#,
+                    r#""host name", "_", "host.name", "job""#,
+                    r#""new", "_", """#,
                 ]);
                 format!("label_join({operand}, {arguments})")
             }
             "histogram_quantile" => {
-                let quantile = self.one(&["0.5", "0.9", "0.99", "0", "1", "-1", "2", "NaN"]);
-                let buckets = match self.random.random_range(0..4) {
+                let quantile = match self.random.random_range(0..8) {
+                    0 => self.scalar(depth - 1),
+                    _ => self
+                        .one(&["0.5", "0.9", "0.99", "0", "1", "-1", "2", "NaN"])
+                        .to_owned(),
+                };
+                let buckets = match self.random.random_range(0..6) {
+                    4 => "strange_bucket".to_owned(),
+                    5 => "sum without (kind) (strange_bucket)".to_owned(),
                     0 => "latency_seconds_bucket".to_owned(),
                     1 => format!(
                         "rate(latency_seconds_bucket[{}])",
@@ -577,12 +790,77 @@ impl Generator {
             "histogram_fraction" => {
                 let bounds =
                     self.one(&["0, 0.5", "-Inf, 1", "0.3, 4", "1, +Inf", "2, 1", "NaN, 1"]);
-                format!("histogram_fraction({bounds}, latency_seconds_bucket)")
+                let buckets = self.one(&[
+                    "latency_seconds_bucket",
+                    "latency_seconds_bucket",
+                    "strange_bucket",
+                    "rate(latency_seconds_bucket[5m])",
+                    "sum by (le) (strange_bucket)",
+                ]);
+                format!("histogram_fraction({bounds}, {buckets})")
             }
             _ => format!("{function}({operand})"),
         }
     }
 }
+
+/// Series with names of UTF-8, and info series with one that is never without a value.
+fn about_targets(job: &'static str) -> Vec<(Vec<(&'static str, &'static str)>, Shape)> {
+    let host = if job == "db" { "größe" } else { "h 1" };
+    let requests = [
+        ("__name__", "http.requests"),
+        ("host.name", host),
+        ("job", job),
+    ];
+    let steady = [("__name__", "steady"), ("instance", "0"), ("job", job)];
+    let region = if job == "api" { "north" } else { "south" };
+    let info = [
+        ("__name__", "target_info"),
+        ("instance", "0"),
+        ("job", job),
+        ("region", region),
+    ];
+    vec![
+        (requests.to_vec(), Shape::Counter),
+        (steady.to_vec(), Shape::One),
+        (info.to_vec(), Shape::One),
+    ]
+}
+
+/// Series that have types and units, some with no other difference.
+fn typed() -> Vec<(Vec<(&'static str, &'static str)>, Shape)> {
+    let all = [
+        ("typed_total", "counter", "bytes"),
+        ("typed_total", "gauge", "bytes"),
+        ("typed", "gauge", "seconds"),
+        ("typed", "histogram", "seconds"),
+        ("typed", "unknown", ""),
+    ];
+    let labels = |(name, kind, unit)| {
+        [
+            ("__name__", name),
+            ("__type__", kind),
+            ("__unit__", unit),
+            ("job", "api"),
+        ]
+    };
+    all.map(|one| (labels(one).to_vec(), Shape::Counter))
+        .to_vec()
+}
+
+/// What may be wrong with buckets, and their bounds; one that is empty has no `le`.
+const ODD_BUCKETS: &[(&str, &[&str])] = &[
+    ("endless", &["1", "2", "4"]),
+    ("words", &["1", "two", "+Inf"]),
+    ("nameless", &["1", "", "+Inf"]),
+    ("twice", &["1", "1.0", "1e0", "2", "+Inf", "Inf"]),
+    ("negative", &["-4", "-1", "0", "3", "+Inf"]),
+    ("below", &["-4", "-1", "+Inf"]),
+    ("lonely", &["+Inf"]),
+    ("zero", &["1", "2", "+Inf"]),
+    ("hex", &["0x1p-2", "0x10", "1_0", "infinity"]),
+    ("minus", &["-Inf", "1", "+Inf"]),
+];
 
 #[derive(Debug, Clone, Copy, PartialEq)]
 enum Shape {

@@ -1,7 +1,7 @@
 //! Random queries over random data, answered by us and by Prometheus: every value, error and annotation agrees.
 
 use std::collections::BTreeMap;
-use std::time::{SystemTime, UNIX_EPOCH};
+use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
 use common::model::{Labels, Sample};
 use serde_json::Value as Json;
@@ -11,7 +11,7 @@ use tidemark_promql::{
 };
 use tidemark_storage::read::ReadControl;
 
-use crate::generator::{Generator, MINUTES};
+use crate::generator::{Case, Generator, MINUTES};
 use crate::peer::{self, Prometheus};
 
 /// Queries of one run.
@@ -20,16 +20,89 @@ const QUERIES: usize = 2400;
 /// A result in a form that both sides have: the type, and samples by labels.
 type Answer = Result<(String, BTreeMap<String, Vec<(i64, f64)>>), String>;
 
-struct Case<'c> {
-    query: &'c str,
-    start_ms: i64,
-    end_ms: i64,
-    step_ms: i64,
+/// Feature flags of Prometheus, and what they are here.
+const ARENAS: [(&str, Features); 5] = [
+    ("", OFF),
+    (
+        "promql-experimental-functions,promql-duration-expr",
+        Features {
+            experimental_functions: true,
+            duration_expressions: true,
+            ..OFF
+        },
+    ),
+    (
+        "promql-delayed-name-removal",
+        Features {
+            delayed_name_removal: true,
+            ..OFF
+        },
+    ),
+    (
+        "type-and-unit-labels",
+        Features {
+            type_and_unit_labels: true,
+            ..OFF
+        },
+    ),
+    (
+        "promql-experimental-functions,promql-duration-expr,promql-delayed-name-removal,type-and-unit-labels",
+        Features {
+            experimental_functions: true,
+            duration_expressions: true,
+            delayed_name_removal: true,
+            type_and_unit_labels: true,
+        },
+    ),
+];
+
+/// What yields numbers that are rounded.
+const INEXACT: &[&str] = &[
+    "exp(",
+    "sin",
+    "cos",
+    "tan",
+    "^",
+    "/",
+    "rate(",
+    "delta(",
+    "increase(",
+    "deriv(",
+    "predict",
+    "avg",
+    "std",
+    "ln(",
+    "log",
+    "sqrt(",
+    "rad(",
+    "deg(",
+    "quantile",
+    "fraction",
+    "smoothing",
+];
+
+/// Whether rounding in the last digit may decide about the result: then order and library decide, too.
+fn is_chaotic(query: &str) -> bool {
+    let any = |words: &[&str]| words.iter().any(|word| query.contains(word));
+    let compared = any(&[">", "<", "== ", "!= "]);
+    let large = any(&["ts_of", "time", "year("]);
+    let steep = any(&["exp(", "sinh(", "cosh(", "tan", "^"]);
+    query.contains('%') && any(INEXACT) || any(&["std"]) && (compared || large || steep)
 }
+
+const OFF: Features = Features {
+    experimental_functions: false,
+    duration_expressions: false,
+    delayed_name_removal: false,
+    type_and_unit_labels: false,
+};
 
 /// What both sides are given: the data, and the features that are on.
 struct Arena {
+    flags: String,
     peer: Prometheus,
+    /// Where the data ends.
+    end_ms: i64,
     engine: Engine,
     store: MemoryStore,
 }
@@ -44,6 +117,8 @@ impl Arena {
         let peer = Prometheus::start(binary, flags);
         peer.write(series);
         let mut store = MemoryStore::new();
+        let last = |(_, samples): &(Labels, Vec<Sample>)| Some(samples.last()?.timestamp_ms);
+        let end_ms = series.iter().filter_map(last).min().unwrap_or(0);
         for (labels, samples) in series {
             for &sample in samples {
                 store.add(labels, sample);
@@ -55,7 +130,9 @@ impl Arena {
             ..EngineOptions::default()
         });
         Self {
+            flags: flags.to_owned(),
             peer,
+            end_ms,
             engine,
             store,
         }
@@ -63,21 +140,52 @@ impl Arena {
 
     /// The difference, if any.
     fn compare(&self, case: &Case<'_>) -> Option<String> {
-        let info = case.query.contains("info(");
-        if info
-            && (case.step_ms != 0 || [":", "offset", "@"].iter().any(|c| case.query.contains(c)))
-        {
-            // Over several steps, info() of Prometheus 3.5 adds labels of other series' info series; with an offset
-            // in its operand it looks for them at the wrong time. Plain instant queries are compared.
+        // Over several steps, info() of Prometheus 3.5 adds labels of other series' info series where series have gaps;
+        // with an offset in its operand it looks for them at the wrong time.
+        let moved = [":", "offset", "@", "["]
+            .iter()
+            .any(|c| case.query.contains(c));
+        let steady = ["build_info", "steady", "steady * 2"];
+        let is_steady = |tail: &str| {
+            steady.iter().any(|name| {
+                tail.starts_with(&format!("{name},")) || tail.starts_with(&format!("{name})"))
+            })
+        };
+        let mut infos = case.query.split("info(").skip(1).peekable();
+        let with_gaps = !infos.clone().all(is_steady) || case.end_ms > self.end_ms;
+        if infos.peek().is_some() && (moved || case.step_ms != 0 && with_gaps) {
+            return None;
+        }
+        if is_chaotic(case.query) {
             return None;
         }
         let tolerance = Tolerance::of(case.query);
         let theirs = self.theirs(case);
         let ours = self.ours(case);
         let (their_answer, their_notes) = parse_answer(&theirs);
+        let our_samples = ours
+            .as_ref()
+            .ok()
+            .map(|result| result.stats.samples_queryable);
+        let our_order = ours
+            .as_ref()
+            .ok()
+            .and_then(|result| order(case, &result.value));
         let (our_answer, our_notes) = convert(ours);
         if let Some(difference) = compare_answers(&our_answer, &their_answer, tolerance) {
             return Some(difference);
+        }
+        let their_samples = theirs["data"]["stats"]["samples"]["totalQueryableSamples"].as_u64();
+        if our_answer.is_ok() && our_samples != their_samples && !case.query.contains("info(") {
+            return Some(format!(
+                "looked at {our_samples:?} samples, they at {their_samples:?}"
+            ));
+        }
+        let their_order = our_order.is_some().then(|| listed(&theirs));
+        if our_order != their_order {
+            return Some(format!(
+                "order\n    ours   {our_order:?}\n    theirs {their_order:?}"
+            ));
         }
         // Whether this text has the metric name depends, in Prometheus, on which step it came from first.
         let nameless = |notes: &[String]| -> std::collections::BTreeSet<String> {
@@ -91,31 +199,47 @@ impl Arena {
                 )
                 .collect()
         };
-        (nameless(&our_notes) != nameless(&their_notes) && our_answer.is_ok())
+        let (ours, theirs) = (nameless(&our_notes), nameless(&their_notes));
+        // Over HTTP Prometheus names ten of each kind, of its choice.
+        let (omitted, named): (Vec<_>, Vec<_>) =
+            theirs.iter().partition(|note| note.ends_with(" omitted"));
+        let same = if omitted.is_empty() {
+            ours == theirs
+        } else {
+            named.iter().all(|note| ours.contains(*note))
+        };
+        (!same && our_answer.is_ok())
             .then(|| format!("annotations\n    ours   {our_notes:?}\n    theirs {their_notes:?}"))
     }
 
     fn theirs(&self, case: &Case<'_>) -> Json {
         let seconds = |ms: i64| format!("{}.{:03}", ms / 1000, ms % 1000);
         let (start, end) = (seconds(case.start_ms), seconds(case.end_ms));
+        let lookback = case
+            .lookback_seconds
+            .map_or_else(String::new, |s| s.to_string());
+        let common = [
+            ("query", case.query),
+            ("lookback_delta", &lookback),
+            ("stats", "true"),
+        ];
         if case.step_ms == 0 {
-            let form = [("query", case.query), ("time", &start)];
+            let form: Vec<_> = common
+                .into_iter()
+                .chain([("time", start.as_str())])
+                .collect();
             return self.peer.api("/api/v1/query", &form);
         }
         let step = seconds(case.step_ms);
-        let form = [
-            ("query", case.query),
-            ("start", &start),
-            ("end", &end),
-            ("step", &step),
-        ];
+        let times = [("start", start.as_str()), ("end", &end), ("step", &step)];
+        let form: Vec<_> = common.into_iter().chain(times).collect();
         self.peer.api("/api/v1/query_range", &form)
     }
 
     fn ours(&self, case: &Case<'_>) -> Result<QueryResult, QueryError> {
         let control = ReadControl::unlimited();
         let options = QueryOptions {
-            lookback_delta: None,
+            lookback_delta: case.lookback_seconds.map(|s| Duration::from_secs(s.into())),
             control: &control,
             deadline: None,
             per_step_stats: false,
@@ -132,6 +256,33 @@ impl Arena {
         };
         self.engine.range(&self.store, case.query, range, &options)
     }
+}
+
+/// The labels of an instant result in its order, where Prometheus promises one.
+fn order(case: &Case<'_>, value: &Value) -> Option<Vec<String>> {
+    match value {
+        Value::Vector(vector) if case.query.starts_with("sort_by_label") => {
+            let labels = vector.iter().map(|one| labels_text(one.labels.iter()));
+            Some(labels.collect())
+        }
+        _ => None,
+    }
+}
+
+fn listed(json: &Json) -> Vec<String> {
+    let result = json["data"]["result"]
+        .as_array()
+        .cloned()
+        .unwrap_or_default();
+    let labels = result.iter().map(|one| {
+        let empty = serde_json::Map::new();
+        let metric = one["metric"].as_object().unwrap_or(&empty);
+        let pairs = metric
+            .iter()
+            .map(|(name, value)| (name.as_str(), value.as_str().unwrap_or_default()));
+        labels_text(pairs)
+    });
+    labels.collect()
 }
 
 fn labels_text<'a>(labels: impl Iterator<Item = (&'a str, &'a str)>) -> String {
@@ -174,6 +325,10 @@ fn convert(result: Result<QueryResult, QueryError>) -> (Answer, Vec<String>) {
                 series.insert(labels_text(one.labels.iter()), samples.collect());
             }
         }
+        Value::String { timestamp_ms, text } => {
+            let text = String::from_utf8_lossy(&text).into_owned();
+            series.insert(text, vec![(timestamp_ms, 0.0)]);
+        }
         _ => {}
     }
     (Ok((kind, series)), notes)
@@ -211,6 +366,9 @@ fn parse_answer(json: &Json) -> (Answer, Vec<String>) {
     let mut series = BTreeMap::new();
     if kind == "scalar" {
         series.insert(String::new(), vec![sample(&data["result"])]);
+    } else if kind == "string" {
+        let (time, _) = sample(&data["result"]);
+        series.insert(text(&data["result"][1]), vec![(time, 0.0)]);
     } else {
         for one in data["result"].as_array().cloned().unwrap_or_default() {
             let empty = serde_json::Map::new();
@@ -315,60 +473,29 @@ fn random_queries_agree_with_prometheus() {
     let Some(binary) = peer::binary() else {
         return;
     };
-    // One seed that everybody runs; `TIDEMARK_SEED=random`, or a number, looks elsewhere.
-    let seed = match std::env::var("TIDEMARK_SEED").as_deref() {
-        Ok("random") => rand::random::<u64>(),
-        Ok(seed) => seed.parse().expect("TIDEMARK_SEED is a number, or random"),
-        Err(_) => 12,
+    // A seed from an earlier failure, or a new one each time.
+    let seed = match std::env::var("TIDEMARK_SEED") {
+        Ok(seed) => seed.parse().expect("TIDEMARK_SEED is a number"),
+        Err(_) => rand::random::<u32>().into(),
     };
     println!("seed: TIDEMARK_SEED={seed}");
     let start_ms = recent_ms() - MINUTES * 60_000;
-    let data = Generator::new(seed, false).data(start_ms);
-    let plain = Arena::new(&binary, &data, "", Features::default());
-    let features = Features {
-        experimental_functions: true,
-        duration_expressions: true,
-        ..Features::default()
-    };
-    let flags = "promql-experimental-functions,promql-duration-expr";
-    let experimental = Arena::new(&binary, &data, flags, features);
-    let delayed = Features {
-        delayed_name_removal: true,
-        ..Features::default()
-    };
-    let delayed = Arena::new(&binary, &data, "promql-delayed-name-removal", delayed);
+    let data = Generator::new(seed, start_ms, false).data();
+    let arenas = ARENAS.map(|(flags, features)| Arena::new(&binary, &data, flags, features));
     let mut differences = Vec::new();
     for number in 0..QUERIES {
-        let is_experimental = number % 4 == 3;
-        let arena = match number % 8 {
-            3 | 7 => &experimental,
-            5 => &delayed,
-            _ => &plain,
-        };
-        let mut generator = Generator::new(seed.wrapping_add(number as u64 + 1), is_experimental);
+        // The language as it is by default gets the most.
+        let arena = &arenas[[0, 1, 0, 2, 0, 3, 0, 1, 4][number % 9]];
+        let is_experimental = arena.engine.options().features.experimental_functions;
+        let mut generator = Generator::numbered(seed, number as u64, start_ms, is_experimental);
         let query = generator.query();
-        let middle_ms = start_ms + (number as i64 * 977) % (MINUTES * 60) * 1000;
-        let case = if number % 3 == 0 {
-            Case {
-                query: &query,
-                start_ms: middle_ms,
-                end_ms: middle_ms,
-                step_ms: 0,
-            }
-        } else {
-            let step_ms = [15_000, 60_000, 37_000, 1_000][number % 4];
-            let end_ms = middle_ms + step_ms * (number as i64 % 60);
-            Case {
-                query: &query,
-                start_ms: middle_ms,
-                end_ms,
-                step_ms,
-            }
-        };
+        let case = generator.case(&query, number);
         if let Some(difference) = arena.compare(&case) {
-            let (from, step) = (case.start_ms - start_ms, case.step_ms);
+            let (from, step, flags) = (case.start_ms - start_ms, case.step_ms, &arena.flags);
+            let steps = (case.end_ms - case.start_ms) / step.max(1) + 1;
+            let lookback = case.lookback_seconds;
             differences.push(format!(
-                "#{number} {query}\n  at {from} ms, step {step}: {difference}"
+                "#{number} {query}\n  [{flags}] at {from} ms, {steps} steps of {step}, lookback {lookback:?}: {difference}"
             ));
         }
     }
