@@ -143,7 +143,17 @@ impl Evaluator<'_> {
             chain.push(inner);
             first = &inner.lhs;
         }
-        let mut lhs = self.eval(first, steps)?;
+        let filtered = match chain.last() {
+            Some(innermost) => self.filtered_selector(innermost, steps)?,
+            None => None,
+        };
+        let mut lhs = match filtered {
+            Some(vector) => {
+                chain.pop();
+                Yield::Vector(vector)
+            }
+            None => self.eval(first, steps)?,
+        };
         while let Some(binary) = chain.pop() {
             let rhs = self.eval(&binary.rhs, steps)?;
             lhs = self.binary(binary, lhs, rhs, steps)?;

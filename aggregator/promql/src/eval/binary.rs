@@ -1,9 +1,10 @@
 //! Binary operators: arithmetic, comparison, and the sets `and`, `or`, `unless`.
 
+use super::leaf::Kind;
 use super::series::{MISSING, Steps, Vector, drop_names, is_missing, merge_same_labels};
 use super::{Evaluated, Evaluator, Yield};
-use crate::parser::Operator;
-use crate::parser::ast::Binary;
+use crate::parser::ast::{Binary, Expr};
+use crate::parser::{Operator, ValueType};
 
 /// The result of an operator on two numbers: a value, and for comparisons whether it stays.
 #[inline]
@@ -32,6 +33,39 @@ fn power(base: f64, exponent: f64) -> f64 {
 }
 
 impl Evaluator<'_> {
+    /// The result of comparing a selector with a number, as most alerts do: few of many series pass, and labels are
+    /// built for those alone. `None`: it is not that case.
+    pub(super) fn filtered_selector(
+        &self,
+        binary: &Binary,
+        steps: Steps,
+    ) -> Evaluated<Option<Vector>> {
+        if !binary.op.is_comparison() || binary.return_bool {
+            return Ok(None);
+        }
+        let is_scalar = |expr: &Expr| expr.value_type() == ValueType::Scalar;
+        let (selector, number, swapped) = match (&binary.lhs, &binary.rhs) {
+            (Expr::Vector(selector), number) if is_scalar(number) => (selector, number, false),
+            (number, Expr::Vector(selector)) if is_scalar(number) => (selector, number, true),
+            _ => return Ok(None),
+        };
+        // One that is the same at all steps is better evaluated once.
+        if selector.at.is_some() {
+            return Ok(None);
+        }
+        let scalar = self.scalar(number, steps)?;
+        let leaf = self.instant_leaf(selector, steps, Kind::Instant)?;
+        let keep = |step: usize, value: f64| {
+            let (lhs, rhs) = if swapped {
+                (scalar[step], value)
+            } else {
+                (value, scalar[step])
+            };
+            apply(binary.op, lhs, rhs).1
+        };
+        self.materialize_where(&leaf, keep).map(Some)
+    }
+
     pub(super) fn binary(
         &self,
         binary: &Binary,

@@ -10,7 +10,7 @@ use super::Evaluated;
 use super::Evaluator;
 use super::collected::Collected;
 use super::leaf::{Kind, Leaf, Looked};
-use super::series::{Series, Steps, Vector};
+use super::series::{MISSING, Series, Steps, Vector, is_missing};
 use crate::parser::ast::{At, DurationValue, Expr, Subquery, VectorSelector};
 use crate::signature::Function;
 use crate::value::MatrixSeries;
@@ -265,11 +265,26 @@ impl Evaluator<'_> {
 
     /// All series of a leaf that have a value, with their labels.
     pub(super) fn materialize(&self, leaf: &Leaf) -> Evaluated<Vector> {
+        self.materialize_where(leaf, |_, _| true)
+    }
+
+    /// The series of a leaf with the values that `keep`, given step and value, lets pass; labels are built for series
+    /// that keep a value, not for the others.
+    pub(super) fn materialize_where(
+        &self,
+        leaf: &Leaf,
+        keep: impl Fn(usize, f64) -> bool + Sync,
+    ) -> Evaluated<Vector> {
+        let passes = |(step, &value): (usize, &f64)| !is_missing(value) && keep(step, value);
         let parts = self.in_parts(leaf, |range, looked| {
             let mut part: Vec<(usize, Vec<f64>)> = Vec::new();
             leaf.read(range, &self.budget, looked, &mut |index, values| {
-                self.budget.hold(values.len())?;
-                part.push((index, values.to_vec()));
+                if values.iter().enumerate().any(passes) {
+                    self.budget.hold(values.len())?;
+                    let kept = values.iter().enumerate();
+                    let kept = kept.map(|one| if passes(one) { *one.1 } else { MISSING });
+                    part.push((index, kept.collect()));
+                }
                 Ok(())
             })?;
             // Stores visit in an order of their own; results are steadier in that of the series.
