@@ -129,14 +129,14 @@ impl Stream {
         if let Some(reason) = refusal {
             return self.refuse_row(inner, sequence, timestamp_ms, values, reason);
         }
-        if let Some(appended) = self.append_at_end(inner, sequence, timestamp_ms) {
+        if let Some(appended) = self.append_at_end(inner, Some(sequence), timestamp_ms) {
             return Ok(appended);
         }
         self.append_anywhere(inner, sequence, timestamp_ms, values, Appended::default())
     }
 
-    /// Appends values that are no tick of the source: the markers that end its series after it has gone. The sequence does not
-    /// move, so the source can go on where it was.
+    /// Appends values that are no tick of the source: the markers that end its series after it has gone, or the results of a
+    /// rule. The sequence does not move, so the source can go on where it was.
     ///
     /// # Errors
     /// See [`AppendError`]; then nothing of the row is visible.
@@ -158,6 +158,9 @@ impl Stream {
         }
         let _cut = read(&inner.cut);
         self.fresh.log(inner, &self.head);
+        if let Some(appended) = self.append_at_end(inner, None, timestamp_ms) {
+            return Ok(appended);
+        }
         let mut cells: Vec<Cell> = values
             .iter()
             .filter_map(|value| self.cell(timestamp_ms, value))
@@ -193,26 +196,35 @@ impl Stream {
     }
 
     /// The ordinary case: later than anything stored, so nothing need be compared. `None`: it is not that case.
-    fn append_at_end(&self, inner: &Inner, sequence: u64, timestamp_ms: i64) -> Option<Appended> {
+    fn append_at_end(
+        &mut self,
+        inner: &Inner,
+        sequence: Option<u64>,
+        timestamp_ms: i64,
+    ) -> Option<Appended> {
         if !self.cells.is_sorted_by(|a, b| a.0 < b.0) {
-            return None;
+            // Numbers that were used again are not in the group's order; the order of a row means nothing.
+            self.cells.sort_unstable_by_key(|&(column, _)| column);
+            if !self.cells.is_sorted_by(|a, b| a.0 < b.0) {
+                return None;
+            }
         }
         let mut data = lock(&self.group.data);
-        if timestamp_ms <= data.floor_ms || data.sequence.is_some_and(|last| sequence <= last) {
+        let is_repeated = sequence
+            .zip(data.sequence)
+            .is_some_and(|(one, last)| one <= last);
+        if timestamp_ms <= data.floor_ms || is_repeated {
             return None;
         }
         let cells = self.cells.iter().copied();
         let mut rows = RowsBuilder::default();
-        rows.push(
-            self.group.number,
-            Some(sequence),
-            timestamp_ms,
-            cells.clone(),
-        );
+        rows.push(self.group.number, sequence, timestamp_ms, cells.clone());
         data.put(timestamp_ms, cells);
         let position = inner.wal.push(&rows.finish());
-        data.set_sequence(sequence, position);
-        data.durable_sequence(inner.wal.durable());
+        if let Some(sequence) = sequence {
+            data.set_sequence(sequence, position);
+            data.durable_sequence(inner.wal.durable());
+        }
         inner
             .unsealed_samples
             .fetch_add(self.cells.len() as u64, Ordering::Relaxed);
