@@ -146,6 +146,12 @@ impl Compiled {
         })
     }
 
+    /// The text.
+    #[must_use]
+    pub fn source(&self) -> &str {
+        &self.source
+    }
+
     /// Runs the template on `data`.
     ///
     /// # Errors

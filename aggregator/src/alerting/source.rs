@@ -3,10 +3,10 @@
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
-use common::model::Sample;
-use tidemark_alerting::rules::source::{RuleSample, Source, VectorElement};
-use tidemark_promql::{Engine, QueryOptions, Value};
-use tidemark_storage::{AppendMode, ReadControl, SeriesSamples, Store};
+use common::model::{Labels, Sample};
+use tidemark_alerting::rules::source::{EvaluationError, RuleSample, Sink, Source, VectorElement};
+use tidemark_promql::{Engine, ErrorKind, QueryError, QueryOptions, Value};
+use tidemark_storage::{AppendMode, ReadControl, SeriesSamples, Store, Stream};
 
 /// Evaluates with the engine, keeps results in the store.
 #[derive(Debug)]
@@ -32,7 +32,7 @@ impl Source for StoreSource {
         expr: &str,
         time_ms: i64,
         timeout: Duration,
-    ) -> Result<Vec<VectorElement>, String> {
+    ) -> Result<Vec<VectorElement>, EvaluationError> {
         let control = ReadControl::new(self.engine.options().samples_max, self.series_max);
         let options = QueryOptions {
             lookback_delta: None,
@@ -43,8 +43,8 @@ impl Source for StoreSource {
         let result = self
             .engine
             .instant(&self.store, expr, time_ms, &options)
-            .map_err(|error| error.to_string())?;
-        elements(result.value)
+            .map_err(failed)?;
+        Ok(elements(result.value)?)
     }
 
     fn append(&self, samples: &[RuleSample]) -> Result<u64, String> {
@@ -64,6 +64,39 @@ impl Source for StoreSource {
             .map_err(|error| crate::report::chain(&error))?;
         Ok(appended.refused)
     }
+
+    fn open(&self, name: &str) -> Box<dyn Sink> {
+        Box::new(StoreSink(self.store.stream(&format!("rule/{name}"))))
+    }
+}
+
+fn failed(error: QueryError) -> EvaluationError {
+    match error.kind {
+        ErrorKind::Timeout => EvaluationError::Timeout(error.to_string()),
+        _ => EvaluationError::Failed(error.to_string()),
+    }
+}
+
+/// The series of one rule share their clock: they are a stream of the store.
+#[derive(Debug)]
+struct StoreSink(Stream);
+
+impl Sink for StoreSink {
+    fn define(&mut self, column: u32, labels: &Labels) -> Result<(), String> {
+        let defined = self.0.define(column, labels);
+        defined.map_err(|error| crate::report::chain(&error))
+    }
+
+    fn undefine(&mut self, column: u32) {
+        self.0.undefine(column);
+    }
+
+    fn append(&mut self, timestamp_ms: i64, values: &[(u32, f64)]) -> Result<u64, String> {
+        // Rules number no ticks: a slot that comes again must not be taken for a repetition.
+        let appended = self.0.append_unnumbered(timestamp_ms, values);
+        let appended = appended.map_err(|error| crate::report::chain(&error))?;
+        Ok(appended.refused)
+    }
 }
 
 /// What a rule may work with.
@@ -73,7 +106,7 @@ pub(crate) fn elements(value: Value) -> Result<Vec<VectorElement>, String> {
             .into_iter()
             .map(|element| (element.labels, element.sample.value))
             .collect()),
-        Value::Scalar(sample) => Ok(vec![(common::model::Labels::empty(), sample.value)]),
+        Value::Scalar(sample) => Ok(vec![(Labels::empty(), sample.value)]),
         _ => Err("rule result is not a vector or scalar".to_owned()),
     }
 }

@@ -12,7 +12,9 @@ use tidemark_alerting::rules::alert::AlertState;
 use tidemark_alerting::rules::file::load;
 use tidemark_alerting::rules::group::{Context, Group};
 use tidemark_alerting::rules::manager::{Defaults, Manager};
-use tidemark_alerting::rules::source::{RuleSample, Source, VectorElement};
+use tidemark_alerting::rules::source::{
+    EvaluationError, LabelledSink, RuleSample, Sink, Source, VectorElement,
+};
 use tidemark_alerting::store::MemoryStore as MemoryState;
 use tidemark_promql::parser::series::{SequenceValue, SeriesDescription};
 use tidemark_promql::testing::MemoryStore;
@@ -42,7 +44,7 @@ pub fn run(path: &Path) -> Result<Vec<String>, TestFileError> {
 
 /// Series of a test, and the samples that rules add.
 struct TestSource {
-    series: Mutex<MemoryStore>,
+    series: Arc<Mutex<MemoryStore>>,
     engine: Engine,
 }
 
@@ -53,7 +55,12 @@ impl TestSource {
 }
 
 impl Source for TestSource {
-    fn query(&self, expr: &str, time_ms: i64, _: Duration) -> Result<Vec<VectorElement>, String> {
+    fn query(
+        &self,
+        expr: &str,
+        time_ms: i64,
+        _: Duration,
+    ) -> Result<Vec<VectorElement>, EvaluationError> {
         let control = ReadControl::unlimited();
         let options = QueryOptions {
             lookback_delta: None,
@@ -63,22 +70,35 @@ impl Source for TestSource {
         };
         let series = self.series();
         let result = self.engine.instant(&*series, expr, time_ms, &options);
-        elements(result.map_err(|error| error.to_string())?.value)
+        Ok(elements(result.map_err(|error| error.to_string())?.value)?)
     }
 
     fn append(&self, samples: &[RuleSample]) -> Result<u64, String> {
         let mut series = self.series();
         for sample in samples {
-            series.add(
-                &sample.labels,
-                Sample {
-                    timestamp_ms: sample.timestamp_ms,
-                    value: sample.value,
-                },
-            );
+            add(&mut series, sample);
         }
         Ok(0)
     }
+
+    fn open(&self, _: &str) -> Box<dyn Sink> {
+        let series = Arc::clone(&self.series);
+        Box::new(LabelledSink::new(move |sample: RuleSample| {
+            let mut series = series.lock().unwrap_or_else(PoisonError::into_inner);
+            add(&mut series, &sample);
+        }))
+    }
+}
+
+fn add(series: &mut MemoryStore, sample: &RuleSample) {
+    let (timestamp_ms, value) = (sample.timestamp_ms, sample.value);
+    series.add(
+        &sample.labels,
+        Sample {
+            timestamp_ms,
+            value,
+        },
+    );
 }
 
 /// One test group under way.
@@ -97,7 +117,7 @@ fn run_group(file: &TestFile, test: &TestGroup) -> Result<Vec<String>, TestFileE
         ..EngineOptions::default()
     };
     let source = Arc::new(TestSource {
-        series: Mutex::new(MemoryStore::new()),
+        series: Arc::new(Mutex::new(MemoryStore::new())),
         engine: Engine::new(options),
     });
     let context = Context {

@@ -10,7 +10,7 @@ use tracing::warn;
 
 use super::persist;
 use super::rule::{Moment, Rule};
-use super::source::{RuleSample, Source};
+use super::source::{EvaluationError, RuleSample, Source};
 use crate::hash::fnv1a;
 use crate::store::{Durability, StateStore};
 
@@ -92,6 +92,8 @@ pub struct Group {
     orphans: Mutex<Vec<Labels>>,
     evaluations: AtomicU64,
     missed: AtomicU64,
+    failures: AtomicU64,
+    timeouts: AtomicU64,
 }
 
 /// The parts of a group that its file decides.
@@ -123,6 +125,8 @@ impl Group {
             orphans: Mutex::new(parts.orphans),
             evaluations: AtomicU64::new(0),
             missed: AtomicU64::new(0),
+            failures: AtomicU64::new(0),
+            timeouts: AtomicU64::new(0),
         }
     }
 
@@ -137,6 +141,22 @@ impl Group {
             self.evaluations.load(Ordering::Relaxed),
             self.missed.load(Ordering::Relaxed),
         )
+    }
+
+    /// Evaluations of single rules that failed, and of these how many for want of time.
+    pub fn failures(&self) -> (u64, u64) {
+        (
+            self.failures.load(Ordering::Relaxed),
+            self.timeouts.load(Ordering::Relaxed),
+        )
+    }
+
+    fn count(&self, failed: Option<&EvaluationError>) {
+        let is_timeout = matches!(failed, Some(EvaluationError::Timeout(_)));
+        self.failures
+            .fetch_add(u64::from(failed.is_some()), Ordering::Relaxed);
+        self.timeouts
+            .fetch_add(u64::from(is_timeout), Ordering::Relaxed);
     }
 
     /// The first slot at or after `now_ms`. Slots of a group lie at multiples of the interval, shifted by a hash of
@@ -179,14 +199,21 @@ impl Group {
             limit: self.limit,
         };
         let mut outgoing = Vec::new();
+        let mut durability = Durability::Written;
         for rule in &self.rules {
-            outgoing.extend(rule.evaluate(context, moment));
+            let evaluated = rule.evaluate(context, moment);
+            outgoing.extend(evaluated.outgoing);
+            if evaluated.has_changed {
+                durability = Durability::Synced;
+            }
+            self.count(evaluated.failed.as_ref());
         }
         self.end_orphans(context, moment.query_ms);
         let seen = persist::last_evaluation(&self.key, at_ms)
             .into_iter()
             .collect();
-        if let Err(error) = context.store.commit(seen, Durability::Written) {
+        // One sync for what all rules stored, before anybody is told.
+        if let Err(error) = context.store.commit(seen, durability) {
             warn!(group = self.key, %error, "store time of evaluation");
         }
         *self.status.lock().unwrap_or_else(PoisonError::into_inner) = GroupStatus {
@@ -207,7 +234,7 @@ impl Group {
         }
         let mut taken = std::collections::HashSet::new();
         for rule in &self.rules {
-            taken.extend(rule.state().written.iter().cloned());
+            taken.extend(rule.state().output.written());
         }
         let left: Vec<Labels> = orphans
             .into_iter()
@@ -224,7 +251,7 @@ impl Group {
             .unwrap_or_else(PoisonError::into_inner);
         self.rules
             .iter()
-            .flat_map(|rule| rule.state().written.clone())
+            .flat_map(|rule| rule.state().output.written())
             .collect()
     }
 

@@ -259,7 +259,7 @@ impl Previous<'_> {
         let mut orphans = Vec::new();
         let mut forgotten = Vec::new();
         for rule in rules.filter(|rule| !claimed.contains(&rule.key)) {
-            orphans.extend(rule.state().written.clone());
+            orphans.extend(rule.state().output.written());
             forgotten.extend(forget(rule));
         }
         (orphans, forgotten)

@@ -1,21 +1,23 @@
 //! One rule at work.
 
-use std::collections::HashSet;
+use std::collections::HashMap;
 use std::sync::{Mutex, MutexGuard, PoisonError};
 use std::time::{Duration, Instant};
 
+use common::model::Labels;
 use common::model::label::METRIC_NAME;
-use common::model::{Labels, STALE_NAN};
+use rustc_hash::FxBuildHasher;
 use tracing::warn;
 
 use super::alert::{Alert, AlertState, Alerts, Element, Timing, Transitions};
 use super::file::{RuleKind, RuleSpec};
 use super::group::{Context, Outgoing};
+use super::output::Output;
 use super::persist;
-use super::source::{RuleSample, VectorElement};
+use super::source::{EvaluationError, VectorElement};
 use crate::store::Durability;
 use crate::template::Env;
-use crate::template::rule::{Text, data};
+use crate::template::rule::{Dependence, Text, data};
 
 /// The label with an alert's name.
 pub const ALERT_NAME: &str = "alertname";
@@ -57,10 +59,51 @@ pub struct RuleState {
     pub last_evaluation_ms: Option<i64>,
     /// How long it took.
     pub evaluation_time: Duration,
-    /// The series that the last successful evaluation wrote.
-    pub(super) written: Vec<Labels>,
-    /// Labels of elements and what the rule made of them, in the order of the last result.
-    pub(super) relabelled: Vec<(Labels, Labels)>,
+    /// Where results go.
+    pub(super) output: Output,
+    /// What the rule made of the elements of the last result, in their order.
+    pub(super) known: Known,
+    /// The series of each active alert, by its labels.
+    pub(super) alert_series: HashMap<Labels, AlertSeries, FxBuildHasher>,
+}
+
+/// What a rule made of the elements of its last result: most of the next one is the same.
+#[derive(Debug, Default)]
+pub(super) struct Known {
+    /// Of a recording rule: labels of the element, and the column of the series.
+    recorded: Vec<(Labels, Option<u32>)>,
+    /// Of an alerting rule.
+    elements: Vec<KnownElement>,
+    /// The external labels that `elements` were made with.
+    external_labels: Labels,
+}
+
+#[derive(Debug)]
+struct KnownElement {
+    input: Labels,
+    element: Element,
+}
+
+/// The columns of an alert's series.
+#[derive(Debug, Clone, Copy)]
+pub(super) struct AlertSeries {
+    /// The state that `state_column` tells.
+    state: AlertState,
+    state_column: Option<u32>,
+    since_column: Option<u32>,
+    /// The evaluation that wrote them last.
+    at_ms: i64,
+}
+
+/// What an evaluation leads to.
+#[derive(Debug, Default)]
+pub(super) struct Evaluated {
+    /// Alerts to send, once the stored state is synced.
+    pub(super) outgoing: Vec<Outgoing>,
+    /// State was stored and not synced yet.
+    pub(super) has_changed: bool,
+    /// The evaluation failed; with it, whether for want of time.
+    pub(super) failed: Option<EvaluationError>,
 }
 
 /// A rule and its state.
@@ -72,6 +115,8 @@ pub struct Rule {
     pub(super) key: String,
     labels: Vec<(String, Text)>,
     annotations: Vec<(String, Text)>,
+    /// What labels and annotations change with, besides the element's labels.
+    dependence: Dependence,
     state: Mutex<RuleState>,
 }
 
@@ -106,6 +151,12 @@ impl Rule {
             } => (compiled(alert, &spec.labels), compiled(alert, annotations)),
         };
         Self {
+            dependence: labels
+                .iter()
+                .chain(&annotations)
+                .map(|(_, text)| text.dependence())
+                .max()
+                .unwrap_or(Dependence::Nothing),
             spec,
             key,
             labels,
@@ -119,82 +170,80 @@ impl Rule {
         self.state.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    /// Evaluates the rule and keeps its result. Returns the alerts to send.
-    pub(super) fn evaluate(&self, context: &Context, moment: Moment) -> Vec<Outgoing> {
+    /// Evaluates the rule and keeps its result.
+    pub(super) fn evaluate(&self, context: &Context, moment: Moment) -> Evaluated {
         let start = Instant::now();
+        let mut has_changed = false;
         let result = context
             .source
             .query(&self.spec.expr, moment.query_ms, moment.timeout)
             .and_then(|vector| match &self.spec.kind {
-                RuleKind::Recording { record } => self.record(record, vector, moment),
-                RuleKind::Alerting { .. } => self.alert(context, vector, moment),
-            })
-            .and_then(|samples| self.write(context, samples, moment));
+                RuleKind::Recording { record } => self.record(context, record, vector, moment),
+                RuleKind::Alerting { .. } => self.alert(context, vector, moment, &mut has_changed),
+            });
         let mut state = self.state();
         state.last_evaluation_ms = Some(moment.at_ms);
         state.evaluation_time = start.elapsed();
-        match result {
-            Ok(()) => {
-                state.health = Health::Ok;
-                state.last_error = None;
-            }
-            Err(message) => {
-                warn!(
-                    rule = self.spec.name(),
-                    group = self.key,
-                    error = message,
-                    "evaluate rule"
-                );
-                state.health = Health::Err;
-                state.last_error = Some(message);
-                return Vec::new();
-            }
+        if let Err(error) = result {
+            warn!(rule = self.spec.name(), group = self.key, %error, "evaluate rule");
+            state.health = Health::Err;
+            state.last_error = Some(error.to_string());
+            return Evaluated {
+                outgoing: Vec::new(),
+                has_changed,
+                failed: Some(error),
+            };
         }
-        self.due(&mut state, context, moment)
+        state.health = Health::Ok;
+        state.last_error = None;
+        let outgoing = self.due(&mut state, context, moment);
+        Evaluated {
+            has_changed: has_changed || !outgoing.is_empty(),
+            outgoing,
+            failed: None,
+        }
     }
 
-    /// The samples of a recording rule.
+    /// Writes the samples of a recording rule.
     fn record(
         &self,
+        context: &Context,
         record: &str,
         vector: Vec<VectorElement>,
         moment: Moment,
-    ) -> Result<Vec<RuleSample>, String> {
-        let mut state = self.state();
-        let mut relabelled = Vec::with_capacity(vector.len());
-        let mut samples = Vec::with_capacity(vector.len());
-        for (index, (labels, value)) in vector.into_iter().enumerate() {
-            let known = state
-                .relabelled
-                .get(index)
-                .filter(|(input, _)| *input == labels);
-            let output = match known {
-                Some((_, output)) => output.clone(),
-                None => self.recorded_labels(record, &labels)?,
-            };
-            samples.push(RuleSample {
-                labels: output.clone(),
-                timestamp_ms: moment.query_ms,
-                value,
-            });
-            relabelled.push((labels, output));
-        }
-        // Equal inputs gave equal outputs before, so only a new list can hold a duplicate.
-        if relabelled != state.relabelled {
-            let distinct: HashSet<&Labels> = relabelled.iter().map(|(_, output)| output).collect();
-            if distinct.len() < relabelled.len() {
-                return Err(
-                    "vector contains metrics with the same labelset after applying rule labels"
-                        .to_owned(),
-                );
-            }
-        }
-        state.relabelled = relabelled;
-        let (limit, count) = (moment.limit, samples.len());
+    ) -> Result<(), EvaluationError> {
+        let (limit, count) = (moment.limit, vector.len());
         if limit > 0 && count as u64 > limit {
-            return Err(format!("exceeded limit of {limit} with {count} series"));
+            let message = format!("exceeded limit of {limit} with {count} series");
+            return Err(message.into());
         }
-        Ok(samples)
+        let mut state = self.state();
+        let RuleState { output, known, .. } = &mut *state;
+        output.discard();
+        let mut recorded = Vec::with_capacity(vector.len());
+        for (index, (labels, value)) in vector.into_iter().enumerate() {
+            let before = known.recorded.get(index);
+            let column = match before.filter(|(input, _)| *input == labels) {
+                Some((_, column)) => *column,
+                None => {
+                    let series = self.recorded_labels(record, &labels)?;
+                    output.column(context.source.as_ref(), &self.key, &series)
+                }
+            };
+            if let Some(column) = column {
+                output.push(column, value);
+            }
+            recorded.push((labels, column));
+        }
+        let (values, is_distinct) = output.row();
+        if !is_distinct {
+            let message =
+                "vector contains metrics with the same labelset after applying rule labels";
+            return Err(message.to_owned().into());
+        }
+        let unnamed = recorded.len() - values;
+        known.recorded = recorded;
+        self.write(output, unnamed, moment)
     }
 
     fn recorded_labels(&self, record: &str, labels: &Labels) -> Result<Labels, String> {
@@ -206,52 +255,116 @@ impl Rule {
         builder.build().map_err(|error| error.to_string())
     }
 
-    /// Moves the alerts on, stores what changed, and returns the samples that tell of them.
+    /// Moves the alerts on, stores what changed, and writes the samples that tell of them.
     fn alert(
         &self,
         context: &Context,
         vector: Vec<VectorElement>,
         moment: Moment,
-    ) -> Result<Vec<RuleSample>, String> {
-        let mut elements = Vec::with_capacity(vector.len());
-        for (labels, value) in vector {
-            elements.push(self.element(context, &labels, value, moment)?);
+        has_changed: &mut bool,
+    ) -> Result<(), EvaluationError> {
+        // Templates may query, which takes long: the state is not locked meanwhile.
+        let mut known = std::mem::take(&mut self.state().known.elements);
+        if self.state().known.external_labels != context.external_labels {
+            known.clear();
         }
+        let mut elements = Vec::with_capacity(vector.len());
+        for (index, (labels, value)) in vector.into_iter().enumerate() {
+            let element = match known.get(index) {
+                Some(before) if self.is_same(before, &labels, value) => Element {
+                    value,
+                    ..before.element.clone()
+                },
+                _ => self.element(context, &labels, value, moment)?,
+            };
+            let now = KnownElement {
+                input: labels,
+                element: element.clone(),
+            };
+            match known.get_mut(index) {
+                Some(before) => *before = now,
+                None => known.push(now),
+            }
+            elements.push(element);
+        }
+        known.truncate(elements.len());
         let mut transitions = Transitions::default();
         let mut state = self.state();
+        state.known.elements = known;
+        state.known.external_labels = context.external_labels.clone();
         let updated = state.alerts.update(
             elements,
             self.timing(moment),
             moment.at_ms,
             &mut transitions,
         );
-        // Stored while the state is locked: nobody sees a state that a crash could take back.
-        self.persist(context, &transitions);
+        // Stored while the state is locked: nobody sees a state that the process's death could take back.
+        *has_changed = self.persist(context, &transitions);
         updated.map_err(|error| error.to_string())?;
-        let mut samples = Vec::new();
-        for alert in state.alerts.active() {
-            let mut push = |name: &str, value: f64, alert_state: Option<AlertState>| {
-                let mut builder = alert.labels.to_builder();
-                builder.set(METRIC_NAME, name);
-                if let Some(alert_state) = alert_state {
-                    builder.set("alertstate", alert_state.as_str());
-                }
-                let labels = builder.build().map_err(|error| error.to_string())?;
-                samples.push(RuleSample {
-                    labels,
-                    timestamp_ms: moment.query_ms,
-                    value,
-                });
-                Ok::<_, String>(())
+        self.write_alerts(context, &mut state, moment)
+    }
+
+    /// Whether labels and annotations of an element are what they were.
+    fn is_same(&self, before: &KnownElement, labels: &Labels, value: f64) -> bool {
+        let is_same_value = || before.element.value.to_bits() == value.to_bits();
+        before.input == *labels
+            && match self.dependence {
+                Dependence::Nothing => true,
+                Dependence::Data => is_same_value(),
+                Dependence::Anything => false,
+            }
+    }
+
+    /// Writes `ALERTS` and `ALERTS_FOR_STATE` of the active alerts.
+    fn write_alerts(
+        &self,
+        context: &Context,
+        state: &mut RuleState,
+        moment: Moment,
+    ) -> Result<(), EvaluationError> {
+        let RuleState {
+            alerts,
+            output,
+            alert_series,
+            ..
+        } = state;
+        output.discard();
+        let mut unnamed = 0;
+        let mut active = 0;
+        for alert in alerts.active() {
+            active += 1;
+            let known = alert_series
+                .get_mut(&alert.labels)
+                .filter(|series| series.state == alert.state);
+            let series = if let Some(series) = known {
+                series.at_ms = moment.at_ms;
+                *series
+            } else {
+                let mut column = |name: &str, state: Option<AlertState>| {
+                    let labels = alert_series_labels(alert, name, state)?;
+                    Ok::<_, String>(output.column(context.source.as_ref(), &self.key, &labels))
+                };
+                let series = AlertSeries {
+                    state: alert.state,
+                    state_column: column("ALERTS", Some(alert.state))?,
+                    since_column: column("ALERTS_FOR_STATE", None)?,
+                    at_ms: moment.at_ms,
+                };
+                alert_series.insert(alert.labels.clone(), series);
+                series
             };
-            push("ALERTS", 1.0, Some(alert.state))?;
-            push(
-                "ALERTS_FOR_STATE",
-                alert.active_at_ms.div_euclid(1000) as f64,
-                None,
-            )?;
+            let since_s = alert.active_at_ms.div_euclid(1000) as f64;
+            for (column, value) in [(series.state_column, 1.0), (series.since_column, since_s)] {
+                match column {
+                    Some(column) => output.push(column, value),
+                    None => unnamed += 1,
+                }
+            }
         }
-        Ok(samples)
+        if active < alert_series.len() {
+            alert_series.retain(|_, series| series.at_ms == moment.at_ms);
+        }
+        self.write(output, unnamed, moment)
     }
 
     fn timing(&self, moment: Moment) -> Timing {
@@ -279,7 +392,10 @@ impl Rule {
     ) -> Result<Element, String> {
         let is_template =
             |texts: &[(String, Text)]| texts.iter().any(|(_, text)| text.is_template());
-        let mut query = |expr: &str| context.source.query(expr, moment.at_ms, moment.timeout);
+        let mut query = |expr: &str| {
+            let result = context.source.query(expr, moment.at_ms, moment.timeout);
+            result.map_err(|error| error.to_string())
+        };
         let mut env = Env {
             now_ms: moment.at_ms,
             external_url: &context.external_url,
@@ -316,52 +432,35 @@ impl Rule {
         })
     }
 
-    /// Writes the samples, and ends the series that were written last time and not now.
+    /// Writes the row of `output`; `unnamed` of its values have no series.
     fn write(
         &self,
-        context: &Context,
-        mut samples: Vec<RuleSample>,
+        output: &mut Output,
+        unnamed: usize,
         moment: Moment,
-    ) -> Result<(), String> {
-        let written: Vec<Labels> = samples.iter().map(|sample| sample.labels.clone()).collect();
-        let mut state = self.state();
-        if state.written != written {
-            let now: HashSet<&Labels> = written.iter().collect();
-            for labels in state.written.iter().filter(|labels| !now.contains(labels)) {
-                let timestamp_ms = moment.query_ms;
-                samples.push(RuleSample {
-                    labels: labels.clone(),
-                    timestamp_ms,
-                    value: STALE_NAN,
-                });
-            }
-        }
-        state.written = written;
-        drop(state);
-        if samples.is_empty() {
-            return Ok(());
-        }
-        let refused = context.source.append(&samples)?;
+    ) -> Result<(), EvaluationError> {
+        let refused = output.write(moment.query_ms)? + unnamed as u64;
         if refused > 0 {
-            warn!(
-                rule = self.spec.name(),
-                group = self.key,
-                refused,
-                "samples of rule were refused"
-            );
+            let (rule, group) = (self.spec.name(), &self.key);
+            warn!(rule, group, refused, "samples of rule were refused");
         }
         Ok(())
     }
 
-    fn persist(&self, context: &Context, transitions: &Transitions) {
+    /// Stores changes; the group syncs them. Returns whether there were any.
+    fn persist(&self, context: &Context, transitions: &Transitions) -> bool {
         let changes = persist::changes(&self.key, transitions);
-        if let Err(error) = context.store.commit(changes, Durability::Synced) {
+        if changes.is_empty() {
+            return false;
+        }
+        if let Err(error) = context.store.commit(changes, Durability::Written) {
             // Alerting goes on: a restart may then repeat a notification, which is better than sending none.
             warn!(rule = self.spec.name(), error = %error, "store alert state");
         }
+        true
     }
 
-    /// The alerts to send now; that they were sent is stored before anyone sends them.
+    /// The alerts to send now; that they were sent is stored.
     fn due(&self, state: &mut RuleState, context: &Context, moment: Moment) -> Vec<Outgoing> {
         if matches!(self.spec.kind, RuleKind::Recording { .. }) {
             return Vec::new();
@@ -406,4 +505,18 @@ impl Rule {
         let link = crate::template::rule::expression_link(&self.spec.expr, 1);
         format!("{}{link}", context.external_url.trim_end_matches('/'))
     }
+}
+
+/// The labels of a series that tells of an alert.
+fn alert_series_labels(
+    alert: &Alert,
+    name: &str,
+    state: Option<AlertState>,
+) -> Result<Labels, String> {
+    let mut builder = alert.labels.to_builder();
+    builder.set(METRIC_NAME, name);
+    if let Some(state) = state {
+        builder.set("alertstate", state.as_str());
+    }
+    builder.build().map_err(|error| error.to_string())
 }

@@ -158,6 +158,20 @@ pub fn data(labels: &Labels, external_labels: &Labels, external_url: &str, value
     )
 }
 
+/// What a text changes with, besides the labels of the element that it is expanded for.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
+pub enum Dependence {
+    /// With nothing.
+    Nothing,
+    /// With the element's value, and the external labels.
+    Data,
+    /// With the time, or other series.
+    Anything,
+}
+
+/// What occurs in every template that looks at more than its data.
+const BEYOND_DATA: [&str; 2] = ["query", "now"];
+
 /// The text of a label or annotation, parsed once.
 #[derive(Debug, Clone)]
 pub enum Text {
@@ -189,6 +203,22 @@ impl Text {
     #[must_use]
     pub const fn is_template(&self) -> bool {
         matches!(self, Self::Template(_))
+    }
+
+    /// What the text changes with.
+    #[must_use]
+    pub fn dependence(&self) -> Dependence {
+        match self {
+            Self::Constant(_) | Self::Broken(_) => Dependence::Nothing,
+            Self::Template(compiled) => {
+                let source = compiled.source();
+                if BEYOND_DATA.iter().any(|word| source.contains(word)) {
+                    Dependence::Anything
+                } else {
+                    Dependence::Data
+                }
+            }
+        }
     }
 
     /// Expands the text. A failure becomes the text, as in Prometheus: it fails no rule.

@@ -10,18 +10,25 @@ use super::*;
 use crate::rules::alert::AlertState;
 use crate::rules::file::parse;
 use crate::rules::group::Outgoing;
-use crate::rules::source::{RuleSample, Source, VectorElement};
+use crate::rules::source::{
+    EvaluationError, LabelledSink, RuleSample, Sink, Source, VectorElement,
+};
 use crate::store::{DurableStore, MemoryStore, StateStore};
 
 /// Answers `expr` with the vector that was set for it, and remembers what was written.
 #[derive(Default)]
 struct Canned {
     results: Mutex<BTreeMap<String, Result<Vec<VectorElement>, String>>>,
-    written: Mutex<Vec<RuleSample>>,
+    written: Arc<Mutex<Vec<RuleSample>>>,
 }
 
 impl Source for Canned {
-    fn query(&self, expr: &str, time_ms: i64, _: Duration) -> Result<Vec<VectorElement>, String> {
+    fn query(
+        &self,
+        expr: &str,
+        time_ms: i64,
+        _: Duration,
+    ) -> Result<Vec<VectorElement>, EvaluationError> {
         // `name[alert]` reads back what the rules wrote at this moment.
         if let Some(name) = expr.strip_prefix("read ") {
             let written = self.written.lock().unwrap();
@@ -38,11 +45,19 @@ impl Source for Canned {
             .get(expr)
             .cloned()
             .unwrap_or_else(|| Ok(Vec::new()))
+            .map_err(EvaluationError::Failed)
     }
 
     fn append(&self, samples: &[RuleSample]) -> Result<u64, String> {
         self.written.lock().unwrap().extend_from_slice(samples);
         Ok(0)
+    }
+
+    fn open(&self, _: &str) -> Box<dyn Sink> {
+        let written = Arc::clone(&self.written);
+        Box::new(LabelledSink::new(move |sample| {
+            written.lock().unwrap().push(sample);
+        }))
     }
 }
 

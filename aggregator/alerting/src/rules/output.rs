@@ -1,0 +1,118 @@
+//! The series that one rule writes, each with a number that it keeps from evaluation to evaluation.
+
+use std::collections::HashMap;
+
+use common::model::{Labels, STALE_NAN};
+use rustc_hash::FxBuildHasher;
+use tracing::warn;
+
+use super::source::{Sink, Source};
+
+/// The way of a rule's results into the store, and what took it.
+#[derive(Debug, Default)]
+pub(super) struct Output {
+    /// Opened with the first series.
+    sink: Option<Box<dyn Sink>>,
+    columns: HashMap<Labels, u32, FxBuildHasher>,
+    free: Vec<u32>,
+    /// The columns of the last row, ascending: their series are to be ended when they are missing.
+    written: Vec<u32>,
+    /// The row at hand; kept for its capacity.
+    row: Vec<(u32, f64)>,
+}
+
+impl Output {
+    /// The number of a series, given now if it has none; `None` when the store can't keep the series.
+    pub(super) fn column(
+        &mut self,
+        source: &dyn Source,
+        rule: &str,
+        labels: &Labels,
+    ) -> Option<u32> {
+        if let Some(&column) = self.columns.get(labels) {
+            return Some(column);
+        }
+        let sink = self.sink.get_or_insert_with(|| source.open(rule));
+        let column = self.free.last().copied();
+        let column = column.unwrap_or(self.columns.len() as u32);
+        if let Err(error) = sink.define(column, labels) {
+            warn!(rule, error, "series of rule is refused");
+            return None;
+        }
+        self.free.pop();
+        self.columns.insert(labels.clone(), column);
+        Some(column)
+    }
+
+    /// Adds a value to the row at hand.
+    pub(super) fn push(&mut self, column: u32, value: f64) {
+        self.row.push((column, value));
+    }
+
+    /// Forgets the row at hand.
+    pub(super) fn discard(&mut self) {
+        self.row.clear();
+    }
+
+    /// Values in the row at hand, and whether each has a column of its own.
+    pub(super) fn row(&mut self) -> (usize, bool) {
+        self.row.sort_unstable_by_key(|&(column, _)| column);
+        (self.row.len(), self.row.is_sorted_by(|a, b| a.0 < b.0))
+    }
+
+    /// Writes the row at hand, with markers for the series of the row before that it lacks, whose numbers are then
+    /// free. Returns how many values the store refused.
+    ///
+    /// # Errors
+    /// Nothing was kept.
+    pub(super) fn write(&mut self, timestamp_ms: i64) -> Result<u64, String> {
+        self.row.sort_unstable_by_key(|&(column, _)| column);
+        let columns = self.row.iter().map(|&(column, _)| column);
+        let is_same = self.written.iter().copied().eq(columns.clone());
+        if is_same {
+            return self.append(timestamp_ms);
+        }
+        let now: Vec<u32> = columns.collect();
+        let ended = self.written.iter().copied();
+        let ended = ended.filter(|column| now.binary_search(column).is_err());
+        self.row.extend(ended.map(|column| (column, STALE_NAN)));
+        self.row.sort_unstable_by_key(|&(column, _)| column);
+        self.written = now;
+        let appended = self.append(timestamp_ms);
+        self.forget_unwritten();
+        appended
+    }
+
+    fn append(&mut self, timestamp_ms: i64) -> Result<u64, String> {
+        let appended = match self.sink.as_mut() {
+            Some(sink) if !self.row.is_empty() => sink.append(timestamp_ms, &self.row),
+            _ => Ok(0),
+        };
+        self.row.clear();
+        appended
+    }
+
+    /// Frees the numbers of series that are not in the last row.
+    fn forget_unwritten(&mut self) {
+        let Some(sink) = self.sink.as_mut() else {
+            return;
+        };
+        let (written, free) = (&self.written, &mut self.free);
+        self.columns.retain(|_, &mut column| {
+            let is_written = written.binary_search(&column).is_ok();
+            if !is_written {
+                sink.undefine(column);
+                free.push(column);
+            }
+            is_written
+        });
+    }
+
+    /// The series of the last row.
+    pub(super) fn written(&self) -> Vec<Labels> {
+        let is_written = |column: &u32| self.written.binary_search(column).is_ok();
+        let series = self.columns.iter();
+        let series = series.filter(|(_, column)| is_written(column));
+        series.map(|(labels, _)| labels.clone()).collect()
+    }
+}
