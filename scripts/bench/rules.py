@@ -17,6 +17,8 @@ import urllib.request
 SHARD_SERIES = 500
 STEP_SECONDS = 15
 HISTORY_SECONDS = 300
+# Nothing is written while rules are measured: the samples that they will read are there before.
+AHEAD_SECONDS = 420
 BATCH_SERIES = 2000
 
 
@@ -42,9 +44,10 @@ def snappy(data):
     return bytes(out)
 
 
-def series(index, times):
+def labels(index):
+    """The labels of a series as remote write has them, and by how much it grows in a step."""
     metric, step = ("bench_requests_total", 3 + index % 7) if index % 2 else ("bench_usage_ratio", 0)
-    labels = {
+    pairs = {
         "__name__": metric,
         "instance": f"node-{index % 97}",
         "job": "bench",
@@ -52,24 +55,27 @@ def series(index, times):
         "pod": f"pod-{index}",
         "shard": f"s{index // SHARD_SERIES}",
     }
-    body = b"".join(field(1, field(1, n.encode()) + field(2, v.encode())) for n, v in sorted(labels.items()))
-    for position, at in enumerate(times):
-        value = float(step * position * STEP_SECONDS) if step else (index % 100) / 100
-        body += field(2, b"\x09" + struct.pack("<d", value) + b"\x10" + varint(at))
-    return field(1, body)
+    encoded = b"".join(field(1, field(1, n.encode()) + field(2, v.encode())) for n, v in sorted(pairs.items()))
+    return encoded, step
 
 
 def fill(address, count, now):
-    times = [(now - HISTORY_SECONDS + n * STEP_SECONDS) * 1000 for n in range(HISTORY_SECONDS // STEP_SECONDS + 1)]
-    for start in range(0, count, BATCH_SERIES):
-        body = b"".join(series(n, times) for n in range(start, min(start + BATCH_SERIES, count)))
-        headers = {
-            "Content-Encoding": "snappy",
-            "Content-Type": "application/x-protobuf",
-            "X-Prometheus-Remote-Write-Version": "0.1.0",
-        }
-        request = urllib.request.Request(f"http://{address}/api/v1/write", snappy(body), headers)
-        urllib.request.urlopen(request, timeout=60).read()
+    """Sends the samples tick after tick, as scrapes would bring them; the last ones lie ahead of the run's end."""
+    known = [labels(n) for n in range(count)]
+    headers = {
+        "Content-Encoding": "snappy",
+        "Content-Type": "application/x-protobuf",
+        "X-Prometheus-Remote-Write-Version": "0.1.0",
+    }
+    for offset in range(-HISTORY_SECONDS, AHEAD_SECONDS + 1, STEP_SECONDS):
+        at = varint((now + offset) * 1000)
+        for start in range(0, count, BATCH_SERIES):
+            body = bytearray()
+            for index, (encoded, step) in enumerate(known[start : start + BATCH_SERIES], start):
+                value = float(step * (offset + HISTORY_SECONDS)) if step else (index % 100) / 100
+                body += field(1, encoded + field(2, b"\x09" + struct.pack("<d", value) + b"\x10" + at))
+            request = urllib.request.Request(f"http://{address}/api/v1/write", snappy(body), headers)
+            urllib.request.urlopen(request, timeout=60).read()
 
 
 def rules(count, shards, interval):
