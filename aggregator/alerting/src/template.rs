@@ -22,6 +22,7 @@ mod value;
 pub use float::{Notation, format_float};
 pub use functions::{Env, Function, QueryFn, QueryResult};
 pub use gotime::format_duration;
+pub(crate) use parse::unescape;
 pub use printf::quote;
 pub use value::{ANY_LIST, ANY_MAP, Kind, Methods, TEXT_LIST, TEXT_MAP, Value};
 

@@ -1,5 +1,7 @@
 //! Matchers as alertmanager.yml and the API write them.
 
+use std::borrow::Cow;
+
 use common::model::{Labels, MatchOp, Matcher};
 
 /// Text that is no list of matchers.
@@ -121,27 +123,41 @@ impl Reader<'_> {
         Ok(word.to_owned())
     }
 
+    /// The text up to the closing quote, with Go's escapes. A text that has others keeps its backslashes, as in the
+    /// files of old versions.
     fn quoted(&mut self, what: &str) -> Result<String, String> {
-        let mut text = String::new();
-        let mut chars = self.rest.chars();
-        while let Some(c) = chars.next() {
+        let mut chars = self.rest.char_indices();
+        while let Some((end, c)) = chars.next() {
             match c {
                 '"' => {
-                    self.rest = chars.as_str();
-                    return Ok(text);
+                    let (inner, rest) = self.rest.split_at_checked(end).unwrap_or_default();
+                    self.rest = rest.strip_prefix('"').unwrap_or(rest);
+                    return Ok(crate::template::unescape(inner).unwrap_or_else(|| classic(inner)));
                 }
-                '\\' => match chars.next() {
-                    Some('n') => text.push('\n'),
-                    Some('t') => text.push('\t'),
-                    Some(c @ ('"' | '\\')) => text.push(c),
-                    Some(c) => text.extend(['\\', c]),
-                    None => break,
-                },
-                c => text.push(c),
+                '\\' if chars.next().is_none() => break,
+                _ => {}
             }
         }
         Err(format!("unterminated quoted {what}"))
     }
+}
+
+/// The few escapes of Alertmanager before 0.27.
+fn classic(inner: &str) -> String {
+    let mut text = String::with_capacity(inner.len());
+    let mut chars = inner.chars();
+    while let Some(c) = chars.next() {
+        match c {
+            '\\' => match chars.next() {
+                Some('n') => text.push('\n'),
+                Some(c @ ('"' | '\\')) => text.push(c),
+                Some(c) => text.extend(['\\', c]),
+                None => text.push(c),
+            },
+            c => text.push(c),
+        }
+    }
+    text
 }
 
 /// Whether all matchers hold for `labels`.
@@ -157,20 +173,21 @@ pub fn sort(matchers: &mut [Matcher]) {
     matchers.sort_by(|a, b| (a.name(), a.value(), a.op()).cmp(&(b.name(), b.value(), b.op())));
 }
 
-/// `{a="b",c=~"d"}`
+/// `{a="b",c=~"d"}`, which [`parse`] reads back. Names with characters that end a name are quoted, as Alertmanager does
+/// it (`labels.Matcher.String`).
 #[must_use]
 pub fn format(matchers: &[Matcher]) -> String {
-    let texts: Vec<String> = matchers
-        .iter()
-        .map(|matcher| {
-            format!(
-                "{}{}{}",
-                matcher.name(),
-                matcher.op().as_str(),
-                crate::template::quote(matcher.value())
-            )
-        })
-        .collect();
+    let is_reserved = |c: char| c.is_whitespace() || "{}!=~,\\\"'`".contains(c);
+    let one = |matcher: &Matcher| {
+        let name = if matcher.name().contains(is_reserved) {
+            Cow::from(crate::template::quote(matcher.name()))
+        } else {
+            Cow::from(matcher.name())
+        };
+        let value = crate::template::quote(matcher.value());
+        format!("{name}{}{value}", matcher.op().as_str())
+    };
+    let texts: Vec<String> = matchers.iter().map(one).collect();
     format!("{{{}}}", texts.join(","))
 }
 
@@ -196,7 +213,9 @@ mod tests {
         check("{}", "{}");
         check("a=", r#"{a=""}"#);
         check("a=~x{2,3}", r#"{a=~"x{2,3}"}"#);
-        check(r#"{ "ü b" = "1" , }"#, "{ü b=\"1\"}");
+        check(r#"{ "ü b" = "1" , }"#, r#"{"ü b"="1"}"#);
+        check(r#"a="\x01\u00e4\r""#, r#"{a="\x01ä\r"}"#);
+        check(r#"a=~"\d""#, r#"{a=~"\\d"}"#);
         for bad in [
             "a", "=b", "{a=b", "a=b}", "a=~(", "a=\"b", "a=b c=d", "a==b\"", "a=b,,c=d",
         ] {

@@ -616,7 +616,7 @@ fn number(text: &str) -> Option<OperandKind> {
 }
 
 /// The escapes of a Go string; those for single bytes only where they make a character.
-fn unescape(text: &str) -> Option<String> {
+pub(crate) fn unescape(text: &str) -> Option<String> {
     let mut bytes = Vec::with_capacity(text.len());
     let mut chars = text.chars();
     while let Some(c) = chars.next() {
