@@ -96,10 +96,11 @@ impl DeviceNames {
         }
     }
 
-    /// `/dev/NAME` of a device, empty when it is unknown (as cAdvisor has it).
+    /// `/dev/NAME` of a device, `MAJOR:MINOR` when /sys does not know it: two of these must not become one series.
     pub fn name(&mut self, numbers: &str) -> &str {
         if !self.names.contains_key(numbers) {
-            let name = self.look_up(numbers).unwrap_or_default();
+            let name = self.look_up(numbers);
+            let name = name.unwrap_or_else(|| numbers.to_owned());
             self.names.insert(numbers.to_owned(), name);
         }
         self.names.get(numbers).map_or("", String::as_str)

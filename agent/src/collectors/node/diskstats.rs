@@ -149,6 +149,21 @@ const INFO: FamilyDef = info("node_disk_info", "Info of /sys/block/<block_device
 struct Disk {
     columns: Vec<SeriesId>,
     info: SeriesId,
+    /// Whose description `info` has: a name may come back as another device.
+    numbers: (u64, u64),
+}
+
+impl Disk {
+    /// Whether a line is of this disk, with as many columns as before.
+    fn is_of(&self, row: &Row<'_>) -> bool {
+        self.numbers == row.numbers && self.columns.len() == row.count
+    }
+
+    fn remove(self, table: &mut SeriesTable) {
+        for series in self.columns.into_iter().chain([self.info]) {
+            table.remove(series);
+        }
+    }
 }
 
 /// Collects `node_disk_*`.
@@ -170,6 +185,23 @@ impl Diskstats {
             udev: roots.root.join("run/udev/data"),
             disks: InOrder::default(),
         }
+    }
+
+    /// The series of a device; `None` when it is not exported.
+    fn disk(&self, row: &Row<'_>, table: &mut SeriesTable, schema: &mut Schema) -> Option<Disk> {
+        is_exported(row.device).then(|| {
+            let name = parse::text(row.device);
+            let description = self.describe(row.device, row.numbers);
+            let info = description.add(table, schema, &name, row.numbers);
+            let columns = COLUMNS[..row.count].iter().map(|(family, _)| {
+                schema.series(table, Target::Node, family, &[("device", &name)])
+            });
+            Disk {
+                columns: columns.collect(),
+                info,
+                numbers: row.numbers,
+            }
+        })
     }
 
     /// What identifies a device to people. Read once, when the device appears.
@@ -257,21 +289,13 @@ impl Collector for Diskstats {
             let Some(row) = faults.parsed(self.file.fault(), parse_line(line)) else {
                 continue;
             };
-            let disk = disks.entry(row.device, |device| {
-                is_exported(device).then(|| {
-                    let name = parse::text(device);
-                    let info =
-                        self.describe(device, row.numbers)
-                            .add(table, schema, &name, row.numbers);
-                    let columns = COLUMNS[..row.count].iter().map(|(family, _)| {
-                        schema.series(table, Target::Node, family, &[("device", &name)])
-                    });
-                    Disk {
-                        columns: columns.collect(),
-                        info,
-                    }
-                })
-            });
+            let disk = disks.entry(row.device, |_| self.disk(&row, table, schema));
+            if disk.as_ref().is_some_and(|disk| !disk.is_of(&row)) {
+                let new = self.disk(&row, table, schema);
+                if let Some(old) = std::mem::replace(disk, new) {
+                    old.remove(table);
+                }
+            }
             let Some(disk) = disk else { continue };
             for ((series, value), (_, factor)) in disk.columns.iter().zip(row.values).zip(COLUMNS) {
                 table.set(*series, scaled(value, factor));
@@ -279,11 +303,8 @@ impl Collector for Diskstats {
             table.set(disk.info, 1.0);
         }
         disks.end(|disk| {
-            for series in disk
-                .into_iter()
-                .flat_map(|disk| disk.columns.into_iter().chain([disk.info]))
-            {
-                table.remove(series);
+            if let Some(disk) = disk {
+                disk.remove(table);
             }
         });
         self.disks = disks;

@@ -21,10 +21,11 @@ pub struct Mount {
 
 /// The mount of one line; `None` for a torn one.
 ///
-/// Format: proc_pid_mountinfo(5). Between the mount options and the dash stand zero or more optional fields.
+/// Format: proc_pid_mountinfo(5). Between the mount options and the dash stand zero or more optional fields. One blank
+/// parts two fields, and nothing else does: a source may be empty, and names may hold a carriage return.
 #[must_use]
 pub fn parse_line(line: &[u8]) -> Option<Mount> {
-    let mut words = parse::words(line);
+    let mut words = line.split(|&byte| byte == b' ');
     let device_numbers = parse::text(words.nth(2)?);
     let mountpoint = unescape(words.nth(1)?);
     let options = parse::text(words.next()?);
@@ -86,6 +87,13 @@ mod tests {
         assert!(mount.has_option("ro") && mount.has_option("noatime") && !mount.has_option("r"));
         assert_eq!(mount.device_numbers, "98:0");
         assert_eq!(parse_line(b"36 35 98:0 /mnt1 /mnt2 rw shared:2"), None);
+    }
+
+    #[test]
+    fn only_a_blank_parts_fields() {
+        let mount = parse_line(b"36 35 0:42 / /a\rb\x0c rw - tmpfs  ro,size=1k").unwrap();
+        assert_eq!(mount.mountpoint, "/a\rb\x0c");
+        assert_eq!((&*mount.source, &*mount.super_options), ("", "ro,size=1k"));
     }
 
     proptest::proptest! {
