@@ -12,21 +12,22 @@ use anyhow::Context as _;
 use arc_swap::ArcSwap;
 use axum::middleware;
 use common::clock::{Clock, SystemClock};
+use common::telemetry::Registry;
 use tidemark_promql::{Engine, EngineOptions};
 use tidemark_storage::{Store, StoreOptions};
-use tokio::sync::{Semaphore, mpsc};
+use tokio::sync::{Semaphore, mpsc, oneshot};
 use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
 
 pub use self::plan::Plan;
 use crate::alerting::{self, Alerting};
-use crate::config::Settings;
+use crate::config::{ConfigFile, Flags, Settings};
 use crate::http::auth::{self, Auth};
 use crate::http::gate::Gate;
 use crate::http::metrics::RequestMetrics;
 use crate::http::router::router;
 use crate::http::server::{Server, ServerOptions, with_headers};
-use crate::http::state::{Api, Core, Shared};
+use crate::http::state::{Api, Core, ReloadAnswer, Shared};
 use crate::ingest::{self, Ingest, IngestConfig};
 use crate::join::{AggregatorName, Pki};
 use crate::kube::join::JoinPolicy;
@@ -58,27 +59,13 @@ async fn serve(plan: Plan) -> anyhow::Result<()> {
     let registry = metrics::registry();
     let shutdown = CancellationToken::new();
     let (reload, reloads) = mpsc::channel(RELOADS_MAX);
-    let api: Api = Arc::new(Shared {
-        gate: Gate::new(
-            plan.flags.query_max_concurrency,
-            plan.file.limits.query_queue_max,
-            &registry,
-        ),
-        writes: Semaphore::new(plan.file.limits.write_concurrency_max as usize),
-        config: ArcSwap::from_pointee(plan.file),
-        clock: Arc::clone(&clock),
-        core: OnceLock::new(),
-        alerting: OnceLock::new(),
-        ready: false.into(),
+    let api = shared(
+        (plan.flags, plan.file, plan.settings),
         reload,
-        shutdown: shutdown.clone(),
-        started_ms: clock.now_ms(),
-        config_loaded_ms: clock.now_ms().into(),
-        config_good: true.into(),
-        registry: registry.clone(),
-        settings: plan.settings,
-        flags: plan.flags,
-    });
+        Arc::clone(&clock),
+        &registry,
+        shutdown.clone(),
+    );
     signals::watch(&api).context("watch signals")?;
     let tasks = TaskTracker::new();
     tasks.spawn(reload::serve(Arc::clone(&api), reloads, shutdown.clone()));
@@ -117,6 +104,37 @@ async fn serve(plan: Plan) -> anyhow::Result<()> {
     close(&api).await?;
     tracing::info!("stopped");
     result
+}
+
+/// What handlers share, before the store is open. `reload` is where requests to load the configuration again go.
+pub fn shared(
+    (flags, file, settings): (Flags, ConfigFile, Settings),
+    reload: mpsc::Sender<oneshot::Sender<ReloadAnswer>>,
+    clock: Arc<dyn Clock>,
+    registry: &Registry,
+    shutdown: CancellationToken,
+) -> Api {
+    Arc::new(Shared {
+        gate: Gate::new(
+            flags.query_max_concurrency,
+            file.limits.query_queue_max,
+            registry,
+        ),
+        writes: Semaphore::new(file.limits.write_concurrency_max as usize),
+        config: ArcSwap::from_pointee(file),
+        core: OnceLock::new(),
+        alerting: OnceLock::new(),
+        ready: false.into(),
+        reload,
+        shutdown,
+        started_ms: clock.now_ms(),
+        config_loaded_ms: clock.now_ms().into(),
+        config_good: true.into(),
+        registry: registry.clone(),
+        settings,
+        flags,
+        clock,
+    })
 }
 
 async fn bind(api: &Api, web: &crate::config::WebConfig) -> anyhow::Result<(Server, SocketAddr)> {
@@ -297,7 +315,9 @@ fn store_options(settings: &Settings) -> StoreOptions {
     }
 }
 
-fn engine_options(api: &Api) -> EngineOptions {
+/// How queries are evaluated, by flags and file.
+#[must_use]
+pub fn engine_options(api: &Api) -> EngineOptions {
     let settings = &api.settings;
     EngineOptions {
         lookback_delta: api.flags.query_lookback_delta,

@@ -11,6 +11,8 @@ mod codec;
 mod disk;
 pub mod exemplars;
 mod files;
+#[doc(hidden)]
+pub mod fuzzing;
 mod head;
 mod identity;
 mod index;

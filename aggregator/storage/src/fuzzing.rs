@@ -1,0 +1,313 @@
+//! Doors for fuzzers to decoders that are private otherwise.
+//!
+//! Each takes bytes that stand behind a checksum on disk, checks what must hold of them, and panics where it does not.
+//! Nothing else may call these.
+
+use common::model::{Labels, Metadata, MetricType};
+
+use crate::block::format::{ChunkEntry, FOOTER_BYTES, Footer, read_directory, write_directory};
+use crate::block::index::{BlockIndex, IndexWriter};
+use crate::codec::{Chunk, ChunkBuilder};
+use crate::identity::HashKey;
+use crate::index::SeriesId;
+use crate::index::view::SeriesIndex as _;
+use crate::wal::frame::{self, Found};
+use crate::wal::record::{self, Definition, Record, RowsBuilder};
+
+const SEED: u32 = 7;
+
+/// A log record's payload. One that is understood must say the same once it is written again.
+pub fn wal_record(payload: &[u8]) {
+    let Ok(decoded) = record::decode(payload) else {
+        return;
+    };
+    let written = match &decoded {
+        Record::Define {
+            group,
+            key,
+            definitions,
+        } => record::define(*group, key, definitions),
+        Record::Rows(rows) => {
+            let mut builder = RowsBuilder::default();
+            for row in rows {
+                assert_eq!(row.columns.len(), row.values.len());
+                let cells = row.columns.iter().copied().zip(row.values.iter().copied());
+                let cells: Vec<(u32, u64)> = cells.collect();
+                builder.push(
+                    row.group,
+                    row.sequence,
+                    row.timestamp_ms,
+                    cells.iter().copied(),
+                );
+            }
+            builder.finish()
+        }
+        Record::Metadata { family, metadata } => record::metadata(family, metadata),
+        Record::Checkpoint(from) => record::checkpoint(*from),
+        Record::End => record::end(),
+    };
+    assert_eq!(record::decode(&written).as_ref(), Ok(&decoded));
+}
+
+/// A segment of the log or a checkpoint, without its magic: whatever stands in it, a sound record put behind it is
+/// found, and nothing is found twice.
+pub fn wal_segment(bytes: &[u8]) {
+    let payload = record::checkpoint(u64::MAX);
+    let mut all = bytes.to_vec();
+    frame::put(&mut all, SEED, u64::MAX, crc32c::crc32c(&payload), &payload);
+    let mut at = 0;
+    let mut last = None;
+    while at < all.len() {
+        let before = at;
+        match frame::find(all.get(at..).unwrap_or(&[]), SEED) {
+            Found::Record { number, bytes, .. } => {
+                at += bytes;
+                last = Some((number, at));
+            }
+            Found::DamagedPayload { bytes, .. } => at += bytes,
+            Found::Cut | Found::Nothing => {
+                at = frame::next_marker(&all, at + 1).unwrap_or(all.len());
+            }
+        }
+        assert!(at > before, "reading makes progress");
+    }
+    // A header in `bytes` that is sound and claims what follows may hide the last record; nothing else may.
+    let hidden = || frame::next_marker(bytes, 0).is_some();
+    assert!(last == Some((u64::MAX, all.len())) || hidden());
+}
+
+/// An encoded chunk. One that is understood must give the same samples once they are encoded again.
+pub fn chunk(bytes: &[u8]) {
+    let Ok(decoded) = Chunk::decode(bytes) else {
+        return;
+    };
+    let columns = columns_of(&decoded);
+    let mut builder = ChunkBuilder::default();
+    builder.begin(decoded.times_ms());
+    for (rows, values) in &columns {
+        builder.push_sparse(rows, values);
+    }
+    let mut again = Vec::new();
+    builder.finish(&mut again);
+    let again = Chunk::decode(&again);
+    let again = again.as_ref().expect("what was encoded is a chunk");
+    assert_eq!(again.times_ms(), decoded.times_ms());
+    assert_eq!(columns_of(again), columns);
+}
+
+/// Columns made of `bytes`: the times are steps of one byte each, the values eight bytes each.
+pub fn chunk_of_values(bytes: &[u8]) {
+    let Some((&columns, rest)) = bytes.split_first() else {
+        return;
+    };
+    let columns = usize::from(columns % 5) + 1;
+    let rows = rest.len() / (1 + 8 * columns);
+    if rows == 0 {
+        return;
+    }
+    let (steps, values) = rest.split_at(rows);
+    let times: Vec<i64> = steps
+        .iter()
+        .scan(0, |time, &step| {
+            *time += i64::from(step) + 1;
+            Some(*time)
+        })
+        .collect();
+    let values: Vec<u64> = values
+        .chunks_exact(8)
+        .map(|bits| bits.iter().fold(0, |all, &byte| all << 8 | u64::from(byte)))
+        .collect();
+    let mut builder = ChunkBuilder::default();
+    builder.begin(&times);
+    for column in values.chunks_exact(rows) {
+        builder.push_full(column);
+    }
+    let mut encoded = Vec::new();
+    builder.finish(&mut encoded);
+    let decoded = Chunk::decode(&encoded).expect("what was encoded is a chunk");
+    assert_eq!(decoded.times_ms(), times);
+    let back: Vec<u64> = columns_of(&decoded)
+        .into_iter()
+        .flat_map(|(_, values)| values)
+        .collect();
+    assert_eq!(back, values.get(..rows * columns).unwrap_or_default());
+}
+
+/// Rows and bits of each column that has values.
+fn columns_of(chunk: &Chunk) -> Vec<(Vec<u32>, Vec<u64>)> {
+    let times = chunk.times_ms();
+    let mut all = Vec::new();
+    for column in 0..crate::codec::chunk::COLUMNS_MAX {
+        let (mut scratch, mut when, mut values) = (Vec::new(), Vec::new(), Vec::new());
+        chunk.samples(column, &mut scratch, &mut when, &mut values);
+        assert_eq!(when.len(), values.len(), "a value for each time");
+        let rows = when.iter().map(|time| {
+            let row = times.binary_search(time).expect("a time of the chunk");
+            row as u32
+        });
+        if !when.is_empty() {
+            let bits = values.iter().map(|value: &f64| value.to_bits());
+            all.push((rows.collect(), bits.collect()));
+        }
+    }
+    all
+}
+
+/// The footer of a block, and its unpacked directory.
+pub fn block_directory(bytes: &[u8]) {
+    let footer = bytes.get(..FOOTER_BYTES).unwrap_or(bytes);
+    if let Ok(footer) = Footer::parse(footer, bytes.len() as u64) {
+        assert_eq!(
+            Footer::parse(&footer.to_bytes(), bytes.len() as u64),
+            Ok(footer)
+        );
+    }
+    let Some((&count, rest)) = bytes.split_first() else {
+        return;
+    };
+    if let Ok(entries) = read_directory(rest, u32::from(count)) {
+        let again = read_directory(&write_directory(&entries), u32::from(count));
+        assert_eq!(again.as_ref(), Ok(&entries));
+    }
+}
+
+/// The unpacked sections of a block's index: a byte for the number of series, two for the length of the first section.
+pub fn block_index(bytes: &[u8]) {
+    let [count, high, low, rest @ ..] = bytes else {
+        return;
+    };
+    let length = usize::from(*high) << 8 | usize::from(*low);
+    let Some((series, symbols)) = rest.split_at_checked(length) else {
+        return;
+    };
+    let key = HashKey::from_bytes([1; 32]);
+    let count = u32::from(*count);
+    let Ok(index) = BlockIndex::read(series, symbols, count, &key) else {
+        return;
+    };
+    assert_eq!(index.len(), count as usize);
+    for id in (0..count).map(SeriesId) {
+        let labels = index.labels(id);
+        assert_eq!(index.hash(id), key.hash(&labels));
+        for (name, value) in &labels {
+            let symbols = (index.find_symbol(name), index.find_symbol(value));
+            let (Some(name), Some(value)) = symbols else {
+                unreachable!("labels are made of symbols");
+            };
+            assert!(index.postings(name, value).is_some());
+        }
+    }
+}
+
+/// Inputs to begin with: targets' names, and bytes that the writers of this crate made.
+#[must_use]
+pub fn examples() -> Vec<(&'static str, Vec<u8>)> {
+    let labels = |name: &str, job: &str| {
+        let pairs = [("__name__", name), ("instance", "a:1"), ("job", job)];
+        Labels::from_sorted(pairs)
+    };
+    let definitions: Vec<Definition> = (0..3)
+        .map(|column| Definition {
+            column,
+            labels: labels("up", &format!("j{column}")),
+        })
+        .collect();
+    let metadata = Metadata {
+        metric_type: MetricType::Counter,
+        help: "What it is.".to_owned(),
+        unit: "seconds".to_owned(),
+    };
+    let mut rows = RowsBuilder::default();
+    let cells = |from: u32, count: u32| -> Vec<(u32, u64)> {
+        let bits = |column: u32| f64::from(column).sqrt().to_bits();
+        (from..from + count)
+            .map(|column| (column, bits(column)))
+            .collect()
+    };
+    rows.push(1, Some(9), 1_700_000_000_000, cells(0, 40).into_iter());
+    rows.push(2, None, -5, vec![(7, 1), (3, 2)].into_iter());
+    let records = [
+        record::define(3, "spiffe://t/idc/a/node/n", &definitions),
+        record::metadata("up", &metadata),
+        record::checkpoint(77),
+        record::end(),
+        rows.finish(),
+    ];
+    let mut segment = Vec::new();
+    for (number, payload) in (1..).zip(&records) {
+        frame::put(&mut segment, SEED, number, crc32c::crc32c(payload), payload);
+    }
+    let mut all: Vec<_> = records
+        .into_iter()
+        .map(|record| ("storage_wal_record", record))
+        .collect();
+    all.push(("storage_wal_segment", segment));
+    all.push(("storage_chunk", example_chunk()));
+    all.push(("storage_block_index", example_index(&labels)));
+    let entry = ChunkEntry {
+        first_series: 1,
+        columns: 2,
+        first_ms: 3,
+        last_ms: 400,
+        offset: 5,
+        bytes: 60,
+        crc: 7,
+    };
+    let second = ChunkEntry {
+        first_series: 3,
+        ..entry
+    };
+    let mut directory = vec![2];
+    directory.extend(write_directory(&[entry, second]));
+    all.push(("storage_block_directory", directory));
+    all.push(("storage_block_directory", Footer::default().to_bytes()));
+    all
+}
+
+fn example_chunk() -> Vec<u8> {
+    let times: Vec<i64> = (0..50)
+        .map(|row| 1_700_000_000_000 + row * 10_000)
+        .collect();
+    let mut builder = ChunkBuilder::default();
+    builder.begin(&times);
+    let counter: Vec<u64> = (0..50_u32)
+        .map(|row| f64::from(row * 7).to_bits())
+        .collect();
+    let decimals: Vec<u64> = (0..50_u32)
+        .map(|row| (f64::from(row * row) / 100.0).to_bits())
+        .collect();
+    let floats: Vec<u64> = (1..51_u32)
+        .map(|row| f64::from(row).ln().to_bits())
+        .collect();
+    builder.push_full(&counter);
+    builder.push_full(&decimals);
+    builder.push_full(&floats);
+    builder.push_full(&[1.5_f64.to_bits(); 50]);
+    builder.push_sparse(&[], &[]);
+    builder.push_sparse(&[4, 5, 6], &[1, 2, f64::NAN.to_bits()]);
+    builder.push_sparse(&[1, 8, 49], &[3, 3, 4]);
+    let mut bytes = Vec::new();
+    builder.finish(&mut bytes);
+    bytes
+}
+
+fn example_index(labels: &dyn Fn(&str, &str) -> Labels) -> Vec<u8> {
+    let mut writer = IndexWriter::default();
+    let mut count = 0;
+    for group in ["a", "b"] {
+        writer.group(group);
+        for name in ["requests_total", "up"] {
+            writer
+                .push(&labels(name, group))
+                .expect("room for four series");
+            count += 1;
+        }
+    }
+    let (series, symbols) = writer.finish();
+    let length = u16::try_from(series.len()).expect("a short section");
+    let mut bytes = vec![count];
+    bytes.extend_from_slice(&length.to_be_bytes());
+    bytes.extend(series);
+    bytes.extend(symbols);
+    bytes
+}

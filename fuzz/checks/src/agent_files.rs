@@ -1,0 +1,246 @@
+//! Files of the kernel and of users that the agent reads: /proc, /sys, cgroups, mountinfo, text files.
+//!
+//! An input is a small file tree as text: a line `== PATH` before each file's content. The line `== again` begins a
+//! second reading, which replaces files of the first; others are left out. What the collectors say after it must be what fresh ones say that
+//! see only the second state: what was learnt about a file's layout may save time, never change a number.
+
+use std::fs;
+use std::path::Path;
+
+use agent::collect::{Collectors, Due};
+use agent::collectors::cgroup::identity::Identity;
+use agent::collectors::node::mountinfo as mounts;
+use agent::collectors::{self, COLLECTORS};
+use agent::config::Config;
+use agent::parse;
+use agent::schema::Schema;
+use agent::table::SeriesTable;
+use tempfile::TempDir;
+
+use crate::table;
+
+const FILES_MAX: usize = 64;
+const PATH_BYTES_MAX: usize = 300;
+/// Time between two readings: all tiers are due at each.
+const STEP_MS: i64 = 60_000;
+
+/// The collectors whose values depend on files alone: not timex, time, uname (system calls), not filesystem (a thread
+/// of its own).
+const FROM_FILES: &[&str] = &[
+    "arp",
+    "conntrack",
+    "cpu",
+    "diskstats",
+    "entropy",
+    "filefd",
+    "loadavg",
+    "machine",
+    "meminfo",
+    "netclass",
+    "netdev",
+    "netstat",
+    "os",
+    "pressure",
+    "schedstat",
+    "sockstat",
+    "softnet",
+    "stat",
+    "udp_queues",
+    "vmstat",
+];
+
+/// Files by their paths.
+type Files<'a> = Vec<(&'a str, &'a [u8])>;
+
+/// Splits an input into the first state and what replaces parts of it. Paths that lead out of the tree are left out.
+fn split(input: &[u8]) -> (Files<'_>, Files<'_>) {
+    let mut heads = Vec::new();
+    let mut at = 0;
+    for line in parse::lines(input) {
+        let end = at + line.len() + 1;
+        if let Some(path) = line.strip_prefix(b"== ") {
+            heads.push((at, end.min(input.len()), path));
+        }
+        at = end;
+    }
+    let (mut first, mut again) = (Files::new(), Files::new());
+    let mut is_again = false;
+    for (index, &(_, start, path)) in heads.iter().enumerate().take(FILES_MAX) {
+        let end = heads.get(index + 1).map_or(input.len(), |next| next.0);
+        let content = input.get(start..end).unwrap_or_default();
+        match std::str::from_utf8(path) {
+            Ok("again") => is_again = true,
+            // Which files a kernel has is looked at once: others are not added.
+            Ok(path) if is_again && first.iter().any(|(known, _)| *known == path) => {
+                again.push((path, content));
+            }
+            Ok(_) if is_again => {}
+            Ok(path) if is_inside(path) => first.push((path, content)),
+            _ => {}
+        }
+    }
+    (first, again)
+}
+
+/// Whether a path stays below the tree, and is one that a kernel could have.
+fn is_inside(path: &str) -> bool {
+    path.len() <= PATH_BYTES_MAX
+        && path.split('/').all(|part| {
+            !matches!(part, "" | "." | "..") && part.len() <= 200 && !part.contains('\0')
+        })
+}
+
+/// A tree on disk, in memory where the machine offers that.
+fn directory() -> TempDir {
+    let shm = Path::new("/dev/shm");
+    let made = tempfile::tempdir_in(shm).or_else(|_| tempfile::tempdir());
+    made.expect("a temporary directory")
+}
+
+fn lay_out(root: &Path, files: &Files<'_>) {
+    for (path, content) in files {
+        let path = root.join(path);
+        // A path may be a file and a directory at once; then the first one counts.
+        if let Some(parent) = path.parent()
+            && fs::create_dir_all(parent).is_ok()
+        {
+            drop(fs::write(&path, content));
+        }
+    }
+}
+
+/// Collectors over a tree, and their table.
+struct Bench {
+    collectors: Collectors,
+    table: SeriesTable,
+    schema: Schema,
+    now_ms: i64,
+}
+
+impl Bench {
+    /// `None` when the tree has nothing that these collectors could start with (no cgroup hierarchy).
+    fn new(root: &Path, on: &[&str]) -> Option<Self> {
+        let path = |flag: &str, below: &str| format!("--{flag}={}", root.join(below).display());
+        let mut args = vec![
+            "tidemark-agent".to_owned(),
+            "--node.name=n".to_owned(),
+            path("path.procfs", "proc"),
+            path("path.sysfs", "sys"),
+            path("path.cgroupfs", "sys/fs/cgroup"),
+            path("path.rootfs", "root"),
+            path("collector.textfile.directory", "text"),
+        ];
+        let off = COLLECTORS
+            .iter()
+            .filter(|collector| !on.contains(&collector.name));
+        args.extend(off.map(|collector| format!("--no-collector.{}", collector.name)));
+        let config = Config::from_args(args).expect("flags of this harness");
+        Some(Self {
+            collectors: collectors::build(&config, None).ok()?,
+            table: SeriesTable::default(),
+            schema: Schema::for_node("n"),
+            now_ms: 0,
+        })
+    }
+
+    fn tick(&mut self) {
+        self.now_ms += STEP_MS;
+        self.table.begin_tick(self.now_ms);
+        self.collectors
+            .collect(&mut self.table, &mut self.schema, Due::ALL);
+        table::check(&self.table);
+        self.table.clear_changes();
+    }
+}
+
+/// Reads the first state, then the second; compares with a fresh reading of the second.
+fn read_twice(input: &[u8], on: &[&str]) {
+    let (first, again) = split(input);
+    if first.is_empty() {
+        return;
+    }
+    let root = directory();
+    lay_out(root.path(), &first);
+    let Some(mut bench) = Bench::new(root.path(), on) else {
+        return;
+    };
+    bench.tick();
+    let before = table::values(&bench.table);
+    lay_out(root.path(), &again);
+    bench.tick();
+    let after = table::values(&bench.table);
+    if again.is_empty() {
+        assert_eq!(after, before, "files did not change, values did");
+    }
+    let mut fresh = Bench::new(root.path(), on).expect("it could be built before");
+    fresh.tick();
+    assert_eq!(after, table::values(&fresh.table), "learnt layouts tell");
+}
+
+/// Files in /proc and /sys of the node's own collectors.
+///
+/// # Panics
+/// See [`table::check`]; or a second reading differs from a fresh one.
+pub fn node(input: &[u8]) {
+    read_twice(input, FROM_FILES);
+}
+
+/// A tree of cgroups, of version 1, 2 or both.
+///
+/// # Panics
+/// As [`node`]; or a path's identity is not one that the API server could have given.
+pub fn cgroup(input: &[u8]) {
+    for (path, _) in split(input).0 {
+        match Identity::of(&format!("/{path}")) {
+            Identity::Pod { uid } => check_uid(&uid),
+            Identity::Container {
+                pod_uid,
+                container_id,
+            } => {
+                pod_uid.iter().for_each(|uid| check_uid(uid));
+                assert_eq!(container_id.len(), 64);
+            }
+            Identity::Root | Identity::Unit { .. } | Identity::Hidden => {}
+        }
+    }
+    read_twice(input, &["cgroup"]);
+}
+
+fn check_uid(uid: &str) {
+    let hex = |part: &str| part.bytes().all(|byte| byte.is_ascii_hexdigit());
+    assert!(
+        matches!(uid.len(), 32 | 36) && uid.split('-').all(hex),
+        "{uid}"
+    );
+}
+
+/// A file of the text file collector's directory.
+///
+/// # Panics
+/// As [`node`].
+pub fn textfile(input: &[u8]) {
+    if input.starts_with(b"== ") {
+        return read_twice(input, &["textfile"]);
+    }
+    let mut named = b"== text/a.prom\n".to_vec();
+    named.extend_from_slice(input);
+    read_twice(&named, &["textfile"]);
+}
+
+/// Lines of mountinfo, against a reading of our own: the kernel parts fields with one blank each, and escapes blanks,
+/// tabs, line ends and backslashes inside them, nothing else (`fs/proc_namespace.c`, `mangle`).
+///
+/// # Panics
+/// A mount point is not the fifth field.
+pub fn mountinfo(input: &[u8]) {
+    for line in parse::lines(input) {
+        let Some(mount) = mounts::parse_line(line) else {
+            continue;
+        };
+        let field = line.split(|&byte| byte == b' ').nth(4);
+        let field = field.expect("a line that was read has five fields");
+        if !field.contains(&b'\\') {
+            assert_eq!(mount.mountpoint, String::from_utf8_lossy(field));
+        }
+    }
+}

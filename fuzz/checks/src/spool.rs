@@ -1,0 +1,61 @@
+//! A segment of the agent's spool as a crash, a bad disk or somebody may have left it.
+
+use std::fs;
+
+use agent::schema::{FamilyDef, Schema, Target, gauge};
+use agent::spool::{self, SpoolOptions, segment};
+use agent::table::SeriesTable;
+use common::limits::FRAME_BYTES_MAX;
+use common::telemetry::Registry;
+use common::wire::{Frame, FrameBuffer};
+
+static FAMILY: FamilyDef = gauge("fuzz_value", "A value.");
+const BYTES_TARGET: usize = 128 << 10;
+
+/// What stands behind the header of the newest segment. Whatever it is: the spool opens, goes on behind it, and what is
+/// read of it are whole frames, with the tick that was appended last.
+///
+/// # Panics
+/// One of these does not hold.
+pub fn segment(input: &[u8]) {
+    let directory = tempfile::tempdir_in("/dev/shm").or_else(|_| tempfile::tempdir());
+    let directory = directory.expect("a temporary directory");
+    let options = || SpoolOptions {
+        path: directory.path().to_owned(),
+        bytes_max: 1 << 20,
+        sync_each_tick: false,
+    };
+    // The first start leaves the files beside the segments; their forms are theirs.
+    drop(spool::open(options(), &Registry::default()).expect("an empty spool"));
+    let mut bytes = segment::header(1, false).to_vec();
+    bytes.extend_from_slice(input);
+    fs::write(segment::path(directory.path(), 1), bytes).expect("write a segment");
+
+    let (mut writer, handle) = spool::open(options(), &Registry::default()).expect("it opens");
+    let (mut table, mut schema) = (SeriesTable::default(), Schema::for_node("n"));
+    table.begin_tick(1_700_000_000_000);
+    let series = schema.series(&mut table, Target::Agent, &FAMILY, &[]);
+    table.set(series, 1.0);
+    let sequence = writer.append(&mut table).expect("a tick is appended");
+    let mut last = None;
+    let mut reader = handle.read_behind(None);
+    loop {
+        let mut out = Vec::new();
+        let read = reader.read(&mut out, BYTES_TARGET);
+        let _ticks = read.expect("it can be read");
+        if out.is_empty() {
+            break;
+        }
+        let mut frames = FrameBuffer::new(FRAME_BYTES_MAX);
+        frames.extend(&out);
+        while let Some(message) = frames.next_message().expect("frames of good length") {
+            let frame = Frame::decode(message).expect("frames that can be decoded");
+            if let Frame::Samples { sequence, .. } = frame {
+                assert!(last < Some(sequence), "sequences ascend");
+                last = Some(sequence);
+            }
+        }
+        assert!(frames.is_empty(), "whole frames");
+    }
+    assert_eq!(last, Some(sequence), "the newest tick is read");
+}

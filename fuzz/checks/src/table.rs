@@ -1,0 +1,65 @@
+//! What must hold of a table of series whatever was read into it.
+
+use std::collections::{BTreeMap, HashSet};
+
+use agent::table::SeriesTable;
+use common::limits::FRAME_BYTES_MAX;
+use common::model::{Labels, MetricType};
+use common::wire::{Compressor, SchemaReader, SchemaWriter};
+
+/// Checks the current tick: each series once, counters never negative, numbers only, and an aggregator takes the schema.
+///
+/// # Panics
+/// One of these does not hold.
+pub fn check(table: &SeriesTable) {
+    let mut seen = HashSet::new();
+    for (id, value) in table.current() {
+        let def = table.def(id).expect("a current series is defined");
+        let labels = &def.labels;
+        assert!(labels.metric_name().is_some(), "{labels} has no name");
+        assert!(seen.insert(labels), "{labels} is there twice");
+        if table.family(def.family).metadata.metric_type == MetricType::Counter {
+            assert!(value >= 0.0 && value.is_finite(), "{labels} is {value}");
+        }
+    }
+    check_schema(table);
+}
+
+/// What the agent defines is what the other side understands: a label set beyond the limits would end every session.
+fn check_schema(table: &SeriesTable) {
+    let mut compressor = Compressor::default();
+    let mut writer = SchemaWriter::default();
+    let mut payload = Vec::new();
+    for family in table.families() {
+        writer.family(&family.name, &family.metadata);
+    }
+    for (number, (_, def)) in (0..).zip(table.series()) {
+        writer.added(number, &def.labels);
+    }
+    writer.finish(&mut compressor, &mut payload);
+    if payload.len() > FRAME_BYTES_MAX / 2 {
+        return;
+    }
+    let mut reader = SchemaReader::new(&payload).expect("a schema that was written can be read");
+    let mut entries = 0;
+    while let Some(_entry) = reader.next_entry().expect("each entry can be read") {
+        entries += 1;
+    }
+    assert_eq!(entries, table.families().len() + table.series().count());
+}
+
+/// The values of the current tick, without those that tell of the reading itself.
+#[must_use]
+pub fn values(table: &SeriesTable) -> BTreeMap<Labels, u64> {
+    let about_reading = |name: &str| {
+        name.starts_with("node_scrape_collector_")
+            || name.starts_with("agent_")
+            || name == "node_textfile_mtime_seconds"
+            || name == "container_last_seen"
+    };
+    table
+        .current()
+        .filter_map(|(id, value)| Some((table.def(id)?.labels.clone(), value.to_bits())))
+        .filter(|(labels, _)| !about_reading(labels.metric_name().unwrap_or_default()))
+        .collect()
+}
