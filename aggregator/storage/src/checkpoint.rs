@@ -2,17 +2,23 @@
 //! stream, metadata.
 //!
 //! A checkpoint is a file of framed log records. There are two copies, written one after the other: while one is
-//! replaced the other is whole, and a damaged one is read together with its twin.
+//! replaced the other is whole, and a damaged one is read together with its twin. Most columns stay what they are, so a
+//! checkpoint has two layers: the base, and an addition to it, which names its base and is written again and again until
+//! it has grown to a part of it.
 
 use std::fs;
 use std::io::{self, BufWriter, Write as _};
+use std::ops::Range;
 use std::path::Path;
 
-use crate::files::write_atomically;
+use crate::files::{remove_if_there, sync_directory, write_atomically};
+use crate::wal::definitions::Definition;
 use crate::wal::frame::{self, Found};
-use crate::wal::record::{self, Definition, Record, RowsBuilder};
+use crate::wal::record::{self, Record};
+use crate::wal::rows::{RowCoder, RowHead, RowsBuilder};
 
-const FILES: [&str; 2] = ["checkpoint", "checkpoint.copy"];
+const BASE: [&str; 2] = ["checkpoint", "checkpoint.copy"];
+const ADDITION: [&str; 2] = ["checkpoint.more", "checkpoint.more.copy"];
 /// Definitions in one record.
 pub(crate) const DEFINITIONS: usize = 2048;
 
@@ -29,19 +35,21 @@ pub(crate) struct GroupState {
 #[derive(Debug)]
 pub(crate) struct CheckpointWriter {
     seed: u32,
+    is_base: bool,
     number: u64,
     bytes: Vec<u8>,
 }
 
 impl CheckpointWriter {
-    /// Begins a checkpoint; the log's records from `from` on are not in it.
-    pub(crate) fn new(seed: u32, from: u64) -> Self {
+    /// Begins a checkpoint; the log's records from `from` on are not in it. `base`: the checkpoint that it is added to.
+    pub(crate) fn new(seed: u32, from: u64, base: Option<u64>) -> Self {
         let mut writer = Self {
             seed,
+            is_base: base.is_none(),
             number: 0,
             bytes: Vec::new(),
         };
-        writer.push(&record::checkpoint(from));
+        writer.push(&record::checkpoint(from, base));
         writer
     }
 
@@ -62,7 +70,12 @@ impl CheckpointWriter {
         }
         if let Some(sequence) = group.sequence {
             let mut rows = RowsBuilder::default();
-            rows.push(group.number, Some(sequence), 0, [].into_iter());
+            let head = RowHead {
+                group: group.number,
+                sequence: Some(sequence),
+                timestamp_ms: 0,
+            };
+            rows.push(head, &mut RowCoder::default(), [].into_iter());
             self.push(&rows.finish());
         }
     }
@@ -73,12 +86,20 @@ impl CheckpointWriter {
     /// A file can't be written; at least one old or new copy is whole.
     pub(crate) fn finish(mut self, directory: &Path) -> io::Result<()> {
         self.push(&record::end());
-        for name in FILES {
+        let names = if self.is_base { BASE } else { ADDITION };
+        for name in names {
             write_atomically(&directory.join(name), |file| {
                 let mut file = BufWriter::new(file);
                 file.write_all(&self.bytes)?;
                 file.flush()
             })?;
+        }
+        if self.is_base {
+            // An addition to the base before says nothing more; until it is gone it names a base that is not there.
+            for name in ADDITION {
+                remove_if_there(&directory.join(name))?;
+            }
+            sync_directory(directory)?;
         }
         Ok(())
     }
@@ -88,8 +109,19 @@ impl CheckpointWriter {
 #[derive(Default)]
 struct Copy {
     from: Option<u64>,
-    records: Vec<Record>,
+    base: Option<u64>,
+    bytes: Vec<u8>,
+    /// Where the payloads of its records are in `bytes`.
+    records: Vec<Range<usize>>,
     is_whole: bool,
+}
+
+impl Copy {
+    fn apply(&self, apply: &mut dyn FnMut(&[u8])) {
+        for record in &self.records {
+            apply(self.bytes.get(record.clone()).unwrap_or(&[]));
+        }
+    }
 }
 
 fn read_copy(path: &Path, seed: u32) -> io::Result<Copy> {
@@ -110,11 +142,13 @@ fn read_copy(path: &Path, seed: u32) -> io::Result<Copy> {
             } => {
                 at += length;
                 match record::decode(payload) {
-                    Ok(Record::Checkpoint(from)) => copy.from = Some(from),
+                    Ok(Record::Checkpoint { from, base }) => {
+                        (copy.from, copy.base) = (Some(from), base);
+                    }
                     Ok(Record::End) => {
                         copy.is_whole = sound && number as usize == copy.records.len() + 2;
                     }
-                    Ok(record) => copy.records.push(record),
+                    Ok(_) => copy.records.push(at - payload.len()..at),
                     Err(_) => sound = false,
                 }
             }
@@ -129,31 +163,49 @@ fn read_copy(path: &Path, seed: u32) -> io::Result<Copy> {
         }
     }
     copy.is_whole &= copy.from.is_some();
+    copy.bytes = bytes;
     Ok(copy)
 }
 
-/// Reads the checkpoint of a data directory and gives its records to `apply`. Returns the number of the first log
-/// record that is not in it: 0 when there is none.
+/// The copies of a layer that are to be read: one that is whole, or else both.
+fn read_layer(directory: &Path, names: [&str; 2], seed: u32) -> io::Result<Vec<Copy>> {
+    let first = read_copy(&directory.join(names[0]), seed)?;
+    if first.is_whole {
+        return Ok(vec![first]);
+    }
+    let second = read_copy(&directory.join(names[1]), seed)?;
+    let nothing = first.records.is_empty() && second.records.is_empty();
+    if !second.is_whole && !nothing {
+        let name = names[0];
+        tracing::error!(
+            name,
+            "both copies of the checkpoint are damaged, using what is sound"
+        );
+    }
+    Ok(vec![first, second])
+}
+
+/// Reads the checkpoint of a data directory and gives the payloads of its records to `apply`. Returns the number of the
+/// first log record that is not in it: 0 when there is none.
 ///
 /// # Errors
 /// A file can't be read. A damaged one is no error: what is sound in both copies is used.
-pub(crate) fn read(directory: &Path, seed: u32, apply: &mut dyn FnMut(Record)) -> io::Result<u64> {
-    let first = read_copy(&directory.join(FILES[0]), seed)?;
-    if first.is_whole {
-        first.records.into_iter().for_each(apply);
-        return Ok(first.from.unwrap_or(0));
-    }
-    let second = read_copy(&directory.join(FILES[1]), seed)?;
-    let nothing = first.records.is_empty() && second.records.is_empty();
-    if !second.is_whole && !nothing {
-        tracing::error!("both copies of the checkpoint are damaged, using what is sound");
+pub(crate) fn read(directory: &Path, seed: u32, apply: &mut dyn FnMut(&[u8])) -> io::Result<u64> {
+    let base = read_layer(directory, BASE, seed)?;
+    let addition = read_layer(directory, ADDITION, seed)?;
+    for copy in &base {
+        copy.apply(apply);
     }
     // Segments are removed only when both copies are there, so the older number of the two is the safe one.
-    let from = match (first.from, second.from) {
-        (Some(a), Some(b)) => a.min(b),
-        (a, b) => a.or(b).unwrap_or(0),
-    };
-    first.records.into_iter().for_each(&mut *apply);
-    second.records.into_iter().for_each(apply);
-    Ok(from)
+    let from = base.iter().filter_map(|copy| copy.from).min();
+    let belongs = |copy: &&Copy| base.iter().any(|base| base.from == copy.base);
+    let addition: Vec<&Copy> = addition.iter().filter(belongs).collect();
+    for copy in &addition {
+        copy.apply(apply);
+    }
+    let added = addition.iter().filter_map(|copy| copy.from).min();
+    Ok(added.or(from).unwrap_or(0))
 }
+
+#[cfg(test)]
+mod tests;

@@ -11,7 +11,7 @@
 
 pub(crate) mod chunk;
 mod column;
-mod decimal;
+pub(crate) mod decimal;
 mod pack;
 
 pub(crate) use chunk::{Chunk, ChunkBuilder, Presence};

@@ -98,6 +98,11 @@ impl Head {
     /// The group with that number, as the log has it. A key that is not known yet is empty; the group gets a
     /// provisional one until its definition is read.
     pub(crate) fn group_for_replay(&self, number: u32, key: &str) -> Arc<Group> {
+        if key.is_empty()
+            && let Some(group) = self.group(number)
+        {
+            return group;
+        }
         let mut groups = write(&self.groups);
         while (groups.list.len() as u32) <= number {
             let missing = groups.list.len() as u32;
@@ -184,6 +189,7 @@ impl Head {
         for group in self.groups() {
             let mut data = lock(&group.data);
             data.floor_ms = data.floor_ms.max(floor_ms);
+            data.coder.resume();
             data.find_free();
         }
         for id in index.moved() {

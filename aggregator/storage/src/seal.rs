@@ -32,7 +32,8 @@ use crate::index::{Index, Place, SeriesId};
 use crate::select::ReaderGuard;
 use crate::store::Inner;
 use crate::sync::{lock, read, write};
-use crate::wal::record::{self, Definition};
+use crate::wal::definitions::Definition;
+use crate::wal::record;
 use crate::wal::remove_before;
 use crate::write::LogPosition;
 
@@ -52,6 +53,8 @@ pub(crate) struct Upkeep {
     pub(crate) is_unfinished: bool,
     /// Seals whose parts are still in the head, and the guards of the sets that may need them.
     to_thaw: Vec<(u64, Weak<ReaderGuard>)>,
+    /// The number of the checkpoint that the next one may be added to; `None`: it must hold everything.
+    base: Option<u64>,
     /// Columns that had no sample in a seal.
     idle: Vec<Column>,
     /// Columns and series that were given up, and the guard of the sets that may still have their numbers.
@@ -107,7 +110,7 @@ impl Inner {
         upkeep.to_thaw.push((generation, Arc::downgrade(&old)));
         drop(old);
         // Until it is written the log stands for what is in the blocks too: samples deleted there would come back.
-        self.checkpoint(&head, &cut)?;
+        self.checkpoint(&head, &cut, upkeep)?;
         upkeep.is_unfinished = false;
         upkeep.idle = idle_columns(&head, &cut);
         drop(cut);
@@ -223,32 +226,57 @@ impl Inner {
         Ok(paths)
     }
 
-    fn checkpoint(&self, head: &Head, cut: &Cut) -> Result<(), BlockError> {
-        let mut writer = CheckpointWriter::new(self.key().seed(), cut.from);
+    /// Writes the columns that changed since the base, or all of them when those are many, as a new base.
+    fn checkpoint(&self, head: &Head, cut: &Cut, upkeep: &mut Upkeep) -> Result<(), BlockError> {
+        let groups = head.groups();
+        let (mut columns, mut changed) = (0, 0);
+        for group in &groups {
+            let data = lock(&group.data);
+            columns += data.columns().len();
+            changed += data.changed().len();
+        }
+        let base = upkeep.base.take().filter(|_| changed * 4 <= columns);
+        let mut writer = CheckpointWriter::new(self.key().seed(), cut.from, base);
         for (family, metadata) in lock(&self.metadata).iter() {
             writer.push(&record::metadata(family, metadata));
         }
-        for group in head.groups() {
-            let columns = lock(&group.data).columns().to_vec();
-            let index = read(&head.index);
-            let define = |(column, series): (u32, &Option<SeriesId>)| {
-                let labels = index.labels((*series)?);
-                Some(Definition { column, labels })
-            };
-            let definitions = (0..).zip(&columns).filter_map(define).collect();
-            drop(index);
+        for group in groups {
             let sequence = cut.sequences.get(group.number as usize);
             writer.group(&GroupState {
                 number: group.number,
                 key: group.key.to_string(),
                 sequence: sequence.copied().flatten(),
-                definitions,
+                definitions: definitions(head, &group, base.is_none()),
             });
         }
         writer.finish(&self.options.path)?;
+        upkeep.base = base.or(Some(cut.from));
         remove_before(&self.options.path.join("wal"), cut.from)?;
         Ok(())
     }
+}
+
+/// The columns of a group: all of them, from when on changes are noted anew, or those that have changed since.
+fn definitions(head: &Head, group: &Group, all: bool) -> Vec<Definition> {
+    let columns: Vec<(u32, SeriesId)> = {
+        let mut data = lock(&group.data);
+        let columns = match all {
+            true => {
+                data.begin_changes();
+                (0..data.columns().len() as u32).collect()
+            }
+            false => data.changed().to_vec(),
+        };
+        let series = |column: u32| data.columns().get(column as usize).copied().flatten();
+        let with_series = |column: u32| Some((column, series(column)?));
+        columns.into_iter().filter_map(with_series).collect()
+    };
+    let index = read(&head.index);
+    let define = |(column, series)| Definition {
+        column,
+        labels: index.labels(series),
+    };
+    columns.into_iter().map(define).collect()
 }
 
 /// The columns without a sample in what was sealed.

@@ -32,6 +32,7 @@ use crate::wal::{Wal, record};
 use crate::write::{AppendError, AppendMode, Appended, LogPosition, OpenError, SeriesSamples};
 
 mod open;
+mod replay;
 
 /// How a store is opened.
 #[derive(Debug, Clone)]

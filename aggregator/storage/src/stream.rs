@@ -12,7 +12,7 @@ use crate::index::view::SeriesIndex as _;
 use crate::index::{Place, SeriesId};
 use crate::store::{Inner, Store};
 use crate::sync::{lock, read};
-use crate::wal::record::RowsBuilder;
+use crate::wal::rows::{RowHead, RowsBuilder};
 use crate::write::{AppendError, AppendMode, Appended, DefineError};
 
 /// Series that one stream may define.
@@ -216,9 +216,17 @@ impl Stream {
         if timestamp_ms <= data.floor_ms || is_repeated {
             return None;
         }
+        if let Some(copy) = data.coder.take_copy() {
+            inner.wal.push(&copy);
+        }
         let cells = self.cells.iter().copied();
+        let head = RowHead {
+            group: self.group.number,
+            sequence,
+            timestamp_ms,
+        };
         let mut rows = RowsBuilder::default();
-        rows.push(self.group.number, sequence, timestamp_ms, cells.clone());
+        rows.push(head, &mut data.coder, cells.clone());
         data.put(timestamp_ms, cells);
         let position = inner.wal.push(&rows.finish());
         if let Some(sequence) = sequence {

@@ -8,9 +8,12 @@
 //! segment is cut back to its last durable byte, a new one is begun, and the records that failed go first.
 
 mod committer;
+pub(crate) mod definitions;
 pub(crate) mod frame;
 pub(crate) mod record;
+mod reference;
 mod replay;
+pub(crate) mod rows;
 mod segment;
 
 use std::io;
@@ -23,7 +26,7 @@ use crate::files;
 use crate::sync::lock;
 use crate::write::{AppendError, LogPosition};
 
-pub(crate) use replay::replay;
+pub(crate) use replay::{Numbered, replay};
 pub(crate) use segment::remove_before;
 
 /// Bytes that may wait for the disk; then writers wait too.

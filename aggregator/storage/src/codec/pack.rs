@@ -34,6 +34,15 @@ pub(super) fn pack(bytes: &[u8], to: &mut Vec<u8>) -> u8 {
     RAW
 }
 
+/// Appends `bytes` as they are, unless they are all zero; returns the encoding, as [`pack`] does.
+pub(super) fn store(bytes: &[u8], to: &mut Vec<u8>) -> u8 {
+    if bytes.iter().all(|&byte| byte == 0) {
+        return ZEROES;
+    }
+    to.extend_from_slice(bytes);
+    RAW
+}
+
 /// `None` when zstd fails, which only lack of memory makes it do.
 fn compress(bytes: &[u8]) -> Option<Vec<u8>> {
     COMPRESSOR.with_borrow_mut(|slot| {

@@ -5,6 +5,7 @@ use std::sync::{Arc, Mutex};
 
 use super::part::Part;
 use crate::index::SeriesId;
+use crate::wal::rows::RowCoder;
 use crate::write::LogPosition;
 
 /// The series of one source.
@@ -24,12 +25,16 @@ pub(crate) struct GroupData {
     pins: Vec<u32>,
     /// Columns that may be given again.
     free: Vec<u32>,
+    /// Columns that were given a series since the last checkpoint of all columns.
+    changed: Vec<u32>,
     /// What came since the last seal.
     open: Part,
     /// What is being sealed, or was, while a reader may still need it here; oldest first.
     frozen: Vec<Arc<Part>>,
     /// Later than this there is no sample of these columns anywhere in the store, so nothing need be compared.
     pub(crate) floor_ms: i64,
+    /// How the log writes its rows.
+    pub(crate) coder: RowCoder,
     /// The last sequence applied.
     pub(crate) sequence: Option<u64>,
     /// The last sequence known to be durable, and those after it with the positions they wait for.
@@ -50,9 +55,11 @@ impl GroupData {
             columns: Vec::new(),
             pins: Vec::new(),
             free: Vec::new(),
+            changed: Vec::new(),
             open: Part::default(),
             frozen: Vec::new(),
             floor_ms,
+            coder: RowCoder::default(),
             sequence: None,
             durable_sequence: None,
             undurable: VecDeque::new(),
@@ -60,12 +67,28 @@ impl GroupData {
     }
 
     pub(crate) fn add_column(&mut self, series: SeriesId) -> u32 {
-        if let Some(column) = self.free.pop() {
-            self.columns[column as usize] = Some(series);
-            return column;
-        }
-        self.columns.push(Some(series));
-        self.columns.len() as u32 - 1
+        let column = match self.free.pop() {
+            Some(column) => {
+                self.columns[column as usize] = Some(series);
+                column
+            }
+            None => {
+                self.columns.push(Some(series));
+                self.columns.len() as u32 - 1
+            }
+        };
+        self.changed.push(column);
+        column
+    }
+
+    /// Columns that were given a series since [`Self::begin_changes`].
+    pub(crate) fn changed(&self) -> &[u32] {
+        &self.changed
+    }
+
+    /// Begins to note changed columns anew.
+    pub(crate) fn begin_changes(&mut self) {
+        self.changed = Vec::new();
     }
 
     /// Keeps a column while a stream has it defined.
@@ -136,8 +159,9 @@ impl GroupData {
         &self.frozen
     }
 
-    /// Sets what is open aside for the seal `generation`.
+    /// Sets what is open aside for the seal `generation`. The log that is kept begins here.
     pub(crate) fn freeze(&mut self, generation: u64) {
+        self.coder.begin();
         if !self.open.is_empty() {
             let mut part = std::mem::take(&mut self.open);
             part.generation = generation;
@@ -201,6 +225,6 @@ impl GroupData {
     /// Bytes of memory.
     pub(crate) fn memory_bytes(&self) -> usize {
         let frozen: usize = self.frozen.iter().map(|part| part.memory_bytes()).sum();
-        self.open.memory_bytes() + self.columns.capacity() * 8 + frozen
+        self.open.memory_bytes() + self.columns.capacity() * 8 + frozen + self.coder.memory_bytes()
     }
 }

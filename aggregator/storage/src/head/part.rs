@@ -1,5 +1,7 @@
 //! What a group holds of one span between two seals: open rows, rows packed to chunks, and loose samples.
 
+use std::cell::RefCell;
+use std::ops::Range;
 use std::sync::Arc;
 
 use hashbrown::HashMap;
@@ -11,9 +13,10 @@ use crate::codec::chunk::COLUMNS_MAX;
 use crate::codec::{Chunk, ChunkBuilder, Presence};
 
 /// Rows that are packed together.
-const PACK_ROWS: usize = 32;
-/// Rows at which the oldest [`PACK_ROWS`] are packed: those between take samples that come late.
-const OPEN_ROWS_MAX: usize = 40;
+const PACK_ROWS: usize = 16;
+/// Rows at which the oldest [`PACK_ROWS`] are packed: those between take samples that come late. Open rows are most of
+/// what a series takes in memory.
+const OPEN_ROWS_MAX: usize = 20;
 /// Rows up to this number are made however sparse they are.
 const SPARSE_ROWS: usize = 4;
 /// A new row must leave at least one cell in so many filled.
@@ -202,27 +205,14 @@ impl Part {
         };
         let width = (0..count).map(|row| self.rows.row(row).len()).max();
         let width = width.unwrap_or(0) as u32;
-        let mut builder = ChunkBuilder::default();
+        let rows: Vec<&[u64]> = (0..count).map(|row| self.rows.row(row)).collect();
         let mut pieces = Vec::with_capacity((width as usize).div_ceil(COLUMNS_MAX));
-        let (mut present, mut values) = (Vec::with_capacity(count), Vec::with_capacity(count));
-        for first in (0..width).step_by(COLUMNS_MAX) {
-            builder.begin(times);
-            for column in first..width.min(first + COLUMNS_MAX as u32) {
-                present.clear();
-                values.clear();
-                for row in 0..count {
-                    let bits = self.rows.get(row, column);
-                    if bits != ABSENT {
-                        present.push(row as u32);
-                        values.push(bits);
-                    }
-                }
-                builder.push_sparse(&present, &values);
+        PACKER.with_borrow_mut(|packer| {
+            for first in (0..width).step_by(COLUMNS_MAX) {
+                let columns = first..width.min(first + COLUMNS_MAX as u32);
+                pieces.push(packer.pack(times, &rows, columns));
             }
-            let mut bytes = Vec::new();
-            builder.finish(&mut bytes);
-            pieces.push(bytes.into_boxed_slice());
-        }
+        });
         self.packed.push(Arc::new(PackedRows {
             first_ms,
             last_ms,
@@ -283,6 +273,42 @@ impl Part {
             .sum();
         let packed: usize = self.packed.iter().map(|one| one.memory_bytes()).sum();
         self.rows.memory_bytes() + loose + packed
+    }
+}
+
+thread_local! {
+    static PACKER: RefCell<Packer> = RefCell::default();
+}
+
+/// Packs rows; kept for its memory.
+#[derive(Debug, Default)]
+struct Packer {
+    builder: ChunkBuilder,
+    present: Vec<u32>,
+    values: Vec<u64>,
+    bytes: Vec<u8>,
+}
+
+impl Packer {
+    fn pack(&mut self, times: &[i64], rows: &[&[u64]], columns: Range<u32>) -> Box<[u8]> {
+        self.builder.begin(times);
+        for column in columns {
+            let cell = |row: &&[u64]| row.get(column as usize).copied().unwrap_or(ABSENT);
+            self.values.clear();
+            self.values.extend(rows.iter().map(cell));
+            if !self.values.contains(&ABSENT) {
+                self.builder.push_full(&self.values);
+                continue;
+            }
+            self.present.clear();
+            let present = (0..).zip(&self.values).filter(|&(_, &bits)| bits != ABSENT);
+            self.present.extend(present.map(|(row, _)| row));
+            self.values.retain(|&bits| bits != ABSENT);
+            self.builder.push_sparse(&self.present, &self.values);
+        }
+        self.bytes.clear();
+        self.builder.finish_light(&mut self.bytes);
+        self.bytes.as_slice().into()
     }
 }
 

@@ -45,8 +45,17 @@ impl Rows {
         debug_assert!(self.last_ms().is_none_or(|last| last < timestamp_ms));
         self.times_ms.push(timestamp_ms);
         self.starts.push(self.cells.len());
+        self.grow(width);
         self.cells.resize(self.cells.len() + width, ABSENT);
         self.len() - 1
+    }
+
+    /// Makes room for `count` more cells: a few rows at a time, since most of a doubled buffer would stay empty.
+    fn grow(&mut self, count: usize) {
+        if self.cells.capacity() - self.cells.len() < count {
+            self.cells
+                .reserve_exact((count * 4).max(self.cells.len() / 8));
+        }
     }
 
     /// The cells of a row.
@@ -79,6 +88,7 @@ impl Rows {
             if row + 1 != self.len() || column as usize >= width {
                 return false;
             }
+            self.grow(self.starts[row] + width - end);
             self.cells.resize(self.starts[row] + width, ABSENT);
         }
         self.cells[at] = bits;

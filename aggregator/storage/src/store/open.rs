@@ -1,6 +1,5 @@
 //! Opening a store: lock, key, replay of the log.
 
-use std::collections::BTreeMap;
 use std::path::Path;
 use std::sync::atomic::AtomicU64;
 use std::sync::{Arc, Mutex, RwLock};
@@ -8,21 +7,18 @@ use std::time::Duration;
 
 use common::clock::Clock;
 
+use super::replay::Replayed;
 use super::{Inner, StoreOptions};
 use crate::block::cache::Cache;
 use crate::block::catalogue::Catalogue;
 use crate::block::reader::Caches;
 use crate::checkpoint;
 use crate::files::{self, DirectoryLock};
-use crate::head::Head;
 use crate::identity::HashKey;
 use crate::raw::RawCache;
 use crate::settle::Settling;
-use crate::sync::lock;
-use crate::wal::record::{Record, Row};
-use crate::wal::{self, Wal, WalOptions, record};
+use crate::wal::{self, Wal, WalOptions};
 use crate::write::OpenError;
-use common::model::Metadata;
 
 /// How long records gather when nobody blocks on them.
 const LINGER: Duration = Duration::from_millis(2);
@@ -33,14 +29,6 @@ const BYTES_PER_SERIES: u64 = 2048;
 const CACHE_BYTES_MIN: usize = 32 << 20;
 /// Series that are taken however small the budget.
 const SERIES_MIN: u64 = 100_000;
-
-/// What a replay rebuilds.
-struct Replayed {
-    head: Head,
-    metadata: BTreeMap<String, Metadata>,
-    malformed: u64,
-    samples: u64,
-}
 
 /// Opens the store's files.
 ///
@@ -54,26 +42,15 @@ pub(super) fn open(options: StoreOptions, clock: Arc<dyn Clock>) -> Result<Inner
     let quarantine = options.path.join("corrupt");
     let blocks = open_blocks(&options, &quarantine, key)?;
     let series_max = (options.memory_budget_bytes / BYTES_PER_SERIES).max(SERIES_MIN);
-    let mut replayed = Replayed {
-        head: Head::new(key, series_max),
-        metadata: BTreeMap::new(),
-        malformed: 0,
-        samples: 0,
-    };
-    let from = checkpoint::read(&options.path, key.seed(), &mut |record| {
-        replayed.apply(record);
+    let mut replayed = Replayed::new(key, series_max);
+    let from = checkpoint::read(&options.path, key.seed(), &mut |payload| {
+        replayed.apply(&[(0, payload)]);
     });
     let from = in_path(&options.path, from)?;
-    let report = wal::replay(
-        &wal_directory,
-        &quarantine,
-        key.seed(),
-        &mut |number, payload| {
-            if number >= from {
-                replayed.apply_payload(payload);
-            }
-        },
-    );
+    let report = wal::replay(&wal_directory, &quarantine, key.seed(), &mut |records| {
+        let first = records.partition_point(|&(number, _)| number < from);
+        replayed.apply(&records[first..]);
+    });
     let report = in_path(&wal_directory, report)?;
     replayed
         .head
@@ -82,10 +59,17 @@ pub(super) fn open(options: StoreOptions, clock: Arc<dyn Clock>) -> Result<Inner
         records = report.records,
         lost = report.lost,
         torn_bytes = report.torn_bytes,
-        samples = replayed.samples,
-        malformed = replayed.malformed,
+        samples = replayed.counts.samples,
+        malformed = replayed.counts.malformed,
         "log replayed"
     );
+    if replayed.counts.lost > 0 {
+        let rows = replayed.counts.lost;
+        tracing::error!(
+            rows,
+            "rows of the log can't be read: both copies of what they count from are damaged"
+        );
+    }
     let wal_options = WalOptions {
         directory: wal_directory.clone(),
         seed: key.seed(),
@@ -108,7 +92,7 @@ pub(super) fn open(options: StoreOptions, clock: Arc<dyn Clock>) -> Result<Inner
         upkeep: Mutex::default(),
         exemplars: Mutex::default(),
         raw: RawCache::default(),
-        unsealed_samples: AtomicU64::new(replayed.samples),
+        unsealed_samples: AtomicU64::new(replayed.counts.samples),
         settling: Settling::default(),
         _lock: directory_lock,
     })
@@ -137,52 +121,4 @@ fn in_path<T>(path: &Path, result: std::io::Result<T>) -> Result<T, OpenError> {
         path: path.display().to_string(),
         source,
     })
-}
-
-impl Replayed {
-    fn apply_payload(&mut self, payload: &[u8]) {
-        match record::decode(payload) {
-            Ok(record) => self.apply(record),
-            Err(_) => self.malformed += 1,
-        }
-    }
-
-    fn apply(&mut self, record: Record) {
-        match record {
-            Record::Define {
-                group,
-                key,
-                definitions,
-            } => {
-                let group = self.head.group_for_replay(group, &key);
-                for one in definitions {
-                    let defined = self.head.define_for_replay(&group, one.column, &one.labels);
-                    if defined.is_err() {
-                        self.malformed += 1;
-                    }
-                }
-            }
-            Record::Rows(rows) => {
-                for row in rows {
-                    self.samples += row.columns.len() as u64;
-                    self.apply_row(&row);
-                }
-            }
-            Record::Metadata { family, metadata } => {
-                self.metadata.insert(family, metadata);
-            }
-            Record::Checkpoint(_) | Record::End => {}
-        }
-    }
-
-    /// A row may come before the definition of its columns; those that never get one are orphans.
-    fn apply_row(&mut self, row: &Row) {
-        let group = self.head.group_for_replay(row.group, "");
-        let mut data = lock(&group.data);
-        let cells = row.columns.iter().copied().zip(row.values.iter().copied());
-        data.put(row.timestamp_ms, cells);
-        if let Some(sequence) = row.sequence {
-            data.set_durable_sequence(sequence);
-        }
-    }
 }

@@ -1,9 +1,9 @@
 //! What a log record says.
 //!
 //! ```text
-//! kind u8 | encoding u8 (0 plain, 1 zstd) | body
-//! define:   group varint, key str, count varint, { column varint, packed labels }*
-//! rows:     count varint, { group, flags, [sequence], time, columns }*, values as 8 byte planes
+//! kind u8 | [shard u8, of rows] | encoding u8 (0 plain, 1 zstd with the length before it) | body
+//! define:   group varint, key str, definitions, see [`super::definitions`]
+//! rows:     see [`super::rows`]
 //! metadata: family str, type u8, help str, unit str
 //! checkpoint: number varint
 //! end:      nothing
@@ -12,13 +12,13 @@
 use std::cell::RefCell;
 use std::io;
 
-use common::model::{Labels, Metadata, MetricType};
+use common::model::{Metadata, MetricType};
 
-use crate::bytes::{Malformed, Reader, put_bytes, put_varint, zigzag};
-use crate::labels::parse_packed;
+use super::definitions::{self, Definition};
+use crate::bytes::{Malformed, Reader, put_bytes, put_varint};
 
 const DEFINE: u8 = 1;
-const ROWS: u8 = 2;
+pub(super) const ROWS: u8 = 2;
 const METADATA: u8 = 3;
 const CHECKPOINT: u8 = 4;
 const END: u8 = 5;
@@ -30,44 +30,27 @@ const COMPRESS_BYTES: usize = 256;
 /// A record never unpacks to more than this: far above the largest request.
 const BODY_BYTES_MAX: usize = 1 << 30;
 
-const HAS_SEQUENCE: u8 = 1;
-/// The columns are `first, first + 1, …`.
-const RUN: u8 = 2;
-
-/// A column of a group gets its series.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub(crate) struct Definition {
-    pub(crate) column: u32,
-    pub(crate) labels: Labels,
-}
-
-/// Samples of one group with one timestamp.
-#[derive(Debug, Clone, PartialEq, Eq, Default)]
-pub(crate) struct Row {
-    pub(crate) group: u32,
-    /// The stream's sequence that is durable with this row.
-    pub(crate) sequence: Option<u64>,
-    pub(crate) timestamp_ms: i64,
-    pub(crate) columns: Vec<u32>,
-    /// Bits of the values, one for each column.
-    pub(crate) values: Vec<u64>,
-}
-
 /// One record.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub(crate) enum Record {
+pub(crate) enum Record<'a> {
     Define {
         group: u32,
         key: String,
         definitions: Vec<Definition>,
     },
-    Rows(Vec<Row>),
+    /// Rows of samples.
+    Rows(Rows<'a>),
     Metadata {
         family: String,
         metadata: Metadata,
     },
-    /// The first of a checkpoint: records from this number on are not in it.
-    Checkpoint(u64),
+    /// The first of a checkpoint.
+    Checkpoint {
+        /// Log records from this number on are not in it.
+        from: u64,
+        /// It is added to the checkpoint with that number, and void without it.
+        base: Option<u64>,
+    },
     /// The last of a checkpoint.
     End,
 }
@@ -75,6 +58,23 @@ pub(crate) enum Record {
 thread_local! {
     static COMPRESSOR: RefCell<Option<zstd::bulk::Compressor<'static>>> =
         const { RefCell::new(None) };
+    static DECOMPRESSOR: RefCell<Option<zstd::bulk::Decompressor<'static>>> =
+        const { RefCell::new(None) };
+}
+
+/// Appends the `length` bytes that `packed` unpacks to, in a context that the thread keeps.
+fn decompress(packed: &[u8], length: usize, to: &mut Vec<u8>) -> Result<(), Malformed> {
+    DECOMPRESSOR.with_borrow_mut(|slot| {
+        let decompressor = match slot {
+            Some(decompressor) => decompressor,
+            None => slot.insert(zstd::bulk::Decompressor::new().map_err(|_| Malformed)?),
+        };
+        let bytes = decompressor
+            .decompress(packed, length)
+            .map_err(|_| Malformed)?;
+        to.extend_from_slice(&bytes);
+        Ok(())
+    })
 }
 
 /// Compresses with level 1 in a context that the thread keeps.
@@ -88,19 +88,22 @@ pub(crate) fn compress(bytes: &[u8]) -> io::Result<Vec<u8>> {
     })
 }
 
-fn finish(kind: u8, body: &[u8]) -> Vec<u8> {
+/// `kind`: what begins the record, before the encoding.
+fn finish(kind: &[u8], body: &[u8]) -> Vec<u8> {
     if body.len() >= COMPRESS_BYTES
         && let Ok(packed) = compress(body)
         && packed.len() + 8 < body.len()
     {
         let mut payload = Vec::with_capacity(packed.len() + 8);
-        payload.extend_from_slice(&[kind, ZSTD]);
+        payload.extend_from_slice(kind);
+        payload.push(ZSTD);
         put_varint(&mut payload, body.len() as u64);
         payload.extend_from_slice(&packed);
         return payload;
     }
     let mut payload = Vec::with_capacity(body.len() + 2);
-    payload.extend_from_slice(&[kind, PLAIN]);
+    payload.extend_from_slice(kind);
+    payload.push(PLAIN);
     payload.extend_from_slice(body);
     payload
 }
@@ -110,12 +113,8 @@ pub(crate) fn define(group: u32, key: &str, definitions: &[Definition]) -> Vec<u
     let mut body = Vec::new();
     put_varint(&mut body, u64::from(group));
     put_bytes(&mut body, key.as_bytes());
-    put_varint(&mut body, definitions.len() as u64);
-    for one in definitions {
-        put_varint(&mut body, u64::from(one.column));
-        put_bytes(&mut body, one.labels.as_packed());
-    }
-    finish(DEFINE, &body)
+    definitions::put(&mut body, definitions);
+    finish(&[DEFINE], &body)
 }
 
 /// A record about a metric family.
@@ -125,117 +124,100 @@ pub(crate) fn metadata(family: &str, metadata: &Metadata) -> Vec<u8> {
     body.push(metadata.metric_type as u8);
     put_bytes(&mut body, metadata.help.as_bytes());
     put_bytes(&mut body, metadata.unit.as_bytes());
-    finish(METADATA, &body)
+    finish(&[METADATA], &body)
 }
 
 /// The record that begins a checkpoint.
-pub(crate) fn checkpoint(from: u64) -> Vec<u8> {
+pub(crate) fn checkpoint(from: u64, base: Option<u64>) -> Vec<u8> {
     let mut body = Vec::new();
     put_varint(&mut body, from);
-    finish(CHECKPOINT, &body)
+    if let Some(base) = base {
+        put_varint(&mut body, base);
+    }
+    finish(&[CHECKPOINT], &body)
 }
 
 /// The record that ends a checkpoint.
 pub(crate) fn end() -> Vec<u8> {
-    finish(END, &[])
+    finish(&[END], &[])
 }
 
-/// Puts rows together to one record.
-#[derive(Debug, Default)]
-pub(crate) struct RowsBuilder {
-    heads: Vec<u8>,
-    values: Vec<u64>,
-    rows: u64,
+/// A record of rows: its sections, packed.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) struct Rows<'a> {
+    /// What [`super::rows::may_hold`] wants to know.
+    pub(crate) shard: u8,
+    encoding: u8,
+    packed: &'a [u8],
 }
 
-impl RowsBuilder {
-    /// Adds a row; `cells` are columns with the bits of their values.
-    pub(crate) fn push(
-        &mut self,
-        group: u32,
-        sequence: Option<u64>,
-        timestamp_ms: i64,
-        cells: impl ExactSizeIterator<Item = (u32, u64)> + Clone,
-    ) {
-        let to = &mut self.heads;
-        let is_run = cells
-            .clone()
-            .zip(cells.clone().skip(1))
-            .all(|((a, _), (b, _))| a.checked_add(1) == Some(b));
-        let flags = u8::from(sequence.is_some()) * HAS_SEQUENCE + u8::from(is_run) * RUN;
-        put_varint(to, u64::from(group));
-        to.push(flags);
-        if let Some(sequence) = sequence {
-            put_varint(to, sequence);
-        }
-        put_varint(to, zigzag(timestamp_ms));
-        put_varint(to, cells.len() as u64);
-        let mut expected = 0;
-        for (index, (column, bits)) in cells.enumerate() {
-            if index == 0 || !is_run {
-                put_varint(to, zigzag(i64::from(column) - expected));
+impl Rows<'_> {
+    /// Unpacks the sections into `to`.
+    ///
+    /// # Errors
+    /// They can't be unpacked.
+    pub(crate) fn unpack(&self, to: &mut Vec<u8>) -> Result<(), Malformed> {
+        to.clear();
+        unpack(self.encoding, self.packed, to)
+    }
+}
+
+/// A record of rows, from its sections.
+pub(super) fn finish_rows(shard: u8, sections: &[u8]) -> Vec<u8> {
+    finish(&[ROWS, shard], sections)
+}
+
+/// Appends what `finish` packed to `to`.
+fn unpack(encoding: u8, packed: &[u8], to: &mut Vec<u8>) -> Result<(), Malformed> {
+    match encoding {
+        PLAIN => to.extend_from_slice(packed),
+        ZSTD => {
+            let mut reader = Reader::new(packed);
+            let length = usize::try_from(reader.varint()?).map_err(|_| Malformed)?;
+            if length > BODY_BYTES_MAX {
+                return Err(Malformed);
             }
-            expected = i64::from(column) + 1;
-            self.values.push(bits);
+            let packed = reader.take(reader.remaining())?;
+            decompress(packed, length, to)?;
         }
-        self.rows += 1;
+        _ => return Err(Malformed),
     }
-
-    /// The finished record.
-    pub(crate) fn finish(&self) -> Vec<u8> {
-        let count = self.values.len();
-        let mut body = Vec::with_capacity(self.heads.len() + count * 8 + 16);
-        put_varint(&mut body, self.rows);
-        body.extend_from_slice(&self.heads);
-        for plane in (0..64).step_by(8) {
-            body.extend(self.values.iter().map(|bits| (bits >> plane) as u8));
-        }
-        finish(ROWS, &body)
-    }
+    Ok(())
 }
 
 /// Reads a record.
 ///
 /// # Errors
 /// The payload is no record of this format.
-pub(crate) fn decode(payload: &[u8]) -> Result<Record, Malformed> {
+pub(crate) fn decode(payload: &[u8]) -> Result<Record<'_>, Malformed> {
     let mut reader = Reader::new(payload);
     let kind = reader.u8()?;
-    let unpacked;
-    let body = match reader.u8()? {
-        PLAIN => reader.take(reader.remaining())?,
-        ZSTD => {
-            let length = usize::try_from(reader.varint()?).map_err(|_| Malformed)?;
-            if length > BODY_BYTES_MAX {
-                return Err(Malformed);
-            }
-            let packed = reader.take(reader.remaining())?;
-            unpacked = zstd::bulk::decompress(packed, length).map_err(|_| Malformed)?;
-            unpacked.as_slice()
-        }
-        _ => return Err(Malformed),
-    };
-    let mut reader = Reader::new(body);
+    if kind == ROWS {
+        let (shard, encoding) = (reader.u8()?, reader.u8()?);
+        let packed = reader.take(reader.remaining())?;
+        return Ok(Record::Rows(Rows {
+            shard,
+            encoding,
+            packed,
+        }));
+    }
+    let mut body = Vec::new();
+    let encoding = reader.u8()?;
+    unpack(encoding, reader.take(reader.remaining())?, &mut body)?;
+    let mut reader = Reader::new(&body);
     match kind {
         DEFINE => decode_define(&mut reader),
-        ROWS => decode_rows(&mut reader),
         METADATA => decode_metadata(&mut reader),
-        CHECKPOINT => reader.varint().map(Record::Checkpoint),
+        CHECKPOINT => decode_checkpoint(&mut reader),
         END => Ok(Record::End),
         _ => Err(Malformed),
     }
 }
 
-fn decode_define(reader: &mut Reader<'_>) -> Result<Record, Malformed> {
+fn decode_define<'a>(reader: &mut Reader<'_>) -> Result<Record<'a>, Malformed> {
     let group = reader.varint_u32()?;
     let key = reader.str()?.to_owned();
-    let count = reader.count(2)?;
-    let mut definitions = Vec::with_capacity(count);
-    for _ in 0..count {
-        let column = reader.varint_u32()?;
-        let labels = parse_packed(reader.bytes()?)?;
-        definitions.push(Definition { column, labels });
-    }
+    let definitions = definitions::read(reader)?;
     Ok(Record::Define {
         group,
         key,
@@ -243,7 +225,13 @@ fn decode_define(reader: &mut Reader<'_>) -> Result<Record, Malformed> {
     })
 }
 
-fn decode_metadata(reader: &mut Reader<'_>) -> Result<Record, Malformed> {
+fn decode_checkpoint<'a>(reader: &mut Reader<'_>) -> Result<Record<'a>, Malformed> {
+    let from = reader.varint()?;
+    let base = (!reader.is_empty()).then(|| reader.varint()).transpose()?;
+    Ok(Record::Checkpoint { from, base })
+}
+
+fn decode_metadata<'a>(reader: &mut Reader<'_>) -> Result<Record<'a>, Malformed> {
     let family = reader.str()?.to_owned();
     let metric_type = MetricType::from_u8(reader.u8()?).ok_or(Malformed)?;
     let metadata = Metadata {
@@ -252,56 +240,4 @@ fn decode_metadata(reader: &mut Reader<'_>) -> Result<Record, Malformed> {
         unit: reader.str()?.to_owned(),
     };
     Ok(Record::Metadata { family, metadata })
-}
-
-fn decode_rows(reader: &mut Reader<'_>) -> Result<Record, Malformed> {
-    let count = reader.count(4)?;
-    let mut rows = Vec::with_capacity(count);
-    let mut cells = 0_usize;
-    for _ in 0..count {
-        let row = decode_row_head(reader)?;
-        cells += row.columns.len();
-        rows.push(row);
-    }
-    let planes = reader.take(cells.checked_mul(8).ok_or(Malformed)?)?;
-    let mut first = 0;
-    for row in &mut rows {
-        let range = first..first + row.columns.len();
-        first = range.end;
-        row.values = vec![0; range.len()];
-        for (plane, bytes) in planes.chunks_exact(cells.max(1)).enumerate() {
-            let bytes = bytes.get(range.clone()).ok_or(Malformed)?;
-            for (value, &byte) in row.values.iter_mut().zip(bytes) {
-                *value |= u64::from(byte) << (plane * 8);
-            }
-        }
-    }
-    Ok(Record::Rows(rows))
-}
-
-fn decode_row_head(reader: &mut Reader<'_>) -> Result<Row, Malformed> {
-    let group = reader.varint_u32()?;
-    let flags = reader.u8()?;
-    let sequence = (flags & HAS_SEQUENCE != 0)
-        .then(|| reader.varint())
-        .transpose()?;
-    let timestamp_ms = reader.signed()?;
-    // Each cell has eight bytes of value further on.
-    let count = reader.count(8)?;
-    let mut columns = Vec::with_capacity(count);
-    let mut expected = 0_i64;
-    for index in 0..count {
-        if index == 0 || flags & RUN == 0 {
-            expected = expected.checked_add(reader.signed()?).ok_or(Malformed)?;
-        }
-        columns.push(u32::try_from(expected).map_err(|_| Malformed)?);
-        expected += 1;
-    }
-    Ok(Row {
-        group,
-        sequence,
-        timestamp_ms,
-        columns,
-        values: Vec::new(),
-    })
 }

@@ -23,7 +23,10 @@ pub(crate) struct ReplayReport {
     pub(crate) damaged_segments: u64,
 }
 
-/// Reads all segments of `directory`, gives each record to `apply`, cuts off a torn tail, and keeps a copy of each
+/// A record: its number and its payload.
+pub(crate) type Numbered<'a> = (u64, &'a [u8]);
+
+/// Reads all segments of `directory`, gives the records of each to `apply`, cuts off a torn tail, and keeps a copy of each
 /// damaged segment in `quarantine`.
 ///
 /// # Errors
@@ -32,7 +35,7 @@ pub(crate) fn replay(
     directory: &Path,
     quarantine: &Path,
     seed: u32,
-    apply: &mut dyn FnMut(u64, &[u8]),
+    apply: &mut dyn FnMut(&[Numbered<'_>]),
 ) -> io::Result<ReplayReport> {
     let mut report = ReplayReport::default();
     let segments = segment::list(directory)?;
@@ -62,12 +65,13 @@ fn replay_segment(
     next_first: Option<u64>,
     seed: u32,
     report: &mut ReplayReport,
-    apply: &mut dyn FnMut(u64, &[u8]),
+    apply: &mut dyn FnMut(&[Numbered<'_>]),
 ) -> io::Result<bool> {
     let bytes = fs::read(&one.path)?;
     let mut at = MAGIC.len();
     let mut sound_end = MAGIC.len();
     let mut damaged = false;
+    let mut records = Vec::new();
     // The first record of a segment follows the last one of the segment before.
     let mut expected = one.first;
     while at < bytes.len() {
@@ -86,7 +90,7 @@ fn replay_segment(
                 if number > report.last {
                     report.last = number;
                     report.records += 1;
-                    apply(number, payload);
+                    records.push((number, payload));
                 }
                 expected = number.max(expected) + 1;
                 at += length;
@@ -98,6 +102,7 @@ fn replay_segment(
             }
         }
     }
+    apply(&records);
     match next_first {
         Some(next) if next > expected => {
             report.lost += next - expected;

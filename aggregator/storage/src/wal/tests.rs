@@ -5,7 +5,7 @@ use std::path::Path;
 
 use proptest::prelude::*;
 
-use super::record::{Record, Row, RowsBuilder, decode};
+use super::record::decode;
 
 const SEED: u32 = 77;
 
@@ -36,8 +36,8 @@ fn write_log(directory: &Path, count: u64) -> Vec<Vec<u8>> {
 
 fn read_log(directory: &Path) -> (Vec<(u64, Vec<u8>)>, replay::ReplayReport) {
     let mut records = Vec::new();
-    let report = replay(directory, &directory.join("corrupt"), SEED, &mut |n, p| {
-        records.push((n, p.to_vec()));
+    let report = replay(directory, &directory.join("corrupt"), SEED, &mut |list| {
+        records.extend(list.iter().map(|&(n, p)| (n, p.to_vec())));
     })
     .unwrap();
     (records, report)
@@ -175,30 +175,7 @@ fn callbacks_run_once_durable() {
     assert!(wal.durable() >= position);
 }
 
-fn arbitrary_row() -> impl Strategy<Value = Row> {
-    let cells = prop::collection::btree_map(any::<u32>(), any::<u64>(), 0..20);
-    (any::<u32>(), any::<Option<u64>>(), any::<i64>(), cells).prop_map(
-        |(group, sequence, timestamp_ms, cells)| Row {
-            group,
-            sequence,
-            timestamp_ms,
-            columns: cells.keys().copied().collect(),
-            values: cells.values().copied().collect(),
-        },
-    )
-}
-
 proptest! {
-    #[test]
-    fn rows_come_back(rows in prop::collection::vec(arbitrary_row(), 0..6)) {
-        let mut builder = RowsBuilder::default();
-        for row in &rows {
-            let cells: Vec<_> = row.columns.iter().copied().zip(row.values.iter().copied()).collect();
-            builder.push(row.group, row.sequence, row.timestamp_ms, cells.into_iter());
-        }
-        prop_assert_eq!(decode(&builder.finish()), Ok(Record::Rows(rows)));
-    }
-
     #[test]
     fn arbitrary_payload_is_an_error_not_a_panic(bytes: Vec<u8>, kind in 0..5_u8, packed in 0..2_u8) {
         let mut payload = vec![kind, packed];

@@ -1,0 +1,167 @@
+//! What checkpoint and log give back: series, rows, sequences, metadata.
+//!
+//! Rows are nearly all of it, and the groups know nothing of each other; so the records between two others are read by
+//! several threads at once, each of which puts the rows of its own groups in order.
+
+use std::collections::BTreeMap;
+use std::thread::{available_parallelism, scope};
+
+use common::model::Metadata;
+
+use crate::bytes::Reader;
+use crate::head::Head;
+use crate::identity::HashKey;
+use crate::sync::lock;
+use crate::wal::Numbered;
+use crate::wal::record::{self, Record, Rows};
+use crate::wal::rows::{Cells, Decoded, RowError, Section, is_own, may_hold};
+
+/// Threads that read rows at most.
+const THREADS_MAX: usize = 4;
+/// Fewer records are not worth a thread.
+const RECORDS_MIN: usize = 8;
+
+/// What was found in rows.
+#[derive(Debug, Clone, Copy, Default)]
+pub(super) struct RowCounts {
+    pub(super) samples: u64,
+    /// Records or rows that are none of this format.
+    pub(super) malformed: u64,
+    /// Rows that refer to a key row of which both copies are lost.
+    pub(super) lost: u64,
+}
+
+/// What a replay rebuilds.
+pub(super) struct Replayed {
+    pub(super) head: Head,
+    pub(super) metadata: BTreeMap<String, Metadata>,
+    pub(super) counts: RowCounts,
+    /// The definitions read last: the log has each twice.
+    defined: Vec<u8>,
+}
+
+impl Replayed {
+    pub(super) fn new(key: HashKey, series_max: u64) -> Self {
+        Self {
+            head: Head::new(key, series_max),
+            metadata: BTreeMap::new(),
+            counts: RowCounts::default(),
+            defined: Vec::new(),
+        }
+    }
+
+    /// Applies records in order.
+    pub(super) fn apply(&mut self, records: &[Numbered<'_>]) {
+        let mut rows = Vec::new();
+        for &(_, payload) in records {
+            match record::decode(payload) {
+                Ok(Record::Rows(one)) => rows.push(one),
+                Ok(Record::Define { .. }) if *self.defined == *payload => {}
+                Ok(other) => {
+                    self.apply_rows(&rows);
+                    rows.clear();
+                    self.apply_other(other, payload);
+                }
+                Err(_) => self.counts.malformed += 1,
+            }
+        }
+        self.apply_rows(&rows);
+    }
+
+    fn apply_other(&mut self, record: Record<'_>, payload: &[u8]) {
+        match record {
+            Record::Define {
+                group,
+                key,
+                definitions,
+            } => {
+                let group = self.head.group_for_replay(group, &key);
+                for one in definitions {
+                    let defined = self.head.define_for_replay(&group, one.column, &one.labels);
+                    self.counts.malformed += u64::from(defined.is_err());
+                }
+                self.defined.clear();
+                self.defined.extend_from_slice(payload);
+            }
+            Record::Metadata { family, metadata } => {
+                self.metadata.insert(family, metadata);
+            }
+            Record::Rows(_) | Record::Checkpoint { .. } | Record::End => {}
+        }
+    }
+
+    fn apply_rows(&mut self, records: &[Rows<'_>]) {
+        let threads = match records.len() {
+            0..RECORDS_MIN => 1,
+            _ => available_parallelism().map_or(1, |cores| cores.get().min(THREADS_MAX)),
+        };
+        let head = &self.head;
+        let counts = scope(|scope| {
+            let of = threads as u32;
+            let others: Vec<_> = (1..of)
+                .map(|own| scope.spawn(move || read_rows(head, records, own, of)))
+                .collect();
+            let mut counts = vec![read_rows(head, records, 0, of)];
+            for other in others {
+                match other.join() {
+                    Ok(more) => counts.push(more),
+                    Err(panic) => std::panic::resume_unwind(panic),
+                }
+            }
+            counts
+        });
+        for more in counts {
+            self.counts.samples += more.samples;
+            self.counts.malformed += more.malformed;
+            self.counts.lost += more.lost;
+        }
+    }
+}
+
+/// Reads the rows of the groups that are thread `own`'s `of` so many threads.
+fn read_rows(head: &Head, records: &[Rows<'_>], own: u32, of: u32) -> RowCounts {
+    let mut counts = RowCounts::default();
+    let mut sections = Vec::new();
+    let mut cells = Cells::default();
+    for record in records.iter().filter(|one| may_hold(one.shard, own, of)) {
+        if record.unpack(&mut sections).is_err() {
+            counts.malformed += u64::from(own == 0 || record.shard != 0);
+            continue;
+        }
+        let mut reader = Reader::new(&sections);
+        while !reader.is_empty() {
+            match Section::read(&mut reader) {
+                Ok(section) if is_own(section.head.group, own, of) => {
+                    read_row(head, &section, &mut cells, &mut counts);
+                }
+                Ok(_) => {}
+                Err(_) => {
+                    counts.malformed += 1;
+                    break;
+                }
+            }
+        }
+    }
+    counts
+}
+
+/// A row may come before the definition of its columns; those that never get one are orphans.
+fn read_row(head: &Head, section: &Section<'_>, cells: &mut Cells, counts: &mut RowCounts) {
+    let group = head.group_for_replay(section.head.group, "");
+    let mut data = lock(&group.data);
+    match data.coder.decode(section, cells) {
+        Ok(Decoded::Repeated) => return,
+        Ok(Decoded::Row) => {}
+        Err(RowError::Malformed(_)) => counts.malformed += 1,
+        Err(RowError::KeyLost) => counts.lost += 1,
+    }
+    if cells.values.len() == cells.columns.len() {
+        let row = cells.columns.iter().copied();
+        let row = row.zip(cells.values.iter().copied());
+        data.put(section.head.timestamp_ms, row);
+        counts.samples += cells.values.len() as u64;
+    }
+    if let Some(sequence) = section.head.sequence {
+        data.set_durable_sequence(sequence);
+    }
+}

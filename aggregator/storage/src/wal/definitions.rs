@@ -1,0 +1,246 @@
+//! Which column of a group has which series, many at a time.
+//!
+//! ```text
+//! texts count varint, { text }* | series count varint, { series }*
+//! series: column's distance to the one expected, zigzag varint | shape varint | values
+//! shape:  0 a new one: count varint, { text number }*; else the number of one before, from 1
+//! values: for each name 0 for the next text that was not used yet; else 1 + zigzag distance to the text that the
+//!         series before of that shape has there
+//! ```
+//! Series of one source come in an order that repeats, so nearly all of this is zeros and ones, which the record's zstd
+//! packs well.
+
+use std::collections::HashMap;
+
+use common::model::Labels;
+
+use crate::bytes::{Malformed, Reader, put_bytes, put_varint, unzigzag, zigzag};
+use crate::labels::check_pairs;
+
+/// A column of a group gets its series.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(crate) struct Definition {
+    pub(crate) column: u32,
+    pub(crate) labels: Labels,
+}
+
+/// Label names, and for each the number of the text that the last series had as value.
+#[derive(Debug, Default)]
+struct Shape {
+    names: Vec<usize>,
+    last: Vec<usize>,
+}
+
+#[derive(Debug, Default)]
+struct Texts<'l> {
+    list: Vec<&'l str>,
+    numbers: HashMap<&'l str, usize>,
+}
+
+impl<'l> Texts<'l> {
+    fn number(&mut self, text: &'l str) -> usize {
+        let next = self.list.len();
+        let number = *self.numbers.entry(text).or_insert(next);
+        if number == next {
+            self.list.push(text);
+        }
+        number
+    }
+}
+
+/// Appends definitions.
+pub(super) fn put(to: &mut Vec<u8>, definitions: &[Definition]) {
+    let mut texts = Texts::default();
+    let mut shapes: Vec<Shape> = Vec::new();
+    let mut numbers: HashMap<Vec<usize>, usize> = HashMap::new();
+    let mut series = Vec::with_capacity(definitions.len() * 16);
+    let mut expected = 0;
+    for Definition { column, labels } in definitions {
+        put_varint(&mut series, zigzag(i64::from(*column) - expected));
+        expected = i64::from(*column) + 1;
+        let names: Vec<usize> = labels.iter().map(|(name, _)| texts.number(name)).collect();
+        let known = numbers.get(&names).copied();
+        let shape = known.unwrap_or_else(|| {
+            put_new_shape(&mut series, &names);
+            numbers.insert(names.clone(), shapes.len());
+            shapes.push(Shape {
+                last: vec![0; names.len()],
+                names,
+            });
+            shapes.len() - 1
+        });
+        if known.is_some() {
+            put_varint(&mut series, shape as u64 + 1);
+        }
+        for ((_, value), last) in labels.iter().zip(&mut shapes[shape].last) {
+            let next = texts.list.len();
+            let number = texts.number(value);
+            if number == next {
+                put_varint(&mut series, 0);
+            } else {
+                put_varint(&mut series, 1 + zigzag(number as i64 - *last as i64));
+            }
+            *last = number;
+        }
+    }
+    put_varint(to, texts.list.len() as u64);
+    for text in texts.list {
+        put_bytes(to, text.as_bytes());
+    }
+    put_varint(to, definitions.len() as u64);
+    to.extend_from_slice(&series);
+}
+
+fn put_new_shape(to: &mut Vec<u8>, names: &[usize]) {
+    put_varint(to, 0);
+    put_varint(to, names.len() as u64);
+    for &name in names {
+        put_varint(to, name as u64);
+    }
+}
+
+/// Reads what [`put`] wrote.
+///
+/// # Errors
+/// The bytes are none, or give labels that no series can have.
+pub(super) fn read(reader: &mut Reader<'_>) -> Result<Vec<Definition>, Malformed> {
+    let count = reader.count(1)?;
+    let mut texts = Vec::with_capacity(count);
+    for _ in 0..count {
+        texts.push(reader.str()?);
+    }
+    let count = reader.count(2)?;
+    let mut definitions = Vec::with_capacity(count);
+    let mut shapes: Vec<Shape> = Vec::new();
+    let (mut expected, mut used) = (0_i64, 0);
+    let mut pairs = Vec::new();
+    for _ in 0..count {
+        expected = expected.checked_add(reader.signed()?).ok_or(Malformed)?;
+        let column = u32::try_from(expected).map_err(|_| Malformed)?;
+        expected += 1;
+        let shape = match reader.varint()? {
+            0 => {
+                shapes.push(read_new_shape(reader, texts.len(), &mut used)?);
+                shapes.last_mut()
+            }
+            number => usize::try_from(number - 1)
+                .ok()
+                .and_then(|at| shapes.get_mut(at)),
+        };
+        pairs.clear();
+        read_values(
+            reader,
+            shape.ok_or(Malformed)?,
+            &texts,
+            &mut used,
+            &mut pairs,
+        )?;
+        check_pairs(&pairs)?;
+        let labels = Labels::from_sorted(pairs.iter().copied());
+        definitions.push(Definition { column, labels });
+    }
+    Ok(definitions)
+}
+
+fn read_new_shape(
+    reader: &mut Reader<'_>,
+    texts: usize,
+    used: &mut usize,
+) -> Result<Shape, Malformed> {
+    let count = reader.count(1)?;
+    let mut names = Vec::with_capacity(count);
+    for _ in 0..count {
+        let name = reader.varint_u32()? as usize;
+        if name >= texts {
+            return Err(Malformed);
+        }
+        *used = (*used).max(name + 1);
+        names.push(name);
+    }
+    Ok(Shape {
+        last: vec![0; names.len()],
+        names,
+    })
+}
+
+fn read_values<'t>(
+    reader: &mut Reader<'_>,
+    shape: &mut Shape,
+    texts: &[&'t str],
+    used: &mut usize,
+    pairs: &mut Vec<(&'t str, &'t str)>,
+) -> Result<(), Malformed> {
+    for (&name, last) in shape.names.iter().zip(&mut shape.last) {
+        let number = match reader.varint()? {
+            0 => *used,
+            distance => {
+                let last = *last as i64;
+                let number = last.checked_add(unzigzag(distance - 1)).ok_or(Malformed)?;
+                usize::try_from(number).map_err(|_| Malformed)?
+            }
+        };
+        let value = texts.get(number).ok_or(Malformed)?;
+        *used = (*used).max(number + 1);
+        *last = number;
+        pairs.push((texts.get(name).ok_or(Malformed)?, value));
+    }
+    Ok(())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use proptest::prelude::*;
+
+    fn definitions(list: &[(u32, Vec<(String, String)>)]) -> Vec<Definition> {
+        let one = |(column, pairs): &(u32, Vec<(String, String)>)| {
+            let pairs = pairs.iter().map(|(n, v)| (n.as_str(), v.as_str()));
+            let labels = Labels::from_pairs(pairs).ok()?;
+            Some(Definition {
+                column: *column,
+                labels,
+            })
+        };
+        list.iter().filter_map(one).collect()
+    }
+
+    #[test]
+    fn series_of_one_source_take_few_bytes() {
+        let one = |column: u32| {
+            let name = format!("container_metric_{:03}_total", column % 35);
+            let pairs = [
+                ("__name__", name),
+                ("container", format!("c-{}", column / 35 % 2)),
+                ("pod", format!("deployment-7c9f-{}", column / 70)),
+                ("node", "node-17.cluster.local".to_owned()),
+            ];
+            let labels = Labels::from_pairs(pairs).unwrap();
+            Definition { column, labels }
+        };
+        let list: Vec<Definition> = (0..3500).map(one).collect();
+        let mut bytes = Vec::new();
+        put(&mut bytes, &list);
+        let packed = zstd::bulk::compress(&bytes, 1).unwrap();
+        assert!(packed.len() < 3500, "{} bytes", packed.len());
+        assert_eq!(read(&mut Reader::new(&bytes)), Ok(list));
+    }
+
+    proptest! {
+        #[test]
+        fn definitions_come_back(
+            list: Vec<(u32, Vec<(String, String)>)>,
+            few in prop::collection::vec((0..9_u32, prop::collection::vec(("[a-c]", "[x-z]"), 0..4)), 0..40),
+        ) {
+            for list in [definitions(&list), definitions(&few)] {
+                let mut bytes = Vec::new();
+                put(&mut bytes, &list);
+                prop_assert_eq!(read(&mut Reader::new(&bytes)), Ok(list));
+            }
+        }
+
+        #[test]
+        fn arbitrary_bytes_are_an_error_not_a_panic(bytes: Vec<u8>) {
+            let _unused = read(&mut Reader::new(&bytes)).is_ok();
+        }
+    }
+}

@@ -1,0 +1,181 @@
+//! What rows of a group are encoded against: the values that the group had at a row that the log holds twice.
+//!
+//! A row says by how much each value differs from what its column's *key* leads one to expect. Keys come from *key rows*:
+//! every few rows one is one, and its record is written a second time before anything is encoded against it. So a
+//! damaged record costs its own rows only, and yet no value is written as it came. A key row is itself encoded against
+//! the keys before it, unless it is the first one of a log that can be read from there on.
+//!
+//! **Invariant:** writer and reader change a reference by nothing but key rows, in the order of the log, so both come to
+//! the same numbers; all arithmetic wraps or saturates the same way everywhere.
+
+use crate::bytes::{unzigzag, zigzag};
+use crate::codec::decimal::{EXPONENT_MAX, POWERS, from_whole, to_whole};
+
+/// The column has no key yet.
+const NOTHING: u8 = 0xff;
+/// The key is the bits of a float that is no short decimal number.
+const FLOAT: u8 = 0x7f;
+/// Added to the exponent of a column that moves evenly: its expected value follows its slope.
+const SLOPED: u8 = 0x40;
+const EXPONENT: u8 = 0x3f;
+
+/// The keys of a group's columns.
+#[derive(Debug, Clone, Default)]
+pub(crate) struct Reference {
+    /// Ascends with each key row, also over resets; rows name it.
+    number: u64,
+    time_ms: i64,
+    /// From the key row before to the last one.
+    span_ms: i64,
+    /// By column: a whole number, or the bits of a float.
+    keys: Vec<i64>,
+    /// By column: how far it moved in the last span.
+    slopes: Vec<f32>,
+    /// By column: [`NOTHING`], [`FLOAT`], or an exponent with or without [`SLOPED`].
+    kinds: Vec<u8>,
+}
+
+/// The reference at one moment.
+#[derive(Debug, Clone, Copy)]
+pub(crate) struct At {
+    /// Spans since the last key row.
+    factor: f64,
+}
+
+impl Reference {
+    /// The number of the last key row; 0 before the first.
+    pub(crate) const fn number(&self) -> u64 {
+        self.number
+    }
+
+    /// Whether there is no key.
+    pub(crate) const fn is_empty(&self) -> bool {
+        self.kinds.is_empty()
+    }
+
+    /// When the last key row was.
+    pub(crate) const fn time_ms(&self) -> i64 {
+        self.time_ms
+    }
+
+    /// Forgets all keys: what follows can be read without what was before. `skip`: numbers that are left out, more than
+    /// a damaged log may have lost.
+    pub(crate) fn reset(&mut self, skip: u64) {
+        *self = Self {
+            number: self.number.saturating_add(skip),
+            ..Self::default()
+        };
+    }
+
+    /// What to expect at a time.
+    pub(crate) fn at(&self, time_ms: i64) -> At {
+        let factor = match self.span_ms {
+            0 => 0.0,
+            span => time_ms.wrapping_sub(self.time_ms) as f64 / span as f64,
+        };
+        At { factor }
+    }
+
+    fn expected(&self, at: At, column: usize, kind: u8) -> i64 {
+        let key = self.keys[column];
+        if kind != FLOAT && kind & SLOPED != 0 {
+            key.wrapping_add((at.factor * f64::from(self.slopes[column])) as i64)
+        } else {
+            key
+        }
+    }
+
+    /// By how much a value differs from what is expected; `None`: it can't be said in terms of the column's key.
+    pub(crate) fn difference(&self, at: At, column: u32, bits: u64) -> Option<u64> {
+        let column = column as usize;
+        let kind = *self.kinds.get(column)?;
+        let own = match kind {
+            NOTHING => return None,
+            FLOAT => bits as i64,
+            decimal => to_whole(bits, decimal & EXPONENT)?,
+        };
+        Some(zigzag(own.wrapping_sub(self.expected(at, column, kind))))
+    }
+
+    /// The inverse of [`Self::difference`]; `None`: the column has no key, so no writer wrote this.
+    pub(crate) fn value(&self, at: At, column: u32, difference: u64) -> Option<u64> {
+        let column = column as usize;
+        let kind = *self.kinds.get(column)?;
+        if kind == NOTHING {
+            return None;
+        }
+        let own = self
+            .expected(at, column, kind)
+            .wrapping_add(unzigzag(difference));
+        match kind {
+            FLOAT => Some(own as u64),
+            decimal => {
+                let power = POWERS.get(usize::from(decimal & EXPONENT))?;
+                Some(from_whole(own, *power).to_bits())
+            }
+        }
+    }
+
+    /// Takes the values of a key row as keys.
+    pub(crate) fn take(
+        &mut self,
+        number: u64,
+        time_ms: i64,
+        cells: impl Iterator<Item = (u32, u64)>,
+    ) {
+        // Several rows of one moment, each with a part of the columns, count as one.
+        if time_ms != self.time_ms || self.kinds.is_empty() {
+            self.span_ms = match self.kinds.is_empty() {
+                true => 0,
+                false => time_ms.wrapping_sub(self.time_ms),
+            };
+            self.time_ms = time_ms;
+        }
+        self.number = number;
+        for (column, bits) in cells {
+            self.take_one(column as usize, bits);
+        }
+    }
+
+    fn take_one(&mut self, column: usize, bits: u64) {
+        if !f64::from_bits(bits).is_finite() {
+            // A staleness marker says nothing about the values to come.
+            return;
+        }
+        if column >= self.kinds.len() {
+            self.keys.resize(column + 1, 0);
+            self.slopes.resize(column + 1, 0.0);
+            self.kinds.resize(column + 1, NOTHING);
+        }
+        let before = self.kinds[column];
+        if before == FLOAT {
+            self.keys[column] = bits as i64;
+            return;
+        }
+        let least = if before == NOTHING {
+            0
+        } else {
+            before & EXPONENT
+        };
+        let found = (least..=EXPONENT_MAX).find_map(|e| Some((e, to_whole(bits, e)?)));
+        let Some((exponent, whole)) = found else {
+            (self.kinds[column], self.keys[column]) = (FLOAT, bits as i64);
+            return;
+        };
+        if before == NOTHING || exponent != least {
+            (self.kinds[column], self.keys[column]) = (exponent, whole);
+            self.slopes[column] = 0.0;
+            return;
+        }
+        let slope = whole.wrapping_sub(self.keys[column]) as f32;
+        let is_even = (slope - self.slopes[column]).abs() * 2.0 < slope.abs();
+        self.kinds[column] = exponent | if is_even { SLOPED } else { 0 };
+        self.slopes[column] = slope;
+        self.keys[column] = whole;
+    }
+
+    /// Bytes of memory.
+    pub(crate) fn memory_bytes(&self) -> usize {
+        self.keys.capacity() * 8 + self.slopes.capacity() * 4 + self.kinds.capacity()
+    }
+}
