@@ -7,6 +7,8 @@ mod protobuf;
 mod v1;
 mod v2;
 
+use std::cell::RefCell;
+
 use bytes::Bytes;
 use common::limits::REMOTE_WRITE_BYTES_MAX;
 use common::model::Labels;
@@ -14,6 +16,9 @@ use http::header::{CONTENT_ENCODING, CONTENT_TYPE};
 use http::{HeaderMap, HeaderValue, Response, StatusCode};
 use tidemark_storage::{AppendError, Appended, Refusal, RefusalReason, Store};
 use tokio::sync::oneshot;
+
+/// A buffer for unpacked bodies up to this size is kept, one a thread.
+const KEEP_BYTES: usize = 4 << 20;
 
 const MEDIA_TYPE: &str = "application/x-protobuf";
 const MESSAGE_V1: &str = "prometheus.WriteRequest";
@@ -146,11 +151,10 @@ async fn process(
     let (send, receive) = oneshot::channel();
     let for_thread = store.clone();
     let work = tokio::task::spawn_blocking(move || {
-        let unpacked = unpack(&body)?;
-        let outcome = match version {
-            Version::V1 => v1::store(&for_thread, &unpacked)?,
-            Version::V2 => v2::store(&for_thread, &unpacked)?,
-        };
+        let outcome = with_unpacked(&body, |message| match version {
+            Version::V1 => v1::store(&for_thread, message),
+            Version::V2 => v2::store(&for_thread, message),
+        })?;
         for_thread.when_durable(outcome.appended.position, move |result| {
             // The sender is gone when nobody receives.
             drop(send.send(result));
@@ -162,12 +166,31 @@ async fn process(
     Ok((outcome.written, outcome.complaint))
 }
 
-fn unpack(body: &[u8]) -> Result<Vec<u8>, WriteError> {
+thread_local! {
+    /// Where bodies are unpacked: the bytes of a new buffer would have to be cleared each time.
+    static UNPACKED: RefCell<Vec<u8>> = const { RefCell::new(Vec::new()) };
+}
+
+/// Unpacks a body and gives it to `take`.
+fn with_unpacked<T>(
+    body: &[u8],
+    take: impl FnOnce(&[u8]) -> Result<T, WriteError>,
+) -> Result<T, WriteError> {
     let bytes = snap::raw::decompress_len(body)?;
     if bytes > REMOTE_WRITE_BYTES_MAX {
         return Err(WriteError::TooLarge { bytes });
     }
-    Ok(snap::raw::Decoder::new().decompress_vec(body)?)
+    UNPACKED.with_borrow_mut(|buffer| {
+        if buffer.len() < bytes {
+            buffer.resize(bytes, 0);
+        }
+        let length = snap::raw::Decoder::new().decompress(body, buffer)?;
+        let result = take(buffer.get(..length).unwrap_or(&[]));
+        if buffer.len() > KEEP_BYTES {
+            *buffer = Vec::new();
+        }
+        result
+    })
 }
 
 fn answer(

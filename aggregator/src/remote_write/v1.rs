@@ -21,8 +21,13 @@ pub(super) fn store(store: &Store, message: &[u8]) -> Result<Outcome, WriteError
     while let Some((number, value)) = fields.next()? {
         match number {
             1 => {
+                let series = value.bytes(number)?;
+                if let Some((labels, sample)) = split_usual(series) {
+                    batch.push(labels, std::iter::once(sample));
+                    continue;
+                }
                 samples.clear();
-                let series = split_series(value.bytes(number)?, &mut samples)?;
+                let series = split_series(series, &mut samples)?;
                 histograms += series.histograms;
                 for exemplar in series.exemplars {
                     exemplars.push((series.labels, exemplar));
@@ -79,6 +84,50 @@ struct RawSeries<'m> {
     labels: &'m [u8],
     histograms: u64,
     exemplars: Vec<&'m [u8]>,
+}
+
+/// The labels and the sample of a series as nearly all come: short labels, then one sample, and nothing else. `None` is
+/// no judgement: [`split_series`] takes every form.
+fn split_usual(message: &[u8]) -> Option<(&[u8], Sample)> {
+    const LABEL: u8 = 1 << 3 | 2;
+    const SAMPLE: u8 = 2 << 3 | 2;
+    let mut at = 0;
+    while let [LABEL, length, ..] = *message.get(at..)?
+        && length < 0x80
+    {
+        at += 2 + usize::from(length);
+    }
+    let (labels, rest) = message.split_at_checked(at)?;
+    match *rest {
+        [SAMPLE, length, ref sample @ ..] if usize::from(length) == sample.len() => {
+            Some((labels, decode_usual_sample(sample)?))
+        }
+        _ => None,
+    }
+}
+
+/// A sample with its fields in order, either left out when it is 0.
+fn decode_usual_sample(message: &[u8]) -> Option<Sample> {
+    const VALUE: u8 = 1 << 3 | 1;
+    const TIMESTAMP: u8 = 2 << 3;
+    let (value, rest) = match message.split_first_chunk::<9>() {
+        Some(([VALUE, value @ ..], rest)) => (f64::from_le_bytes(*value), rest),
+        _ => (0.0, message),
+    };
+    let (&TIMESTAMP, varint) = rest.split_first()? else {
+        return None;
+    };
+    let (&last, others) = varint.split_last()?;
+    // Nine bytes hold 63 bits; the tenth is for negative numbers, which are not usual.
+    if varint.len() > 9 || last >= 0x80 || others.iter().any(|&byte| byte < 0x80) {
+        return None;
+    }
+    let push = |number: i64, &byte: &u8| number << 7 | i64::from(byte & 0x7f);
+    let timestamp_ms = varint.iter().rev().fold(0, push);
+    Some(Sample {
+        timestamp_ms,
+        value,
+    })
 }
 
 /// Finds the parts of a series. Its samples go to `samples`.
@@ -206,4 +255,74 @@ pub(super) fn metric_type(number: u64) -> MetricType {
         .ok()
         .and_then(MetricType::from_u8)
         .unwrap_or_default()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// A series with the fields `sample` after its labels.
+    fn series(labels: &[&[u8]], sample: &[u8]) -> Vec<u8> {
+        let mut message = Vec::new();
+        for label in labels {
+            message.extend([0x0a, label.len() as u8]);
+            message.extend_from_slice(label);
+        }
+        message.extend_from_slice(sample);
+        message
+    }
+
+    fn sample(value: Option<f64>, timestamp: &[u8]) -> Vec<u8> {
+        let mut fields = Vec::new();
+        if let Some(value) = value {
+            fields.push(0x09);
+            fields.extend(value.to_le_bytes());
+        }
+        if !timestamp.is_empty() {
+            fields.push(0x10);
+            fields.extend_from_slice(timestamp);
+        }
+        let mut message = vec![0x12, fields.len() as u8];
+        message.extend(fields);
+        message
+    }
+
+    /// What both ways make of a message; the short one only if it takes it.
+    #[track_caller]
+    fn check(message: &[u8], is_usual: bool) {
+        let usual = split_usual(message);
+        assert_eq!(usual.is_some(), is_usual, "{message:?}");
+        let Some((labels, sample)) = usual else {
+            return;
+        };
+        let mut samples = Vec::new();
+        let split = split_series(message, &mut samples).unwrap();
+        assert_eq!((split.labels, samples.len()), (labels, 1), "{message:?}");
+        assert_eq!(samples[0].timestamp_ms, sample.timestamp_ms, "{message:?}");
+        assert_eq!(samples[0].value.to_bits(), sample.value.to_bits());
+    }
+
+    #[test]
+    fn short_way_takes_what_it_takes_as_the_long_way_does() {
+        let labels: [&[u8]; 2] = [b"\x0a\x01a\x12\x01b", b"\x0a\x01c\x12\x01d"];
+        let now = [0xc0, 0xd1, 0x84, 0xa3, 0xbd, 0x31];
+        let longest = [0xff, 0xff, 0xff, 0xff, 0xff, 0xff, 0xff, 0xff, 0x7f];
+        let negative = [0xff, 0xff, 0xff, 0xff, 0xff, 0xff, 0xff, 0xff, 0xff, 0x01];
+        for value in [None, Some(0.0), Some(-0.0), Some(f64::NAN), Some(1e300)] {
+            for timestamp in [&now[..], &[0], &[0x7f], &[0x80, 0x01], &longest] {
+                check(&series(&labels, &sample(value, timestamp)), true);
+                check(&series(&[], &sample(value, timestamp)), true);
+            }
+            check(&series(&labels, &sample(value, &negative)), false);
+            check(&series(&labels, &sample(value, &[])), false);
+        }
+        let good = sample(Some(1.0), &now);
+        check(&series(&labels, &[&good[..], &good].concat()), false);
+        check(&series(&labels, &[&good[..], b"\x22\x00"].concat()), false);
+        check(&series(&[&[b'x'; 127]], &good), true);
+        let whole = series(&labels, &good);
+        for end in 0..whole.len() {
+            check(&whole[..end], false);
+        }
+    }
 }
