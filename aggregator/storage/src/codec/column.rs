@@ -74,11 +74,25 @@ pub(super) fn encode(values: &[u64], scratch: &mut Scratch, to: &mut Vec<u8>) ->
         to.extend_from_slice(&first.to_le_bytes());
         return 0;
     }
+    if let Some(exponent) = all_whole(values, &mut scratch.whole) {
+        return put_whole(exponent, &[], scratch, to);
+    }
     let misfits_max = values.len() / 16 + 1;
     match common_exponent(values, misfits_max) {
         Some(exponent) => encode_whole(values, exponent, scratch, to),
         None => encode_float(values, scratch, to),
     }
+}
+
+/// Fills `whole` when one exponent, that of the first value, suits all values.
+fn all_whole(values: &[u64], whole: &mut Vec<i64>) -> Option<u8> {
+    let first = *values.first()?;
+    let exponent = (0..=EXPONENT_MAX).find(|&e| to_whole(first, e).is_some())?;
+    whole.clear();
+    for &bits in values {
+        whole.push(to_whole(bits, exponent)?);
+    }
+    Some(exponent)
 }
 
 fn bytes_for(numbers: &[u64]) -> u8 {
@@ -105,6 +119,16 @@ fn encode_whole(values: &[u64], exponent: u8, scratch: &mut Scratch, to: &mut Ve
         }
         scratch.whole.push(before);
     }
+    put_whole(exponent, &exceptions, scratch, to)
+}
+
+/// Describes the column of `scratch.whole`.
+fn put_whole(
+    exponent: u8,
+    exceptions: &[(u32, u64)],
+    scratch: &mut Scratch,
+    to: &mut Vec<u8>,
+) -> u8 {
     let whole = &scratch.whole;
     // All of them stay below 2^53, so differences of differences fit an i64.
     let first_order = || whole.windows(2).map(|w| w[1] - w[0]);
@@ -124,7 +148,7 @@ fn encode_whole(values: &[u64], exponent: u8, scratch: &mut Scratch, to: &mut Ve
     }
     put_varint(to, exceptions.len() as u64);
     let mut next = 0;
-    for (index, bits) in exceptions {
+    for &(index, bits) in exceptions {
         put_varint(to, u64::from(index - next));
         to.extend_from_slice(&bits.to_le_bytes());
         next = index;
@@ -217,22 +241,12 @@ pub(super) fn decode(description: &Description, count: usize, numbers: &[u64], t
         } => {
             let start = to.len();
             let power = POWERS[usize::from(*exponent)];
-            let mut whole = *first;
-            to.push(from_whole(whole, power));
-            if let Some(slope) = slope {
-                let mut slope = *slope;
-                whole = whole.wrapping_add(slope);
-                to.push(from_whole(whole, power));
-                to.extend(numbers.iter().map(|&number| {
-                    slope = slope.wrapping_add(unzigzag(number));
-                    whole = whole.wrapping_add(slope);
-                    from_whole(whole, power)
-                }));
+            if *exponent == 0 {
+                decode_whole(*first, *slope, numbers, to, |whole| whole as f64);
             } else {
-                to.extend(numbers.iter().map(|&number| {
-                    whole = whole.wrapping_add(unzigzag(number));
+                decode_whole(*first, *slope, numbers, to, |whole| {
                     from_whole(whole, power)
-                }));
+                });
             }
             for &(index, bits) in exceptions {
                 if let Some(value) = to.get_mut(start + index as usize) {
@@ -240,5 +254,30 @@ pub(super) fn decode(description: &Description, count: usize, numbers: &[u64], t
                 }
             }
         }
+    }
+}
+
+fn decode_whole(
+    first: i64,
+    slope: Option<i64>,
+    numbers: &[u64],
+    to: &mut Vec<f64>,
+    value: impl Fn(i64) -> f64,
+) {
+    let mut whole = first;
+    to.push(value(whole));
+    if let Some(mut slope) = slope {
+        whole = whole.wrapping_add(slope);
+        to.push(value(whole));
+        to.extend(numbers.iter().map(|&number| {
+            slope = slope.wrapping_add(unzigzag(number));
+            whole = whole.wrapping_add(slope);
+            value(whole)
+        }));
+    } else {
+        to.extend(numbers.iter().map(|&number| {
+            whole = whole.wrapping_add(unzigzag(number));
+            value(whole)
+        }));
     }
 }

@@ -12,8 +12,15 @@ pub(crate) const POWERS: [f64; EXPONENT_MAX as usize + 1] = [
 const WHOLE_MAX: i64 = 9_007_199_254_740_992;
 
 /// The whole number that, divided by ten to `exponent`, gives back `bits` exactly.
+#[inline]
 pub(crate) fn to_whole(bits: u64, exponent: u8) -> Option<i64> {
     let value = f64::from_bits(bits);
+    if exponent == 0 {
+        // Most values; a division would be the dearest part.
+        let whole = value as i64;
+        let in_range = whole.unsigned_abs() < WHOLE_MAX.unsigned_abs();
+        return (in_range && (whole as f64).to_bits() == bits).then_some(whole);
+    }
     let power = POWERS[usize::from(exponent)];
     let scaled = value * power;
     // The nearest whole number, without a call; one that is missed here is only stored less tightly. NaN becomes 0.
@@ -23,6 +30,7 @@ pub(crate) fn to_whole(bits: u64, exponent: u8) -> Option<i64> {
 }
 
 /// The inverse of [`to_whole`].
+#[inline]
 pub(crate) fn from_whole(whole: i64, power: f64) -> f64 {
     whole as f64 / power
 }

@@ -76,6 +76,7 @@ impl Reference {
         At { factor }
     }
 
+    #[inline]
     fn expected(&self, at: At, column: usize, kind: u8) -> i64 {
         let key = self.keys[column];
         if kind != FLOAT && kind & SLOPED != 0 {
@@ -86,6 +87,7 @@ impl Reference {
     }
 
     /// By how much a value differs from what is expected; `None`: it can't be said in terms of the column's key.
+    #[inline]
     pub(crate) fn difference(&self, at: At, column: u32, bits: u64) -> Option<u64> {
         let column = column as usize;
         let kind = *self.kinds.get(column)?;
@@ -98,6 +100,7 @@ impl Reference {
     }
 
     /// The inverse of [`Self::difference`]; `None`: the column has no key, so no writer wrote this.
+    #[inline]
     pub(crate) fn value(&self, at: At, column: u32, difference: u64) -> Option<u64> {
         let column = column as usize;
         let kind = *self.kinds.get(column)?;
@@ -109,6 +112,7 @@ impl Reference {
             .wrapping_add(unzigzag(difference));
         match kind {
             FLOAT => Some(own as u64),
+            0 | SLOPED => Some((own as f64).to_bits()),
             decimal => {
                 let power = POWERS.get(usize::from(decimal & EXPONENT))?;
                 Some(from_whole(own, *power).to_bits())
