@@ -3,16 +3,21 @@
 //! Each takes bytes that stand behind a checksum on disk, checks what must hold of them, and panics where it does not.
 //! Nothing else may call these.
 
+use std::collections::HashMap;
+
 use common::model::{Labels, Metadata, MetricType};
 
 use crate::block::format::{ChunkEntry, FOOTER_BYTES, Footer, read_directory, write_directory};
 use crate::block::index::{BlockIndex, IndexWriter};
+use crate::bytes::Reader;
 use crate::codec::{Chunk, ChunkBuilder};
 use crate::identity::HashKey;
 use crate::index::SeriesId;
 use crate::index::view::SeriesIndex as _;
+use crate::wal::definitions::Definition;
 use crate::wal::frame::{self, Found};
-use crate::wal::record::{self, Definition, Record, RowsBuilder};
+use crate::wal::record::{self, Record};
+use crate::wal::rows::{Cells, Decoded, RowCoder, RowHead, RowsBuilder, Section};
 
 const SEED: u32 = 7;
 
@@ -27,32 +32,56 @@ pub fn wal_record(payload: &[u8]) {
             key,
             definitions,
         } => record::define(*group, key, definitions),
-        Record::Rows(rows) => {
-            let mut builder = RowsBuilder::default();
-            for row in rows {
-                assert_eq!(row.columns.len(), row.values.len());
-                let cells = row.columns.iter().copied().zip(row.values.iter().copied());
-                let cells: Vec<(u32, u64)> = cells.collect();
-                builder.push(
-                    row.group,
-                    row.sequence,
-                    row.timestamp_ms,
-                    cells.iter().copied(),
-                );
-            }
-            builder.finish()
-        }
+        Record::Rows(_) => return rows(payload),
         Record::Metadata { family, metadata } => record::metadata(family, metadata),
-        Record::Checkpoint(from) => record::checkpoint(*from),
+        Record::Checkpoint { from, base } => record::checkpoint(*from, *base),
         Record::End => record::end(),
     };
     assert_eq!(record::decode(&written).as_ref(), Ok(&decoded));
 }
 
+type Row = (RowHead, Vec<(u32, u64)>);
+
+/// The rows of a record that can be read without those before it.
+fn rows_of(payload: &[u8]) -> Vec<Row> {
+    let mut rows = Vec::new();
+    let mut coders: HashMap<u32, RowCoder> = HashMap::new();
+    let (mut sections, mut cells) = (Vec::new(), Cells::default());
+    let Ok(Record::Rows(record)) = record::decode(payload) else {
+        return rows;
+    };
+    if record.unpack(&mut sections).is_err() {
+        return rows;
+    }
+    let mut reader = Reader::new(&sections);
+    while let Ok(section) = Section::read(&mut reader) {
+        let coder = coders.entry(section.head.group).or_default();
+        if let Ok(Decoded::Row) = coder.decode(&section, &mut cells) {
+            assert_eq!(cells.columns.len(), cells.values.len());
+            let columns = cells.columns.iter().copied();
+            let pairs = columns.zip(cells.values.iter().copied());
+            rows.push((section.head, pairs.collect()));
+        }
+    }
+    rows
+}
+
+/// Rows that are read are the same once they are written again.
+fn rows(payload: &[u8]) {
+    let rows = rows_of(payload);
+    let mut coders: HashMap<u32, RowCoder> = HashMap::new();
+    let mut builder = RowsBuilder::default();
+    for (head, cells) in &rows {
+        let coder = coders.entry(head.group).or_default();
+        builder.push(*head, coder, cells.iter().copied());
+    }
+    assert_eq!(rows_of(&builder.finish()), rows);
+}
+
 /// A segment of the log or a checkpoint, without its magic: whatever stands in it, a sound record put behind it is
 /// found, and nothing is found twice.
 pub fn wal_segment(bytes: &[u8]) {
-    let payload = record::checkpoint(u64::MAX);
+    let payload = record::checkpoint(u64::MAX, None);
     let mut all = bytes.to_vec();
     frame::put(&mut all, SEED, u64::MAX, crc32c::crc32c(&payload), &payload);
     let mut at = 0;
@@ -217,21 +246,13 @@ pub fn examples() -> Vec<(&'static str, Vec<u8>)> {
         help: "What it is.".to_owned(),
         unit: "seconds".to_owned(),
     };
-    let mut rows = RowsBuilder::default();
-    let cells = |from: u32, count: u32| -> Vec<(u32, u64)> {
-        let bits = |column: u32| f64::from(column).sqrt().to_bits();
-        (from..from + count)
-            .map(|column| (column, bits(column)))
-            .collect()
-    };
-    rows.push(1, Some(9), 1_700_000_000_000, cells(0, 40).into_iter());
-    rows.push(2, None, -5, vec![(7, 1), (3, 2)].into_iter());
     let records = [
         record::define(3, "spiffe://t/idc/a/node/n", &definitions),
         record::metadata("up", &metadata),
-        record::checkpoint(77),
+        record::checkpoint(77, None),
+        record::checkpoint(78, Some(77)),
         record::end(),
-        rows.finish(),
+        example_rows(),
     ];
     let mut segment = Vec::new();
     for (number, payload) in (1..).zip(&records) {
@@ -262,6 +283,29 @@ pub fn examples() -> Vec<(&'static str, Vec<u8>)> {
     all.push(("storage_block_directory", directory));
     all.push(("storage_block_directory", Footer::default().to_bytes()));
     all
+}
+
+fn example_rows() -> Vec<u8> {
+    let mut rows = RowsBuilder::default();
+    let cells = |from: u32, count: u32| -> Vec<(u32, u64)> {
+        let bits = |column: u32| f64::from(column).sqrt().to_bits();
+        (from..from + count)
+            .map(|column| (column, bits(column)))
+            .collect()
+    };
+    let mut coders = [RowCoder::default(), RowCoder::default()];
+    let head = |group, sequence, timestamp_ms| RowHead {
+        group,
+        sequence,
+        timestamp_ms,
+    };
+    let first = head(1, Some(9), 1_700_000_000_000);
+    rows.push(first, &mut coders[0], cells(0, 40).into_iter());
+    let next = head(1, Some(10), 1_700_000_010_000);
+    rows.push(next, &mut coders[0], cells(0, 40).into_iter());
+    let odd = vec![(7, 1), (3, 2)];
+    rows.push(head(2, None, -5), &mut coders[1], odd.into_iter());
+    rows.finish()
 }
 
 fn example_chunk() -> Vec<u8> {
