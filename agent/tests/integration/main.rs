@@ -6,6 +6,7 @@
 )]
 
 mod allocations;
+mod docker;
 mod kubelet;
 mod namespaces;
 mod node_exporter;
