@@ -88,7 +88,9 @@ impl Alerting {
         parts: Parts,
         registry: &Registry,
     ) -> Result<Arc<Self>, StoreError> {
-        let store: Arc<dyn StateStore> = Arc::new(DurableStore::open(&path.join("alerting"))?);
+        let table = parts.store.state().table("alerting");
+        let store: Arc<dyn StateStore> =
+            Arc::new(DurableStore::open(&path.join("alerting"), table)?);
         let source = StoreSource::new(parts.store, parts.engine, parts.series_max);
         let context = Context {
             source: Arc::new(source),

@@ -66,7 +66,7 @@ impl IngestConfig {
             pki,
             kubernetes: None,
             sessions_max: 20_000,
-            series_per_agent_max: 200_000,
+            series_per_agent_max: 100_000,
             absence_grace: Duration::from_secs(30),
             liveness_interval: Duration::from_secs(10),
             forget_after: Duration::from_secs(24 * 3600),

@@ -55,9 +55,9 @@ impl WriteError {
             Self::TooLarge { .. } | Self::Snappy(_) | Self::Protobuf(_) | Self::Refused(_) => {
                 StatusCode::BAD_REQUEST
             }
-            Self::Append(AppendError::DiskFull { .. } | AppendError::Closed) => {
-                StatusCode::SERVICE_UNAVAILABLE
-            }
+            Self::Append(
+                AppendError::DiskFull { .. } | AppendError::OverBudget { .. } | AppendError::Closed,
+            ) => StatusCode::SERVICE_UNAVAILABLE,
             Self::Append(_) | Self::Abandoned => StatusCode::INTERNAL_SERVER_ERROR,
         }
     }
@@ -240,6 +240,7 @@ fn describe(refusal: &Refusal) -> String {
         RefusalReason::TooOld => "out of bounds",
         RefusalReason::TooFarInFuture => "too far in the future",
         RefusalReason::SeriesLimit => "limit of series is reached",
+        RefusalReason::MemoryBudget => "memory budget has no room for new series",
     };
     let Refusal {
         labels,

@@ -14,7 +14,7 @@ use axum::middleware;
 use common::clock::{Clock, SystemClock};
 use common::telemetry::Registry;
 use tidemark_promql::{Engine, EngineOptions};
-use tidemark_storage::{Store, StoreOptions};
+use tidemark_storage::{Store, StoreOptions, WalSync};
 use tokio::sync::{Semaphore, mpsc, oneshot};
 use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
@@ -159,7 +159,7 @@ async fn work(
     alerting: alerting::Plan,
     tasks: &TaskTracker,
 ) -> anyhow::Result<()> {
-    let options = store_options(&api.settings);
+    let options = store_options(api);
     let path = options.path.clone();
     let clock = Arc::clone(&api.clock);
     let open = tokio::task::spawn_blocking(move || Store::open(options, clock));
@@ -282,6 +282,7 @@ async fn start_ingest(
     let kubernetes = kubernetes.map(|kubernetes| admission(api, &pki, kubernetes, tasks));
     let config = IngestConfig {
         kubernetes,
+        series_per_agent_max: api.config.load().limits.series_per_agent_max,
         ..IngestConfig::new(api.settings.quic_listen, pki)
     };
     let ingest = ingest::serve(
@@ -306,12 +307,22 @@ fn print_token(token: &str) {
     println!("join token: {token}");
 }
 
-fn store_options(settings: &Settings) -> StoreOptions {
+fn store_options(api: &Api) -> StoreOptions {
+    let settings = &api.settings;
+    if let WalSync::Interval(interval) = settings.wal_sync {
+        tracing::warn!(
+            ?interval,
+            "storage.wal_sync is interval: a loss of power costs what was acknowledged in that time"
+        );
+    }
     StoreOptions {
         path: settings.storage_path.clone(),
         retention: settings.retention,
         retention_bytes: settings.retention_bytes,
         memory_budget_bytes: settings.memory_budget_bytes,
+        series_per_stream_max: api.config.load().limits.series_per_agent_max.into(),
+        exemplars_max: settings.exemplars_max,
+        wal_sync: settings.wal_sync,
     }
 }
 

@@ -95,7 +95,7 @@ impl Default for Global {
 }
 
 /// `storage`: what is kept, and for how long.
-#[derive(Debug, Clone, Default, Deserialize, Serialize)]
+#[derive(Debug, Clone, Deserialize, Serialize)]
 #[serde(deny_unknown_fields, default)]
 pub struct Storage {
     /// The time-series database.
@@ -103,6 +103,32 @@ pub struct Storage {
     /// Exemplars.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub exemplars: Option<Exemplars>,
+    /// When acknowledged samples are on disk.
+    pub wal_sync: WalSync,
+    /// With `wal_sync: interval`: how much time a loss of power may cost (1s; 1ms to 1m).
+    pub wal_sync_interval: Span,
+}
+
+impl Default for Storage {
+    fn default() -> Self {
+        Self {
+            tsdb: Tsdb::default(),
+            exemplars: None,
+            wal_sync: WalSync::default(),
+            wal_sync_interval: Span(Duration::from_secs(1)),
+        }
+    }
+}
+
+/// `storage.wal_sync`.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Deserialize, Serialize)]
+#[serde(rename_all = "lowercase")]
+pub enum WalSync {
+    /// Before they are acknowledged: nothing acknowledged is lost.
+    #[default]
+    Commit,
+    /// Within `wal_sync_interval`: a kill loses nothing, a loss of power what was acknowledged in that time.
+    Interval,
 }
 
 /// `storage.tsdb`.
@@ -150,6 +176,8 @@ pub struct Limits {
     pub form_bytes_max: usize,
     /// Most samples one remote read may return (Prometheus: `--storage.remote.read-sample-limit`, 50,000,000).
     pub remote_read_samples_max: u64,
+    /// Most series of one agent (100,000); further ones are refused and counted, and `/api/v1/status/tsdb` names the agent.
+    pub series_per_agent_max: u32,
     /// Remote-write requests worked on at one time (32); others are answered 503 and sent again.
     pub write_concurrency_max: u32,
 }
@@ -161,6 +189,7 @@ impl Default for Limits {
             query_series_max: 1_000_000,
             form_bytes_max: 10 << 20,
             remote_read_samples_max: 50_000_000,
+            series_per_agent_max: 100_000,
             write_concurrency_max: 32,
         }
     }

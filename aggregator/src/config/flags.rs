@@ -29,7 +29,7 @@ pub struct Flags {
     /// Bytes of blocks at which the oldest are removed; 0 = no bound [default: 0]
     #[arg(long = "storage.retention.size", value_name = "BYTES", value_parser = bytes::parse)]
     pub retention_size: Option<u64>,
-    /// Bytes of memory that storage stays below [default: half of what this process may use]
+    /// Bytes of memory that storage stays below [default: 60 % of what this process may use]
     #[arg(long = "storage.memory-budget", value_name = "BYTES", value_parser = bytes::parse)]
     pub memory_budget: Option<u64>,
     /// Address of the HTTP API; port 0 = a free port, named in the log

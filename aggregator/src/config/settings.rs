@@ -5,9 +5,11 @@ use std::path::PathBuf;
 use std::time::Duration;
 
 use tidemark_promql::Features;
+use tidemark_storage::WalSync;
+use tidemark_storage::exemplars::EXEMPLARS_MAX;
 
 use super::bytes::{self, SizeError};
-use super::file::ConfigFile;
+use super::file::{self, ConfigFile, Storage};
 use super::flags::Flags;
 
 /// What `--storage.retention.time` is when nobody says otherwise.
@@ -52,6 +54,9 @@ pub enum SettingsError {
     /// No such feature.
     #[error("--enable-feature: unknown feature {0:?}")]
     Feature(String),
+    /// An interval that is too short or too long.
+    #[error("storage.wal_sync_interval: {0:?} is not between 1ms and 1m")]
+    SyncInterval(Duration),
     /// A bad size in the file.
     #[error("storage.tsdb.retention.size")]
     Size(#[from] SizeError),
@@ -71,6 +76,10 @@ pub struct Settings {
     pub retention_bytes: u64,
     /// Bytes of memory for storage.
     pub memory_budget_bytes: u64,
+    /// When acknowledged samples are on disk.
+    pub wal_sync: WalSync,
+    /// Exemplars that are kept.
+    pub exemplars_max: usize,
     /// Where HTTP listens.
     pub web_listen: SocketAddr,
     /// Where agents connect.
@@ -110,6 +119,8 @@ impl Settings {
             retention: Some(retention).filter(|time| !time.is_zero()),
             retention_bytes,
             memory_budget_bytes: flags.memory_budget.unwrap_or_else(default_memory_budget),
+            wal_sync: wal_sync(&file.storage)?,
+            exemplars_max: exemplars_max(&file.storage),
             web_listen: flags.web_listen_address,
             quic_listen: flags.quic_listen_address,
             features,
@@ -148,9 +159,29 @@ fn route_prefix(external_url: &str) -> Result<String, SettingsError> {
     Ok(format!("/{path}"))
 }
 
-/// Half of what this process may use: the cgroup's limit, else the machine's memory.
+fn wal_sync(storage: &Storage) -> Result<WalSync, SettingsError> {
+    let interval = storage.wal_sync_interval.0;
+    if !(Duration::from_millis(1)..=Duration::from_secs(60)).contains(&interval) {
+        return Err(SettingsError::SyncInterval(interval));
+    }
+    Ok(match storage.wal_sync {
+        file::WalSync::Commit => WalSync::EveryCommit,
+        file::WalSync::Interval => WalSync::Interval(interval),
+    })
+}
+
+/// As Prometheus has it: 0 keeps none.
+fn exemplars_max(storage: &Storage) -> usize {
+    let asked = storage.exemplars.as_ref().and_then(|one| one.max_exemplars);
+    asked.map_or(EXEMPLARS_MAX, |max| {
+        usize::try_from(max).unwrap_or(usize::MAX)
+    })
+}
+
+/// 60 % of what this process may use: the cgroup's limit, else the machine's memory.
 fn default_memory_budget() -> u64 {
-    const FALLBACK_BYTES: u64 = 1 << 30;
+    const FALLBACK_BYTES: u64 = 2 << 30;
+    const BUDGET_PERCENT: u64 = 60;
     let read = |path: &str| std::fs::read_to_string(path).ok();
     let cgroup = [
         "/sys/fs/cgroup/memory.max",
@@ -170,8 +201,9 @@ fn default_memory_budget() -> u64 {
         .into_iter()
         .chain(machine)
         .min()
-        .unwrap_or(2 * FALLBACK_BYTES)
-        / 2
+        .unwrap_or(FALLBACK_BYTES)
+        / 100
+        * BUDGET_PERCENT
 }
 
 #[cfg(test)]
@@ -203,6 +235,20 @@ mod tests {
             None
         );
         assert_eq!(settings(&[], yaml).unwrap().retention_bytes, 1024);
+    }
+
+    #[test]
+    fn log_is_synced_at_every_commit_unless_the_file_says_otherwise() {
+        let sync = |yaml| settings(&[], yaml).map(|settings| settings.wal_sync);
+        assert_eq!(sync("").unwrap(), WalSync::EveryCommit);
+        assert_eq!(
+            sync("storage: {wal_sync: interval}").unwrap(),
+            WalSync::Interval(Duration::from_secs(1))
+        );
+        let error = sync("storage: {wal_sync_interval: 5m}").unwrap_err();
+        assert!(error.to_string().contains("storage.wal_sync_interval"));
+        let exemplars = settings(&[], "storage: {exemplars: {max_exemplars: 7}}");
+        assert_eq!(exemplars.unwrap().exemplars_max, 7);
     }
 
     #[test]

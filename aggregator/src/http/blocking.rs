@@ -83,6 +83,7 @@ pub fn read_error(error: &ReadError) -> ApiError {
         ReadError::TooManySamples { .. } | ReadError::TooManySeries { .. } => {
             ApiError::new(ErrorType::Execution, error.to_string())
         }
-        _ => ApiError::internal("read the store", error),
+        ReadError::OverBudget => ApiError::unavailable(error.to_string()),
+        ReadError::Io(_) => ApiError::internal("read the store", error),
     }
 }

@@ -6,9 +6,9 @@ use std::sync::Arc;
 use common::identity::Identity;
 use common::model::STALE_NAN;
 use common::wire::{Frame, FrameBuffer, SchemaEntry, SchemaReader, TickState, WireError};
-use tidemark_storage::{AppendError, LogPosition, Store};
+use tidemark_storage::{AppendError, DefineError, LogPosition, Store};
 
-use super::columns::{Columns, owned_labels};
+use super::columns::{Columns, SeriesError, owned_labels};
 use super::metrics::IngestMetrics;
 
 /// Numbers a session may use for each series it may have: agents use them again, so they stay dense.
@@ -202,9 +202,15 @@ impl Ingestor {
         }
         self.state.define(number);
         let over_limit = self.columns.len() >= u64::from(self.series_max);
-        let defined = owned_labels(labels, self.identity.name(), self.identity.idc())
-            .and_then(|labels| Ok(self.columns.define(number, &labels)?));
-        if over_limit || defined.is_err() {
+        // A series beyond the limit must not even reach the index.
+        let defined = match over_limit {
+            true => Err(SeriesError::from(DefineError::SeriesLimit {
+                limit: self.series_max.into(),
+            })),
+            false => owned_labels(labels, self.identity.name(), self.identity.idc())
+                .and_then(|labels| Ok(self.columns.define(number, &labels)?)),
+        };
+        if defined.is_err() {
             self.columns.undefine(number);
             self.refused.insert(number);
             self.metrics.refused_series.inc();

@@ -20,6 +20,7 @@ pub(super) fn store_with(clock: Arc<dyn Clock>) -> (Store, tempfile::TempDir) {
         retention: None,
         retention_bytes: 0,
         memory_budget_bytes: 64 << 20,
+        ..StoreOptions::default()
     };
     (Store::open(options, clock).unwrap(), dir)
 }

@@ -175,7 +175,11 @@ impl Table {
         };
         match self.stream.define(column, labels) {
             Ok(()) => Some(column),
-            Err(DefineError::SeriesLimit { .. } | DefineError::Labels(_)) => {
+            Err(
+                DefineError::SeriesLimit { .. }
+                | DefineError::MemoryBudget
+                | DefineError::Labels(_),
+            ) => {
                 self.free.push(column);
                 None
             }

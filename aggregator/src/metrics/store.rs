@@ -10,7 +10,7 @@ type Read = fn(&StoreStats) -> f64;
 /// Name, help and value.
 type Figure = (&'static str, &'static str, Read);
 
-const FIGURES: [Figure; 14] = [
+const FIGURES: [Figure; 26] = [
     (
         "aggregator_storage_head_series",
         "Series in the head.",
@@ -68,6 +68,66 @@ const FIGURES: [Figure; 14] = [
         "aggregator_storage_blocks_quarantined",
         "Blocks that are damaged and set aside.",
         |s| s.blocks_quarantined as f64,
+    ),
+    (
+        "aggregator_storage_blocks_missing",
+        "Blocks of which the manifest knows and whose files are gone.",
+        |s| s.blocks_missing as f64,
+    ),
+    (
+        "aggregator_storage_recovery_lost_records",
+        "Records of the log that the last start found missing.",
+        |s| s.lost.records as f64,
+    ),
+    (
+        "aggregator_storage_recovery_lost_definitions",
+        "Columns with samples of which the last start did not find what series they are.",
+        |s| s.lost.definitions as f64,
+    ),
+    (
+        "aggregator_storage_recovery_lost_samples",
+        "Samples of these columns.",
+        |s| s.lost.samples as f64,
+    ),
+    (
+        "aggregator_storage_recovery_torn_bytes",
+        "Bytes behind the last sound record of the log at the last start.",
+        |s| s.lost.torn_bytes as f64,
+    ),
+    (
+        "aggregator_storage_memory_bytes",
+        "Memory that the store holds in all.",
+        |s| s.memory_bytes as f64,
+    ),
+    (
+        "aggregator_storage_memory_budget_bytes",
+        "Memory that the store may hold.",
+        |s| s.memory_budget_bytes as f64,
+    ),
+    (
+        "aggregator_storage_pressure",
+        "What is refused for want of memory: 1 nothing yet, 2 new series, 3 queries too, 4 writes too.",
+        |s| f64::from(s.pressure as u8),
+    ),
+    (
+        "aggregator_storage_disk_free_bytes",
+        "Bytes that are free on the disk of the data directory.",
+        |s| s.disk_free_bytes as f64,
+    ),
+    (
+        "aggregator_storage_disk_refuses",
+        "Whether samples are refused for want of disk space.",
+        |s| f64::from(u8::from(s.disk_refuses)),
+    ),
+    (
+        "aggregator_storage_state_bytes",
+        "Bytes of the embedded database for small state.",
+        |s| s.state_bytes as f64,
+    ),
+    (
+        "aggregator_storage_state_failed",
+        "Whether the embedded database failed and is out of use until the next start.",
+        |s| f64::from(u8::from(s.state_failed)),
     ),
     (
         "aggregator_storage_first_sample_timestamp_seconds",

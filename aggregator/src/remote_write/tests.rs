@@ -97,6 +97,7 @@ fn fixture() -> Fixture {
         retention: None,
         retention_bytes: 0,
         memory_budget_bytes: 1 << 30,
+        ..StoreOptions::default()
     };
     Fixture {
         store: Store::open(options, Arc::new(ManualClock::new(NOW))).unwrap(),

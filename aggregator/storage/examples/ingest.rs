@@ -171,6 +171,7 @@ fn open(path: &std::path::Path) -> Store {
         retention: None,
         retention_bytes: 0,
         memory_budget_bytes: 8 << 30,
+        ..StoreOptions::default()
     };
     let clock = ManualClock::new(START_MS + 24 * 3_600_000);
     Store::open(options, Arc::new(clock)).unwrap()

@@ -49,7 +49,10 @@ impl Appended {
         reason: RefusalReason,
     ) {
         self.refused += 1;
-        self.series_limited += u64::from(reason == RefusalReason::SeriesLimit);
+        self.series_limited += u64::from(matches!(
+            reason,
+            RefusalReason::SeriesLimit | RefusalReason::MemoryBudget
+        ));
         if self.refusals.len() < REFUSALS_MAX {
             self.refusals.push(Refusal {
                 labels: labels(),
@@ -114,7 +117,7 @@ impl Inner {
         series: &[SeriesSamples],
         mode: AppendMode,
     ) -> Result<Appended, AppendError> {
-        self.wal.admit()?;
+        self.admit()?;
         let window = self.window();
         let _cut = read(&self.cut);
         let head = self.head();
@@ -149,9 +152,7 @@ impl Inner {
                     timestamp_ms: time,
                     bits: sample.value.to_bits(),
                 }),
-                Err(PlaceError::SeriesLimit(_)) => {
-                    to.appended.refuse(labels, time, RefusalReason::SeriesLimit);
-                }
+                Err(error) => to.appended.refuse(labels, time, error.reason()),
             }
         }
     }

@@ -10,6 +10,9 @@ use crate::sync::lock;
 /// Exemplars that are kept (Prometheus' default); the oldest go first.
 pub const EXEMPLARS_MAX: usize = 100_000;
 
+/// What one takes, with two copies of the labels of its series.
+const BYTES_EACH: usize = 1024;
+
 /// One observation.
 #[derive(Debug, Clone, PartialEq)]
 pub struct Exemplar {
@@ -30,16 +33,32 @@ pub enum ExemplarOutcome {
     Duplicate,
     /// The series has a later one.
     OutOfOrder,
+    /// None are kept.
+    Dropped,
 }
 
 /// The ring. The latest exemplar of each series is found without a search.
-#[derive(Debug, Default)]
+#[derive(Debug)]
 pub(crate) struct Exemplars {
+    max: usize,
     ring: VecDeque<(Labels, Exemplar)>,
     last: BTreeMap<Labels, Exemplar>,
 }
 
 impl Exemplars {
+    pub(crate) const fn new(max: usize) -> Self {
+        Self {
+            max,
+            ring: VecDeque::new(),
+            last: BTreeMap::new(),
+        }
+    }
+
+    /// Bytes of memory, about.
+    pub(crate) fn memory_bytes(&self) -> usize {
+        self.ring.len() * BYTES_EACH
+    }
+
     fn push(&mut self, series: &Labels, exemplar: Exemplar) -> ExemplarOutcome {
         if let Some(last) = self.last.get(series) {
             if *last == exemplar {
@@ -49,7 +68,10 @@ impl Exemplars {
                 return ExemplarOutcome::OutOfOrder;
             }
         }
-        if self.ring.len() >= EXEMPLARS_MAX
+        if self.max == 0 {
+            return ExemplarOutcome::Dropped;
+        }
+        if self.ring.len() >= self.max
             && let Some((owner, gone)) = self.ring.pop_front()
             && self.last.get(&owner) == Some(&gone)
         {

@@ -76,6 +76,15 @@ pub(crate) fn free_bytes(path: &Path) -> io::Result<u64> {
     Ok(stat.blocks_available() as u64 * stat.fragment_size() as u64)
 }
 
+/// Bytes of the file system of `path` in all.
+///
+/// # Errors
+/// The file system can't be asked.
+pub(crate) fn total_bytes(path: &Path) -> io::Result<u64> {
+    let stat = nix::sys::statvfs::statvfs(path)?;
+    Ok(stat.blocks() as u64 * stat.fragment_size() as u64)
+}
+
 /// Holds a data directory for this process; released when dropped, or by the kernel when the process ends.
 #[derive(Debug)]
 pub(crate) struct DirectoryLock {

@@ -13,9 +13,11 @@ use common::model::Labels;
 use hashbrown::HashMap;
 use rustc_hash::FxBuildHasher;
 
+use crate::budget::{Budget, Pressure};
 use crate::identity::HashKey;
 use crate::index::{Index, IndexFull, Place, SeriesId};
 use crate::sync::{lock, read, write};
+use crate::write::{DefineError, RefusalReason};
 use group::{Group, GroupData};
 
 /// Series and groups in memory.
@@ -25,6 +27,7 @@ pub(crate) struct Head {
     groups: RwLock<Groups>,
     pub(crate) key: HashKey,
     series_max: u64,
+    budget: Arc<Budget>,
 }
 
 #[derive(Debug, Default)]
@@ -36,8 +39,29 @@ struct Groups {
 /// Why a series got no place.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) enum PlaceError {
-    /// The limit of series in all.
+    /// The limit of series in all, or of a source.
     SeriesLimit(u64),
+    /// The memory budget has no room.
+    Memory,
+}
+
+impl PlaceError {
+    /// The same, for a sample.
+    pub(crate) const fn reason(self) -> RefusalReason {
+        match self {
+            Self::SeriesLimit(_) => RefusalReason::SeriesLimit,
+            Self::Memory => RefusalReason::MemoryBudget,
+        }
+    }
+}
+
+impl From<PlaceError> for DefineError {
+    fn from(error: PlaceError) -> Self {
+        match error {
+            PlaceError::SeriesLimit(limit) => Self::SeriesLimit { limit },
+            PlaceError::Memory => Self::MemoryBudget,
+        }
+    }
 }
 
 impl From<IndexFull> for PlaceError {
@@ -55,12 +79,13 @@ pub(crate) struct Placed {
 }
 
 impl Head {
-    pub(crate) fn new(key: HashKey, series_max: u64) -> Self {
+    pub(crate) fn new(key: HashKey, series_max: u64, budget: Arc<Budget>) -> Self {
         Self {
             index: RwLock::default(),
             groups: RwLock::default(),
             key,
             series_max,
+            budget,
         }
     }
 
@@ -157,6 +182,7 @@ impl Head {
             None if index.len() as u64 >= self.series_max => {
                 return Err(PlaceError::SeriesLimit(self.series_max));
             }
+            None if self.budget.pressure() >= Pressure::Series => return Err(PlaceError::Memory),
             None => index.add(hash, labels)?,
         };
         Ok((id, self.place_series(&mut index, id, group)))

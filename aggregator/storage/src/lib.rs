@@ -5,6 +5,7 @@
 pub mod admin;
 mod append;
 mod block;
+mod budget;
 mod bytes;
 mod checkpoint;
 mod codec;
@@ -18,12 +19,15 @@ mod identity;
 mod index;
 mod labels;
 mod maintenance;
+mod manifest;
 mod merge;
 pub mod raw;
 pub mod read;
 mod seal;
 mod select;
 mod settle;
+mod space;
+pub mod state;
 pub mod stats;
 pub mod store;
 pub mod stream;
@@ -33,15 +37,18 @@ mod wal;
 pub mod write;
 
 pub use admin::AdminError;
+pub use budget::Pressure;
 pub use exemplars::{Exemplar, ExemplarOutcome};
 pub use raw::RawBatch;
 pub use read::{
     Column, Grouping, Groups, ReadControl, ReadError, Readable, Selection, SeriesSet, Settled,
     Values,
 };
-pub use stats::{Cardinality, StoreStats};
+pub use state::{StateChange, StateDb, StateError, StateScan, StateTable};
+pub use stats::{Cardinality, Lost, StoreStats};
 pub use store::{Store, StoreOptions};
 pub use stream::Stream;
+pub use wal::WalSync;
 pub use write::{
     AppendError, AppendMode, Appended, DefineError, LogPosition, OpenError, Refusal, RefusalReason,
     SeriesSamples,

@@ -6,6 +6,7 @@ use std::thread::JoinHandle;
 use std::time::{Duration, Instant};
 
 use crate::block::reader::BlockError;
+use crate::budget::Pressure;
 use crate::merge::choose;
 use crate::store::Inner;
 use crate::sync::lock;
@@ -17,6 +18,8 @@ const TICK: Duration = Duration::from_secs(1);
 const UNSEALED_SAMPLES_MAX: u64 = 20_000_000;
 /// The head is sealed at least this often, when anything is in it.
 const SEAL_INTERVAL: Duration = Duration::from_secs(30 * 60);
+/// When memory gets short the head is sealed earlier, but not more often than this.
+const EARLY_SEAL_INTERVAL: Duration = Duration::from_secs(60);
 /// Pause after a failure: a full disk stays full for a while.
 const RETRY: Duration = Duration::from_secs(10);
 
@@ -70,22 +73,24 @@ impl Drop for Maintenance {
 
 fn run(inner: &Inner, signal: &Signal) {
     let mut last_seal = Instant::now();
-    let mut pause = TICK;
+    let mut not_before = Instant::now();
     loop {
         let stopped = lock(&signal.stopped);
         let waited = signal
             .changed
-            .wait_timeout_while(stopped, pause, |stopped| !*stopped);
+            .wait_timeout_while(stopped, TICK, |stopped| !*stopped);
         if *waited.unwrap_or_else(PoisonError::into_inner).0 {
             return;
         }
-        pause = match round(inner, &mut last_seal) {
-            Ok(()) => TICK,
-            Err(error) => {
-                tracing::error!(%error, "seal or merge blocks");
-                RETRY
-            }
-        };
+        inner.space.update();
+        inner.budget.update(inner.memory_bytes());
+        if Instant::now() < not_before {
+            continue;
+        }
+        if let Err(error) = round(inner, &mut last_seal) {
+            tracing::error!(%error, "seal or merge blocks");
+            not_before = Instant::now() + RETRY;
+        }
     }
 }
 
@@ -95,9 +100,18 @@ fn round(inner: &Inner, last_seal: &mut Instant) -> Result<(), BlockError> {
     inner.remove_old()?;
     let unsealed = inner.unsealed_samples.load(Ordering::Relaxed);
     let is_time = unsealed > 0 && last_seal.elapsed() >= SEAL_INTERVAL;
-    if unsealed >= UNSEALED_SAMPLES_MAX || is_time || upkeep.is_unfinished {
+    let is_tight = unsealed > 0
+        && match inner.budget.pressure() {
+            Pressure::None => false,
+            Pressure::Seal => last_seal.elapsed() >= EARLY_SEAL_INTERVAL,
+            Pressure::Series | Pressure::Queries | Pressure::Writes => true,
+        };
+    if unsealed >= UNSEALED_SAMPLES_MAX || is_time || is_tight || upkeep.is_unfinished {
         inner.seal(&mut upkeep)?;
         *last_seal = Instant::now();
+        if let Err(error) = inner.state.compact_if_large() {
+            tracing::warn!(%error, "compact the state database");
+        }
     }
     if let Some(blocks) = choose(&inner.blocks.all(), inner.clock.now_ms()) {
         inner.merge(&blocks)?;
@@ -123,6 +137,9 @@ impl Inner {
                 bytes -= block.file_bytes;
                 gone.push(block.id);
             }
+        }
+        if self.blocks.missing() > 0 {
+            self.blocks.forget_missing(start_ms);
         }
         if !gone.is_empty() {
             tracing::info!(blocks = gone.len(), "remove blocks beyond the retention");

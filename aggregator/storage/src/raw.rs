@@ -11,7 +11,7 @@ use common::model::{Labels, Sample};
 use hashbrown::HashTable;
 
 use crate::append::{Cell, FreshPlaces, Window};
-use crate::head::{Head, PlaceError};
+use crate::head::Head;
 use crate::identity::SeriesHash;
 use crate::index::view::SeriesIndex as _;
 use crate::index::{Place, SeriesId};
@@ -136,6 +136,14 @@ struct Collected {
     dropped: u64,
 }
 
+impl RawCache {
+    /// Bytes of memory, about.
+    pub(crate) fn memory_bytes(&self) -> usize {
+        let state = read(&self.state);
+        state.known.capacity() * size_of::<Known>() + state.by_hash.capacity() * 5
+    }
+}
+
 impl Store {
     /// Appends series named by bytes; otherwise as [`Store::append`]. Returns also how many series were dropped
     /// because `labels_of` made no labels of them.
@@ -159,7 +167,7 @@ impl Inner {
         mode: AppendMode,
         labels_of: &LabelsOf<'_>,
     ) -> Result<(Appended, u64), AppendError> {
-        self.wal.admit()?;
+        self.admit()?;
         let window = self.window();
         let _cut = read(&self.cut);
         let head = self.head();
@@ -271,9 +279,8 @@ impl Inner {
                 for sample in samples {
                     let reason = match (window.refusal(sample.timestamp_ms), refused) {
                         (Some(reason), _) => reason,
-                        (None, None | Some(Ok(_) | Err(PlaceError::SeriesLimit(_)))) => {
-                            RefusalReason::SeriesLimit
-                        }
+                        (None, Some(Err(error))) => error.reason(),
+                        (None, None | Some(Ok(_))) => RefusalReason::SeriesLimit,
                     };
                     to.appended
                         .refuse(|| labels.clone(), sample.timestamp_ms, reason);

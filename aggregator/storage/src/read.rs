@@ -39,6 +39,9 @@ pub enum ReadError {
         /// The bound that was reached.
         limit: u64,
     },
+    /// The store has no memory left for queries.
+    #[error("memory budget is used up, queries are refused until there is room")]
+    OverBudget,
     /// The store could not read its files.
     #[error("read block")]
     Io(#[from] std::io::Error),

@@ -240,16 +240,22 @@ impl Inner {
         for (family, metadata) in lock(&self.metadata).iter() {
             writer.push(&record::metadata(family, metadata));
         }
-        for group in groups {
+        for group in &groups {
             let sequence = cut.sequences.get(group.number as usize);
             writer.group(&GroupState {
                 number: group.number,
                 key: group.key.to_string(),
                 sequence: sequence.copied().flatten(),
-                definitions: definitions(head, &group, base.is_none()),
+                definitions: definitions(head, group, base.is_none()),
             });
         }
         writer.finish(&self.options.path)?;
+        let of_agents = groups.iter().filter_map(|group| {
+            let sequence = cut.sequences.get(group.number as usize).copied().flatten();
+            Some((&*group.key, sequence?))
+        });
+        // Before the log goes that had them last.
+        lock(&self.agents).note(of_agents, self.clock.now_ms());
         upkeep.base = base.or(Some(cut.from));
         remove_before(&self.options.path.join("wal"), cut.from)?;
         Ok(())
@@ -395,7 +401,8 @@ impl Elsewhere {
     }
 }
 
-fn take_column(part: &Part, column: u32, to: &mut Samples) {
+/// Adds the samples of a column to `to`.
+pub(crate) fn take_column(part: &Part, column: u32, to: &mut Samples) {
     let first = column / COLUMNS_MAX as u32 * COLUMNS_MAX as u32;
     let mut piece = vec![Samples::default(); (column - first) as usize + 1];
     part.samples_of_piece(first, &mut piece);

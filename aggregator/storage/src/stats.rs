@@ -4,10 +4,38 @@ use std::cmp::Reverse;
 use std::collections::BTreeMap;
 use std::sync::atomic::Ordering;
 
+use crate::budget::Pressure;
 use crate::index::view::SeriesIndex as _;
-use crate::store::Store;
+use crate::store::{Inner, Store};
 use crate::symbols::Symbol;
 use crate::sync::{lock, read};
+
+/// What a start could not recover from the log.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+#[non_exhaustive]
+pub struct Lost {
+    /// Records that are missing in the log, by the gaps in their numbers.
+    pub records: u64,
+    /// Records whose checksums hold and that make no sense.
+    pub malformed: u64,
+    /// Rows that can't be read because both copies of the row they count from are damaged.
+    pub rows: u64,
+    /// Columns with samples of which no sound record says what series they are.
+    pub definitions: u64,
+    /// The samples of these columns.
+    pub samples: u64,
+    /// Bytes behind the last sound record. A kill or a loss of power leaves some that nobody was told were safe; damage
+    /// of the very last record looks the same.
+    pub torn_bytes: u64,
+}
+
+impl Lost {
+    /// Whether anything was lost that was acknowledged.
+    #[must_use]
+    pub const fn is_anything(&self) -> bool {
+        self.records > 0 || self.malformed > 0 || self.rows > 0 || self.definitions > 0
+    }
+}
 
 /// Figures of a store at a moment.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
@@ -25,6 +53,16 @@ pub struct StoreStats {
     pub index_bytes: u64,
     /// Bytes of memory in the caches of chunks and of indexes.
     pub cache_bytes: u64,
+    /// Bytes of memory that the store holds in all, as of the last look.
+    pub memory_bytes: u64,
+    /// Bytes of memory that it may hold.
+    pub memory_budget_bytes: u64,
+    /// What is refused for want of memory.
+    pub pressure: Pressure,
+    /// Bytes that are free on the disk, as of the last look.
+    pub disk_free_bytes: u64,
+    /// Samples are refused for want of disk space.
+    pub disk_refuses: bool,
     /// Bytes that wait to be written to the log.
     pub wal_pending_bytes: u64,
     /// Bytes written to the log since the start.
@@ -41,6 +79,14 @@ pub struct StoreStats {
     pub block_samples: u64,
     /// Blocks that are damaged and set aside.
     pub blocks_quarantined: u64,
+    /// Of these, blocks whose files somebody removed.
+    pub blocks_missing: u64,
+    /// What the last start could not recover.
+    pub lost: Lost,
+    /// Bytes of the state database.
+    pub state_bytes: u64,
+    /// The state database failed and is out of use until the next start.
+    pub state_failed: bool,
     /// The earliest sample, milliseconds; `None` when there is none.
     pub first_ms: Option<i64>,
     /// The latest sample, milliseconds.
@@ -63,6 +109,8 @@ pub struct Cardinality {
     pub bytes_by_label: Vec<(String, u64)>,
     /// Pairs `name=value` with the most series.
     pub series_by_pair: Vec<(String, u64)>,
+    /// Sources with the most series: agents (`agent/<data centre>/<node>/...`), scrape targets, senders.
+    pub series_by_source: Vec<(String, u64)>,
 }
 
 /// The largest entries, largest first; ties by name.
@@ -77,6 +125,22 @@ fn top(all: impl Iterator<Item = (String, u64)>, limit: usize) -> Vec<(String, u
     list.into_keys()
         .map(|(Reverse(count), name)| (name, count))
         .collect()
+}
+
+impl Inner {
+    /// Bytes of memory that the store holds.
+    pub(crate) fn memory_bytes(&self) -> u64 {
+        let head = self.head();
+        let index = read(&head.index).memory_bytes();
+        let groups = head.groups();
+        let samples: usize = groups
+            .iter()
+            .map(|one| lock(&one.data).memory_bytes())
+            .sum();
+        let rest = self.blocks.cache_bytes() + self.raw.memory_bytes();
+        let exemplars = lock(&self.exemplars).memory_bytes();
+        (index + samples + rest + exemplars) as u64 + self.wal.stats().pending_bytes
+    }
 }
 
 impl Store {
@@ -94,6 +158,15 @@ impl Store {
             wal_failed: wal.failed,
             cache_bytes: inner.blocks.cache_bytes() as u64,
             blocks_quarantined: inner.blocks.quarantined(i64::MIN, i64::MAX).len() as u64,
+            blocks_missing: inner.blocks.missing(),
+            lost: inner.lost,
+            memory_bytes: inner.budget.used_bytes(),
+            memory_budget_bytes: inner.budget.max_bytes(),
+            pressure: inner.budget.pressure(),
+            disk_free_bytes: inner.space.free_bytes(),
+            disk_refuses: inner.space.refusal().is_some(),
+            state_bytes: inner.state.disk_bytes(),
+            state_failed: !inner.state.works(),
             ..StoreStats::default()
         };
         {
@@ -124,10 +197,17 @@ impl Store {
     #[must_use]
     pub fn cardinality(&self, limit: usize) -> Cardinality {
         let head = self.inner().head();
+        let groups = head.groups();
+        let sources = groups.iter().map(|group| {
+            let series = lock(&group.data).used_columns() as u64;
+            (group.key.replace('\u{1f}', "/"), series)
+        });
+        let series_by_source = top(sources, limit);
         let index = read(&head.index);
         let text = |symbol: Symbol| index.text(symbol).to_owned();
         let mut answer = Cardinality {
             series: index.len() as u64,
+            series_by_source,
             ..Cardinality::default()
         };
         let mut metrics = Vec::new();

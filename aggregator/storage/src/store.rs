@@ -13,7 +13,8 @@ use roaring::RoaringBitmap;
 
 use crate::block::catalogue::{Catalogue, Quarantined};
 use crate::block::reader::BlockError;
-use crate::exemplars::Exemplars;
+use crate::budget::{Budget, Pressure};
+use crate::exemplars::{EXEMPLARS_MAX, Exemplars};
 use crate::files::DirectoryLock;
 use crate::head::Head;
 use crate::head::group::Stored;
@@ -21,14 +22,18 @@ use crate::identity::{HashKey, SeriesHash};
 use crate::index::resolve::{Prepared, label_names, label_values};
 use crate::index::view::SeriesIndex;
 use crate::maintenance::Maintenance;
+use crate::manifest::AgentTable;
 use crate::raw::RawCache;
 use crate::read::{ReadControl, ReadError, Readable, Selection, SeriesSet, Settled};
 use crate::seal::Upkeep;
 use crate::select::{Parts, ReaderGuard, Set};
 use crate::settle::Settling;
-use crate::stream::Stream;
+use crate::space::Space;
+use crate::state::StateDb;
+use crate::stats::Lost;
+use crate::stream::{SERIES_PER_STREAM_MAX, Stream};
 use crate::sync::{lock, read};
-use crate::wal::{Wal, record};
+use crate::wal::{Wal, WalSync, record};
 use crate::write::{AppendError, AppendMode, Appended, LogPosition, OpenError, SeriesSamples};
 
 mod open;
@@ -43,8 +48,28 @@ pub struct StoreOptions {
     pub retention: Option<Duration>,
     /// Bytes on disk at which the oldest blocks are removed. 0: no bound.
     pub retention_bytes: u64,
-    /// Bytes of memory to stay below.
+    /// Bytes of memory to stay below; see [`crate::Pressure`].
     pub memory_budget_bytes: u64,
+    /// Series that one stream may have defined at a time. Twice as many of one source may be in the head.
+    pub series_per_stream_max: u64,
+    /// Exemplars that are kept.
+    pub exemplars_max: usize,
+    /// When what was written is on disk.
+    pub wal_sync: WalSync,
+}
+
+impl Default for StoreOptions {
+    fn default() -> Self {
+        Self {
+            path: PathBuf::from("./data"),
+            retention: None,
+            retention_bytes: 0,
+            memory_budget_bytes: 1 << 30,
+            series_per_stream_max: SERIES_PER_STREAM_MAX,
+            exemplars_max: EXEMPLARS_MAX,
+            wal_sync: WalSync::EveryCommit,
+        }
+    }
 }
 
 /// A time-series store. Clones share it.
@@ -76,10 +101,30 @@ pub(crate) struct Inner {
     /// Samples put into the head since the last seal.
     pub(crate) unsealed_samples: AtomicU64,
     pub(crate) settling: Settling,
+    pub(crate) state: StateDb,
+    pub(crate) budget: Arc<Budget>,
+    pub(crate) space: Space,
+    pub(crate) agents: Mutex<AgentTable>,
+    /// What the start could not recover.
+    pub(crate) lost: Lost,
     _lock: DirectoryLock,
 }
 
 impl Inner {
+    /// Waits until something may be appended.
+    pub(crate) fn admit(&self) -> Result<(), AppendError> {
+        if let Some(free_bytes) = self.space.refusal() {
+            return Err(AppendError::DiskFull { free_bytes });
+        }
+        if self.budget.pressure() >= Pressure::Writes {
+            return Err(AppendError::OverBudget {
+                used_bytes: self.budget.used_bytes(),
+                budget_bytes: self.budget.max_bytes(),
+            });
+        }
+        self.wal.admit()
+    }
+
     /// The head of the moment.
     pub(crate) fn head(&self) -> Arc<Head> {
         Arc::clone(&read(&self.head))
@@ -182,7 +227,7 @@ impl Store {
         if families.get(family) == Some(&metadata) {
             return;
         }
-        if self.inner.wal.admit().is_ok() {
+        if self.inner.admit().is_ok() {
             self.inner.wal.push(&record::metadata(family, &metadata));
         }
         families.insert(family.to_owned(), metadata);
@@ -208,6 +253,12 @@ impl Store {
             .seal(&mut upkeep)
             .map_err(block_to_append_error)?;
         self.inner.merge_all().map_err(block_to_append_error)
+    }
+
+    /// The embedded database of this data directory, for other small state of the same process.
+    #[must_use]
+    pub fn state(&self) -> &StateDb {
+        &self.inner.state
     }
 
     /// Syncs the log and stops the background work. Later appends fail with [`AppendError::Closed`].
@@ -286,6 +337,9 @@ impl Readable for Store {
         selection: &Selection,
         control: &ReadControl,
     ) -> Result<Arc<dyn SeriesSet>, ReadError> {
+        if self.inner.budget.pressure() >= Pressure::Queries {
+            return Err(ReadError::OverBudget);
+        }
         let parts = self.inner.parts(selection.start_ms, selection.end_ms);
         Ok(Arc::new(Set::new(parts, selection, control)?))
     }
@@ -318,6 +372,8 @@ impl Readable for Store {
     }
 }
 
+#[cfg(test)]
+mod damage;
 #[cfg(test)]
 mod faults;
 #[cfg(test)]

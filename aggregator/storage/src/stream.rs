@@ -6,8 +6,8 @@ use std::sync::atomic::Ordering;
 use common::model::Labels;
 
 use crate::append::{Cell, FreshPlaces, Sequence};
+use crate::head::Head;
 use crate::head::group::Group;
-use crate::head::{Head, PlaceError};
 use crate::index::view::SeriesIndex as _;
 use crate::index::{Place, SeriesId};
 use crate::store::{Inner, Store};
@@ -15,8 +15,9 @@ use crate::sync::{lock, read};
 use crate::wal::rows::{RowHead, RowsBuilder};
 use crate::write::{AppendError, AppendMode, Appended, DefineError};
 
-/// Series that one stream may define.
-pub const SERIES_PER_STREAM_MAX: usize = 200_000;
+/// Series that one stream may define when nobody says otherwise: 100,000 take some 100 MB at most, and an agent with
+/// 250 containers has 8,000.
+pub const SERIES_PER_STREAM_MAX: u64 = 100_000;
 
 /// One source that sends the same series at each tick: an agent's session, a scrape target.
 #[derive(Debug)]
@@ -68,20 +69,17 @@ impl Stream {
         labels.check_limits()?;
         let at = column as usize;
         let is_new = self.columns.get(at).is_none_or(Option::is_none);
-        let over =
-            (is_new && self.defined >= SERIES_PER_STREAM_MAX) || at >= 4 * SERIES_PER_STREAM_MAX;
-        if over {
-            return Err(DefineError::SeriesLimit {
-                limit: SERIES_PER_STREAM_MAX as u64,
-            });
+        let limit = self.inner().options.series_per_stream_max;
+        let over = (is_new && self.defined as u64 >= limit) || u64::from(column) >= 4 * limit;
+        // What was undefined stays in the head for a while: one that changes its series all the time is held to that too.
+        let churned = is_new && lock(&self.group.data).used_columns() as u64 >= 2 * limit;
+        if over || churned {
+            return Err(DefineError::SeriesLimit { limit });
         }
         let store = self.store.clone();
         // While this is held, no column is taken from its series.
         let _cut = read(&store.inner().cut);
-        let (series, placed) = self.head.place_in(&self.group, labels).map_err(|error| {
-            let PlaceError::SeriesLimit(limit) = error;
-            DefineError::SeriesLimit { limit }
-        })?;
+        let (series, placed) = self.head.place_in(&self.group, labels)?;
         self.fresh.add(&self.group, series, placed, labels);
         if at >= self.columns.len() {
             self.columns.resize(at + 1, None);
@@ -121,7 +119,7 @@ impl Stream {
     ) -> Result<Appended, AppendError> {
         let store = self.store.clone();
         let inner = store.inner();
-        inner.wal.admit()?;
+        inner.admit()?;
         self.map_columns(values)?;
         let refusal = inner.window().refusal(timestamp_ms);
         let _cut = read(&inner.cut);
@@ -147,7 +145,7 @@ impl Stream {
     ) -> Result<Appended, AppendError> {
         let store = self.store.clone();
         let inner = store.inner();
-        inner.wal.admit()?;
+        inner.admit()?;
         self.map_columns(values)?;
         if let Some(reason) = inner.window().refusal(timestamp_ms) {
             let mut appended = Appended::default();

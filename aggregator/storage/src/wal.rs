@@ -4,7 +4,8 @@
 //! tells those who wait (group commit). A segment is never appended to by a second process life: each start begins
 //! a new one. Layout of a segment: `docs/format/wal.md`.
 //!
-//! **Invariant:** a position is durable only when every record up to it is on disk. After a write error the
+//! **Invariant:** a position is durable only when every record up to it is on disk (with [`WalSync::Interval`]: is with
+//! the kernel). After a write error the
 //! segment is cut back to its last durable byte, a new one is begun, and the records that failed go first.
 
 mod committer;
@@ -26,11 +27,22 @@ use crate::files;
 use crate::sync::lock;
 use crate::write::{AppendError, LogPosition};
 
-pub(crate) use replay::{Numbered, replay};
+pub(crate) use replay::{Numbered, ReplayReport, replay};
 pub(crate) use segment::remove_before;
 
 /// Bytes that may wait for the disk; then writers wait too.
 const PENDING_BYTES_MAX: usize = 64 << 20;
+
+/// When what was written is on disk.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+pub enum WalSync {
+    /// Before anybody is told that it is.
+    #[default]
+    EveryCommit,
+    /// At most this later. A kill of the process costs nothing; a loss of power, or a crash of the kernel, what was
+    /// acknowledged in that time.
+    Interval(Duration),
+}
 
 /// How the log behaves.
 #[derive(Debug, Clone)]
@@ -42,6 +54,8 @@ pub(crate) struct WalOptions {
     pub(crate) linger: Duration,
     /// Bytes after which a new segment is begun.
     pub(crate) segment_bytes: u64,
+    /// When what was written is synced.
+    pub(crate) sync: WalSync,
 }
 
 type Done = Box<dyn FnOnce(Result<(), AppendError>) + Send>;

@@ -36,6 +36,8 @@ pub enum RefusalReason {
     TooFarInFuture,
     /// A new series, and the limit of series is reached.
     SeriesLimit,
+    /// A new series, and the memory budget has no room for it.
+    MemoryBudget,
 }
 
 /// One refused sample.
@@ -79,6 +81,14 @@ pub enum AppendError {
         /// What is left.
         free_bytes: u64,
     },
+    /// The memory budget is used up; the writer keeps its data and tries again.
+    #[error("memory budget is used up: {used_bytes} of {budget_bytes} bytes")]
+    OverBudget {
+        /// What is in use.
+        used_bytes: u64,
+        /// The budget.
+        budget_bytes: u64,
+    },
     /// An atomic request with refused samples.
     #[error("{} samples refused", .0.refused)]
     Refused(Appended),
@@ -102,6 +112,9 @@ pub enum DefineError {
         /// The limit.
         limit: u64,
     },
+    /// The memory budget has no room for new series.
+    #[error("memory budget has no room for new series")]
+    MemoryBudget,
     /// The labels exceed a limit.
     #[error("bad labels")]
     Labels(#[from] LabelsError),

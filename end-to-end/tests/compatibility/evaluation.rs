@@ -29,6 +29,7 @@ impl Cluster {
             retention: None,
             retention_bytes: 0,
             memory_budget_bytes: 256 << 20,
+            ..StoreOptions::default()
         };
         let clock = Arc::new(ManualClock::new(recording.times_ms[1]));
         let store = Store::open(options, clock).unwrap();

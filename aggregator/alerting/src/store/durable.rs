@@ -2,7 +2,7 @@
 //!
 //! The log alone decides what is acknowledged: a commit returns when its record is synced. The database gets the same
 //! changes afterwards, without waiting, so that it holds the state twice: what a damaged log has lost is taken from
-//! it, and a database that cannot be opened is set aside and filled again from the log.
+//! it, and a database that could not be opened and was made anew is filled again from the log.
 //!
 //! Steps of a commit: 1. append the record; 2. fdatasync; 3. memory; 4. database (it flushes itself every 500 ms).
 //! Compaction, when the log is four times what it stands for: 1. write a new log beside it; 2. fsync; 3. rename;
@@ -10,10 +10,10 @@
 
 use std::fs::{File, OpenOptions};
 use std::io::{Read as _, Seek as _, SeekFrom, Write as _};
-use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::path::{Path, PathBuf};
-use std::sync::{Mutex, PoisonError};
+use std::sync::{Arc, Mutex, PoisonError};
 
+use tidemark_storage::{StateChange, StateScan, StateTable};
 use tracing::warn;
 
 use super::log::{FILE_MAGIC, decode, encode};
@@ -21,9 +21,6 @@ use super::{Change, Durability, StateStore, StoreError, Table, Tables, apply, ro
 
 /// Below this a log is never compacted.
 const COMPACT_BYTES_MIN: u64 = 4 << 20;
-
-/// Present in every database that was filled; a database without it was made anew by accident.
-const SENTINEL: &[u8] = b"\0sentinel";
 
 /// State in a folder.
 #[derive(Debug)]
@@ -37,22 +34,22 @@ struct Inner {
     log: File,
     log_bytes: u64,
     tables: Tables,
-    database: Option<sled::Db>,
+    /// `None` once it failed.
+    database: Option<Arc<dyn StateTable>>,
 }
 
 impl DurableStore {
-    /// Opens the state in `folder`, which is made when it is not there.
+    /// Opens the state in `folder`, which is made when it is not there. `database`: the table that holds it once more.
     ///
     /// # Errors
     /// The log can't be read or written. Damage is repaired and logged, not an error.
-    pub fn open(folder: &Path) -> Result<Self, StoreError> {
+    pub fn open(folder: &Path, database: Arc<dyn StateTable>) -> Result<Self, StoreError> {
         std::fs::create_dir_all(folder).map_err(io("create", folder))?;
         let path = folder.join("state.log");
         let (log, transactions, damaged) = open_log(&path)?;
-        let database = open_database(folder);
         let mut tables = Tables::new();
         if damaged > 0 {
-            let from_database = database.as_ref().map(read_database).unwrap_or_default();
+            let from_database = read_database(&*database);
             // A missing log and an empty database are a first start.
             if !from_database.is_empty() || !transactions.is_empty() {
                 let recovered = from_database.len();
@@ -68,7 +65,7 @@ impl DurableStore {
             log,
             log_bytes,
             tables,
-            database,
+            database: Some(database),
         };
         inner.fill_database();
         if damaged > 0 {
@@ -138,18 +135,12 @@ impl Inner {
         let Some(database) = &self.database else {
             return;
         };
-        let copied = caught(|| {
-            let mut batch = sled::Batch::default();
-            for change in changes {
-                let key = database_key(change.table, &change.key);
-                match &change.value {
-                    Some(value) => batch.insert(key, sealed(value)),
-                    None => batch.remove(key),
-                }
-            }
-            database.apply_batch(batch)
-        });
-        if let Err(error) = copied {
+        let row = |change: &Change| {
+            let key = database_key(change.table, &change.key);
+            (key, change.value.clone())
+        };
+        let rows: Vec<StateChange> = changes.iter().map(row).collect();
+        if let Err(error) = database.apply(&rows) {
             warn!(%error, "state database failed, going on with the log alone");
             self.database = None;
         }
@@ -160,7 +151,7 @@ impl Inner {
         let Some(database) = &self.database else {
             return;
         };
-        let current = read_database(database);
+        let current = read_database(&**database);
         let missing = self
             .tables
             .iter()
@@ -174,8 +165,7 @@ impl Inner {
             .collect();
         let gone = current.keys().filter(|key| !self.tables.contains_key(*key));
         changes.extend(gone.map(|(table, key)| Change::remove(*table, key.clone())));
-        let marked = caught(|| database.insert(SENTINEL, sealed(FILE_MAGIC)).map(drop));
-        if let Err(error) = marked {
+        if let Err(error) = database.mark_filled() {
             warn!(%error, "state database failed, going on with the log alone");
             self.database = None;
             return;
@@ -269,46 +259,6 @@ fn open_log(path: &Path) -> Result<(File, Vec<Vec<Change>>, usize), StoreError> 
     Ok((file, replay.transactions, damaged))
 }
 
-/// Runs a call of the database, which panics on some damaged files.
-fn caught<T>(call: impl FnOnce() -> Result<T, sled::Error>) -> Result<T, StoreError> {
-    match catch_unwind(AssertUnwindSafe(call)) {
-        Ok(Ok(value)) => Ok(value),
-        Ok(Err(error)) => Err(StoreError::Database(error.to_string())),
-        Err(_) => Err(StoreError::Database("panicked".to_owned())),
-    }
-}
-
-/// Opens the database; a damaged one is set aside and made anew. `None` when even that fails.
-fn open_database(folder: &Path) -> Option<sled::Db> {
-    let path = folder.join("state.sled");
-    let open = || {
-        caught(|| {
-            sled::Config::new()
-                .path(&path)
-                .cache_capacity(4 << 20)
-                .open()
-        })
-    };
-    let error = match open() {
-        Ok(database) => return Some(database),
-        Err(error) => error,
-    };
-    warn!(path = %path.display(), %error, "state database is damaged and set aside");
-    let aside = folder.join("state.sled.damaged");
-    let set_aside = std::fs::remove_dir_all(&aside).or_else(|error| match error.kind() {
-        std::io::ErrorKind::NotFound => Ok(()),
-        _ => Err(error),
-    });
-    let renamed = set_aside.and_then(|()| std::fs::rename(&path, &aside));
-    match renamed.map_err(io("rename", &path)).and_then(|()| open()) {
-        Ok(database) => Some(database),
-        Err(error) => {
-            warn!(path = %path.display(), %error, "no state database, going on with the log alone");
-            None
-        }
-    }
-}
-
 fn database_key(table: Table, key: &[u8]) -> Vec<u8> {
     let mut full = Vec::with_capacity(1 + key.len());
     full.push(table as u8);
@@ -316,45 +266,30 @@ fn database_key(table: Table, key: &[u8]) -> Vec<u8> {
     full
 }
 
-/// A value behind its checksum.
-fn sealed(value: &[u8]) -> Vec<u8> {
-    let mut bytes = crc32c::crc32c(value).to_le_bytes().to_vec();
-    bytes.extend_from_slice(value);
-    bytes
-}
-
-fn unsealed(bytes: &[u8]) -> Option<&[u8]> {
-    let (crc, value) = bytes.split_first_chunk::<4>()?;
-    (crc32c::crc32c(value) == u32::from_le_bytes(*crc)).then_some(value)
-}
-
 /// All whole values of the database; none when it was never filled.
-fn read_database(database: &sled::Db) -> Tables {
-    let read = caught(|| {
-        let mut tables = Tables::new();
-        if database.get(SENTINEL)?.is_none() {
-            return Ok(tables);
-        }
-        for row in database.iter() {
-            let (key, bytes) = row?;
-            let Some((&table, key)) = key.split_first() else {
-                continue;
-            };
-            if let (Some(table), Some(value)) = (Table::from_byte(table), unsealed(&bytes)) {
-                tables.insert((table, key.to_vec()), value.to_vec());
-            }
-        }
-        Ok(tables)
-    });
-    read.unwrap_or_else(|error| {
+fn read_database(database: &dyn StateTable) -> Tables {
+    let scan = database.scan().unwrap_or_else(|error| {
         warn!(%error, "read state database");
-        Tables::new()
-    })
+        StateScan::default()
+    });
+    if !scan.is_filled {
+        return Tables::new();
+    }
+    let row = |(key, value): (Vec<u8>, Vec<u8>)| {
+        let (&table, key) = key.split_first()?;
+        Some(((Table::from_byte(table)?, key.to_vec()), value))
+    };
+    scan.rows.into_iter().filter_map(row).collect()
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
+    use tidemark_storage::StateDb;
+
+    fn open(folder: &Path) -> DurableStore {
+        DurableStore::open(folder, StateDb::open(folder).table("alerting")).unwrap()
+    }
 
     fn put(store: &DurableStore, key: u8, value: u8) {
         let change = Change {
@@ -376,7 +311,7 @@ mod tests {
     #[test]
     fn state_survives_without_a_clean_end() {
         let folder = tempfile::tempdir().unwrap();
-        let store = DurableStore::open(folder.path()).unwrap();
+        let store = open(folder.path());
         (0..10).for_each(|key| put(&store, key, 1));
         store
             .commit(
@@ -385,7 +320,7 @@ mod tests {
             )
             .unwrap();
         drop(store);
-        let store = DurableStore::open(folder.path()).unwrap();
+        let store = open(folder.path());
         assert_eq!(keys(&store), [0, 1, 2, 4, 5, 6, 7, 8, 9]);
         assert!(store.scan(Table::Alerts).is_empty());
     }
@@ -393,22 +328,22 @@ mod tests {
     #[test]
     fn lost_log_is_replaced_by_the_database() {
         let folder = tempfile::tempdir().unwrap();
-        let store = DurableStore::open(folder.path()).unwrap();
+        let store = open(folder.path());
         (0..5).for_each(|key| put(&store, key, 1));
         drop(store);
         std::fs::remove_file(folder.path().join("state.log")).unwrap();
-        let store = DurableStore::open(folder.path()).unwrap();
+        let store = open(folder.path());
         assert_eq!(keys(&store), [0, 1, 2, 3, 4]);
         drop(store);
         std::fs::remove_dir_all(folder.path().join("state.sled")).unwrap();
-        let store = DurableStore::open(folder.path()).unwrap();
+        let store = open(folder.path());
         assert_eq!(keys(&store), [0, 1, 2, 3, 4], "the log was written again");
     }
 
     #[test]
     fn damage_of_both_costs_one_record_at_most() {
         let folder = tempfile::tempdir().unwrap();
-        let store = DurableStore::open(folder.path()).unwrap();
+        let store = open(folder.path());
         (0..5).for_each(|key| put(&store, key, 1));
         drop(store);
         let log = folder.path().join("state.log");
@@ -421,14 +356,14 @@ mod tests {
                 std::fs::write(path, b"garbage").unwrap();
             }
         }
-        let store = DurableStore::open(folder.path()).unwrap();
+        let store = open(folder.path());
         assert_eq!(keys(&store).len(), 4);
     }
 
     #[test]
     fn log_is_compacted() {
         let folder = tempfile::tempdir().unwrap();
-        let store = DurableStore::open(folder.path()).unwrap();
+        let store = open(folder.path());
         let big = |n: u8| Change {
             table: Table::Alerts,
             key: vec![1],

@@ -87,6 +87,8 @@ impl<'c> Budget<'c> {
                     .to_owned(),
             ),
             ReadError::TooManySeries { .. } => (ErrorKind::Execution, error.to_string()),
+            // Answered as a timeout is, with 503: the same query may go through later.
+            ReadError::OverBudget => (ErrorKind::Timeout, error.to_string()),
             ReadError::Io(ref source) => (
                 ErrorKind::Internal,
                 format!("expanding series: {error}: {source}"),

@@ -154,6 +154,7 @@ fn the_real_store_says_when_late_samples_come() {
         retention: None,
         retention_bytes: 0,
         memory_budget_bytes: 64 << 20,
+        ..StoreOptions::default()
     };
     let clock = Arc::new(ManualClock::new(7_200_000));
     let store = Store::open(options, clock).unwrap();

@@ -50,6 +50,8 @@ fn write(text: &mut Vec<u8>, counts: &Cardinality, stats: &StoreStats) {
     list(text, "labelValueCountByLabelName", &counts.values_by_label);
     list(text, "memoryInBytesByLabelName", &counts.bytes_by_label);
     list(text, "seriesCountByLabelValuePair", &counts.series_by_pair);
+    // Not in Prometheus: who sends the most, an agent or a target.
+    list(text, "seriesCountBySource", &counts.series_by_source);
     text.extend_from_slice(b"}}");
 }
 

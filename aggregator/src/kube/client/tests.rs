@@ -317,6 +317,7 @@ async fn recorded_cluster_ends_up_in_the_store() {
         retention: None,
         retention_bytes: 0,
         memory_budget_bytes: 64 << 20,
+        ..StoreOptions::default()
     };
     let store = Store::open(options, Arc::new(SystemClock)).unwrap();
     let options = ClusterOptions {

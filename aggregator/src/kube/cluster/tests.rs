@@ -12,6 +12,7 @@ fn cluster() -> (tempfile::TempDir, Store, Cluster, Registry) {
         retention: None,
         retention_bytes: 0,
         memory_budget_bytes: 64 << 20,
+        ..StoreOptions::default()
     };
     let store = Store::open(options, Arc::new(ManualClock::new(1_000_000))).unwrap();
     let options = ClusterOptions {

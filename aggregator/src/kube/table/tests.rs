@@ -15,6 +15,7 @@ fn store() -> (tempfile::TempDir, Store) {
         retention: None,
         retention_bytes: 0,
         memory_budget_bytes: 64 << 20,
+        ..StoreOptions::default()
     };
     let store = Store::open(options, Arc::new(ManualClock::new(1_000_000))).unwrap();
     (folder, store)

@@ -1,5 +1,6 @@
 //! The blocks of a store: what is there, what is set aside, what goes.
 
+use std::collections::BTreeMap;
 use std::fs;
 use std::io;
 use std::path::{Path, PathBuf};
@@ -8,6 +9,7 @@ use std::sync::{Arc, RwLock};
 
 use super::reader::{Block, BlockError, Caches};
 use crate::identity::HashKey;
+use crate::manifest::{BlockRow, Manifest};
 use crate::sync::{read, write};
 use crate::{disk, files};
 
@@ -24,6 +26,8 @@ struct State {
     /// Ascending by their first sample.
     blocks: Vec<Arc<Block>>,
     quarantined: Vec<Quarantined>,
+    /// Of these, blocks of which only the manifest knows.
+    missing: u64,
     /// The last seal whose blocks are here.
     sealed: u64,
 }
@@ -38,7 +42,13 @@ pub(crate) struct Catalogue {
     next_id: AtomicU64,
     /// Names were removed, and the directory was not synced since.
     unsynced: AtomicBool,
+    manifest: Manifest,
     state: RwLock<State>,
+}
+
+/// The name of a block's file.
+fn file_name(id: u64, first_ms: i64, last_ms: i64) -> String {
+    format!("{id:016x}_{first_ms}_{last_ms}.blk")
 }
 
 /// A block's number and time, from its name.
@@ -62,6 +72,7 @@ impl Catalogue {
         quarantine: &Path,
         key: HashKey,
         caches: Arc<Caches>,
+        manifest: Manifest,
     ) -> io::Result<Self> {
         files::create_directory(directory)?;
         let catalogue = Self {
@@ -71,6 +82,7 @@ impl Catalogue {
             caches,
             next_id: AtomicU64::new(1),
             unsynced: AtomicBool::new(false),
+            manifest,
             state: RwLock::default(),
         };
         let mut replaced = Vec::new();
@@ -87,7 +99,50 @@ impl Catalogue {
         }
         catalogue.find_quarantined()?;
         catalogue.remove(&replaced)?;
+        catalogue.compare_with_manifest(&replaced);
         Ok(catalogue)
+    }
+
+    /// Finds the blocks that should be here and are not, and makes the manifest agree with the rest.
+    fn compare_with_manifest(&self, replaced: &[u64]) {
+        let known = self.manifest.blocks();
+        let mut state = write(&self.state);
+        let mut there: BTreeMap<u64, BlockRow> = BTreeMap::new();
+        for block in &state.blocks {
+            let row = BlockRow::of(block);
+            if known.get(&block.id).is_some_and(|before| *before != row) {
+                tracing::warn!(path = %block.path.display(), "block is another than the manifest says");
+            }
+            there.insert(block.id, row);
+        }
+        for (&id, &row) in &known {
+            self.next_id.fetch_max(id + 1, Ordering::Relaxed);
+            let name = file_name(id, row.first_ms, row.last_ms);
+            let is_here = there.contains_key(&id) || replaced.contains(&id);
+            if is_here || state.quarantined.iter().any(|one| one.name == name) {
+                continue;
+            }
+            tracing::error!(name, "block is missing: somebody removed its file");
+            there.insert(id, row);
+            state.missing += 1;
+            state.quarantined.push(Quarantined {
+                name,
+                first_ms: row.first_ms,
+                last_ms: row.last_ms,
+            });
+        }
+        drop(state);
+        self.manifest.settle(&there);
+    }
+
+    /// Forgets missing blocks whose samples would be gone by now.
+    pub(crate) fn forget_missing(&self, before_ms: i64) {
+        let known = self.manifest.blocks();
+        let old = known.iter().filter(|(_, row)| row.last_ms < before_ms);
+        let gone: Vec<u64> = old.map(|(&id, _)| id).collect();
+        if !gone.is_empty() {
+            self.manifest.note(std::iter::empty(), &gone);
+        }
     }
 
     fn add_file(&self, path: &Path, id: u64) -> io::Result<Option<Arc<Block>>> {
@@ -160,6 +215,7 @@ impl Catalogue {
                 tracing::error!(%error, path = %block.path.display(), "set a block aside");
             }
             self.remember_quarantined(&block.path);
+            self.manifest.note(std::iter::empty(), &[block.id]);
         }
     }
 
@@ -204,12 +260,15 @@ impl Catalogue {
         {
             let mut state = write(&self.state);
             state.blocks.retain(|other| !replaces.contains(&other.id));
-            state.blocks.extend(opened);
+            state.blocks.extend(opened.iter().cloned());
             state
                 .blocks
                 .sort_by_key(|block| (block.footer.first_ms, block.id));
             state.sealed = state.sealed.max(sealed.unwrap_or(0));
         }
+        // Before the files go: a row without a file means that somebody else took it.
+        self.manifest
+            .note(opened.iter().map(AsRef::as_ref), replaces);
         self.forget(replaces);
         self.sweep()?;
         Ok(())
@@ -226,6 +285,7 @@ impl Catalogue {
         write(&self.state)
             .blocks
             .retain(|block| !ids.contains(&block.id));
+        self.manifest.note(std::iter::empty(), ids);
         self.forget(ids);
         self.sweep()
     }
@@ -306,6 +366,11 @@ impl Catalogue {
         all.filter(|one| one.first_ms <= end_ms && one.last_ms >= start_ms)
             .cloned()
             .collect()
+    }
+
+    /// Blocks that the manifest has and the directory has not.
+    pub(crate) fn missing(&self) -> u64 {
+        read(&self.state).missing
     }
 
     /// Bytes of memory in the caches.

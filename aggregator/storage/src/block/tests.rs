@@ -14,11 +14,17 @@ use super::writer::BlockWriter;
 use crate::identity::HashKey;
 use crate::index::SeriesId;
 use crate::index::view::SeriesIndex as _;
+use crate::manifest::Manifest;
+use crate::state::MemoryTable;
 
 type Content = BTreeMap<Labels, Vec<(i64, u64)>>;
 
 fn key() -> HashKey {
     HashKey::from_bytes([9; 32])
+}
+
+fn manifest() -> Manifest {
+    Manifest::new(Arc::new(MemoryTable::default()))
 }
 
 fn caches() -> Arc<Caches> {
@@ -161,7 +167,8 @@ fn damaged_block_is_set_aside_and_remembered() {
     bytes[at] ^= 4;
     fs::write(&path, bytes).unwrap();
     for _ in 0..2 {
-        let catalogue = catalogue::Catalogue::open(&blocks, &quarantine, key(), caches()).unwrap();
+        let catalogue =
+            catalogue::Catalogue::open(&blocks, &quarantine, key(), caches(), manifest()).unwrap();
         assert!(catalogue.all().is_empty());
         assert_eq!(catalogue.quarantined(0, 5).len(), 1);
         assert_eq!(catalogue.quarantined(1 << 50, 1 << 51).len(), 0);
@@ -186,7 +193,8 @@ fn what_a_merged_block_replaces_is_gone_after_a_crash_between() {
     }
     fs::write(blocks.join("0000000000000063.tmp"), b"unfinished").unwrap();
     let quarantine = directory.path().join("corrupt");
-    let catalogue = catalogue::Catalogue::open(&blocks, &quarantine, key(), caches()).unwrap();
+    let catalogue =
+        catalogue::Catalogue::open(&blocks, &quarantine, key(), caches(), manifest()).unwrap();
     let ids: Vec<u64> = catalogue.all().iter().map(|block| block.id).collect();
     assert_eq!(ids, [9, 10]);
     assert_eq!(fs::read_dir(&blocks).unwrap().count(), 2);

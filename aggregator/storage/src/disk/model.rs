@@ -89,6 +89,8 @@ fn disk_of(path: &Path) -> Option<Arc<Disk>> {
 pub(crate) enum Luck {
     /// Nothing.
     None,
+    /// All of it.
+    All,
     /// Anything.
     Any(Box<StdRng>),
 }
@@ -97,6 +99,7 @@ impl Luck {
     fn keeps(&mut self) -> bool {
         match self {
             Self::None => false,
+            Self::All => true,
             Self::Any(random) => random.random_bool(0.5),
         }
     }
@@ -190,6 +193,11 @@ impl Disk {
                 Node::File(inode) => fs::write(at, settle_file(&files[*inode], luck)).unwrap(),
             }
         }
+    }
+
+    /// Writes to `target` what the folder holds now, as after a kill of the process.
+    pub(crate) fn lay_out_all(&self, target: &Path) {
+        self.lay_out(usize::MAX, &mut Luck::All, target);
     }
 
     fn relative(&self, path: &Path) -> PathBuf {

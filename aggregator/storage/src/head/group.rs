@@ -4,7 +4,9 @@ use std::collections::VecDeque;
 use std::sync::{Arc, Mutex};
 
 use super::part::Part;
+use crate::block::slice::Samples;
 use crate::index::SeriesId;
+use crate::seal::take_column;
 use crate::wal::rows::RowCoder;
 use crate::write::LogPosition;
 
@@ -142,6 +144,23 @@ impl GroupData {
             (series.is_none() && !self.open.has_column(column)).then_some(column)
         };
         self.free = (0..).zip(&self.columns).filter_map(is_free).collect();
+    }
+
+    /// After a replay: how many columns hold samples and have no series, and these samples.
+    pub(crate) fn orphans(&self) -> (u64, u64) {
+        let has_series = |column: u32| matches!(self.columns.get(column as usize), Some(Some(_)));
+        let orphans = (0..self.open.width())
+            .filter(|&column| !has_series(column) && self.open.has_column(column));
+        orphans.fold((0, 0), |(columns, sum), column| {
+            let mut samples = Samples::default();
+            take_column(&self.open, column, &mut samples);
+            (columns + 1, sum + samples.times_ms.len() as u64)
+        })
+    }
+
+    /// Columns that are not free.
+    pub(crate) const fn used_columns(&self) -> usize {
+        self.columns.len() - self.free.len()
     }
 
     /// The series of each column.

@@ -12,11 +12,18 @@ use super::{Inner, StoreOptions};
 use crate::block::cache::Cache;
 use crate::block::catalogue::Catalogue;
 use crate::block::reader::Caches;
+use crate::budget::Budget;
 use crate::checkpoint;
+use crate::exemplars::Exemplars;
 use crate::files::{self, DirectoryLock};
+use crate::head::Head;
 use crate::identity::HashKey;
+use crate::manifest::{AgentTable, Manifest};
 use crate::raw::RawCache;
 use crate::settle::Settling;
+use crate::space::Space;
+use crate::state::StateDb;
+use crate::stats::Lost;
 use crate::wal::{self, Wal, WalOptions};
 use crate::write::OpenError;
 
@@ -25,10 +32,10 @@ const LINGER: Duration = Duration::from_millis(2);
 const SEGMENT_BYTES: u64 = 64 << 20;
 /// What an active series is reckoned to take at most.
 const BYTES_PER_SERIES: u64 = 2048;
-/// Each cache has at least so much.
+/// Each cache has at least so much, unless that is more than an eighth of the budget.
 const CACHE_BYTES_MIN: usize = 32 << 20;
 /// Series that are taken however small the budget.
-const SERIES_MIN: u64 = 100_000;
+const SERIES_MIN: u64 = 10_000;
 
 /// Opens the store's files.
 ///
@@ -40,46 +47,23 @@ pub(super) fn open(options: StoreOptions, clock: Arc<dyn Clock>) -> Result<Inner
     let key = in_path(&options.path, HashKey::load_or_create(&options.path))?;
     in_path(&wal_directory, files::create_directory(&wal_directory))?;
     let quarantine = options.path.join("corrupt");
-    let blocks = open_blocks(&options, &quarantine, key)?;
+    let state = StateDb::open(&options.path);
+    let blocks = open_blocks(&options, &quarantine, key, &state)?;
+    let budget = Arc::new(Budget::new(options.memory_budget_bytes));
+    let space = in_path(&options.path, Space::watch(&options.path))?;
     let series_max = (options.memory_budget_bytes / BYTES_PER_SERIES).max(SERIES_MIN);
-    let mut replayed = Replayed::new(key, series_max);
-    let from = checkpoint::read(&options.path, key.seed(), &mut |payload| {
-        replayed.apply(&[(0, payload)]);
-    });
-    let from = in_path(&options.path, from)?;
-    let report = wal::replay(&wal_directory, &quarantine, key.seed(), &mut |records| {
-        let first = records.partition_point(|&(number, _)| number < from);
-        replayed.apply(&records[first..]);
-    });
-    let report = in_path(&wal_directory, report)?;
-    replayed
-        .head
-        .finish_replay(blocks.last_ms().unwrap_or(i64::MIN));
-    tracing::info!(
-        records = report.records,
-        lost = report.lost,
-        torn_bytes = report.torn_bytes,
-        samples = replayed.counts.samples,
-        malformed = replayed.counts.malformed,
-        "log replayed"
-    );
-    if replayed.counts.lost > 0 {
-        let rows = replayed.counts.lost;
-        tracing::error!(
-            rows,
-            "rows of the log can't be read: both copies of what they count from are damaged"
-        );
-    }
+    let head = Head::new(key, series_max, Arc::clone(&budget));
+    let recovered = recover(&options.path, head, &blocks, &state)?;
+    let Recovered { replayed, lost, .. } = recovered;
     let wal_options = WalOptions {
         directory: wal_directory.clone(),
         seed: key.seed(),
         linger: LINGER,
         segment_bytes: SEGMENT_BYTES,
+        sync: options.wal_sync,
     };
-    let wal = in_path(
-        &wal_directory,
-        Wal::start(wal_options, (report.last + 1).max(from)),
-    )?;
+    let wal = in_path(&wal_directory, Wal::start(wal_options, recovered.next))?;
+    let exemplars_max = options.exemplars_max;
     Ok(Inner {
         options,
         clock,
@@ -90,11 +74,68 @@ pub(super) fn open(options: StoreOptions, clock: Arc<dyn Clock>) -> Result<Inner
         metadata: Mutex::new(replayed.metadata),
         readers: Mutex::default(),
         upkeep: Mutex::default(),
-        exemplars: Mutex::default(),
+        exemplars: Mutex::new(Exemplars::new(exemplars_max)),
         raw: RawCache::default(),
         unsealed_samples: AtomicU64::new(replayed.counts.samples),
         settling: Settling::default(),
+        agents: Mutex::new(recovered.agents),
+        state,
+        lost,
+        budget,
+        space,
         _lock: directory_lock,
+    })
+}
+
+/// What checkpoint and log gave back.
+struct Recovered {
+    replayed: Replayed,
+    lost: Lost,
+    agents: AgentTable,
+    /// The number of the next record.
+    next: u64,
+}
+
+/// Reads checkpoint and log into an empty head.
+fn recover(
+    directory: &Path,
+    head: Head,
+    blocks: &Catalogue,
+    state: &StateDb,
+) -> Result<Recovered, OpenError> {
+    let seed = head.key.seed();
+    let wal_directory = directory.join("wal");
+    let mut replayed = Replayed::new(head);
+    let from = checkpoint::read(directory, seed, &mut |payload| {
+        replayed.apply(&[(0, payload)]);
+    });
+    let from = in_path(directory, from)?;
+    let quarantine = directory.join("corrupt");
+    let report = wal::replay(&wal_directory, &quarantine, seed, &mut |records| {
+        let first = records.partition_point(|&(number, _)| number < from);
+        replayed.apply(&records[first..]);
+    });
+    let report = in_path(&wal_directory, report)?;
+    replayed
+        .head
+        .finish_replay(blocks.last_ms().unwrap_or(i64::MIN));
+    let agents = AgentTable::open(state.table("agents"));
+    replayed.raise_sequences(&agents);
+    let lost = replayed.lost(&report);
+    if lost.is_anything() {
+        tracing::error!(?lost, "parts of the log are damaged and lost");
+    }
+    tracing::info!(
+        records = report.records,
+        torn_bytes = report.torn_bytes,
+        samples = replayed.counts.samples,
+        "log replayed"
+    );
+    Ok(Recovered {
+        replayed,
+        lost,
+        agents,
+        next: (report.last + 1).max(from),
     })
 }
 
@@ -102,9 +143,10 @@ fn open_blocks(
     options: &StoreOptions,
     quarantine: &Path,
     key: HashKey,
+    state: &StateDb,
 ) -> Result<Catalogue, OpenError> {
-    let cache_bytes = usize::try_from(options.memory_budget_bytes / 16).unwrap_or(usize::MAX);
-    let cache_bytes = cache_bytes.max(CACHE_BYTES_MIN);
+    let budget = usize::try_from(options.memory_budget_bytes).unwrap_or(usize::MAX);
+    let cache_bytes = (budget / 16).max(CACHE_BYTES_MIN.min(budget / 8));
     let caches = Arc::new(Caches {
         chunks: Cache::new(cache_bytes),
         indexes: Cache::new(cache_bytes),
@@ -112,7 +154,13 @@ fn open_blocks(
     let directory = options.path.join("blocks");
     in_path(
         &directory,
-        Catalogue::open(&directory, quarantine, key, caches),
+        Catalogue::open(
+            &directory,
+            quarantine,
+            key,
+            caches,
+            Manifest::new(state.table("blocks")),
+        ),
     )
 }
 

@@ -10,11 +10,12 @@ use common::model::Metadata;
 
 use crate::bytes::Reader;
 use crate::head::Head;
-use crate::identity::HashKey;
+use crate::manifest::AgentTable;
+use crate::stats::Lost;
 use crate::sync::lock;
-use crate::wal::Numbered;
 use crate::wal::record::{self, Record, Rows};
 use crate::wal::rows::{Cells, Decoded, RowError, Section, is_own, may_hold};
+use crate::wal::{Numbered, ReplayReport};
 
 /// Threads that read rows at most.
 const THREADS_MAX: usize = 4;
@@ -41,13 +42,41 @@ pub(super) struct Replayed {
 }
 
 impl Replayed {
-    pub(super) fn new(key: HashKey, series_max: u64) -> Self {
+    pub(super) fn new(head: Head) -> Self {
         Self {
-            head: Head::new(key, series_max),
+            head,
             metadata: BTreeMap::new(),
             counts: RowCounts::default(),
             defined: Vec::new(),
         }
+    }
+
+    /// No agent is asked again for what is known to be in the blocks.
+    pub(super) fn raise_sequences(&self, agents: &AgentTable) {
+        for (name, sequence) in agents.sequences() {
+            let group = self.head.group_by_key(name, i64::MIN);
+            let mut data = lock(&group.data);
+            if data.sequence.is_none_or(|known| known < sequence) {
+                data.set_durable_sequence(sequence);
+            }
+        }
+    }
+
+    /// What is not there, after the last record.
+    pub(super) fn lost(&self, report: &ReplayReport) -> Lost {
+        let mut lost = Lost {
+            records: report.lost,
+            torn_bytes: report.torn_bytes,
+            malformed: self.counts.malformed,
+            rows: self.counts.lost,
+            ..Lost::default()
+        };
+        for group in self.head.groups() {
+            let (columns, samples) = lock(&group.data).orphans();
+            lost.definitions += columns;
+            lost.samples += samples;
+        }
+        lost
     }
 
     /// Applies records in order.

@@ -15,6 +15,7 @@ fn open_at(path: &std::path::Path) -> Store {
         retention: None,
         retention_bytes: 0,
         memory_budget_bytes: 1 << 30,
+        ..StoreOptions::default()
     };
     Store::open(options, Arc::new(ManualClock::new(NOW))).unwrap()
 }
@@ -164,6 +165,7 @@ fn samples_beyond_the_window_are_refused() {
         retention: Some(Duration::from_secs(3600)),
         retention_bytes: 0,
         memory_budget_bytes: 1 << 30,
+        ..StoreOptions::default()
     };
     let store = Store::open(options, Arc::new(ManualClock::new(NOW))).unwrap();
     let hour = 3_600_000;
@@ -194,6 +196,7 @@ fn second_process_is_locked_out() {
         retention: None,
         retention_bytes: 0,
         memory_budget_bytes: 0,
+        ..StoreOptions::default()
     };
     let error = Store::open(options, Arc::new(ManualClock::new(NOW))).unwrap_err();
     assert!(matches!(error, OpenError::Locked { .. }), "{error}");
@@ -648,6 +651,7 @@ fn retention_removes_old_blocks() {
         retention: Some(Duration::from_secs(3600)),
         retention_bytes: 0,
         memory_budget_bytes: 1 << 30,
+        ..StoreOptions::default()
     };
     let store = Store::open(options, Arc::<ManualClock>::clone(&clock)).unwrap();
     let a = labels("a", "x");

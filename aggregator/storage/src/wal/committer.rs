@@ -2,10 +2,10 @@
 
 use std::io;
 use std::sync::{MutexGuard, PoisonError};
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use super::segment::SegmentWriter;
-use super::{Done, Failure, Shared, State};
+use super::{Done, Failure, Shared, State, WalOptions, WalSync};
 use crate::sync::lock;
 use crate::write::AppendError;
 
@@ -13,6 +13,8 @@ use crate::write::AppendError;
 const RETRY: Duration = Duration::from_millis(if cfg!(test) { 2 } else { 250 });
 /// Bytes that are written at once without lingering.
 const BATCH_BYTES: usize = 1 << 20;
+/// Bytes that are synced before their time.
+const UNSYNCED_BYTES_MAX: usize = 16 << 20;
 /// Capacity that an emptied buffer may keep.
 const KEEP_BYTES: usize = 4 << 20;
 
@@ -24,17 +26,60 @@ struct Batch {
     rotate: bool,
 }
 
+/// What there is to do next.
+enum Next {
+    Write(Batch),
+    /// What was written must be synced by now.
+    Sync,
+    /// The log is closed and all is written.
+    End,
+}
+
+/// The end of the log on disk.
+struct Log {
+    segment: Option<SegmentWriter>,
+    /// Written and not synced, with [`WalSync::Interval`] only: kept, since a sync that fails drops it.
+    unsynced: Vec<u8>,
+    /// The number of the first record in it.
+    unsynced_first: u64,
+    /// When it must be synced.
+    sync_at: Option<Instant>,
+}
+
 /// Commits until the log is closed and empty. `segment` is the one to begin with.
 pub(super) fn run(shared: &Shared, segment: SegmentWriter) {
-    let mut segment = Some(segment);
+    let mut log = Log {
+        segment: Some(segment),
+        unsynced: Vec::new(),
+        unsynced_first: 0,
+        sync_at: None,
+    };
     let mut spare = Vec::new();
-    while let Some(batch) = next_batch(shared, std::mem::take(&mut spare)) {
-        if !commit_batch(shared, &mut segment, &batch) {
-            break;
+    loop {
+        match next(shared, std::mem::take(&mut spare), log.sync_at) {
+            Next::Write(batch) => {
+                if !repeat(shared, || log.commit(shared, &batch)) {
+                    break;
+                }
+                succeed(shared, &batch);
+                spare = batch.bytes;
+                spare.clear();
+                spare.shrink_to(KEEP_BYTES);
+            }
+            Next::Sync => {
+                if !repeat(shared, || log.sync(shared)) {
+                    break;
+                }
+                recovered(&mut lock(&shared.state));
+            }
+            Next::End => {
+                if let Err(error) = log.sync(shared) {
+                    tracing::error!(%error, "sync the end of the write-ahead log");
+                    lock(&shared.state).failure = Some(Failure::new(&error));
+                }
+                break;
+            }
         }
-        spare = batch.bytes;
-        spare.clear();
-        spare.shrink_to(KEEP_BYTES);
     }
     let callbacks = {
         let mut state = lock(&shared.state);
@@ -47,20 +92,27 @@ pub(super) fn run(shared: &Shared, segment: SegmentWriter) {
     }
 }
 
-/// Waits for records and takes them; `None` once the log is closed and all is written.
-fn next_batch(shared: &Shared, spare: Vec<u8>) -> Option<Batch> {
+/// Waits for records and takes them, or for the time of a sync.
+fn next(shared: &Shared, spare: Vec<u8>, sync_at: Option<Instant>) -> Next {
     let mut state = lock(&shared.state);
     while state.pending.is_empty() {
         if state.closed {
-            return None;
+            return Next::End;
         }
-        state = super::wait(&shared.work, state);
+        state = match sync_at.map(|at| at.saturating_duration_since(Instant::now())) {
+            None => super::wait(&shared.work, state),
+            Some(Duration::ZERO) => return Next::Sync,
+            Some(left) => {
+                let waited = shared.work.wait_timeout(state, left);
+                waited.unwrap_or_else(PoisonError::into_inner).0
+            }
+        };
     }
     if !state.urgent && state.pending.len() < BATCH_BYTES {
         state = linger(shared, state);
     }
     state.urgent = false;
-    Some(Batch {
+    Next::Write(Batch {
         bytes: std::mem::replace(&mut state.pending, spare),
         first: state.durable + 1,
         last: state.next - 1,
@@ -78,44 +130,87 @@ fn linger<'a>(shared: &'a Shared, state: MutexGuard<'a, State>) -> MutexGuard<'a
     waited.unwrap_or_else(PoisonError::into_inner).0
 }
 
-/// Writes one batch, again and again until it succeeds; false when the log was closed while it could not.
-fn commit_batch(shared: &Shared, segment: &mut Option<SegmentWriter>, batch: &Batch) -> bool {
-    let mut rotate = batch.rotate;
-    loop {
-        match write(shared, segment, batch, rotate) {
-            Ok(()) => {
-                succeed(shared, batch);
-                return true;
-            }
-            Err(error) => {
-                *segment = None;
-                rotate = false;
-                if !fail(shared, &error) {
-                    return false;
-                }
-            }
+/// Tries again and again until it succeeds; false when the log was closed while it could not.
+fn repeat(shared: &Shared, mut attempt: impl FnMut() -> io::Result<()>) -> bool {
+    while let Err(error) = attempt() {
+        if !fail(shared, &error) {
+            return false;
         }
+    }
+    true
+}
+
+impl Log {
+    /// Writes a batch, synced or to be synced in time.
+    fn commit(&mut self, shared: &Shared, batch: &Batch) -> io::Result<()> {
+        let options = &shared.options;
+        let full = |writer: &SegmentWriter| writer.bytes() >= options.segment_bytes;
+        if batch.rotate || self.segment.as_ref().is_some_and(full) {
+            self.sync(shared)?;
+            self.segment = None;
+        }
+        let result = self.write(options, batch.first, &batch.bytes);
+        let result = result.and_then(|()| match options.sync {
+            WalSync::EveryCommit => self.sync_segment(),
+            WalSync::Interval(interval) => {
+                if self.unsynced.is_empty() {
+                    self.unsynced_first = batch.first;
+                    self.sync_at = Some(Instant::now() + interval);
+                }
+                self.unsynced.extend_from_slice(&batch.bytes);
+                Ok(())
+            }
+        });
+        if result.is_err() {
+            self.segment = None;
+        }
+        if self.unsynced.len() >= UNSYNCED_BYTES_MAX {
+            self.sync_at = Some(Instant::now());
+        }
+        result
+    }
+
+    fn write(&mut self, options: &WalOptions, first: u64, bytes: &[u8]) -> io::Result<()> {
+        let writer = match &mut self.segment {
+            Some(writer) => writer,
+            None => self
+                .segment
+                .insert(SegmentWriter::create(&options.directory, first)?),
+        };
+        writer.write(bytes)
+    }
+
+    fn sync_segment(&mut self) -> io::Result<()> {
+        match &mut self.segment {
+            Some(writer) => writer.sync(),
+            None => Ok(()),
+        }
+    }
+
+    /// Syncs what was written. What a failed sync dropped is written again to a new segment.
+    fn sync(&mut self, shared: &Shared) -> io::Result<()> {
+        if self.unsynced.is_empty() {
+            return Ok(());
+        }
+        if self.segment.is_none() {
+            let bytes = std::mem::take(&mut self.unsynced);
+            let written = self.write(&shared.options, self.unsynced_first, &bytes);
+            self.unsynced = bytes;
+            written.inspect_err(|_| self.segment = None)?;
+        }
+        self.sync_segment().inspect_err(|_| self.segment = None)?;
+        self.unsynced.clear();
+        self.unsynced.shrink_to(KEEP_BYTES);
+        self.sync_at = None;
+        Ok(())
     }
 }
 
-fn write(
-    shared: &Shared,
-    segment: &mut Option<SegmentWriter>,
-    batch: &Batch,
-    rotate: bool,
-) -> io::Result<()> {
-    let full = |writer: &SegmentWriter| writer.bytes() >= shared.options.segment_bytes;
-    if rotate || segment.as_ref().is_some_and(full) {
-        *segment = None;
+/// The log works, whether or not it did before.
+fn recovered(state: &mut State) {
+    if state.failure.take().is_some() {
+        tracing::info!("write-ahead log works again");
     }
-    let writer = match segment {
-        Some(writer) => writer,
-        None => segment.insert(SegmentWriter::create(
-            &shared.options.directory,
-            batch.first,
-        )?),
-    };
-    writer.commit(&batch.bytes)
 }
 
 fn succeed(shared: &Shared, batch: &Batch) {
@@ -124,9 +219,7 @@ fn succeed(shared: &Shared, batch: &Batch) {
         state.durable = batch.last;
         state.written_bytes += batch.bytes.len() as u64;
         state.commits += 1;
-        if state.failure.take().is_some() {
-            tracing::info!("write-ahead log works again");
-        }
+        recovered(&mut state);
         shared.progress.notify_all();
         state
             .callbacks

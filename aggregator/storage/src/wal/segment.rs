@@ -60,7 +60,9 @@ pub(crate) fn remove_before(directory: &Path, keep: u64) -> io::Result<usize> {
 #[derive(Debug)]
 pub(super) struct SegmentWriter {
     file: File,
-    /// Bytes that are written and synced.
+    /// Bytes that are written whole.
+    written_bytes: u64,
+    /// Of these, bytes that are synced.
     durable_bytes: u64,
 }
 
@@ -82,36 +84,50 @@ impl SegmentWriter {
         }
         Ok(Self {
             file,
+            written_bytes: MAGIC.len() as u64,
             durable_bytes: MAGIC.len() as u64,
         })
     }
 
-    /// Writes and syncs. After an error the file is cut back to what was durable and must not be used again:
-    /// once a sync failed, the kernel may have dropped the pages, and a second sync would wrongly succeed.
+    /// Writes. After an error what is left of these bytes is cut off, and the segment must not be used again.
     ///
     /// # Errors
-    /// The bytes are not on disk.
-    pub(super) fn commit(&mut self, bytes: &[u8]) -> io::Result<()> {
-        let written = self
-            .file
-            .write_all(bytes)
-            .and_then(|()| self.file.sync_data());
-        if let Err(error) = written {
-            if let Err(cut) = self
-                .file
-                .set_len(self.durable_bytes)
-                .and_then(|()| self.file.sync_all())
-            {
-                tracing::warn!(error = %cut, "cut back a log segment after a failed write");
-            }
+    /// The bytes are not written.
+    pub(super) fn write(&mut self, bytes: &[u8]) -> io::Result<()> {
+        if let Err(error) = self.file.write_all(bytes) {
+            self.cut_back(self.written_bytes);
             return Err(error);
         }
-        self.durable_bytes += bytes.len() as u64;
+        self.written_bytes += bytes.len() as u64;
         Ok(())
     }
 
-    /// Bytes on disk.
+    /// Syncs what was written. After an error the segment is cut back to what was durable and must not be used again: once
+    /// a sync failed, the kernel may have dropped the pages, and a second sync would wrongly succeed.
+    ///
+    /// # Errors
+    /// What was written since the last sync is not on disk.
+    pub(super) fn sync(&mut self) -> io::Result<()> {
+        if let Err(error) = self.file.sync_data() {
+            self.cut_back(self.durable_bytes);
+            return Err(error);
+        }
+        self.durable_bytes = self.written_bytes;
+        Ok(())
+    }
+
+    fn cut_back(&self, length: u64) {
+        let cut = self
+            .file
+            .set_len(length)
+            .and_then(|()| self.file.sync_all());
+        if let Err(error) = cut {
+            tracing::warn!(%error, "cut back a log segment after a failed write");
+        }
+    }
+
+    /// Bytes written.
     pub(super) const fn bytes(&self) -> u64 {
-        self.durable_bytes
+        self.written_bytes
     }
 }

@@ -15,6 +15,7 @@ fn options(directory: &Path) -> WalOptions {
         seed: SEED,
         linger: Duration::ZERO,
         segment_bytes: 4096,
+        sync: WalSync::EveryCommit,
     }
 }
 
@@ -34,7 +35,7 @@ fn write_log(directory: &Path, count: u64) -> Vec<Vec<u8>> {
     payloads
 }
 
-fn read_log(directory: &Path) -> (Vec<(u64, Vec<u8>)>, replay::ReplayReport) {
+fn read_log(directory: &Path) -> (Vec<(u64, Vec<u8>)>, ReplayReport) {
     let mut records = Vec::new();
     let report = replay(directory, &directory.join("corrupt"), SEED, &mut |list| {
         records.extend(list.iter().map(|&(n, p)| (n, p.to_vec())));

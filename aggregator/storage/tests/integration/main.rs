@@ -7,6 +7,7 @@
 
 mod disk_full;
 mod kill;
+mod limits;
 
 use std::path::Path;
 use std::sync::Arc;
@@ -23,6 +24,7 @@ fn open(path: &Path) -> Store {
         retention: None,
         retention_bytes: 0,
         memory_budget_bytes: 1 << 30,
+        ..StoreOptions::default()
     };
     Store::open(options, Arc::new(ManualClock::new(NOW_MS))).unwrap()
 }

@@ -307,7 +307,10 @@ fn restart_at_any_point_keeps_every_state_and_sends_nothing_twice() {
     ];
     let run = |restart_after: Option<usize>| {
         let folder = tempfile::tempdir().unwrap();
-        let open = || Arc::new(DurableStore::open(folder.path()).unwrap());
+        let open = || {
+            let database = tidemark_storage::StateDb::open(folder.path());
+            Arc::new(DurableStore::open(folder.path(), database.table("alerting")).unwrap())
+        };
         let mut world = World::with_store(open());
         world.load(ALERT, 0);
         let mut sent = Vec::new();

@@ -1,0 +1,105 @@
+//! The memory budget: what happens while memory runs out, step by step, so that one writer or reader can't take it from all.
+//!
+//! The store adds up what it holds once a second (head, index, caches, what waits for the disk) and compares it with the
+//! budget. From 70 % on it seals early; from 85 % on series that are not known are refused; from 95 % on queries; at 100 %
+//! whole writes, until a seal has made room. Series that are known go on until that last step.
+
+use std::sync::atomic::{AtomicU64, Ordering};
+
+/// How near the budget is.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Default)]
+#[repr(u8)]
+pub enum Pressure {
+    /// There is room.
+    #[default]
+    None = 0,
+    /// The head is sealed earlier than it would be.
+    Seal = 1,
+    /// New series are refused.
+    Series = 2,
+    /// Queries are refused too.
+    Queries = 3,
+    /// Writes are refused too.
+    Writes = 4,
+}
+
+/// Percent of the budget at which each step begins.
+const STEPS: [(u64, Pressure); 4] = [
+    (100, Pressure::Writes),
+    (95, Pressure::Queries),
+    (85, Pressure::Series),
+    (70, Pressure::Seal),
+];
+
+/// The budget and what of it is in use.
+#[derive(Debug)]
+pub(crate) struct Budget {
+    max_bytes: u64,
+    used_bytes: AtomicU64,
+}
+
+impl Budget {
+    pub(crate) const fn new(max_bytes: u64) -> Self {
+        Self {
+            max_bytes,
+            used_bytes: AtomicU64::new(0),
+        }
+    }
+
+    /// Notes what is in use.
+    pub(crate) fn update(&self, used_bytes: u64) {
+        let before = self.pressure();
+        self.used_bytes.store(used_bytes, Ordering::Relaxed);
+        let now = self.pressure();
+        if now >= Pressure::Series && now > before {
+            tracing::warn!(pressure = ?now, used_bytes, budget_bytes = self.max_bytes, "memory runs out");
+        } else if before >= Pressure::Series && now < Pressure::Series {
+            tracing::info!(
+                used_bytes,
+                budget_bytes = self.max_bytes,
+                "there is memory again"
+            );
+        }
+    }
+
+    /// How near the budget was at the last look.
+    pub(crate) fn pressure(&self) -> Pressure {
+        let used = self.used_bytes();
+        // Never that large that the product overflows in u128.
+        let reached = |&&(percent, _): &&(u64, Pressure)| {
+            u128::from(used) * 100 >= u128::from(self.max_bytes) * u128::from(percent)
+        };
+        let step = STEPS.iter().find(reached);
+        step.map_or(Pressure::None, |&(_, pressure)| pressure)
+    }
+
+    pub(crate) fn used_bytes(&self) -> u64 {
+        self.used_bytes.load(Ordering::Relaxed)
+    }
+
+    pub(crate) const fn max_bytes(&self) -> u64 {
+        self.max_bytes
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn steps_come_one_after_the_other() {
+        let budget = Budget::new(1000);
+        let at = |used| {
+            budget.update(used);
+            budget.pressure()
+        };
+        assert_eq!(at(0), Pressure::None);
+        assert_eq!(at(699), Pressure::None);
+        assert_eq!(at(700), Pressure::Seal);
+        assert_eq!(at(850), Pressure::Series);
+        assert_eq!(at(950), Pressure::Queries);
+        assert_eq!(at(1000), Pressure::Writes);
+        assert_eq!(at(u64::MAX), Pressure::Writes);
+        assert_eq!(at(10), Pressure::None);
+    }
+}

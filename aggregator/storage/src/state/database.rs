@@ -1,0 +1,290 @@
+//! The embedded database, opened once for each data directory.
+
+use std::fs;
+use std::io;
+use std::panic::{AssertUnwindSafe, catch_unwind};
+use std::path::{Path, PathBuf};
+use std::sync::{Arc, RwLock};
+
+use super::{StateChange, StateError, StateScan, StateTable};
+use crate::sync::{read, write};
+
+/// Bytes of memory for the database's pages.
+const CACHE_BYTES: u64 = 4 << 20;
+/// Changes reach the disk after this when nobody flushes.
+const FLUSH_MS: u64 = 500;
+/// Below this the database is never written anew.
+const COMPACT_BYTES_MIN: u64 = 16 << 20;
+/// The database is written anew when it is so many times what it holds.
+const COMPACT_FACTOR: u64 = 8;
+/// The key of the mark of a filled table.
+const SENTINEL: &[u8] = b"\0filled";
+
+/// The database of a data directory. Clones share it.
+#[derive(Debug, Clone)]
+pub struct StateDb {
+    shared: Arc<Shared>,
+}
+
+#[derive(Debug)]
+struct Shared {
+    path: PathBuf,
+    /// `None` once it failed.
+    database: RwLock<Option<sled::Db>>,
+}
+
+/// Runs calls of sled, which panics on some damaged files.
+fn caught<T>(call: impl FnOnce() -> Result<T, sled::Error>) -> Result<T, StateError> {
+    match catch_unwind(AssertUnwindSafe(call)) {
+        Ok(Ok(value)) => Ok(value),
+        Ok(Err(error)) => Err(StateError::Database(error.to_string())),
+        Err(_) => Err(StateError::Database("panicked".to_owned())),
+    }
+}
+
+fn open_sled(path: &Path) -> Result<sled::Db, StateError> {
+    caught(|| {
+        sled::Config::new()
+            .path(path)
+            .cache_capacity(CACHE_BYTES)
+            .flush_every_ms(Some(FLUSH_MS))
+            .open()
+    })
+}
+
+fn remove_all(path: &Path) -> io::Result<()> {
+    match fs::remove_dir_all(path) {
+        Err(error) if error.kind() != io::ErrorKind::NotFound => Err(error),
+        _ => Ok(()),
+    }
+}
+
+impl StateDb {
+    /// Opens the database of a data directory. A damaged one is set aside as `state.sled.damaged` and an empty one made;
+    /// where even that fails the tables are out of use and their users go on without.
+    #[must_use]
+    pub fn open(directory: &Path) -> Self {
+        let path = directory.join("state.sled");
+        let database = Self::open_or_replace(&path)
+            .inspect_err(|error| {
+                tracing::error!(path = %path.display(), %error, "no state database, going on without");
+            })
+            .ok();
+        Self {
+            shared: Arc::new(Shared {
+                path,
+                database: RwLock::new(database),
+            }),
+        }
+    }
+
+    fn open_or_replace(path: &Path) -> Result<sled::Db, StateError> {
+        let io = |error: io::Error| StateError::Database(error.to_string());
+        let is_stale = stale_mark(path).try_exists().map_err(io)?;
+        // Left by a compaction that was not finished: the tables are filled again.
+        remove_all(&path.with_extension("sled.new")).map_err(io)?;
+        if !is_stale {
+            match open_sled(path) {
+                Ok(database) => return Ok(database),
+                Err(error) => {
+                    tracing::error!(path = %path.display(), %error, "state database is damaged and set aside");
+                }
+            }
+        }
+        let aside = path.with_extension("sled.damaged");
+        remove_all(&aside).map_err(io)?;
+        match fs::rename(path, &aside) {
+            Err(error) if error.kind() != io::ErrorKind::NotFound => return Err(io(error)),
+            _ => {}
+        }
+        let database = open_sled(path)?;
+        if is_stale {
+            fs::remove_file(stale_mark(path)).map_err(io)?;
+        }
+        Ok(database)
+    }
+
+    /// The table of that name.
+    #[must_use]
+    pub fn table(&self, name: &'static str) -> Arc<dyn StateTable> {
+        Arc::new(SledTable {
+            database: self.clone(),
+            name,
+        })
+    }
+
+    /// Whether the database is in use.
+    #[must_use]
+    pub fn works(&self) -> bool {
+        read(&self.shared.database).is_some()
+    }
+
+    /// Bytes of its files; 0 when it is out of use.
+    #[must_use]
+    pub fn disk_bytes(&self) -> u64 {
+        self.with(sled::Db::size_on_disk).unwrap_or(0)
+    }
+
+    /// Runs a call; a failure puts the database out of use, with a mark on disk that it may lack changes.
+    fn with<T>(
+        &self,
+        call: impl FnOnce(&sled::Db) -> Result<T, sled::Error>,
+    ) -> Result<T, StateError> {
+        let result = match &*read(&self.shared.database) {
+            Some(database) => caught(|| call(database)),
+            None => return Err(StateError::OutOfUse),
+        };
+        result.inspect_err(|error| {
+            tracing::error!(%error, "state database failed, going on without until the next start");
+            write(&self.shared.database).take();
+            self.mark_stale();
+        })
+    }
+
+    fn mark_stale(&self) {
+        let path = stale_mark(&self.shared.path);
+        if let Err(error) = fs::File::create(&path).and_then(|file| file.sync_all()) {
+            tracing::warn!(%error, path = %path.display(), "mark the state database as stale");
+        }
+    }
+
+    /// Writes the database anew when it is much larger than what it holds; returns whether it did. Takes the time of a
+    /// full copy; the tables' users wait.
+    ///
+    /// # Errors
+    /// The copy failed; the database is out of use.
+    pub fn compact_if_large(&self) -> Result<bool, StateError> {
+        let bytes = self.disk_bytes();
+        if bytes < COMPACT_BYTES_MIN {
+            return Ok(false);
+        }
+        let live = self.with(|database| {
+            let mut live = 0;
+            for name in database.tree_names() {
+                for row in &database.open_tree(name)? {
+                    let (key, value) = row?;
+                    live += key.len() + value.len();
+                }
+            }
+            Ok(live as u64)
+        })?;
+        if bytes < live.saturating_mul(COMPACT_FACTOR) {
+            return Ok(false);
+        }
+        let mut slot = write(&self.shared.database);
+        let Some(database) = slot.take() else {
+            return Err(StateError::OutOfUse);
+        };
+        match self.copy(database) {
+            Ok(database) => {
+                *slot = Some(database);
+                tracing::info!(bytes, live, "state database written anew");
+                Ok(true)
+            }
+            Err(error) => {
+                drop(slot);
+                tracing::error!(%error, "compact the state database, going on without until the next start");
+                self.mark_stale();
+                Err(error)
+            }
+        }
+    }
+
+    /// Copies all tables to a new database and puts it in the place of the old one.
+    fn copy(&self, old: sled::Db) -> Result<sled::Db, StateError> {
+        let io = |error: io::Error| StateError::Database(error.to_string());
+        let path = &self.shared.path;
+        let (new_path, aside) = (
+            path.with_extension("sled.new"),
+            path.with_extension("sled.damaged"),
+        );
+        remove_all(&new_path).map_err(io)?;
+        let new = open_sled(&new_path)?;
+        caught(|| {
+            new.import(old.export());
+            new.flush()
+        })?;
+        // sled opens some of its files by name when it needs them: a database is moved only while it is closed.
+        drop(new);
+        drop(old);
+        remove_all(&aside).map_err(io)?;
+        fs::rename(path, &aside).map_err(io)?;
+        fs::rename(&new_path, path).map_err(io)?;
+        remove_all(&aside).map_err(io)?;
+        open_sled(path)
+    }
+}
+
+/// Says that a database lacks changes.
+fn stale_mark(path: &Path) -> PathBuf {
+    path.with_extension("sled.stale")
+}
+
+#[derive(Debug)]
+struct SledTable {
+    database: StateDb,
+    name: &'static str,
+}
+
+/// A value behind the checksum of key and value.
+fn sealed(key: &[u8], value: &[u8]) -> Vec<u8> {
+    let crc = crc32c::crc32c_append(crc32c::crc32c(key), value);
+    let mut bytes = crc.to_le_bytes().to_vec();
+    bytes.extend_from_slice(value);
+    bytes
+}
+
+fn unsealed<'a>(key: &[u8], bytes: &'a [u8]) -> Option<&'a [u8]> {
+    let (crc, value) = bytes.split_first_chunk::<4>()?;
+    let want = crc32c::crc32c_append(crc32c::crc32c(key), value);
+    (want == u32::from_le_bytes(*crc)).then_some(value)
+}
+
+impl StateTable for SledTable {
+    fn scan(&self) -> Result<StateScan, StateError> {
+        self.database.with(|database| {
+            let mut scan = StateScan::default();
+            for row in &database.open_tree(self.name)? {
+                let (key, bytes) = row?;
+                match unsealed(&key, &bytes) {
+                    Some(_) if key == SENTINEL => scan.is_filled = true,
+                    Some(value) => scan.rows.push((key.to_vec(), value.to_vec())),
+                    None => scan.damaged += 1,
+                }
+            }
+            Ok(scan)
+        })
+    }
+
+    fn apply(&self, changes: &[StateChange]) -> Result<(), StateError> {
+        if changes.is_empty() {
+            return Ok(());
+        }
+        self.database.with(|database| {
+            let mut batch = sled::Batch::default();
+            for (key, value) in changes {
+                match value {
+                    Some(value) => batch.insert(key.as_slice(), sealed(key, value)),
+                    None => batch.remove(key.as_slice()),
+                }
+            }
+            database.open_tree(self.name)?.apply_batch(batch)
+        })
+    }
+
+    fn mark_filled(&self) -> Result<(), StateError> {
+        let mark = sealed(SENTINEL, self.name.as_bytes());
+        let insert = |database: &sled::Db| {
+            database
+                .open_tree(self.name)?
+                .insert(SENTINEL, mark)
+                .map(drop)
+        };
+        self.database.with(insert)
+    }
+
+    fn flush(&self) -> Result<(), StateError> {
+        self.database
+            .with(|database| database.open_tree(self.name)?.flush().map(drop))
+    }
+}

@@ -1,0 +1,46 @@
+//! A table in memory: for tests, and where nothing need survive.
+
+use std::collections::BTreeMap;
+use std::sync::Mutex;
+
+use super::{StateChange, StateError, StateScan, StateTable};
+use crate::sync::lock;
+
+/// A table that ends with the process.
+#[derive(Debug, Default)]
+pub struct MemoryTable {
+    rows: Mutex<BTreeMap<Vec<u8>, Vec<u8>>>,
+    is_filled: Mutex<bool>,
+}
+
+impl StateTable for MemoryTable {
+    fn scan(&self) -> Result<StateScan, StateError> {
+        let rows = lock(&self.rows);
+        let rows = rows.iter().map(|(key, value)| (key.clone(), value.clone()));
+        Ok(StateScan {
+            rows: rows.collect(),
+            damaged: 0,
+            is_filled: *lock(&self.is_filled),
+        })
+    }
+
+    fn apply(&self, changes: &[StateChange]) -> Result<(), StateError> {
+        let mut rows = lock(&self.rows);
+        for (key, value) in changes {
+            match value {
+                Some(value) => rows.insert(key.clone(), value.clone()),
+                None => rows.remove(key),
+            };
+        }
+        Ok(())
+    }
+
+    fn mark_filled(&self) -> Result<(), StateError> {
+        *lock(&self.is_filled) = true;
+        Ok(())
+    }
+
+    fn flush(&self) -> Result<(), StateError> {
+        Ok(())
+    }
+}
