@@ -23,6 +23,7 @@ pub use ast_json::ast_json;
 pub use engine::{Engine, EngineOptions, Features, QueryOptions, RangeParams};
 pub use error::{ErrorKind, QueryError, Span};
 pub use format::format_float;
+pub use parser::number::parse_go_float;
 pub use parser::{ParseError, matches_everything, parse, parse_selector};
 pub use print::pretty;
 pub use value::{MatrixSeries, QueryResult, Stats, Value, VectorSample};

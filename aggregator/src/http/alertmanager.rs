@@ -155,5 +155,7 @@ fn parse_time(text: &str) -> Result<i64, Failure> {
 }
 
 fn params(uri: &http::Uri) -> Result<Params, Failure> {
-    Params::parse(uri.query().unwrap_or_default().as_bytes()).map_err(Failure::bad)
+    let params = Params::parse(uri.query().unwrap_or_default().as_bytes());
+    params.well_formed().map_err(Failure::bad)?;
+    Ok(params)
 }

@@ -12,29 +12,40 @@ use super::time::{self, parse_limit, parse_time};
 #[derive(Debug, Clone, Default)]
 pub struct Params {
     pairs: Vec<(String, String)>,
+    /// The first piece that is no parameter, in Go's words.
+    malformed: Option<String>,
 }
 
 impl Params {
-    /// Parses text of the form `a=1&b=2`.
-    ///
-    /// # Errors
-    /// A `%` that is no escape, or bytes that are no UTF-8.
-    pub fn parse(text: &[u8]) -> Result<Self, ApiError> {
+    /// Parses text of the form `a=1&b=2`. Pieces with a bad escape or a semicolon are left out, as in Go; bytes that are
+    /// no UTF-8 become replacement characters.
+    #[must_use]
+    pub fn parse(text: &[u8]) -> Self {
         let mut params = Self::default();
-        params.add(text)?;
-        Ok(params)
+        params.add(text);
+        params
     }
 
-    fn add(&mut self, text: &[u8]) -> Result<(), ApiError> {
+    fn add(&mut self, text: &[u8]) {
         for piece in text.split(|&b| b == b'&').filter(|piece| !piece.is_empty()) {
-            let equals = piece.iter().position(|&b| b == b'=');
-            let (name, value) = match equals {
-                Some(at) => (&piece[..at], &piece[at + 1..]),
-                None => (piece, &[][..]),
-            };
-            self.pairs.push((decode(name)?, decode(value)?));
+            match pair(piece) {
+                Ok(pair) => self.pairs.push(pair),
+                Err(reason) => drop(self.malformed.get_or_insert(reason)),
+            }
         }
-        Ok(())
+    }
+
+    /// Fails when a piece was left out: some endpoints of Prometheus look.
+    ///
+    /// # Errors
+    /// A piece is no parameter.
+    pub fn well_formed(&self) -> Result<(), ApiError> {
+        match &self.malformed {
+            Some(reason) => Err(ApiError::bad_data(format!(
+                "error parsing form values: {reason}"
+            ))),
+            None => Ok(()),
+        }
     }
 
     /// The first value of a parameter; empty when it was not given.
@@ -94,8 +105,28 @@ impl Params {
     }
 }
 
-fn decode(text: &[u8]) -> Result<String, ApiError> {
-    let bad = |reason: String| ApiError::bad_data(format!("error parsing form values: {reason}"));
+fn pair(piece: &[u8]) -> Result<(String, String), String> {
+    if piece.contains(&b';') {
+        return Err("invalid semicolon separator in query".to_owned());
+    }
+    let equals = piece.iter().position(|&b| b == b'=');
+    let (name, value) = match equals {
+        Some(at) => (&piece[..at], &piece[at + 1..]),
+        None => (piece, &[][..]),
+    };
+    Ok((text(decode(name)?), text(decode(value)?)))
+}
+
+fn text(bytes: Vec<u8>) -> String {
+    String::from_utf8(bytes)
+        .unwrap_or_else(|error| String::from_utf8_lossy(error.as_bytes()).into_owned())
+}
+
+/// Undoes percent encoding.
+///
+/// # Errors
+/// A `%` that is no escape.
+pub fn decode(text: &[u8]) -> Result<Vec<u8>, String> {
     let mut bytes = Vec::with_capacity(text.len());
     let mut rest = text;
     while let Some((&byte, after)) = rest.split_first() {
@@ -109,7 +140,7 @@ fn decode(text: &[u8]) -> Result<String, ApiError> {
                 else {
                     let escape = &after[..after.len().min(2)];
                     let escape = format!("%{}", String::from_utf8_lossy(escape));
-                    return Err(bad(format!("invalid URL escape {escape:?}")));
+                    return Err(format!("invalid URL escape {escape:?}"));
                 };
                 bytes.push((high * 16 + low) as u8);
                 rest = &after[2..];
@@ -117,7 +148,7 @@ fn decode(text: &[u8]) -> Result<String, ApiError> {
             _ => bytes.push(byte),
         }
     }
-    String::from_utf8(bytes).map_err(|_| bad("invalid UTF-8".to_owned()))
+    Ok(bytes)
 }
 
 /// How large a form body may be; put into the request's extensions by the router.
@@ -138,11 +169,9 @@ impl<S: Send + Sync> FromRequest<S> for Params {
             let body = read_limited(request, max)
                 .await
                 .map_err(|error| error.into_response())?;
-            params.add(&body).map_err(|error| error.into_response())?;
+            params.add(&body);
         }
-        params
-            .add(&url_query)
-            .map_err(|error| error.into_response())?;
+        params.add(&url_query);
         Ok(params)
     }
 }
@@ -179,7 +208,7 @@ mod tests {
 
     #[test]
     fn repeated_parameters_are_kept_in_order() {
-        let params = Params::parse(b"match[]=up&match%5B%5D=a%7Bb%3D%22c+d%22%7D&x").unwrap();
+        let params = Params::parse(b"match[]=up&match%5B%5D=a%7Bb%3D%22c+d%22%7D&x");
         let all: Vec<_> = params.all("match[]").collect();
         assert_eq!(all, ["up", "a{b=\"c d\"}"]);
         assert_eq!(params.get("x"), "");
@@ -187,14 +216,19 @@ mod tests {
     }
 
     #[test]
-    fn bad_escapes_and_bad_utf8_are_refused() {
+    fn malformed_pieces_are_left_out_and_told() {
         for (text, want) in [
             (&b"a=%zz"[..], "invalid URL escape \"%zz\""),
             (b"a=%f", "invalid URL escape \"%f\""),
-            (b"a=%ff", "invalid UTF-8"),
+            (b"a=1;2", "invalid semicolon separator in query"),
         ] {
-            let error = Params::parse(text).unwrap_err();
-            assert!(error.message.ends_with(want), "{}", error.message);
+            let params = Params::parse(&[text, b"&b=2"].concat());
+            assert_eq!((params.get("a"), params.get("b")), ("", "2"));
+            let error = params.well_formed().unwrap_err();
+            assert_eq!(error.message, format!("error parsing form values: {want}"));
         }
+        let params = Params::parse(b"a=%ffx");
+        assert_eq!(params.get("a"), "\u{fffd}x");
+        assert!(params.well_formed().is_ok());
     }
 }

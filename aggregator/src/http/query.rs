@@ -15,7 +15,7 @@ use super::blocking::{JSON, Permitted, respond};
 use super::error::{ApiError, ErrorType};
 use super::params::Params;
 use super::state::{Api, Core};
-use super::time::{parse_duration_ms, parse_timeout};
+use super::time::{evaluation_ms, parse_duration_ns, parse_timeout};
 use crate::config::Feature;
 
 /// What both kinds of query have.
@@ -66,7 +66,8 @@ pub async fn instant(State(api): State<Api>, headers: HeaderMap, params: Params)
     let parsed = || {
         let limit = params.limit()?;
         let at = params.time_or("time", api.clock.now_ms())?;
-        Ok((Request::parse(&api, &params, limit)?, Times::At(at)))
+        let at = Times::At(evaluation_ms(at));
+        Ok((Request::parse(&api, &params, limit)?, at))
     };
     answer(&api, &headers, parsed()).await
 }
@@ -88,22 +89,31 @@ fn range_params(params: &Params) -> Result<RangeParams, ApiError> {
         let reason = "end timestamp must not be before start time";
         return Err(ApiError::invalid_parameter("end", reason));
     }
-    let step_ms = parse_duration_ms(params.get("step"))
+    let step_ns = parse_duration_ns(params.get("step"))
         .map_err(|reason| ApiError::invalid_parameter("step", reason))?;
-    if step_ms <= 0 {
+    let no_step = || {
         let reason = "zero or negative query resolution step widths are not accepted. \
                       Try a positive integer";
-        return Err(ApiError::invalid_parameter("step", reason));
+        ApiError::invalid_parameter("step", reason)
+    };
+    if step_ns <= 0 {
+        return Err(no_step());
     }
-    if end_ms.saturating_sub(start_ms) / step_ms > QUERY_STEPS_MAX {
+    let length_ns = end_ms.saturating_sub(start_ms).saturating_mul(1_000_000);
+    if length_ns / step_ns > QUERY_STEPS_MAX {
         return Err(ApiError::bad_data(
             "exceeded maximum resolution of 11,000 points per timeseries. \
              Try decreasing the query resolution (?step=XX)",
         ));
     }
+    // Steps are whole milliseconds.
+    let step_ms = step_ns / 1_000_000;
+    if step_ms == 0 {
+        return Err(no_step());
+    }
     Ok(RangeParams {
-        start_ms,
-        end_ms,
+        start_ms: evaluation_ms(start_ms),
+        end_ms: evaluation_ms(end_ms),
         step_ms,
     })
 }
@@ -118,6 +128,10 @@ async fn answer(
         Ok(prepared) => prepared,
         Err(error) => return error.into_response(),
     };
+    if request.timeout.is_some_and(|timeout| timeout.is_zero()) {
+        let message = "query timed out in query execution";
+        return ApiError::new(ErrorType::Timeout, message).into_response();
+    }
     respond(
         api,
         headers,

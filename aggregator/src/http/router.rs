@@ -21,18 +21,20 @@ use super::{
 pub fn router(api: Api, requests: Arc<RequestMetrics>) -> Router {
     let form_bytes_max = FormBytesMax(api.config.load().limits.form_bytes_max);
     let prefix = api.settings.route_prefix.clone();
-    let api_v1 =
-        api_v1()
-            .layer(middleware::from_fn(answer_options))
-            .layer(middleware::from_fn_with_state(
-                api.clone(),
-                wait_until_ready,
-            ));
+    let api_v1 = api_v1()
+        .method_not_allowed_fallback(wrong_method)
+        .layer(middleware::from_fn(answer_options))
+        .layer(middleware::from_fn_with_state(
+            api.clone(),
+            wait_until_ready,
+        ));
     let routes = Router::new()
         .nest("/api/v1", api_v1)
         .nest("/api/v2", alertmanager::routes())
         .route("/federate", get(federate::federate))
         .merge(process())
+        .method_not_allowed_fallback(wrong_method)
+        .fallback(no_such_path)
         .with_state(api)
         .layer(Extension(form_bytes_max))
         .layer(middleware::from_fn_with_state(requests, metrics::count));
@@ -114,12 +116,22 @@ fn status_routes() -> Router<Api> {
         .route("/admin/tsdb/snapshot", snapshot)
 }
 
-/// `OPTIONS` on any path of the API says that it is there; no other origin is let in.
+/// `OPTIONS` on any path of the API says that it is there; no other origin is let in. `HEAD` is not answered.
 async fn answer_options(request: Request, next: Next) -> Response {
-    if request.method() == Method::OPTIONS {
-        return StatusCode::NO_CONTENT.into_response();
+    match *request.method() {
+        Method::OPTIONS => StatusCode::NO_CONTENT.into_response(),
+        Method::HEAD => wrong_method().await,
+        _ => next.run(request).await,
     }
-    next.run(request).await
+}
+
+/// What Go's server says, in its words.
+async fn wrong_method() -> Response {
+    (StatusCode::METHOD_NOT_ALLOWED, "Method Not Allowed\n").into_response()
+}
+
+async fn no_such_path() -> Response {
+    (StatusCode::NOT_FOUND, "404 page not found\n").into_response()
 }
 
 async fn wait_until_ready(State(api): State<Api>, request: Request, next: Next) -> Response {

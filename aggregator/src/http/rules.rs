@@ -111,23 +111,29 @@ impl Wanted {
         }
         let exclude_alerts = match params.get("exclude_alerts") {
             "" => false,
-            text => text.parse().map_err(|_| {
-                ApiError::invalid_parameter("exclude_alerts", format!("invalid boolean {text:?}"))
-            })?,
-        };
-        let selector = |text: &str| {
-            tidemark_promql::parse_selector(text)
-                .map_err(|error| ApiError::invalid_parameter("match[]", error))
+            "1" | "t" | "T" | "TRUE" | "true" | "True" => true,
+            "0" | "f" | "F" | "FALSE" | "false" | "False" => false,
+            text => {
+                let reason = format!(
+                    "error converting exclude_alerts: strconv.ParseBool: parsing {text:?}: invalid syntax"
+                );
+                return Err(ApiError::invalid_parameter("exclude_alerts", reason));
+            }
         };
         let group_limit = match params.get("group_limit") {
             "" => usize::MAX,
-            text => match text.parse() {
-                Ok(limit) if limit > 0 => limit,
-                _ => {
-                    return Err(ApiError::invalid_parameter(
-                        "group_limit",
-                        "group_limit needs to be a valid number greater than 0",
-                    ));
+            text => match text.parse::<i64>().map(usize::try_from) {
+                Ok(Ok(limit)) if limit > 0 => limit,
+                Ok(_) => {
+                    let reason = "group_limit needs to be greater than 0";
+                    return Err(ApiError::invalid_parameter("group_limit", reason));
+                }
+                Err(error) => {
+                    let why = super::time::integer_error(&error);
+                    let reason = format!(
+                        "group_limit needs to be a valid number: strconv.ParseInt: parsing {text:?}: {why}"
+                    );
+                    return Err(ApiError::invalid_parameter("group_limit", reason));
                 }
             },
         };
@@ -143,10 +149,7 @@ impl Wanted {
             groups: list("rule_group[]"),
             files: list("file[]"),
             exclude_alerts,
-            matchers: params
-                .all("match[]")
-                .map(selector)
-                .collect::<Result<_, _>>()?,
+            matchers: super::selectors::parse_all(params)?,
             group_limit,
             next_token,
         })

@@ -26,13 +26,21 @@ pub fn parse_all(params: &Params) -> Result<Vec<Matchers>, ApiError> {
 /// # Errors
 /// It is no selector, or would match everything.
 pub fn parse(text: &str) -> Result<Matchers, ApiError> {
-    let matchers = parse_selector(text).map_err(|error| ApiError::bad_data(error.to_string()))?;
+    let matchers = parse_any(text)?;
     if matches_everything(&matchers) {
         return Err(ApiError::bad_data(
             "match[] must contain at least one non-empty matcher",
         ));
     }
     Ok(matchers)
+}
+
+/// Parses one selector, which may match everything.
+///
+/// # Errors
+/// It is no selector.
+pub fn parse_any(text: &str) -> Result<Matchers, ApiError> {
+    parse_selector(text).map_err(|error| ApiError::bad_data(error.to_string()))
 }
 
 /// Selections of a time range, one for each set of matchers.

@@ -1,16 +1,16 @@
 //! `/api/v1/series`, `/api/v1/labels` and `/api/v1/label/<name>/values`.
 
-use axum::extract::{Path, State};
+use axum::extract::State;
 use axum::response::{IntoResponse as _, Response};
 use common::model::Labels;
-use http::HeaderMap;
+use http::{HeaderMap, Uri};
 use tidemark_storage::{ReadControl, ReadError, Readable as _, Selection};
 
 use super::blocking::{JSON, read_error, respond};
 use super::error::{ApiError, ErrorType};
 use super::json;
 use super::label_name::unescape;
-use super::params::Params;
+use super::params::{Params, decode};
 use super::query::render::{TRUNCATED, annotations};
 use super::reply::Sink;
 use super::selectors::{self, select};
@@ -46,6 +46,9 @@ impl Request {
 
 /// Label sets of the series that match.
 pub async fn series(State(api): State<Api>, headers: HeaderMap, params: Params) -> Response {
+    if let Err(error) = params.well_formed() {
+        return error.into_response();
+    }
     if params.all("match[]").next().is_none() {
         return ApiError::bad_data("no match[] parameter provided").into_response();
     }
@@ -87,19 +90,34 @@ pub async fn labels(State(api): State<Api>, headers: HeaderMap, params: Params) 
 /// Values of one label.
 pub async fn values(
     State(api): State<Api>,
-    Path(name): Path<String>,
+    uri: Uri,
     headers: HeaderMap,
     params: Params,
 ) -> Response {
-    let name = unescape(&name);
-    if name.is_empty() {
-        let message = format!("invalid label name: {name:?}");
-        return ApiError::bad_data(message).into_response();
-    }
+    let name = match label_name(uri.path()) {
+        Ok(name) => name,
+        Err(error) => return error.into_response(),
+    };
     list(&api, &headers, &params, move |core, selection, control| {
         core.store.label_values(&name, selection, control)
     })
     .await
+}
+
+/// The name in `…/label/<name>/values`, whose bytes may be any.
+fn label_name(path: &str) -> Result<String, ApiError> {
+    let path = path.strip_suffix("/values").unwrap_or(path);
+    let (_, name) = path.rsplit_once("/label/").unwrap_or_default();
+    // A plus is itself in a path.
+    let bytes = decode(name.replace('+', "%2B").as_bytes()).map_err(ApiError::bad_data)?;
+    match String::from_utf8(bytes) {
+        Ok(name) if !name.is_empty() => Ok(unescape(&name)),
+        invalid => {
+            let bytes = invalid.map_or_else(|error| error.into_bytes(), String::into_bytes);
+            let shown = tidemark_promql::parser::quote::go_quote_bytes(&bytes);
+            Err(ApiError::bad_data(format!("invalid label name: {shown}")))
+        }
+    }
 }
 
 async fn list(

@@ -5,7 +5,10 @@ use axum::extract::State;
 use axum::response::Response;
 use http::HeaderMap;
 
+use tidemark_promql::parse_selector;
+
 use super::blocking::JSON;
+use super::error::ApiError;
 use super::params::Params;
 use super::reply::{Encoding, ReplyOptions, reply};
 use super::state::Api;
@@ -48,11 +51,27 @@ pub async fn targets(State(api): State<Api>, headers: HeaderMap, params: Params)
     small(&api, &headers, data.into_bytes()).await
 }
 
-empty_list!(
-    /// `/api/v1/targets/metadata`
-    targets_metadata,
-    br"[]"
-);
+/// `/api/v1/targets/metadata`
+///
+/// # Errors
+/// A parameter is wrong.
+pub async fn targets_metadata(
+    State(api): State<Api>,
+    headers: HeaderMap,
+    params: Params,
+) -> Result<Response, ApiError> {
+    let limit = params.get("limit");
+    if !limit.is_empty() && limit.parse::<i64>().is_err() {
+        return Err(ApiError::bad_data("limit must be a number"));
+    }
+    let selector = params.get("match_target");
+    if !selector.is_empty() {
+        parse_selector(selector)
+            .map_err(|error| ApiError::invalid_parameter("match_target", error))?;
+    }
+    Ok(small(&api, &headers, b"[]".to_vec()).await)
+}
+
 empty_list!(
     /// `/api/v1/scrape_pools`
     scrape_pools,

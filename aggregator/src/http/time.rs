@@ -7,6 +7,9 @@ pub const MIN_MS: i64 = (i64::MIN / 1000 + 62_135_596_801) * 1000;
 /// The latest time a request without `end` means, in milliseconds (`MaxTime`).
 pub const MAX_MS: i64 = (i64::MAX / 1000 - 62_135_596_801) * 1000 + 999;
 
+/// The first moment that 64 bits of nanoseconds hold.
+const FAR_PAST_MS: i64 = i64::MIN / 1_000_000;
+
 /// Parses Unix seconds (a float) or RFC 3339 into milliseconds.
 ///
 /// # Errors
@@ -25,51 +28,58 @@ pub fn parse_time(text: &str) -> Result<i64, String> {
     rfc3339::parse_ms(text).ok_or_else(error)
 }
 
-/// Milliseconds of Unix seconds, rounded as Prometheus rounds them. It takes NaN, infinities and times beyond its own
-/// bounds too; here they are moved to the bounds, where there is nothing.
+/// Milliseconds of Unix seconds, rounded as Prometheus rounds them. It takes NaN, infinities and what 64 bits do not
+/// hold too: all of them are before anything else.
 fn seconds_to_ms(seconds: f64) -> i64 {
-    if seconds.is_nan() {
-        return MIN_MS;
+    if !seconds.is_finite() || seconds.abs() >= 9_223_372_036_854_775_808.0 {
+        return FAR_PAST_MS;
     }
     let ms = seconds.trunc() * 1000.0 + (seconds.fract() * 1000.0).round();
-    if ms.is_nan() {
-        return if seconds > 0.0 { MAX_MS } else { MIN_MS };
-    }
     (ms as i64).clamp(MIN_MS, MAX_MS)
+}
+
+/// The moment of evaluation: Prometheus passes it on as nanoseconds in 64 bits, without a look at what they hold.
+#[must_use]
+pub const fn evaluation_ms(ms: i64) -> i64 {
+    ms.wrapping_mul(1_000_000) / 1_000_000
 }
 
 /// Parses float seconds or `1h30m`.
 ///
 /// # Errors
 /// Neither of them, or too long; the message is Prometheus'.
-pub fn parse_duration_ms(text: &str) -> Result<i64, String> {
+pub fn parse_duration_ns(text: &str) -> Result<i64, String> {
     if let Some(seconds) = parse_float(text) {
         let nanos = seconds * 1e9;
-        if nanos.is_nan() || nanos.abs() > i64::MAX as f64 {
+        if nanos.abs() > i64::MAX as f64 {
             return Err(format!(
                 "cannot parse {text:?} to a valid duration. It overflows int64"
             ));
         }
-        // Durations are nanoseconds in Prometheus, cut to milliseconds where they are used.
-        return Ok((nanos / 1e6).trunc() as i64);
+        // NaN is no longer than anything, and is what Go makes of it on this machine.
+        return Ok(if nanos.is_nan() {
+            i64::MIN
+        } else {
+            nanos as i64
+        });
     }
     common::duration::parse(text)
-        .map(|duration| i64::try_from(duration.as_millis()).unwrap_or(i64::MAX))
+        .map(|duration| i64::try_from(duration.as_nanos()).unwrap_or(i64::MAX))
         .map_err(|_| format!("cannot parse {text:?} to a valid duration"))
 }
 
 /// Parses a duration that is a bound on waiting: nothing when negative.
 ///
 /// # Errors
-/// As [`parse_duration_ms`].
+/// As [`parse_duration_ns`].
 pub fn parse_timeout(text: &str) -> Result<Duration, String> {
-    let ms = parse_duration_ms(text)?;
-    Ok(Duration::from_millis(u64::try_from(ms).unwrap_or(0)))
+    let nanos = parse_duration_ns(text)?;
+    Ok(Duration::from_nanos(u64::try_from(nanos).unwrap_or(0)))
 }
 
-/// A float as Go's `strconv.ParseFloat` takes it, but for hexadecimal floats.
+/// A float as Go's `strconv.ParseFloat` takes it.
 fn parse_float(text: &str) -> Option<f64> {
-    text.parse().ok()
+    tidemark_promql::parse_go_float(text)
 }
 
 /// Parses `limit`: `None` = no bound, as with 0.
@@ -80,11 +90,22 @@ pub fn parse_limit(text: &str) -> Result<Option<usize>, String> {
     if text.is_empty() {
         return Ok(None);
     }
-    let limit: i64 = text
-        .parse()
-        .map_err(|_| format!("strconv.Atoi: parsing {text:?}: invalid syntax"))?;
+    let limit: i64 = text.parse().map_err(|error| {
+        let reason = integer_error(&error);
+        format!("strconv.Atoi: parsing {text:?}: {reason}")
+    })?;
     let limit = usize::try_from(limit).map_err(|_| "limit must be non-negative".to_owned())?;
     Ok(Some(limit).filter(|&limit| limit > 0))
+}
+
+/// Go's word for what is wrong with an integer.
+#[must_use]
+pub const fn integer_error(error: &std::num::ParseIntError) -> &'static str {
+    use std::num::IntErrorKind::{NegOverflow, PosOverflow};
+    match error.kind() {
+        PosOverflow | NegOverflow => "value out of range",
+        _ => "invalid syntax",
+    }
 }
 
 /// RFC 3339, both ways.
@@ -244,17 +265,19 @@ mod tests {
             assert_eq!(parse_time(text), Ok(want), "{text}");
         }
         for (text, want) in [
-            ("NaN", MIN_MS),
-            ("Inf", MAX_MS),
-            ("-Inf", MIN_MS),
-            ("1e300", MAX_MS),
-            ("-1e300", MIN_MS),
+            ("NaN", FAR_PAST_MS),
+            ("Inf", FAR_PAST_MS),
+            ("-Inf", FAR_PAST_MS),
+            ("1e300", FAR_PAST_MS),
+            ("1e18", MAX_MS),
+            ("-1e18", MIN_MS),
         ] {
             assert_eq!(parse_time(text), Ok(want), "{text}");
         }
         for bad in [
             "",
             "foo",
+            "1e400",
             "2023-02-29T00:00:00Z",
             "2015-07-01",
             "2015-07-01T25:00:00Z",
@@ -285,19 +308,24 @@ mod tests {
 
     #[test]
     fn durations_are_seconds_or_units() {
-        assert_eq!(parse_duration_ms("15"), Ok(15_000));
-        assert_eq!(parse_duration_ms("0.5"), Ok(500));
-        assert_eq!(parse_duration_ms("1h30m"), Ok(5_400_000));
-        assert_eq!(parse_duration_ms("-1"), Ok(-1000));
-        assert!(
-            parse_duration_ms("1e300")
-                .unwrap_err()
-                .ends_with("It overflows int64")
-        );
+        assert_eq!(parse_duration_ns("15"), Ok(15_000_000_000));
+        assert_eq!(parse_duration_ns("0.0005"), Ok(500_000));
+        assert_eq!(parse_duration_ns("1h30m"), Ok(5_400_000_000_000));
+        assert_eq!(parse_duration_ns("-1"), Ok(-1_000_000_000));
+        assert_eq!(parse_duration_ns("NaN"), Ok(i64::MIN));
+        let too_long = parse_duration_ns("1e300").unwrap_err();
+        assert!(too_long.ends_with("It overflows int64"), "{too_long}");
         assert_eq!(
-            parse_duration_ms("x"),
+            parse_duration_ns("x"),
             Err("cannot parse \"x\" to a valid duration".to_owned())
         );
+    }
+
+    #[test]
+    fn moments_are_what_64_bits_of_nanoseconds_hold() {
+        assert_eq!(evaluation_ms(1_435_781_451_781), 1_435_781_451_781);
+        assert_eq!(evaluation_ms(FAR_PAST_MS), FAR_PAST_MS);
+        assert_eq!(evaluation_ms(10_000_000_000_000), -8_446_744_073_709);
     }
 
     #[test]

@@ -411,7 +411,7 @@ fn federation_gives_newest_samples_as_text() {
          requests_total{{instance=\"i1\",job=\"a\"}} 295 {end}\n\
          requests_total{{instance=\"i2\",job=\"b\"}} 295 {end}\n\
          # TYPE temperature untyped\n\
-         temperature{{job=\"a\",\"odd.label\"=\"ü\\\"\\\\\\n\",instance=\"\"}} 0.5 {end}\n"
+         temperature{{job=\"a\",odd_label=\"ü\\\"\\\\\\n\",instance=\"\"}} 0.5 {end}\n"
     );
     assert_eq!(answer.text(), want);
     assert_eq!(aggregator.get("/federate").text(), "");

@@ -69,6 +69,7 @@ impl Prometheus {
                     dir.path().join("data").display()
                 ))
                 .arg(format!("--web.listen-address={address}"))
+                .arg("--web.enable-remote-write-receiver")
                 .current_dir(dir.path())
                 .stdout(Stdio::null())
                 .stderr(log),

@@ -55,6 +55,11 @@ pub(crate) fn series(labels: &[(&str, &str)], samples: &[(i64, f64)]) -> TimeSer
 
 /// Sends series by remote write 1.0.
 pub(crate) fn write(aggregator: &Aggregator, timeseries: Vec<TimeSeries>) -> Answer {
+    write_to(&aggregator.address, timeseries)
+}
+
+/// The same, to any receiver.
+pub(crate) fn write_to(address: &str, timeseries: Vec<TimeSeries>) -> Answer {
     let message = WriteRequest { timeseries }.encode_to_vec();
     let body = snap::raw::Encoder::new().compress_vec(&message).unwrap();
     let headers = [
@@ -62,13 +67,7 @@ pub(crate) fn write(aggregator: &Aggregator, timeseries: Vec<TimeSeries>) -> Ans
         ("content-encoding", "snappy"),
         ("x-prometheus-remote-write-version", "0.1.0"),
     ];
-    http::request(
-        &aggregator.address,
-        "POST",
-        "/api/v1/write",
-        &headers,
-        &body,
-    )
+    http::request(address, "POST", "/api/v1/write", &headers, &body)
 }
 
 #[test]

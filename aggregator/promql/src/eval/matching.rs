@@ -323,8 +323,13 @@ impl Join<'_> {
         if matching.include.is_empty() {
             return kept;
         }
+        // What `bool` drops it drops behind the labels that came from the other side, arithmetic before them.
+        let drops_last = self.binary.return_bool && !self.drops_name_later();
         let mut builder = kept.to_builder();
         for name in &matching.include {
+            if drops_last && super::series::is_metadata_label(name) {
+                continue;
+            }
             match one.labels.get(name) {
                 Some(value) => builder.set(name.as_str(), value),
                 None => builder.remove(name),

@@ -82,7 +82,8 @@ fn underscores_separate_digits(text: &str) -> bool {
 
 /// Reads a float as Go's `strconv.ParseFloat` does: with underscores between digits, and hexadecimal with an exponent.
 /// What is too large is an error too.
-pub(crate) fn parse_go_float(text: &str) -> Option<f64> {
+#[must_use]
+pub fn parse_go_float(text: &str) -> Option<f64> {
     let unsigned = text.strip_prefix(['+', '-']).unwrap_or(text);
     let signed = unsigned.len() < text.len();
     let plain = unsigned.trim_start_matches(|char: char| char.is_ascii_digit() || char == '.');

@@ -1,6 +1,6 @@
 //! Random queries over random data, answered by us and by Prometheus: every value, error and annotation agrees.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
 use common::model::{Labels, Sample};
@@ -152,7 +152,8 @@ impl Arena {
             })
         };
         let mut infos = case.query.split("info(").skip(1).peekable();
-        let with_gaps = !infos.clone().all(is_steady) || case.end_ms > self.end_ms;
+        let beyond = case.end_ms > self.end_ms || case.lookback_seconds.is_some();
+        let with_gaps = !infos.clone().all(is_steady) || beyond;
         if infos.peek().is_some() && (moved || case.step_ms != 0 && with_gaps) {
             return None;
         }
@@ -188,7 +189,7 @@ impl Arena {
             ));
         }
         // Whether this text has the metric name depends, in Prometheus, on which step it came from first.
-        let nameless = |notes: &[String]| -> std::collections::BTreeSet<String> {
+        let nameless = |notes: &[String]| -> BTreeSet<String> {
             notes
                 .iter()
                 .map(
@@ -200,6 +201,7 @@ impl Arena {
                 .collect()
         };
         let (ours, theirs) = (nameless(&our_notes), nameless(&their_notes));
+        let (ours, theirs) = (rounded(&ours), rounded(&theirs));
         // Over HTTP Prometheus names ten of each kind, of its choice.
         let (omitted, named): (Vec<_>, Vec<_>) =
             theirs.iter().partition(|note| note.ends_with(" omitted"));
@@ -256,6 +258,16 @@ impl Arena {
         };
         self.engine.range(&self.store, case.query, range, &options)
     }
+}
+
+/// Notes without the last digits of the numbers in them.
+fn rounded(notes: &BTreeSet<String>) -> BTreeSet<String> {
+    let word = |word: &str| {
+        let number = word.trim_end_matches(',').parse::<f64>();
+        number.map_or_else(|_| word.to_owned(), |number| format!("{number:.9e}"))
+    };
+    let note = |note: &String| note.split(' ').map(word).collect::<Vec<_>>().join(" ");
+    notes.iter().map(note).collect()
 }
 
 /// The labels of an instant result in its order, where Prometheus promises one.
