@@ -35,9 +35,16 @@ pub struct Config {
     /// Checks the configuration and the flags, and exits: 0 when good, 1 when not
     #[arg(long = "check-config", action = ArgAction::SetTrue)]
     pub check_config: bool,
-    /// Aggregator to send to; given several times, the first that answers is used
+    /// Aggregator to send to; given several times, the first that answers is used (but see --mirror)
     #[arg(long = "aggregator.address", value_name = "HOST:PORT", action = ArgAction::Append)]
     pub aggregator_addresses: Vec<String>,
+    /// Sends everything to two aggregators at the same time: the addresses in odd places (first, third, ...) are tried in order for
+    /// one, those in even places for the other
+    #[arg(long = "mirror", action = ArgAction::SetTrue)]
+    pub mirror: bool,
+    /// Ticks that have waited for longer are sent behind newer ones
+    #[arg(long = "uplink.newest-first-after", value_name = "DUR", default_value = "2m", value_parser = duration::parse)]
+    pub newest_first_after: Duration,
     /// Name of this node [default: $NODE_NAME, else the host's name]
     #[arg(long = "node.name", value_name = "NAME")]
     pub node_name: Option<String>,
@@ -95,9 +102,9 @@ pub struct Config {
     /// Address of /metrics, /-/healthy and /-/ready; port 0 = a free port, named in the log
     #[arg(long = "web.listen-address", value_name = "ADDR", default_value = "127.0.0.1:9101", value_parser = listen::parse)]
     pub web_listen_address: SocketAddr,
-    /// Token with which a first certificate is asked for
-    #[arg(long = "join.token-file", value_name = "FILE")]
-    pub join_token_file: Option<PathBuf>,
+    /// Token with which a first certificate is asked for; given twice, the second is for the mirror
+    #[arg(long = "join.token-file", value_name = "FILE", action = ArgAction::Append)]
+    pub join_token_files: Vec<PathBuf>,
     /// Roots to trust aggregators by, instead of the one that the token names
     #[arg(long = "tls.ca-file", value_name = "FILE")]
     pub tls_ca_file: Option<PathBuf>,

@@ -40,6 +40,14 @@ impl Plan {
     pub fn new(mut config: Config) -> anyhow::Result<Self> {
         let node = node_name(&config).context("--node.name")?;
         config.node_name = Some(node.clone());
+        anyhow::ensure!(
+            !config.mirror || config.aggregator_addresses.len() >= 2,
+            "--mirror needs two of --aggregator.address"
+        );
+        anyhow::ensure!(
+            config.join_token_files.len() <= if config.mirror { 2 } else { 1 },
+            "--join.token-file is given once, with --mirror twice at most"
+        );
         let kubelet = kubelet(&config, &node)?;
         let collectors = collectors::build(&config, kubelet.as_ref().map(|(_, data)| data))?;
         Ok(Self {
@@ -135,6 +143,7 @@ async fn run_async(plan: Plan) -> anyhow::Result<()> {
     let spool_options = SpoolOptions {
         path: config.spool_path.clone(),
         bytes_max: config.spool_size,
+        copies: if config.mirror { 2 } else { 1 },
         sync_each_tick: false,
     };
     let (spool, spool_handle) = spool::open(spool_options, &registry)?;
@@ -171,12 +180,10 @@ async fn run_async(plan: Plan) -> anyhow::Result<()> {
     if config.aggregator_addresses.is_empty() {
         tracing::info!("no --aggregator.address: nothing is sent, ticks wait in the spool");
     } else {
-        tasks.spawn(send(
-            uplink_config(config, node),
-            spool_handle,
-            drain.clone(),
-            registry,
-        ));
+        for (copy, uplink) in uplink_configs(&config, &node).into_iter().enumerate() {
+            let spool = spool_handle.for_copy(copy);
+            tasks.spawn(send(uplink, spool, drain.clone(), registry.clone()));
+        }
     }
     let outcome = supervise(&mut tasks, (&stop, &drain), &sampler, thread).await;
     tracing::info!("stopped");
@@ -247,19 +254,37 @@ async fn send(
         .context("uplink")
 }
 
-fn uplink_config(config: Config, node_name: String) -> UplinkConfig {
-    UplinkConfig {
-        addresses: config.aggregator_addresses,
-        node_name,
+/// One for each receiver.
+fn uplink_configs(config: &Config, node_name: &str) -> Vec<UplinkConfig> {
+    let copies = if config.mirror { 2 } else { 1 };
+    let addresses = config.aggregator_addresses.iter();
+    let tokens = &config.join_token_files;
+    let uplink = |copy: usize| UplinkConfig {
+        addresses: addresses
+            .clone()
+            .skip(copy)
+            .step_by(copies)
+            .cloned()
+            .collect(),
+        node_name: node_name.to_owned(),
         interval: config.interval,
         identity: IdentityFiles {
-            state_path: config.spool_path,
-            join_token_file: config.join_token_file,
-            ca_file: config.tls_ca_file,
-            cert_and_key_files: config.tls_cert_file.zip(config.tls_key_file),
+            // Two aggregators may have different authorities.
+            state_path: match copy {
+                0 => config.spool_path.clone(),
+                _ => config.spool_path.join("mirror"),
+            },
+            join_token_file: tokens.get(copy).or_else(|| tokens.first()).cloned(),
+            ca_file: config.tls_ca_file.clone(),
+            cert_and_key_files: config
+                .tls_cert_file
+                .clone()
+                .zip(config.tls_key_file.clone()),
         },
+        newest_first_after: config.newest_first_after,
         shutdown_grace_period: config.shutdown_grace_period,
-    }
+    };
+    (0..copies).map(uplink).collect()
 }
 
 /// SIGTERM and SIGINT end the agent in order.

@@ -159,7 +159,11 @@ struct Running {
     metrics: Metrics,
     tick: u64,
     phase_ms: i64,
+    /// The phase before the clock was last set back.
+    phase_before_ms: i64,
     interval_ms: i64,
+    /// The latest time that a tick was given.
+    newest_ms: i64,
     /// Wall and monotonic clock at the last tick.
     last: Option<(i64, Instant)>,
 }
@@ -176,7 +180,9 @@ impl Running {
             metrics,
             tick: 0,
             phase_ms,
+            phase_before_ms: phase_ms,
             interval_ms,
+            newest_ms: i64::MIN,
             last: None,
         }
     }
@@ -222,9 +228,9 @@ impl Running {
         let started = Instant::now();
         let now_ms = self.sampler.clock.now_ms();
         self.check_clock(now_ms, started);
-        let is_punctual = (now_ms - planned_ms).abs() <= TOLERANCE_MS;
-        self.table
-            .begin_tick(if is_punctual { planned_ms } else { now_ms });
+        let stamp_ms = self.stamp_ms(planned_ms, now_ms);
+        self.newest_ms = self.newest_ms.max(stamp_ms);
+        self.table.begin_tick(stamp_ms);
         let due = Due::at(self.tick, self.interval_ms.unsigned_abs());
         self.sampler
             .collectors
@@ -241,15 +247,36 @@ impl Running {
         self.metrics.seconds.observe_duration(started.elapsed());
     }
 
+    /// The time that a tick carries.
+    fn stamp_ms(&self, planned_ms: i64, now_ms: i64) -> i64 {
+        let is_punctual = (now_ms - planned_ms).abs() <= TOLERANCE_MS;
+        let stamp_ms = if is_punctual { planned_ms } else { now_ms };
+        // Right after the clock was set back the tick may fall on one of before; see `check_clock`.
+        let is_taken = stamp_ms <= self.newest_ms
+            && (stamp_ms - self.phase_before_ms).rem_euclid(self.interval_ms) == 0;
+        stamp_ms + i64::from(is_taken)
+    }
+
     /// Compares the two clocks. Ticks go on in the new time; rates over the step are the reader's to judge.
+    ///
+    /// After a step back the same hours come once more, and a sample at a time that has one already would be refused. So the ticks
+    /// get another phase: by the golden ratio, so that many steps don't lead back to it.
     fn check_clock(&mut self, now_ms: i64, now: Instant) {
-        if let Some((last_ms, last)) = self.last.replace((now_ms, now)) {
-            let passed_ms = i64::try_from((now - last).as_millis()).unwrap_or(i64::MAX);
-            let step_ms = now_ms.saturating_sub(last_ms).saturating_sub(passed_ms);
-            if step_ms.abs() > STEP_MS {
-                self.metrics.clock_steps.inc();
-                tracing::warn!(step_ms, "the clock was set");
-            }
+        let last = self.last.replace((now_ms, now));
+        let Some((last_ms, last)) = last else {
+            return;
+        };
+        let passed_ms = i64::try_from((now - last).as_millis()).unwrap_or(i64::MAX);
+        let step_ms = now_ms.saturating_sub(last_ms).saturating_sub(passed_ms);
+        if step_ms.abs() <= STEP_MS {
+            return;
+        }
+        self.metrics.clock_steps.inc();
+        tracing::warn!(step_ms, "the clock was set");
+        if step_ms < 0 {
+            self.phase_before_ms = self.phase_ms;
+            let shift_ms = (self.interval_ms * 618 / 1000).max(1);
+            self.phase_ms = (self.phase_ms + shift_ms).rem_euclid(self.interval_ms);
         }
     }
 
@@ -287,7 +314,10 @@ fn phase_ms(node: &str, interval_ms: i64) -> i64 {
 
 #[cfg(test)]
 mod tests {
+    use common::clock::ManualClock;
+
     use super::*;
+    use crate::spool::SpoolOptions;
 
     #[test]
     fn ticks_keep_their_phase() {
@@ -295,6 +325,69 @@ mod tests {
         assert_eq!(next_tick_ms(999, 300, 1000), 1300);
         assert_eq!(next_tick_ms(1300, 300, 1000), 2300);
         assert_eq!(next_tick_ms(-1, 0, 1000), 0);
+    }
+
+    /// A sampling loop without collectors.
+    fn running(clock: Arc<ManualClock>, dir: &std::path::Path) -> Running {
+        let registry = Registry::default();
+        let options = SpoolOptions {
+            path: dir.to_owned(),
+            bytes_max: 1 << 20,
+            copies: 1,
+            sync_each_tick: false,
+        };
+        let sampler = Sampler {
+            collectors: Collectors::default(),
+            schema: Schema::for_node("n"),
+            spool: crate::spool::open(options, &registry).unwrap().0,
+            interval: Duration::from_secs(10),
+            clock,
+        };
+        Running::new(sampler, Metrics::new(&registry))
+    }
+
+    #[test]
+    fn ticks_after_a_step_back_fall_on_none_of_before() {
+        let dir = tempfile::tempdir().unwrap();
+        let clock = Arc::new(ManualClock::new(1_000_000));
+        let mut running = running(Arc::clone(&clock), dir.path());
+        let stamps = std::cell::RefCell::new(std::collections::BTreeSet::new());
+        let is_new = |running: &Running| stamps.borrow_mut().insert(running.table.timestamp_ms());
+        let tick_for = |running: &mut Running, ticks: i64| {
+            for _ in 0..ticks {
+                let now_ms = clock.now_ms();
+                let next_ms = next_tick_ms(now_ms, running.phase_ms, running.interval_ms);
+                // The monotonic clock goes on as the wall clock does.
+                if let Some((last_ms, last)) = &mut running.last {
+                    *last -= Duration::from_millis((next_ms - now_ms).unsigned_abs());
+                    assert!(*last_ms <= next_ms);
+                }
+                clock.set_ms(next_ms);
+                running.tick(next_ms);
+                assert!(is_new(running), "a time twice");
+            }
+        };
+        tick_for(&mut running, 400);
+        assert_eq!(running.metrics.clock_steps.get(), 0);
+        for (steps, back_ms) in [(1, 3_600_000), (2, 10_000), (3, 1_800_000)] {
+            let planned_ms = clock.now_ms() + running.interval_ms;
+            clock.set_ms(planned_ms - back_ms);
+            let step = Duration::from_millis(running.interval_ms.unsigned_abs());
+            if let Some((_, last)) = &mut running.last {
+                *last -= step;
+            }
+            // The tick that was planned before the step, at a time that had one.
+            running.tick(planned_ms);
+            assert!(is_new(&running), "a time twice");
+            assert_eq!(running.metrics.clock_steps.get(), steps);
+            let stamp_ms = running.table.timestamp_ms();
+            assert!(
+                (0..2).contains(&(stamp_ms - clock.now_ms())),
+                "stamped in the new time"
+            );
+            tick_for(&mut running, 100);
+        }
+        assert_eq!(running.metrics.clock_steps.get(), 3);
     }
 
     #[test]

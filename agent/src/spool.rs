@@ -7,6 +7,8 @@
 //! **Invariant:** sequences ascend over restarts and even over a lost tail: the high half counts starts, and is on disk before
 //! the first tick of a start. Nothing behind `committed` of a segment is ever read.
 
+mod files;
+mod gaps;
 pub mod metrics;
 pub mod reader;
 mod replay;
@@ -16,6 +18,7 @@ pub mod writer;
 
 use std::path::PathBuf;
 
+pub use gaps::Gap;
 pub use metrics::SpoolMetrics;
 pub use reader::SpoolReader;
 pub use shared::SpoolHandle;
@@ -28,9 +31,20 @@ pub struct SpoolOptions {
     pub path: PathBuf,
     /// Bytes on disk at which the oldest segments are dropped.
     pub bytes_max: u64,
+    /// How many receivers get every tick, one at least. A tick is kept until each of them has it, or there is no more room.
+    pub copies: usize,
     /// Whether each tick is synced to disk. Without, ticks of the last seconds survive the death of the agent, but not that
     /// of the machine.
     pub sync_each_tick: bool,
+}
+
+/// Labels of metrics that each receiver has of its own: none for the first, `copy="mirror"` for the second.
+#[must_use]
+pub const fn copy_labels(copy: usize) -> &'static [(&'static str, &'static str)] {
+    match copy {
+        0 => &[],
+        _ => &[("copy", "mirror")],
+    }
 }
 
 /// Why the spool could not be used.

@@ -6,8 +6,10 @@
 pub mod backoff;
 mod identity;
 mod join;
+mod lanes;
 mod link;
 mod metrics;
+mod offset;
 mod session;
 
 use std::sync::Arc;
@@ -41,8 +43,19 @@ pub struct UplinkConfig {
     pub interval: Duration,
     /// Certificates.
     pub identity: IdentityFiles,
+    /// Ticks that have waited longer are passed over, and sent behind newer ones.
+    pub newest_first_after: Duration,
     /// How long a shutdown may take to send what the spool still holds.
     pub shutdown_grace_period: Duration,
+}
+
+impl UplinkConfig {
+    /// How many ticks may wait before they are passed over.
+    fn patience_ticks(&self) -> u64 {
+        let ticks = self.newest_first_after.as_millis() / self.interval.as_millis().max(1);
+        // Passing over costs all names of series anew: not worth it for a few ticks.
+        u64::try_from(ticks).unwrap_or(u64::MAX).max(5)
+    }
 }
 
 /// Why the uplink gave up; everything that may pass is retried instead.
@@ -109,8 +122,8 @@ pub async fn run(
     }
     let uplink = Uplink {
         config,
+        metrics: Arc::new(UplinkMetrics::new(registry, spool.copy())),
         spool,
-        metrics: Arc::new(UplinkMetrics::new(registry)),
         clock: Arc::new(SystemClock),
     };
     let mut backoff = Backoff::default();

@@ -93,9 +93,10 @@ pub(super) fn arguments(
 
 /// A switch takes no value on the command line: `true` sets it, `false` leaves it.
 fn argument(key: &str, text: &str) -> Option<String> {
-    match (key, text) {
-        ("check-config" | "kubelet.insecure-skip-verify", "true") => Some(format!("--{key}")),
-        ("check-config" | "kubelet.insecure-skip-verify", "false") => None,
+    let is_switch = ["check-config", "kubelet.insecure-skip-verify", "mirror"].contains(&key);
+    match (is_switch, text) {
+        (true, "true") => Some(format!("--{key}")),
+        (true, "false") => None,
         _ => Some(format!("--{key}={text}")),
     }
 }

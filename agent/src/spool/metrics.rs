@@ -21,8 +21,8 @@ pub struct SpoolMetrics {
     pub last_sequence: Arc<Gauge>,
     /// `agent_spool_dropped_segments_total`
     pub dropped_segments: Arc<Counter>,
-    /// `agent_spool_dropped_ticks_total`
-    pub dropped_ticks: Arc<Counter>,
+    /// `agent_spool_dropped_ticks_total`, by receiver
+    pub dropped_ticks: Vec<Arc<Counter>>,
     /// `agent_spool_corrupt_records_total`
     pub corrupt_records: Arc<Counter>,
     /// `agent_spool_truncated_bytes_total`
@@ -32,9 +32,9 @@ pub struct SpoolMetrics {
 }
 
 impl SpoolMetrics {
-    /// Registers them.
+    /// Registers them, for so many receivers.
     #[must_use]
-    pub fn new(registry: &Registry) -> Self {
+    pub fn new(registry: &Registry, copies: usize) -> Self {
         let counter = |name, help| registry.counter(name, help, &[]);
         let gauge = |name, help| registry.gauge(name, help, &[]);
         Self {
@@ -54,10 +54,13 @@ impl SpoolMetrics {
                 "agent_spool_dropped_segments_total",
                 "Segments dropped before they were acknowledged, for want of room.",
             ),
-            dropped_ticks: counter(
-                "agent_spool_dropped_ticks_total",
-                "Ticks dropped before they were acknowledged, for want of room.",
-            ),
+            dropped_ticks: (0..copies)
+                .map(|copy| {
+                    let help = "Ticks dropped before they were acknowledged, for want of room.";
+                    let labels = super::copy_labels(copy);
+                    registry.counter("agent_spool_dropped_ticks_total", help, labels)
+                })
+                .collect(),
             corrupt_records: counter(
                 "agent_spool_corrupt_records_total",
                 "Spool records whose checksum was wrong.",

@@ -19,6 +19,10 @@ pub struct SpoolReader {
     shared: Arc<Shared>,
     /// The peer has everything up to here.
     behind: Option<u64>,
+    /// The last one to read.
+    until: u64,
+    /// All up to `until` was read, or is no longer there.
+    finished: bool,
     /// The segment being read.
     at: Option<Place>,
     /// The last segment that was read, and whether the peer's state is that at its end.
@@ -51,10 +55,12 @@ enum Step {
 }
 
 impl SpoolReader {
-    pub(super) const fn new(shared: Arc<Shared>, behind: Option<u64>) -> Self {
+    pub(super) const fn new(shared: Arc<Shared>, behind: Option<u64>, until: u64) -> Self {
         Self {
             shared,
             behind,
+            until,
+            finished: false,
             at: None,
             last_index: None,
             body: Vec::new(),
@@ -68,19 +74,31 @@ impl SpoolReader {
         self.behind
     }
 
+    /// Whether everything that was asked for has been read; never for a reader without an end.
+    #[must_use]
+    pub const fn is_finished(&self) -> bool {
+        self.finished
+    }
+
     /// Appends frames to `out` until it is `bytes_target` long or no more is there. Returns the number of ticks.
     ///
     /// # Errors
     /// A file can't be read. Damaged records are skipped and counted.
     pub fn read(&mut self, out: &mut Vec<u8>, bytes_target: usize) -> Result<u64, SpoolError> {
         let mut ticks = 0;
-        while out.len() < bytes_target {
+        // Taken before reading: whatever comes later is behind the end.
+        let is_all_there = *self.shared.newest.borrow() >= self.until;
+        while out.len() < bytes_target && !self.finished {
             if self.at.is_none() && !self.open_next(out)? {
+                self.finished = is_all_there;
                 break;
             }
             match self.step(out, &mut ticks)? {
                 Step::On => {}
-                Step::Wait => break,
+                Step::Wait => {
+                    self.finished |= is_all_there;
+                    break;
+                }
                 Step::SegmentEnd => self.leave(true),
                 Step::Broken => {
                     self.shared.metrics.corrupt_records.inc();
@@ -218,6 +236,10 @@ impl SpoolReader {
         let found = segment::read_record(&place.file, place.offset, end, &mut self.body)
             .map_err(SpoolError::io(&path))?;
         match found {
+            Found::Record { kind, .. } if is_tick_behind(self.until, kind, &self.body) => {
+                self.finished = true;
+                Ok(Step::Wait)
+            }
             Found::Record { kind, next } => {
                 place.offset = next;
                 self.forward(kind, out, ticks)?;
@@ -268,9 +290,15 @@ impl SpoolReader {
                 };
                 frame.encode(out)?;
                 self.behind = Some(tick.sequence);
+                self.finished = tick.sequence >= self.until;
                 *ticks += 1;
             }
         }
         Ok(())
     }
+}
+
+fn is_tick_behind(until: u64, kind: Kind, body: &[u8]) -> bool {
+    let tick = segment::split_tick(body).filter(|_| kind == Kind::Tick);
+    tick.is_some_and(|tick| tick.sequence > until)
 }

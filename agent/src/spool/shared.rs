@@ -8,8 +8,9 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use tokio::sync::watch;
 
+use super::gaps::{Gap, Gaps};
 use super::reader::SpoolReader;
-use super::{SpoolMetrics, segment};
+use super::{SpoolError, SpoolMetrics, segment};
 
 /// A segment.
 #[derive(Debug, Clone, Copy)]
@@ -26,13 +27,32 @@ pub(super) struct SegmentInfo {
     pub(super) closed: bool,
 }
 
+/// What one receiver has.
+#[derive(Debug, Default)]
+pub(super) struct Receipt {
+    /// Everything up to here but the gaps.
+    pub(super) live: Option<u64>,
+    pub(super) gaps: Gaps,
+}
+
+impl Receipt {
+    /// Whether it has all ticks of a segment.
+    fn covers(&self, segment: &SegmentInfo) -> bool {
+        let (Some(first), Some(last)) = (segment.first_sequence, segment.last_sequence) else {
+            return true;
+        };
+        Some(last) <= self.live && !self.gaps.overlap(first, last)
+    }
+}
+
 #[derive(Debug, Default)]
 pub(super) struct List {
     /// By ascending index; only the last one may be open.
     pub(super) segments: VecDeque<SegmentInfo>,
     /// The reader found the open segment damaged: it should be closed.
     pub(super) rotate_requested: bool,
-    pub(super) acknowledged: Option<u64>,
+    /// One for each receiver.
+    pub(super) receipts: Vec<Receipt>,
 }
 
 impl List {
@@ -67,10 +87,15 @@ impl Shared {
             let Some(segment) = list.segments.pop_front() else {
                 return;
             };
-            let acknowledged = segment.last_sequence <= list.acknowledged;
-            if !acknowledged {
+            let mut is_lost = false;
+            for (receipt, dropped) in list.receipts.iter().zip(&self.metrics.dropped_ticks) {
+                if !receipt.covers(&segment) {
+                    dropped.add(segment.ticks);
+                    is_lost = true;
+                }
+            }
+            if is_lost {
                 self.metrics.dropped_segments.inc();
-                self.metrics.dropped_ticks.add(segment.ticks);
                 tracing::error!(
                     ticks = segment.ticks,
                     first_sequence = segment.first_sequence,
@@ -80,6 +105,21 @@ impl Shared {
             }
             self.remove_file(segment.index);
         }
+    }
+
+    /// Removes closed segments that every receiver has.
+    fn free(&self, list: &mut List) {
+        let List {
+            segments, receipts, ..
+        } = list;
+        segments.retain(|segment| {
+            let is_done = segment.closed && receipts.iter().all(|one| one.covers(segment));
+            if is_done {
+                self.remove_file(segment.index);
+            }
+            !is_done
+        });
+        self.report(list);
     }
 
     fn remove_file(&self, index: u64) {
@@ -93,13 +133,27 @@ impl Shared {
     }
 }
 
-/// The reading end, for the uplink. Clones share the spool.
+/// The reading end, for the uplink of one receiver. Clones share the spool.
 #[derive(Debug, Clone)]
 pub struct SpoolHandle {
     pub(super) shared: Arc<Shared>,
+    pub(super) copy: usize,
 }
 
 impl SpoolHandle {
+    /// The same spool for the receiver number `copy`, below [`super::SpoolOptions::copies`].
+    #[must_use]
+    pub fn for_copy(&self, copy: usize) -> Self {
+        let shared = Arc::clone(&self.shared);
+        Self { shared, copy }
+    }
+
+    /// The receiver's number.
+    #[must_use]
+    pub const fn copy(&self) -> usize {
+        self.copy
+    }
+
     /// The spool's random name: sequences count within it.
     #[must_use]
     pub fn instance(&self) -> [u8; 16] {
@@ -127,25 +181,95 @@ impl SpoolHandle {
         self.shared.newest.subscribe()
     }
 
-    /// Frees what is no longer needed: closed segments with no tick behind `sequence`.
-    ///
-    /// One aggregator's word is enough: with several, the one that acknowledged has the data.
+    /// How many ticks there are behind `sequence`; a few more where the agent was started anew in between.
+    #[must_use]
+    pub fn ticks_behind(&self, sequence: Option<u64>) -> u64 {
+        let list = self.shared.list();
+        let ticks = list.segments.iter().map(|segment| {
+            let last = segment.last_sequence.unwrap_or(0);
+            let behind = last.saturating_sub(sequence.unwrap_or(0));
+            segment.ticks.min(behind)
+        });
+        ticks.sum()
+    }
+
+    /// An aggregator says what it has: everything up to `durable` that was not passed over. It may be another one than last time.
+    pub fn resume(&self, durable: Option<u64>) {
+        let mut list = self.shared.list();
+        if let Some(receipt) = list.receipts.get_mut(self.copy) {
+            // What was to be sent to another aggregator later is now to be sent to this one at once.
+            let owes_more = receipt.gaps.cut_behind(durable.unwrap_or(0));
+            let live = if owes_more { None } else { receipt.live };
+            receipt.live = live.max(durable);
+        }
+        self.shared.free(&mut list);
+    }
+
+    /// Frees what is no longer needed: the ticks up to `sequence` are on disk at the receiver, but for the gaps.
     pub fn acknowledge(&self, sequence: u64) {
         let mut list = self.shared.list();
-        list.acknowledged = list.acknowledged.max(Some(sequence));
-        while let Some(segment) = list.segments.front() {
-            if !segment.closed || segment.last_sequence > Some(sequence) {
-                break;
-            }
-            self.shared.remove_file(segment.index);
-            list.segments.pop_front();
+        if let Some(receipt) = list.receipts.get_mut(self.copy) {
+            receipt.live = receipt.live.max(Some(sequence));
         }
-        self.shared.report(&list);
+        self.shared.free(&mut list);
+    }
+
+    /// Frees what is no longer needed: the ticks up to `sequence` of the oldest gap are on disk at the receiver.
+    pub fn acknowledge_gap(&self, sequence: u64) {
+        let mut list = self.shared.list();
+        if let Some(receipt) = list.receipts.get_mut(self.copy) {
+            receipt.gaps.fill(sequence);
+        }
+        self.shared.free(&mut list);
+    }
+
+    /// The oldest ticks that were passed over and are still to be sent.
+    #[must_use]
+    pub fn oldest_gap(&self) -> Option<Gap> {
+        let list = self.shared.list();
+        list.receipts.get(self.copy)?.gaps.first()
+    }
+
+    /// Passes over the ticks behind `sequence`: they become a gap, and the reader begins with the newest one. Blocks on the disk.
+    ///
+    /// # Errors
+    /// The list of gaps could not be written; nothing is passed over then.
+    pub fn skip_to_newest(&self, sequence: Option<u64>) -> Result<SpoolReader, SpoolError> {
+        let until = *self.shared.newest.borrow();
+        let behind = sequence.unwrap_or(0);
+        let mut gaps = self.gaps();
+        gaps.add(Gap { behind, until });
+        gaps.save(&self.shared.directory, self.copy)?;
+        // Nobody else adds or fills gaps of this receiver meanwhile: it has one session, which waits for this.
+        if let Some(receipt) = self.shared.list().receipts.get_mut(self.copy) {
+            receipt.gaps = gaps;
+        }
+        Ok(self.read_behind(Some(until.saturating_sub(1))))
+    }
+
+    /// Writes down how far the gaps are filled. Without, after a restart more is sent again than need be. Blocks on the disk.
+    ///
+    /// # Errors
+    /// The file could not be written.
+    pub fn save_gaps(&self) -> Result<(), SpoolError> {
+        self.gaps().save(&self.shared.directory, self.copy)
+    }
+
+    fn gaps(&self) -> Gaps {
+        let list = self.shared.list();
+        let receipt = list.receipts.get(self.copy);
+        receipt.map_or_else(Gaps::default, |receipt| receipt.gaps.clone())
     }
 
     /// Reads the ticks behind `sequence`; all there are for `None`.
     #[must_use]
     pub fn read_behind(&self, sequence: Option<u64>) -> SpoolReader {
-        SpoolReader::new(Arc::clone(&self.shared), sequence)
+        SpoolReader::new(Arc::clone(&self.shared), sequence, u64::MAX)
+    }
+
+    /// Reads the ticks of a gap.
+    #[must_use]
+    pub fn read_gap(&self, gap: Gap) -> SpoolReader {
+        SpoolReader::new(Arc::clone(&self.shared), Some(gap.behind), gap.until)
     }
 }

@@ -120,7 +120,7 @@ impl Source {
         self.made += 1;
         let labels = [("__name__", "m".to_owned()), ("n", self.made.to_string())];
         let labels = Labels::from_pairs(labels).unwrap();
-        self.live.push(self.table.add(self.family, labels));
+        self.live.push(self.table.add(self.family, &labels));
     }
 
     fn remove(&mut self, which: usize) {
@@ -157,6 +157,7 @@ fn options(path: &Path, bytes_max: u64) -> SpoolOptions {
     SpoolOptions {
         path: path.to_owned(),
         bytes_max,
+        copies: 1,
         sync_each_tick: false,
     }
 }
@@ -253,8 +254,8 @@ proptest! {
             }
         }
         peer.read(&mut reader);
-        let metrics = SpoolMetrics::new(&registry);
-        prop_assert_eq!(metrics.dropped_ticks.get(), 0);
+        let metrics = SpoolMetrics::new(&registry, 1);
+        prop_assert_eq!(metrics.dropped_ticks[0].get(), 0);
         prop_assert_eq!(metrics.corrupt_records.get(), 0);
         prop_assert_eq!(&peer.ticks, &model);
     }
@@ -325,8 +326,8 @@ fn oldest_segments_are_dropped_first_and_counted() {
     assert!(on_disk <= 20_000, "{on_disk}");
     let mut peer = Peer::default();
     peer.read(&mut handle.read_behind(None));
-    let metrics = SpoolMetrics::new(&registry);
-    let dropped = metrics.dropped_ticks.get();
+    let metrics = SpoolMetrics::new(&registry, 1);
+    let dropped = metrics.dropped_ticks[0].get();
     assert!(dropped > 0 && metrics.dropped_segments.get() > 0);
     assert_eq!(peer.ticks.len() as u64, 400 - dropped);
     let want: BTreeMap<_, _> = model.into_iter().skip(dropped as usize).collect();
@@ -387,7 +388,7 @@ fn damage_while_running_costs_the_rest_of_the_segment_only() {
     }
     peer.read(&mut reader);
     assert_eq!(peer.ticks.len(), before + 1);
-    assert_eq!(SpoolMetrics::new(&registry).corrupt_records.get(), 1);
+    assert_eq!(SpoolMetrics::new(&registry, 1).corrupt_records.get(), 1);
 }
 
 #[test]
@@ -420,5 +421,138 @@ fn tick_that_cannot_be_written_is_counted_and_the_next_one_is_whole() {
     let mut peer = Peer::default();
     peer.read(&mut handle.read_behind(None));
     assert_eq!(peer.ticks, BTreeMap::from([(sequence, want)]));
-    assert_eq!(SpoolMetrics::new(&registry).write_errors.get(), 1);
+    assert_eq!(SpoolMetrics::new(&registry, 1).write_errors.get(), 1);
+}
+
+fn write(writer: &mut SpoolWriter, source: &mut Source, ticks: u64) -> Vec<u64> {
+    let mut append = |seed: u64| {
+        source.tick(seed.wrapping_mul(1_234_567_891_234_567));
+        writer.append(&mut source.table).unwrap()
+    };
+    (0..ticks).map(&mut append).collect()
+}
+
+#[test]
+fn segment_stays_until_both_receivers_have_it() {
+    let dir = tempfile::tempdir().unwrap();
+    let registry = Registry::default();
+    let copies = 2;
+    let options = SpoolOptions {
+        copies,
+        ..options(dir.path(), 40_000)
+    };
+    let (mut writer, first) = open(options, &registry).unwrap();
+    let mut source = Source::new();
+    (0..20).for_each(|_| source.add());
+    let sequences = write(&mut writer, &mut source, 200);
+    let before = segments(dir.path()).len();
+    assert!(before > 2, "{before}");
+    let second = first.for_copy(1);
+    first.acknowledge(sequences[199]);
+    assert_eq!(segments(dir.path()).len(), before, "the second has nothing");
+    second.acknowledge(sequences[100]);
+    let after = segments(dir.path()).len();
+    assert!((2..before).contains(&after), "{after}");
+    let mut peer = Peer::default();
+    peer.read(&mut second.read_behind(Some(sequences[100])));
+    assert_eq!(peer.ticks.len(), 99);
+    second.acknowledge(sequences[199]);
+    assert_eq!(segments(dir.path()).len(), 1, "the open one");
+}
+
+#[test]
+fn dead_receiver_loses_ticks_that_are_counted_and_the_other_none() {
+    let dir = tempfile::tempdir().unwrap();
+    let registry = Registry::default();
+    let copies = 2;
+    let options = SpoolOptions {
+        copies,
+        ..options(dir.path(), 20_000)
+    };
+    let (mut writer, handle) = open(options, &registry).unwrap();
+    let mut source = Source::new();
+    (0..30).for_each(|_| source.add());
+    let mut reader = handle.read_behind(None);
+    let mut peer = Peer::default();
+    for _ in 0..40 {
+        write(&mut writer, &mut source, 10);
+        peer.read(&mut reader);
+        handle.acknowledge(reader.position().unwrap());
+    }
+    assert_eq!(peer.ticks.len(), 400);
+    let dropped = SpoolMetrics::new(&registry, copies).dropped_ticks;
+    assert_eq!(dropped[0].get(), 0);
+    let mut late = Peer::default();
+    late.read(&mut handle.for_copy(1).read_behind(None));
+    assert!(dropped[1].get() > 0);
+    assert_eq!(late.ticks.len() as u64, 400 - dropped[1].get());
+}
+
+#[test]
+fn ticks_passed_over_are_kept_and_come_with_the_first_newer_one() {
+    let dir = tempfile::tempdir().unwrap();
+    let registry = Registry::default();
+    let (mut writer, handle) = open(options(dir.path(), 80_000), &registry).unwrap();
+    let mut source = Source::new();
+    (0..20).for_each(|_| source.add());
+    let mut sequences = write(&mut writer, &mut source, 150);
+    handle.resume(Some(sequences[9]));
+    assert_eq!(handle.ticks_behind(Some(sequences[9])), 140);
+    let mut live = handle.skip_to_newest(Some(sequences[9])).unwrap();
+    let (behind, until) = (sequences[9], sequences[149]);
+    assert_eq!(handle.oldest_gap(), Some(Gap { behind, until }));
+    sequences.extend(write(&mut writer, &mut source, 150));
+    let mut newest = Peer::default();
+    newest.read(&mut live);
+    assert_eq!(
+        newest.ticks.keys().copied().collect::<Vec<_>>(),
+        sequences[149..]
+    );
+
+    // What is behind the gap is freed, the gap is not; a restart in the midst of it goes on where it was.
+    let before = segments(dir.path()).len();
+    handle.acknowledge(sequences[299]);
+    assert!(segments(dir.path()).len() < before);
+    handle.acknowledge_gap(sequences[70]);
+    handle.save_gaps().unwrap();
+    drop((writer, handle, live));
+    let (_writer, handle) = open(options(dir.path(), 80_000), &registry).unwrap();
+    handle.resume(Some(sequences[299]));
+    let gap = handle.oldest_gap().unwrap();
+    assert_eq!((gap.behind, gap.until), (sequences[70], until));
+    let mut late = Peer::default();
+    let mut reader = handle.read_gap(gap);
+    late.read(&mut reader);
+    assert!(reader.is_finished());
+    assert_eq!(
+        late.ticks.keys().copied().collect::<Vec<_>>(),
+        sequences[71..150]
+    );
+    let (last, tick) = late.ticks.last_key_value().unwrap();
+    assert_eq!(newest.ticks[last], *tick, "to the bit as it came first");
+    handle.acknowledge_gap(until);
+    assert_eq!(handle.oldest_gap(), None);
+    assert_eq!(segments(dir.path()).len(), 0, "nothing waits any more");
+    assert_eq!(SpoolMetrics::new(&registry, 1).dropped_ticks[0].get(), 0);
+}
+
+#[test]
+fn gap_at_one_aggregator_is_backlog_at_another() {
+    let dir = tempfile::tempdir().unwrap();
+    let registry = Registry::default();
+    let (mut writer, handle) = open(options(dir.path(), 1 << 20), &registry).unwrap();
+    let mut source = Source::new();
+    source.add();
+    let sequences = write(&mut writer, &mut source, 200);
+    handle.resume(None);
+    drop(handle.skip_to_newest(None).unwrap());
+    handle.acknowledge(sequences[199]);
+    let before = segments(dir.path()).len();
+    // One that has never heard of this agent: it is told everything, and only its word counts now.
+    handle.resume(None);
+    assert_eq!(handle.oldest_gap(), None);
+    assert_eq!(segments(dir.path()).len(), before);
+    let mut peer = Peer::default();
+    peer.read(&mut handle.read_behind(None));
+    assert_eq!(peer.ticks.len(), 200);
 }

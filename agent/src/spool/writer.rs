@@ -2,7 +2,7 @@
 
 use std::fs::{self, File, OpenOptions, TryLockError};
 use std::io::{self, Write as _};
-use std::os::unix::fs::{DirBuilderExt as _, OpenOptionsExt as _};
+use std::os::unix::fs::DirBuilderExt as _;
 use std::path::{Path, PathBuf};
 use std::sync::{Arc, Mutex};
 
@@ -12,8 +12,10 @@ use rand::TryRngCore as _;
 use rand::rngs::OsRng;
 use tokio::sync::watch;
 
+use super::files::{open_new, write_durably};
+use super::gaps::Gaps;
 use super::segment::{self, Kind, Scan};
-use super::shared::{List, SegmentInfo, Shared};
+use super::shared::{List, Receipt, SegmentInfo, Shared};
 use super::{SpoolError, SpoolHandle, SpoolMetrics, SpoolOptions};
 use crate::table::{SchemaChange, SeriesTable};
 
@@ -63,9 +65,14 @@ pub fn open(
         .create(&directory)
         .map_err(SpoolError::io(&directory))?;
     let lock = lock(&directory)?;
-    let metrics = SpoolMetrics::new(registry);
+    let metrics = SpoolMetrics::new(registry, options.copies);
     let (instance, start) = begin_start(&directory)?;
-    let list = find_segments(&directory, &metrics)?;
+    let mut list = find_segments(&directory, &metrics)?;
+    for copy in 0..options.copies {
+        let gaps = Gaps::load(&directory, copy)?;
+        let live = None;
+        list.receipts.push(Receipt { live, gaps });
+    }
     let next_index = list.segments.back().map_or(0, |last| last.index + 1);
     let found = list.segments.iter().filter_map(|one| one.last_sequence);
     let newest = found.max().unwrap_or(0);
@@ -83,6 +90,7 @@ pub fn open(
     }
     let handle = SpoolHandle {
         shared: Arc::clone(&shared),
+        copy: 0,
     };
     let writer = SpoolWriter {
         shared,
@@ -112,16 +120,6 @@ fn lock(directory: &Path) -> Result<File, SpoolError> {
         }),
         Err(TryLockError::Error(source)) => Err(SpoolError::Io { path, source }),
     }
-}
-
-fn open_new(path: &Path) -> io::Result<File> {
-    OpenOptions::new()
-        .create(true)
-        .truncate(false)
-        .read(true)
-        .write(true)
-        .mode(0o600)
-        .open(path)
 }
 
 /// Reads `instance` (16 random bytes, the number of starts, CRC) or makes it, and counts this start.
@@ -158,17 +156,6 @@ fn parse_instance(bytes: &[u8]) -> Option<([u8; 16], u64)> {
     }
     let (instance, starts) = content.split_first_chunk::<16>()?;
     Some((*instance, u64::from_le_bytes(starts.try_into().ok()?)))
-}
-
-fn write_durably(path: &Path, bytes: &[u8]) -> io::Result<()> {
-    let new = path.with_extension("new");
-    let mut file = open_new(&new)?;
-    file.set_len(0)?;
-    file.write_all(bytes)?;
-    file.sync_all()?;
-    fs::rename(&new, path)?;
-    path.parent()
-        .map_or(Ok(()), |parent| File::open(parent)?.sync_all())
 }
 
 /// Lists the segments and closes them: a start always begins a new one.

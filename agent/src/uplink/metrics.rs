@@ -5,6 +5,8 @@ use std::sync::Arc;
 use common::telemetry::{Counter, Gauge, Registry};
 use common::wire::RefusalCode;
 
+use crate::spool::copy_labels;
+
 /// The uplink's metrics.
 #[derive(Debug)]
 pub struct UplinkMetrics {
@@ -20,6 +22,12 @@ pub struct UplinkMetrics {
     pub sent_bytes: Arc<Counter>,
     /// `agent_uplink_sent_ticks_total`
     pub sent_ticks: Arc<Counter>,
+    /// `agent_uplink_skips_total`
+    pub skips: Arc<Counter>,
+    /// `agent_uplink_backfilled_ticks_total`
+    pub backfilled_ticks: Arc<Counter>,
+    /// `agent_uplink_backfill_pending`
+    pub backfill_pending: Arc<Gauge>,
     /// `agent_uplink_acked_sequence`
     pub acked_sequence: Arc<Gauge>,
     /// `agent_uplink_joins_total`
@@ -34,14 +42,15 @@ pub struct UplinkMetrics {
 }
 
 impl UplinkMetrics {
-    /// Registers them.
+    /// Registers them, for the receiver number `copy`.
     #[must_use]
-    pub fn new(registry: &Registry) -> Self {
-        let counter = |name, help| registry.counter(name, help, &[]);
-        let gauge = |name, help| registry.gauge(name, help, &[]);
+    pub fn new(registry: &Registry, copy: usize) -> Self {
+        let labels = copy_labels(copy);
+        let counter = |name, help| registry.counter(name, help, labels);
+        let gauge = |name, help| registry.gauge(name, help, labels);
         let refused = |code: RefusalCode| {
             let help = "Sessions and requests that the aggregator refused, by reason.";
-            let labels = [("reason", code.as_str())];
+            let labels = [labels, &[("reason", code.as_str())]].concat();
             let counter = registry.counter("agent_uplink_refused_total", help, &labels);
             (code, counter)
         };
@@ -61,9 +70,21 @@ impl UplinkMetrics {
                 "agent_uplink_sent_ticks_total",
                 "Ticks sent, those that were sent again among them.",
             ),
+            skips: counter(
+                "agent_uplink_skips_total",
+                "Times that waiting ticks were passed over, to send the newest first.",
+            ),
+            backfilled_ticks: counter(
+                "agent_uplink_backfilled_ticks_total",
+                "Ticks sent behind newer ones, those that were sent again among them.",
+            ),
+            backfill_pending: gauge(
+                "agent_uplink_backfill_pending",
+                "Whether ticks that were passed over are still to be sent.",
+            ),
             acked_sequence: gauge(
                 "agent_uplink_acked_sequence",
-                "Sequence up to which an aggregator has everything on disk.",
+                "Sequence up to which an aggregator has everything on disk, but for ticks that were passed over.",
             ),
             joins: counter(
                 "agent_uplink_joins_total",
@@ -76,7 +97,7 @@ impl UplinkMetrics {
             ),
             clock_offset: gauge(
                 "agent_uplink_clock_offset_seconds",
-                "The aggregator's clock less ours, when the session began.",
+                "The aggregator's clock less ours: what it was when the session began, and how ours was set since.",
             ),
             refused: RefusalCode::ALL.into_iter().map(refused).collect(),
         }

@@ -11,17 +11,15 @@ use tokio::time::{Instant, sleep_until, timeout};
 use tokio_util::sync::CancellationToken;
 
 use super::identity::Known;
+use super::lanes::{Batch, Lanes};
 use super::link::{Link, LinkError};
 use super::metrics::UplinkMetrics;
+use super::offset::ClockOffset;
 use super::{Uplink, UplinkConfig};
-use crate::spool::{SpoolError, SpoolReader};
+use crate::spool::SpoolError;
 
 /// For Welcome, and for a certificate.
 const ANSWER_TIMEOUT: Duration = Duration::from_secs(40);
-/// Bytes read from the spool at a time.
-const BATCH_BYTES: usize = 128 << 10;
-/// By how much the clocks may differ before that is worth a warning.
-const CLOCK_OFFSET_MS_MAX: i64 = 120_000;
 
 /// Why a session ended.
 #[derive(Debug, thiserror::Error)]
@@ -50,19 +48,25 @@ pub(super) async fn run(
     mut link: Link,
     cancel: &CancellationToken,
 ) -> Result<Ended, SessionError> {
-    let durable = hello(uplink, &mut link).await?;
+    let (durable, offset) = hello(uplink, &mut link).await?;
     let metrics = &uplink.metrics;
     metrics.sessions.inc();
     metrics.connected.set(1.0);
     tracing::info!(address = %link.address, durable_sequence = durable, "connected to aggregator");
+    uplink.spool.resume(durable);
     if let Some(durable) = durable {
-        uplink.acknowledge(durable);
+        metrics.acked_sequence.set(durable as f64);
     }
     let mut session = Session {
         uplink,
         known,
         link,
-        reader: Some(uplink.spool.read_behind(durable)),
+        lanes: Some(Lanes::new(
+            uplink.spool.clone(),
+            durable,
+            uplink.config.patience_ticks(),
+        )),
+        offset,
         acked: durable,
         requested: None,
         renewed: None,
@@ -72,8 +76,8 @@ pub(super) async fn run(
     ended
 }
 
-/// Introduces us; returns the last sequence that the aggregator has.
-async fn hello(uplink: &Uplink, link: &mut Link) -> Result<Option<u64>, LinkError> {
+/// Introduces us; returns the last sequence that the aggregator has, and how its clock differs.
+async fn hello(uplink: &Uplink, link: &mut Link) -> Result<(Option<u64>, ClockOffset), LinkError> {
     let UplinkConfig {
         node_name,
         interval,
@@ -98,20 +102,18 @@ async fn hello(uplink: &Uplink, link: &mut Link) -> Result<Option<u64>, LinkErro
     else {
         return Err(LinkError::Unexpected(answer.name().to_owned()));
     };
-    let offset_ms = now_ms.saturating_sub(uplink.clock.now_ms());
-    uplink.metrics.clock_offset.set(offset_ms as f64 / 1000.0);
-    if offset_ms.abs() > CLOCK_OFFSET_MS_MAX {
-        tracing::warn!(offset_ms, "the aggregator's clock differs from ours");
-    }
-    Ok(durable_sequence)
+    let mut offset = ClockOffset::new(now_ms);
+    offset.report(uplink);
+    Ok((durable_sequence, offset))
 }
 
 struct Session<'a> {
     uplink: &'a Uplink,
     known: &'a Known,
     link: Link,
-    /// `None` only while it is at work on another thread.
-    reader: Option<SpoolReader>,
+    /// `None` only while they are at work on another thread.
+    lanes: Option<Lanes>,
+    offset: ClockOffset,
     acked: Option<u64>,
     /// A certificate was asked for.
     requested: Option<LeafRequest>,
@@ -145,6 +147,7 @@ impl Session<'_> {
                     answer?;
                     self.answer().await?;
                 }
+                () = sleep_until(self.offset.due()) => self.offset.report(self.uplink),
                 () = sleep_until(renew_at), if self.requested.is_none() && self.known.renewable => {
                     self.request_renewal().await?;
                 }
@@ -156,26 +159,39 @@ impl Session<'_> {
 
     /// Sends what the spool has next; false when there was nothing.
     async fn send_batch(&mut self) -> Result<bool, SessionError> {
-        let Some(mut reader) = self.reader.take() else {
+        let Some(mut lanes) = self.lanes.take() else {
             return Ok(false);
         };
         let read = move || {
-            let mut bytes = Vec::new();
-            let ticks = reader.read(&mut bytes, BATCH_BYTES);
-            (reader, bytes, ticks)
+            let batch = lanes.read();
+            (lanes, batch)
         };
-        let (reader, bytes, ticks) = tokio::task::spawn_blocking(read)
+        let (lanes, batch) = tokio::task::spawn_blocking(read)
             .await
             .map_err(|error| LinkError::Lost(error.to_string()))?;
-        self.reader = Some(reader);
-        let ticks = ticks?;
-        if bytes.is_empty() {
+        let has_gap = lanes.has_gap();
+        self.lanes = Some(lanes);
+        let batch = batch?;
+        self.count(&batch, has_gap);
+        if batch.bytes.is_empty() {
             return Ok(false);
         }
-        self.send(&bytes).await?;
-        self.uplink.metrics.sent_ticks.add(ticks);
-        self.uplink.metrics.sent_bytes.add(bytes.len() as u64);
+        self.send(&batch.bytes).await?;
         Ok(true)
+    }
+
+    fn count(&self, batch: &Batch, has_gap: bool) {
+        let metrics = &self.uplink.metrics;
+        metrics.backfill_pending.set(f64::from(u8::from(has_gap)));
+        metrics.sent_ticks.add(batch.ticks);
+        metrics.sent_bytes.add(batch.bytes.len() as u64);
+        if batch.is_backfill {
+            metrics.backfilled_ticks.add(batch.ticks);
+        }
+        if batch.has_skipped {
+            metrics.skips.inc();
+            tracing::info!("many ticks wait: the newest go first, the others behind them");
+        }
     }
 
     /// Sends, and reads answers meanwhile: an aggregator whose answers nobody reads would stop reading too.
@@ -210,6 +226,12 @@ impl Session<'_> {
             Frame::Ack { sequence } => {
                 self.acked = self.acked.max(Some(sequence));
                 self.uplink.acknowledge(sequence);
+                Ok(())
+            }
+            Frame::AckBackfill { sequence } => {
+                if let Some(lanes) = &mut self.lanes {
+                    lanes.acknowledge_backfill(sequence);
+                }
                 Ok(())
             }
             Frame::Issued { chain, roots } => {
@@ -270,9 +292,15 @@ impl Session<'_> {
     }
 
     async fn flush_all(&mut self) -> Result<(), SessionError> {
-        while self.send_batch().await? {}
-        let last = self.reader.as_ref().and_then(SpoolReader::position);
-        while self.acked < last {
+        loop {
+            while self.send_batch().await? {
+                self.drain_answers().await?;
+            }
+            let lanes = self.lanes.as_ref();
+            let last = lanes.and_then(Lanes::live_position);
+            if self.acked >= last && !lanes.is_some_and(Lanes::has_gap) {
+                break;
+            }
             self.link.receive.wait().await?;
             self.answer().await?;
         }

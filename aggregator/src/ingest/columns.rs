@@ -70,6 +70,15 @@ impl Columns {
         self.stream.append_row(sequence, timestamp_ms, values)
     }
 
+    /// Appends a tick out of order; see [`Stream::append_unnumbered`].
+    pub(super) fn append_unnumbered(
+        &mut self,
+        timestamp_ms: i64,
+        values: &[(u32, f64)],
+    ) -> Result<Appended, AppendError> {
+        self.stream.append_unnumbered(timestamp_ms, values)
+    }
+
     /// Ends all series but those that `successor` goes on with; returns how many.
     pub(super) fn end(
         mut self,

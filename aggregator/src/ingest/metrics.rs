@@ -46,6 +46,8 @@ pub struct IngestMetrics {
     pub bytes: Arc<Counter>,
     /// `aggregator_ingest_ticks_total`
     pub ticks: Arc<Counter>,
+    /// `aggregator_ingest_backfilled_ticks_total`
+    pub backfilled: Arc<Counter>,
     /// `aggregator_ingest_samples_total{result="stored"}`
     pub stored: Arc<Counter>,
     /// `aggregator_ingest_samples_total{result="duplicate"}`
@@ -108,6 +110,10 @@ impl IngestMetrics {
             ticks: counter(
                 "aggregator_ingest_ticks_total",
                 "Ticks received from agents.",
+            ),
+            backfilled: counter(
+                "aggregator_ingest_backfilled_ticks_total",
+                "Ticks received behind newer ones.",
             ),
             stored: samples("stored"),
             duplicates: samples("duplicate"),

@@ -8,6 +8,7 @@ use common::limits::FRAME_BYTES_MAX;
 use common::wire::{Frame, FrameBuffer, Limits, RefusalCode, VERSION, WireError};
 use quinn::{Connection, ReadError, RecvStream, SendStream, VarInt};
 use rustls_pki_types::CertificateDer;
+use tidemark_storage::LogPosition;
 use tokio::sync::watch;
 use tokio::time::{sleep, timeout};
 use tokio_util::sync::CancellationToken;
@@ -184,7 +185,16 @@ async fn read_hello(
 #[derive(Debug, Clone, Copy, Default)]
 struct Durable {
     sequence: Option<u64>,
+    /// Of the backfill lane, where sequences may go back: the last one told.
+    backfill: Option<u64>,
     failed: bool,
+}
+
+/// What is on disk when the log's writer has come to a place.
+#[derive(Debug, Clone, Copy)]
+enum Reached {
+    Live(u64),
+    Backfill(u64),
 }
 
 struct Session {
@@ -200,6 +210,7 @@ struct Session {
     ingestor: Option<Ingestor>,
     durable: Arc<watch::Sender<Durable>>,
     acked: Option<u64>,
+    backfill_acked: Option<u64>,
     renewals: u32,
     bye: bool,
 }
@@ -267,6 +278,7 @@ async fn open(
         buffer,
         ingestor: Some(ingestor),
         durable: Arc::new(watch::Sender::new(Durable::default())),
+        backfill_acked: None,
         renewals: 0,
         bye: false,
     };
@@ -380,17 +392,27 @@ impl Session {
             End::from(Refusal::new(code, report::chain(&error)))
         })?;
         if let Some((sequence, position)) = outcome.appended {
-            let (durable, metrics) = (Arc::clone(&self.durable), Arc::clone(&self.context.metrics));
-            let appended_at = Instant::now();
-            self.context.store.when_durable(position, move |result| {
-                metrics.ack_seconds.observe_duration(appended_at.elapsed());
-                durable.send_modify(|durable| match result {
-                    Ok(()) => durable.sequence = durable.sequence.max(Some(sequence)),
-                    Err(_) => durable.failed = true,
-                });
-            });
+            self.tell_when_durable(Reached::Live(sequence), position);
+        }
+        if let Some((sequence, position)) = outcome.backfilled {
+            self.tell_when_durable(Reached::Backfill(sequence), position);
         }
         Ok(outcome)
+    }
+
+    fn tell_when_durable(&self, reached: Reached, position: LogPosition) {
+        let (durable, metrics) = (Arc::clone(&self.durable), Arc::clone(&self.context.metrics));
+        let appended_at = Instant::now();
+        self.context.store.when_durable(position, move |result| {
+            metrics.ack_seconds.observe_duration(appended_at.elapsed());
+            durable.send_modify(|durable| match (result, reached) {
+                (Ok(()), Reached::Live(sequence)) => {
+                    durable.sequence = durable.sequence.max(Some(sequence));
+                }
+                (Ok(()), Reached::Backfill(sequence)) => durable.backfill = Some(sequence),
+                (Err(_), _) => durable.failed = true,
+            });
+        });
     }
 
     async fn acknowledge(&mut self, durable: Durable) -> Result<(), End> {
@@ -398,13 +420,17 @@ impl Session {
             let reason = "write-ahead log could not be written";
             return Err(Refusal::new(RefusalCode::Internal, reason).into());
         }
-        match durable.sequence.filter(|_| durable.sequence > self.acked) {
-            Some(sequence) => {
-                self.acked = Some(sequence);
-                write(&mut self.send, &Frame::Ack { sequence }).await
-            }
-            None => Ok(()),
+        if let Some(sequence) = durable.sequence.filter(|_| durable.sequence > self.acked) {
+            self.acked = Some(sequence);
+            write(&mut self.send, &Frame::Ack { sequence }).await?;
         }
+        if let Some(sequence) = durable.backfill
+            && durable.backfill != self.backfill_acked
+        {
+            self.backfill_acked = Some(sequence);
+            write(&mut self.send, &Frame::AckBackfill { sequence }).await?;
+        }
+        Ok(())
     }
 
     async fn renew(&mut self, request: &[u8]) -> Result<(), End> {

@@ -1,6 +1,7 @@
 //! Agents over QUIC: the real agent's binary, and peers that do not keep to the rules.
 
 mod agent;
+mod backlog;
 mod peer;
 mod refusals;
 

@@ -158,6 +158,17 @@ pub enum Frame<'a> {
     },
     /// Agent: it stops on purpose; its series end now.
     Bye,
+    /// Agent: to which lane the frames belong that follow. A session begins in the live one.
+    Lane {
+        /// Ticks that were passed over before, with numbers and a base of their own; they lie behind those of the live lane,
+        /// so their sequences say nothing about it.
+        backfill: bool,
+    },
+    /// Aggregator: everything sent in the backfill lane up to this sequence is on disk.
+    AckBackfill {
+        /// The sequence.
+        sequence: u64,
+    },
 }
 
 const fn config() -> Configuration<LittleEndian, Varint, Limit<FRAME_BYTES_MAX>> {
@@ -218,6 +229,8 @@ impl<'a> Frame<'a> {
             Self::Join { .. } => "Join",
             Self::Issued { .. } => "Issued",
             Self::Bye => "Bye",
+            Self::Lane { .. } => "Lane",
+            Self::AckBackfill { .. } => "AckBackfill",
         }
     }
 }

@@ -23,6 +23,7 @@ pub fn segment(input: &[u8]) {
     let options = || SpoolOptions {
         path: directory.path().to_owned(),
         bytes_max: 1 << 20,
+        copies: 1,
         sync_each_tick: false,
     };
     // The first start leaves the files beside the segments; their forms are theirs.

@@ -5,7 +5,7 @@ use std::collections::BTreeMap;
 use common::identity::Role;
 use common::model::{Labels, Matcher, is_stale};
 use common::telemetry::Registry;
-use common::wire::{Compressor, SchemaWriter};
+use common::wire::{Compressor, SchemaWriter, TickState};
 use tidemark_storage::{ReadControl, Readable as _, Selection, Values};
 
 use super::*;
@@ -180,7 +180,7 @@ fn ticks_that_come_twice_are_stored_once() {
         sender.tick(5, NOW_MS, &[(0, 1.0)]);
         let mut ingestor = ingestor(&store, before.take());
         // As for one that began before the first had become durable.
-        ingestor.last_sequence = None;
+        ingestor.live.last_sequence = None;
         let outcome = ingestor.take(&mut sender.buffer()).unwrap();
         store.wait_durable(outcome.appended.unwrap().1).unwrap();
         assert_eq!(ingestor.durable_sequence(), Some(5));
@@ -244,7 +244,7 @@ fn series_beyond_the_limit_are_refused_and_the_others_go_on() {
     let mut ingestor = ingestor(&store, None);
     ingestor.take(&mut sender.buffer()).unwrap();
     assert_eq!(ingestor.series(), 100);
-    assert_eq!(ingestor.metrics.refused_series.get(), 5);
+    assert_eq!(ingestor.source.metrics.refused_series.get(), 5);
     assert_eq!(read(&store).len(), 100);
     // Room again, once others have gone.
     sender.schema(false, &[0, 104], &[]);
@@ -253,4 +253,77 @@ fn series_beyond_the_limit_are_refused_and_the_others_go_on() {
     sender.tick(3, NOW_MS + 20, &[(0, 6.0), (103, 1.0)]);
     ingestor.take(&mut sender.buffer()).unwrap();
     assert_eq!(read(&store)["new"], [(20, Some(6.0))]);
+}
+
+#[test]
+fn ticks_that_were_passed_over_come_behind_newer_ones() {
+    let (store, _dir) = store();
+    let mut first = Sender::default();
+    first.schema(true, &[], &[(0, "a"), (1, "b")]);
+    first.base();
+    first.tick(5, NOW_MS, &[(0, 1.0), (1, 2.0)]);
+    let mut ingestor = ingestor(&store, None);
+    ingestor.take(&mut first.buffer()).unwrap();
+
+    // The newest one first: other numbers, `b` is gone.
+    let mut live = Sender::default();
+    live.schema(true, &[], &[(0, "c"), (1, "a")]);
+    live.base();
+    live.tick(8, NOW_MS + 30, &[(0, 9.0), (1, 1.3)]);
+    let outcome = ingestor.take(&mut live.buffer()).unwrap();
+    assert_eq!(outcome.appended.unwrap().0, 8);
+
+    // What was passed over, and once more, with a session of its own.
+    for _ in 0..2 {
+        let mut late = Sender::default();
+        let backfill = true;
+        Frame::Lane { backfill }.encode(&mut late.bytes).unwrap();
+        late.schema(true, &[], &[(0, "a"), (1, "b")]);
+        late.base();
+        late.tick(6, NOW_MS + 10, &[(0, 1.1), (1, 2.1)]);
+        late.schema(false, &[1], &[(2, "d")]);
+        late.tick(7, NOW_MS + 20, &[(0, 1.2), (2, 4.2)]);
+        late.schema(false, &[2], &[(1, "c")]);
+        late.tick(8, NOW_MS + 30, &[(0, 1.3), (1, 9.0)]);
+        let outcome = ingestor.take(&mut late.buffer()).unwrap();
+        assert!(outcome.appended.is_none());
+        assert_eq!(outcome.backfilled.unwrap().0, 8);
+    }
+    // And the live lane goes on as if nothing had been.
+    let backfill = false;
+    Frame::Lane { backfill }.encode(&mut live.bytes).unwrap();
+    live.tick(9, NOW_MS + 40, &[(0, 9.1), (1, 1.4)]);
+    let outcome = ingestor.take(&mut live.buffer()).unwrap();
+    assert_eq!(outcome.appended.unwrap().0, 9);
+    assert_eq!(ingestor.last_tick_ms(), Some(NOW_MS + 40));
+    assert_eq!(ingestor.source.metrics.refused_samples.get(), 0);
+    let a = [(0, 1.0), (10, 1.1), (20, 1.2), (30, 1.3), (40, 1.4)];
+    check(
+        &store,
+        &[
+            ("a", &a.map(|(at, value)| (at, Some(value)))),
+            (
+                "b",
+                &[(0, Some(2.0)), (10, Some(2.1)), (20, None), (30, None)],
+            ),
+            ("c", &[(30, Some(9.0)), (40, Some(9.1))]),
+            ("d", &[(20, Some(4.2)), (30, None)]),
+        ],
+    );
+}
+
+#[test]
+fn ticks_that_are_passed_over_do_not_move_what_is_durable() {
+    let (store, _dir) = store();
+    let mut sender = Sender::default();
+    let backfill = true;
+    Frame::Lane { backfill }.encode(&mut sender.bytes).unwrap();
+    sender.schema(true, &[], &[(0, "a")]);
+    sender.base();
+    sender.tick(7, NOW_MS, &[(0, 1.0)]);
+    let mut ingestor = ingestor(&store, None);
+    let outcome = ingestor.take(&mut sender.buffer()).unwrap();
+    store.wait_durable(outcome.backfilled.unwrap().1).unwrap();
+    assert_eq!(ingestor.durable_sequence(), None);
+    assert_eq!(ingestor.last_tick_ms(), None);
 }

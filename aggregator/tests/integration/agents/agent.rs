@@ -59,17 +59,29 @@ impl Agent {
         addresses: &str,
         node: &str,
     ) -> Self {
+        Self::start_with(dir, &[aggregator], addresses, &["--node.name", node])
+    }
+
+    /// Starts it with flags, and the join token of each aggregator.
+    pub(super) fn start_with(
+        dir: tempfile::TempDir,
+        aggregators: &[&Aggregator],
+        addresses: &str,
+        flags: &[&str],
+    ) -> Self {
         let log = File::create(dir.path().join("log")).unwrap();
-        let token = aggregator.dir.path().join("data/join-token");
         let mut command = Command::new(binary());
         for address in addresses.split(',') {
             command.args(["--aggregator.address", address]);
         }
+        for aggregator in aggregators {
+            let token = aggregator.dir.path().join("data/join-token");
+            command.arg("--join.token-file").arg(token);
+        }
         let child = command
-            .args(["--node.name", node, "--interval=1s"])
+            .arg("--interval=1s")
+            .args(flags)
             .args(["--web.listen-address=127.0.0.1:0"])
-            .arg("--join.token-file")
-            .arg(token)
             .arg("--spool.path")
             .arg(dir.path().join("spool"))
             .stdout(Stdio::null())

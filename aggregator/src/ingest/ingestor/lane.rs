@@ -1,0 +1,242 @@
+//! One lane of a session: series by number, the last tick, and what a tick does to the store.
+
+use std::collections::HashSet;
+use std::sync::Arc;
+
+use common::model::STALE_NAN;
+use common::wire::{SchemaEntry, SchemaReader, TickState};
+use tidemark_storage::{DefineError, LogPosition};
+
+use super::super::columns::{Columns, SeriesError, owned_labels};
+use super::{IngestorError, Source};
+
+/// Numbers a session may use for each series it may have: agents use them again, so they stay dense.
+const NUMBERS_PER_SERIES: usize = 4;
+/// Metric families whose meaning one lane may state.
+const FAMILIES_MAX: usize = 20_000;
+/// Bytes of a help text that are kept.
+const HELP_BYTES_MAX: usize = 4096;
+
+/// Which lane it is.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum Kind {
+    /// Ticks as they come. Their sequence is kept with them.
+    Live,
+    /// Ticks that were passed over. Their sequence is not kept: the agent knows what it has to send, and a tick that comes again
+    /// is dropped sample by sample.
+    Backfill,
+}
+
+/// The state of one lane.
+#[derive(Debug)]
+pub(super) struct Lane {
+    source: Arc<Source>,
+    kind: Kind,
+    state: TickState,
+    columns: Columns,
+    /// Series of before the reset, or of the session before: those that do not come again end with the next tick.
+    retiring: Vec<Columns>,
+    /// Removed since the last tick, which will mark their end.
+    removed: Vec<u32>,
+    /// Numbers in use that the store refused.
+    refused: HashSet<u32>,
+    families: usize,
+    has_base: bool,
+    /// The next tick may be one that came before.
+    may_go_back: bool,
+    pub(super) last_sequence: Option<u64>,
+    last_tick_ms: Option<i64>,
+    values: Vec<(u32, f64)>,
+}
+
+impl Lane {
+    pub(super) fn new(source: Arc<Source>, kind: Kind, before: Option<Columns>) -> Self {
+        let columns = Columns::new(&source.store, &source.stream_name);
+        let last_sequence = match kind {
+            Kind::Live => columns.durable_sequence(),
+            Kind::Backfill => None,
+        };
+        Self {
+            last_sequence,
+            source,
+            kind,
+            state: TickState::default(),
+            columns,
+            retiring: before.into_iter().collect(),
+            removed: Vec::new(),
+            refused: HashSet::new(),
+            families: 0,
+            has_base: false,
+            may_go_back: false,
+            last_tick_ms: None,
+            values: Vec::new(),
+        }
+    }
+
+    pub(super) fn durable_sequence(&self) -> Option<u64> {
+        self.columns.durable_sequence()
+    }
+
+    pub(super) const fn last_tick_ms(&self) -> Option<i64> {
+        self.last_tick_ms
+    }
+
+    pub(super) const fn series(&self) -> u64 {
+        self.columns.len()
+    }
+
+    /// What is to end if the agent does not come back.
+    pub(super) fn into_columns(mut self) -> Option<Columns> {
+        match self.last_tick_ms {
+            Some(_) => Some(self.columns),
+            None => self.retiring.pop(),
+        }
+    }
+
+    fn numbers_max(&self) -> usize {
+        self.source.series_max as usize * NUMBERS_PER_SERIES
+    }
+
+    pub(super) fn take_schema(&mut self, reset: bool, payload: &[u8]) -> Result<(), IngestorError> {
+        if reset {
+            let fresh = Columns::new(&self.source.store, &self.source.stream_name);
+            let before = std::mem::replace(&mut self.columns, fresh);
+            // Without a tick since the last reset there is nothing that could have ended.
+            if self.retiring.is_empty() && before.len() > 0 {
+                self.retiring.push(before);
+            }
+            self.state.clear();
+            self.removed.clear();
+            self.refused.clear();
+            self.has_base = false;
+            self.may_go_back = self.kind == Kind::Backfill;
+        }
+        let mut entries = SchemaReader::new(payload)?;
+        while let Some(entry) = entries.next_entry()? {
+            match entry {
+                SchemaEntry::Removed(number) => {
+                    if !self.refused.remove(&number) && self.columns.has(number) {
+                        self.removed.push(number);
+                    }
+                }
+                SchemaEntry::Family { name, mut metadata } => {
+                    self.families += 1;
+                    let help_is_sane = metadata.help.len() <= HELP_BYTES_MAX;
+                    if !help_is_sane {
+                        metadata.help.clear();
+                    }
+                    if self.families <= FAMILIES_MAX {
+                        self.source.store.set_metadata(&name, metadata);
+                    }
+                }
+                SchemaEntry::Added { number, labels } => self.add_series(number, &labels)?,
+            }
+        }
+        Ok(())
+    }
+
+    fn add_series(
+        &mut self,
+        number: u32,
+        labels: &common::model::Labels,
+    ) -> Result<(), IngestorError> {
+        let in_use = self.columns.has(number) || self.refused.contains(&number);
+        if number as usize >= self.numbers_max() || in_use {
+            return Err(IngestorError::Unexpected(
+                "number beyond the limit or in use",
+            ));
+        }
+        self.state.define(number);
+        let over_limit = self.columns.len() >= u64::from(self.source.series_max);
+        // A series beyond the limit must not even reach the index.
+        let defined = match over_limit {
+            true => Err(SeriesError::from(DefineError::SeriesLimit {
+                limit: self.source.series_max.into(),
+            })),
+            false => {
+                let identity = &self.source.identity;
+                owned_labels(labels, identity.name(), identity.idc())
+                    .and_then(|labels| Ok(self.columns.define(number, &labels)?))
+            }
+        };
+        if defined.is_err() {
+            self.columns.undefine(number);
+            self.refused.insert(number);
+            self.source.metrics.refused_series.inc();
+            // The first of a session says it all; the counter has the rest.
+            if self.refused.len() == 1 {
+                let error = defined.err().map(|error| error.to_string());
+                let limit = self.source.series_max;
+                tracing::warn!(agent = %self.source.identity, %labels, error, limit, "refuse series");
+            }
+        }
+        Ok(())
+    }
+
+    pub(super) fn take_base(&mut self, payload: &[u8]) -> Result<(), IngestorError> {
+        self.state.decode_base(payload, self.numbers_max())?;
+        self.has_base = true;
+        Ok(())
+    }
+
+    pub(super) fn take_tick(
+        &mut self,
+        sequence: u64,
+        timestamp_ms: i64,
+        payload: &[u8],
+    ) -> Result<LogPosition, IngestorError> {
+        if !self.has_base {
+            return Err(IngestorError::Unexpected("Samples before Base"));
+        }
+        if let Some(last) = self.last_sequence.filter(|&last| sequence <= last) {
+            if !std::mem::take(&mut self.may_go_back) {
+                return Err(IngestorError::Sequence { sequence, last });
+            }
+            // What there was later has not ended, it has not begun.
+            self.retiring.clear();
+        }
+        self.state.decode(payload, &mut self.values)?;
+        if !self.refused.is_empty() {
+            self.values
+                .retain(|(number, _)| !self.refused.contains(number));
+        }
+        self.end_removed();
+        let appended = match self.kind {
+            Kind::Live => self.columns.append(sequence, timestamp_ms, &self.values)?,
+            Kind::Backfill => self.columns.append_unnumbered(timestamp_ms, &self.values)?,
+        };
+        self.last_sequence = Some(sequence);
+        self.last_tick_ms = Some(timestamp_ms);
+        for number in self.removed.drain(..) {
+            self.columns.undefine(number);
+        }
+        self.source.metrics.ticks.inc();
+        if self.kind == Kind::Backfill {
+            self.source.metrics.backfilled.inc();
+        }
+        self.source.metrics.stored.add(appended.stored);
+        self.source.metrics.duplicates.add(appended.duplicates);
+        self.source.metrics.refused_samples.add(appended.refused);
+        if let Some(refusal) = appended.refusals.first() {
+            tracing::debug!(agent = %self.source.identity, ?refusal, refused = appended.refused, "refuse samples");
+        }
+        for before in self.retiring.drain(..) {
+            let ended = before.end(timestamp_ms, Some(&self.columns))?;
+            self.source.metrics.stale_markers.add(ended);
+        }
+        Ok(appended.position)
+    }
+
+    /// Adds the markers of removed series to the tick.
+    fn end_removed(&mut self) {
+        if self.removed.is_empty() {
+            return;
+        }
+        let removed: HashSet<u32> = self.removed.iter().copied().collect();
+        self.values.retain(|(number, _)| !removed.contains(number));
+        let markers = removed.iter().map(|&number| (number, STALE_NAN));
+        self.values.extend(markers);
+        self.values.sort_unstable_by_key(|&(number, _)| number);
+        self.source.metrics.stale_markers.add(removed.len() as u64);
+    }
+}
