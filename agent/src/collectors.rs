@@ -11,6 +11,7 @@ pub mod cgroup;
 pub mod kubelet;
 pub mod machine;
 pub mod node;
+pub mod own;
 #[cfg(test)]
 pub(crate) mod testing;
 

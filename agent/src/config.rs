@@ -48,6 +48,9 @@ pub struct Config {
     /// Name of this node [default: $NODE_NAME, else the host's name]
     #[arg(long = "node.name", value_name = "NAME")]
     pub node_name: Option<String>,
+    /// Label `cluster` of every series; empty = none
+    #[arg(long = "cluster.name", value_name = "NAME", default_value = "")]
+    pub cluster_name: String,
     /// Time between ticks, 1s or longer
     #[arg(long = "interval", value_name = "DUR", default_value = "10s", value_parser = parse_interval)]
     pub interval: Duration,

@@ -6,30 +6,26 @@ use common::model::label::METRIC_NAME;
 use common::model::{Labels, MetricType};
 
 use crate::schema::NODE_JOB;
-use crate::table::{FamilyId, SeriesTable};
+use crate::table::{FamilyId, SeriesId, SeriesTable};
 
 /// Labels that a scraper sets itself; exported they would come back as `exported_job`.
-const TARGET_LABELS: [&str; 3] = ["job", "instance", "metrics_path"];
+const TARGET_LABELS: [&str; 4] = ["job", "instance", "metrics_path", "cluster"];
 
 /// Appends the current tick's values to `out`, families by name, with help and type.
 pub fn render(table: &SeriesTable, out: &mut String) {
-    let mut rows: Vec<(FamilyId, &Labels, f64)> = table
-        .current()
-        .filter_map(|(id, value)| table.def(id).map(|def| (def.family, &def.labels, value)))
-        .collect();
-    rows.sort_by(|a, b| {
-        let (a, b) = ((table.family(a.0), a.1), (table.family(b.0), b.1));
-        a.0.name
-            .cmp(&b.0.name)
-            .then_with(|| a.1.metric_name().cmp(&b.1.metric_name()))
-    });
+    let family = |(id, value)| table.family_of(id).map(|family| (family, id, value));
+    let mut rows: Vec<(FamilyId, SeriesId, f64)> = table.current().filter_map(family).collect();
+    // Stable: within a family by number.
+    rows.sort_by(|a, b| table.family(a.0).name.cmp(&table.family(b.0).name));
     let mut last = None;
-    for (family, labels, value) in rows {
+    for (family, id, value) in rows {
         if last != Some(family) {
             head(table, family, out);
             last = Some(family);
         }
-        sample(labels, value, out);
+        if let Some(def) = table.def(id) {
+            sample(&def.labels, value, out);
+        }
     }
 }
 
@@ -106,6 +102,7 @@ mod tests {
         let identity = NodeIdentity {
             node: "n".to_owned(),
             pod: Some(("ns".to_owned(), "p".to_owned())),
+            cluster: "c1".to_owned(),
         };
         let (mut table, mut schema) = (SeriesTable::default(), Schema::new(identity));
         let (b, a) = (counter("b_total", "B\nb."), gauge("container_a", r"A\."));

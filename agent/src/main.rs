@@ -3,10 +3,11 @@
 use std::process::ExitCode;
 
 use agent::config::{Config, ConfigError};
-use agent::run;
+use agent::{run, sys};
 use common::{logging, report};
 
 fn main() -> ExitCode {
+    sys::keep_memory_small();
     let config = match Config::from_args(std::env::args_os()) {
         Ok(config) => config,
         Err(ConfigError::Flags(error)) => error.exit(),

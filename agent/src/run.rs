@@ -14,6 +14,7 @@ use tokio_util::sync::CancellationToken;
 
 use crate::collect::Collectors;
 use crate::collectors;
+use crate::collectors::own::OwnMetrics;
 use crate::config::Config;
 use crate::kube::verify::Trust;
 use crate::kube::{self, KubeletClient, KubeletData, KubeletOptions};
@@ -154,6 +155,7 @@ async fn run_async(plan: Plan) -> anyhow::Result<()> {
     let schema = Schema::new(NodeIdentity {
         node: node.clone(),
         pod: own_pod(),
+        cluster: config.cluster_name.clone(),
     });
     let sampler = Sampler {
         collectors,
@@ -161,6 +163,7 @@ async fn run_async(plan: Plan) -> anyhow::Result<()> {
         spool,
         interval: config.interval,
         clock: Arc::new(SystemClock),
+        own: OwnMetrics::new(registry.clone()),
     };
     let (sampler, thread) =
         sampler::start(sampler, &registry).context("start the sampling thread")?;

@@ -15,9 +15,11 @@ use common::telemetry::{Counter, Histogram, Registry};
 use tokio::sync::oneshot;
 
 use crate::collect::{Collectors, Due};
+use crate::collectors::own::OwnMetrics;
 use crate::exposition;
 use crate::schema::Schema;
 use crate::spool::SpoolWriter;
+use crate::sys::release_memory;
 use crate::table::SeriesTable;
 
 /// Scrapes that may wait for their turn.
@@ -41,6 +43,8 @@ pub struct Sampler {
     pub interval: Duration,
     /// The time of day.
     pub clock: Arc<dyn Clock>,
+    /// The agent's own metrics: streamed like others; on a scrape the registry writes them itself.
+    pub own: OwnMetrics,
 }
 
 #[derive(Debug)]
@@ -235,14 +239,22 @@ impl Running {
         self.sampler
             .collectors
             .collect(&mut self.table, &mut self.sampler.schema, due);
+        self.sampler
+            .own
+            .collect(&mut self.table, &mut self.sampler.schema, due);
         self.tick += 1;
         self.metrics.ticks.inc();
+        let has_changed = !self.table.changes().is_empty();
         if let Err(error) = self.sampler.spool.append(&mut self.table) {
             self.metrics.spool_errors.inc();
             tracing::error!(
                 error = report::chain(&error),
                 "tick lost, it can't be written to the spool"
             );
+        }
+        if has_changed {
+            // Names of new series go through large buffers, and come seldom.
+            release_memory();
         }
         self.metrics.seconds.observe_duration(started.elapsed());
     }
@@ -294,6 +306,7 @@ impl Running {
         if answer.send(text).is_err() {
             tracing::debug!("scraper went away");
         }
+        release_memory();
     }
 }
 
@@ -342,6 +355,7 @@ mod tests {
             spool: crate::spool::open(options, &registry).unwrap().0,
             interval: Duration::from_secs(10),
             clock,
+            own: OwnMetrics::new(registry.clone()),
         };
         Running::new(sampler, Metrics::new(&registry))
     }

@@ -70,6 +70,8 @@ pub struct NodeIdentity {
     /// Namespace and name of the agent's pod. kubernetes-mixin's rules join `node_*` series with the pod that
     /// collected them (`node:node_num_cpu:sum`).
     pub pod: Option<(String, String)>,
+    /// `--cluster.name`: the label `cluster` of every series; empty for none.
+    pub cluster: String,
 }
 
 /// Names and target labels of this node's series.
@@ -94,7 +96,7 @@ impl Schema {
     pub fn for_node(node: &str) -> Self {
         Self::new(NodeIdentity {
             node: node.to_owned(),
-            pod: None,
+            ..NodeIdentity::default()
         })
     }
 
@@ -119,7 +121,7 @@ impl Schema {
             help: family.help.to_owned(),
             unit: unit_of(family.name).to_owned(),
         });
-        table.add(id, self.labels(target, family.name, labels))
+        table.add(id, &self.labels(target, family.name, labels))
     }
 
     /// As [`Self::series`] for a family whose name is known only at run time.
@@ -131,7 +133,7 @@ impl Schema {
         labels: &[(&str, &str)],
     ) -> SeriesId {
         let id = self.family(table, name, || metadata);
-        table.add(id, self.labels(target, name, labels))
+        table.add(id, &self.labels(target, name, labels))
     }
 
     fn family(
@@ -169,6 +171,7 @@ impl Schema {
             ("job", job),
             ("instance", instance),
             ("metrics_path", path),
+            ("cluster", &*self.identity.cluster),
             ("namespace", namespace),
             ("pod", pod),
         ] {
@@ -201,16 +204,17 @@ mod tests {
         let identity = NodeIdentity {
             node: "n1".to_owned(),
             pod: Some(("mon".to_owned(), "agent-x".to_owned())),
+            cluster: "c1".to_owned(),
         };
         let schema = Schema::new(identity);
         let text = |target, labels: &[(&str, &str)]| schema.labels(target, "m", labels).to_string();
         assert_eq!(
             text(Target::Node, &[("cpu", "0"), ("empty", "")]),
-            r#"{__name__="m", cpu="0", instance="n1", job="node-exporter", namespace="mon", pod="agent-x"}"#
+            r#"{__name__="m", cluster="c1", cpu="0", instance="n1", job="node-exporter", namespace="mon", pod="agent-x"}"#
         );
         assert_eq!(
             text(Target::Cadvisor, &[("pod", "p"), ("namespace", "d")]),
-            r#"{__name__="m", instance="n1", job="kubelet", metrics_path="/metrics/cadvisor", namespace="d", pod="p"}"#
+            r#"{__name__="m", cluster="c1", instance="n1", job="kubelet", metrics_path="/metrics/cadvisor", namespace="d", pod="p"}"#
         );
     }
 

@@ -13,3 +13,23 @@ pub fn adjtimex() -> Option<(libc::timex, i32)> {
     let state = unsafe { libc::adjtimex(&raw mut timex) };
     (state >= 0).then_some((timex, state))
 }
+
+/// Makes the allocator give memory back that a start, a new pod or a scrape needed for a moment: one arena for all threads, which
+/// are few and allocate little, and a map of its own for each large buffer. To be called before there are threads.
+pub fn keep_memory_small() {
+    #[cfg(target_env = "gnu")]
+    for (parameter, value) in [(libc::M_ARENA_MAX, 1), (libc::M_MMAP_THRESHOLD, 64 << 10)] {
+        // SAFETY: mallopt takes two integers and changes settings of the allocator only; one it does not know it refuses.
+        let accepted = unsafe { libc::mallopt(parameter, value) };
+        if accepted == 0 {
+            tracing::debug!(parameter, "setting of the allocator was refused");
+        }
+    }
+}
+
+/// Gives free memory back to the system.
+pub fn release_memory() {
+    #[cfg(target_env = "gnu")]
+    // SAFETY: malloc_trim takes the allocator's own locks and touches only memory that nobody has.
+    let _released = unsafe { libc::malloc_trim(0) };
+}

@@ -3,7 +3,11 @@
 //! Collectors add a series once, keep its number, and afterwards only store a float: a tick neither allocates nor
 //! hashes nor formats.
 
+mod pairs;
+
 use common::model::{Labels, Metadata};
+
+use self::pairs::{PairList, Pairs};
 
 /// Number of a series in this agent's table; given to another series only after the uplink was told of its removal.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord)]
@@ -46,7 +50,8 @@ pub enum SchemaChange {
 #[derive(Debug, Default)]
 pub struct SeriesTable {
     families: Vec<Family>,
-    defs: Vec<Option<SeriesDef>>,
+    defs: Vec<Option<(FamilyId, PairList)>>,
+    pairs: Pairs,
     values: Vec<f64>,
     /// The tick at which each value was stored; other than `tick` means: no value now.
     ticks: Vec<u64>,
@@ -67,8 +72,8 @@ impl SeriesTable {
     }
 
     /// Adds a series. The caller sees to it that no two series have equal labels.
-    pub fn add(&mut self, family: FamilyId, labels: Labels) -> SeriesId {
-        let def = Some(SeriesDef { family, labels });
+    pub fn add(&mut self, family: FamilyId, labels: &Labels) -> SeriesId {
+        let def = Some((family, self.pairs.take_in(labels)));
         let id = if let Some(id) = self.free.pop() {
             self.defs[id.0 as usize] = def;
             id
@@ -85,7 +90,8 @@ impl SeriesTable {
 
     /// Removes a series. Its number comes back only after [`Self::clear_changes`].
     pub fn remove(&mut self, id: SeriesId) {
-        if self.defs[id.0 as usize].take().is_some() {
+        if let Some((_, pairs)) = self.defs[id.0 as usize].take() {
+            self.pairs.let_go(&pairs);
             self.ticks[id.0 as usize] = 0;
             self.changes.push(SchemaChange::Removed(id));
         }
@@ -117,16 +123,28 @@ impl SeriesTable {
             .map(|(index, (&value, _))| (SeriesId(index as u32), value))
     }
 
-    /// What a number stands for; `None` when it is free.
+    /// What a number stands for, put together from its parts; `None` when it is free.
     #[must_use]
-    pub fn def(&self, id: SeriesId) -> Option<&SeriesDef> {
-        self.defs.get(id.0 as usize)?.as_ref()
+    pub fn def(&self, id: SeriesId) -> Option<SeriesDef> {
+        let (family, pairs) = self.defs.get(id.0 as usize)?.as_ref()?;
+        Some(SeriesDef {
+            family: *family,
+            labels: self.pairs.labels(pairs),
+        })
+    }
+
+    /// The family of a series; `None` when the number is free.
+    #[must_use]
+    pub fn family_of(&self, id: SeriesId) -> Option<FamilyId> {
+        let (family, _) = self.defs.get(id.0 as usize)?.as_ref()?;
+        Some(*family)
     }
 
     /// The series there are, by ascending number.
-    pub fn series(&self) -> impl Iterator<Item = (SeriesId, &SeriesDef)> {
-        let defs = self.defs.iter().enumerate();
-        defs.filter_map(|(index, def)| Some((SeriesId(index as u32), def.as_ref()?)))
+    pub fn series(&self) -> impl Iterator<Item = (SeriesId, SeriesDef)> {
+        (0..self.defs.len() as u32)
+            .map(SeriesId)
+            .filter_map(|id| Some((id, self.def(id)?)))
     }
 
     /// A metric family.
@@ -176,8 +194,8 @@ mod tests {
         let mut table = SeriesTable::default();
         let family = table.add_family("a", Metadata::default());
         let (a, b) = (
-            table.add(family, labels("a")),
-            table.add(family, labels("b")),
+            table.add(family, &labels("a")),
+            table.add(family, &labels("b")),
         );
         table.begin_tick(1000);
         table.set(a, 1.0);
@@ -193,12 +211,12 @@ mod tests {
     fn number_comes_back_only_after_the_removal_was_taken_over() {
         let mut table = SeriesTable::default();
         let family = table.add_family("a", Metadata::default());
-        let a = table.add(family, labels("a"));
+        let a = table.add(family, &labels("a"));
         table.begin_tick(1);
         table.set(a, 1.0);
         table.remove(a);
         table.remove(a);
-        let b = table.add(family, labels("b"));
+        let b = table.add(family, &labels("b"));
         assert_ne!(a, b);
         let want = [
             SchemaChange::Added(a),
@@ -207,7 +225,7 @@ mod tests {
         ];
         assert_eq!(table.changes(), want);
         table.clear_changes();
-        let c = table.add(family, labels("c"));
+        let c = table.add(family, &labels("c"));
         assert_eq!(a, c);
         assert_eq!(
             table.current().count(),

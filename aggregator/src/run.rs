@@ -210,8 +210,10 @@ async fn start_kubernetes(
 ) -> anyhow::Result<Option<Kubernetes>> {
     let service_host = std::env::var("KUBERNETES_SERVICE_HOST").ok();
     let flag = api.flags.kubeconfig.as_deref();
+    let external = &api.config.load().global.external_labels;
     let around = Surroundings {
         store,
+        cluster: external.get("cluster").map(String::as_str),
         clock: Arc::clone(&api.clock),
         cancel: api.shutdown.clone(),
         registry: &api.registry,

@@ -9,4 +9,4 @@ pub mod registry;
 
 pub use metric::{Counter, Gauge, Histogram};
 pub use process::register_process_metrics;
-pub use registry::Registry;
+pub use registry::{Kind, Reading, Registry};

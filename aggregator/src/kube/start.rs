@@ -29,6 +29,8 @@ pub struct Surroundings<'a> {
     pub store: &'a Store,
     /// The time of rows.
     pub clock: Arc<dyn Clock>,
+    /// Label `cluster` of the series, if any.
+    pub cluster: Option<&'a str>,
     /// Ends it all.
     pub cancel: CancellationToken,
     /// For our own metrics.
@@ -121,7 +123,7 @@ mod with_client {
         };
         let options = ClusterOptions {
             interval: INTERVAL,
-            base: BaseLabels::new(client.authority(), None),
+            base: BaseLabels::new(client.authority(), around.cluster),
             series_per_kind_max: SERIES_PER_KIND_MAX,
         };
         let (changes, writer) = cluster::start(

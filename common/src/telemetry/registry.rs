@@ -15,12 +15,52 @@ enum Source {
     GaugeFn(Read),
 }
 
-impl Source {
-    const fn kind(&self) -> &'static str {
+/// What a metric is.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Kind {
+    /// Grows.
+    Counter,
+    /// A value of the moment.
+    Gauge,
+    /// Counts by bound.
+    Histogram,
+}
+
+impl Kind {
+    const fn as_str(self) -> &'static str {
         match self {
-            Self::Counter(_) | Self::CounterFn(_) => "counter",
-            Self::Gauge(_) | Self::GaugeFn(_) => "gauge",
-            Self::Histogram(_) => "histogram",
+            Self::Counter => "counter",
+            Self::Gauge => "gauge",
+            Self::Histogram => "histogram",
+        }
+    }
+}
+
+/// One series of a registry and its value.
+#[derive(Debug, Clone, Copy)]
+pub struct Reading<'a> {
+    /// The family's name.
+    pub family: &'a str,
+    /// What stands behind it in the name of a histogram's series; empty for others.
+    pub suffix: &'static str,
+    /// The family's help.
+    pub help: &'a str,
+    /// What it is.
+    pub kind: Kind,
+    /// Labels, without the bound of a bucket.
+    pub labels: &'a [(String, String)],
+    /// The upper bound of a histogram's bucket.
+    pub bound: Option<f64>,
+    /// The value.
+    pub value: f64,
+}
+
+impl Source {
+    const fn kind(&self) -> Kind {
+        match self {
+            Self::Counter(_) | Self::CounterFn(_) => Kind::Counter,
+            Self::Gauge(_) | Self::GaugeFn(_) => Kind::Gauge,
+            Self::Histogram(_) => Kind::Histogram,
         }
     }
 }
@@ -28,6 +68,7 @@ impl Source {
 struct Series {
     /// Already escaped and joined: `reason="x",kind="y"`, empty without labels.
     labels: String,
+    pairs: Vec<(String, String)>,
     source: Source,
 }
 
@@ -147,6 +188,10 @@ impl Registry {
         find: impl Fn(&Source) -> Option<T>,
         make: impl FnOnce() -> (Source, T),
     ) -> T {
+        let pairs = labels
+            .iter()
+            .map(|&(name, value)| (name.to_owned(), value.to_owned()));
+        let pairs = pairs.collect();
         let labels = render_labels(labels);
         let mut families = self.families();
         let index = families
@@ -172,9 +217,37 @@ impl Registry {
         );
         match same {
             Some(at) => series[at].source = source,
-            None => series.push(Series { labels, source }),
+            None => series.push(Series {
+                labels,
+                pairs,
+                source,
+            }),
         }
         handle
+    }
+
+    /// How many series [`Self::read`] gives.
+    #[must_use]
+    pub fn series_count(&self) -> usize {
+        let families = self.families();
+        let series = families.iter().flat_map(|family| &family.series);
+        let count = series.map(|one| match &one.source {
+            Source::Histogram(histogram) => histogram.buckets() + 2,
+            _ => 1,
+        });
+        count.sum()
+    }
+
+    /// Gives every series to `each`, in an order that changes only when more are registered.
+    ///
+    /// The registry is locked meanwhile: `each` must not use it.
+    pub fn read(&self, each: &mut dyn FnMut(Reading<'_>)) {
+        let families = self.families();
+        for family in families.iter() {
+            for series in &family.series {
+                read_series(family, series, each);
+            }
+        }
     }
 
     /// Appends all metrics to `out` in the text exposition format 0.0.4
@@ -189,6 +262,54 @@ impl Registry {
     }
 }
 
+fn read_series(family: &Family, series: &Series, each: &mut dyn FnMut(Reading<'_>)) {
+    let reading = Reading {
+        family: &family.name,
+        suffix: "",
+        help: &family.help,
+        kind: series.source.kind(),
+        labels: &series.pairs,
+        bound: None,
+        value: 0.0,
+    };
+    match &series.source {
+        Source::Counter(counter) => each(Reading {
+            value: counter.get() as f64,
+            ..reading
+        }),
+        Source::Gauge(gauge) => each(Reading {
+            value: gauge.get(),
+            ..reading
+        }),
+        Source::CounterFn(read) | Source::GaugeFn(read) => each(Reading {
+            value: read(),
+            ..reading
+        }),
+        Source::Histogram(histogram) => {
+            let mut total = 0;
+            for (bound, count) in histogram.cumulative() {
+                total = count;
+                each(Reading {
+                    suffix: "_bucket",
+                    bound: Some(bound),
+                    value: count as f64,
+                    ..reading
+                });
+            }
+            each(Reading {
+                suffix: "_sum",
+                value: histogram.sum(),
+                ..reading
+            });
+            each(Reading {
+                suffix: "_count",
+                value: total as f64,
+                ..reading
+            });
+        }
+    }
+}
+
 /// Writing to a `String` can't fail; the result only carries `write!`'s type.
 fn render_family(out: &mut String, family: &Family) -> fmt::Result {
     let Some(first) = family.series.first() else {
@@ -197,7 +318,7 @@ fn render_family(out: &mut String, family: &Family) -> fmt::Result {
     let name = &family.name;
     let help = family.help.replace('\\', "\\\\").replace('\n', "\\n");
     writeln!(out, "# HELP {name} {help}")?;
-    writeln!(out, "# TYPE {name} {}", first.source.kind())?;
+    writeln!(out, "# TYPE {name} {}", first.source.kind().as_str())?;
     for series in &family.series {
         let labels = series.labels.as_str();
         match &series.source {

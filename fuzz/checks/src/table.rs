@@ -15,9 +15,9 @@ pub fn check(table: &SeriesTable) {
     let mut seen = HashSet::new();
     for (id, value) in table.current() {
         let def = table.def(id).expect("a current series is defined");
-        let labels = &def.labels;
+        let labels = def.labels;
         assert!(labels.metric_name().is_some(), "{labels} has no name");
-        assert!(seen.insert(labels), "{labels} is there twice");
+        assert!(seen.insert(labels.clone()), "{labels} is there twice");
         if table.family(def.family).metadata.metric_type == MetricType::Counter {
             assert!(value >= 0.0 && value.is_finite(), "{labels} is {value}");
         }

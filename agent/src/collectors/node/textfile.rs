@@ -23,6 +23,15 @@ const MTIME: FamilyDef = gauge(
     "Unixtime mtime of textfiles successfully read.",
 );
 
+static FILES_OVER: FamilyDef = gauge(
+    "agent_textfile_files_left_out",
+    "Files of the text file directory left out at the last run because there are too many.",
+);
+static SERIES_OVER: FamilyDef = gauge(
+    "agent_textfile_series_left_out",
+    "Samples of text files left out at the last run because there are too many series.",
+);
+
 /// Bytes of one file.
 const FILE_BYTES_MAX: u64 = 4 << 20;
 /// Files of the directory.
@@ -60,6 +69,18 @@ pub struct Textfile {
     series: HashMap<Labels, Stored>,
     /// Files that failed at the last pass, so that each trouble is logged once.
     failing: Vec<PathBuf>,
+    /// Files and samples that were too many at this pass.
+    over: [usize; 2],
+    over_series: [Single; 2],
+    was_over: bool,
+    limits: Limits,
+}
+
+/// How much is taken.
+#[derive(Debug, Clone, Copy)]
+struct Limits {
+    files: usize,
+    series: usize,
 }
 
 impl Textfile {
@@ -72,6 +93,14 @@ impl Textfile {
             pass: 0,
             series: HashMap::new(),
             failing: Vec::new(),
+            over: [0; 2],
+            over_series: [&FILES_OVER, &SERIES_OVER]
+                .map(|family| Single::new(Target::Agent, family)),
+            was_over: false,
+            limits: Limits {
+                files: FILES_MAX,
+                series: SERIES_MAX,
+            },
         }
     }
 
@@ -134,6 +163,30 @@ impl Textfile {
         Ok(())
     }
 
+    /// Says what was left out because it was too much: in the log when it begins.
+    fn report_over(&mut self, tick: &mut Tick<'_>) {
+        let [files, samples] = self.over;
+        let is_over = files + samples > 0;
+        if is_over && !self.was_over {
+            let Limits {
+                files: files_max,
+                series: series_max,
+            } = self.limits;
+            tracing::warn!(
+                directory = %self.directory.display(),
+                files_left_out = files,
+                files_max,
+                samples_left_out = samples,
+                series_max,
+                "too many text files or series in them"
+            );
+        }
+        self.was_over = is_over;
+        for (series, count) in self.over_series.iter_mut().zip(self.over) {
+            series.set(tick.table, tick.schema, count as f64);
+        }
+    }
+
     /// Of two samples with equal labels the first one stays.
     fn store(
         &mut self,
@@ -151,7 +204,7 @@ impl Textfile {
                     tick.table.set(stored.id, value);
                 }
             }
-            MapEntry::Vacant(_) if count >= SERIES_MAX => {}
+            MapEntry::Vacant(_) if count >= self.limits.series => self.over[1] += 1,
             MapEntry::Vacant(entry) => {
                 let labels = entry.key();
                 let name = labels.metric_name().unwrap_or_default();
@@ -212,10 +265,12 @@ impl Collector for Textfile {
     fn collect(&mut self, tick: &mut Tick<'_>) -> Outcome {
         self.pass += 1;
         let listed = self.list();
+        let files = listed.as_ref().map_or(0, Vec::len);
+        self.over = [files.saturating_sub(self.limits.files), 0];
         let mut failing = Vec::new();
         match &listed {
             Ok(files) => {
-                for path in files.iter().take(FILES_MAX) {
+                for path in files.iter().take(self.limits.files) {
                     if let Err(error) = self.collect_file(path, tick) {
                         if !self.failing.contains(path) {
                             tracing::warn!(path = %path.display(), error = common::report::chain(&error), "text file left out");
@@ -238,10 +293,11 @@ impl Collector for Textfile {
             }
             stored.pass == pass
         });
+        self.report_over(tick);
         self.error.set(
             tick.table,
             tick.schema,
-            f64::from(u8::from(!failing.is_empty())),
+            f64::from(u8::from(!failing.is_empty() || self.was_over)),
         );
         self.failing = failing;
         Outcome::of(listed.ok().as_ref())
@@ -269,7 +325,7 @@ mod tests {
         bench.write("root/t/a.prom", "raid_ok{disk=\"a\"} 5\n");
         bench.collect(&mut textfile);
         assert_eq!(bench.value("raid_ok", &[]), Some(5.0));
-        assert_eq!(bench.series_count(), 3);
+        assert_eq!(bench.series_count(), 5);
     }
 
     #[test]
@@ -291,5 +347,27 @@ mod tests {
         );
         let mut nowhere = Textfile::new("/nonexistent".into());
         assert_eq!(bench.collect(&mut nowhere), Outcome::NoData);
+    }
+
+    #[test]
+    fn too_many_files_and_series_are_counted() {
+        let mut bench = Bench::new();
+        for (file, text) in [("a", "a 1\nb 1\nc 1\n"), ("b", "d 1\n"), ("c", "e 1\n")] {
+            bench.write(&format!("root/t/{file}.prom"), text);
+        }
+        let mut textfile = Textfile::new(bench.roots().root.join("t"));
+        for (files, series, want) in [(2, 5, [1.0, 1.0]), (3, 8, [0.0, 0.0]), (1, 3, [2.0, 1.0])] {
+            textfile.limits = Limits { files, series };
+            textfile.series.clear();
+            bench.collect(&mut textfile);
+            let left_out = ["files", "series"].map(|what| {
+                bench
+                    .value(&format!("agent_textfile_{what}_left_out"), &[])
+                    .unwrap()
+            });
+            assert_eq!(left_out, want, "{files} files, {series} series");
+            let error = f64::from(u8::from(want != [0.0, 0.0]));
+            assert_eq!(bench.value("node_textfile_scrape_error", &[]), Some(error));
+        }
     }
 }
