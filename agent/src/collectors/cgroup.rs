@@ -8,6 +8,7 @@ use std::sync::Arc;
 use self::devices::DeviceNames;
 use self::entry::Entry;
 use self::hierarchy::Hierarchy;
+use self::hugetlb::PageSizes;
 use self::identity::Identity;
 use self::labels::{LocalNames, Shown};
 use self::names::{Names, NamesHandle};
@@ -25,6 +26,7 @@ pub mod blkio;
 pub mod devices;
 pub mod entry;
 pub mod hierarchy;
+pub mod hugetlb;
 pub mod identity;
 pub mod labels;
 pub mod memory_stat;
@@ -66,6 +68,7 @@ pub struct Cgroups {
     over_limit: usize,
     layouts: Layouts,
     device_names: DeviceNames,
+    page_sizes: PageSizes,
     local_names: LocalNames,
     /// `None` where there is no kubelet to ask.
     names: Option<NamesHandle>,
@@ -92,6 +95,7 @@ impl Cgroups {
             over_limit: 0,
             layouts: Layouts::default(),
             device_names: DeviceNames::new(&roots.sys),
+            page_sizes: PageSizes::new(&roots.sys, faults),
             local_names: LocalNames::new(&roots.root),
             names,
             networks: Networks::new(&roots.proc, faults),
@@ -280,6 +284,7 @@ impl Collector for Cgroups {
         if tick.due.includes(Tier::Slow) {
             self.read_memory_total(tick);
             self.device_names.clear();
+            self.page_sizes.refresh(tick.buffer, tick.faults);
         }
         let mut has_gone = false;
         for entry in self
@@ -294,10 +299,8 @@ impl Collector for Cgroups {
                 memory_total_bytes: self.memory_total_bytes,
             };
             let target = (&mut *tick.table, &mut *tick.schema);
-            if entry
-                .collect(&mut reader, tick.due, &mut self.device_names, target)
-                .is_err()
-            {
+            let known = (&mut self.device_names, self.page_sizes.list());
+            if entry.collect(&mut reader, tick.due, known, target).is_err() {
                 entry.remove_series(tick.table);
                 has_gone = true;
             }

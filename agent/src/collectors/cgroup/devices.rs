@@ -9,24 +9,43 @@ use crate::parse;
 use crate::schema::{FamilyDef, counter};
 use crate::table::SeriesId;
 
-/// Families in the order of [`DeviceIo`].
-pub const FAMILIES: [FamilyDef; 4] = [
-    counter(
-        "container_fs_reads_bytes_total",
-        "Cumulative count of bytes read",
+const USAGE: FamilyDef = counter(
+    "container_blkio_device_usage_total",
+    "Blkio Device bytes usage",
+);
+
+/// What becomes of a device's counters: family, and the operation where it is a label.
+pub const FAMILIES: [(FamilyDef, &str); 6] = [
+    (
+        counter(
+            "container_fs_reads_bytes_total",
+            "Cumulative count of bytes read",
+        ),
+        "",
     ),
-    counter(
-        "container_fs_writes_bytes_total",
-        "Cumulative count of bytes written",
+    (
+        counter(
+            "container_fs_writes_bytes_total",
+            "Cumulative count of bytes written",
+        ),
+        "",
     ),
-    counter(
-        "container_fs_reads_total",
-        "Cumulative count of reads completed",
+    (
+        counter(
+            "container_fs_reads_total",
+            "Cumulative count of reads completed",
+        ),
+        "",
     ),
-    counter(
-        "container_fs_writes_total",
-        "Cumulative count of writes completed",
+    (
+        counter(
+            "container_fs_writes_total",
+            "Cumulative count of writes completed",
+        ),
+        "",
     ),
+    (USAGE, "Read"),
+    (USAGE, "Write"),
 ];
 
 /// One device: its counters at this reading, and its series.
@@ -45,7 +64,8 @@ impl Device {
     #[must_use]
     pub const fn counters(&self) -> [Option<u64>; FAMILIES.len()] {
         let io = self.io;
-        [io.read_bytes, io.write_bytes, io.reads, io.writes]
+        let (read, written) = (io.read_bytes, io.write_bytes);
+        [read, written, io.reads, io.writes, read, written]
     }
 }
 
@@ -97,13 +117,13 @@ impl DeviceNames {
     }
 
     /// `/dev/NAME` of a device, `MAJOR:MINOR` when /sys does not know it: two of these must not become one series.
-    pub fn name(&mut self, numbers: &str) -> &str {
+    pub fn name<'a>(&'a mut self, numbers: &'a str) -> &'a str {
         if !self.names.contains_key(numbers) {
             let name = self.look_up(numbers);
             let name = name.unwrap_or_else(|| numbers.to_owned());
             self.names.insert(numbers.to_owned(), name);
         }
-        self.names.get(numbers).map_or("", String::as_str)
+        self.names.get(numbers).map_or(numbers, String::as_str)
     }
 
     /// The link `/sys/dev/block/8:0` ends in the device's name.

@@ -7,6 +7,7 @@ use nix::sys::stat::{fstat, fstatat};
 
 use super::devices::{DeviceNames, Devices, FAMILIES};
 use super::hierarchy::Hierarchy;
+use super::hugetlb::{self, PageSize, Tree};
 use super::identity::Identity;
 use super::metric::{Metric, Values};
 use super::reader::{Gone, Reader};
@@ -42,6 +43,8 @@ pub struct Entry {
     files: Files,
     series: [Option<SeriesId>; Metric::COUNT],
     devices: Devices,
+    /// By size of page.
+    hugetlb: Vec<hugetlb::Series>,
     /// Whether it has been read, so that slow values are there from the first reading on.
     is_read: bool,
 }
@@ -63,6 +66,7 @@ impl Entry {
             files,
             series: [None; Metric::COUNT],
             devices: Devices::default(),
+            hugetlb: Vec::new(),
             is_read: false,
         };
         entry.start_seconds = entry.made_at();
@@ -110,7 +114,7 @@ impl Entry {
         &mut self,
         reader: &mut Reader<'_>,
         due: Due,
-        names: &mut DeviceNames,
+        (names, page_sizes): (&mut DeviceNames, &[PageSize]),
         (table, schema): (&mut SeriesTable, &mut Schema),
     ) -> Result<(), Gone> {
         let due = if self.is_read { due } else { Due::ALL };
@@ -121,6 +125,7 @@ impl Entry {
                 Files::V1(v1) => v1.read_slow(reader, &mut values),
                 Files::V2(v2) => v2.read_slow(reader, &mut values),
             }
+            self.collect_hugetlb(reader, page_sizes, (&mut *table, &mut *schema));
         }
         match &self.files {
             Files::V1(v1) => v1.read_fast(reader, &mut values)?,
@@ -135,6 +140,31 @@ impl Entry {
         self.is_read = true;
         self.store(&values, table, schema);
         Ok(())
+    }
+
+    fn collect_hugetlb(
+        &mut self,
+        reader: &mut Reader<'_>,
+        page_sizes: &[PageSize],
+        (table, schema): (&mut SeriesTable, &mut Schema),
+    ) {
+        let tree = match &self.files {
+            Files::V1(v1) => v1.hugetlb(),
+            Files::V2(v2) => v2.dir().map(Tree::V2),
+        };
+        let (Some(labels), Some(tree)) = (&self.labels, tree) else {
+            return;
+        };
+        self.hugetlb.resize(page_sizes.len(), [None; 3]);
+        for (size, series) in page_sizes.iter().zip(&mut self.hugetlb) {
+            let values = size.read(reader, tree);
+            for ((value, slot), family) in values.into_iter().zip(series).zip(&hugetlb::FAMILIES) {
+                let Some(value) = value else { continue };
+                let own = [("pagesize", &*size.name)];
+                let id = *slot.get_or_insert_with(|| add(table, schema, family, labels, &own));
+                table.set(id, value);
+            }
+        }
     }
 
     fn read_medium(&mut self, reader: &mut Reader<'_>, values: &mut Values) {
@@ -177,13 +207,20 @@ impl Entry {
                 let Some(count) = count else { continue };
                 let id = match device.series[index] {
                     Some(id) => id,
-                    None => add(
-                        table,
-                        schema,
-                        &FAMILIES[index],
-                        labels,
-                        &[("device", names.name(&device.numbers))],
-                    ),
+                    None => {
+                        let (family, operation) = &FAMILIES[index];
+                        let mut own = vec![("device", names.name(&device.numbers))];
+                        if let Some((major, minor)) = device.numbers.split_once(':')
+                            && !operation.is_empty()
+                        {
+                            own.extend([
+                                ("major", major),
+                                ("minor", minor),
+                                ("operation", operation),
+                            ]);
+                        }
+                        add(table, schema, family, labels, &own)
+                    }
                 };
                 device.series[index] = Some(id);
                 table.set(id, count as f64);
@@ -201,6 +238,7 @@ impl Entry {
             .series
             .iter_mut()
             .chain(devices)
+            .chain(self.hugetlb.iter_mut().flatten())
             .filter_map(Option::take)
         {
             table.remove(id);

@@ -78,6 +78,17 @@ fn v2_values_and_labels_are_cadvisors() {
         ("device", "/dev/vda"),
     ];
     assert_eq!(bench.value("container_fs_reads_total", &device), Some(1.0));
+    let written = [
+        device[0],
+        device[1],
+        ("major", "254"),
+        ("minor", "0"),
+        ("operation", "Write"),
+    ];
+    assert_eq!(
+        bench.value("container_blkio_device_usage_total", &written),
+        Some(20.0)
+    );
     let root = [("id", "/")];
     assert_eq!(
         bench.value("container_memory_usage_bytes", &root),
@@ -264,5 +275,88 @@ fn v1_reads_each_controllers_tree() {
         Some(33.0)
     );
     assert_eq!(value("container_fs_writes_total", &[]), None);
+    assert_eq!(bench.faults().total(), 0);
+}
+
+#[test]
+fn devices_without_a_name_are_told_apart_by_their_numbers() {
+    let mut bench = v2_bench();
+    v2_cgroup(&bench, "a", 1);
+    let io = "254:0 rbytes=1 wbytes=0 rios=0 wios=0\n253:7 rbytes=5 wbytes=0 rios=0 wios=0\n253:8 rbytes=6 wbytes=0 rios=0 wios=0\n";
+    bench.write(&format!("{ROOT}/a/io.stat"), io);
+    let roots = bench.roots();
+    let mut cgroups = Cgroups::new(&roots, None, bench.faults()).unwrap();
+    bench.collect(&mut cgroups);
+    for (device, bytes) in [("/dev/vda", 1.0), ("253:7", 5.0), ("253:8", 6.0)] {
+        let of = [("id", "/a"), ("device", device)];
+        assert_eq!(
+            bench.value("container_fs_reads_bytes_total", &of),
+            Some(bytes)
+        );
+    }
+}
+
+#[test]
+fn huge_pages_are_read_where_the_machine_has_some() {
+    let of_2mb = [("id", "/a"), ("pagesize", "2MB")];
+    let mut bench = v2_bench();
+    v2_cgroup(&bench, "a", 1);
+    for (size, pages) in [("2048kB", "3\n"), ("1048576kB", "0\n")] {
+        bench.write(
+            &format!("sys/kernel/mm/hugepages/hugepages-{size}/nr_hugepages"),
+            pages,
+        );
+    }
+    for size in ["2MB", "1GB"] {
+        bench.write(&format!("{ROOT}/a/hugetlb.{size}.current"), "2097152\n");
+        bench.write(&format!("{ROOT}/a/hugetlb.{size}.events"), "max 4\n");
+    }
+    let roots = bench.roots();
+    let mut cgroups = Cgroups::new(&roots, None, bench.faults()).unwrap();
+    bench.collect(&mut cgroups);
+    assert_eq!(
+        bench.value("container_hugetlb_usage_bytes", &of_2mb),
+        Some(2_097_152.0)
+    );
+    assert_eq!(bench.value("container_hugetlb_failcnt", &of_2mb), Some(4.0));
+    assert_eq!(
+        bench.value("container_hugetlb_max_usage_bytes", &of_2mb),
+        None
+    );
+    let of_1gb = [("pagesize", "1GB")];
+    assert_eq!(
+        bench.value("container_hugetlb_usage_bytes", &of_1gb),
+        None,
+        "there are none"
+    );
+    assert_eq!(bench.faults().total(), 0);
+
+    let mut bench = Bench::new();
+    bench.write("proc/meminfo", "MemTotal: 1000 kB\n");
+    bench.write(
+        "sys/kernel/mm/hugepages/hugepages-2048kB/nr_hugepages",
+        "1\n",
+    );
+    for (controller, file, text) in [
+        ("memory", "memory.usage_in_bytes", "1000\n"),
+        ("cpuacct", "cpuacct.usage", "1\n"),
+        ("hugetlb", "hugetlb.2MB.usage_in_bytes", "2097152\n"),
+        ("hugetlb", "hugetlb.2MB.max_usage_in_bytes", "4194304\n"),
+        ("hugetlb", "hugetlb.2MB.failcnt", "5\n"),
+    ] {
+        bench.write(&format!("{ROOT}/{controller}/a/{file}"), text);
+    }
+    let roots = bench.roots();
+    let mut cgroups = Cgroups::new(&roots, None, bench.faults()).unwrap();
+    bench.collect(&mut cgroups);
+    assert_eq!(
+        bench.value("container_hugetlb_usage_bytes", &of_2mb),
+        Some(2_097_152.0)
+    );
+    assert_eq!(
+        bench.value("container_hugetlb_max_usage_bytes", &of_2mb),
+        Some(4_194_304.0)
+    );
+    assert_eq!(bench.value("container_hugetlb_failcnt", &of_2mb), Some(5.0));
     assert_eq!(bench.faults().total(), 0);
 }

@@ -7,6 +7,7 @@ use std::os::fd::OwnedFd;
 use super::blkio::{self, Operation};
 use super::devices::Devices;
 use super::hierarchy::{Controller, Split};
+use super::hugetlb::Tree;
 use super::metric::{Metric, Values};
 use super::reader::{
     self, Gone, Layouts, Reader, limit_or_max, limit_v1, number, open_dir, open_hot,
@@ -29,6 +30,7 @@ pub struct V1 {
     memory: Option<OwnedFd>,
     blkio: Option<OwnedFd>,
     pids: Option<OwnedFd>,
+    hugetlb: Option<OwnedFd>,
     any: Option<OwnedFd>,
     /// Its mirror in the v2 tree of a hybrid machine, for pressure.
     unified: Option<OwnedFd>,
@@ -69,6 +71,7 @@ impl V1 {
             memory,
             blkio,
             pids,
+            hugetlb: dir(Controller::Hugetlb),
             has_quota: false,
             is_root: relative.is_empty(),
         }
@@ -88,6 +91,13 @@ impl V1 {
             .or(self.any.as_ref())
             .or(self.pids.as_ref())
             .or(self.blkio.as_ref())
+    }
+
+    /// Where its huge pages are counted: by v2 where v1 has left that to it.
+    #[must_use]
+    pub fn hugetlb(&self) -> Option<Tree<'_>> {
+        let v1 = self.hugetlb.as_ref().map(Tree::V1);
+        v1.or(self.unified.as_ref().map(Tree::V2))
     }
 
     /// CPU and memory.

@@ -44,6 +44,20 @@ const SIZES: [FamilyDef; 5] = [
     ),
 ];
 
+/// The same under cAdvisor's names, for the machine (`id="/"`).
+const CADVISOR: [FamilyDef; 4] = [
+    gauge(
+        "container_fs_limit_bytes",
+        "Number of bytes that can be consumed by the container on this filesystem.",
+    ),
+    gauge(
+        "container_fs_usage_bytes",
+        "Number of bytes that are consumed by the container on this filesystem.",
+    ),
+    gauge("container_fs_inodes_total", "Number of Inodes"),
+    gauge("container_fs_inodes_free", "Number of available Inodes"),
+];
+
 /// A mount that is exported, in the order of mountinfo.
 #[derive(Debug)]
 struct Exported {
@@ -53,6 +67,8 @@ struct Exported {
     error: SeriesId,
     readonly_series: SeriesId,
     sizes: [SeriesId; SIZES.len()],
+    /// Where it is the first mount of its device.
+    cadvisor: Option<(String, [SeriesId; CADVISOR.len()])>,
 }
 
 /// Collects `node_filesystem_*`.
@@ -64,6 +80,8 @@ pub struct Filesystem {
     types_exclude: Regex,
     /// By the line of mountinfo; `None` for mounts that are not exported.
     mounts: InOrder<Option<Exported>>,
+    /// Those with series under cAdvisor's names.
+    devices: Vec<String>,
     worker: Worker,
 }
 
@@ -91,6 +109,7 @@ impl Filesystem {
             mountpoints_exclude: Regex::new(mountpoints_exclude)?,
             types_exclude: Regex::new(types_exclude)?,
             mounts: InOrder::default(),
+            devices: Vec::new(),
             worker: Worker::default(),
         })
     }
@@ -106,6 +125,7 @@ impl Filesystem {
         } = tick;
         let mut mounts = std::mem::take(&mut self.mounts);
         let mut exported: Vec<(String, String)> = Vec::new();
+        let mut devices = std::mem::take(&mut self.devices);
         let before = mounts.len();
         mounts.begin();
         for line in parse::lines(data) {
@@ -117,10 +137,26 @@ impl Filesystem {
                     return None;
                 }
                 exported.push(key);
-                Some(self.export(&mount, table, schema))
+                let mut export = self.export(&mount, table, schema);
+                // cAdvisor counts each device once, and tmpfs by its mountpoint.
+                let device = match mount.source.starts_with('/') {
+                    true => &mount.source,
+                    false => &mount.mountpoint,
+                };
+                if !devices.contains(device) {
+                    devices.push(device.clone());
+                    export.cadvisor = Some((device.clone(), add_cadvisor(device, table, schema)));
+                }
+                Some(export)
             });
         }
-        mounts.end(|mount| mount.into_iter().for_each(|mount| mount.remove(table)));
+        mounts.end(|mount| {
+            if let Some(mount) = mount {
+                devices.retain(|device| Some(device) != mount.device());
+                mount.remove(table);
+            }
+        });
+        self.devices = devices;
         if mounts.len() != before {
             self.worker.set_paths(
                 mounts
@@ -152,16 +188,32 @@ impl Filesystem {
             error: add(&ERROR),
             readonly_series: add(&READONLY),
             sizes: std::array::from_fn(|index| add(&SIZES[index])),
+            cadvisor: None,
         }
     }
 }
 
+fn add_cadvisor(
+    device: &str,
+    table: &mut SeriesTable,
+    schema: &mut Schema,
+) -> [SeriesId; CADVISOR.len()] {
+    let labels = [("id", "/"), ("device", device)];
+    std::array::from_fn(|index| schema.series(table, Target::Cadvisor, &CADVISOR[index], &labels))
+}
+
 impl Exported {
+    fn device(&self) -> Option<&String> {
+        self.cadvisor.as_ref().map(|(device, _)| device)
+    }
+
     fn remove(self, table: &mut SeriesTable) {
+        let cadvisor = self.cadvisor.into_iter().flat_map(|(_, ids)| ids);
         let ids = self
             .sizes
             .into_iter()
-            .chain([self.error, self.readonly_series]);
+            .chain([self.error, self.readonly_series])
+            .chain(cadvisor);
         ids.for_each(|id| table.remove(id));
     }
 
@@ -172,6 +224,11 @@ impl Exported {
                 table.set(self.error, 0.0);
                 for (series, value) in self.sizes.iter().zip(usage.values()) {
                     table.set(*series, value);
+                }
+                if let Some((_, cadvisor)) = &self.cadvisor {
+                    for (series, value) in cadvisor.iter().zip(usage.cadvisor_values()) {
+                        table.set(*series, value);
+                    }
                 }
             }
             Answer::Failed => table.set(self.error, 1.0),
@@ -191,6 +248,12 @@ impl Usage {
             self.files as f64,
             self.files_free as f64,
         ]
+    }
+
+    /// In the order of [`CADVISOR`].
+    fn cadvisor_values(&self) -> [f64; CADVISOR.len()] {
+        let [size, free, _, files, files_free] = self.values();
+        [size, size - free, files, files_free]
     }
 }
 
@@ -227,20 +290,26 @@ mod tests {
         let mut fs =
             Filesystem::new(&roots, MOUNTPOINTS_EXCLUDE, TYPES_EXCLUDE, bench.faults()).unwrap();
         // The worker answers in its own time; a collector never waits for it beyond a few milliseconds.
-        for _ in 0..200 {
+        let deadline = std::time::Instant::now() + std::time::Duration::from_secs(60);
+        loop {
             bench.collect(&mut fs);
-            if bench
-                .value("node_filesystem_device_error", &[("mountpoint", "/gone")])
-                .is_some()
-            {
+            let gone = [("mountpoint", "/gone")];
+            if bench.value("node_filesystem_device_error", &gone).is_some() {
                 break;
             }
+            assert!(std::time::Instant::now() < deadline, "no answer");
+            std::thread::yield_now();
         }
         let size = bench
             .value("node_filesystem_size_bytes", &[("mountpoint", "/data")])
             .unwrap();
         let real = nix::sys::statfs::statfs(&roots.root).unwrap();
         assert_eq!(size, real.blocks() as f64 * real.block_size() as f64);
+        let machine = [("id", "/"), ("device", "/dev/vdb"), ("job", "kubelet")];
+        assert_eq!(
+            bench.value("container_fs_limit_bytes", &machine),
+            Some(size)
+        );
         assert_eq!(
             bench.value("node_filesystem_readonly", &[("mountpoint", "/data")]),
             Some(1.0)
@@ -258,6 +327,6 @@ mod tests {
             "1 0 254:0 / / rw - ext4 /dev/vda rw\n",
         );
         bench.collect(&mut fs);
-        assert_eq!(bench.series_count(), 7);
+        assert_eq!(bench.series_count(), 11);
     }
 }
