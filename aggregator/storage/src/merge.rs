@@ -17,11 +17,11 @@ use crate::index::SeriesId;
 use crate::index::view::SeriesIndex as _;
 use crate::store::Inner;
 
-/// The spans that merged blocks fill, one after the other: 2 h, 12 h, 72 h.
-const SPANS_MS: [i64; 3] = [2 * HOUR_MS, 12 * HOUR_MS, 72 * HOUR_MS];
+/// The spans that merged blocks fill, one after the other. Each merge writes all samples once more, so there are two.
+const SPANS_MS: [i64; 2] = [4 * HOUR_MS, 24 * HOUR_MS];
 const HOUR_MS: i64 = 3_600_000;
-/// Blocks of one span that are merged before the span is over.
-const MANY: usize = 4;
+/// Blocks of the first span that are merged before the span is over: a query looks into each.
+const MANY: usize = 8;
 /// Chunks of each source that are held while its series are read.
 const HELD: usize = 4;
 
@@ -41,22 +41,22 @@ fn by_span(blocks: &[Arc<Block>], span_ms: i64) -> Vec<Vec<Arc<Block>>> {
     spans.into_iter().map(|(_, list)| list).collect()
 }
 
-/// Which blocks to merge next. A span that is over is merged to one block; a span that is not, when many small
-/// blocks have gathered in it.
+/// Which blocks to merge next: those of a span that is over that were not merged for it, or many that have gathered in
+/// one that is not. What was merged for a span once is left to the next larger one.
 pub(crate) fn choose(blocks: &[Arc<Block>], now_ms: i64) -> Option<Vec<Arc<Block>>> {
     for (level, span_ms) in (1..).zip(SPANS_MS) {
         for list in by_span(blocks, span_ms) {
             let last = list.iter().map(|block| block.footer.last_ms).max()?;
             let is_over = last.div_euclid(span_ms) < (now_ms - HOUR_MS / 2).div_euclid(span_ms);
-            let small: Vec<_> = list
-                .iter()
-                .filter(|block| block.footer.level < level)
-                .cloned()
-                .collect();
-            if is_over && list.len() > 1 && (level == 1 || list.len() >= MANY / 2) {
+            if is_over && list.len() >= MANY {
+                // Samples that came late, again and again.
                 return Some(list);
             }
-            if level == 1 && small.len() >= MANY {
+            let small: Vec<_> = list
+                .into_iter()
+                .filter(|block| block.footer.level < level)
+                .collect();
+            if (is_over && small.len() > 1) || (level == 1 && small.len() >= MANY) {
                 return Some(small);
             }
         }
@@ -73,12 +73,15 @@ pub(crate) struct Deletion {
     pub(crate) last_ms: i64,
 }
 
-/// A series of the merged block and where its samples come from.
-struct Entry {
-    group: String,
-    labels: Labels,
-    /// The number of the source, and of the series in it.
-    sources: Vec<(usize, SeriesId)>,
+/// The source does not have the series.
+const ABSENT: u32 = u32::MAX;
+
+/// The series of all sources, group by group.
+struct Union {
+    groups: Vec<(String, Vec<u32>)>,
+    /// For each series and source its number there, or [`ABSENT`].
+    local: Vec<u32>,
+    sources: usize,
 }
 
 /// A block that is merged.
@@ -102,38 +105,59 @@ impl Source {
     }
 }
 
-/// All series of the sources, in the order of a block.
-fn union(sources: &[Source]) -> Vec<Entry> {
-    let mut known: HashMap<SeriesHash, usize, FxBuildHasher> = HashMap::default();
-    let mut entries: Vec<Entry> = Vec::new();
-    let mut in_order = true;
-    for (number, source) in sources.iter().enumerate() {
-        let index = &source.loaded.index;
-        let mut id = 0;
-        for group in &index.groups {
-            for series in (id..id + group.series).map(SeriesId) {
-                let next = entries.len();
-                let at = *known.entry(index.hash(series)).or_insert(next);
+impl Union {
+    /// A group's series are in the order of the source that has them first: near enough to that of their names, by
+    /// which each block was sealed.
+    fn new(sources: &[Source]) -> Self {
+        let mut known: HashMap<SeriesHash, u32, FxBuildHasher> = HashMap::default();
+        let mut numbers: HashMap<&str, usize, FxBuildHasher> = HashMap::default();
+        let mut union = Self {
+            groups: Vec::new(),
+            local: Vec::new(),
+            sources: sources.len(),
+        };
+        for (number, source) in sources.iter().enumerate() {
+            let index = &source.loaded.index;
+            let mut id = 0;
+            for group in &index.groups {
+                let next = union.groups.len();
+                let at = *numbers.entry(&group.key).or_insert(next);
                 if at == next {
-                    in_order &= number == 0;
-                    entries.push(Entry {
-                        group: group.key.clone(),
-                        labels: index.labels(series),
-                        sources: Vec::with_capacity(sources.len()),
-                    });
+                    union.groups.push((group.key.clone(), Vec::new()));
                 }
-                entries[at].sources.push((number, series));
+                for series in id..id + group.series {
+                    let next = (union.local.len() / sources.len()) as u32;
+                    let hash = index.hash(SeriesId(series));
+                    let entry = *known.entry(hash).or_insert(next);
+                    if entry == next {
+                        union
+                            .local
+                            .resize(union.local.len() + sources.len(), ABSENT);
+                        union.groups[at].1.push(entry);
+                    }
+                    union.local[entry as usize * sources.len() + number] = series;
+                }
+                id += group.series;
             }
-            id += group.series;
         }
+        union
     }
-    if !in_order {
-        entries.sort_by(|a, b| {
-            let key = |one: &Entry| one.labels.metric_name().map(str::to_owned);
-            (&a.group, key(a), &a.labels).cmp(&(&b.group, key(b), &b.labels))
-        });
+
+    /// The sources that have a series, with its number in each.
+    fn places(&self, series: u32) -> impl Iterator<Item = (usize, SeriesId)> {
+        let start = series as usize * self.sources;
+        let local = self.local[start..start + self.sources].iter().enumerate();
+        local
+            .filter(|&(_, &id)| id != ABSENT)
+            .map(|(source, &id)| (source, SeriesId(id)))
     }
-    entries
+
+    fn labels(&self, sources: &[Source], series: u32) -> Labels {
+        let first = self.places(series).next();
+        first.map_or_else(Labels::empty, |(source, id)| {
+            sources[source].loaded.index.labels(id)
+        })
+    }
 }
 
 impl Inner {
@@ -171,24 +195,28 @@ impl Inner {
         let keep = (self.retention_start_ms(self.clock.now_ms()), i64::MAX);
         let mut writer = BlockWriter::create(&self.blocks.directory, self.blocks.new_id())?;
         let mut samples = Samples::default();
-        let mut group = None;
-        for entry in union(&sources) {
-            self.gather(&mut sources, &entry, &mut samples)?;
-            samples.sort();
-            samples.keep(keep);
-            if let Some(deletion) = deletion
-                && deletion.series.contains(&self.key().hash(&entry.labels))
-            {
-                deleted += samples.remove((deletion.first_ms, deletion.last_ms));
+        let union = Union::new(&sources);
+        for (key, list) in &union.groups {
+            let mut begun = false;
+            for &series in list {
+                self.gather(&mut sources, union.places(series), &mut samples)?;
+                samples.sort();
+                samples.keep(keep);
+                let labels = union.labels(&sources, series);
+                if let Some(deletion) = deletion
+                    && deletion.series.contains(&self.key().hash(&labels))
+                {
+                    deleted += samples.remove((deletion.first_ms, deletion.last_ms));
+                }
+                if samples.times_ms.is_empty() {
+                    continue;
+                }
+                if !begun {
+                    writer.group(key)?;
+                    begun = true;
+                }
+                writer.push(&labels, &mut samples)?;
             }
-            if samples.times_ms.is_empty() {
-                continue;
-            }
-            if group.as_ref() != Some(&entry.group) {
-                writer.group(&entry.group)?;
-                group = Some(entry.group);
-            }
-            writer.push(&entry.labels, &mut samples)?;
         }
         let ids: Vec<u64> = blocks.iter().map(|block| block.id).collect();
         if writer.samples() == 0 {
@@ -205,12 +233,12 @@ impl Inner {
     fn gather(
         &self,
         sources: &mut [Source],
-        entry: &Entry,
+        places: impl Iterator<Item = (usize, SeriesId)>,
         to: &mut Samples,
     ) -> Result<(), BlockError> {
         to.clear();
         let (mut scratch, mut floats) = (Vec::new(), Vec::new());
-        for &(number, series) in &entry.sources {
+        for (number, series) in places {
             let source = &mut sources[number];
             let loaded = Arc::clone(&source.loaded);
             for (chunk, column) in loaded.chunks_of(series, i64::MIN, i64::MAX) {

@@ -1,7 +1,7 @@
 //! The index of a block, as it is in memory while queries use it.
 //!
-//! On disk are the symbols, sorted, and the series, each as differences to the one before; the postings are made
-//! of them when the index is loaded, with counting sorts.
+//! On disk are the symbols, sorted, and the series, each as differences to the one before; the postings of a label name
+//! are made of them when they are first asked for, with a counting sort, and so are the identities of the series.
 //!
 //! ```text
 //! symbols: count varint, { bytes shared with the one before varint, rest str }*
@@ -9,6 +9,8 @@
 //!          groups varint, { key str, series varint }*
 //!          { shape varint, { value difference zigzag varint }* }*
 //! ```
+
+use std::sync::OnceLock;
 
 use common::model::Labels;
 use roaring::RoaringBitmap;
@@ -48,9 +50,10 @@ pub(crate) struct BlockIndex {
     /// Where the values of each series begin; one more than series.
     starts: Vec<u32>,
     values: Vec<Symbol>,
-    hashes: Vec<SeriesHash>,
-    by_hash: HashTable<u32>,
-    names: HashMap<Symbol, LabelName, FxBuildHasher>,
+    key: Option<HashKey>,
+    hashes: OnceLock<Vec<SeriesHash>>,
+    by_hash: OnceLock<HashTable<u32>>,
+    names: HashMap<Symbol, OnceLock<LabelName>, FxBuildHasher>,
 }
 
 impl BlockIndex {
@@ -75,14 +78,9 @@ impl BlockIndex {
         index.read_shapes(&mut reader)?;
         index.read_groups(&mut reader)?;
         index.read_series(&mut reader, count)?;
-        index.build_postings();
-        let hashes = (0..count).map(|id| key.hash(&index.labels(SeriesId(id))));
-        index.hashes = hashes.collect();
-        let hashes = &index.hashes;
-        for (id, hash) in (0..).zip(hashes) {
-            let rehash = |&other: &u32| hashes[other as usize].bucket();
-            index.by_hash.insert_unique(hash.bucket(), id, rehash);
-        }
+        let names = index.shapes.iter().flat_map(|shape| shape.names.iter());
+        index.names = names.map(|&name| (name, OnceLock::new())).collect();
+        index.key = Some(*key);
         Ok(index)
     }
 
@@ -177,24 +175,24 @@ impl BlockIndex {
         Ok(())
     }
 
-    fn build_postings(&mut self) {
-        let mut names: Vec<Symbol> = self
-            .shapes
-            .iter()
-            .flat_map(|shape| shape.names.iter().copied())
-            .collect();
-        names.sort_unstable();
-        names.dedup();
-        let mut counts = vec![0_u32; self.ends.len()];
-        for name in names {
-            let positions = self.positions(name);
-            let built = self.build_name(&positions, &mut counts);
-            self.names.insert(name, built);
-        }
+    /// The values of a label name and their postings.
+    fn name(&self, name: Symbol) -> Option<&LabelName> {
+        let slot = self.names.get(&name)?;
+        Some(slot.get_or_init(|| self.build_name(&self.positions(name))))
     }
 
-    /// `counts` is all zero before and after.
-    fn build_name(&self, positions: &[Option<usize>], counts: &mut [u32]) -> LabelName {
+    fn hashes(&self) -> &[SeriesHash] {
+        self.hashes.get_or_init(|| {
+            let Some(key) = &self.key else {
+                return Vec::new();
+            };
+            let ids = (0..self.len() as u32).map(SeriesId);
+            ids.map(|id| key.hash(&self.labels(id))).collect()
+        })
+    }
+
+    fn build_name(&self, positions: &[Option<usize>]) -> LabelName {
+        let mut counts = vec![0_u32; self.ends.len()];
         let value_of = |id: usize| {
             let at = positions[self.shape_of[id] as usize]?;
             Some(self.values[self.starts[id] as usize + at])
@@ -224,9 +222,6 @@ impl BlockIndex {
                 *at += 1;
             }
         }
-        for value in &used {
-            counts[value.0 as usize] = 0;
-        }
         LabelName {
             values: used,
             starts,
@@ -236,23 +231,26 @@ impl BlockIndex {
 
     /// The series with that identity.
     pub(crate) fn find(&self, hash: SeriesHash) -> Option<SeriesId> {
-        self.by_hash
-            .find(hash.bucket(), |&id| self.hashes[id as usize] == hash)
+        let hashes = self.hashes();
+        let by_hash = self.by_hash.get_or_init(|| {
+            let mut table = HashTable::with_capacity(hashes.len());
+            for (id, hash) in (0..).zip(hashes) {
+                let rehash = |&other: &u32| hashes[other as usize].bucket();
+                table.insert_unique(hash.bucket(), id, rehash);
+            }
+            table
+        });
+        by_hash
+            .find(hash.bucket(), |&id| hashes[id as usize] == hash)
             .copied()
             .map(SeriesId)
     }
 
-    /// Bytes of memory, about.
+    /// Bytes of memory, about, once all of it has been asked for.
     pub(crate) fn memory_bytes(&self) -> usize {
-        let postings: usize = self
-            .names
-            .values()
-            .map(|name| name.ids.len() * 4 + name.values.len() * 8 + 64)
-            .sum();
-        postings
-            + self.text.len()
+        self.text.len()
             + self.ends.len() * 4
-            + self.values.len() * 4
+            + self.values.len() * (4 + 4)
             + self.len() * (4 + 4 + 8 + size_of::<SeriesHash>())
     }
 }
@@ -286,7 +284,7 @@ impl SeriesIndex for BlockIndex {
     }
 
     fn hash(&self, id: SeriesId) -> SeriesHash {
-        self.hashes[id.0 as usize]
+        self.hashes()[id.0 as usize]
     }
 
     fn all(&self) -> RoaringBitmap {
@@ -296,13 +294,13 @@ impl SeriesIndex for BlockIndex {
     }
 
     fn postings(&self, name: Symbol, value: Symbol) -> Option<PostingsRef<'_>> {
-        let label = self.names.get(&name)?;
+        let label = self.name(name)?;
         let at = label.values.binary_search(&value).ok()?;
         Some(label.postings(at))
     }
 
     fn values_len(&self, name: Symbol) -> usize {
-        self.names.get(&name).map_or(0, |label| label.values.len())
+        self.name(name).map_or(0, |label| label.values.len())
     }
 
     fn each_value(
@@ -311,7 +309,7 @@ impl SeriesIndex for BlockIndex {
         prefix: &str,
         visit: &mut dyn FnMut(Symbol, PostingsRef<'_>),
     ) {
-        let Some(label) = self.names.get(&name) else {
+        let Some(label) = self.name(name) else {
             return;
         };
         let first = Symbol(self.lower_bound(prefix) as u32);

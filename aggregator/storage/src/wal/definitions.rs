@@ -226,9 +226,10 @@ mod tests {
     }
 
     proptest! {
+        #![proptest_config(ProptestConfig::with_cases(64))]
         #[test]
         fn definitions_come_back(
-            list: Vec<(u32, Vec<(String, String)>)>,
+            list in prop::collection::vec((any::<u32>(), prop::collection::vec((any::<String>(), any::<String>()), 0..4)), 0..8),
             few in prop::collection::vec((0..9_u32, prop::collection::vec(("[a-c]", "[x-z]"), 0..4)), 0..40),
         ) {
             for list in [definitions(&list), definitions(&few)] {
