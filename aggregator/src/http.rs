@@ -8,6 +8,7 @@ pub mod agents;
 pub mod alertmanager;
 pub mod auth;
 pub mod blocking;
+pub mod cheap;
 pub mod error;
 pub mod exemplars;
 pub mod expression;

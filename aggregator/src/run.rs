@@ -23,6 +23,7 @@ pub use self::plan::Plan;
 use crate::alerting::{self, Alerting};
 use crate::config::{ConfigFile, Flags, Settings};
 use crate::http::auth::{self, Auth};
+use crate::http::cheap::CheapRequests;
 use crate::http::gate::Gate;
 use crate::http::metrics::RequestMetrics;
 use crate::http::router::router;
@@ -120,6 +121,7 @@ pub fn shared(
             file.limits.query_queue_max,
             registry,
         ),
+        cheap: CheapRequests::default(),
         writes: Semaphore::new(file.limits.write_concurrency_max as usize),
         config: ArcSwap::from_pointee(file),
         core: OnceLock::new(),

@@ -7,8 +7,9 @@ use axum::response::{IntoResponse as _, Response};
 use http::HeaderMap;
 use tidemark_storage::{ReadControl, ReadError};
 
+use super::cheap::{INLINE_MAX, RequestKey};
 use super::error::{ApiError, ErrorType};
-use super::reply::{Encoding, ReplyOptions, Sink, reply};
+use super::reply::{Encoding, ReplyOptions, Sink, reply, reply_inline};
 use super::state::{Api, CancelOnDrop};
 
 /// The type of every answer of the API.
@@ -23,6 +24,51 @@ pub struct Permitted {
     pub deadline: Instant,
     /// How long it waited for its turn.
     pub queued: Duration,
+}
+
+/// As [`respond`], but what was cheap last time is done here and now, for a change of threads would cost more than the
+/// work. What turns out to take longer is broken off and done again on a blocking thread.
+pub async fn respond_cheaply(
+    api: &Api,
+    headers: &HeaderMap,
+    key: RequestKey,
+    timeout: Option<Duration>,
+    work: impl Fn(&mut Sink, &Permitted) -> Result<(), ApiError> + Send + 'static,
+) -> Response {
+    if api.cheap.contains(key)
+        && let Some(permit) = api.gate.try_enter()
+    {
+        let started = Instant::now();
+        let permitted = Permitted {
+            control: api.read_control(),
+            deadline: started + INLINE_MAX.min(api.query_timeout(timeout)),
+            queued: Duration::ZERO,
+        };
+        let options = ReplyOptions {
+            encoding: Encoding::of(headers),
+            content_type: JSON,
+            stall_max: api.flags.web_read_timeout,
+        };
+        let response = reply_inline(options, |sink| work(sink, &permitted));
+        drop(permit);
+        match response {
+            Some(response) => {
+                api.cheap.note(key, started.elapsed());
+                return response;
+            }
+            None => api.cheap.forget(key),
+        }
+    }
+    let shared = Arc::clone(api);
+    respond(api, headers, JSON, timeout, move |sink, permitted| {
+        let started = Instant::now();
+        let result = work(sink, permitted);
+        if result.is_ok() {
+            shared.cheap.note(key, started.elapsed());
+        }
+        result
+    })
+    .await
 }
 
 /// Answers with what `work` writes. The permit is held until `work` is done writing.

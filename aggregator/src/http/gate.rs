@@ -95,6 +95,13 @@ impl Gate {
         Ok(permit)
     }
 
+    /// A place, if one is free now.
+    pub fn try_enter(&self) -> Option<OwnedSemaphorePermit> {
+        let permit = Arc::clone(&self.running).try_acquire_owned().ok()?;
+        self.wait.observe(0.0);
+        Some(permit)
+    }
+
     fn queue(&self) -> Result<Place, ApiError> {
         let enter = |waiting| (waiting < self.waiting_max).then_some(waiting + 1);
         match self

@@ -11,7 +11,8 @@ use http::HeaderMap;
 use tidemark_promql::{ErrorKind, QueryError, QueryOptions, QueryResult, RangeParams};
 
 use self::render::{Render, Timings};
-use super::blocking::{JSON, Permitted, respond};
+use super::blocking::{Permitted, respond_cheaply};
+use super::cheap::RequestKey;
 use super::error::{ApiError, ErrorType};
 use super::params::Params;
 use super::state::{Api, Core};
@@ -52,6 +53,20 @@ impl Request {
             stats: !stats.is_empty(),
             per_step_stats: stats == "all" && api.settings.has(Feature::PerStepStats),
         })
+    }
+}
+
+impl Request {
+    /// Two requests of one key differ in where their range lies at most.
+    fn key(&self, times: Times) -> RequestKey {
+        let (kind, steps) = match times {
+            Times::At(_) => ("query", 1),
+            Times::Range(range) => (
+                "query_range",
+                (range.end_ms - range.start_ms) / range.step_ms,
+            ),
+        };
+        RequestKey::of([kind, &self.query], steps.unsigned_abs())
     }
 }
 
@@ -132,27 +147,23 @@ async fn answer(
         let message = "query timed out in query execution";
         return ApiError::new(ErrorType::Timeout, message).into_response();
     }
-    respond(
-        api,
-        headers,
-        JSON,
-        request.timeout,
-        move |sink, permitted| {
-            let started = Instant::now();
-            let result = evaluate(&core, &request, times, permitted).map_err(query_error)?;
-            let timings = Timings {
-                queued: permitted.queued,
-                evaluated: started.elapsed(),
-            };
-            let render = Render {
-                result,
-                limit: request.limit,
-                stats: request.stats.then_some(timings),
-                per_step: request.per_step_stats,
-            };
-            render.write(sink)
-        },
-    )
+    let key = request.key(times);
+    let timeout = request.timeout;
+    respond_cheaply(api, headers, key, timeout, move |sink, permitted| {
+        let started = Instant::now();
+        let result = evaluate(&core, &request, times, permitted).map_err(query_error)?;
+        let timings = Timings {
+            queued: permitted.queued,
+            evaluated: started.elapsed(),
+        };
+        let render = Render {
+            result,
+            limit: request.limit,
+            stats: request.stats.then_some(timings),
+            per_step: request.per_step_stats,
+        };
+        render.write(sink)
+    })
     .await
 }
 

@@ -2,6 +2,7 @@
 //! socket, and compresses on the way. What fits into one chunk goes out whole, with its length.
 
 use std::io::{self, Write as _};
+use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::pin::Pin;
 use std::task::{Context, Poll};
 use std::time::Duration;
@@ -155,7 +156,12 @@ pub struct Sink {
     chunks: Option<mpsc::Sender<Bytes>>,
     runtime: Handle,
     stall_max: Duration,
+    /// More than this is not taken, for nobody may block where the writer runs.
+    whole_max: usize,
 }
+
+/// Bytes of a response that is written where its request arrived: little enough to be compressed there.
+const INLINE_BYTES_MAX: usize = 16 << 10;
 
 impl Sink {
     fn new(encoding: Encoding, head: oneshot::Sender<Head>, stall_max: Duration) -> Self {
@@ -167,6 +173,7 @@ impl Sink {
             chunks: None,
             runtime: Handle::current(),
             stall_max,
+            whole_max: usize::MAX,
         }
     }
 
@@ -175,6 +182,12 @@ impl Sink {
     /// # Errors
     /// The client is gone, or has read nothing for too long.
     pub fn spill(&mut self) -> Result<(), ApiError> {
+        if self.text.len() > self.whole_max {
+            return Err(ApiError::new(
+                ErrorType::Canceled,
+                "too large to be written here",
+            ));
+        }
         if self.text.len() < CHUNK_BYTES {
             return Ok(());
         }
@@ -218,19 +231,38 @@ impl Sink {
             }
             return Ok(());
         }
-        let encoding = match self.encoding {
-            _ if text.len() < COMPRESS_FROM_BYTES => Encoding::Identity,
-            encoding => encoding,
-        };
-        let body = Encoder::new(encoding)
-            .and_then(|encoder| encoder.finish(text))
-            .map_err(failed)?;
+        let (body, encoding) = whole(text, self.encoding).map_err(failed)?;
         if let Some(head) = self.head.take() {
             // Nobody listens when the client is gone.
             drop(head.send(Head::Whole { body, encoding }));
         }
         Ok(())
     }
+}
+
+/// A body that goes out at once, compressed when that pays.
+fn whole(text: Vec<u8>, encoding: Encoding) -> io::Result<(Vec<u8>, Encoding)> {
+    let encoding = match encoding {
+        _ if text.len() < COMPRESS_FROM_BYTES => Encoding::Identity,
+        encoding => encoding,
+    };
+    let body = Encoder::new(encoding)?.finish(text)?;
+    Ok((body, encoding))
+}
+
+/// Runs `work` where it is called, which must not be for long. `None` when it failed or wrote too much: then it has to
+/// be done again with [`reply`], which knows what to say.
+pub fn reply_inline(
+    options: ReplyOptions,
+    work: impl FnOnce(&mut Sink) -> Result<(), ApiError>,
+) -> Option<Response> {
+    let (head, _) = oneshot::channel();
+    let mut sink = Sink::new(options.encoding, head, options.stall_max);
+    sink.whole_max = INLINE_BYTES_MAX;
+    let worked = catch_unwind(AssertUnwindSafe(|| work(&mut sink)));
+    worked.ok()?.ok()?;
+    let (body, encoding) = whole(std::mem::take(&mut sink.text), options.encoding).ok()?;
+    Some(response(Body::from(body), options.content_type, encoding))
 }
 
 /// How a request wants its response.
@@ -280,12 +312,13 @@ pub async fn reply(
             (Body::new(body), options.encoding)
         }
     };
+    response(body, options.content_type, encoding)
+}
+
+fn response(body: Body, content_type: &'static str, encoding: Encoding) -> Response {
     let mut response = Response::new(body);
     let headers = response.headers_mut();
-    headers.insert(
-        header::CONTENT_TYPE,
-        HeaderValue::from_static(options.content_type),
-    );
+    headers.insert(header::CONTENT_TYPE, HeaderValue::from_static(content_type));
     headers.insert(header::VARY, HeaderValue::from_static("Accept-Encoding"));
     if let Some(name) = encoding.name() {
         headers.insert(header::CONTENT_ENCODING, HeaderValue::from_static(name));

@@ -6,7 +6,8 @@ use common::model::Labels;
 use http::{HeaderMap, Uri};
 use tidemark_storage::{ReadControl, ReadError, Readable as _, Selection};
 
-use super::blocking::{JSON, read_error, respond};
+use super::blocking::{read_error, respond_cheaply};
+use super::cheap::RequestKey;
 use super::error::{ApiError, ErrorType};
 use super::json;
 use super::label_name::unescape;
@@ -56,7 +57,8 @@ pub async fn series(State(api): State<Api>, headers: HeaderMap, params: Params) 
         Ok(request) => request,
         Err(error) => return error.about_selectors().into_response(),
     };
-    respond(&api, &headers, JSON, None, move |sink, permitted| {
+    let key = key("series", &params);
+    respond_cheaply(&api, &headers, key, None, move |sink, permitted| {
         let mut found = Vec::new();
         let mut warnings = Vec::new();
         for selection in &request.selections {
@@ -81,7 +83,8 @@ pub async fn series(State(api): State<Api>, headers: HeaderMap, params: Params) 
 
 /// Names of labels.
 pub async fn labels(State(api): State<Api>, headers: HeaderMap, params: Params) -> Response {
-    list(&api, &headers, &params, |core, selection, control| {
+    let asked = (&params, key("labels", &params));
+    list(&api, &headers, asked, |core, selection, control| {
         core.store.label_names(selection, control)
     })
     .await
@@ -98,7 +101,8 @@ pub async fn values(
         Ok(name) => name,
         Err(error) => return error.into_response(),
     };
-    list(&api, &headers, &params, move |core, selection, control| {
+    let asked = (&params, key(uri.path(), &params));
+    list(&api, &headers, asked, move |core, selection, control| {
         core.store.label_values(&name, selection, control)
     })
     .await
@@ -120,10 +124,15 @@ fn label_name(path: &str) -> Result<String, ApiError> {
     }
 }
 
+/// The same question about another time has the same key.
+fn key(what: &str, params: &Params) -> RequestKey {
+    RequestKey::of([what].into_iter().chain(params.all("match[]")), 1)
+}
+
 async fn list(
     api: &Api,
     headers: &HeaderMap,
-    params: &Params,
+    (params, key): (&Params, RequestKey),
     read: impl Fn(&Core, &Selection, &ReadControl) -> Result<Vec<String>, ReadError> + Send + 'static,
 ) -> Response {
     let parsed = Request::parse(api, params).and_then(|mut request| {
@@ -134,7 +143,7 @@ async fn list(
         Ok(request) => request,
         Err(error) => return error.into_response(),
     };
-    respond(api, headers, JSON, None, move |sink, permitted| {
+    respond_cheaply(api, headers, key, None, move |sink, permitted| {
         let mut found = Vec::new();
         for selection in &request.selections {
             let part = read(&request.core, selection, &permitted.control);

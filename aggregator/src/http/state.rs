@@ -12,6 +12,7 @@ use tidemark_storage::{ReadControl, Store};
 use tokio::sync::{Semaphore, mpsc, oneshot};
 use tokio_util::sync::CancellationToken;
 
+use super::cheap::CheapRequests;
 use super::error::ApiError;
 use super::gate::Gate;
 use crate::alerting::Alerting;
@@ -47,6 +48,8 @@ pub struct Shared {
     pub registry: Registry,
     /// Bounds queries.
     pub gate: Gate,
+    /// Which requests are answered without a change of threads.
+    pub cheap: CheapRequests,
     /// Bounds remote-write requests that are worked on.
     pub writes: Semaphore,
     /// Set when the store is open.

@@ -451,3 +451,46 @@ fn own_metrics_are_stored_only_when_asked_for() {
     assert_eq!(metadata["process_cpu_seconds_total"][0]["type"], "counter");
     aggregator.stop();
 }
+
+#[test]
+fn requests_are_answered_alike_however_often_they_are_asked() {
+    // What was cheap is answered without a change of threads from the second time on; what is too large for that, or
+    // fails, must not suffer from it.
+    let (aggregator, end) = loaded();
+    let at = end / 1000;
+    let mut paths: Vec<_> = [
+        "sum by (job) (requests_total)",
+        "requests_total[5m]",
+        "requests_total + ",
+        "requests_total * on () temperature",
+        "label_replace(requests_total, \"x\", \"\", \"x\", \"(\")",
+    ]
+    .map(|query| format!("/api/v1/query?time={at}&query={}", encode(query)))
+    .to_vec();
+    let large = "label_join(vector(1), \"l\", \"-\", \"\") or requests_total";
+    paths.push(format!(
+        "/api/v1/query_range?start={}&end={at}&step=1&query={}",
+        at - 5000,
+        encode(large)
+    ));
+    paths.push(format!(
+        "/api/v1/query_range?start={}&end={at}&step=1&query=time()",
+        at - 5000
+    ));
+    let range = format!("start={}&end={at}", at - 600);
+    paths.push(format!("/api/v1/series?match[]=requests_total&{range}"));
+    paths.push("/api/v1/labels?match[]=temperature".to_owned());
+    paths.push("/api/v1/label/instance/values?match[]=requests_total".to_owned());
+    for path in paths {
+        let first = aggregator.get(&path);
+        for _ in 0..5 {
+            let again = aggregator.get(&path);
+            assert_eq!(
+                (again.status, &again.body),
+                (first.status, &first.body),
+                "{path}"
+            );
+        }
+    }
+    aggregator.stop();
+}

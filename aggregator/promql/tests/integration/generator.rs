@@ -254,7 +254,9 @@ impl Generator {
                 1 => 0,
                 _ => self.random.random_range(0..60),
             };
-            end_ms += step_ms * steps + self.random.random_range(0..2) * 500;
+            // With names that go at the end, Prometheus treats one step as an instant only where the range ends on it.
+            let rest_ms = if steps == 0 { 0 } else { 500 };
+            end_ms += step_ms * steps + self.random.random_range(0..2) * rest_ms;
         }
         Case {
             query,
