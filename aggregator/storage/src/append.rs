@@ -5,6 +5,7 @@ use common::model::Labels;
 use hashbrown::HashMap;
 use rustc_hash::FxBuildHasher;
 
+use crate::checkpoint::DEFINITIONS;
 use crate::head::group::{Group, GroupData, Stored};
 use crate::head::{Head, PlaceError, Placed};
 use crate::index::view::SeriesIndex as _;
@@ -182,7 +183,7 @@ impl Inner {
             .and_then(|place| head.group(place.group))
             .unwrap_or_else(|| head.group_by_key(&source_key(labels), self.blocks_floor_ms()));
         let (series, placed) = head.place_in(&group, labels)?;
-        fresh.add(&group, series, placed, labels);
+        fresh.add(&group, series, placed);
         Ok((series, placed.place))
     }
 
@@ -404,40 +405,52 @@ pub(crate) struct FreshPlaces {
 #[derive(Debug)]
 struct FreshGroup {
     key: Arc<str>,
-    series: Vec<SeriesId>,
-    definitions: Vec<Definition>,
+    /// Columns and their series; a source's labels would be in memory twice until its first row.
+    columns: Vec<(u32, SeriesId)>,
 }
 
 impl FreshPlaces {
     /// Remembers a place that the log does not know.
-    pub(crate) fn add(&mut self, group: &Group, series: SeriesId, placed: Placed, labels: &Labels) {
+    pub(crate) fn add(&mut self, group: &Group, series: SeriesId, placed: Placed) {
         if placed.is_new {
             let entry = self.by_group.entry(group.number);
             let fresh = entry.or_insert_with(|| FreshGroup {
                 key: Arc::clone(&group.key),
-                series: Vec::new(),
-                definitions: Vec::new(),
+                columns: Vec::new(),
             });
-            fresh.series.push(series);
-            fresh.definitions.push(Definition {
-                column: placed.place.column,
-                labels: labels.clone(),
-            });
+            fresh.columns.push((placed.place.column, series));
         }
     }
 
     /// Writes the definitions to the log, twice: a record that is lost would take with it every sample that the
-    /// places get until the next checkpoint.
+    /// places get until the next checkpoint. The caller holds the cut for reading.
     pub(crate) fn log(&mut self, inner: &Inner, head: &Head) {
         for (group, fresh) in self.by_group.drain() {
-            let payload = record::define(group, &fresh.key, &fresh.definitions);
-            inner.wal.push(&payload);
-            inner.wal.push(&payload);
-            let mut index = write(&head.index);
-            for (&series, definition) in fresh.series.iter().zip(&fresh.definitions) {
-                let column = definition.column;
-                index.set_logged(series, Place { group, column });
+            for columns in fresh.columns.chunks(DEFINITIONS) {
+                log_columns(inner, head, (group, &fresh.key), columns);
             }
         }
+    }
+}
+
+fn log_columns(inner: &Inner, head: &Head, (group, key): (u32, &str), columns: &[(u32, SeriesId)]) {
+    let place = |column| Place { group, column };
+    let definitions: Vec<Definition> = {
+        let index = read(&head.index);
+        // A place that was given up since, before it had a sample, may be another series' by now.
+        let is_there =
+            |&&(column, series): &&(u32, SeriesId)| index.place(series) == Some(place(column));
+        let define = |&(column, series): &(u32, SeriesId)| Definition {
+            column,
+            labels: index.labels(series),
+        };
+        columns.iter().filter(is_there).map(define).collect()
+    };
+    let payload = record::define(group, key, &definitions);
+    inner.wal.push(&payload);
+    inner.wal.push(&payload);
+    let mut index = write(&head.index);
+    for &(column, series) in columns {
+        index.set_logged(series, place(column));
     }
 }

@@ -15,7 +15,7 @@ use std::sync::atomic::Ordering;
 /// Time between two looks.
 const TICK: Duration = Duration::from_secs(1);
 /// Samples in the head at which it is sealed: what a restart replays in about a second.
-const UNSEALED_SAMPLES_MAX: u64 = 20_000_000;
+const UNSEALED_SAMPLES_MAX: u64 = 24_000_000;
 /// The head is sealed at least this often, when anything is in it.
 const SEAL_INTERVAL: Duration = Duration::from_secs(30 * 60);
 /// When memory gets short the head is sealed earlier, but not more often than this.

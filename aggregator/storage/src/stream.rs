@@ -1,11 +1,12 @@
 //! A stream: one source that sends the same series tick after tick.
 
+use std::cell::Cell;
 use std::sync::Arc;
 use std::sync::atomic::Ordering;
 
 use common::model::Labels;
 
-use crate::append::{Cell, FreshPlaces, Sequence};
+use crate::append::{self, FreshPlaces, Sequence};
 use crate::head::Head;
 use crate::head::group::Group;
 use crate::index::view::SeriesIndex as _;
@@ -19,6 +20,11 @@ use crate::write::{AppendError, AppendMode, Appended, DefineError};
 /// 250 containers has 8,000.
 pub const SERIES_PER_STREAM_MAX: u64 = 100_000;
 
+thread_local! {
+    /// The buffer for cells: one a thread, where one a stream would be kept for each of thousands of sources.
+    static CELLS: Cell<Vec<(u32, u64)>> = const { Cell::new(Vec::new()) };
+}
+
 /// One source that sends the same series at each tick: an agent's session, a scrape target.
 #[derive(Debug)]
 pub struct Stream {
@@ -30,7 +36,7 @@ pub struct Stream {
     defined: usize,
     /// Places that the log does not know yet.
     fresh: FreshPlaces,
-    /// The cells of the row at hand; kept for its capacity.
+    /// The cells of the row at hand; empty between rows.
     cells: Vec<(u32, u64)>,
 }
 
@@ -80,7 +86,7 @@ impl Stream {
         // While this is held, no column is taken from its series.
         let _cut = read(&store.inner().cut);
         let (series, placed) = self.head.place_in(&self.group, labels)?;
-        self.fresh.add(&self.group, series, placed, labels);
+        self.fresh.add(&self.group, series, placed);
         if at >= self.columns.len() {
             self.columns.resize(at + 1, None);
         }
@@ -117,6 +123,17 @@ impl Stream {
         timestamp_ms: i64,
         values: &[(u32, f64)],
     ) -> Result<Appended, AppendError> {
+        let appended = self.append_row_cells(sequence, timestamp_ms, values);
+        CELLS.set(std::mem::take(&mut self.cells));
+        appended
+    }
+
+    fn append_row_cells(
+        &mut self,
+        sequence: u64,
+        timestamp_ms: i64,
+        values: &[(u32, f64)],
+    ) -> Result<Appended, AppendError> {
         let store = self.store.clone();
         let inner = store.inner();
         inner.admit()?;
@@ -143,6 +160,16 @@ impl Stream {
         timestamp_ms: i64,
         values: &[(u32, f64)],
     ) -> Result<Appended, AppendError> {
+        let appended = self.append_unnumbered_cells(timestamp_ms, values);
+        CELLS.set(std::mem::take(&mut self.cells));
+        appended
+    }
+
+    fn append_unnumbered_cells(
+        &mut self,
+        timestamp_ms: i64,
+        values: &[(u32, f64)],
+    ) -> Result<Appended, AppendError> {
         let store = self.store.clone();
         let inner = store.inner();
         inner.admit()?;
@@ -159,7 +186,7 @@ impl Stream {
         if let Some(appended) = self.append_at_end(inner, None, timestamp_ms) {
             return Ok(appended);
         }
-        let mut cells: Vec<Cell> = values
+        let mut cells: Vec<append::Cell> = values
             .iter()
             .filter_map(|value| self.cell(timestamp_ms, value))
             .collect();
@@ -167,9 +194,9 @@ impl Stream {
         inner.apply(&self.head, &mut cells, mode, None, Appended::default())
     }
 
-    fn cell(&self, timestamp_ms: i64, &(column, value): &(u32, f64)) -> Option<Cell> {
+    fn cell(&self, timestamp_ms: i64, &(column, value): &(u32, f64)) -> Option<append::Cell> {
         let (column, series) = self.columns.get(column as usize).copied().flatten()?;
-        Some(Cell {
+        Some(append::Cell {
             place: Place {
                 group: self.group.number,
                 column,
@@ -182,6 +209,7 @@ impl Stream {
 
     /// Fills `cells` with the group's columns and the bits, in the caller's order.
     fn map_columns(&mut self, values: &[(u32, f64)]) -> Result<(), AppendError> {
+        self.cells = CELLS.take();
         self.cells.clear();
         self.cells.reserve(values.len());
         for &(column, value) in values {
@@ -260,7 +288,7 @@ impl Stream {
         appended: Appended,
     ) -> Result<Appended, AppendError> {
         let cell = |value| self.cell(timestamp_ms, value);
-        let mut cells: Vec<Cell> = values.iter().filter_map(cell).collect();
+        let mut cells: Vec<append::Cell> = values.iter().filter_map(cell).collect();
         let sequence = self.sequence(sequence, timestamp_ms);
         inner.apply(
             &self.head,

@@ -1,5 +1,6 @@
 //! One lane of a session: series by number, the last tick, and what a tick does to the store.
 
+use std::cell::Cell;
 use std::collections::HashSet;
 use std::sync::Arc;
 
@@ -9,6 +10,11 @@ use tidemark_storage::{DefineError, LogPosition};
 
 use super::super::columns::{Columns, SeriesError, owned_labels};
 use super::{IngestorError, Source};
+
+thread_local! {
+    /// The buffer for a tick's values: one a thread, where one a session would be kept for each of thousands.
+    static VALUES: Cell<Vec<(u32, f64)>> = const { Cell::new(Vec::new()) };
+}
 
 /// Numbers a session may use for each series it may have: agents use them again, so they stay dense.
 const NUMBERS_PER_SERIES: usize = 4;
@@ -195,6 +201,7 @@ impl Lane {
             // What there was later has not ended, it has not begun.
             self.retiring.clear();
         }
+        self.values = VALUES.take();
         self.state.decode(payload, &mut self.values)?;
         if !self.refused.is_empty() {
             self.values
@@ -205,6 +212,7 @@ impl Lane {
             Kind::Live => self.columns.append(sequence, timestamp_ms, &self.values)?,
             Kind::Backfill => self.columns.append_unnumbered(timestamp_ms, &self.values)?,
         };
+        VALUES.set(std::mem::take(&mut self.values));
         self.last_sequence = Some(sequence);
         self.last_tick_ms = Some(timestamp_ms);
         for number in self.removed.drain(..) {

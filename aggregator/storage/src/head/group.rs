@@ -125,6 +125,13 @@ impl GroupData {
         self.free.push(column);
     }
 
+    /// Makes room for rows of so many columns, whose series the log may name later.
+    pub(crate) fn widen(&mut self, columns: u32) {
+        if columns as usize > self.columns.len() {
+            self.columns.resize(columns as usize, None);
+        }
+    }
+
     /// Gives a column its series, as the log has it.
     ///
     /// Returns the series that had it before: it was given up before the log gave the column to another.

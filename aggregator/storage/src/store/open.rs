@@ -24,7 +24,7 @@ use crate::settle::Settling;
 use crate::space::Space;
 use crate::state::StateDb;
 use crate::stats::Lost;
-use crate::wal::{self, Wal, WalOptions};
+use crate::wal::{self, Numbered, Wal, WalOptions};
 use crate::write::OpenError;
 
 /// How long records gather when nobody blocks on them.
@@ -106,15 +106,21 @@ fn recover(
     let seed = head.key.seed();
     let wal_directory = directory.join("wal");
     let mut replayed = Replayed::new(head);
+    let mut checkpoint: Vec<Vec<u8>> = Vec::new();
     let from = checkpoint::read(directory, seed, &mut |payload| {
-        replayed.apply(&[(0, payload)]);
+        checkpoint.push(payload.to_vec());
     });
     let from = in_path(directory, from)?;
     let quarantine = directory.join("corrupt");
     let report = wal::replay(&wal_directory, &quarantine, seed, &mut |records| {
+        let before = std::mem::take(&mut checkpoint);
         let first = records.partition_point(|&(number, _)| number < from);
-        replayed.apply(&records[first..]);
+        let mut all: Vec<Numbered<'_>> = before.iter().map(|one| (0, one.as_slice())).collect();
+        all.extend_from_slice(&records[first..]);
+        replayed.apply(&all);
     });
+    let rest: Vec<Numbered<'_>> = checkpoint.iter().map(|one| (0, one.as_slice())).collect();
+    replayed.apply(&rest);
     let report = in_path(&wal_directory, report)?;
     replayed
         .head

@@ -4,12 +4,14 @@
 //! several threads at once, each of which puts the rows of its own groups in order.
 
 use std::collections::BTreeMap;
+use std::sync::Arc;
 use std::thread::{available_parallelism, scope};
 
 use common::model::Metadata;
 
 use crate::bytes::Reader;
 use crate::head::Head;
+use crate::head::group::Group;
 use crate::manifest::AgentTable;
 use crate::stats::Lost;
 use crate::sync::lock;
@@ -79,58 +81,41 @@ impl Replayed {
         lost
     }
 
-    /// Applies records in order.
+    /// Applies records. Definitions say of columns whose they are, rows what is in them, so neither waits for the other.
     pub(super) fn apply(&mut self, records: &[Numbered<'_>]) {
-        let mut rows = Vec::new();
+        let (mut rows, mut definitions) = (Vec::new(), Vec::new());
         for &(_, payload) in records {
+            if let Ok(Some((group, key))) = record::defined_group(payload) {
+                if *self.defined != *payload {
+                    definitions.push((self.head.group_for_replay(group, &key), payload));
+                    self.defined.clear();
+                    self.defined.extend_from_slice(payload);
+                }
+                continue;
+            }
             match record::decode(payload) {
                 Ok(Record::Rows(one)) => rows.push(one),
-                Ok(Record::Define { .. }) if *self.defined == *payload => {}
-                Ok(other) => {
-                    self.apply_rows(&rows);
-                    rows.clear();
-                    self.apply_other(other, payload);
+                Ok(Record::Metadata { family, metadata }) => {
+                    self.metadata.insert(family, metadata);
                 }
+                Ok(Record::Define { .. } | Record::Checkpoint { .. } | Record::End) => {}
                 Err(_) => self.counts.malformed += 1,
             }
         }
-        self.apply_rows(&rows);
-    }
-
-    fn apply_other(&mut self, record: Record<'_>, payload: &[u8]) {
-        match record {
-            Record::Define {
-                group,
-                key,
-                definitions,
-            } => {
-                let group = self.head.group_for_replay(group, &key);
-                for one in definitions {
-                    let defined = self.head.define_for_replay(&group, one.column, &one.labels);
-                    self.counts.malformed += u64::from(defined.is_err());
-                }
-                self.defined.clear();
-                self.defined.extend_from_slice(payload);
-            }
-            Record::Metadata { family, metadata } => {
-                self.metadata.insert(family, metadata);
-            }
-            Record::Rows(_) | Record::Checkpoint { .. } | Record::End => {}
-        }
-    }
-
-    fn apply_rows(&mut self, records: &[Rows<'_>]) {
-        let threads = match records.len() {
+        let threads = match rows.len() {
             0..RECORDS_MIN => 1,
             _ => available_parallelism().map_or(1, |cores| cores.get().min(THREADS_MAX)),
         };
-        let head = &self.head;
+        let (head, rows) = (&self.head, rows.as_slice());
         let counts = scope(|scope| {
             let of = threads as u32;
-            let others: Vec<_> = (1..of)
-                .map(|own| scope.spawn(move || read_rows(head, records, own, of)))
+            let mut others: Vec<_> = (1..of)
+                .map(|own| scope.spawn(move || read_rows(head, rows, own, of)))
                 .collect();
-            let mut counts = vec![read_rows(head, records, 0, of)];
+            if !definitions.is_empty() {
+                others.push(scope.spawn(|| define(head, &definitions)));
+            }
+            let mut counts = vec![read_rows(head, rows, 0, of)];
             for other in others {
                 match other.join() {
                     Ok(more) => counts.push(more),
@@ -145,6 +130,22 @@ impl Replayed {
             self.counts.lost += more.lost;
         }
     }
+}
+
+/// Applies records of definitions, each with the group it is for.
+fn define(head: &Head, records: &[(Arc<Group>, &[u8])]) -> RowCounts {
+    let mut counts = RowCounts::default();
+    for (group, payload) in records {
+        let Ok(Record::Define { definitions, .. }) = record::decode(payload) else {
+            counts.malformed += 1;
+            continue;
+        };
+        for one in definitions {
+            let defined = head.define_for_replay(group, one.column, &one.labels);
+            counts.malformed += u64::from(defined.is_err());
+        }
+    }
+    counts
 }
 
 /// Reads the rows of the groups that are thread `own`'s `of` so many threads.
@@ -187,6 +188,8 @@ fn read_row(head: &Head, section: &Section<'_>, cells: &mut Cells, counts: &mut 
     if cells.values.len() == cells.columns.len() {
         let row = cells.columns.iter().copied();
         let row = row.zip(cells.values.iter().copied());
+        let columns = cells.columns.iter().max().map_or(0, |&last| last + 1);
+        data.widen(columns);
         data.put(section.head.timestamp_ms, row);
         counts.samples += cells.values.len() as u64;
     }

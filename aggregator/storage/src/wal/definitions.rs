@@ -10,9 +10,9 @@
 //! Series of one source come in an order that repeats, so nearly all of this is zeros and ones, which the record's zstd
 //! packs well.
 
-use std::collections::HashMap;
-
 use common::model::Labels;
+use hashbrown::HashMap;
+use rustc_hash::FxBuildHasher;
 
 use crate::bytes::{Malformed, Reader, put_bytes, put_varint, unzigzag, zigzag};
 use crate::labels::check_pairs;
@@ -34,7 +34,7 @@ struct Shape {
 #[derive(Debug, Default)]
 struct Texts<'l> {
     list: Vec<&'l str>,
-    numbers: HashMap<&'l str, usize>,
+    numbers: HashMap<&'l str, usize, FxBuildHasher>,
 }
 
 impl<'l> Texts<'l> {
@@ -52,7 +52,7 @@ impl<'l> Texts<'l> {
 pub(super) fn put(to: &mut Vec<u8>, definitions: &[Definition]) {
     let mut texts = Texts::default();
     let mut shapes: Vec<Shape> = Vec::new();
-    let mut numbers: HashMap<Vec<usize>, usize> = HashMap::new();
+    let mut numbers: HashMap<Vec<usize>, usize, FxBuildHasher> = HashMap::default();
     let mut series = Vec::with_capacity(definitions.len() * 16);
     let mut expected = 0;
     for Definition { column, labels } in definitions {

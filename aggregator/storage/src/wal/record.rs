@@ -185,6 +185,23 @@ fn unpack(encoding: u8, packed: &[u8], to: &mut Vec<u8>) -> Result<(), Malformed
     Ok(())
 }
 
+/// The number and the key of the group that a record defines columns of; `None`: it does something else.
+///
+/// # Errors
+/// The payload is no record of this format.
+pub(crate) fn defined_group(payload: &[u8]) -> Result<Option<(u32, String)>, Malformed> {
+    let mut reader = Reader::new(payload);
+    if reader.u8()? != DEFINE {
+        return Ok(None);
+    }
+    let mut body = Vec::new();
+    let encoding = reader.u8()?;
+    unpack(encoding, reader.take(reader.remaining())?, &mut body)?;
+    let mut reader = Reader::new(&body);
+    let group = reader.varint_u32()?;
+    Ok(Some((group, reader.str()?.to_owned())))
+}
+
 /// Reads a record.
 ///
 /// # Errors
