@@ -33,4 +33,5 @@ pub mod state;
 pub mod status;
 pub mod targets;
 pub mod time;
+pub mod transfer;
 pub mod write;

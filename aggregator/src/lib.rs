@@ -10,5 +10,6 @@ pub mod metrics;
 pub mod remote_write;
 pub mod run;
 pub mod self_scrape;
+pub mod transfer;
 
 pub use common::{logging, report};

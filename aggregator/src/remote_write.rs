@@ -225,7 +225,8 @@ fn answer(
 }
 
 /// The first refusals in words, and how many there are in all.
-fn refusal_text(appended: &Appended) -> String {
+#[must_use]
+pub fn refusal_text(appended: &Appended) -> String {
     let mut text = format!("{} samples refused", appended.refused);
     for refusal in appended.refusals.iter().take(3) {
         text.push_str("; ");

@@ -14,7 +14,7 @@ use super::params::FormBytesMax;
 use super::state::Api;
 use super::{
     admin, agents, alertmanager, exemplars, expression, federate, health, index, metadata, metrics,
-    query, read, rules, series, status, targets, write,
+    query, read, rules, series, status, targets, transfer, write,
 };
 
 /// All paths, under the prefix of the external URL.
@@ -94,6 +94,8 @@ fn api_v1() -> Router<Api> {
         .route("/agents", get(agents::agents))
         .route("/notifications", get(targets::notifications))
         .route("/write", post(write::write))
+        .route("/export", get(transfer::export).post(transfer::export))
+        .route("/import", post(transfer::import))
         .route("/read", post(read::read))
         .merge(status_routes())
 }

@@ -63,8 +63,20 @@ struct SeriesMessage2 {
     samples: Vec<SampleMessage>,
     #[prost(bytes = "vec", repeated, tag = "3")]
     histograms: Vec<Vec<u8>>,
+    #[prost(message, repeated, tag = "4")]
+    exemplars: Vec<ExemplarMessage2>,
     #[prost(message, optional, tag = "5")]
     metadata: Option<MetadataMessage2>,
+}
+
+#[derive(Clone, PartialEq, Message)]
+struct ExemplarMessage2 {
+    #[prost(uint32, repeated, tag = "1")]
+    labels: Vec<u32>,
+    #[prost(double, tag = "2")]
+    value: f64,
+    #[prost(int64, tag = "3")]
+    timestamp: i64,
 }
 
 #[derive(Clone, PartialEq, Message)]
@@ -325,6 +337,7 @@ fn request_v2() -> RequestMessage2 {
             labels: vec![1, 2, 3, 4],
             samples: samples_of(&[(1, 1.0), (2, 2.0)]),
             histograms: vec![],
+            exemplars: vec![],
             metadata: Some(MetadataMessage2 {
                 kind: 2,
                 help: 5,
@@ -355,6 +368,7 @@ async fn v2_says_what_was_written() {
     mixed.series.push(SeriesMessage2 {
         labels: vec![1, 99],
         samples: samples_of(&[(1, 1.0)]),
+        exemplars: vec![],
         histograms: vec![],
         metadata: None,
     });
@@ -429,4 +443,52 @@ async fn label_behind_the_samples_is_no_sample_of_the_series_without_it() {
         format!("{{__name__=\"m\", a=\"1\"}} {} {one:x}", NOW - 3000),
     ];
     assert_eq!(fixture.content(), want);
+}
+
+#[tokio::test]
+async fn exemplars_of_v2_are_kept_and_counted() {
+    let fixture = fixture();
+    let mut request = request_v2();
+    request
+        .symbols
+        .extend(["trace_id", "f00d"].map(str::to_owned));
+    let exemplar = |timestamp| ExemplarMessage2 {
+        labels: vec![6, 7],
+        value: 0.5,
+        timestamp,
+    };
+    request.series[0].exemplars = vec![exemplar(1), exemplar(2)];
+    let response = fixture.post_v2(&request).await;
+    assert_eq!(response.status(), 204, "{}", response.body());
+    let exemplars = &response.headers()["x-prometheus-remote-write-exemplars-written"];
+    assert_eq!(exemplars, "2");
+    let up = [vec![common::model::Matcher::equal("__name__", "up")]];
+    let found = fixture.store.exemplars(&up, 0, 10);
+    assert_eq!(found[0].1.len(), 2);
+    assert_eq!(found[0].1[0].labels.get("trace_id"), Some("f00d"));
+}
+
+#[tokio::test]
+async fn same_series_by_other_symbols_and_by_v1_are_one_series() {
+    let fixture = fixture();
+    check_written(&fixture.post_v2(&request_v2()).await, 204, 2);
+    let mut other = request_v2();
+    other.symbols = ["", "j", "job", "up", "__name__"]
+        .map(str::to_owned)
+        .to_vec();
+    other.series[0].labels = vec![4, 3, 2, 1];
+    other.series[0].metadata = None;
+    other.series[0].samples = samples_of(&[(3, 3.0)]);
+    for _ in 0..2 {
+        check_written(&fixture.post_v2(&other).await, 204, 1);
+    }
+    let v1 = series(&[("__name__", "up"), ("job", "j")], &[(4, 4.0)]);
+    assert_eq!(fixture.post_v1(&request(vec![v1])).await.status(), 204);
+    let lines = fixture.content();
+    assert_eq!(lines.len(), 4);
+    assert!(
+        lines
+            .iter()
+            .all(|line| line.starts_with("{__name__=\"up\", job=\"j\"}"))
+    );
 }

@@ -2,9 +2,11 @@
 //!
 //! Field numbers: prometheus/prompb `io/prometheus/write/v2/types.proto`.
 
+use std::cell::RefCell;
+
 use common::model::label::METRIC_NAME;
 use common::model::{Labels, Metadata, Sample};
-use tidemark_storage::{AppendMode, SeriesSamples, Store};
+use tidemark_storage::{AppendMode, Exemplar, ExemplarOutcome, RawBatch, Store};
 
 use super::protobuf::{Fields, ProtobufError, push_packed};
 use super::v1::{decode_sample, metric_type};
@@ -28,6 +30,12 @@ impl Complaints {
         }
     }
 
+    fn extend(&mut self, more: Self) {
+        self.count += more.count;
+        let room = COMPLAINTS_MAX - self.first.len();
+        self.first.extend(more.first.into_iter().take(room));
+    }
+
     fn text(&self) -> Option<String> {
         let more = self.count - self.first.len() as u64;
         let mut text = self.first.join("; ");
@@ -40,12 +48,35 @@ impl Complaints {
 
 /// One series of a request.
 #[derive(Debug, Default)]
-struct Series {
+struct Series<'m> {
     label_references: Vec<u32>,
     samples: Vec<Sample>,
     histograms: u64,
-    exemplars: u64,
+    exemplars: Vec<&'m [u8]>,
     metadata: Option<(u64, u64, u64)>,
+}
+
+/// The series of a request, named by bytes: the table of symbols is another in each request, what it says is not.
+#[derive(Debug, Default)]
+struct Request<'m> {
+    keys: Vec<u8>,
+    samples: Vec<Sample>,
+    /// Where key and samples of each series end.
+    ends: Vec<(usize, usize)>,
+    /// The series of each exemplar, by its place in `ends`.
+    exemplars: Vec<(usize, &'m [u8])>,
+    families: Vec<(String, Metadata)>,
+    complaints: Complaints,
+}
+
+impl Request<'_> {
+    fn key(&self, series: usize) -> &[u8] {
+        let start = match series.checked_sub(1) {
+            Some(before) => self.ends[before].0,
+            None => 0,
+        };
+        &self.keys[start..self.ends[series].0]
+    }
 }
 
 /// Stores a request.
@@ -54,18 +85,33 @@ pub(super) fn store(store: &Store, message: &[u8]) -> Result<Outcome, WriteError
     if symbols.first().is_some_and(|first| !first.is_empty()) {
         return Err(WriteError::Refused("symbols[0] must be empty".to_owned()));
     }
-    let mut batch = Vec::new();
-    let mut complaints = Complaints::default();
-    let mut families: Vec<(String, Metadata)> = Vec::new();
+    let mut request = Request::default();
+    let mut series = Series::default();
     let mut fields = Fields::new(message);
     while let Some((number, value)) = fields.next()? {
         if number == 5 {
-            let series = decode_series(value.bytes(number)?)?;
-            take_series(series, &symbols, &mut batch, &mut families, &mut complaints);
+            decode_series(value.bytes(number)?, &mut series)?;
+            take_series(&mut series, &symbols, &mut request);
         }
     }
-    let appended = store.append(&batch, AppendMode::Partial)?;
-    for (family, metadata) in families {
+    let mut batch = RawBatch::default();
+    let mut first = 0;
+    for (number, &(_, end)) in request.ends.iter().enumerate() {
+        let samples = request.samples[first..end].iter().copied();
+        batch.push(request.key(number), samples);
+        first = end;
+    }
+    let bad_labels = RefCell::new(Complaints::default());
+    let labels_of = |key: &[u8]| {
+        labels_of_key(key)
+            .inspect_err(|bad| bad_labels.borrow_mut().add(bad.text()))
+            .ok()
+    };
+    let (appended, _) = store.append_raw(&batch, AppendMode::Partial, &labels_of)?;
+    let exemplars = store_exemplars(store, &symbols, &request)?;
+    let mut complaints = request.complaints;
+    complaints.extend(bad_labels.into_inner());
+    for (family, metadata) in request.families {
         store.set_metadata(&family, metadata);
     }
     if appended.refused > 0 {
@@ -75,11 +121,46 @@ pub(super) fn store(store: &Store, message: &[u8]) -> Result<Outcome, WriteError
         written: Written {
             samples: appended.stored + appended.duplicates,
             histograms: 0,
-            exemplars: 0,
+            exemplars,
         },
         appended,
         complaint: complaints.text(),
     })
+}
+
+/// Keeps the exemplars of a request; returns how many are there now, as Prometheus counts them.
+fn store_exemplars(
+    store: &Store,
+    symbols: &[&[u8]],
+    request: &Request<'_>,
+) -> Result<u64, ProtobufError> {
+    let mut kept = 0;
+    for &(series, message) in &request.exemplars {
+        let (mut references, mut value, mut timestamp_ms) = (Vec::new(), 0.0, 0);
+        let mut fields = Fields::new(message);
+        while let Some((number, field)) = fields.next()? {
+            match number {
+                1 => push_packed(&mut references, number, field)?,
+                2 => value = field.double(number)?,
+                3 => timestamp_ms = field.varint(number)? as i64,
+                _ => {}
+            }
+        }
+        let mut key = Vec::new();
+        let labels = put_key(&references, symbols, &mut key)
+            .and_then(|()| Labels::from_pairs(pairs_of_key(&key)?).map_err(|_| BadLabels::Invalid));
+        if let (Ok(labels), Ok(series)) = (labels, labels_of_key(request.key(series))) {
+            let exemplar = Exemplar {
+                labels,
+                value,
+                timestamp_ms,
+            };
+            let outcome = store.append_exemplar(&series, exemplar);
+            let there = [ExemplarOutcome::Stored, ExemplarOutcome::Duplicate];
+            kept += u64::from(there.contains(&outcome));
+        }
+    }
+    Ok(kept)
 }
 
 fn decode_symbols(message: &[u8]) -> Result<Vec<&[u8]>, ProtobufError> {
@@ -93,20 +174,23 @@ fn decode_symbols(message: &[u8]) -> Result<Vec<&[u8]>, ProtobufError> {
     Ok(symbols)
 }
 
-fn decode_series(message: &[u8]) -> Result<Series, ProtobufError> {
-    let mut series = Series::default();
+fn decode_series<'m>(message: &'m [u8], to: &mut Series<'m>) -> Result<(), ProtobufError> {
+    to.label_references.clear();
+    to.samples.clear();
+    to.exemplars.clear();
+    (to.histograms, to.metadata) = (0, None);
     let mut fields = Fields::new(message);
     while let Some((number, value)) = fields.next()? {
         match number {
-            1 => push_packed(&mut series.label_references, number, value)?,
-            2 => series.samples.push(decode_sample(value.bytes(number)?)?),
-            3 => series.histograms += 1,
-            4 => series.exemplars += 1,
-            5 => series.metadata = Some(decode_metadata(value.bytes(number)?)?),
+            1 => push_packed(&mut to.label_references, number, value)?,
+            2 => to.samples.push(decode_sample(value.bytes(number)?)?),
+            3 => to.histograms += 1,
+            4 => to.exemplars.push(value.bytes(number)?),
+            5 => to.metadata = Some(decode_metadata(value.bytes(number)?)?),
             _ => {}
         }
     }
-    Ok(series)
+    Ok(())
 }
 
 /// Type, and the references of help and unit.
@@ -124,57 +208,99 @@ fn decode_metadata(message: &[u8]) -> Result<(u64, u64, u64), ProtobufError> {
     Ok((kind, help, unit))
 }
 
-fn take_series(
-    series: Series,
-    symbols: &[&[u8]],
-    batch: &mut Vec<SeriesSamples>,
-    families: &mut Vec<(String, Metadata)>,
-    complaints: &mut Complaints,
-) {
-    let labels = match resolve_labels(&series.label_references, symbols) {
-        Ok(labels) => labels,
-        Err(bad) => return complaints.add(bad.text()),
-    };
-    if let Some(metadata) = series.metadata
-        && let Some(family) = labels.get(METRIC_NAME)
-        && families.last().is_none_or(|(last, _)| last != family)
-    {
-        let text = |reference: u64| {
-            let bytes = usize::try_from(reference)
-                .ok()
-                .and_then(|at| symbols.get(at));
-            String::from_utf8_lossy(bytes.copied().unwrap_or_default()).into_owned()
-        };
-        let (kind, help, unit) = metadata;
-        let metadata = Metadata {
-            metric_type: metric_type(kind),
-            help: text(help),
-            unit: text(unit),
-        };
-        families.push((family.to_owned(), metadata));
+fn take_series<'m>(series: &mut Series<'m>, symbols: &[&'m [u8]], to: &mut Request<'m>) {
+    let start = to.keys.len();
+    if let Err(bad) = put_key(&series.label_references, symbols, &mut to.keys) {
+        to.keys.truncate(start);
+        return to.complaints.add(bad.text());
     }
+    if let Some(metadata) = series.metadata {
+        take_metadata(
+            metadata,
+            &series.label_references,
+            symbols,
+            &mut to.families,
+        );
+    }
+    let labels =
+        || labels_of_key(&to.keys[start..]).map_or_else(|_| String::new(), |l| l.to_string());
     if series.histograms > 0 {
-        complaints.add(format!("native histograms are not supported: {labels}"));
+        let text = format!("native histograms are not supported: {}", labels());
+        to.complaints.add(text);
     } else if series.samples.is_empty() {
-        complaints.add(format!("series without samples: {labels}"));
+        let text = format!("series without samples: {}", labels());
+        to.complaints.add(text);
     }
-    batch.push(SeriesSamples {
-        labels,
-        samples: series.samples,
-    });
+    to.samples.append(&mut series.samples);
+    let number = to.ends.len();
+    to.ends.push((to.keys.len(), to.samples.len()));
+    let exemplars = series.exemplars.drain(..);
+    to.exemplars.extend(exemplars.map(|one| (number, one)));
 }
 
-fn resolve_labels(references: &[u32], symbols: &[&[u8]]) -> Result<Labels, BadLabels> {
-    let text = |reference: u32| {
-        let bytes = symbols.get(reference as usize).ok_or(BadLabels::Invalid)?;
-        std::str::from_utf8(bytes).map_err(|_| BadLabels::NotText)
+fn take_metadata(
+    (kind, help, unit): (u64, u64, u64),
+    references: &[u32],
+    symbols: &[&[u8]],
+    families: &mut Vec<(String, Metadata)>,
+) {
+    let symbol = |reference: u64| {
+        let at = usize::try_from(reference).ok();
+        at.and_then(|at| symbols.get(at))
+            .copied()
+            .unwrap_or_default()
     };
+    let is_name = |pair: &&[u32]| symbol(u64::from(pair[0])) == METRIC_NAME.as_bytes();
+    let Some(pair) = references.chunks_exact(2).find(is_name) else {
+        return;
+    };
+    let Ok(family) = std::str::from_utf8(symbol(u64::from(pair[1]))) else {
+        return;
+    };
+    if families.last().is_some_and(|(last, _)| last == family) {
+        return;
+    }
+    let text = |reference| String::from_utf8_lossy(symbol(reference)).into_owned();
+    let metadata = Metadata {
+        metric_type: metric_type(kind),
+        help: text(help),
+        unit: text(unit),
+    };
+    families.push((family.to_owned(), metadata));
+}
+
+/// Begins each key, so that none is taken for labels of version 1.0, which begin with a field's tag.
+const KEY: u8 = 0xff;
+
+/// Appends the key of labels: the symbols that they refer to, each behind its length.
+fn put_key(references: &[u32], symbols: &[&[u8]], to: &mut Vec<u8>) -> Result<(), BadLabels> {
     if !references.len().is_multiple_of(2) {
         return Err(BadLabels::Invalid);
     }
-    let mut pairs = Vec::with_capacity(references.len() / 2);
-    for pair in references.chunks_exact(2) {
-        pairs.push((text(pair[0])?, text(pair[1])?));
+    to.push(KEY);
+    for &reference in references {
+        let symbol = symbols.get(reference as usize).ok_or(BadLabels::Invalid)?;
+        to.extend_from_slice(&(symbol.len() as u32).to_le_bytes());
+        to.extend_from_slice(symbol);
     }
-    build_labels(&mut pairs)
+    Ok(())
+}
+
+fn pairs_of_key(key: &[u8]) -> Result<Vec<(&str, &str)>, BadLabels> {
+    let mut rest = key.get(1..).unwrap_or_default();
+    let mut texts = Vec::with_capacity(32);
+    while let Some((length, after)) = rest.split_first_chunk() {
+        let length = u32::from_le_bytes(*length) as usize;
+        let (text, after) = after.split_at_checked(length).ok_or(BadLabels::Invalid)?;
+        texts.push(std::str::from_utf8(text).map_err(|_| BadLabels::NotText)?);
+        rest = after;
+    }
+    Ok(texts
+        .chunks_exact(2)
+        .map(|pair| (pair[0], pair[1]))
+        .collect())
+}
+
+fn labels_of_key(key: &[u8]) -> Result<Labels, BadLabels> {
+    build_labels(&mut pairs_of_key(key)?)
 }

@@ -19,6 +19,8 @@ use crate::wal::rows::{RowCoder, RowHead, RowsBuilder};
 
 const BASE: [&str; 2] = ["checkpoint", "checkpoint.copy"];
 const ADDITION: [&str; 2] = ["checkpoint.more", "checkpoint.more.copy"];
+/// All files of a checkpoint.
+pub(crate) const NAMES: [&str; 4] = [BASE[0], BASE[1], ADDITION[0], ADDITION[1]];
 /// Definitions in one record.
 pub(crate) const DEFINITIONS: usize = 2048;
 

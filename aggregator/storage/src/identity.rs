@@ -105,7 +105,8 @@ impl HashKey {
         }
     }
 
-    fn parse(bytes: &[u8]) -> Option<Self> {
+    /// A key from its file; `None` when the checksum does not hold.
+    pub(crate) fn parse(bytes: &[u8]) -> Option<Self> {
         let (key, crc) = bytes.split_first_chunk::<32>()?;
         let crc = <[u8; 4]>::try_from(crc).ok()?;
         (crc32c::crc32c(key) == u32::from_le_bytes(crc)).then(|| Self::from_bytes(*key))

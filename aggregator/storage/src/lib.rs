@@ -33,6 +33,7 @@ pub mod store;
 pub mod stream;
 mod symbols;
 mod sync;
+pub mod verify;
 mod wal;
 pub mod write;
 

@@ -15,7 +15,7 @@ pub(crate) mod record;
 mod reference;
 mod replay;
 pub(crate) mod rows;
-mod segment;
+pub(crate) mod segment;
 
 use std::io;
 use std::path::PathBuf;

@@ -7,7 +7,7 @@ use serde_json::json;
 use crate::harness::{Aggregator, now_ms};
 use crate::remote::{series, write};
 
-fn run(args: &[&str]) -> (Option<i32>, String, String) {
+pub(crate) fn run(args: &[&str]) -> (Option<i32>, String, String) {
     let output = Command::new(env!("CARGO_BIN_EXE_tidemarkctl"))
         .args(args)
         .stdin(Stdio::null())

@@ -23,3 +23,4 @@ mod remote;
 mod script;
 mod security;
 mod tls;
+mod transfer;

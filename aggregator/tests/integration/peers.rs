@@ -39,7 +39,7 @@ fn peers() -> &'static HashMap<String, PathBuf> {
 
 /// The path of a peer; `None`, with a message, when it can't be had.
 #[track_caller]
-fn peer(name: &str) -> Option<&'static Path> {
+pub(crate) fn peer(name: &str) -> Option<&'static Path> {
     let found = peers().get(name);
     if found.is_none() {
         eprintln!("SKIPPED: {name} can't be had on this machine (see scripts/peers)");

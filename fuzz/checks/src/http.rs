@@ -121,6 +121,7 @@ fn open_store(path: &Path, clock: &Arc<dyn Clock>) -> Store {
         retention: None,
         retention_bytes: 0,
         memory_budget_bytes: 1 << 30,
+        ..StoreOptions::default()
     };
     let store = Store::open(options, Arc::clone(clock)).expect("an empty store opens");
     let mut series = Vec::new();

@@ -254,6 +254,63 @@ pub(crate) enum Storage {
     },
     /// Seals everything acknowledged into merged blocks (needs --web.enable-admin-api)
     Flush,
+    /// Checks every checksum and cross-reference of a data directory that no aggregator has open
+    Verify {
+        /// The data directory, or a snapshot
+        #[arg(value_name = "DIR", default_value = "./data")]
+        directory: PathBuf,
+    },
+    /// Copies samples to a file. Interrupted, the same command goes on where it was
+    Export(Export),
+    /// Copies the samples of a file to the aggregator, or to VictoriaMetrics. Interrupted, the same command goes on
+    Import(Import),
+    /// Makes a data directory of a snapshot: checks it, copies it, and lets it be seen when it is whole
+    Restore {
+        /// The snapshot, as in DATA/snapshots
+        snapshot: PathBuf,
+        /// The data directory to make; it must not be there, or be empty
+        directory: PathBuf,
+    },
+}
+
+#[derive(Debug, ClapArgs)]
+pub(crate) struct Export {
+    /// The file to make
+    pub(crate) file: PathBuf,
+    /// A selector of series, repeatable
+    #[arg(
+        long = "match",
+        value_name = "SELECTOR",
+        default_value = "{__name__!=\"\"}"
+    )]
+    pub(crate) matches: Vec<String>,
+    /// Unix seconds or RFC 3339 [default: all of time]
+    #[arg(long)]
+    pub(crate) start: Option<String>,
+    /// Unix seconds or RFC 3339 [default: all of time]
+    #[arg(long)]
+    pub(crate) end: Option<String>,
+    /// Form of the file
+    #[arg(long, value_enum, default_value = "json-lines")]
+    pub(crate) form: Form,
+}
+
+#[derive(Debug, ClapArgs)]
+pub(crate) struct Import {
+    /// The file; which form it has is seen from its first line
+    pub(crate) file: PathBuf,
+    /// Go on when samples are refused, such as those that clash with stored ones; they are told at the end
+    #[arg(long)]
+    pub(crate) skip_refused: bool,
+}
+
+/// Forms of files with samples.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
+pub(crate) enum Form {
+    /// VictoriaMetrics' JSON lines: every sample to the bit
+    JsonLines,
+    /// OpenMetrics text, as promtool reads it: without staleness markers
+    Openmetrics,
 }
 
 #[derive(Debug, Subcommand)]

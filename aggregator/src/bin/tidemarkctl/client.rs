@@ -7,8 +7,9 @@ use std::time::Duration;
 use base64::Engine as _;
 use base64::engine::general_purpose::STANDARD;
 use bytes::Bytes;
-use http::{Method, Request, StatusCode, Uri, header};
+use http::{Method, Request, Response, StatusCode, Uri, header};
 use http_body_util::{BodyExt as _, Full, Limited};
+use hyper::body::Incoming;
 use hyper_util::rt::TokioIo;
 use rustls::{ClientConfig, RootCertStore};
 use rustls_pki_types::pem::PemObject as _;
@@ -59,6 +60,11 @@ impl Client {
             tls,
             timeout: Duration::from_secs(connection.timeout),
         })
+    }
+
+    /// Where the aggregator is.
+    pub(crate) fn url(&self) -> String {
+        self.base.to_string()
     }
 
     /// Asks the API with form parameters; returns `data`.
@@ -198,7 +204,77 @@ impl Client {
             .map_err(|e| failed("make request", e))
     }
 
+    /// Asks for lines of text and gives each to `each` as it comes. An answer that breaks off is a failure.
+    pub(crate) fn lines(
+        &self,
+        path: &str,
+        parameters: &[(&str, &str)],
+        mut each: impl FnMut(&str) -> Result<(), Failure>,
+    ) -> Result<(), Failure> {
+        let request = self.request(Method::POST, path, parameters)?;
+        let runtime = tokio::runtime::Builder::new_current_thread()
+            .enable_all()
+            .build()?;
+        let late = || failed(&self.base.to_string(), "no answer in time");
+        runtime.block_on(async {
+            let open = tokio::time::timeout(self.timeout, self.open(request));
+            let response = open.await.map_err(|_| late())??;
+            let status = response.status();
+            let mut body = response.into_body();
+            let mut text = Vec::new();
+            while let Some(frame) = tokio::time::timeout(self.timeout, body.frame())
+                .await
+                .map_err(|_| late())?
+            {
+                let frame = frame.map_err(|error| failed("read the answer", error))?;
+                text.extend_from_slice(&frame.into_data().unwrap_or_default());
+                let Some(end) = text.iter().rposition(|&byte| byte == b'\n') else {
+                    continue;
+                };
+                if status.is_success() {
+                    let whole: Vec<u8> = text.drain(..=end).collect();
+                    let whole = String::from_utf8_lossy(&whole);
+                    whole.lines().try_for_each(&mut each)?;
+                }
+            }
+            let rest = String::from_utf8_lossy(&text).into_owned();
+            match status.is_success() {
+                true if rest.is_empty() => Ok(()),
+                true => Err(failed("read the answer", "it breaks off within a line")),
+                false => Err(Failure::Failed(format!("{status}: {}", rest.trim()))),
+            }
+        })
+    }
+
+    /// Posts a body of some type; returns status and answer.
+    pub(crate) fn post(
+        &self,
+        path: &str,
+        content_type: &'static str,
+        body: Vec<u8>,
+    ) -> Result<(StatusCode, String), Failure> {
+        let mut request = self.request(Method::POST, path, &[])?;
+        let content_type = http::HeaderValue::from_static(content_type);
+        request
+            .headers_mut()
+            .insert(header::CONTENT_TYPE, content_type);
+        *request.body_mut() = Full::new(Bytes::from(body));
+        let (status, answer) = self.exchange_request(request)?;
+        Ok((status, String::from_utf8_lossy(&answer).trim().to_owned()))
+    }
+
     async fn send(&self, request: Request<Full<Bytes>>) -> Result<(StatusCode, Bytes), Failure> {
+        let response = self.open(request).await?;
+        let status = response.status();
+        let body = Limited::new(response.into_body(), ANSWER_BYTES_MAX)
+            .collect()
+            .await
+            .map_err(|e| failed("talk HTTP", e))?;
+        Ok((status, body.to_bytes()))
+    }
+
+    /// Sends a request over a connection of its own, which lives as long as the runtime.
+    async fn open(&self, request: Request<Full<Bytes>>) -> Result<Response<Incoming>, Failure> {
         let host = self.base.host().unwrap_or_default();
         let bare_host = host.trim_start_matches('[').trim_end_matches(']');
         let default_port = if self.tls.is_some() { 443 } else { 80 };
@@ -207,7 +283,7 @@ impl Client {
             .await
             .map_err(|e| failed(&format!("connect to {host}:{port}"), e))?;
         let Some(tls) = &self.tls else {
-            return exchange_over(stream, request).await;
+            return open_over(stream, request).await;
         };
         let name = ServerName::try_from(bare_host.to_owned())
             .map_err(|e| failed(&format!("host {bare_host:?}"), e))?;
@@ -215,14 +291,14 @@ impl Client {
             .connect(name, stream)
             .await
             .map_err(|e| failed(&format!("TLS with {host}:{port}"), e))?;
-        exchange_over(stream, request).await
+        open_over(stream, request).await
     }
 }
 
-async fn exchange_over<S>(
+async fn open_over<S>(
     stream: S,
     request: Request<Full<Bytes>>,
-) -> Result<(StatusCode, Bytes), Failure>
+) -> Result<Response<Incoming>, Failure>
 where
     S: AsyncRead + AsyncWrite + Unpin + Send + 'static,
 {
@@ -230,16 +306,8 @@ where
     let (mut sender, connection) = hyper::client::conn::http1::handshake(TokioIo::new(stream))
         .await
         .map_err(|e| broken(&e))?;
-    let driver = tokio::spawn(connection);
-    let response = sender.send_request(request).await.map_err(|e| broken(&e))?;
-    let status = response.status();
-    let body = Limited::new(response.into_body(), ANSWER_BYTES_MAX)
-        .collect()
-        .await
-        .map_err(|e| broken(&e))?
-        .to_bytes();
-    driver.abort();
-    Ok((status, body))
+    tokio::spawn(connection);
+    sender.send_request(request).await.map_err(|e| broken(&e))
 }
 
 #[expect(

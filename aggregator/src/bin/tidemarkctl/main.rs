@@ -44,6 +44,6 @@ fn run(args: Args) -> Result<(), Failure> {
         Command::Silence { command } => silence::run(&client()?, &output, &command),
         Command::Check { command } => check::run(client, command),
         Command::Cert { command } => cert::run(&command),
-        Command::Storage { command } => storage::run(&client()?, &output, &command),
+        Command::Storage { command } => storage::run(client, output, command),
     }
 }

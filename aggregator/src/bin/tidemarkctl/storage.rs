@@ -7,14 +7,33 @@ use super::args::Storage;
 use super::client::Client;
 use super::output::{Failure, Output, Table};
 
-pub(crate) fn run(client: &Client, output: &Output, command: &Storage) -> Result<(), Failure> {
+mod export;
+mod import;
+mod progress;
+mod restore;
+mod verify;
+
+pub(crate) fn run(
+    client: impl Fn() -> Result<Client, Failure>,
+    output: Output,
+    command: Storage,
+) -> Result<(), Failure> {
     match command {
         Storage::Stats { limit } => {
             let limit = limit.to_string();
-            let data = client.api(Method::GET, "status/tsdb", &[("limit", &limit)])?;
+            let data = client()?.api(Method::GET, "status/tsdb", &[("limit", &limit)])?;
             output.print(&data, |_| stats(&data))
         }
-        Storage::Flush => client.api(Method::POST, "admin/tsdb/flush", &[]).map(drop),
+        Storage::Flush => client()?
+            .api(Method::POST, "admin/tsdb/flush", &[])
+            .map(drop),
+        Storage::Verify { directory } => verify::run(&directory),
+        Storage::Export(options) => export::run(&client()?, &options),
+        Storage::Import(options) => import::run(&client()?, &options),
+        Storage::Restore {
+            snapshot,
+            directory,
+        } => restore::run(&snapshot, &directory),
     }
 }
 

@@ -52,7 +52,7 @@ fn file_name(id: u64, first_ms: i64, last_ms: i64) -> String {
 }
 
 /// A block's number and time, from its name.
-fn parse_name(path: &Path) -> Option<(u64, i64, i64)> {
+pub(crate) fn parse_name(path: &Path) -> Option<(u64, i64, i64)> {
     let name = path.file_name()?.to_str()?.strip_suffix(".blk")?;
     let mut parts = name.split('_');
     let id = u64::from_str_radix(parts.next()?, 16).ok()?;

@@ -80,6 +80,16 @@ impl Block {
         })
     }
 
+    /// The first bytes of the file.
+    ///
+    /// # Errors
+    /// They can't be read.
+    pub(crate) fn magic(&self) -> io::Result<[u8; 8]> {
+        let mut bytes = [0; 8];
+        read_exact_at(&self.file, &mut bytes, 0)?;
+        Ok(bytes)
+    }
+
     pub(crate) const fn overlaps(&self, start_ms: i64, end_ms: i64) -> bool {
         self.footer.first_ms <= end_ms && self.footer.last_ms >= start_ms
     }

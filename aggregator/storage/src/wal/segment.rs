@@ -8,7 +8,7 @@ use crate::disk::File;
 use crate::files;
 
 /// The first bytes of a segment.
-pub(super) const MAGIC: &[u8; 8] = b"TDMWAL\x00\x01";
+pub(crate) const MAGIC: &[u8; 8] = b"TDMWAL\x00\x01";
 const EXTENSION: &str = "wal";
 
 /// A segment on disk.
