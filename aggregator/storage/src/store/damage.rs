@@ -257,3 +257,51 @@ fn replayed_and_late_rows_are_told_apart_exactly() {
     assert_eq!(series.len(), 22);
     assert!(series.is_sorted() && series[0].0 == 5);
 }
+
+#[test]
+fn verify_finds_each_flipped_bit_and_missing_file() {
+    use crate::verify::verify;
+    let source = tempfile::tempdir().unwrap();
+    write(source.path(), 50, 15);
+    let sound = verify(source.path(), &mut |_, _| {}).unwrap();
+    assert_eq!(sound.damage, []);
+    assert_eq!(sound.samples, 45 * u64::from(SERIES));
+    let flips = std::env::var("TIDEMARK_FLIPS").map_or(60, |text| text.parse().unwrap());
+    let mut random = 8_u64;
+    for round in 0..flips {
+        random = random
+            .wrapping_mul(6_364_136_223_846_793_005)
+            .wrapping_add(1);
+        let copy = tempfile::tempdir().unwrap();
+        copy_folder(source.path(), copy.path());
+        let mut files = files_below(copy.path());
+        // The database checks itself when it is opened; unused bytes of its files are nobody's. The reserve is empty space.
+        files.retain(|path| {
+            let text = path.to_string_lossy();
+            !text.contains("state.sled") && !text.ends_with("reserve")
+        });
+        let victim = &files[(random >> 33) as usize % files.len()];
+        let mut bytes = fs::read(victim).unwrap();
+        if bytes.is_empty() {
+            continue;
+        }
+        let bit = (random >> 13) as usize % (bytes.len() * 8);
+        bytes[bit / 8] ^= 1 << (bit % 8);
+        fs::write(victim, bytes).unwrap();
+        let found = verify(copy.path(), &mut |_, _| {}).unwrap();
+        let what = format!("round {round}: bit {bit} of {}", victim.display());
+        assert!(
+            found.damage.iter().any(|one| one.path == *victim),
+            "{what}: {:?}",
+            found.damage
+        );
+    }
+    let block = &files_below(&source.path().join("blocks"))[0];
+    fs::remove_file(block).unwrap();
+    let found = verify(source.path(), &mut |_, _| {}).unwrap();
+    assert!(
+        found.damage[0].what.contains("is missing"),
+        "{:?}",
+        found.damage
+    );
+}
