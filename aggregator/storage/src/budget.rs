@@ -1,6 +1,6 @@
 //! The memory budget: what happens while memory runs out, step by step, so that one writer or reader can't take it from all.
 //!
-//! The store adds up what it holds once a second (head, index, caches, what waits for the disk) and compares it with the
+//! The store adds up what it holds four times a second (head, index, caches, what waits for the disk) and compares it with the
 //! budget. From 70 % on it seals early; from 85 % on series that are not known are refused; from 95 % on queries; at 100 %
 //! whole writes, until a seal has made room. Series that are known go on until that last step.
 
@@ -31,11 +31,16 @@ const STEPS: [(u64, Pressure); 4] = [
     (70, Pressure::Seal),
 ];
 
+/// What a sample takes at most before it is packed.
+const SAMPLE_BYTES: u64 = 8;
+
 /// The budget and what of it is in use.
 #[derive(Debug)]
 pub(crate) struct Budget {
     max_bytes: u64,
     used_bytes: AtomicU64,
+    /// Samples in the head at the last look.
+    samples: AtomicU64,
 }
 
 impl Budget {
@@ -43,11 +48,13 @@ impl Budget {
         Self {
             max_bytes,
             used_bytes: AtomicU64::new(0),
+            samples: AtomicU64::new(0),
         }
     }
 
-    /// Notes what is in use.
-    pub(crate) fn update(&self, used_bytes: u64) {
+    /// Notes what is in use while the head has so many samples.
+    pub(crate) fn update(&self, used_bytes: u64, samples: u64) {
+        self.samples.store(samples, Ordering::Relaxed);
         let before = self.pressure();
         self.used_bytes.store(used_bytes, Ordering::Relaxed);
         let now = self.pressure();
@@ -73,6 +80,15 @@ impl Budget {
         step.map_or(Pressure::None, |&(_, pressure)| pressure)
     }
 
+    /// Whether nothing more may be written: what came since the last look is taken to be as large as it can be.
+    pub(crate) fn is_full(&self, samples: u64) -> bool {
+        let since = samples.saturating_sub(self.samples.load(Ordering::Relaxed));
+        let most = self
+            .used_bytes()
+            .saturating_add(since.saturating_mul(SAMPLE_BYTES));
+        most >= self.max_bytes
+    }
+
     pub(crate) fn used_bytes(&self) -> u64 {
         self.used_bytes.load(Ordering::Relaxed)
     }
@@ -90,7 +106,7 @@ mod tests {
     fn steps_come_one_after_the_other() {
         let budget = Budget::new(1000);
         let at = |used| {
-            budget.update(used);
+            budget.update(used, 0);
             budget.pressure()
         };
         assert_eq!(at(0), Pressure::None);
@@ -101,5 +117,6 @@ mod tests {
         assert_eq!(at(1000), Pressure::Writes);
         assert_eq!(at(u64::MAX), Pressure::Writes);
         assert_eq!(at(10), Pressure::None);
+        assert!(!budget.is_full(100) && budget.is_full(124));
     }
 }

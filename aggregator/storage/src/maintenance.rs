@@ -14,6 +14,8 @@ use std::sync::atomic::Ordering;
 
 /// Time between two looks.
 const TICK: Duration = Duration::from_secs(1);
+/// Time between two looks at memory and disk space.
+const LOOK: Duration = Duration::from_millis(250);
 /// Samples in the head at which it is sealed: what a restart replays in about a second.
 const UNSEALED_SAMPLES_MAX: u64 = 24_000_000;
 /// The head is sealed at least this often, when anything is in it.
@@ -33,7 +35,7 @@ struct Signal {
 #[derive(Debug)]
 pub(crate) struct Maintenance {
     signal: Arc<Signal>,
-    thread: Mutex<Option<JoinHandle<()>>>,
+    threads: Mutex<Vec<JoinHandle<()>>>,
 }
 
 impl Maintenance {
@@ -43,24 +45,33 @@ impl Maintenance {
     /// No thread can be started.
     pub(crate) fn start(inner: Arc<Inner>) -> io::Result<Self> {
         let signal = Arc::new(Signal::default());
-        let for_thread = Arc::clone(&signal);
-        let thread = std::thread::Builder::new()
-            .name("store-upkeep".to_owned())
-            .spawn(move || run(&inner, &for_thread))?;
-        Ok(Self {
-            signal,
-            thread: Mutex::new(Some(thread)),
-        })
+        let maintenance = Self {
+            signal: Arc::clone(&signal),
+            threads: Mutex::default(),
+        };
+        let spawn = |name: &str, run: fn(&Inner, &Signal)| {
+            let (inner, signal) = (Arc::clone(&inner), Arc::clone(&signal));
+            let thread = std::thread::Builder::new().name(name.to_owned());
+            thread.spawn(move || run(&inner, &signal))
+        };
+        for (name, run) in [
+            ("store-upkeep", run as fn(&Inner, &Signal)),
+            ("store-watch", watch),
+        ] {
+            let thread = spawn(name, run)?;
+            lock(&maintenance.threads).push(thread);
+        }
+        Ok(maintenance)
     }
 
     /// Ends the thread, once it has finished what it is at.
     pub(crate) fn stop(&self) {
         *lock(&self.signal.stopped) = true;
         self.signal.changed.notify_all();
-        if let Some(thread) = lock(&self.thread).take()
-            && thread.join().is_err()
-        {
-            tracing::error!("the store's background thread panicked");
+        for thread in std::mem::take(&mut *lock(&self.threads)) {
+            if thread.join().is_err() {
+                tracing::error!("a background thread of the store panicked");
+            }
         }
     }
 }
@@ -82,8 +93,6 @@ fn run(inner: &Inner, signal: &Signal) {
         if *waited.unwrap_or_else(PoisonError::into_inner).0 {
             return;
         }
-        inner.space.update();
-        inner.budget.update(inner.memory_bytes());
         if Instant::now() < not_before {
             continue;
         }
@@ -91,6 +100,21 @@ fn run(inner: &Inner, signal: &Signal) {
             tracing::error!(%error, "seal or merge blocks");
             not_before = Instant::now() + RETRY;
         }
+    }
+}
+
+/// Looks at memory and disk space. Apart from the rest: a seal or a merge may take long, and memory runs out meanwhile.
+fn watch(inner: &Inner, signal: &Signal) {
+    loop {
+        let stopped = lock(&signal.stopped);
+        let waited = signal
+            .changed
+            .wait_timeout_while(stopped, LOOK, |stopped| !*stopped);
+        if *waited.unwrap_or_else(PoisonError::into_inner).0 {
+            return;
+        }
+        inner.space.update();
+        inner.look_at_memory();
     }
 }
 

@@ -128,6 +128,12 @@ fn top(all: impl Iterator<Item = (String, u64)>, limit: usize) -> Vec<(String, u
 }
 
 impl Inner {
+    /// Tells the budget what the store holds.
+    pub(crate) fn look_at_memory(&self) {
+        let samples = self.unsealed_samples.load(Ordering::Relaxed);
+        self.budget.update(self.memory_bytes(), samples);
+    }
+
     /// Bytes of memory that the store holds.
     pub(crate) fn memory_bytes(&self) -> u64 {
         let head = self.head();

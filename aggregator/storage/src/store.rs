@@ -3,7 +3,7 @@
 use std::collections::{BTreeMap, BTreeSet};
 use std::io;
 use std::path::PathBuf;
-use std::sync::atomic::AtomicU64;
+use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, RwLock};
 use std::time::Duration;
 
@@ -116,7 +116,8 @@ impl Inner {
         if let Some(free_bytes) = self.space.refusal() {
             return Err(AppendError::DiskFull { free_bytes });
         }
-        if self.budget.pressure() >= Pressure::Writes {
+        let unsealed = self.unsealed_samples.load(Ordering::Relaxed);
+        if self.budget.is_full(unsealed) {
             return Err(AppendError::OverBudget {
                 used_bytes: self.budget.used_bytes(),
                 budget_bytes: self.budget.max_bytes(),
