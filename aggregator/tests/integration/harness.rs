@@ -100,6 +100,10 @@ impl Aggregator {
         http::request(&self.address, "POST", path, &headers, form.as_bytes())
     }
 
+    pub(crate) fn pid(&self) -> u32 {
+        self.child.id()
+    }
+
     pub(crate) fn signal(&self, name: &str) {
         let pid = self.child.id().to_string();
         let status = Command::new("kill").args(["-s", name, &pid]).status();
