@@ -45,6 +45,9 @@ pub struct Config {
     /// Ticks that have waited for longer are sent behind newer ones
     #[arg(long = "uplink.newest-first-after", value_name = "DUR", default_value = "2m", value_parser = duration::parse)]
     pub newest_first_after: Duration,
+    /// How often QUIC is tried again while everything goes over TCP, because nobody answered QUIC
+    #[arg(long = "uplink.quic-probe-interval", value_name = "DUR", default_value = "10m", value_parser = duration::parse)]
+    pub quic_probe_interval: Duration,
     /// Name of this node [default: $NODE_NAME, else the host's name]
     #[arg(long = "node.name", value_name = "NAME")]
     pub node_name: Option<String>,

@@ -285,6 +285,7 @@ fn uplink_configs(config: &Config, node_name: &str) -> Vec<UplinkConfig> {
                 .zip(config.tls_key_file.clone()),
         },
         newest_first_after: config.newest_first_after,
+        quic_probe_interval: config.quic_probe_interval,
         shutdown_grace_period: config.shutdown_grace_period,
     };
     (0..copies).map(uplink).collect()

@@ -4,6 +4,7 @@
 //! most one batch of the spool in memory; what the aggregator does not take stays on disk.
 
 pub mod backoff;
+mod dial;
 mod identity;
 mod join;
 mod lanes;
@@ -25,10 +26,11 @@ use tokio_util::sync::CancellationToken;
 
 use crate::spool::SpoolHandle;
 use backoff::Backoff;
+use dial::Dial;
 pub use identity::IdentityFiles;
 use identity::Known;
-use link::Link;
 pub use link::LinkError;
+use link::{Carrier, Link};
 pub use metrics::UplinkMetrics;
 use session::{Ended, Metrics, SessionError, SharedClock};
 
@@ -45,6 +47,8 @@ pub struct UplinkConfig {
     pub identity: IdentityFiles,
     /// Ticks that have waited longer are passed over, and sent behind newer ones.
     pub newest_first_after: Duration,
+    /// How often QUIC is tried while frames go over TCP.
+    pub quic_probe_interval: Duration,
     /// How long a shutdown may take to send what the spool still holds.
     pub shutdown_grace_period: Duration,
 }
@@ -77,6 +81,14 @@ struct Uplink {
     spool: SpoolHandle,
     metrics: Metrics,
     clock: SharedClock,
+}
+
+/// What is kept from one session to the next.
+#[derive(Debug, Default)]
+struct Way {
+    /// The certificate in use.
+    known: Option<Known>,
+    dial: Dial,
 }
 
 /// Why a try to get a session going failed.
@@ -128,16 +140,16 @@ pub async fn run(
     };
     let mut backoff = Backoff::default();
     let mut random = SmallRng::from_os_rng();
-    let mut known = None;
+    let mut way = Way::default();
     while !cancel.is_cancelled() {
         for address in &uplink.config.addresses {
             let began = uplink.clock.now_ms();
-            match uplink.try_address(address, &mut known, &cancel).await {
+            match uplink.try_address(address, &mut way, &cancel).await {
                 Ok(()) => return Ok(()),
                 Err(error) => {
                     uplink.report(address, &error);
                     if cancel.is_cancelled() && matches!(error, TryError::Session(_)) {
-                        uplink.flush_again(address, &mut known, &cancel).await;
+                        uplink.flush_again(address, &mut way, &cancel).await;
                         return Ok(());
                     }
                 }
@@ -166,43 +178,57 @@ impl Uplink {
     async fn try_address(
         &self,
         address: &str,
-        known: &mut Option<Known>,
+        way: &mut Way,
         cancel: &CancellationToken,
     ) -> Result<(), TryError> {
         loop {
-            let link = tokio::select! {
-                link = self.connect(address, known) => link?,
+            let (link, tls) = tokio::select! {
+                connected = self.connect(address, way) => connected?,
                 () = cancel.cancelled() => return Ok(()),
             };
-            let Some(current) = known.as_ref() else {
+            let Some(current) = way.known.as_ref() else {
                 return Err(TryError::NoCertificate);
             };
-            let ended = session::run(self, current, link, cancel).await;
+            let is_tcp = link.carrier == Carrier::Tcp;
+            self.metrics.over_tcp.set(f64::from(u8::from(is_tcp)));
+            let session = session::run(self, current, link, cancel);
+            let interval = self.config.quic_probe_interval;
+            let quic_is_back = dial::quic_gets_through(address, &tls, interval);
+            let ended = tokio::select! {
+                ended = session => ended,
+                () = quic_is_back, if is_tcp => {
+                    tracing::info!(address, "QUIC gets through: back to it");
+                    way.dial.forget_silence(address);
+                    self.metrics.connected.set(0.0);
+                    continue;
+                }
+            };
             match ended? {
                 Ended::Stopped => return Ok(()),
-                Ended::Renewed(renewed) => *known = Some(*renewed),
+                Ended::Renewed(renewed) => way.known = Some(*renewed),
             }
         }
     }
 
-    async fn connect(&self, address: &str, known: &mut Option<Known>) -> Result<Link, TryError> {
-        let current = self.certificate(address, known.take()).await?;
-        let tls = tls::client_config(&current.own, &current.roots)?;
-        *known = Some(current);
-        Ok(link::connect(address, &Arc::new(tls)).await?)
+    async fn connect(
+        &self,
+        address: &str,
+        way: &mut Way,
+    ) -> Result<(Link, Arc<rustls::ClientConfig>), TryError> {
+        let known = way.known.take();
+        let current = self.certificate(address, known, &mut way.dial).await?;
+        let tls = Arc::new(tls::client_config(&current.own, &current.roots)?);
+        way.known = Some(current);
+        let link = way.dial.connect(address, &tls).await?;
+        Ok((link, tls))
     }
 
     /// For a session that broke while it was told to stop: connects once more for what is not acknowledged, within another
     /// grace period. An aggregator that restarted a moment ago is found out only by the first packet sent to it.
-    async fn flush_again(
-        &self,
-        address: &str,
-        known: &mut Option<Known>,
-        stopped: &CancellationToken,
-    ) {
+    async fn flush_again(&self, address: &str, way: &mut Way, stopped: &CancellationToken) {
         let flush = async {
-            let link = self.connect(address, known).await?;
-            let current = known.as_ref().ok_or(TryError::NoCertificate)?;
+            let (link, _) = self.connect(address, way).await?;
+            let current = way.known.as_ref().ok_or(TryError::NoCertificate)?;
             session::run(self, current, link, stopped).await?;
             Ok::<_, TryError>(())
         };
@@ -214,7 +240,12 @@ impl Uplink {
     }
 
     /// The certificate in use, if it is still good; else the one on disk; else a new one.
-    async fn certificate(&self, address: &str, current: Option<Known>) -> Result<Known, TryError> {
+    async fn certificate(
+        &self,
+        address: &str,
+        current: Option<Known>,
+        dial: &mut Dial,
+    ) -> Result<Known, TryError> {
         let now_ms = self.clock.now_ms();
         let is_good = |known: &Known| {
             known.renewable && known.own.validity().is_ok_and(|v| v.contains(now_ms))
@@ -224,7 +255,7 @@ impl Uplink {
             Some(known) => known,
             None => match files.load(&self.config.node_name, now_ms)? {
                 Some(known) => known,
-                None => self.join(address).await?,
+                None => self.join(address, dial).await?,
             },
         };
         if let Ok(validity) = known.own.validity() {
@@ -234,13 +265,14 @@ impl Uplink {
         Ok(known)
     }
 
-    async fn join(&self, address: &str) -> Result<Known, TryError> {
+    async fn join(&self, address: &str, dial: &mut Dial) -> Result<Known, TryError> {
         let (token, trust) = self
             .config
             .identity
             .token()?
             .ok_or(TryError::NoCertificate)?;
-        let joined = join::join(address, &self.config.node_name, &token.text, trust).await;
+        let node = &self.config.node_name;
+        let joined = join::join(dial, address, node, &token.text, trust).await;
         let known = joined.map_err(TryError::Join)?;
         self.metrics.joins.inc();
         tracing::info!(address, token = token.id, "joined");

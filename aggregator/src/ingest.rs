@@ -1,4 +1,4 @@
-//! QUIC ingest: agents connect with their certificate, stream ticks, and are told what is durable.
+//! Ingest: agents connect over QUIC, or over TCP on the same port, with their certificate, stream ticks, and are told what is durable.
 //!
 //! Path of a tick: QUIC stream (bounded by its window) → [`ingestor`] on a blocking thread (as many at a time as there are
 //! permits) → [`tidemark_storage::Stream::append_row`] → log → Ack. No queue of our own stands in between: while the store
@@ -8,6 +8,7 @@
 //! are those of the certificate.
 
 mod agents;
+mod carrier;
 mod columns;
 mod endpoint;
 mod ingestor;
@@ -15,6 +16,7 @@ mod joining;
 mod liveness;
 mod metrics;
 mod session;
+mod tcp;
 
 use std::net::SocketAddr;
 use std::sync::Arc;
@@ -22,8 +24,9 @@ use std::thread::available_parallelism;
 use std::time::Duration;
 
 use common::clock::Clock;
-use common::identity::IdentityError;
+use common::identity::{Credentials, IdentityError};
 use common::telemetry::Registry;
+use quinn::Endpoint;
 use tidemark_storage::Store;
 use tokio::sync::Semaphore;
 use tokio_util::sync::CancellationToken;
@@ -80,6 +83,14 @@ pub enum IngestError {
     /// The socket could not be opened.
     #[error("listen on udp {address}")]
     Listen {
+        /// Where.
+        address: SocketAddr,
+        /// Why.
+        source: std::io::Error,
+    },
+    /// The socket beside it could not be opened.
+    #[error("listen on tcp {address}")]
+    ListenTcp {
         /// Where.
         address: SocketAddr,
         /// Why.
@@ -156,19 +167,15 @@ pub async fn serve(
         appends: Semaphore::new(2 * threads),
     });
     let own = context.config.pki.own_credentials()?;
-    let endpoint = endpoint::bind(&context, &own)?;
-    let address = endpoint
-        .local_addr()
-        .map_err(|source| IngestError::Listen {
-            address: context.config.listen_address,
-            source,
-        })?;
+    let (endpoint, listener, address) = bind(&context, &own)?;
     let tasks = TaskTracker::new();
     tasks.spawn(endpoint::renew_own(
         Arc::clone(&context),
         endpoint.clone(),
+        listener.clone(),
         own,
     ));
+    tasks.spawn(tcp::accept(Arc::clone(&context), listener));
     tasks.spawn(liveness::run(Arc::clone(&context)));
     let agents = context.agents.clone();
     tasks.spawn(endpoint::accept(context, endpoint));
@@ -178,6 +185,30 @@ pub async fn serve(
         tasks,
         agents,
     })
+}
+
+/// Binds UDP and TCP on one port. A free port that is asked for may be taken for TCP: then it is another one.
+fn bind(
+    context: &Context,
+    own: &Credentials,
+) -> Result<(Endpoint, tcp::Listener, SocketAddr), IngestError> {
+    let wanted = context.config.listen_address;
+    let mut tries_left = if wanted.port() == 0 { 20 } else { 1 };
+    loop {
+        let endpoint = endpoint::bind(context, own)?;
+        let address = endpoint
+            .local_addr()
+            .map_err(|source| IngestError::Listen {
+                address: wanted,
+                source,
+            })?;
+        tries_left -= 1;
+        match tcp::bind(context, own, address) {
+            Ok(listener) => return Ok((endpoint, listener, address)),
+            Err(IngestError::ListenTcp { .. }) if tries_left > 0 => {}
+            Err(error) => return Err(error),
+        }
+    }
 }
 
 #[cfg(test)]

@@ -6,25 +6,26 @@ use std::time::Duration;
 use common::identity::LeafRequest;
 use common::identity::tls::{JoinTrust, join_config};
 use common::wire::Frame;
-use quinn::VarInt;
 use rustls_pki_types::CertificateDer;
 use tokio::time::timeout;
 
+use super::dial::Dial;
 use super::identity::Known;
-use super::link::{LinkError, connect};
+use super::link::LinkError;
 use super::session::SessionError;
 
 const TIMEOUT: Duration = Duration::from_secs(20);
 
 /// Shows the token to an aggregator that it names, and takes the certificate.
 pub(super) async fn join(
+    dial: &mut Dial,
     address: &str,
     node: &str,
     credential: &str,
     trust: JoinTrust,
 ) -> Result<Known, SessionError> {
     let tls = Arc::new(join_config(trust)?);
-    let mut link = connect(address, &tls).await?;
+    let mut link = dial.connect(address, &tls).await?;
     let request = LeafRequest::new()?;
     let frame = Frame::Join {
         token: credential,
@@ -43,7 +44,7 @@ pub(super) async fn join(
             .collect()
     };
     let (chain, roots) = (owned(chain), owned(roots));
-    link.connection.close(VarInt::from_u32(0), b"joined");
+    link.close(b"joined");
     Ok(Known {
         own: request.with_chain(chain)?,
         roots,

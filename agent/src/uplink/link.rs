@@ -13,11 +13,20 @@ use quinn::{
     TransportConfig, VarInt,
 };
 use rustls_pki_types::ServerName;
+use socket2::{SockRef, TcpKeepalive};
+use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _, ReadHalf, WriteHalf, split};
+use tokio::net::TcpStream;
 use tokio::time::timeout;
+use tokio_rustls::TlsConnector;
+use tokio_rustls::client::TlsStream;
 
 const CONNECT_TIMEOUT: Duration = Duration::from_secs(10);
 const KEEP_ALIVE: Duration = Duration::from_secs(10);
 const IDLE_MS: u32 = 30_000;
+/// How long a peer may take to confirm what it was told last.
+const LINGER: Duration = Duration::from_secs(2);
+/// Bytes that are read from TCP at a time.
+const CHUNK_BYTES: usize = 4 << 10;
 
 /// Why a connection could not be used, or ended.
 #[derive(Debug, thiserror::Error)]
@@ -63,21 +72,66 @@ pub enum LinkError {
     Unexpected(String),
 }
 
+impl LinkError {
+    /// Whether nobody answered: then it may be that only UDP does not get through.
+    pub(super) const fn is_silence(&self) -> bool {
+        matches!(self, Self::Timeout(_) | Self::Connect { .. })
+    }
+}
+
+/// What carries the frames.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum Carrier {
+    /// QUIC over UDP.
+    Quic,
+    /// TLS over TCP, for networks that let no UDP through.
+    Tcp,
+}
+
+impl Carrier {
+    /// For logs.
+    pub(super) const fn as_str(self) -> &'static str {
+        match self {
+            Self::Quic => "quic",
+            Self::Tcp => "tcp",
+        }
+    }
+}
+
 /// A connection with one stream of frames each way.
 #[derive(Debug)]
 pub(super) struct Link {
     pub(super) address: SocketAddr,
-    pub(super) connection: Connection,
-    pub(super) send: SendStream,
+    pub(super) carrier: Carrier,
+    pub(super) send: Sender,
     pub(super) receive: Receiver,
-    _endpoint: Endpoint,
+    _endpoint: Option<Endpoint>,
+}
+
+#[derive(Debug)]
+enum SendHalf {
+    Quic(SendStream),
+    Tcp(WriteHalf<TlsStream<TcpStream>>),
+}
+
+#[derive(Debug)]
+enum ReceiveHalf {
+    Quic(RecvStream),
+    Tcp(ReadHalf<TlsStream<TcpStream>>),
+}
+
+/// The sending half.
+#[derive(Debug)]
+pub(super) struct Sender {
+    connection: Option<Connection>,
+    stream: SendHalf,
 }
 
 /// The receiving half.
 #[derive(Debug)]
 pub(super) struct Receiver {
-    connection: Connection,
-    stream: RecvStream,
+    connection: Option<Connection>,
+    stream: ReceiveHalf,
     buffer: FrameBuffer,
 }
 
@@ -85,6 +139,7 @@ pub(super) struct Receiver {
 pub(super) async fn connect(
     address: &str,
     tls: &Arc<rustls::ClientConfig>,
+    carrier: Carrier,
 ) -> Result<Link, LinkError> {
     let resolve = |source| LinkError::Resolve {
         address: address.to_owned(),
@@ -93,7 +148,11 @@ pub(super) async fn connect(
     let found = tokio::net::lookup_host(address).await.map_err(resolve)?;
     let mut last = resolve(std::io::ErrorKind::NotFound.into());
     for candidate in found {
-        match connect_to(candidate, address, tls).await {
+        let connected = match carrier {
+            Carrier::Quic => connect_quic(candidate, address, tls).await,
+            Carrier::Tcp => connect_tcp(candidate, address, tls).await,
+        };
+        match connected {
             Ok(link) => return Ok(link),
             Err(error) => last = error,
         }
@@ -101,7 +160,63 @@ pub(super) async fn connect(
     Err(last)
 }
 
-async fn connect_to(
+/// The name to ask for: one in the DNS; a bare address has none.
+fn server_name(address: &str) -> &str {
+    let host = address.rsplit_once(':').map_or(address, |(host, _)| host);
+    match ServerName::try_from(host) {
+        Ok(ServerName::DnsName(_)) => host,
+        _ => ANY_AGGREGATOR,
+    }
+}
+
+async fn connect_tcp(
+    address: SocketAddr,
+    name: &str,
+    tls: &Arc<rustls::ClientConfig>,
+) -> Result<Link, LinkError> {
+    let failed = |message: String| LinkError::Connect { address, message };
+    let name =
+        ServerName::try_from(server_name(name)).map_err(|error| failed(error.to_string()))?;
+    let connecting = async {
+        let stream = TcpStream::connect(address).await?;
+        watch_peer(&stream)?;
+        let connector = TlsConnector::from(Arc::clone(tls));
+        connector.connect(name.to_owned(), stream).await
+    };
+    let stream = timeout(CONNECT_TIMEOUT, connecting)
+        .await
+        .map_err(|_| LinkError::Timeout(CONNECT_TIMEOUT))?
+        .map_err(|error| failed(error.to_string()))?;
+    let (receive, send) = split(stream);
+    Ok(Link {
+        address,
+        carrier: Carrier::Tcp,
+        send: Sender {
+            connection: None,
+            stream: SendHalf::Tcp(send),
+        },
+        receive: Receiver {
+            connection: None,
+            stream: ReceiveHalf::Tcp(receive),
+            buffer: FrameBuffer::new(FRAME_BYTES_MAX),
+        },
+        _endpoint: None,
+    })
+}
+
+/// As QUIC's idle timeout does: an aggregator that has gone without a word is noticed.
+fn watch_peer(stream: &TcpStream) -> std::io::Result<()> {
+    stream.set_nodelay(true)?;
+    let socket = SockRef::from(stream);
+    let keep_alive = TcpKeepalive::new()
+        .with_time(KEEP_ALIVE)
+        .with_interval(KEEP_ALIVE)
+        .with_retries(3);
+    socket.set_tcp_keepalive(&keep_alive)?;
+    socket.set_tcp_user_timeout(Some(Duration::from_millis(u64::from(IDLE_MS))))
+}
+
+async fn connect_quic(
     address: SocketAddr,
     name: &str,
     tls: &Arc<rustls::ClientConfig>,
@@ -113,12 +228,8 @@ async fn connect_to(
     };
     let endpoint = Endpoint::client(local).map_err(LinkError::Socket)?;
     let config = client_config(tls).map_err(|error| failed(error.to_string()))?;
-    let host = name.rsplit_once(':').map_or(name, |(host, _)| host);
-    // A name in the DNS is asked for; a bare address has none.
-    let is_dns = matches!(ServerName::try_from(host), Ok(ServerName::DnsName(_)));
-    let server_name = if is_dns { host } else { ANY_AGGREGATOR };
     let connecting = endpoint
-        .connect_with(config, address, server_name)
+        .connect_with(config, address, server_name(name))
         .map_err(|error| failed(error.to_string()))?;
     let connection = timeout(CONNECT_TIMEOUT, connecting)
         .await
@@ -127,17 +238,20 @@ async fn connect_to(
     let (send, stream) = connection
         .open_bi()
         .await
-        .map_err(|error| lost(&connection, &error))?;
+        .map_err(|error| lost(Some(&connection), &error))?;
     Ok(Link {
         address,
-        send,
+        carrier: Carrier::Quic,
+        send: Sender {
+            connection: Some(connection.clone()),
+            stream: SendHalf::Quic(send),
+        },
         receive: Receiver {
-            connection: connection.clone(),
-            stream,
+            connection: Some(connection),
+            stream: ReceiveHalf::Quic(stream),
             buffer: FrameBuffer::new(FRAME_BYTES_MAX),
         },
-        connection,
-        _endpoint: endpoint,
+        _endpoint: Some(endpoint),
     })
 }
 
@@ -161,8 +275,9 @@ fn client_config(
 }
 
 /// The refusal that the aggregator closed with, if it did; else what went wrong.
-pub(super) fn lost(connection: &Connection, error: &dyn std::error::Error) -> LinkError {
-    let Some(ConnectionError::ApplicationClosed(close)) = connection.close_reason() else {
+fn lost(connection: Option<&Connection>, error: &dyn std::error::Error) -> LinkError {
+    let reason = connection.and_then(Connection::close_reason);
+    let Some(ConnectionError::ApplicationClosed(close)) = reason else {
         return LinkError::Lost(error.to_string());
     };
     let number = usize::try_from(close.error_code.into_inner()).unwrap_or(usize::MAX);
@@ -180,13 +295,62 @@ impl Link {
     pub(super) async fn write(&mut self, frame: &Frame<'_>) -> Result<(), LinkError> {
         let mut bytes = Vec::new();
         frame.encode(&mut bytes)?;
-        self.write_bytes(&bytes).await
+        self.send.write_all(&bytes).await
     }
 
-    /// Sends frames.
-    pub(super) async fn write_bytes(&mut self, bytes: &[u8]) -> Result<(), LinkError> {
-        let sent = self.send.write_all(bytes).await;
-        sent.map_err(|error| lost(&self.connection, &error))
+    /// Closes without waiting.
+    pub(super) fn close(&self, reason: &'static [u8]) {
+        if let Some(connection) = &self.send.connection {
+            connection.close(VarInt::from_u32(0), reason);
+        }
+    }
+
+    /// Ends our half and waits until the aggregator has taken what was sent, for a moment at most.
+    pub(super) async fn finish(&mut self) {
+        match &mut self.send.stream {
+            SendHalf::Quic(stream) => {
+                if stream.finish().is_ok() {
+                    // Whatever the answer, everything that matters is acknowledged.
+                    let _stopped = timeout(LINGER, stream.stopped()).await;
+                }
+            }
+            SendHalf::Tcp(stream) => {
+                let _closed = timeout(LINGER, stream.shutdown()).await;
+            }
+        }
+    }
+}
+
+impl Sender {
+    /// Sends the beginning of `bytes`; returns how much. Cancel safe.
+    pub(super) async fn write(&mut self, bytes: &[u8]) -> Result<usize, LinkError> {
+        let connection = self.connection.as_ref();
+        match &mut self.stream {
+            SendHalf::Quic(stream) => {
+                let sent = stream.write(bytes).await;
+                sent.map_err(|error| lost(connection, &error))
+            }
+            SendHalf::Tcp(stream) => {
+                let sent = stream.write(bytes).await;
+                sent.map_err(|error| lost(None, &error))
+            }
+        }
+    }
+
+    /// Sends what was written and is still here. Cancel safe.
+    pub(super) async fn flush(&mut self) -> Result<(), LinkError> {
+        match &mut self.stream {
+            SendHalf::Quic(_) => Ok(()),
+            SendHalf::Tcp(stream) => stream.flush().await.map_err(|error| lost(None, &error)),
+        }
+    }
+
+    async fn write_all(&mut self, mut bytes: &[u8]) -> Result<(), LinkError> {
+        while !bytes.is_empty() {
+            let sent = self.write(bytes).await?;
+            bytes = bytes.get(sent..).unwrap_or_default();
+        }
+        self.flush().await
     }
 }
 
@@ -194,12 +358,34 @@ impl Receiver {
     /// The next frame's bytes. Cancel safe: what was read stays in the buffer.
     pub(super) async fn wait(&mut self) -> Result<(), LinkError> {
         while !self.buffer.has_message()? {
-            let chunk = self.stream.read_chunk(FRAME_BYTES_MAX, true).await;
-            let chunk = chunk.map_err(|error| lost(&self.connection, &error))?;
-            let ended = || LinkError::Lost("the aggregator ended the stream".to_owned());
-            self.buffer.extend(&chunk.ok_or_else(ended)?.bytes);
+            if !self.read_more().await? {
+                let reason = "the aggregator ended the stream".to_owned();
+                return Err(LinkError::Lost(reason));
+            }
         }
         Ok(())
+    }
+
+    /// False at the end of the stream.
+    async fn read_more(&mut self) -> Result<bool, LinkError> {
+        let connection = self.connection.as_ref();
+        match &mut self.stream {
+            ReceiveHalf::Quic(stream) => {
+                let chunk = stream.read_chunk(FRAME_BYTES_MAX, true).await;
+                let chunk = chunk.map_err(|error| lost(connection, &error))?;
+                if let Some(chunk) = &chunk {
+                    self.buffer.extend(&chunk.bytes);
+                }
+                Ok(chunk.is_some())
+            }
+            ReceiveHalf::Tcp(stream) => {
+                let mut chunk = [0; CHUNK_BYTES];
+                let read = stream.read(&mut chunk).await;
+                let count = read.map_err(|error| lost(None, &error))?;
+                self.buffer.extend(chunk.get(..count).unwrap_or_default());
+                Ok(count > 0)
+            }
+        }
     }
 
     /// Waits for a frame and reads it; a refusal is an error.

@@ -22,6 +22,8 @@ pub struct UplinkMetrics {
     pub sent_bytes: Arc<Counter>,
     /// `agent_uplink_sent_ticks_total`
     pub sent_ticks: Arc<Counter>,
+    /// `agent_uplink_over_tcp`
+    pub over_tcp: Arc<Gauge>,
     /// `agent_uplink_skips_total`
     pub skips: Arc<Counter>,
     /// `agent_uplink_backfilled_ticks_total`
@@ -69,6 +71,10 @@ impl UplinkMetrics {
             sent_ticks: counter(
                 "agent_uplink_sent_ticks_total",
                 "Ticks sent, those that were sent again among them.",
+            ),
+            over_tcp: gauge(
+                "agent_uplink_over_tcp",
+                "Whether the last session was over TCP, because nobody answered QUIC.",
             ),
             skips: counter(
                 "agent_uplink_skips_total",

@@ -52,7 +52,8 @@ pub(super) async fn run(
     let metrics = &uplink.metrics;
     metrics.sessions.inc();
     metrics.connected.set(1.0);
-    tracing::info!(address = %link.address, durable_sequence = durable, "connected to aggregator");
+    let carrier = link.carrier.as_str();
+    tracing::info!(address = %link.address, carrier, durable_sequence = durable, "connected to aggregator");
     uplink.spool.resume(durable);
     if let Some(durable) = durable {
         metrics.acked_sequence.set(durable as f64);
@@ -200,8 +201,7 @@ impl Session<'_> {
         while !rest.is_empty() {
             tokio::select! {
                 sent = self.link.send.write(rest) => {
-                    let sent = sent.map_err(|error| super::link::lost(&self.link.connection, &error))?;
-                    rest = rest.get(sent..).unwrap_or_default();
+                    rest = rest.get(sent?..).unwrap_or_default();
                 }
                 answer = self.link.receive.wait() => {
                     answer?;
@@ -209,7 +209,15 @@ impl Session<'_> {
                 }
             }
         }
-        Ok(())
+        loop {
+            tokio::select! {
+                flushed = self.link.send.flush() => return Ok(flushed?),
+                answer = self.link.receive.wait() => {
+                    answer?;
+                    self.answer().await?;
+                }
+            }
+        }
     }
 
     /// Takes the answers that are there already.
@@ -305,10 +313,7 @@ impl Session<'_> {
             self.answer().await?;
         }
         self.link.write(&Frame::Bye).await?;
-        if self.link.send.finish().is_ok() {
-            // Whatever the answer, everything that matters is acknowledged.
-            let _stopped = self.link.send.stopped().await;
-        }
+        self.link.finish().await;
         let (ticks, samples) = self.uplink.spool.written();
         tracing::info!(
             acked_sequence = self.acked,

@@ -16,14 +16,16 @@ use socket2::{Domain, Protocol, Socket, Type};
 use tokio::time::{sleep, timeout};
 use tokio_util::task::TaskTracker;
 
+use super::carrier::Carrier;
 use super::metrics::Refused;
-use super::session::{Refusal, close};
+use super::session::Refusal;
+use super::tcp::Listener;
 use super::{Context, IngestError, joining, session};
 use crate::join::Pki;
 
 /// What the kernel is asked for; it grants what `net.core.rmem_max` allows.
 const SOCKET_BYTES: usize = 8 << 20;
-const HANDSHAKE_TIMEOUT: Duration = Duration::from_secs(5);
+pub(super) const HANDSHAKE_TIMEOUT: Duration = Duration::from_secs(5);
 /// Open handshakes beyond which a peer must first prove its address.
 const HANDSHAKES_UNPROVEN_MAX: usize = 100;
 const IDLE_MS: u32 = 30_000;
@@ -172,14 +174,20 @@ async fn serve(context: Arc<Context>, incoming: Incoming, handshake: Arc<()>) {
         }
     };
     drop(handshake);
-    match protocol(&connection).as_deref() {
-        Some(ALPN) => session::serve(context, connection).await,
-        Some(ALPN_JOIN) => joining::serve(context, connection).await,
+    let protocol = protocol(&connection);
+    dispatch(context, Carrier::quic(connection), protocol.as_deref()).await;
+}
+
+/// Serves a connection whose handshake is done, by the protocol it was made for.
+pub(super) async fn dispatch(context: Arc<Context>, carrier: Carrier, protocol: Option<&[u8]>) {
+    match protocol {
+        Some(ALPN) => session::serve(context, carrier).await,
+        Some(ALPN_JOIN) => joining::serve(context, carrier).await,
         _ => {
             let refusal = Refusal::new(RefusalCode::Version, "unknown protocol");
             context.metrics.refuse(Refused::Code(refusal.code));
-            tracing::warn!(%address, "unknown protocol");
-            close(&connection, &refusal);
+            tracing::warn!(address = %carrier.address(), "unknown protocol");
+            carrier.close(&refusal);
         }
     }
 }
@@ -190,7 +198,12 @@ fn protocol(connection: &Connection) -> Option<Vec<u8>> {
 }
 
 /// Replaces the aggregator's certificate when two thirds of its life are over.
-pub(super) async fn renew_own(context: Arc<Context>, endpoint: Endpoint, mut own: Credentials) {
+pub(super) async fn renew_own(
+    context: Arc<Context>,
+    endpoint: Endpoint,
+    listener: Listener,
+    mut own: Credentials,
+) {
     loop {
         let due_ms = own.validity().map_or(0, |validity| validity.renew_at_ms());
         let wait_ms = due_ms.saturating_sub(context.clock.now_ms()).max(0);
@@ -204,8 +217,9 @@ pub(super) async fn renew_own(context: Arc<Context>, endpoint: Endpoint, mut own
             continue;
         }
         match fresh(&context.config.pki) {
-            Ok((fresh, config)) => {
+            Ok((fresh, config, tls)) => {
                 endpoint.set_server_config(Some(config));
+                listener.set_tls(tls);
                 tracing::info!("renew own certificate");
                 own = fresh;
             }
@@ -218,8 +232,9 @@ pub(super) async fn renew_own(context: Arc<Context>, endpoint: Endpoint, mut own
     }
 }
 
-fn fresh(pki: &Pki) -> Result<(Credentials, ServerConfig), IngestError> {
+fn fresh(pki: &Pki) -> Result<(Credentials, ServerConfig, rustls::ServerConfig), IngestError> {
     let own = pki.own_credentials()?;
     let config = server_config(pki, &own)?;
-    Ok((own, config))
+    let tls = tls::server_config(&own, &pki.roots())?;
+    Ok((own, config, tls))
 }

@@ -4,12 +4,12 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use common::wire::{Frame, FrameBuffer, RefusalCode};
-use quinn::Connection;
 use tokio::time::timeout;
 
 use super::Context;
+use super::carrier::Carrier;
 use super::metrics::Refused;
-use super::session::{HELLO_BYTES_MAX, Refusal, close, tell};
+use super::session::{HELLO_BYTES_MAX, Refusal, tell};
 use crate::join::{Issued, JoinError};
 use crate::kube::{self, Admission};
 use crate::report;
@@ -17,9 +17,9 @@ use crate::report;
 const TIMEOUT: Duration = Duration::from_secs(10);
 
 /// Answers the one request that such a connection may make.
-pub(super) async fn serve(context: Arc<Context>, connection: Connection) {
-    let address = connection.remote_address();
-    match timeout(TIMEOUT, answer(&context, &connection)).await {
+pub(super) async fn serve(context: Arc<Context>, mut carrier: Carrier) {
+    let address = carrier.address();
+    match timeout(TIMEOUT, answer(&context, &mut carrier)).await {
         Ok(Ok(issued)) => {
             context.metrics.joined.inc();
             tracing::info!(%address, agent = %issued.identity, "node joined");
@@ -28,7 +28,7 @@ pub(super) async fn serve(context: Arc<Context>, connection: Connection) {
             context.metrics.refuse(Refused::Code(refusal.code));
             let (code, reason) = (refusal.code.as_str(), refusal.reason.as_str());
             tracing::warn!(%address, code, reason, "refuse to let a node join");
-            close(&connection, &refusal);
+            carrier.close(&refusal);
         }
         Err(_) => {
             context.metrics.refuse(Refused::Timeout);
@@ -37,20 +37,20 @@ pub(super) async fn serve(context: Arc<Context>, connection: Connection) {
     }
 }
 
-async fn answer(context: &Context, connection: &Connection) -> Result<Issued, Refusal> {
+async fn answer(context: &Context, carrier: &mut Carrier) -> Result<Issued, Refusal> {
     let protocol = |error: &(dyn std::error::Error + 'static)| {
         Refusal::new(RefusalCode::Protocol, report::chain(error))
     };
-    let (mut send, mut receive) = connection
-        .accept_bi()
-        .await
-        .map_err(|error| protocol(&error))?;
+    let (mut send, mut receive) = carrier.streams().await.map_err(|error| protocol(&error))?;
     let mut buffer = FrameBuffer::new(HELLO_BYTES_MAX);
     while !buffer.has_message().map_err(|error| protocol(&error))? {
-        let chunk = receive.read_chunk(HELLO_BYTES_MAX, true).await;
-        let chunk = chunk.map_err(|error| protocol(&error))?;
-        let ended = || Refusal::new(RefusalCode::Protocol, "stream ended before Join");
-        buffer.extend(&chunk.ok_or_else(ended)?.bytes);
+        let more = receive.read(&mut buffer, HELLO_BYTES_MAX).await;
+        if !more.map_err(|error| protocol(&error))? {
+            return Err(Refusal::new(
+                RefusalCode::Protocol,
+                "stream ended before Join",
+            ));
+        }
     }
     let message = buffer.next_message().map_err(|error| protocol(&error))?;
     let frame = Frame::decode(message.unwrap_or_default()).map_err(|error| protocol(&error))?;
@@ -82,9 +82,7 @@ async fn answer(context: &Context, connection: &Connection) -> Result<Issued, Re
         .await
         .map_err(|error| protocol(&error))?;
     // The peer closes once it has read; closing first could overtake the answer.
-    if send.finish().is_ok() {
-        connection.closed().await;
-    }
+    carrier.closed(&mut receive).await;
     Ok(issued)
 }
 

@@ -42,6 +42,8 @@ pub struct IngestMetrics {
     pub sessions: Arc<Gauge>,
     /// `aggregator_ingest_sessions_total`
     pub sessions_opened: Arc<Counter>,
+    /// `aggregator_ingest_tcp_connections_total`
+    pub tcp_connections: Arc<Counter>,
     /// `aggregator_ingest_received_bytes_total`
     pub bytes: Arc<Counter>,
     /// `aggregator_ingest_ticks_total`
@@ -84,14 +86,6 @@ impl IngestMetrics {
                 &[("result", result)],
             )
         };
-        let certificates = |kind| {
-            let help = "Certificates issued to agents.";
-            registry.counter(
-                "aggregator_ingest_certificates_total",
-                help,
-                &[("kind", kind)],
-            )
-        };
         Self {
             refused: refusals(registry),
             sessions: registry.gauge(
@@ -102,6 +96,10 @@ impl IngestMetrics {
             sessions_opened: counter(
                 "aggregator_ingest_sessions_total",
                 "Sessions opened by agents.",
+            ),
+            tcp_connections: counter(
+                "aggregator_ingest_tcp_connections_total",
+                "Connections of agents over TCP, as their network lets no UDP through.",
             ),
             bytes: counter(
                 "aggregator_ingest_received_bytes_total",
@@ -126,8 +124,8 @@ impl IngestMetrics {
                 "aggregator_ingest_stale_markers_total",
                 "Staleness markers written for series or agents that went away.",
             ),
-            joined: certificates("join"),
-            renewed: certificates("renewal"),
+            joined: certificates(registry, "join"),
+            renewed: certificates(registry, "renewal"),
             retries: counter(
                 "aggregator_ingest_retries_total",
                 "Connection attempts sent back to prove their address, because many were open.",
@@ -152,6 +150,12 @@ impl IngestMetrics {
             counter.inc();
         }
     }
+}
+
+fn certificates(registry: &Registry, kind: &str) -> Arc<Counter> {
+    let help = "Certificates issued to agents.";
+    let labels = [("kind", kind)];
+    registry.counter("aggregator_ingest_certificates_total", help, &labels)
 }
 
 fn refusals(registry: &Registry) -> Vec<(Refused, Arc<Counter>)> {

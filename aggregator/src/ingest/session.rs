@@ -6,7 +6,6 @@ use std::time::{Duration, Instant};
 use common::identity::{Identity, Role, Validity};
 use common::limits::FRAME_BYTES_MAX;
 use common::wire::{Frame, FrameBuffer, Limits, RefusalCode, VERSION, WireError};
-use quinn::{Connection, ReadError, RecvStream, SendStream, VarInt};
 use rustls_pki_types::CertificateDer;
 use tidemark_storage::LogPosition;
 use tokio::sync::watch;
@@ -15,6 +14,7 @@ use tokio_util::sync::CancellationToken;
 
 use super::Context;
 use super::agents::{Entry, Left};
+use super::carrier::{Carrier, ReceiveHalf, SendHalf};
 use super::ingestor::{Ingestor, Outcome};
 use super::metrics::Refused;
 use crate::report;
@@ -69,36 +69,35 @@ fn lost(error: &(dyn std::error::Error + 'static)) -> End {
     End::Peer(report::chain(error))
 }
 
-/// Closes a connection with a code and a reason that the peer can log.
-pub(super) fn close(connection: &Connection, refusal: &Refusal) {
-    let code = VarInt::from_u32(refusal.code as u32);
-    let reason: String = refusal.reason.chars().take(200).collect();
-    connection.close(code, reason.as_bytes());
-}
-
 /// Serves an agent that has shown a certificate.
-pub(super) async fn serve(context: Arc<Context>, connection: Connection) {
-    let address = connection.remote_address();
-    let identity = match identify(&context, &connection) {
+pub(super) async fn serve(context: Arc<Context>, mut carrier: Carrier) {
+    let address = carrier.address();
+    let identity = match identify(&context, carrier.leaf()) {
         Ok(identity) => identity,
         Err((refused, refusal)) => {
             context.metrics.refuse(refused);
             tracing::warn!(%address, reason = refusal.reason, "refuse agent");
-            return close(&connection, &refusal);
+            if let Some(send) = carrier.streams_at_once() {
+                tell(send, &refusal).await;
+            }
+            return carrier.close(&refusal);
         }
     };
-    let (mut session, receive) = match open(&context, &connection, identity.clone()).await {
+    let (mut session, receive) = match open(&context, &mut carrier, identity.clone()).await {
         Ok(opened) => opened,
-        Err(end) => return finish(&context, &connection, &identity, end, None).await,
+        Err(end) => return finish(&context, &carrier, &identity, end, None).await,
     };
     let end = session.run(receive).await;
     let send = session.park();
-    finish(&context, &connection, &identity, end, Some(send)).await;
+    finish(&context, &carrier, &identity, end, Some(send)).await;
 }
 
 /// Who the certificate says it is.
-fn identify(context: &Context, connection: &Connection) -> Result<Identity, (Refused, Refusal)> {
-    let leaf = peer_leaf(connection).ok_or_else(|| {
+fn identify(
+    context: &Context,
+    leaf: Option<&CertificateDer<'static>>,
+) -> Result<Identity, (Refused, Refusal)> {
+    let leaf = leaf.ok_or_else(|| {
         let refusal = Refusal::new(RefusalCode::Identity, "no certificate");
         (Refused::NoCertificate, refusal)
     })?;
@@ -106,8 +105,7 @@ fn identify(context: &Context, connection: &Connection) -> Result<Identity, (Ref
         let refusal = Refusal::new(RefusalCode::Identity, reason);
         (Refused::Code(RefusalCode::Identity), refusal)
     };
-    let identity =
-        Identity::of_certificate(&leaf).map_err(|error| refuse(report::chain(&error)))?;
+    let identity = Identity::of_certificate(leaf).map_err(|error| refuse(report::chain(&error)))?;
     let own = context.config.pki.identity();
     if identity.role() != Role::Node || identity.trust_domain() != own.trust_domain() {
         return Err(refuse(format!("{identity} may not send as a node")));
@@ -115,15 +113,9 @@ fn identify(context: &Context, connection: &Connection) -> Result<Identity, (Ref
     Ok(identity)
 }
 
-fn peer_leaf(connection: &Connection) -> Option<CertificateDer<'static>> {
-    let chain = connection.peer_identity()?;
-    let chain = chain.downcast::<Vec<CertificateDer<'static>>>().ok()?;
-    chain.into_iter().next()
-}
-
 /// How long the certificate that was shown is still good.
-fn time_left(context: &Context, connection: &Connection) -> Duration {
-    let validity = peer_leaf(connection).and_then(|leaf| Validity::of_certificate(&leaf).ok());
+fn time_left(context: &Context, leaf: Option<&CertificateDer<'static>>) -> Duration {
+    let validity = leaf.and_then(|leaf| Validity::of_certificate(leaf).ok());
     let left_ms = validity.map_or(0, |validity| {
         validity.not_after_ms.saturating_sub(context.clock.now_ms())
     });
@@ -138,15 +130,15 @@ struct Hello {
 
 /// Reads Hello and checks it against the certificate.
 async fn read_hello(
-    receive: &mut RecvStream,
+    receive: &mut ReceiveHalf,
     buffer: &mut FrameBuffer,
     identity: &Identity,
 ) -> Result<Hello, End> {
     while !buffer.has_message().map_err(|error| protocol(&error))? {
-        let chunk = receive.read_chunk(HELLO_BYTES_MAX, true).await;
-        let chunk = chunk.map_err(|error| lost(&error))?;
-        let chunk = chunk.ok_or_else(|| End::Peer("stream ended before Hello".to_owned()))?;
-        buffer.extend(&chunk.bytes);
+        let more = receive.read(buffer, HELLO_BYTES_MAX).await;
+        if !more.map_err(|error| lost(&error))? {
+            return Err(End::Peer("stream ended before Hello".to_owned()));
+        }
     }
     let message = buffer.next_message().map_err(|error| protocol(&error))?;
     let frame = Frame::decode(message.unwrap_or_default()).map_err(|error| protocol(&error))?;
@@ -199,12 +191,12 @@ enum Reached {
 
 struct Session {
     context: Arc<Context>,
-    connection: Connection,
+    leaf: Option<CertificateDer<'static>>,
     entry: Arc<Entry>,
     slot: tokio::sync::OwnedMutexGuard<Option<Left>>,
     cancel: CancellationToken,
     interval_ms: i64,
-    send: SendStream,
+    send: SendHalf,
     buffer: FrameBuffer,
     /// `None` only while it is at work on another thread, or lost with one.
     ingestor: Option<Ingestor>,
@@ -217,11 +209,11 @@ struct Session {
 
 /// Waits for the stream and Hello on it; tells the agent when that is refused.
 async fn greet(
-    connection: &Connection,
+    carrier: &mut Carrier,
     buffer: &mut FrameBuffer,
     identity: &Identity,
-) -> Result<(SendStream, RecvStream, Hello), End> {
-    let (send, mut receive) = connection.accept_bi().await.map_err(|error| lost(&error))?;
+) -> Result<(SendHalf, ReceiveHalf, Hello), End> {
+    let (send, mut receive) = carrier.streams().await.map_err(|error| lost(&error))?;
     match read_hello(&mut receive, buffer, identity).await {
         Ok(hello) => Ok((send, receive, hello)),
         Err(End::Ours(refusal)) => {
@@ -235,17 +227,17 @@ async fn greet(
 /// Takes Hello, sees the session before off, and answers Welcome.
 async fn open(
     context: &Arc<Context>,
-    connection: &Connection,
+    carrier: &mut Carrier,
     identity: Identity,
-) -> Result<(Session, RecvStream), End> {
+) -> Result<(Session, ReceiveHalf), End> {
     let mut buffer = FrameBuffer::new(HELLO_BYTES_MAX);
-    let greeting = timeout(HELLO_TIMEOUT, greet(connection, &mut buffer, &identity));
+    let greeting = timeout(HELLO_TIMEOUT, greet(carrier, &mut buffer, &identity));
     let (send, receive, hello) = greeting.await.map_err(|_| {
         context.metrics.refuse(Refused::Timeout);
         End::Peer("no Hello in time".to_owned())
     })??;
     buffer.set_limit(FRAME_BYTES_MAX);
-    let address = connection.remote_address();
+    let address = carrier.address();
     let entry = context.agents.of(&identity, context.clock.now_ms());
     let cancel = context.cancel.child_token();
     if entry.open(&cancel, address, &hello.program, hello.interval_ms) {
@@ -269,7 +261,7 @@ async fn open(
     let session = Session {
         acked: ingestor.durable_sequence(),
         context: Arc::clone(context),
-        connection: connection.clone(),
+        leaf: carrier.leaf().cloned(),
         entry,
         slot,
         cancel,
@@ -308,10 +300,10 @@ impl Session {
         Ok(self)
     }
 
-    async fn run(&mut self, mut receive: RecvStream) -> End {
+    async fn run(&mut self, mut receive: ReceiveHalf) -> End {
         self.context.metrics.sessions.add(1.0);
         let mut durable = self.durable.subscribe();
-        let expiry = sleep(time_left(&self.context, &self.connection));
+        let expiry = sleep(time_left(&self.context, self.leaf.as_ref()));
         tokio::pin!(expiry);
         let end = loop {
             let step = tokio::select! {
@@ -323,7 +315,7 @@ impl Session {
                     let now = *durable.borrow_and_update();
                     self.acknowledge(now).await
                 }
-                chunk = receive.read_chunk(CHUNK_BYTES_MAX, true) => self.take(chunk).await,
+                more = receive.read(&mut self.buffer, CHUNK_BYTES_MAX) => self.take(more).await,
             };
             if let Err(end) = step {
                 break end;
@@ -344,12 +336,11 @@ impl Session {
         }
     }
 
-    async fn take(&mut self, chunk: Result<Option<quinn::Chunk>, ReadError>) -> Result<(), End> {
-        let Some(chunk) = chunk.map_err(|error| lost(&error))? else {
+    async fn take(&mut self, more: std::io::Result<bool>) -> Result<(), End> {
+        if !more.map_err(|error| lost(&error))? {
             return Err(End::Peer("stream ended".to_owned()));
-        };
+        }
         self.entry.seen(self.context.clock.now_ms());
-        self.buffer.extend(&chunk.bytes);
         let ready = self.buffer.has_message();
         if !ready.map_err(|error: WireError| protocol(&error))? {
             return Ok(());
@@ -442,9 +433,9 @@ impl Session {
         let refused = |error: &(dyn std::error::Error + 'static)| {
             End::from(Refusal::new(RefusalCode::Request, report::chain(error)))
         };
-        let leaf = peer_leaf(&self.connection)
-            .ok_or_else(|| Refusal::new(RefusalCode::Identity, "no certificate"))?;
-        let identity = Identity::of_certificate(&leaf).map_err(|error| refused(&error))?;
+        let leaf = self.leaf.as_ref();
+        let leaf = leaf.ok_or_else(|| Refusal::new(RefusalCode::Identity, "no certificate"))?;
+        let identity = Identity::of_certificate(leaf).map_err(|error| refused(&error))?;
         let issued = self.context.config.pki.renew(identity, request);
         let issued = issued.map_err(|error| refused(&error))?;
         self.context.metrics.renewed.inc();
@@ -457,7 +448,7 @@ impl Session {
     }
 
     /// Leaves the agent's series to whoever comes next.
-    fn park(self) -> SendStream {
+    fn park(self) -> SendHalf {
         let Self {
             context,
             entry,
@@ -489,12 +480,12 @@ impl Session {
 /// Says and counts why a session ended.
 async fn finish(
     context: &Context,
-    connection: &Connection,
+    carrier: &Carrier,
     identity: &Identity,
     end: End,
-    send: Option<SendStream>,
+    send: Option<SendHalf>,
 ) {
-    let address = connection.remote_address();
+    let address = carrier.address();
     match end {
         End::Peer(reason) => tracing::info!(agent = %identity, %address, reason, "agent left"),
         End::Ours(refusal) => {
@@ -509,24 +500,23 @@ async fn finish(
             if let Some(send) = send {
                 tell(send, &refusal).await;
             }
-            close(connection, &refusal);
+            carrier.close(&refusal);
         }
     }
 }
 
 /// Sends the reason as a frame and waits a moment for it to arrive.
-pub(super) async fn tell(mut send: SendStream, refusal: &Refusal) {
+pub(super) async fn tell(mut send: SendHalf, refusal: &Refusal) {
     let frame = Frame::Refused {
         code: refusal.code,
         reason: &refusal.reason,
     };
-    if write(&mut send, &frame).await.is_ok() && send.finish().is_ok() {
-        // Whether it arrived or not, the connection is closed next, with the same reason.
-        let _arrived = timeout(Duration::from_millis(500), send.stopped()).await;
+    if write(&mut send, &frame).await.is_ok() {
+        send.finish().await;
     }
 }
 
-async fn write(send: &mut SendStream, frame: &Frame<'_>) -> Result<(), End> {
+async fn write(send: &mut SendHalf, frame: &Frame<'_>) -> Result<(), End> {
     let mut bytes = Vec::new();
     frame.encode(&mut bytes).map_err(|error| protocol(&error))?;
     match timeout(WRITE_TIMEOUT, send.write_all(&bytes)).await {

@@ -4,6 +4,7 @@ mod agent;
 mod backlog;
 mod peer;
 mod refusals;
+mod tcp;
 
 use serde_json::Value;
 

@@ -1,0 +1,148 @@
+//! The TCP socket beside QUIC's, on the same port: for agents whose network lets no UDP through.
+//!
+//! The same TLS and certificates, the same frames on one stream. What QUIC brings by itself is set here: probes for a peer that
+//! has gone, and how many handshakes may be open.
+
+use std::io;
+use std::net::SocketAddr;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicUsize, Ordering};
+use std::time::Duration;
+
+use common::identity::{Credentials, tls};
+use common::wire::RefusalCode;
+use socket2::{SockRef, TcpKeepalive};
+use tokio::net::{TcpListener, TcpStream};
+use tokio::sync::{Semaphore, watch};
+use tokio::time::{sleep, timeout};
+use tokio_rustls::TlsAcceptor;
+use tokio_util::task::TaskTracker;
+
+use super::carrier::Carrier;
+use super::endpoint::{HANDSHAKE_TIMEOUT, dispatch};
+use super::metrics::Refused;
+use super::{Context, IngestError};
+
+/// Handshakes under way; more connections wait in the kernel's queue.
+const HANDSHAKES_MAX: usize = 128;
+/// Silence after which a peer is asked whether it is there.
+const KEEP_ALIVE: Duration = Duration::from_secs(10);
+/// How long what was sent may stay unconfirmed.
+const UNCONFIRMED_MAX: Duration = Duration::from_secs(30);
+
+/// The listening socket. Clones share it.
+#[derive(Debug, Clone)]
+pub(super) struct Listener {
+    socket: Arc<TcpListener>,
+    tls: watch::Sender<Arc<rustls::ServerConfig>>,
+}
+
+/// Binds `address`, whose port is QUIC's.
+pub(super) fn bind(
+    context: &Context,
+    own: &Credentials,
+    address: SocketAddr,
+) -> Result<Listener, IngestError> {
+    let listen = |source| IngestError::ListenTcp { address, source };
+    let socket = std::net::TcpListener::bind(address).map_err(listen)?;
+    socket.set_nonblocking(true).map_err(listen)?;
+    let socket = TcpListener::from_std(socket).map_err(listen)?;
+    let tls = tls::server_config(own, &context.config.pki.roots())?;
+    Ok(Listener {
+        socket: Arc::new(socket),
+        tls: watch::Sender::new(Arc::new(tls)),
+    })
+}
+
+impl Listener {
+    /// Shows another certificate from the next handshake on.
+    pub(super) fn set_tls(&self, tls: rustls::ServerConfig) {
+        self.tls.send_replace(Arc::new(tls));
+    }
+}
+
+/// Takes connections until the end, then waits for their sessions to finish.
+pub(super) async fn accept(context: Arc<Context>, listener: Listener) {
+    let sessions = TaskTracker::new();
+    let handshakes = Arc::new(Semaphore::new(HANDSHAKES_MAX));
+    let open = Arc::new(AtomicUsize::new(0));
+    loop {
+        let next = async {
+            let permit = Arc::clone(&handshakes).acquire_owned().await;
+            (permit, listener.socket.accept().await)
+        };
+        let (permit, accepted) = tokio::select! {
+            () = context.cancel.cancelled() => break,
+            next = next => next,
+        };
+        let (stream, address) = match accepted {
+            Ok(accepted) => accepted,
+            Err(error) => {
+                tracing::warn!(%error, "accept TCP connection");
+                // Out of descriptors: accepting again at once would spin.
+                sleep(Duration::from_millis(50)).await;
+                continue;
+            }
+        };
+        if open.load(Ordering::Relaxed) >= context.config.sessions_max {
+            context
+                .metrics
+                .refuse(Refused::Code(RefusalCode::Overloaded));
+            tracing::warn!(%address, "too many TCP connections");
+            continue;
+        }
+        let (context, open) = (Arc::clone(&context), Arc::clone(&open));
+        let acceptor = TlsAcceptor::from(Arc::clone(&listener.tls.borrow()));
+        open.fetch_add(1, Ordering::Relaxed);
+        sessions.spawn(async move {
+            let carrier = handshake(&context, acceptor, stream, address).await;
+            drop(permit);
+            if let Some((carrier, protocol)) = carrier {
+                dispatch(context, carrier, protocol.as_deref()).await;
+            }
+            open.fetch_sub(1, Ordering::Relaxed);
+        });
+    }
+    sessions.close();
+    sessions.wait().await;
+}
+
+async fn handshake(
+    context: &Context,
+    acceptor: TlsAcceptor,
+    stream: TcpStream,
+    address: SocketAddr,
+) -> Option<(Carrier, Option<Vec<u8>>)> {
+    if let Err(error) = watch_peer(&stream) {
+        tracing::debug!(%address, %error, "set options of a TCP connection");
+    }
+    match timeout(HANDSHAKE_TIMEOUT, acceptor.accept(stream)).await {
+        Ok(Ok(stream)) => {
+            let protocol = stream.get_ref().1.alpn_protocol().map(<[u8]>::to_vec);
+            context.metrics.tcp_connections.inc();
+            Some((Carrier::tcp(address, stream), protocol))
+        }
+        Ok(Err(error)) => {
+            context.metrics.refuse(Refused::Handshake);
+            tracing::warn!(%address, %error, "handshake failed");
+            None
+        }
+        Err(_) => {
+            context.metrics.refuse(Refused::Timeout);
+            tracing::warn!(%address, "handshake takes too long");
+            None
+        }
+    }
+}
+
+/// As QUIC's idle timeout does: a peer that has gone without a word is noticed within a minute.
+fn watch_peer(stream: &TcpStream) -> io::Result<()> {
+    stream.set_nodelay(true)?;
+    let socket = SockRef::from(stream);
+    let keep_alive = TcpKeepalive::new()
+        .with_time(KEEP_ALIVE)
+        .with_interval(KEEP_ALIVE)
+        .with_retries(3);
+    socket.set_tcp_keepalive(&keep_alive)?;
+    socket.set_tcp_user_timeout(Some(UNCONFIRMED_MAX))
+}
