@@ -59,6 +59,14 @@ pub const COLLECTORS: &[CollectorInfo] = &[
     collector("os", "Operating system"),
     collector("time", "Time and clock sources"),
     collector("timex", "Discipline of the clock"),
+    collector("cpufreq", "Frequencies of CPUs"),
+    collector("thermal_zone", "Thermal zones and what cools them"),
+    collector("dmi", "The machine, by its firmware"),
+    collector("hwmon", "Sensors"),
+    collector("selinux", "Mode of SELinux"),
+    collector("xfs", "XFS file systems"),
+    collector("btrfs", "Btrfs file systems"),
+    collector("zfs", "The ZFS module and its pools"),
     collector("cgroup", "Containers, pods, units"),
     collector(
         "kubelet",
@@ -156,6 +164,14 @@ fn add_node(collectors: &mut Collectors, config: &Config, roots: &Roots) -> Resu
     add!("schedstat", node::schedstat::Schedstat::new);
     add!("entropy", node::numbers::Numbers::entropy);
     add!("machine", machine::Machine::new);
+    add!("cpufreq", node::hardware::Hardware::cpufreq);
+    add!("thermal_zone", node::hardware::Hardware::thermal_zone);
+    add!("dmi", node::hardware::Hardware::dmi);
+    add!("hwmon", node::hardware::Hardware::hwmon);
+    add!("selinux", node::hardware::Hardware::selinux);
+    add!("xfs", node::hardware::Hardware::xfs);
+    add!("btrfs", node::hardware::Hardware::btrfs);
+    add!("zfs", node::hardware::Hardware::zfs);
     add!("time", node::time::Time::new);
     add!("timex", |_, _| node::time::timex::Timex::default());
     if config.collectors.is_on("uname") {
@@ -170,6 +186,15 @@ fn add_node(collectors: &mut Collectors, config: &Config, roots: &Roots) -> Resu
     {
         collectors.add(|_| node::textfile::Textfile::new(directory));
     }
+    add_filtered(collectors, config, roots)
+}
+
+/// Those that leave out what the operator does not want.
+fn add_filtered(
+    collectors: &mut Collectors,
+    config: &Config,
+    roots: &Roots,
+) -> Result<(), BuildError> {
     let exclude = &config.netdev_exclude;
     let regex = |source| BuildError::Regex {
         flag: "collector.netdev.device-exclude",

@@ -8,6 +8,7 @@ pub mod cpu;
 pub mod diskstats;
 pub mod filefd;
 pub mod filesystem;
+pub mod hardware;
 pub mod loadavg;
 pub mod meminfo;
 pub mod mountinfo;

@@ -7,6 +7,7 @@
 
 mod allocations;
 mod docker;
+mod hardware;
 mod kubelet;
 mod namespaces;
 mod node_exporter;

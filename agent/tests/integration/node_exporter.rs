@@ -22,7 +22,7 @@ fn is_compared(name: &str) -> bool {
 }
 
 /// The path of node_exporter: from the environment, or fetched by scripts/peers.
-fn node_exporter() -> Option<PathBuf> {
+pub(crate) fn node_exporter() -> Option<PathBuf> {
     if let Some(path) = std::env::var_os("PEER_NODE_EXPORTER") {
         return Some(path.into());
     }
@@ -36,6 +36,11 @@ fn node_exporter() -> Option<PathBuf> {
 }
 
 fn start(program: &Path) -> (Killed, String) {
+    start_with(program, &[])
+}
+
+/// Starts it with flags, on a free port.
+pub(crate) fn start_with(program: &Path, flags: &[String]) -> (Killed, String) {
     let port = TcpListener::bind("127.0.0.1:0")
         .unwrap()
         .local_addr()
@@ -45,6 +50,7 @@ fn start(program: &Path) -> (Killed, String) {
     let child = Command::new(program)
         .arg(format!("--web.listen-address={address}"))
         .arg("--log.level=error")
+        .args(flags)
         .stderr(Stdio::null())
         .spawn()
         .unwrap();

@@ -1,0 +1,331 @@
+//! What some machines have and others don't: sensors, frequencies, special file systems. Found once, read every 60 s.
+
+use std::path::{Path, PathBuf};
+
+use common::model::{Metadata, MetricType};
+
+use super::Roots;
+use crate::collect::{Collector, Outcome, Tick, Tier};
+use crate::faults::{FaultId, Faults};
+use crate::file::{is_gone, is_unsupported};
+use crate::parse;
+use crate::schema::Target;
+use crate::table::SeriesId;
+
+mod btrfs;
+mod cpufreq;
+mod dmi;
+mod hwmon;
+mod selinux;
+mod thermal;
+mod xfs;
+mod zfs;
+
+/// Runs between two searches: hardware and mounts come and go, but seldom.
+const RUNS_PER_SEARCH: u32 = 10;
+/// Series of one such collector.
+const SERIES_MAX: usize = 20_000;
+
+/// How a number in a file becomes a value. Both, because node_exporter's results are ours to the last digit.
+#[derive(Debug, Clone, Copy, PartialEq)]
+enum Scale {
+    Times(f64),
+    Over(f64),
+}
+
+const AS_IS: Scale = Scale::Times(1.0);
+
+impl Scale {
+    fn of(self, number: f64) -> f64 {
+        match self {
+            Self::Times(factor) => number * factor,
+            Self::Over(divisor) => number / divisor,
+        }
+    }
+}
+
+/// What in a file is a value.
+#[derive(Debug, Clone, PartialEq)]
+enum Pick {
+    /// The only number.
+    Number(Scale),
+    /// 1 if the file says this word, in whatever case; else 0.
+    Is(String),
+    /// A column behind the first word of the line that begins with it.
+    Field {
+        key: String,
+        column: usize,
+        scale: Scale,
+    },
+    /// A column of a line, both from 0.
+    Cell {
+        line: usize,
+        column: usize,
+        scale: Scale,
+    },
+}
+
+/// A series and where its value comes from.
+#[derive(Debug, Clone, PartialEq)]
+struct Found {
+    name: String,
+    metric_type: MetricType,
+    help: &'static str,
+    labels: Vec<(&'static str, String)>,
+    /// A file below the roots; for constants none.
+    path: Option<PathBuf>,
+    pick: Pick,
+    constant: f64,
+}
+
+impl Found {
+    fn gauge(name: impl Into<String>, help: &'static str, labels: &[(&'static str, &str)]) -> Self {
+        let owned = |&(name, value): &(&'static str, &str)| (name, value.to_owned());
+        Self {
+            name: name.into(),
+            metric_type: MetricType::Gauge,
+            help,
+            labels: labels.iter().map(owned).collect(),
+            path: None,
+            pick: Pick::Number(AS_IS),
+            constant: 1.0,
+        }
+    }
+
+    const fn of_type(mut self, metric_type: MetricType) -> Self {
+        self.metric_type = metric_type;
+        self
+    }
+
+    fn in_file(mut self, path: PathBuf, pick: Pick) -> Self {
+        self.path = Some(path);
+        self.pick = pick;
+        self
+    }
+
+    /// The only number of a file.
+    fn number(self, path: PathBuf, scale: Scale) -> Self {
+        self.in_file(path, Pick::Number(scale))
+    }
+
+    const fn constant(mut self, value: f64) -> Self {
+        self.constant = value;
+        self
+    }
+}
+
+/// A file that is read for some series, in the order in which their values stand in it.
+#[derive(Debug)]
+struct Planned {
+    path: PathBuf,
+    picks: Vec<(Pick, SeriesId)>,
+}
+
+/// A collector of such things.
+#[derive(Debug)]
+pub struct Hardware {
+    name: &'static str,
+    roots: Roots,
+    search: fn(&Roots) -> Vec<Found>,
+    found: Vec<Found>,
+    series: Vec<SeriesId>,
+    files: Vec<Planned>,
+    constants: Vec<(SeriesId, f64)>,
+    runs_left: u32,
+    fault: FaultId,
+}
+
+/// Declares the collectors of this module by name.
+macro_rules! collectors {
+    ($($name:ident: $search:path, $doc:literal;)*) => {
+        impl Hardware {
+            $(#[doc = $doc]
+            pub fn $name(roots: &Roots, faults: &mut Faults) -> Self {
+                Self::new(stringify!($name), roots, $search, faults)
+            })*
+        }
+    };
+}
+
+collectors! {
+    cpufreq: cpufreq::search, "`node_cpu_frequency_*`, `node_cpu_scaling_*`.";
+    thermal_zone: thermal::search, "`node_thermal_zone_temp`, `node_cooling_device_*`.";
+    dmi: dmi::search, "`node_dmi_info`.";
+    hwmon: hwmon::search, "`node_hwmon_*`.";
+    selinux: selinux::search, "`node_selinux_*`.";
+    xfs: xfs::search, "`node_xfs_*`.";
+    btrfs: btrfs::search, "`node_btrfs_*`.";
+    zfs: zfs::search, "`node_zfs_*`.";
+}
+
+impl Hardware {
+    fn new(
+        name: &'static str,
+        roots: &Roots,
+        search: fn(&Roots) -> Vec<Found>,
+        faults: &mut Faults,
+    ) -> Self {
+        Self {
+            name,
+            roots: roots.clone(),
+            search,
+            found: Vec::new(),
+            series: Vec::new(),
+            files: Vec::new(),
+            constants: Vec::new(),
+            runs_left: 0,
+            fault: faults.file(name),
+        }
+    }
+
+    fn search(&mut self, tick: &mut Tick<'_>) {
+        let mut found = (self.search)(&self.roots);
+        if found.len() > SERIES_MAX {
+            tracing::warn!(
+                collector = self.name,
+                series = found.len(),
+                limit = SERIES_MAX,
+                "too many series, the rest is left out"
+            );
+            found.truncate(SERIES_MAX);
+        }
+        if found == self.found {
+            return;
+        }
+        self.series.drain(..).for_each(|id| tick.table.remove(id));
+        self.files.clear();
+        self.constants.clear();
+        for one in &found {
+            let metadata = Metadata {
+                metric_type: one.metric_type,
+                help: one.help.to_owned(),
+                unit: String::new(),
+            };
+            let labels: Vec<(&str, &str)> = one
+                .labels
+                .iter()
+                .map(|(name, value)| (*name, &**value))
+                .collect();
+            let named = (&*one.name, metadata);
+            let id = tick
+                .schema
+                .named_series(tick.table, Target::Node, named, &labels);
+            self.series.push(id);
+            let Some(path) = &one.path else {
+                self.constants.push((id, one.constant));
+                continue;
+            };
+            let pick = (one.pick.clone(), id);
+            match self.files.last_mut().filter(|last| last.path == *path) {
+                Some(last) => last.picks.push(pick),
+                None => self.files.push(Planned {
+                    path: path.clone(),
+                    picks: vec![pick],
+                }),
+            }
+        }
+        self.found = found;
+    }
+}
+
+impl Collector for Hardware {
+    fn name(&self) -> &'static str {
+        self.name
+    }
+
+    fn tier(&self) -> Tier {
+        Tier::Slow
+    }
+
+    fn collect(&mut self, tick: &mut Tick<'_>) -> Outcome {
+        if self.runs_left == 0 {
+            self.search(tick);
+            self.runs_left = RUNS_PER_SEARCH;
+        }
+        self.runs_left -= 1;
+        for &(id, value) in &self.constants {
+            tick.table.set(id, value);
+        }
+        for file in &self.files {
+            match tick.buffer.read_path(&file.path) {
+                Ok(data) => file.store(data, |id, value| tick.table.set(id, value)),
+                // A sensor that is asleep gives EAGAIN or EIO at times; node_exporter leaves it out too.
+                Err(error) if is_gone(&error) || is_unsupported(&error) => {}
+                Err(error) => tick.faults.read(self.fault, &error),
+            }
+        }
+        Outcome::of(self.series.first())
+    }
+}
+
+impl Planned {
+    fn store(&self, data: &[u8], mut set: impl FnMut(SeriesId, f64)) {
+        // Picks stand in the file's order, so one pass over it finds all; several may be of one line.
+        let mut rest = parse::lines(data).peekable();
+        for (pick, id) in &self.picks {
+            let value = match pick {
+                Pick::Number(scale) => cell(Some(data), *scale),
+                Pick::Is(word) => {
+                    text_of(data).map(|text| f64::from(u8::from(text.eq_ignore_ascii_case(word))))
+                }
+                Pick::Field { key, column, scale } => {
+                    let is_before =
+                        |line: &&[u8]| parse::words(line).next() != Some(key.as_bytes());
+                    while rest.next_if(is_before).is_some() {}
+                    let line = rest.peek().copied();
+                    if line.is_none() {
+                        // It has gone from the file, or stands before others.
+                        rest = parse::lines(data).peekable();
+                    }
+                    cell(
+                        line.and_then(|line| parse::words(line).nth(column + 1)),
+                        *scale,
+                    )
+                }
+                Pick::Cell {
+                    line,
+                    column,
+                    scale,
+                } => {
+                    let line = parse::lines(data).nth(*line);
+                    cell(
+                        line.and_then(|line| parse::words(line).nth(*column)),
+                        *scale,
+                    )
+                }
+            };
+            if let Some(value) = value {
+                set(*id, value);
+            }
+        }
+    }
+}
+
+fn cell(text: Option<&[u8]>, scale: Scale) -> Option<f64> {
+    let number = number(text_of(text?)?)?;
+    Some(scale.of(number))
+}
+
+fn text_of(data: &[u8]) -> Option<&str> {
+    std::str::from_utf8(data).ok().map(str::trim)
+}
+
+fn number(text: &str) -> Option<f64> {
+    text.parse().ok().filter(|number: &f64| number.is_finite())
+}
+
+/// A file's text without the line's end; `None` when it can't be read.
+fn read(path: &Path) -> Option<String> {
+    let text = std::fs::read_to_string(path).ok()?;
+    Some(text.trim().to_owned())
+}
+
+/// The names in a directory, in order; none when there is no such directory.
+fn names(path: &Path) -> Vec<String> {
+    let entries = std::fs::read_dir(path).into_iter().flatten().flatten();
+    let mut names: Vec<String> = entries
+        .filter_map(|entry| entry.file_name().into_string().ok())
+        .collect();
+    names.sort_unstable();
+    names
+}
