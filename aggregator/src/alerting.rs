@@ -12,6 +12,7 @@ mod metrics;
 pub mod plan;
 mod schedule;
 mod source;
+mod srv;
 mod tls;
 mod transport;
 pub mod unit_test;
@@ -40,8 +41,6 @@ use self::metrics::Metrics;
 pub use self::plan::{Plan, PlanError};
 use self::source::StoreSource;
 
-/// Least time between two sendings of an alert that stays as it is (Prometheus: `--rules.alert.resend-delay`).
-const RESEND_DELAY: Duration = Duration::from_secs(60);
 /// A longer downtime does not count towards `for` (Prometheus: `--rules.alert.for-outage-tolerance`).
 const OUTAGE_TOLERANCE: Duration = Duration::from_secs(3600);
 
@@ -75,6 +74,8 @@ pub struct Parts {
     pub external_url: String,
     /// Most series one expression may touch.
     pub series_max: u64,
+    /// Least time between two sendings of an alert that stays as it is.
+    pub resend_delay: Duration,
 }
 
 impl Alerting {
@@ -97,7 +98,7 @@ impl Alerting {
             store: Arc::clone(&store),
             external_labels: Labels::empty(),
             external_url: parts.external_url.clone(),
-            resend_delay: RESEND_DELAY,
+            resend_delay: parts.resend_delay,
             outage_tolerance: OUTAGE_TOLERANCE,
         };
         let alerting = Arc::new(Self {

@@ -243,6 +243,7 @@ async fn open_alerting(
         clock: Arc::clone(&api.clock),
         external_url,
         series_max: api.config.load().limits.query_series_max,
+        resend_delay: api.flags.rules_alert_resend_delay,
     };
     let (path, registry) = (api.settings.storage_path.clone(), api.registry.clone());
     tokio::task::spawn_blocking(move || Alerting::open(&path, plan, parts, &registry))

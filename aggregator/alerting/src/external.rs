@@ -38,12 +38,21 @@ pub struct Alertmanagers {
     pub http: HttpOptions,
     /// `host:port`
     pub targets: Vec<String>,
-    /// Names that stand for any number of addresses, and the port.
-    pub names: Vec<(String, u16)>,
+    /// Names that stand for any number of addresses.
+    pub names: Vec<DnsName>,
     /// How long the addresses of a name are taken to hold.
     pub refresh: Duration,
     /// Applied to the labels of each alert, after the section's.
     pub relabel: Vec<Relabel>,
+}
+
+/// A name that is looked up now and then.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum DnsName {
+    /// Its addresses, with this port (records A and AAAA).
+    Host(String, u16),
+    /// Hosts and ports (records SRV).
+    Service(String),
 }
 
 impl Alertmanagers {
@@ -136,7 +145,7 @@ fn read_alertmanagers(node: &Node, issues: &mut Issues) -> Alertmanagers {
     section
 }
 
-fn read_dns(node: &Node, names: &mut Vec<(String, u16)>, issues: &mut Issues) -> Option<Duration> {
+fn read_dns(node: &Node, names: &mut Vec<DnsName>, issues: &mut Issues) -> Option<Duration> {
     let mut fields = Fields::new(node, "dns.SDConfig", issues);
     let hosts = fields
         .take("names")
@@ -144,15 +153,16 @@ fn read_dns(node: &Node, names: &mut Vec<(String, u16)>, issues: &mut Issues) ->
     let kind = fields
         .text("type", issues)
         .unwrap_or_else(|| "SRV".to_owned());
-    if !matches!(kind.as_str(), "A" | "AAAA") {
-        issues.push(Issue::new(
-            node.place,
-            format!("DNS-SD record type {kind} is not supported, want A or AAAA"),
-        ));
-    }
     let port = fields.take("port").map_or(0, |node| node.read_int(issues));
-    match u16::try_from(port) {
-        Ok(port) if port > 0 => names.extend(hosts.into_iter().map(|host| (host, port))),
+    match (kind.to_ascii_uppercase().as_str(), u16::try_from(port)) {
+        ("SRV", _) => names.extend(hosts.into_iter().map(DnsName::Service)),
+        ("A" | "AAAA", Ok(port)) if port > 0 => {
+            names.extend(hosts.into_iter().map(|host| DnsName::Host(host, port)));
+        }
+        (other, _) if !matches!(other, "A" | "AAAA") => issues.push(Issue::new(
+            node.place,
+            format!("DNS-SD record type {kind} is not supported, want SRV, A or AAAA"),
+        )),
         _ => issues.push(Issue::new(
             node.place,
             "a port is required in DNS-SD configs for A and AAAA records",
@@ -261,7 +271,7 @@ mod tests {
 
     #[test]
     fn section_is_read_and_mistakes_named() {
-        let text = "alertmanagers:\n- static_configs: [{targets: ['a:9093']}]\n  path_prefix: /am/\n  basic_auth: {username: u, password: p}\n- api_version: v1\n- dns_sd_configs: [{names: [x]}]\n";
+        let text = "alertmanagers:\n- static_configs: [{targets: ['a:9093']}]\n  path_prefix: /am/\n  basic_auth: {username: u, password: p}\n- api_version: v1\n- dns_sd_configs: [{names: [x]}]\n- dns_sd_configs: [{names: [x], type: A}]\n- dns_sd_configs: [{names: [x], type: MX}]\n";
         let node = crate::yaml::read(text).unwrap().unwrap();
         let mut issues = Issues::new();
         let section = read(&node, &mut issues);

@@ -1,7 +1,5 @@
 //! Rules, alert state and the notification pipeline.
 
-pub mod base64;
-pub mod duration;
 pub mod external;
 pub mod glob;
 mod hash;

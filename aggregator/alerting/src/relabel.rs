@@ -29,6 +29,7 @@ enum Action {
     LabelKeep,
     Lowercase,
     Uppercase,
+    HashMod(u64),
 }
 
 /// Reads a list of rules.
@@ -57,6 +58,7 @@ fn action(fields: &mut Fields<'_>, node: &Node, issues: &mut Issues) -> Option<A
         "labelkeep" => Action::LabelKeep,
         "lowercase" => Action::Lowercase,
         "uppercase" => Action::Uppercase,
+        "hashmod" => Action::HashMod(modulus(fields, node, issues)?),
         other => {
             issues.push(Issue::new(
                 node.place,
@@ -66,6 +68,18 @@ fn action(fields: &mut Fields<'_>, node: &Node, issues: &mut Issues) -> Option<A
         }
     };
     Some(action)
+}
+
+fn modulus(fields: &mut Fields<'_>, node: &Node, issues: &mut Issues) -> Option<u64> {
+    let modulus = fields
+        .take("modulus")
+        .map_or(0, |node| node.read_int(issues));
+    let modulus = u64::try_from(modulus).ok().filter(|&modulus| modulus > 0);
+    if modulus.is_none() {
+        let message = "relabel configuration for hashmod requires non-zero modulus";
+        issues.push(Issue::new(node.place, message));
+    }
+    modulus
 }
 
 fn read_one(node: &Node, issues: &mut Issues) -> Option<Relabel> {
@@ -96,6 +110,7 @@ fn read_one(node: &Node, issues: &mut Issues) -> Option<Relabel> {
             | Action::Uppercase
             | Action::KeepEqual
             | Action::DropEqual
+            | Action::HashMod(_)
     );
     if needs_target && target_label.is_empty() {
         issues.push(Issue::new(
@@ -155,6 +170,10 @@ impl Relabel {
             }
             Action::Lowercase => labels.set(self.target_label.as_str(), value.to_lowercase()),
             Action::Uppercase => labels.set(self.target_label.as_str(), value.to_uppercase()),
+            Action::HashMod(modulus) => {
+                let number = hash(&value) % modulus;
+                labels.set(self.target_label.as_str(), number.to_string());
+            }
             Action::Replace => self.replace(labels, &value),
             Action::LabelMap | Action::LabelDrop | Action::LabelKeep => self.by_name(labels),
         }
@@ -190,6 +209,11 @@ impl Relabel {
             }
         }
     }
+}
+
+/// The last eight bytes of the MD5 sum, as Prometheus takes them.
+fn hash(value: &str) -> u64 {
+    u128::from_be_bytes(md5::compute(value).0) as u64
 }
 
 #[cfg(test)]
@@ -237,6 +261,11 @@ mod tests {
         check(
             "{source_labels: [a], target_label: a, action: lowercase}",
             Some(r#"{a="x1", b="y"}"#),
+        );
+        // md5("X1;y") ends in e16a4bf74cf24f34.
+        check(
+            "{source_labels: [a, b], target_label: c, modulus: 1000, action: hashmod}",
+            Some(r#"{a="X1", b="y", c="852"}"#),
         );
         check(
             "{source_labels: [a], target_label: b, action: keepequal}",

@@ -17,6 +17,7 @@ pub mod notification;
 mod parse;
 mod printf;
 pub mod rule;
+mod shared;
 mod value;
 
 pub use float::{Notation, format_float};

@@ -388,7 +388,7 @@ impl Node {
             self.mismatch("string", issues);
             return std::time::Duration::ZERO;
         };
-        crate::duration::parse(text).unwrap_or_else(|error| {
+        common::duration::parse(text).unwrap_or_else(|error| {
             issues.push(Issue::new(self.place, error.to_string()));
             std::time::Duration::ZERO
         })

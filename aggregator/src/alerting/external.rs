@@ -1,19 +1,22 @@
 //! Pushes alerts to Alertmanagers of others, each with a queue of its own.
 
 use std::collections::HashMap;
+use std::path::Path;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::{Duration, Instant};
 
 use bytes::Bytes;
 use common::telemetry::{Counter, Registry};
 use http::Method;
-use tidemark_alerting::external::{Alerting as Section, Alertmanagers, Queue, body, relabelled};
+use tidemark_alerting::external::{
+    Alerting as Section, Alertmanagers, DnsName, Queue, body, relabelled,
+};
 use tidemark_alerting::rules::group::Outgoing;
 use tokio::sync::Notify;
 use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
 
-use super::{Alerting, transport};
+use super::{Alerting, srv, transport};
 
 /// The Alertmanagers and what waits for them.
 #[derive(Debug)]
@@ -166,16 +169,15 @@ impl External {
         let mut wanted: Vec<(usize, String)> = targets(&section).collect();
         let mut is_complete = true;
         for (index, group) in section.alertmanagers.iter().enumerate() {
-            for (name, port) in &group.names {
-                match tokio::net::lookup_host((name.as_str(), *port)).await {
+            for name in &group.names {
+                match look_up(name).await {
                     Ok(addresses) => {
-                        wanted.extend(
-                            addresses.map(|address| (index, group.url(&address.to_string()))),
-                        );
+                        let urls = addresses.iter().map(|address| (index, group.url(address)));
+                        wanted.extend(urls);
                     }
                     Err(error) => {
                         is_complete = false;
-                        tracing::warn!(name, %error, "look up Alertmanagers");
+                        tracing::warn!(?name, error, "look up Alertmanagers");
                     }
                 }
             }
@@ -191,6 +193,24 @@ impl External {
         }
         for key in wanted {
             state.instances.entry(key).or_default();
+        }
+    }
+}
+
+/// The `host:port`s that a name stands for.
+async fn look_up(name: &DnsName) -> Result<Vec<String>, String> {
+    match name {
+        DnsName::Host(name, port) => {
+            let addresses = tokio::net::lookup_host((name.as_str(), *port)).await;
+            let addresses = addresses.map_err(|error| error.to_string())?;
+            Ok(addresses.map(|address| address.to_string()).collect())
+        }
+        DnsName::Service(name) => {
+            let targets = srv::look_up(name, Path::new("/etc/resolv.conf")).await?;
+            let targets = targets.into_iter();
+            Ok(targets
+                .map(|(host, port)| format!("{host}:{port}"))
+                .collect())
         }
     }
 }

@@ -3,10 +3,15 @@
 use lettre::message::header::{ContentType, HeaderName, HeaderValue};
 use lettre::message::{Mailbox, Mailboxes, MultiPart, SinglePart};
 use lettre::transport::smtp::authentication::Credentials;
-use lettre::transport::smtp::client::{Tls, TlsParameters};
+use lettre::transport::smtp::client::{
+    Certificate, CertificateStore, Identity, Tls, TlsParameters,
+};
 use lettre::transport::smtp::extension::ClientId;
 use lettre::{AsyncSmtpTransport, AsyncTransport as _, Message, Tokio1Executor};
+use rustls_pki_types::CertificateDer;
+use rustls_pki_types::pem::PemObject as _;
 use tidemark_alerting::notify::message::{MailMessage, Verdict};
+use tidemark_alerting::notify::receiver::TlsOptions;
 
 /// The port on which TLS comes before SMTP.
 const IMPLICIT_TLS_PORT: u16 = 465;
@@ -69,7 +74,7 @@ fn transport(mail: &MailMessage) -> Result<AsyncSmtpTransport<Tokio1Executor>, S
     let port: u16 = port
         .parse()
         .map_err(|_| format!("smarthost {:?} has a bad port", mail.smarthost))?;
-    let parameters = TlsParameters::new(host.to_owned()).map_err(|error| error.to_string())?;
+    let parameters = parameters(host, &mail.tls)?;
     let tls = match (port, mail.require_tls) {
         (IMPLICIT_TLS_PORT, _) => Tls::Wrapper(parameters),
         (_, true) => Tls::Required(parameters),
@@ -84,4 +89,29 @@ fn transport(mail: &MailMessage) -> Result<AsyncSmtpTransport<Tokio1Executor>, S
         builder = builder.credentials(Credentials::new(mail.username.clone(), password));
     }
     Ok(builder.build())
+}
+
+fn parameters(host: &str, options: &TlsOptions) -> Result<TlsParameters, String> {
+    let text = |error: lettre::transport::smtp::Error| crate::report::chain(&error);
+    let name = options.server_name.clone();
+    let mut builder = TlsParameters::builder(name.unwrap_or_else(|| host.to_owned()))
+        .dangerous_accept_invalid_certs(options.insecure_skip_verify)
+        .dangerous_accept_invalid_hostnames(options.insecure_skip_verify);
+    if let Some(pem) = &options.ca_pem {
+        builder = builder.certificate_store(CertificateStore::None);
+        for one in CertificateDer::pem_slice_iter(pem.as_bytes()) {
+            let der = one.map_err(|error| error.to_string())?;
+            let certificate = Certificate::from_der(der.to_vec()).map_err(text)?;
+            builder = builder.add_root_certificate(certificate);
+        }
+    }
+    match (&options.cert_pem, &options.key_pem) {
+        (Some(cert), Some(key)) => {
+            let identity = Identity::from_pem(cert.as_bytes(), key.expose().as_bytes());
+            builder = builder.identify_with(identity.map_err(text)?);
+        }
+        (None, None) => {}
+        _ => return Err("a client certificate needs both certificate and key".to_owned()),
+    }
+    builder.build().map_err(text)
 }

@@ -13,6 +13,8 @@ pub(super) struct Metrics {
     registry: Registry,
     iterations: Arc<Counter>,
     missed: Arc<Counter>,
+    failures: Arc<Counter>,
+    timeouts: Arc<Counter>,
     evaluation: Arc<Histogram>,
 }
 
@@ -29,6 +31,14 @@ impl Metrics {
                 "aggregator_rules_group_iterations_missed_total",
                 "Slots of rule groups that passed without an evaluation.",
             ),
+            failures: counter(
+                "aggregator_rules_evaluation_failures_total",
+                "Evaluations of single rules that failed.",
+            ),
+            timeouts: counter(
+                "aggregator_rules_evaluation_timeouts_total",
+                "Evaluations of single rules that took longer than their group's interval or two minutes.",
+            ),
             evaluation: registry.histogram(
                 "aggregator_rules_evaluation_seconds",
                 "Time spent in evaluations of rule groups.",
@@ -38,8 +48,10 @@ impl Metrics {
         }
     }
 
-    /// A group was evaluated, and `missed` slots were not.
-    pub(super) fn evaluated(&self, missed: u64, time: Duration) {
+    /// A group was evaluated, and `missed` slots were not; some of its rules failed, for want of time or otherwise.
+    pub(super) fn evaluated(&self, missed: u64, (failures, timeouts): (u64, u64), time: Duration) {
+        self.failures.add(failures);
+        self.timeouts.add(timeouts);
         self.iterations.inc();
         self.missed.add(missed);
         self.evaluation.observe_duration(time);

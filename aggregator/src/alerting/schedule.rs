@@ -36,6 +36,7 @@ pub(super) async fn run(alerting: Arc<Alerting>, stop: CancellationToken) {
 
 async fn run_group(alerting: Arc<Alerting>, group: Arc<Group>, stop: CancellationToken) {
     let interval_ms = group.interval_ms();
+    let mut counted = group.failures();
     loop {
         let now_ms = alerting.clock.now_ms();
         let slot_ms = group.slot_at_or_after(now_ms + 1);
@@ -57,9 +58,11 @@ async fn run_group(alerting: Arc<Alerting>, group: Arc<Group>, stop: Cancellatio
         let missed = u64::try_from(late_ms / interval_ms).unwrap_or(0);
         // A step of the clock looks like lateness too, but no group has a thousand slots to catch up with.
         group.note_missed(missed.min(1000));
-        alerting
-            .metrics
-            .evaluated(missed.min(1000), group.status().evaluation_time);
+        let (failures, timeouts) = group.failures();
+        let failed = (failures - counted.0, timeouts - counted.1);
+        counted = (failures, timeouts);
+        let time = group.status().evaluation_time;
+        alerting.metrics.evaluated(missed.min(1000), failed, time);
     }
 }
 

@@ -79,6 +79,9 @@ pub struct Flags {
         default_value_t = 50_000_000
     )]
     pub query_max_samples: u64,
+    /// Least time between two sendings of an alert that stays as it is
+    #[arg(long = "rules.alert.resend-delay", value_name = "DUR", default_value = "1m", value_parser = common::duration::parse)]
+    pub rules_alert_resend_delay: Duration,
     /// Kubernetes access; default: in-cluster when there; none = off
     #[arg(long = "kubernetes.kubeconfig", value_name = "FILE")]
     pub kubeconfig: Option<String>,

@@ -27,6 +27,8 @@ pub struct Entry {
 /// Why a notification is due.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Reason {
+    /// The receiver knows of none of the alerts.
+    First,
     /// Alerts fire that the receiver does not know of.
     Firing,
     /// Everything is resolved.
@@ -35,6 +37,20 @@ pub enum Reason {
     Resolved,
     /// Nothing is new, but it is time to repeat.
     Repeat,
+}
+
+impl Reason {
+    /// The words that Alertmanager has for it.
+    #[must_use]
+    pub const fn as_str(self) -> &'static str {
+        match self {
+            Self::First => "first notification",
+            Self::Firing => "new alerts added",
+            Self::AllResolved => "all alerts resolved",
+            Self::Resolved => "some alerts resolved",
+            Self::Repeat => "repeat interval elapsed",
+        }
+    }
 }
 
 /// What a flush would tell.
@@ -88,7 +104,7 @@ impl NotificationLog {
             .get(key)
             .filter(|entry| entry.expires_at_ms > now_ms)
         else {
-            return (!news.firing.is_empty()).then_some(Reason::Firing);
+            return (!news.firing.is_empty()).then_some(Reason::First);
         };
         if !news.firing.is_subset(&entry.firing) {
             return Some(Reason::Firing);
@@ -161,7 +177,7 @@ mod tests {
         assert_eq!(log.needs("k", &news(&[], &[1], true), 0), None);
         assert_eq!(
             log.needs("k", &news(&[1], &[], true), 0),
-            Some(Reason::Firing)
+            Some(Reason::First)
         );
         log.record("k", &news(&[1, 2], &[], true), 0).unwrap();
         let log = NotificationLog::open(store);
@@ -186,7 +202,7 @@ mod tests {
         );
         assert_eq!(
             log.needs("k", &news(&[1], &[], true), 20_000),
-            Some(Reason::Firing),
+            Some(Reason::First),
             "forgotten"
         );
     }

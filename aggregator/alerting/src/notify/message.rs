@@ -3,6 +3,8 @@
 use std::collections::BTreeMap;
 use std::time::Duration;
 
+use base64::Engine as _;
+use base64::engine::general_purpose::STANDARD;
 use common::model::Labels;
 use jiff::Timestamp;
 use ring::{digest, hmac};
@@ -10,8 +12,10 @@ use serde_json::{Map, Value as Json, json};
 
 use super::alert::Alert;
 use super::config::Config;
+use super::log::Reason;
 use super::receiver::{
-    DingTalk, Email, HttpOptions, Integration, PagerDuty, Payload, Secret, Slack, WeChat, Webhook,
+    DingTalk, Email, HttpOptions, Integration, PagerDuty, Payload, Secret, Slack, TlsOptions,
+    WeChat, Webhook,
 };
 use crate::template::notification::{self, AlertData, Data};
 use crate::template::{Env, Escaping, ExpandError, Job, Value};
@@ -27,6 +31,10 @@ pub struct Notification {
     pub group_labels: Labels,
     /// The alerts, in the order in which they are told.
     pub alerts: Vec<Alert>,
+    /// Why it is due.
+    pub reason: Reason,
+    /// The labels of the route.
+    pub route_labels: Labels,
     /// When it was made, milliseconds since the epoch.
     pub now_ms: i64,
     /// The URL under which users reach the server.
@@ -74,6 +82,8 @@ pub struct MailMessage {
     pub password: Secret,
     /// Whether a connection without TLS is an error.
     pub require_tls: bool,
+    /// How the server proves itself, and we to it.
+    pub tls: TlsOptions,
     /// The sender.
     pub from: String,
     /// Who gets it, separated by commas.
@@ -112,6 +122,8 @@ pub enum Answer {
     Slack,
     /// As a webhook's; 429 is worth another try.
     PagerDuty,
+    /// As a webhook's; 403 says that there were too many events and is worth another try.
+    PagerDutyV1,
     /// A JSON body with `errcode`, 0 for success.
     ErrorCode,
 }
@@ -134,7 +146,10 @@ impl Answer {
         let text = String::from_utf8_lossy(body);
         let shown: String = text.chars().take(200).collect();
         let message = format!("unexpected status code {status}: {shown}");
-        let is_limit = status == 429 && matches!(self, Self::Slack | Self::PagerDuty);
+        let is_limit = matches!(
+            (self, status),
+            (Self::Slack | Self::PagerDuty, 429) | (Self::PagerDutyV1, 403)
+        );
         match status {
             200..=299 => self.judge_body(body, &shown),
             500..=599 => Verdict::Retry(message),
@@ -169,8 +184,8 @@ pub fn signed_url(url: &str, secret: &Secret, now_ms: i64) -> String {
     }
     let key = hmac::Key::new(hmac::HMAC_SHA256, secret.expose().as_bytes());
     let signature = hmac::sign(&key, format!("{now_ms}\n{}", secret.expose()).as_bytes());
-    let encoded = crate::base64::encode(signature.as_ref());
-    let encoded = encoded
+    let encoded = STANDARD
+        .encode(signature.as_ref())
         .replace('+', "%2B")
         .replace('/', "%2F")
         .replace('=', "%3D");
@@ -244,6 +259,7 @@ impl Notification {
             status: self.status(),
             alerts: alerts.collect(),
             group_labels: self.group_labels.clone(),
+            route_labels: self.route_labels.clone(),
             common_labels: common(self.alerts.iter().map(|alert| &alert.labels)),
             common_annotations: common(self.alerts.iter().map(|alert| &alert.annotations)),
             external_url: self.external_url.clone(),
@@ -373,6 +389,7 @@ impl Maker<'_> {
             "receiver": data.receiver,
             "status": data.status,
             "alerts": alerts,
+            "notification_reason": self.notification.reason.as_str(),
             "groupLabels": object(&data.group_labels),
             "commonLabels": object(&data.common_labels),
             "commonAnnotations": object(&data.common_annotations),
@@ -431,6 +448,7 @@ impl Maker<'_> {
             username: email.username.clone(),
             password: email.password.clone(),
             require_tls: email.require_tls,
+            tls: email.tls.clone(),
             from,
             to,
             subject,
@@ -472,6 +490,13 @@ impl Maker<'_> {
         if !fields.is_empty() {
             attachment.insert("fields".to_owned(), Json::Array(fields));
         }
+        let mut actions = Vec::with_capacity(slack.actions.len());
+        for action in &slack.actions {
+            actions.push(self.expanded(action)?);
+        }
+        if !actions.is_empty() {
+            attachment.insert("actions".to_owned(), Json::Array(actions));
+        }
         attachment.insert("mrkdwn_in".to_owned(), json!(slack.markdown_in));
         if slack.link_names {
             message.insert("link_names".to_owned(), Json::Bool(true));
@@ -483,6 +508,24 @@ impl Maker<'_> {
             &Json::Object(message),
             Answer::Slack,
         ))
+    }
+
+    /// A JSON value with its texts expanded; fields that come out empty are left out.
+    fn expanded(&self, value: &Json) -> Result<Json, ExpandError> {
+        Ok(match value {
+            Json::String(source) => Json::String(self.expand(source)?),
+            Json::Object(fields) => {
+                let mut map = Map::new();
+                for (name, value) in fields {
+                    let value = self.expanded(value)?;
+                    if value != json!("") {
+                        map.insert(name.clone(), value);
+                    }
+                }
+                Json::Object(map)
+            }
+            other => other.clone(),
+        })
     }
 
     fn pagerduty(&self, pagerduty: &PagerDuty) -> Result<Message, ExpandError> {
@@ -497,6 +540,9 @@ impl Maker<'_> {
         let mut details = Map::new();
         for (name, source) in &pagerduty.details {
             details.insert(name.clone(), Json::String(self.expand(source)?));
+        }
+        if !pagerduty.service_key.is_empty() {
+            return self.pagerduty_v1(pagerduty, &key, &details);
         }
         let mut payload = Map::new();
         payload.insert(
@@ -525,6 +571,17 @@ impl Maker<'_> {
         if is_firing {
             event.insert("client".to_owned(), Json::String(text("client")?));
             event.insert("client_url".to_owned(), Json::String(text("client_url")?));
+            for (name, items) in [("images", &pagerduty.images), ("links", &pagerduty.links)] {
+                let mut expanded = Vec::with_capacity(items.len());
+                for item in items {
+                    expanded.push(self.expanded(item)?);
+                }
+                // One without an address shows nothing.
+                expanded.retain(|item| item.get("src").or_else(|| item.get("href")).is_some());
+                if !expanded.is_empty() {
+                    event.insert(name.to_owned(), Json::Array(expanded));
+                }
+            }
         }
         Ok(self.http(
             &pagerduty.url,
@@ -532,6 +589,35 @@ impl Maker<'_> {
             &Json::Object(event),
             Answer::PagerDuty,
         ))
+    }
+
+    /// An event of the first version of the API.
+    fn pagerduty_v1(
+        &self,
+        pagerduty: &PagerDuty,
+        key: &str,
+        details: &Map<String, Json>,
+    ) -> Result<Message, ExpandError> {
+        let text = |name: &str| self.expand(pagerduty.texts.get(name).map_or("", String::as_str));
+        let is_firing = self.notification.is_firing();
+        let mut event = Map::new();
+        event.insert(
+            "service_key".to_owned(),
+            Json::String(self.expand(pagerduty.service_key.expose())?),
+        );
+        let kind = if is_firing { "trigger" } else { "resolve" };
+        event.insert("event_type".to_owned(), json!(kind));
+        event.insert("incident_key".to_owned(), json!(key));
+        let description = truncated(text("description")?, 1024);
+        event.insert("description".to_owned(), Json::String(description));
+        if is_firing {
+            event.insert("client".to_owned(), Json::String(text("client")?));
+            event.insert("client_url".to_owned(), Json::String(text("client_url")?));
+        }
+        event.insert("details".to_owned(), Json::Object(details.clone()));
+        let answer = Answer::PagerDutyV1;
+        let body = Json::Object(event);
+        Ok(self.http(&pagerduty.url, &pagerduty.http, &body, answer))
     }
 
     fn wechat(&self, wechat: &WeChat) -> Result<Message, ExpandError> {

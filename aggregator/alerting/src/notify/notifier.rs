@@ -289,9 +289,10 @@ impl Notifier {
         for (index, integration) in integrations.iter().enumerate() {
             let log_key = format!("{}:{}/{}/{index}", id.1, route.receiver, integration.kind());
             let news = news(&alerts, integration.send_resolved(), route, now_ms);
-            if alerts.is_empty() || self.log.needs(&log_key, &news, now_ms).is_none() {
+            let reason = self.log.needs(&log_key, &news, now_ms);
+            let Some(reason) = reason.filter(|_| !alerts.is_empty()) else {
                 continue;
-            }
+            };
             let mut told = alerts.clone();
             if !integration.send_resolved() {
                 told.retain(|alert| !alert.is_resolved(now_ms));
@@ -310,6 +311,8 @@ impl Notifier {
                     group_key: id.1.clone(),
                     group_labels: group_labels.clone(),
                     alerts: told,
+                    reason,
+                    route_labels: route.labels.clone(),
                     now_ms,
                     external_url: self.external_url.clone(),
                 },

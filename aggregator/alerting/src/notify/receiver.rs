@@ -62,6 +62,7 @@ pub struct Global {
     smtp_username: String,
     smtp_password: Secret,
     smtp_require_tls: bool,
+    smtp_tls: TlsOptions,
     slack_api_url: Secret,
     pagerduty_url: String,
     wechat_url: String,
@@ -80,8 +81,9 @@ impl Default for Global {
             smtp_username: String::new(),
             smtp_password: Secret::default(),
             smtp_require_tls: true,
+            smtp_tls: TlsOptions::default(),
             slack_api_url: Secret::default(),
-            pagerduty_url: "https://events.pagerduty.com/v2/enqueue".to_owned(),
+            pagerduty_url: kinds::PAGERDUTY_V2.to_owned(),
             wechat_url: "https://qyapi.weixin.qq.com/cgi-bin/".to_owned(),
             wechat_secret: Secret::default(),
             wechat_corp_id: String::new(),
@@ -140,6 +142,9 @@ pub(super) fn read_global(node: &Node, issues: &mut Issues) -> Global {
     global.wechat_secret = secret(&mut fields, "wechat_api_secret", issues);
     if let Some(required) = fields.bool("smtp_require_tls", issues) {
         global.smtp_require_tls = required;
+    }
+    if let Some(node) = fields.take("smtp_tls_config") {
+        global.smtp_tls = http::read_tls(node, issues);
     }
     for name in FOREIGN_GLOBALS {
         fields.take(name);

@@ -36,6 +36,8 @@ pub struct Route {
     pub mute_time_intervals: Vec<String>,
     /// Names of intervals outside of which nothing is sent.
     pub active_time_intervals: Vec<String>,
+    /// Labels of the route itself, for templates.
+    pub labels: Labels,
     /// Whether siblings are tried too.
     pub goes_on: bool,
     matchers: Vec<Matcher>,
@@ -110,6 +112,7 @@ impl Route {
             repeat_interval: Duration::from_secs(4 * 3600),
             mute_time_intervals: Vec::new(),
             active_time_intervals: Vec::new(),
+            labels: Labels::empty(),
             goes_on: false,
             matchers: Vec::new(),
             children: Vec::new(),
@@ -192,6 +195,9 @@ impl Reader<'_> {
             });
             route.receiver = receiver;
         }
+        if let Some(node) = fields.take("labels") {
+            route.labels = labels_over(&route.labels, node, issues);
+        }
         if let Some(labels) = fields.take("group_by") {
             route.group_by = read_group_by(labels, issues);
         }
@@ -224,11 +230,9 @@ impl Reader<'_> {
         route.active_time_intervals = intervals("active_time_intervals");
         route.matchers = read_matchers(&mut fields, ("match", "match_re", "matchers"), issues);
         let own = format(&route.matchers);
-        route.key = if parent.is_some() {
-            format!("{}/{own}", route.key)
-        } else {
-            own
-        };
+        let slash = if parent.is_some() { "/" } else { "" };
+        route.key.push_str(slash);
+        route.key.push_str(&own);
         let children = fields
             .take("routes")
             .map_or(&[][..], |node| node.read_list("[]*config.Route", issues));
@@ -243,6 +247,18 @@ impl Reader<'_> {
         }
         index
     }
+}
+
+/// The labels of a route over those of the route above it.
+fn labels_over(inherited: &Labels, node: &Node, issues: &mut Issues) -> Labels {
+    let mut labels = inherited.to_builder();
+    for (name, value) in node.read_pairs(issues) {
+        labels.set(name, value);
+    }
+    labels.build().unwrap_or_else(|error| {
+        issues.push(Issue::new(node.place, error.to_string()));
+        Labels::empty()
+    })
 }
 
 fn read_group_by(node: &Node, issues: &mut Issues) -> GroupBy {

@@ -3,14 +3,15 @@
 use std::collections::BTreeMap;
 use std::sync::Arc;
 
+use base64::Engine as _;
+use base64::engine::general_purpose::STANDARD;
 use common::model::Labels;
 use jiff::Timestamp;
 use jiff::tz::TimeZone;
 
 use super::builtins::BUILTINS;
-use super::functions::{self, Env, Function, fixed, float, text, variadic};
-use super::humanize::humanize_duration;
-use super::rule::{regex, replace_all, title};
+use super::functions::{self, Env, Function, fixed, text, variadic};
+use super::shared::SHARED;
 use super::value::{ANY_LIST, ANY_MAP, Kind, TEXT_LIST, Value};
 use super::{Limits, gotime};
 
@@ -53,28 +54,14 @@ static DATA: Kind = Kind {
 
 /// Alertmanager's functions.
 static FUNCTIONS: &[Function] = &[
-    fixed("toUpper", 1, |_, args| {
-        Ok(Value::text(text(args, 0)?.to_uppercase()))
-    }),
-    fixed("toLower", 1, |_, args| {
-        Ok(Value::text(text(args, 0)?.to_lowercase()))
-    }),
-    fixed("title", 1, |_, args| Ok(Value::text(title(text(args, 0)?)))),
     fixed("trimSpace", 1, |_, args| {
         Ok(Value::text(text(args, 0)?.trim()))
     }),
     fixed("join", 2, join),
-    fixed("match", 2, |_, args| {
-        Ok(Value::Bool(regex(text(args, 0)?)?.is_match(text(args, 1)?)))
-    }),
-    fixed("safeHtml", 1, |_, args| {
-        Ok(Value::Html(Arc::from(text(args, 0)?)))
-    }),
     fixed("safeUrl", 1, |_, args| {
         Ok(Value::Html(Arc::from(text(args, 0)?)))
     }),
     fixed("urlUnescape", 1, url_unescape),
-    fixed("reReplaceAll", 3, replace_all),
     variadic("stringSlice", 0, string_slice),
     fixed("date", 2, |_, args| {
         Ok(Value::text(gotime::format_time(
@@ -85,17 +72,12 @@ static FUNCTIONS: &[Function] = &[
     fixed("tz", 2, to_zone),
     fixed("since", 1, since),
     fixed("now", 0, |env, _| Ok(time_value(env.now_ms))),
-    fixed("humanizeDuration", 1, |_, args| {
-        Ok(Value::text(humanize_duration(float(args, 0)?)))
-    }),
     fixed("toJson", 1, |_, args| Ok(Value::text(json_text(&args[0])))),
     variadic("list", 0, |_, args| Ok(Value::List(&ANY_LIST, args.into()))),
     variadic("append", 1, append),
     variadic("dict", 0, dict),
     fixed("base64encode", 1, |_, args| {
-        Ok(Value::text(crate::base64::encode(
-            text(args, 0)?.as_bytes(),
-        )))
+        Ok(Value::text(STANDARD.encode(text(args, 0)?)))
     }),
     fixed("base64decode", 1, base64_decode),
 ];
@@ -103,7 +85,9 @@ static FUNCTIONS: &[Function] = &[
 /// Finds one of Alertmanager's functions or of Go's own.
 #[must_use]
 pub fn lookup(name: &str) -> Option<&'static Function> {
-    functions::find(FUNCTIONS, name).or_else(|| functions::find(BUILTINS, name))
+    [FUNCTIONS, SHARED, BUILTINS]
+        .into_iter()
+        .find_map(|table| functions::find(table, name))
 }
 
 /// An alert as templates see it.
@@ -136,6 +120,8 @@ pub struct Data {
     pub alerts: Vec<AlertData>,
     /// The labels that the group is formed by.
     pub group_labels: Labels,
+    /// The labels of the route.
+    pub route_labels: Labels,
     /// The labels that all alerts share.
     pub common_labels: Labels,
     /// The annotations that all alerts share.
@@ -163,6 +149,7 @@ impl Data {
                     ),
                 ),
                 ("GroupLabels", Value::text_map(&KV, &self.group_labels)),
+                ("RouteLabels", Value::text_map(&KV, &self.route_labels)),
                 ("CommonLabels", Value::text_map(&KV, &self.common_labels)),
                 (
                     "CommonAnnotations",
@@ -383,7 +370,8 @@ fn url_unescape(_: &mut Env<'_>, args: &[Value]) -> Result<Value, String> {
 }
 
 fn base64_decode(_: &mut Env<'_>, args: &[Value]) -> Result<Value, String> {
-    let bytes = crate::base64::decode(text(args, 0)?).ok_or("illegal base64 data")?;
+    let decoded = STANDARD.decode(text(args, 0)?);
+    let bytes = decoded.map_err(|error| format!("illegal base64 data: {error}"))?;
     Ok(Value::text(String::from_utf8_lossy(&bytes).into_owned()))
 }
 

@@ -4,14 +4,12 @@ use std::net::IpAddr;
 use std::sync::Arc;
 
 use common::model::Labels;
-use regex::Regex;
 
 use super::builtins::{BUILTINS, escape_query};
 use super::float::{Notation, format_float};
 use super::functions::{self, Env, Function, fixed, float, text, variadic};
-use super::humanize::{
-    humanize, humanize_duration, humanize_percentage, humanize_timestamp, humanize1024, unix_time,
-};
+use super::humanize::{humanize, humanize_percentage, humanize_timestamp, humanize1024, unix_time};
+use super::shared::SHARED;
 use super::value::{ANY_MAP, Kind, TEXT_MAP, Value};
 use super::{Compiled, Limits, ParseError, parse};
 
@@ -65,20 +63,6 @@ static FUNCTIONS: &[Function] = &[
         Ok(label_of(sample(&args[0])?, "__value__"))
     }),
     variadic("args", 0, |_, args| Ok(numbered(args))),
-    fixed("reReplaceAll", 3, replace_all),
-    fixed("safeHtml", 1, |_, args| {
-        Ok(Value::Html(Arc::from(text(args, 0)?)))
-    }),
-    fixed("match", 2, |_, args| {
-        Ok(Value::Bool(regex(text(args, 0)?)?.is_match(text(args, 1)?)))
-    }),
-    fixed("title", 1, |_, args| Ok(Value::text(title(text(args, 0)?)))),
-    fixed("toUpper", 1, |_, args| {
-        Ok(Value::text(text(args, 0)?.to_uppercase()))
-    }),
-    fixed("toLower", 1, |_, args| {
-        Ok(Value::text(text(args, 0)?.to_lowercase()))
-    }),
     fixed("graphLink", 1, |_, args| {
         Ok(Value::text(expression_link(text(args, 0)?, 0)))
     }),
@@ -97,9 +81,6 @@ static FUNCTIONS: &[Function] = &[
     }),
     fixed("humanize1024", 1, |_, args| {
         Ok(Value::text(humanize1024(float(args, 0)?)))
-    }),
-    fixed("humanizeDuration", 1, |_, args| {
-        Ok(Value::text(humanize_duration(float(args, 0)?)))
     }),
     fixed("humanizePercentage", 1, |_, args| {
         Ok(Value::text(humanize_percentage(float(args, 0)?)))
@@ -125,7 +106,9 @@ static FUNCTIONS: &[Function] = &[
 /// Finds one of Prometheus' functions or of Go's own.
 #[must_use]
 pub fn lookup(name: &str) -> Option<&'static Function> {
-    functions::find(FUNCTIONS, name).or_else(|| functions::find(BUILTINS, name))
+    [FUNCTIONS, SHARED, BUILTINS]
+        .into_iter()
+        .find_map(|table| functions::find(table, name))
 }
 
 /// Checks the syntax of a label's or annotation's text.
@@ -312,36 +295,6 @@ fn numbered(args: &[Value]) -> Value {
     Value::Map(&ANY_MAP, Arc::new(pairs.collect()))
 }
 
-/// Compiles a pattern of a template; the size bound is the crate's own.
-pub(super) fn regex(pattern: &str) -> Result<Regex, String> {
-    Regex::new(pattern).map_err(|error| format!("regexp: {error}"))
-}
-
-pub(super) fn replace_all(_: &mut Env<'_>, args: &[Value]) -> Result<Value, String> {
-    let pattern = regex(text(args, 0)?)?;
-    Ok(Value::text(
-        pattern
-            .replace_all(text(args, 2)?, text(args, 1)?)
-            .into_owned(),
-    ))
-}
-
-/// Upper case for the first letter of each word, the rest as it is.
-pub(super) fn title(text: &str) -> String {
-    let mut out = String::with_capacity(text.len());
-    let mut in_word = false;
-    for c in text.chars() {
-        let is_word = c.is_alphanumeric() || c == '\'' || c == '_';
-        if is_word && !in_word {
-            out.extend(c.to_uppercase());
-        } else {
-            out.push(c);
-        }
-        in_word = is_word;
-    }
-    out
-}
-
 /// The path of the expression page, on its graph (0) or table (1) tab.
 #[must_use]
 pub fn expression_link(expression: &str, tab: u8) -> String {
@@ -400,7 +353,7 @@ fn to_duration(_: &mut Env<'_>, args: &[Value]) -> Result<Value, String> {
 
 fn parse_duration(_: &mut Env<'_>, args: &[Value]) -> Result<Value, String> {
     let text = text(args, 0)?;
-    let duration = crate::duration::parse(text).map_err(|error| error.to_string())?;
+    let duration = common::duration::parse(text).map_err(|error| error.to_string())?;
     Ok(Value::Float(duration.as_secs_f64()))
 }
 

@@ -192,6 +192,7 @@ fn alert(status: &'static str, pairs: &[(&str, &str)]) -> notification::AlertDat
 #[track_caller]
 fn check_notification(escaping: Escaping, source: &str, want: &str) {
     let data = notification::Data {
+        route_labels: Labels::empty(),
         receiver: "team".to_owned(),
         status: "firing",
         alerts: vec![

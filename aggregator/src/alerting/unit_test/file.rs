@@ -5,8 +5,8 @@ use std::time::Duration;
 
 use common::model::Labels;
 use tidemark_alerting::rules::file::FileError;
+use tidemark_alerting::rules::source::VectorElement;
 use tidemark_alerting::yaml::{self, Fields, Issue, Issues, Node};
-use tidemark_alerting::{duration, rules::source::VectorElement};
 use tidemark_promql::parser::series::{
     SequenceValue, SeriesDescription, parse_metric_prefix, parse_series,
 };
@@ -89,7 +89,8 @@ impl TestGroup {
 
 /// A time since the start as promtool prints it.
 pub(super) fn time(time_ms: i64) -> String {
-    duration::format(Duration::from_millis(u64::try_from(time_ms).unwrap_or(0)))
+    let time = Duration::from_millis(u64::try_from(time_ms).unwrap_or(0));
+    common::duration::Display(time).to_string()
 }
 
 pub(super) fn read(path: &Path) -> Result<TestFile, TestFileError> {

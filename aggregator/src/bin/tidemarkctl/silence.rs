@@ -58,8 +58,7 @@ fn add(
             })
         })
         .collect();
-    let duration =
-        tidemark_alerting::duration::parse(duration).map_err(|error| failed(error.to_string()))?;
+    let duration = common::duration::parse(duration).map_err(|error| failed(error.to_string()))?;
     let now_ms = SystemClock.now_ms();
     let body = json!({
         "matchers": matchers,

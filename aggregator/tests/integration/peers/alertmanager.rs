@@ -371,25 +371,21 @@ fn told(side: &Side, name: &str, extra: &str) -> Vec<String> {
         format!("/{name}")
     };
     let line = |body: &Value| {
-        let alerts = body["alerts"].as_array().unwrap().iter();
-        let alerts: Vec<String> = alerts
-            .map(|a| format!("{}:{}:{}", a["labels"]["n"], a["status"], a["fingerprint"]))
-            .collect();
-        format!(
-            "{} {} {} {} {}",
-            body["receiver"],
-            body["status"],
-            body["groupKey"],
-            body["truncatedAlerts"],
-            alerts.join(" ")
-        )
+        let mut body = body.clone();
+        // The addresses differ, and so do the moments of start and end; whether there is an end does not.
+        body["externalURL"] = Value::Null;
+        for alert in body["alerts"].as_array_mut().unwrap() {
+            alert["startsAt"] = Value::Null;
+            alert["endsAt"] = Value::from(alert["endsAt"] != "0001-01-01T00:00:00Z");
+        }
+        body.to_string()
     };
     side.webhook.at(&path).iter().map(line).collect()
 }
 
 #[test]
 fn scenarios_end_as_with_the_real_alertmanager() {
-    let Some(program) = peer("PROMETHEUS_ALERTMANAGER") else {
+    let Some(program) = peer("ALERTMANAGER") else {
         return;
     };
     assert!(SCENARIOS.len() >= 25);

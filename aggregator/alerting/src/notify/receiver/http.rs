@@ -106,7 +106,8 @@ pub(crate) fn read_fields(fields: &mut Fields<'_>, issues: &mut Issues) -> HttpO
     options
 }
 
-fn read_tls(node: &Node, issues: &mut Issues) -> TlsOptions {
+/// Reads a `tls_config`.
+pub(super) fn read_tls(node: &Node, issues: &mut Issues) -> TlsOptions {
     let mut fields = Fields::new(node, "config.TLSConfig", issues);
     let mut pem = |name: &str, issues: &mut Issues| {
         let inline = fields.text(name, issues);

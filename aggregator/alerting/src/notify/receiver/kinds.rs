@@ -2,9 +2,15 @@
 
 use std::collections::BTreeMap;
 
-use super::http::{self, HttpOptions};
+use serde_json::{Map, Value as Json};
+
+use super::http::{self, HttpOptions, TlsOptions};
 use super::{Global, Secret, secret};
 use crate::yaml::{Fields, Issue, Issues, Node, Yaml};
+
+/// Where PagerDuty takes events, of either version.
+pub(super) const PAGERDUTY_V2: &str = "https://events.pagerduty.com/v2/enqueue";
+const PAGERDUTY_V1: &str = "https://events.pagerduty.com/generic/2010-04-15/create_event.json";
 
 /// The kinds that are supported.
 pub(super) const KINDS: [&str; 6] = [
@@ -74,7 +80,7 @@ pub enum Payload {
     /// A template; when it gives JSON the JSON itself is taken.
     Text(String),
     /// A number, truth value or null, as it is.
-    Plain(serde_json::Value),
+    Plain(Json),
     /// A list.
     List(Vec<Self>),
     /// An object.
@@ -106,6 +112,8 @@ pub struct Email {
     pub text: String,
     /// Whether a connection without TLS is an error.
     pub require_tls: bool,
+    /// How the server proves itself, and we to it.
+    pub tls: TlsOptions,
 }
 
 /// A Slack message.
@@ -127,6 +135,8 @@ pub struct Slack {
     pub link_names: bool,
     /// Which fields are marked up; no templates.
     pub markdown_in: Vec<String>,
+    /// Buttons under the attachment, as objects whose texts are templates.
+    pub actions: Vec<Json>,
 }
 
 /// A field of a Slack attachment.
@@ -140,7 +150,7 @@ pub struct SlackField {
     pub short: Option<bool>,
 }
 
-/// A PagerDuty event, version 2.
+/// A PagerDuty event, of version 1 when there is a service key.
 #[derive(Debug, Clone)]
 pub struct PagerDuty {
     /// Whether to tell of ends.
@@ -149,12 +159,18 @@ pub struct PagerDuty {
     pub url: String,
     /// How.
     pub http: HttpOptions,
-    /// The key of the integration.
+    /// The key of the integration, version 2.
     pub routing_key: Secret,
+    /// The key of the integration, version 1.
+    pub service_key: Secret,
     /// Texts by the event's field.
     pub texts: BTreeMap<&'static str, String>,
     /// `custom_details`.
     pub details: BTreeMap<String, String>,
+    /// Pictures, as objects whose texts are templates.
+    pub images: Vec<Json>,
+    /// Links, likewise.
+    pub links: Vec<Json>,
 }
 
 /// A message in WeChat Work.
@@ -341,10 +357,13 @@ impl KindReader<'_, '_> {
             html: self.text("html", r#"{{ template "email.default.html" . }}"#),
             text: self.text("text", ""),
             require_tls: self.bool("require_tls", global.smtp_require_tls),
+            tls: match self.fields.take("tls_config") {
+                Some(node) => http::read_tls(node, self.issues),
+                None => global.smtp_tls.clone(),
+            },
         };
         self.fields.take("auth_identity");
         for unsupported in [
-            "tls_config",
             "auth_secret",
             "auth_secret_file",
             "force_implicit_tls",
@@ -411,12 +430,6 @@ impl KindReader<'_, '_> {
             .into_iter()
             .map(|(name, default)| (name, self.text(name, default)))
             .collect();
-        if let Some(node) = self.fields.take("actions") {
-            self.issues.push(Issue::new(
-                node.place,
-                "actions is not supported in slack_configs",
-            ));
-        }
         let markdown = self
             .fields
             .take("mrkdwn_in")
@@ -427,6 +440,7 @@ impl KindReader<'_, '_> {
             http: self.http(global),
             texts,
             fields: self.slack_fields(),
+            actions: self.slack_actions(),
             short_fields: self.bool("short_fields", false),
             link_names: self.bool("link_names", false),
             markdown_in: markdown
@@ -459,13 +473,65 @@ impl KindReader<'_, '_> {
         slack_fields
     }
 
+    fn slack_actions(&mut self) -> Vec<Json> {
+        let items = self.fields.take("actions").map_or(&[][..], |node| {
+            node.read_list("[]config.SlackAction", self.issues)
+        });
+        let mut actions = Vec::with_capacity(items.len());
+        for item in items {
+            let mut fields = Fields::new(item, "config.SlackAction", self.issues);
+            let mut action = texts(
+                &mut fields,
+                &["type", "text", "url", "style", "name", "value"],
+                self.issues,
+            );
+            for name in ["type", "text"] {
+                if !action.contains_key(name) {
+                    let message = format!("missing {name} in Slack action configuration");
+                    self.issues.push(Issue::new(item.place, message));
+                }
+            }
+            if !action.contains_key("url") && !action.contains_key("name") {
+                let message = "missing name or url in Slack action configuration";
+                self.issues.push(Issue::new(item.place, message));
+            }
+            if let Some(confirm) = fields.take("confirm") {
+                let mut fields = Fields::new(confirm, "config.SlackConfirmationField", self.issues);
+                let names = ["title", "text", "ok_text", "dismiss_text"];
+                let confirmation = texts(&mut fields, &names, self.issues);
+                fields.finish(self.issues);
+                if !confirmation.contains_key("text") {
+                    let message = "missing text in Slack confirmation configuration";
+                    self.issues.push(Issue::new(confirm.place, message));
+                }
+                action.insert("confirm".to_owned(), Json::Object(confirmation));
+            }
+            fields.finish(self.issues);
+            actions.push(Json::Object(action));
+        }
+        actions
+    }
+
+    /// A list of objects of texts.
+    fn objects(&mut self, name: &str, kind: &'static str, fields_of: &[&str]) -> Vec<Json> {
+        let list = format!("[]{kind}");
+        let items = self
+            .fields
+            .take(name)
+            .map_or(&[][..], |node| node.read_list(&list, self.issues));
+        let mut objects = Vec::with_capacity(items.len());
+        for item in items {
+            let mut fields = Fields::new(item, kind, self.issues);
+            let object = texts(&mut fields, fields_of, self.issues);
+            fields.finish(self.issues);
+            objects.push(Json::Object(object));
+        }
+        objects
+    }
+
     fn pagerduty(&mut self, global: &Global) -> PagerDuty {
         let routing_key = self.secret("routing_key");
         let service_key = self.secret("service_key");
-        self.require(
-            service_key.is_empty(),
-            "service_key (Events API v1) is not supported, use routing_key",
-        );
         self.require(
             !routing_key.is_empty() || !service_key.is_empty(),
             "missing service or routing key in PagerDuty config",
@@ -495,15 +561,12 @@ impl KindReader<'_, '_> {
             texts.insert("source", client);
         }
         let details = self.pagerduty_details();
-        for unsupported in ["images", "links"] {
-            if let Some(node) = self.fields.take(unsupported) {
-                self.issues.push(Issue::new(
-                    node.place,
-                    format!("{unsupported} is not supported in pagerduty_configs"),
-                ));
-            }
+        let images = self.objects("images", "config.PagerdutyImage", &["src", "alt", "href"]);
+        let links = self.objects("links", "config.PagerdutyLink", &["href", "text"]);
+        let mut url = self.text("url", &global.pagerduty_url);
+        if !service_key.is_empty() && url == PAGERDUTY_V2 {
+            PAGERDUTY_V1.clone_into(&mut url);
         }
-        let url = self.text("url", &global.pagerduty_url);
         self.require_url(&url);
         let send_resolved = self.bool("send_resolved", true);
         PagerDuty {
@@ -511,8 +574,11 @@ impl KindReader<'_, '_> {
             url,
             http: self.http(global),
             routing_key,
+            service_key,
             texts,
             details,
+            images,
+            links,
         }
     }
 
@@ -604,6 +670,17 @@ impl KindReader<'_, '_> {
     }
 }
 
+/// The texts among `names` that are there and not empty.
+fn texts(fields: &mut Fields<'_>, names: &[&str], issues: &mut Issues) -> Map<String, Json> {
+    let mut map = Map::new();
+    for name in names {
+        if let Some(text) = fields.text(name, issues).filter(|text| !text.is_empty()) {
+            map.insert((*name).to_owned(), Json::String(text));
+        }
+    }
+    map
+}
+
 /// `x-prio` as `X-Prio`.
 fn title_case(name: &str) -> String {
     let words = name.split('-').map(|word| {
@@ -619,11 +696,11 @@ fn title_case(name: &str) -> String {
 
 fn payload(node: &Node) -> Payload {
     match &node.value {
-        Yaml::Null => Payload::Plain(serde_json::Value::Null),
+        Yaml::Null => Payload::Plain(Json::Null),
         Yaml::Scalar { text, plain } => {
             let value = serde_json::from_str(text)
                 .ok()
-                .filter(|value: &serde_json::Value| *plain && !value.is_string());
+                .filter(|value: &Json| *plain && !value.is_string());
             value.map_or_else(|| Payload::Text(text.clone()), Payload::Plain)
         }
         Yaml::List(items) => Payload::List(items.iter().map(|item| payload(item)).collect()),
