@@ -5,6 +5,8 @@
 //!                                                                    └─► one queue an external Alertmanager
 //! ```
 
+#[cfg(test)]
+mod compliance;
 mod deliver;
 mod external;
 mod mail;

@@ -43,13 +43,26 @@ pub fn run(path: &Path) -> Result<Vec<String>, TestFileError> {
 }
 
 /// Series of a test, and the samples that rules add.
-struct TestSource {
+pub(super) struct TestSource {
     series: Arc<Mutex<MemoryStore>>,
     engine: Engine,
 }
 
 impl TestSource {
-    fn series(&self) -> MutexGuard<'_, MemoryStore> {
+    /// An empty one; `default_step` is that of subqueries.
+    pub(super) fn new(default_step: Duration) -> Self {
+        let options = EngineOptions {
+            default_step,
+            ..EngineOptions::default()
+        };
+        Self {
+            series: Arc::new(Mutex::new(MemoryStore::new())),
+            engine: Engine::new(options),
+        }
+    }
+
+    /// The series.
+    pub(super) fn series(&self) -> MutexGuard<'_, MemoryStore> {
         self.series.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }
@@ -112,14 +125,7 @@ struct Run<'a> {
 }
 
 fn run_group(file: &TestFile, test: &TestGroup) -> Result<Vec<String>, TestFileError> {
-    let options = EngineOptions {
-        default_step: file.evaluation_interval,
-        ..EngineOptions::default()
-    };
-    let source = Arc::new(TestSource {
-        series: Arc::new(Mutex::new(MemoryStore::new())),
-        engine: Engine::new(options),
-    });
+    let source = Arc::new(TestSource::new(file.evaluation_interval));
     let context = Context {
         source: Arc::clone(&source) as Arc<dyn Source>,
         store: Arc::new(MemoryState::default()),

@@ -104,7 +104,7 @@ async fn status(State(api): State<Api>) -> Result<axum::Json<Json>, Failure> {
     let started = format_time(api.started_ms);
     let answer = with(&api, move |notifier, _| {
         Ok(json!({
-            "cluster": { "name": "", "peers": [], "status": "disabled" },
+            "cluster": { "peers": [], "status": "disabled" },
             "config": { "original": notifier.config().original },
             "uptime": started,
             "versionInfo": {
@@ -119,7 +119,8 @@ async fn status(State(api): State<Api>) -> Result<axum::Json<Json>, Failure> {
 async fn receivers(State(api): State<Api>) -> Result<axum::Json<Json>, Failure> {
     let answer = with(&api, |notifier, _| {
         let names = notifier.config().receiver_names.iter();
-        Ok(names.map(|name| json!({ "name": name })).collect::<Json>())
+        let receiver = |name| json!({ "labels": { "name": name }, "name": name });
+        Ok(names.map(receiver).collect::<Json>())
     });
     answer.await.map(axum::Json)
 }
@@ -133,17 +134,31 @@ fn filter(params: &Params) -> Result<Vec<Matcher>, Failure> {
     Ok(matchers)
 }
 
-/// A truth value that may be left out.
-fn flag(params: &Params, name: &str, default: bool) -> Result<bool, Failure> {
-    match params.get(name) {
-        "" => Ok(default),
-        "true" | "1" => Ok(true),
-        "false" | "0" => Ok(false),
-        other => Err(Failure(
-            StatusCode::UNPROCESSABLE_ENTITY,
-            format!("{name} in query must be of type boolean: {other:?}"),
-        )),
+/// A truth value that may be left out. What is not one of these words is false, as in Alertmanager.
+fn flag(params: &Params, name: &str, default: bool) -> bool {
+    match params.get(name).to_lowercase().as_str() {
+        "" => default,
+        text => matches!(
+            text,
+            "true" | "1" | "yes" | "ok" | "y" | "on" | "selected" | "checked" | "t" | "enabled"
+        ),
     }
+}
+
+/// Reads a body; one that lacks something is told apart from one that is no JSON or has the wrong kinds.
+fn read<'b, T: serde::Deserialize<'b>>(body: &'b [u8], what: &str) -> Result<T, Failure> {
+    if body.is_empty() {
+        let message = format!("{what} in body is required");
+        return Err(Failure(StatusCode::UNPROCESSABLE_ENTITY, message));
+    }
+    serde_json::from_slice(body).map_err(|error| {
+        let message = format!("parsing {what} body: {error}");
+        if error.to_string().starts_with("missing field") {
+            Failure(StatusCode::UNPROCESSABLE_ENTITY, message)
+        } else {
+            Failure::bad(message)
+        }
+    })
 }
 
 /// RFC 3339, as milliseconds.

@@ -14,14 +14,17 @@ use crate::http;
 /// A webhook receiver that remembers what it was sent, by path.
 pub(crate) struct Webhook {
     pub(crate) address: String,
-    received: Arc<Mutex<Vec<(String, Value)>>>,
+    received: Received,
 }
+
+/// Path, value of the header `authorization`, and body of each request.
+type Received = Arc<Mutex<Vec<(String, String, Value)>>>;
 
 impl Webhook {
     pub(crate) fn start() -> Self {
         let listener = TcpListener::bind("127.0.0.1:0").unwrap();
         let address = listener.local_addr().unwrap().to_string();
-        let received: Arc<Mutex<Vec<(String, Value)>>> = Arc::default();
+        let received = Received::default();
         let seen = Arc::clone(&received);
         // Ends with the process.
         std::thread::spawn(move || {
@@ -38,14 +41,24 @@ impl Webhook {
         let received = self.received.lock().unwrap();
         received
             .iter()
-            .filter(|(to, _)| to == path)
-            .map(|(_, body)| body.clone())
+            .filter(|(to, _, _)| to == path)
+            .map(|(_, _, body)| body.clone())
+            .collect()
+    }
+
+    /// Who those said they were who sent to `path`.
+    pub(crate) fn authorizations(&self, path: &str) -> Vec<String> {
+        let received = self.received.lock().unwrap();
+        received
+            .iter()
+            .filter(|(to, _, _)| to == path)
+            .map(|(_, authorization, _)| authorization.clone())
             .collect()
     }
 }
 
 /// Answers requests of one connection: 500 for paths with `/down`, 400 for `/bad`, else 200.
-fn serve(stream: std::net::TcpStream, seen: &Mutex<Vec<(String, Value)>>) {
+fn serve(stream: std::net::TcpStream, seen: &Mutex<Vec<(String, String, Value)>>) {
     let mut writer = stream.try_clone().unwrap();
     let mut reader = BufReader::new(stream);
     loop {
@@ -54,7 +67,7 @@ fn serve(stream: std::net::TcpStream, seen: &Mutex<Vec<(String, Value)>>) {
             return;
         }
         let path = line.split(' ').nth(1).unwrap_or_default().to_owned();
-        let mut length = 0;
+        let (mut length, mut authorization) = (0, String::new());
         loop {
             let mut header = String::new();
             reader.read_line(&mut header).unwrap();
@@ -64,11 +77,17 @@ fn serve(stream: std::net::TcpStream, seen: &Mutex<Vec<(String, Value)>>) {
             if let Some(value) = header.to_lowercase().strip_prefix("content-length:") {
                 length = value.trim().parse().unwrap();
             }
+            if let Some((name, value)) = header.split_once(':')
+                && name.eq_ignore_ascii_case("authorization")
+            {
+                value.trim().clone_into(&mut authorization);
+            }
         }
         let mut body = vec![0; length];
         reader.read_exact(&mut body).unwrap();
         seen.lock().unwrap().push((
             path.clone(),
+            authorization,
             serde_json::from_slice(&body).unwrap_or(Value::Null),
         ));
         let status = match path.as_str() {
@@ -144,6 +163,12 @@ fn states(aggregator: &Aggregator) -> Vec<(String, String, String)> {
         .collect()
 }
 
+/// Times that a server is killed; `TIDEMARK_KILL_ROUNDS=100` is the full form.
+fn rounds() -> usize {
+    let rounds = std::env::var("TIDEMARK_KILL_ROUNDS").ok();
+    rounds.map_or(5, |text| text.parse().unwrap())
+}
+
 #[test]
 fn alert_reaches_the_webhook_and_survives_kill_nine() {
     let webhook = Webhook::start();
@@ -162,7 +187,10 @@ fn alert_reaches_the_webhook_and_survives_kill_nine() {
     // Rounds of kill -9 right after a silence was acknowledged.
     let mut aggregator = aggregator;
     let mut ids = Vec::new();
-    for round in 0..5 {
+    for round in 0..rounds() {
+        // At any point of an evaluation, and at once after the silence.
+        let pause = rand::random_range(0..1000);
+        std::thread::sleep(std::time::Duration::from_millis(pause));
         ids.push(silence(&aggregator, &format!("S{round}")));
         aggregator.signal("KILL");
         aggregator.wait();
@@ -186,6 +214,149 @@ fn alert_reaches_the_webhook_and_survives_kill_nine() {
     assert_eq!(group["groups"][0]["rules"][0]["health"], "ok");
     std::thread::sleep(std::time::Duration::from_secs(2));
     assert_eq!(webhook.at("/r").len(), 1);
+}
+
+/// Kill -9 while a notification is under way or right after it: it is never lost, and hardly ever told twice.
+#[test]
+fn notifications_survive_kill_nine() {
+    let webhook = Webhook::start();
+    let config = quick_config(&webhook);
+    let mut aggregator = start(tempfile::tempdir().unwrap(), &config, "groups: []\n");
+    let told = |name: &str| {
+        let bodies = webhook.at("/r").into_iter();
+        bodies
+            .filter(|body| body["groupLabels"]["alertname"] == name)
+            .count()
+    };
+    let post = |aggregator: &Aggregator, name: &str, at_ms: i64| {
+        let time = tidemark_alerting::notify::message::format_time(at_ms);
+        let body = json!([{"labels": {"alertname": name}, "startsAt": time}]).to_string();
+        let headers = [("content-type", "application/json")];
+        let path = "/api/v2/alerts";
+        let answer = http::request(&aggregator.address, "POST", path, &headers, body.as_bytes());
+        assert_eq!(answer.status, 200, "{}", answer.text());
+    };
+    let (mut twice, rounds) = (0, rounds());
+    for round in 0..rounds {
+        let name = format!("N{round}");
+        let at_ms = now_ms();
+        post(&aggregator, &name, at_ms);
+        if round % 2 == 0 {
+            // The receiver has it; whether we have noted that is a matter of milliseconds.
+            while told(&name) == 0 {
+                std::thread::sleep(std::time::Duration::from_millis(1));
+            }
+            std::thread::sleep(std::time::Duration::from_millis(100));
+        } else {
+            // Before, during or after the delivery.
+            let pause = rand::random_range(0..100);
+            std::thread::sleep(std::time::Duration::from_millis(pause));
+        }
+        let dir = aggregator.kill();
+        let before = told(&name);
+        aggregator = start(dir, &config, "groups: []\n");
+        // The sender knows nothing of all this.
+        post(&aggregator, &name, at_ms);
+        eventually("notification", || (told(&name) > 0).then_some(()));
+        if round % 2 == 0 {
+            // A flush or two later.
+            std::thread::sleep(std::time::Duration::from_millis(1500));
+            twice += usize::from(told(&name) > before);
+        }
+    }
+    // At most one in a hundred.
+    assert!(twice <= rounds / 100, "{twice} of {rounds}");
+    for round in 0..rounds {
+        assert!(told(&format!("N{round}")) > 0, "round {round}");
+    }
+}
+
+/// Ten thousand alerts in a thousand groups: every one is told.
+#[test]
+fn storm_of_alerts_reaches_the_receiver_whole() {
+    let webhook = Webhook::start();
+    let config =
+        quick_config(&webhook).replace("group_by: [alertname]", "group_by: [alertname, group]");
+    let aggregator = start(tempfile::tempdir().unwrap(), &config, "groups: []\n");
+    let (groups, alerts_each) = (1000, 10);
+    let time = tidemark_alerting::notify::message::format_time(now_ms());
+    for start in (0..groups).step_by(100) {
+        let mut alerts = Vec::new();
+        for group in start..start + 100 {
+            for n in 0..alerts_each {
+                let labels =
+                    json!({"alertname": "Storm", "group": format!("g{group}"), "n": n.to_string()});
+                alerts.push(json!({"labels": labels, "annotations": {"s": "x".repeat(100)}, "startsAt": time}));
+            }
+        }
+        let headers = [("content-type", "application/json")];
+        let body = Value::from(alerts).to_string();
+        let path = "/api/v2/alerts";
+        let answer = http::request(&aggregator.address, "POST", path, &headers, body.as_bytes());
+        assert_eq!(answer.status, 200, "{}", answer.text());
+    }
+    let told = || {
+        let mut fingerprints = std::collections::BTreeSet::new();
+        for body in webhook.at("/r") {
+            let alerts = body["alerts"].as_array().unwrap().iter();
+            fingerprints.extend(alerts.map(|alert| alert["fingerprint"].to_string()));
+        }
+        fingerprints.len()
+    };
+    eventually("every alert", || {
+        (told() == groups * alerts_each).then_some(())
+    });
+}
+
+/// A rule that takes too long is cut off at its group's interval and counted; other groups keep their time.
+#[test]
+fn slow_rule_delays_no_other_group() {
+    let rules = "groups:\n- name: slow\n  interval: 1s\n  rules:\n  - record: never\n    expr: quantile_over_time(0.5, quantile_over_time(0.5, vector(1)[1h:1s])[24h:1s])\n\
+                 - name: quick\n  interval: 1s\n  rules:\n  - {record: always, expr: vector(1)}\n";
+    let aggregator = start(
+        tempfile::tempdir().unwrap(),
+        "{route: {receiver: r}, receivers: [{name: r}]}",
+        rules,
+    );
+    let groups = || {
+        aggregator.get("/api/v1/rules").data()["groups"]
+            .as_array()
+            .unwrap()
+            .clone()
+    };
+    let error = eventually("cut-off evaluation", || {
+        let slow = groups().into_iter().find(|group| group["name"] == "slow")?;
+        slow["rules"][0]["lastError"].as_str().map(str::to_owned)
+    });
+    assert!(error.contains("timed out"), "{error}");
+    let counted = eventually("count", || {
+        let metrics = aggregator.get("/metrics").text();
+        let name = "aggregator_rules_evaluation_timeouts_total ";
+        let line = metrics
+            .lines()
+            .find_map(|line| line.strip_prefix(name))?
+            .to_owned();
+        (line != "0").then_some(line)
+    });
+    assert!(counted.parse::<f64>().unwrap() >= 1.0);
+    let evaluations = |name: &str| {
+        let query = format!("/api/v1/query?query=count_over_time({name}[30s])");
+        let data = aggregator.get(&query).data();
+        let value = data.pointer("/result/0/value/1").and_then(Value::as_str);
+        value.map_or(0, |text| text.parse().unwrap())
+    };
+    // Beside it, the other group has one result for each of its slots.
+    let before = evaluations("always");
+    let started = std::time::Instant::now();
+    eventually("five more slots", || {
+        (evaluations("always") >= before + 5).then_some(())
+    });
+    let slots = started.elapsed().as_secs() + 3;
+    assert!(
+        evaluations("always") <= before + slots,
+        "no slot is evaluated twice"
+    );
+    assert_eq!(evaluations("never"), 0);
 }
 
 #[test]

@@ -1,10 +1,14 @@
 //! Programs of others that speak to the real server. They come from `scripts/peers`; where they can't be had, each
 //! test says loudly that it is skipped.
 
+mod alert_api;
 mod alertmanager;
 mod federation;
+mod generator;
 mod grafana;
+mod mail;
 mod promtool;
+mod push;
 mod python;
 mod remote_write;
 mod rules;

@@ -160,6 +160,7 @@ fn make_api(path: &Path, store: &Store, clock: &Arc<dyn Clock>) -> Api {
         clock: Arc::clone(clock),
         external_url: "http://localhost".to_owned(),
         series_max: 1000,
+        resend_delay: std::time::Duration::from_secs(60),
     };
     let alerting = Alerting::open(path, plan, parts, &registry).expect("state of no alerts");
     let core = Core {

@@ -65,6 +65,7 @@ fn notify(text: &str) {
         status: "firing",
         alerts: vec![alert.clone(), alert],
         group_labels: labels(),
+        route_labels: labels(),
         common_labels: labels(),
         common_annotations: Labels::empty(),
         external_url: "http://localhost/am".to_owned(),

@@ -107,7 +107,12 @@ impl NotificationLog {
             return (!news.firing.is_empty()).then_some(Reason::First);
         };
         if !news.firing.is_subset(&entry.firing) {
-            return Some(Reason::Firing);
+            let is_first = entry.firing.is_empty();
+            return Some(if is_first {
+                Reason::First
+            } else {
+                Reason::Firing
+            });
         }
         if news.firing.is_empty() {
             // What fired and ended between two flushes was never told.

@@ -370,6 +370,8 @@ impl Maker<'_> {
             .unwrap_or(usize::MAX);
         let truncated_alerts = data.alerts.len().saturating_sub(kept);
         data.alerts.truncate(kept);
+        data.common_labels = common(data.alerts.iter().map(|alert| &alert.labels));
+        data.common_annotations = common(data.alerts.iter().map(|alert| &alert.annotations));
         let alerts: Vec<Json> = data
             .alerts
             .iter()

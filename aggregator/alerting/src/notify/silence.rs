@@ -98,9 +98,6 @@ pub enum SilenceError {
     /// There is none with that id.
     #[error("silence {0} not found")]
     NotFound(String),
-    /// It is over already.
-    #[error("silence {0} already expired")]
-    Expired(String),
     /// It makes no sense.
     #[error("invalid silence: {0}")]
     Invalid(String),
@@ -235,7 +232,7 @@ impl Silences {
             return Err(SilenceError::NotFound(id.to_owned()));
         };
         if entry.silence.state(now_ms) == SilenceState::Expired {
-            return Err(SilenceError::Expired(id.to_owned()));
+            return Ok(());
         }
         let silence = expired(&entry.silence, now_ms);
         self.store
@@ -304,7 +301,11 @@ fn validate(silence: &Silence) -> Result<Vec<Matcher>, SilenceError> {
         ));
     }
     let matchers = compile(&silence.matchers).map_err(SilenceError::Invalid)?;
-    if matchers.iter().all(Matcher::matches_empty) {
+    // As in Alertmanager, one that asks for a difference never counts as matching it.
+    let is_open = |matcher: &Matcher| {
+        matches!(matcher.op(), MatchOp::Equal | MatchOp::Regex) && matcher.matches_empty()
+    };
+    if matchers.iter().all(is_open) {
         return Err(SilenceError::Invalid(
             "at least one matcher must not match the empty string".to_owned(),
         ));
@@ -443,10 +444,7 @@ mod tests {
             .set(silence("", "1", 0, 5000), "x".to_owned(), 1000)
             .unwrap();
         silences.expire("x", 2000).unwrap();
-        assert!(matches!(
-            silences.expire("x", 2000),
-            Err(SilenceError::Expired(_))
-        ));
+        silences.expire("x", 2000).unwrap();
         assert!(matches!(
             silences.expire("y", 2000),
             Err(SilenceError::NotFound(_))

@@ -14,7 +14,7 @@ use tidemark_alerting::notify::matcher::matches_all;
 use tidemark_alerting::notify::message::{format_time, object};
 use tidemark_alerting::notify::notifier::{Notifier, muted_by};
 
-use super::{Failure, filter, flag, params, parse_time, with};
+use super::{Failure, filter, flag, params, parse_time, read, with};
 use crate::http::params::Params;
 use crate::http::state::Api;
 
@@ -56,10 +56,10 @@ impl Wanted {
         };
         Ok(Self {
             filter: filter(params)?,
-            active: flag(params, "active", true)?,
-            silenced: flag(params, "silenced", true)?,
-            inhibited: flag(params, "inhibited", true)?,
-            muted: flag(params, "muted", true)?,
+            active: flag(params, "active", true),
+            silenced: flag(params, "silenced", true),
+            inhibited: flag(params, "inhibited", true),
+            muted: flag(params, "muted", true),
             receiver,
         })
     }
@@ -95,7 +95,7 @@ impl Wanted {
         if !receivers.iter().any(|name| self.takes_receiver(name)) {
             return None;
         }
-        Some(json!({
+        let mut shown = json!({
             "annotations": object(&alert.annotations),
             "endsAt": format_time(alert.ends_at_ms),
             "fingerprint": alert.fingerprint_text(),
@@ -108,9 +108,14 @@ impl Wanted {
                 "state": if is_active { "active" } else { "suppressed" },
             },
             "updatedAt": format_time(alert.updated_at_ms),
-            "generatorURL": alert.generator_url,
             "labels": object(&alert.labels),
-        }))
+        });
+        if !alert.generator_url.is_empty()
+            && let Some(fields) = shown.as_object_mut()
+        {
+            fields.insert("generatorURL".to_owned(), json!(alert.generator_url));
+        }
+        Some(shown)
     }
 }
 
@@ -173,8 +178,16 @@ pub(super) async fn post(
     State(api): State<Api>,
     body: axum::body::Bytes,
 ) -> Result<StatusCode, Failure> {
-    let posted: Vec<Posted> = serde_json::from_slice(&body)
-        .map_err(|error| Failure::bad(format!("parsing alerts body: {error}")))?;
+    let posted: Option<Vec<Posted>> = read(&body, "alerts")?;
+    let posted = posted.unwrap_or_default();
+    let bad_url = posted.iter().find_map(|one| {
+        let url = one.generator_url.as_deref()?;
+        (!url.is_empty() && !is_uri(url)).then_some(url)
+    });
+    if let Some(url) = bad_url {
+        let message = format!("generatorURL in body must be of type uri: {url:?}");
+        return Err(Failure(StatusCode::UNPROCESSABLE_ENTITY, message));
+    }
     with(&api, move |notifier, now_ms| {
         let timeout_ms = notifier.config().global.resolve_timeout.as_millis() as i64;
         let mut good = Vec::with_capacity(posted.len());
@@ -196,6 +209,17 @@ pub(super) async fn post(
         }
     })
     .await
+}
+
+/// Whether a text is a URL with a scheme, or a path from the root, as Alertmanager asks for.
+fn is_uri(text: &str) -> bool {
+    let is_clean = text.chars().all(|c| !c.is_whitespace() && !c.is_control());
+    let scheme = text.split_once(':').map_or("", |(scheme, _)| scheme);
+    let has_scheme = scheme.starts_with(|c: char| c.is_ascii_alphabetic())
+        && scheme
+            .chars()
+            .all(|c| c.is_ascii_alphanumeric() || "+-.".contains(c));
+    is_clean && (text.starts_with('/') || has_scheme)
 }
 
 fn alert(posted: Posted, now_ms: i64, timeout_ms: i64) -> Result<Alert, String> {

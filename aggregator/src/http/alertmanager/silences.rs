@@ -9,7 +9,7 @@ use serde_json::{Value, json};
 use tidemark_alerting::notify::message::format_time;
 use tidemark_alerting::notify::silence::{Silence, SilenceError, SilenceMatcher, SilenceState};
 
-use super::{Failure, filter, flag, params, parse_time, with};
+use super::{Failure, filter, flag, params, parse_time, read, with};
 use crate::http::state::Api;
 
 /// A silence as clients send it.
@@ -29,9 +29,9 @@ pub(super) async fn list(State(api): State<Api>, uri: Uri) -> Result<Json<Value>
     let params = params(&uri)?;
     let filter = filter(&params)?;
     let wanted = [
-        (SilenceState::Active, flag(&params, "active", true)?),
-        (SilenceState::Pending, flag(&params, "pending", true)?),
-        (SilenceState::Expired, flag(&params, "expired", true)?),
+        (SilenceState::Active, flag(&params, "active", true)),
+        (SilenceState::Pending, flag(&params, "pending", true)),
+        (SilenceState::Expired, flag(&params, "expired", true)),
     ];
     let answer = with(&api, move |notifier, now_ms| {
         let mut silences: Vec<&Silence> = notifier
@@ -83,8 +83,11 @@ pub(super) async fn post(
     State(api): State<Api>,
     body: axum::body::Bytes,
 ) -> Result<Json<Value>, Failure> {
-    let posted: Posted = serde_json::from_slice(&body)
-        .map_err(|error| Failure::bad(format!("parsing silence body: {error}")))?;
+    let posted: Posted = read(&body, "silence")?;
+    if posted.matchers.is_empty() {
+        let message = "matchers in body should have at least 1 items".to_owned();
+        return Err(Failure(StatusCode::UNPROCESSABLE_ENTITY, message));
+    }
     let silence = Silence {
         id: posted.id.unwrap_or_default(),
         matchers: posted.matchers,
@@ -118,6 +121,7 @@ pub(super) async fn show(
     State(api): State<Api>,
     Path(id): Path<String>,
 ) -> Result<Json<Value>, Failure> {
+    check_id(&id)?;
     let answer = with(&api, move |notifier, now_ms| {
         match notifier.silences().get(&id) {
             Some(silence) => Ok(silence_json(silence, now_ms)),
@@ -131,6 +135,7 @@ pub(super) async fn expire(
     State(api): State<Api>,
     Path(id): Path<String>,
 ) -> Result<StatusCode, Failure> {
+    check_id(&id)?;
     with(&api, move |notifier, now_ms| {
         notifier.silences_mut().expire(&id, now_ms).map_err(failure)
     })
@@ -142,9 +147,22 @@ fn failure(error: SilenceError) -> Failure {
     let status = match &error {
         SilenceError::NotFound(_) => StatusCode::NOT_FOUND,
         SilenceError::Invalid(_) | SilenceError::Limit(_) => StatusCode::BAD_REQUEST,
-        SilenceError::Expired(_) | SilenceError::Store(_) => StatusCode::INTERNAL_SERVER_ERROR,
+        SilenceError::Store(_) => StatusCode::INTERNAL_SERVER_ERROR,
     };
     Failure(status, crate::report::chain(&error))
+}
+
+fn check_id(id: &str) -> Result<(), Failure> {
+    let is_dash = |index: usize| matches!(index, 8 | 13 | 18 | 23);
+    let is_good = |(index, byte): (usize, u8)| match byte {
+        b'-' => is_dash(index),
+        byte => byte.is_ascii_hexdigit() && !is_dash(index),
+    };
+    if id.len() == 36 && id.bytes().enumerate().all(is_good) {
+        return Ok(());
+    }
+    let message = format!("silenceID in path must be of type uuid: {id:?}");
+    Err(Failure(StatusCode::UNPROCESSABLE_ENTITY, message))
 }
 
 /// A random UUID, version 4.

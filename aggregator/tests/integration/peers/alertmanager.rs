@@ -121,13 +121,13 @@ fn check_route(amtool: &Path, path: &Path, text: &str, labels: &BTreeMap<&str, &
 }
 
 /// A server with Alertmanager's API and the configuration `text`.
-struct Side {
-    address: String,
+pub(super) struct Side {
+    pub(super) address: String,
     webhook: Webhook,
     _keep: Box<dyn std::any::Any>,
 }
 
-fn ours(config: &dyn Fn(&str) -> String) -> Side {
+pub(super) fn ours(config: &dyn Fn(&str) -> String) -> Side {
     let webhook = Webhook::start();
     let dir = tempfile::tempdir().unwrap();
     std::fs::write(dir.path().join("am.yml"), config(&webhook.address)).unwrap();
@@ -141,7 +141,7 @@ fn ours(config: &dyn Fn(&str) -> String) -> Side {
     }
 }
 
-fn theirs(program: &Path, config: &dyn Fn(&str) -> String) -> Side {
+pub(super) fn theirs(program: &Path, config: &dyn Fn(&str) -> String) -> Side {
     let webhook = Webhook::start();
     let dir = tempfile::tempdir().unwrap();
     std::fs::write(dir.path().join("am.yml"), config(&webhook.address)).unwrap();

@@ -28,21 +28,22 @@ assert sum(len(one["values"]) for one in data) >= 20, data
 print("client is content")
 "#;
 
-/// A Python with the client, in the cache; `None`, with a message, when it can't be installed.
-fn python() -> Option<PathBuf> {
+/// A Python with the PyPI package `package`, which brings `module`, in the cache; `None`, with a message, when it can't be
+/// installed.
+pub(super) fn python(package: &str, module: &str) -> Option<PathBuf> {
     if std::env::var_os("TIDEMARK_NO_PEERS").is_some() {
-        eprintln!("SKIPPED: prometheus-api-client, because TIDEMARK_NO_PEERS is set");
+        eprintln!("SKIPPED: {package}, because TIDEMARK_NO_PEERS is set");
         return None;
     }
     let home = std::env::var_os("HOME").map_or_else(std::env::temp_dir, PathBuf::from);
     let cache =
         std::env::var_os("XDG_CACHE_HOME").map_or_else(|| home.join(".cache"), PathBuf::from);
-    let dir = cache.join("tidemark/python");
+    // One for each, so that tests that run side by side don't install into the same.
+    let dir = cache.join("tidemark/python").join(package);
     let python = dir.join("bin/python");
     let works = || {
-        let check = ["-c", "import prometheus_api_client"];
         Command::new(&python)
-            .args(check)
+            .args(["-c", &format!("import {module}")])
             .output()
             .is_ok_and(|o| o.status.success())
     };
@@ -53,11 +54,11 @@ fn python() -> Option<PathBuf> {
                 .arg(&dir)
                 .output(),
             Command::new(&python)
-                .args(["-m", "pip", "install", "--quiet", "prometheus-api-client"])
+                .args(["-m", "pip", "install", "--quiet", package])
                 .output(),
         ];
         if !works() {
-            eprintln!("SKIPPED: prometheus-api-client can't be installed: {installed:?}");
+            eprintln!("SKIPPED: {package} can't be installed: {installed:?}");
             return None;
         }
     }
@@ -66,7 +67,9 @@ fn python() -> Option<PathBuf> {
 
 #[test]
 fn prometheus_api_client_is_content() {
-    let Some(python) = python() else { return };
+    let Some(python) = python("prometheus-api-client", "prometheus_api_client") else {
+        return;
+    };
     let aggregator = Aggregator::start();
     let now = now_ms();
     let samples: Vec<_> = (0..30)
