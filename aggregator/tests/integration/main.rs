@@ -12,6 +12,7 @@ mod alerting;
 mod api;
 mod conformance;
 mod ctl;
+mod disk_full;
 mod endless;
 mod harness;
 mod http;

@@ -21,7 +21,11 @@ fn options(directory: &Path) -> WalOptions {
 
 /// Writes `count` records into several segments; returns the payloads.
 fn write_log(directory: &Path, count: u64) -> Vec<Vec<u8>> {
-    let wal = Wal::start(options(directory), 1).unwrap();
+    write_log_with(options(directory), count)
+}
+
+fn write_log_with(options: WalOptions, count: u64) -> Vec<Vec<u8>> {
+    let wal = Wal::start(options, 1).unwrap();
     let payloads: Vec<Vec<u8>> = (0..count)
         .map(|n| (0..(n * 37 % 300)).map(|b| (b ^ n) as u8).collect())
         .collect();
@@ -58,10 +62,16 @@ fn log_comes_back_in_order() {
     assert!(segment::list(directory.path()).unwrap().len() > 3);
 }
 
+/// `TIDEMARK_TORN_BYTES` (2,000; the full run is 65,536): the last segment has about so many, and is cut at each of them.
 #[test]
 fn log_torn_at_any_byte_keeps_what_was_whole() {
     let source = tempfile::tempdir().unwrap();
-    let payloads = numbered(&write_log(source.path(), 14));
+    let torn_bytes =
+        std::env::var("TIDEMARK_TORN_BYTES").map_or(2_000, |text| text.parse().unwrap());
+    let mut one_segment = options(source.path());
+    one_segment.segment_bytes = torn_bytes;
+    // A record has 24 bytes of header and 150 of payload in the mean.
+    let payloads = numbered(&write_log_with(one_segment, torn_bytes / 174 + 3));
     let segments = segment::list(source.path()).unwrap();
     let last = segments.last().unwrap();
     let bytes = fs::read(&last.path).unwrap();
