@@ -43,17 +43,18 @@ impl Evaluator<'_> {
     }
 
     /// The leaf of `timestamp(selector)`. With `@` Prometheus 3.5 looks from the pinned moment itself, offset or not,
-    /// among the samples it loaded, which end at the offset.
+    /// among the samples it loaded, which are those of the offset.
     pub(super) fn timestamp_leaf(
         &self,
         selector: &VectorSelector,
         steps: Steps,
     ) -> Evaluated<Leaf> {
         let (pinned_ms, offset_ms) = self.place(selector.at, &selector.offset);
-        let (offset_ms, range_ms) = match (pinned_ms, offset_ms) {
-            (Some(_), 1..) => (offset_ms, (self.lookback_ms - offset_ms).max(0)),
-            (Some(_), _) => (0, self.lookback_ms),
-            (None, _) => (offset_ms, self.lookback_ms),
+        let (offset_ms, range_ms) = if pinned_ms.is_some() {
+            let range_ms = self.lookback_ms.saturating_sub(offset_ms.saturating_abs());
+            (offset_ms.max(0), range_ms.max(0))
+        } else {
+            (offset_ms, self.lookback_ms)
         };
         let place = (pinned_ms, offset_ms);
         self.leaf(&selector.matchers, steps, place, range_ms, Kind::Timestamp)
