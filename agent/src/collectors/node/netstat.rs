@@ -1,5 +1,7 @@
 //! Protocol counters, from /proc/net/netstat, snmp and snmp6: the fields that node_exporter exports by default.
 
+use std::collections::HashSet;
+
 use common::model::Metadata;
 
 use super::Roots;
@@ -119,8 +121,15 @@ impl Protocol {
             .next()
             .and_then(|word| word.strip_suffix(b":"))
             .unwrap_or_default();
+        // A field that stands there twice is one series, of the first.
+        let mut seen = HashSet::new();
         self.columns = words
-            .map(|field| add(table, schema, protocol, field))
+            .map(|field| {
+                let is_first = seen.insert(field);
+                is_first
+                    .then(|| add(table, schema, protocol, field))
+                    .flatten()
+            })
             .collect();
         self.header = header.to_vec();
     }
