@@ -20,6 +20,7 @@ use clap::{Arg, ArgAction, ArgMatches, Command, CommandFactory as _, FromArgMatc
 use common::{bytes, duration, listen};
 
 use crate::collectors::{COLLECTORS, Switches};
+use crate::probe::Probe;
 
 mod file;
 
@@ -35,6 +36,9 @@ pub struct Config {
     /// Checks the configuration and the flags, and exits: 0 when good, 1 when not
     #[arg(long = "check-config", action = ArgAction::SetTrue)]
     pub check_config: bool,
+    /// Asks the agent that listens on --web.listen-address, and exits: 0 when it is, 1 when not
+    #[arg(long = "probe", value_name = "WHAT", value_enum)]
+    pub probe: Option<Probe>,
     /// Aggregator to send to; given several times, the first that answers is used (but see --mirror)
     #[arg(long = "aggregator.address", value_name = "HOST:PORT", action = ArgAction::Append)]
     pub aggregator_addresses: Vec<String>,

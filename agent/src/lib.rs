@@ -9,6 +9,7 @@ pub mod file;
 pub mod in_order;
 pub mod kube;
 pub mod parse;
+pub mod probe;
 pub mod run;
 pub mod sampler;
 pub mod schema;

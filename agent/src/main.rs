@@ -13,6 +13,12 @@ fn main() -> ExitCode {
         Err(ConfigError::Flags(error)) => error.exit(),
         Err(error) => return fail("load configuration", &error),
     };
+    if let Some(probe) = config.probe {
+        return match probe.ask(config.web_listen_address) {
+            Ok(()) => ExitCode::SUCCESS,
+            Err(error) => fail("probe", &error),
+        };
+    }
     if let Err(error) = logging::init(&config.log_level, &config.log_format) {
         return fail("set up logging", &error);
     }

@@ -1,6 +1,7 @@
 //! The agent as a process: unprivileged, started wrongly, stopped in order.
 
 use std::os::unix::fs::PermissionsExt as _;
+use std::path::Path;
 use std::process::Command;
 
 use nix::sys::signal::Signal;
@@ -54,6 +55,9 @@ fn health_pages_and_orderly_stop() {
             .filter(|(code, _)| *code == 200)
     });
     assert_eq!(get(&agent.address, "/-/healthy").unwrap().0, 200);
+    for what in ["ready", "healthy"] {
+        assert_eq!(probe(what, &agent.address), (Some(0), String::new()));
+    }
     assert_eq!(get(&agent.address, "/nonsense").unwrap().0, 404);
     agent.signal(Signal::SIGTERM);
     assert!(agent.wait().success());
@@ -61,6 +65,44 @@ fn health_pages_and_orderly_stop() {
     assert!(
         !log.contains("level=ERROR") && !log.contains("level=WARN"),
         "{log}"
+    );
+}
+
+/// Exit code and words of the binary that asks another.
+fn probe(what: &str, address: &str) -> (Option<i32>, String) {
+    let output = Command::new(env!("CARGO_BIN_EXE_tidemark-agent"))
+        .args(["--probe", what, "--web.listen-address", address])
+        .output()
+        .unwrap();
+    (
+        output.status.code(),
+        String::from_utf8(output.stderr).unwrap(),
+    )
+}
+
+#[test]
+fn probe_of_nobody_and_of_somebody_else_fails() {
+    let listener = std::net::TcpListener::bind("127.0.0.1:0").unwrap();
+    let address = listener.local_addr().unwrap().to_string();
+    let other = std::thread::spawn(move || {
+        use std::io::{BufRead as _, BufReader, Write as _};
+        let (mut stream, _) = listener.accept().unwrap();
+        let mut lines = BufReader::new(stream.try_clone().unwrap()).lines();
+        while lines.next().is_some_and(|line| !line.unwrap().is_empty()) {}
+        stream
+            .write_all(b"HTTP/1.1 503 Service Unavailable\r\n\r\n")
+            .unwrap();
+    });
+    let (code, said) = probe("ready", &address);
+    assert!(
+        code == Some(1) && said.contains("503 Service Unavailable"),
+        "{said}"
+    );
+    other.join().unwrap();
+    let (code, said) = probe("healthy", &address);
+    assert!(
+        code == Some(1) && said.contains(&format!("ask {address}")),
+        "{said}"
     );
 }
 
@@ -101,4 +143,23 @@ fn bad_start_says_what_and_why() {
         .status()
         .unwrap();
     assert!(good.success());
+}
+
+#[test]
+fn own_metrics_are_in_the_documentation() {
+    let dir = tempfile::tempdir().unwrap();
+    let agent = Agent::start(dir.path(), &["--interval=1s"], None);
+    let page = Path::new(env!("CARGO_MANIFEST_DIR")).join("../docs/metrics.md");
+    let page = std::fs::read_to_string(page).unwrap();
+    let (_, text) = get(&agent.address, "/metrics").unwrap();
+    let mut seen = 0;
+    for line in text.lines().filter_map(|line| line.strip_prefix("# TYPE ")) {
+        let (name, kind) = line.split_once(' ').unwrap();
+        if name.starts_with("agent_") || name.starts_with("process_") {
+            seen += 1;
+            let row = format!("| `{name}` | {kind} |");
+            assert!(page.contains(&row), "docs/metrics.md has no {row}");
+        }
+    }
+    assert!(seen > 20, "{seen} families of its own");
 }
