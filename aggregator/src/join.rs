@@ -15,7 +15,7 @@ use rand::rngs::OsRng;
 use rustls_pki_types::CertificateDer;
 
 use self::tokens::Tokens;
-use crate::config::file::Tls;
+use crate::config::file::{AuthorityFiles, Tls};
 
 /// How long the token of `--dev` is good, and how long it is at least when it is handed out again.
 const DEV_TOKEN_LIFETIME: Duration = Duration::from_secs(7 * 24 * 3600);
@@ -104,6 +104,8 @@ pub struct AggregatorName {
     pub idc: String,
     /// Its own name.
     pub name: String,
+    /// The authority it shares with others; `None`: its own.
+    pub authority: Option<AuthorityFiles>,
 }
 
 impl From<&Tls> for AggregatorName {
@@ -112,6 +114,7 @@ impl From<&Tls> for AggregatorName {
             trust_domain: tls.trust_domain.clone(),
             idc: tls.idc.clone(),
             name: tls.name.clone(),
+            authority: tls.authority.clone(),
         }
     }
 }
@@ -120,6 +123,13 @@ impl Default for AggregatorName {
     fn default() -> Self {
         Self::from(&Tls::default())
     }
+}
+
+/// Whether a pod of that name is one of a StatefulSet's behind its first.
+#[must_use]
+pub fn is_later_replica(pod: Option<&str>) -> bool {
+    let ordinal = pod.and_then(|pod| pod.rsplit_once('-')?.1.parse::<u32>().ok());
+    ordinal.is_some_and(|ordinal| ordinal > 0)
 }
 
 /// A certificate that was granted: the chain and the roots to trust.
@@ -134,7 +144,7 @@ pub struct Issued {
 }
 
 impl Pki {
-    /// Opens the authority in `DATA/pki`; makes one when there is none.
+    /// Opens the shared authority, or the one in `DATA/pki`; makes that when there is none.
     ///
     /// # Errors
     /// Files can't be read or written, or hold something else.
@@ -147,10 +157,17 @@ impl Pki {
             trust_domain,
             idc,
             name,
+            authority,
         } = name;
         let directory = data_path.join("pki");
         let identity = Identity::new(&trust_domain, &idc, Role::Aggregator, &name)?;
-        let authority = Authority::open_or_create(&directory, &trust_domain, clock.now_ms())?;
+        let authority = match authority {
+            Some(shared) => {
+                files::create_private_dir(&directory)?;
+                Authority::open(&shared.cert_file, &shared.key_file)?
+            }
+            None => Authority::open_or_create(&directory, &trust_domain, clock.now_ms())?,
+        };
         let reset_key = ResetKey::open_or_create(&directory.join("quic-reset-key"))?;
         let tokens = Tokens::open(directory.join("join-tokens"))?;
         Ok(Self {
@@ -381,12 +398,60 @@ mod tests {
             trust_domain: "example.org".to_owned(),
             idc: "fra".to_owned(),
             name: "a1".to_owned(),
+            authority: None,
         };
         let dir = tempfile::tempdir().unwrap();
         let clock = Arc::new(ManualClock::new(0));
         let pki = Pki::open(dir.path(), AggregatorName::from(&tls), clock).unwrap();
         let uri = "spiffe://example.org/idc/fra/aggregator/a1";
         assert_eq!(pki.identity().to_string(), uri);
+    }
+
+    #[test]
+    fn replicas_share_an_authority_and_nothing_else() {
+        let dir = tempfile::tempdir().unwrap();
+        let clock = Arc::new(ManualClock::new(1_700_000_000_000));
+        let path = |name: &str| dir.path().join(name);
+        // Any authority will do; this is how the first of several replicas' becomes that of all.
+        open(&path("first"), &clock);
+        let name = AggregatorName {
+            authority: Some(AuthorityFiles {
+                cert_file: path("first/pki/ca.pem"),
+                key_file: path("first/pki/ca-key.pem"),
+            }),
+            ..AggregatorName::default()
+        };
+        let replica = |folder: &str, name: &AggregatorName| {
+            let clock: Arc<dyn Clock> = clock.clone();
+            Pki::open(&path(folder), name.clone(), clock)
+        };
+        let (one, two) = (
+            replica("one", &name).unwrap(),
+            replica("two", &name).unwrap(),
+        );
+        assert_eq!(one.roots_pem(), two.roots_pem());
+        assert_ne!(one.reset_key(), two.reset_key());
+        assert!(!path("one/pki/ca-key.pem").try_exists().unwrap());
+        let alone = replica("three", &AggregatorName::default()).unwrap();
+        assert_ne!(alone.roots_pem(), one.roots_pem());
+        let mut wrong = name;
+        wrong.authority.as_mut().unwrap().key_file = path("absent");
+        let error = common::report::chain(&replica("four", &wrong).unwrap_err());
+        assert!(error.contains("absent"), "{error}");
+    }
+
+    #[test]
+    fn only_replicas_behind_the_first_need_a_shared_authority() {
+        for (pod, wanted) in [
+            (None, false),
+            (Some("tidemark-aggregator-0"), false),
+            (Some("tidemark-aggregator-1"), true),
+            (Some("tidemark-aggregator-12"), true),
+            (Some("tidemark-aggregator-7f9c"), false),
+            (Some(""), false),
+        ] {
+            assert_eq!(is_later_replica(pod), wanted, "{pod:?}");
+        }
     }
 
     #[test]

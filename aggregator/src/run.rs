@@ -30,7 +30,7 @@ use crate::http::router::router;
 use crate::http::server::{Server, ServerOptions, with_headers};
 use crate::http::state::{Api, Core, ReloadAnswer, Shared};
 use crate::ingest::{self, Ingest, IngestConfig};
-use crate::join::{AggregatorName, Pki};
+use crate::join::{AggregatorName, Pki, is_later_replica};
 use crate::kube::join::JoinPolicy;
 use crate::kube::{self, Admission, ApiServer, Kubernetes, Surroundings};
 use crate::{metrics, self_scrape};
@@ -272,6 +272,13 @@ async fn start_ingest(
     let data_path = api.settings.storage_path.clone();
     let (clock, dev) = (Arc::clone(&api.clock), api.flags.dev);
     let name = AggregatorName::from(&api.config.load().tls);
+    let pod = std::env::var("POD_NAME").ok();
+    anyhow::ensure!(
+        kubernetes.is_none() || name.authority.is_some() || !is_later_replica(pod.as_deref()),
+        "{} is one of several replicas and would make a certificate authority that the other replicas' agents do not \
+         trust: give all of them the same (tls.authority in the configuration file, deploy/overlays/replicas)",
+        pod.unwrap_or_default(),
+    );
     let open = move || -> anyhow::Result<Pki> {
         let pki = Pki::open(&data_path, name, clock)?;
         if dev {

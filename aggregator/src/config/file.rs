@@ -206,6 +206,19 @@ pub struct Tls {
     pub idc: String,
     /// This aggregator's own name in it (`aggregator`).
     pub name: String,
+    /// An authority that several aggregators share; without, each makes one of its own in `DATA/pki`.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub authority: Option<AuthorityFiles>,
+}
+
+/// Files of a certificate authority. Its key must be on the certificate, which must be allowed to sign.
+#[derive(Debug, Clone, Deserialize, Serialize)]
+#[serde(deny_unknown_fields)]
+pub struct AuthorityFiles {
+    /// The certificate, PEM.
+    pub cert_file: PathBuf,
+    /// Its key, PEM (PKCS #8).
+    pub key_file: PathBuf,
 }
 
 impl Default for Tls {
@@ -214,6 +227,7 @@ impl Default for Tls {
             trust_domain: "tidemark.local".to_owned(),
             idc: "default".to_owned(),
             name: "aggregator".to_owned(),
+            authority: None,
         }
     }
 }

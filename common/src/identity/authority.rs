@@ -50,10 +50,18 @@ impl Authority {
             files::write_private(&root_path, root_pem.as_bytes())?;
             files::write_private(&key_path, key_pem.as_bytes())?;
         }
-        let mut roots = files::certificates(&files::read(&root_path)?, &root_path)?;
-        let key_pem = String::from_utf8(files::read(&key_path)?).unwrap_or_default();
+        Self::open(&root_path, &key_path)
+    }
+
+    /// Opens an authority that was made elsewhere: files of its certificate and of its key, in PEM.
+    ///
+    /// # Errors
+    /// The files can't be read, or do not hold a certificate and its key.
+    pub fn open(root_path: &Path, key_path: &Path) -> Result<Self, IdentityError> {
+        let mut roots = files::certificates(&files::read(root_path)?, root_path)?;
+        let key_pem = String::from_utf8(files::read(key_path)?).unwrap_or_default();
         let key = KeyPair::from_pem(&key_pem).map_err(|_| IdentityError::Content {
-            path: key_path,
+            path: key_path.to_owned(),
             what: "PEM private key of the authority",
         })?;
         let root = roots.swap_remove(0);
