@@ -199,3 +199,18 @@ fn admin_deletes_series_and_makes_snapshots() {
     assert_eq!(admin("snapshot?skip_head=x").status, 400);
     aggregator.stop();
 }
+
+#[test]
+fn own_metrics_are_in_the_documentation() {
+    let aggregator = Aggregator::start();
+    let page = fs::read_to_string(crate::harness::workspace().join("docs/metrics.md")).unwrap();
+    let text = aggregator.get("/metrics").text();
+    let mut seen = 0;
+    for line in text.lines().filter_map(|line| line.strip_prefix("# TYPE ")) {
+        seen += 1;
+        let (name, kind) = line.split_once(' ').unwrap();
+        let row = format!("| `{name}` | {kind} |");
+        assert!(page.contains(&row), "docs/metrics.md has no {row}");
+    }
+    assert!(seen > 60, "{seen} families of its own");
+}
