@@ -1,6 +1,6 @@
 //! Agents over QUIC: the real agent's binary, and peers that do not keep to the rules.
 
-mod agent;
+pub(crate) mod agent;
 mod backlog;
 mod peer;
 mod refusals;
@@ -20,12 +20,12 @@ fn query(aggregator: &Aggregator, expression: &str) -> Value {
 }
 
 /// The one value of a query; `None` when there is none.
-fn number(aggregator: &Aggregator, expression: &str) -> Option<f64> {
+pub(crate) fn number(aggregator: &Aggregator, expression: &str) -> Option<f64> {
     let value = query(aggregator, expression)[0]["value"][1].clone();
     value.as_str().map(|text| text.parse().unwrap())
 }
 
-fn quic_address(aggregator: &mut Aggregator) -> String {
+pub(crate) fn quic_address(aggregator: &mut Aggregator) -> String {
     aggregator.wait_for("address of QUIC", |log| {
         let line = log
             .lines()

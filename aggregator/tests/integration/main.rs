@@ -16,6 +16,8 @@ mod disk_full;
 mod endless;
 mod harness;
 mod http;
+#[cfg(feature = "kubernetes")]
+mod kubernetes;
 mod lifecycle;
 mod peers;
 mod process;

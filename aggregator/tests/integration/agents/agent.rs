@@ -23,7 +23,7 @@ pub(super) struct Counts {
 }
 
 /// The agent's binary beside the aggregator's; built when it is not there.
-fn binary() -> &'static PathBuf {
+pub(crate) fn binary() -> &'static PathBuf {
     static BINARY: OnceLock<PathBuf> = OnceLock::new();
     BINARY.get_or_init(|| {
         let ours = PathBuf::from(env!("CARGO_BIN_EXE_tidemark-aggregator"));
