@@ -144,6 +144,7 @@ pub fn chunk_of_values(bytes: &[u8]) {
         .collect();
     let values: Vec<u64> = values
         .chunks_exact(8)
+        .take(rows * columns)
         .map(|bits| bits.iter().fold(0, |all, &byte| all << 8 | u64::from(byte)))
         .collect();
     let mut builder = ChunkBuilder::default();

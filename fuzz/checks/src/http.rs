@@ -118,9 +118,6 @@ impl Drop for Server {
 fn open_store(path: &Path, clock: &Arc<dyn Clock>) -> Store {
     let options = StoreOptions {
         path: path.join("data"),
-        retention: None,
-        retention_bytes: 0,
-        memory_budget_bytes: 1 << 30,
         ..StoreOptions::default()
     };
     let store = Store::open(options, Arc::clone(clock)).expect("an empty store opens");

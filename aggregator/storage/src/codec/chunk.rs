@@ -170,9 +170,12 @@ impl Chunk {
         let rows = usize::try_from(reader.varint()?).map_err(|_| Malformed)?;
         let columns = usize::try_from(reader.varint()?).map_err(|_| Malformed)?;
         let head_bytes = usize::try_from(reader.varint()?).map_err(|_| Malformed)?;
+        if rows == 0 || rows > ROWS_MAX || columns > COLUMNS_MAX {
+            return Err(Malformed);
+        }
         // A time takes at most 10 bytes; a column at most a bitmap and nine bytes for each exception.
-        let head_bytes_max = rows.saturating_mul(10 + columns.saturating_mul(12)) + columns * 64;
-        if rows == 0 || rows > ROWS_MAX || columns > COLUMNS_MAX || head_bytes > head_bytes_max {
+        let head_bytes_max = rows * (10 + columns * 12) + columns * 64;
+        if head_bytes > head_bytes_max {
             return Err(Malformed);
         }
         let encoding = reader.u8()?;
