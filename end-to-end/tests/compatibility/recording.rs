@@ -100,6 +100,7 @@ impl Recording {
         let mut schema = Schema::new(NodeIdentity {
             node: self.node.to_owned(),
             pod: Some(("batch".to_owned(), self.agent_pod.to_owned())),
+            ..NodeIdentity::default()
         });
         let mut table = SeriesTable::default();
         // File systems are measured by a thread of their own, and there at the second tick.
