@@ -89,14 +89,21 @@ macro_rules! cgroup_summed {
     };
 }
 
-/// Requests or limits of one resource, with their sums.
+/// Requests or limits of one resource, with their sums; what a pod asks for that is on no node yet is in none of these.
 macro_rules! resource {
     ($name:literal, $resource:literal, $factor:literal) => {
         &[
             by(
                 Cluster,
                 Kubelet,
-                concat!("sum(", $name, "{resource=\"", $resource, "\"})", $factor),
+                concat!(
+                    "sum(",
+                    $name,
+                    "{node!=\"\",resource=\"",
+                    $resource,
+                    "\"})",
+                    $factor
+                ),
             ),
             by(
                 Namespace,
@@ -104,7 +111,7 @@ macro_rules! resource {
                 concat!(
                     "sum by (namespace) (",
                     $name,
-                    "{resource=\"",
+                    "{node!=\"\",resource=\"",
                     $resource,
                     "\"})",
                     $factor
@@ -116,7 +123,7 @@ macro_rules! resource {
                 concat!(
                     "sum by (node) (",
                     $name,
-                    "{resource=\"",
+                    "{node!=\"\",resource=\"",
                     $resource,
                     "\"})",
                     $factor

@@ -62,7 +62,7 @@ pub const ENTRIES: &[Entry] = &[
             by(
                 Node,
                 Agent,
-                "(node_time_seconds - on (node) group_left () node_boot_time_seconds) * 1000",
+                "(max by (node) (node_time_seconds) - max by (node) (node_boot_time_seconds)) * 1000",
             ),
             by(
                 Pod,

@@ -14,7 +14,7 @@ use super::queries::{Queries, Query, fixtures};
 use super::recording::Recording;
 
 /// A store with a recorded node, and the moment to ask about.
-struct Cluster {
+pub(super) struct Cluster {
     _folder: tempfile::TempDir,
     store: Store,
     engine: Engine,
@@ -22,7 +22,7 @@ struct Cluster {
 }
 
 impl Cluster {
-    fn new(recording: Recording) -> Self {
+    pub(super) fn new(recording: Recording) -> Self {
         let folder = tempfile::tempdir().unwrap();
         let options = StoreOptions {
             path: folder.path().to_owned(),
@@ -44,7 +44,12 @@ impl Cluster {
         }
     }
 
-    fn ask(&self, query: &str, time_ms: i64) -> Vec<(Labels, f64)> {
+    /// The moment of the second snapshot.
+    pub(super) const fn now_ms(&self) -> i64 {
+        self.recording.times_ms[1]
+    }
+
+    pub(super) fn ask(&self, query: &str, time_ms: i64) -> Vec<(Labels, f64)> {
         let options = QueryOptions {
             lookback_delta: None,
             control: &ReadControl::unlimited(),

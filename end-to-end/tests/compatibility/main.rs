@@ -6,9 +6,11 @@
     reason = "helpers of tests fail the test, and say what is skipped"
 )]
 
+mod catalogue;
 mod document;
 mod evaluation;
 mod names;
+mod oracle;
 mod queries;
 mod recording;
 

@@ -27,6 +27,8 @@ pub(super) struct Recording {
     agent_pod: &'static str,
     /// Milliseconds of the two snapshots.
     pub(super) times_ms: [i64; 2],
+    /// A container asks for what none did when it was recorded.
+    is_amended: bool,
 }
 
 /// Files of /proc that were not recorded; any machine's do.
@@ -60,8 +62,52 @@ impl Recording {
                 agent_pod,
                 times_ms: [first, start_ms(&folder, "kernel-2a.json.gz")],
                 folder,
+                is_amended: false,
             }
         })
+    }
+
+    /// The same with the snapshots a range of one minute apart from each other at most, so that it holds both.
+    pub(super) fn within_a_minute(mut self) -> Self {
+        let [first, second] = &mut self.times_ms;
+        *first = (*first).max(*second - 40_000);
+        self
+    }
+
+    /// The same, and a container asks for a device and for room on the disk.
+    pub(super) const fn with_resources_nobody_asked_for(mut self) -> Self {
+        self.is_amended = true;
+        self
+    }
+
+    /// The kubelet's pods.
+    pub(super) fn pods(&self) -> Value {
+        let mut pods = self.json("pods.json.gz");
+        if self.is_amended {
+            // The kubelet says both what was asked for and what was granted.
+            let pod = &mut pods["items"][0];
+            let name = pod["spec"]["containers"][0]["name"].clone();
+            amend(&mut pod["spec"]["containers"][0]["resources"]);
+            let statuses = pod["status"]["containerStatuses"].as_array_mut().unwrap();
+            let named = |status: &&mut Value| status["name"] == name;
+            amend(&mut statuses.iter_mut().find(named).unwrap()["resources"]);
+        }
+        pods
+    }
+
+    /// The kernel's files at one snapshot.
+    pub(super) fn kernel(&self, snapshot: u32) -> Value {
+        self.json(&format!("kernel-{snapshot}a.json.gz"))
+    }
+
+    /// The kubelet's numbers at one snapshot.
+    pub(super) fn summary(&self, snapshot: u32) -> Value {
+        let path = self.folder.join(format!("stats-summary-{snapshot}.json"));
+        serde_json::from_slice(&fs::read(path).unwrap()).unwrap()
+    }
+
+    pub(super) fn json(&self, name: &str) -> Value {
+        json(&self.folder, name)
     }
 
     /// All series at both times.
@@ -82,12 +128,12 @@ impl Recording {
     /// What the agent sends at one snapshot, with the labels that ingest adds.
     fn agent(&self, snapshot: u32) -> Vec<(Labels, f64)> {
         let root = tempfile::tempdir().unwrap();
-        let kernel = json(&self.folder, &format!("kernel-{snapshot}a.json.gz"));
-        lay_out(root.path(), &kernel);
+        lay_out(root.path(), &self.kernel(snapshot));
         let data = KubeletData::default();
-        data.set_pods(serde_json::from_value(json(&self.folder, "pods.json.gz")).unwrap());
-        let summary = fs::read(self.folder.join(format!("stats-summary-{snapshot}.json")));
-        data.set_summary(Some(serde_json::from_slice(&summary.unwrap()).unwrap()));
+        data.set_pods(serde_json::from_value(self.pods()).unwrap());
+        data.set_summary(Some(
+            serde_json::from_value(self.summary(snapshot)).unwrap(),
+        ));
         let path = |name: &str| root.path().join(name).display().to_string();
         let config = Config::from_args([
             "tidemark-agent".to_owned(),
@@ -178,13 +224,21 @@ impl Recording {
     }
 }
 
+fn amend(resources: &mut Value) {
+    for section in ["requests", "limits"] {
+        resources[section]["example.com/gpu"] = json!("2");
+        resources[section]["ephemeral-storage"] = json!("64Mi");
+    }
+}
+
 fn describe<D: Describe>(object: Value, series: &mut Vec<(Labels, f64)>) {
     let object: D = serde_json::from_value(object).unwrap();
     let base = BaseLabels::new("api", None);
     series.extend(Description::of(&object, &base).finish().0);
 }
 
-fn items(list: Value) -> Vec<Value> {
+/// The objects of a list.
+pub(super) fn items(list: Value) -> Vec<Value> {
     list["items"].as_array().unwrap().clone()
 }
 
