@@ -14,6 +14,7 @@ pub mod node;
 pub mod own;
 #[cfg(test)]
 pub(crate) mod testing;
+pub mod up;
 
 use self::cgroup::Cgroups;
 use self::kubelet::Kubelet;
@@ -67,6 +68,7 @@ pub const COLLECTORS: &[CollectorInfo] = &[
     collector("xfs", "XFS file systems"),
     collector("btrfs", "Btrfs file systems"),
     collector("zfs", "The ZFS module and its pools"),
+    collector(up::UP, "Which scrape jobs' place the agent takes"),
     collector("cgroup", "Containers, pods, units"),
     collector(
         "kubelet",
@@ -130,7 +132,11 @@ pub fn build(config: &Config, kubelet: Option<&KubeletData>) -> Result<Collector
         collectors
             .try_add(|faults| Cgroups::new(&roots, names, faults).map_err(BuildError::Cgroup))?;
     }
-    if let Some(data) = kubelet.filter(|_| config.collectors.is_on("kubelet")) {
+    let asked = kubelet.filter(|_| config.collectors.is_on("kubelet"));
+    if config.collectors.is_on(up::UP) {
+        collectors.add(|_| up::Up::new(config.collectors.is_on("cgroup"), asked.cloned()));
+    }
+    if let Some(data) = asked {
         let node = config.node_name.clone().unwrap_or_default();
         collectors.add(|_| Kubelet::new(data.clone(), node, config.kubelet_pod_labels.clone()));
     }

@@ -5,6 +5,7 @@ use std::fmt::Write as _;
 use common::model::label::METRIC_NAME;
 use common::model::{Labels, MetricType};
 
+use crate::collectors::up::UP;
 use crate::schema::NODE_JOB;
 use crate::table::{FamilyId, SeriesId, SeriesTable};
 
@@ -13,7 +14,12 @@ const TARGET_LABELS: [&str; 4] = ["job", "instance", "metrics_path", "cluster"];
 
 /// Appends the current tick's values to `out`, families by name, with help and type.
 pub fn render(table: &SeriesTable, out: &mut String) {
-    let family = |(id, value)| table.family_of(id).map(|family| (family, id, value));
+    // A scraper makes `up` itself.
+    let is_shown = |family: &FamilyId| table.family(*family).name != UP;
+    let family = |(id, value)| {
+        let family = table.family_of(id).filter(is_shown)?;
+        Some((family, id, value))
+    };
     let mut rows: Vec<(FamilyId, SeriesId, f64)> = table.current().filter_map(family).collect();
     // Stable: within a family by number.
     rows.sort_by(|a, b| table.family(a.0).name.cmp(&table.family(b.0).name));

@@ -80,8 +80,8 @@ impl fmt::Display for Display {
             return f.write_str("0s");
         }
         for (unit, unit_ms) in UNITS {
-            // Years, weeks and days are shown only when nothing smaller is left, else hours count on.
-            let exact_only = matches!(unit, "y" | "w" | "d");
+            // Years and weeks are shown only when nothing smaller is left, else days count on.
+            let exact_only = matches!(unit, "y" | "w");
             let count = rest_ms / unit_ms;
             if count > 0 && !(exact_only && rest_ms % unit_ms != 0) {
                 write!(f, "{count}{unit}")?;
@@ -123,7 +123,7 @@ mod tests {
             ("60m", "1h"),
             ("15d", "15d"),
             ("14d", "2w"),
-            ("25h", "25h"),
+            ("25h", "1d1h"),
             ("1500ms", "1s500ms"),
             ("0", "0s"),
         ] {

@@ -40,6 +40,8 @@ pub struct Latest {
     pub generation: u64,
     /// Of `/pods`.
     pub pods: Option<Arc<PodList>>,
+    /// Whether `/stats/summary` was asked for.
+    pub was_asked: bool,
     /// Of `/stats/summary`.
     pub summary: Option<Arc<Summary>>,
 }
@@ -54,6 +56,13 @@ impl KubeletData {
             .clone()
     }
 
+    /// Whether the kubelet answered when it was last asked for numbers; nothing before the first time.
+    #[must_use]
+    pub fn is_up(&self) -> Option<bool> {
+        let latest = self.latest.lock().unwrap_or_else(PoisonError::into_inner);
+        latest.was_asked.then_some(latest.summary.is_some())
+    }
+
     /// Publishes an answer of `/pods`.
     pub fn set_pods(&self, pods: PodList) {
         self.names.publish(names_of(&pods));
@@ -66,6 +75,7 @@ impl KubeletData {
     pub fn set_summary(&self, summary: Option<Summary>) {
         let mut latest = self.latest.lock().unwrap_or_else(PoisonError::into_inner);
         latest.summary = summary.map(Arc::new);
+        latest.was_asked = true;
         latest.generation += 1;
     }
 }

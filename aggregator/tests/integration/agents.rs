@@ -46,7 +46,7 @@ fn metric(aggregator: &Aggregator, name: &str) -> f64 {
 fn stored(aggregator: &Aggregator) -> Counts {
     let all = query(
         aggregator,
-        &format!(r#"{{node="{NODE}",__name__!="up"}}[1h]"#),
+        &format!(r#"{{node="{NODE}",job!="agent"}}[1h]"#),
     );
     let mut counts = Counts::default();
     for series in all.as_array().unwrap() {
