@@ -1,6 +1,7 @@
 //! Alertmanagers of others: which there are, and what waits to be sent to each.
 
 use std::collections::VecDeque;
+use std::path::Path;
 use std::time::Duration;
 
 use serde_json::{Value as Json, json};
@@ -65,8 +66,8 @@ impl Alertmanagers {
     }
 }
 
-/// Reads the section `alerting`.
-pub fn read(node: &Node, issues: &mut Issues) -> Alerting {
+/// Reads the section `alerting`; files are relative to `folder`.
+pub fn read(node: &Node, folder: &Path, issues: &mut Issues) -> Alerting {
     let mut fields = Fields::new(node, "config.AlertingConfig", issues);
     let relabel = fields
         .take("alert_relabel_configs")
@@ -76,7 +77,7 @@ pub fn read(node: &Node, issues: &mut Issues) -> Alerting {
     });
     let alertmanagers = items
         .iter()
-        .map(|item| read_alertmanagers(item, issues))
+        .map(|item| read_alertmanagers(item, folder, issues))
         .collect();
     fields.finish(issues);
     Alerting {
@@ -85,7 +86,7 @@ pub fn read(node: &Node, issues: &mut Issues) -> Alerting {
     }
 }
 
-fn read_alertmanagers(node: &Node, issues: &mut Issues) -> Alertmanagers {
+fn read_alertmanagers(node: &Node, folder: &Path, issues: &mut Issues) -> Alertmanagers {
     let mut fields = Fields::new(node, "config.AlertmanagerConfig", issues);
     let scheme = fields
         .text("scheme", issues)
@@ -135,7 +136,7 @@ fn read_alertmanagers(node: &Node, issues: &mut Issues) -> Alertmanagers {
         timeout: fields
             .duration("timeout", issues)
             .unwrap_or(Duration::from_secs(10)),
-        http: read_http_fields(&mut fields, issues),
+        http: read_http_fields(&mut fields, folder, issues),
         targets,
         names,
         refresh,
@@ -274,7 +275,7 @@ mod tests {
         let text = "alertmanagers:\n- static_configs: [{targets: ['a:9093']}]\n  path_prefix: /am/\n  basic_auth: {username: u, password: p}\n- api_version: v1\n- dns_sd_configs: [{names: [x]}]\n- dns_sd_configs: [{names: [x], type: A}]\n- dns_sd_configs: [{names: [x], type: MX}]\n";
         let node = crate::yaml::read(text).unwrap().unwrap();
         let mut issues = Issues::new();
-        let section = read(&node, &mut issues);
+        let section = read(&node, Path::new("."), &mut issues);
         assert_eq!(
             section.alertmanagers[0].url("a:9093"),
             "http://a:9093/am/api/v2/alerts"

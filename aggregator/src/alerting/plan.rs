@@ -135,7 +135,7 @@ fn sections(path: &Path, folder: &Path) -> Result<(Option<Config>, external::Ale
     let external = fields
         .take("alerting")
         .map_or_else(external::Alerting::default, |node| {
-            external::read(node, &mut issues)
+            external::read(node, folder, &mut issues)
         });
     if !issues.is_empty() {
         let lines: Vec<String> = issues.iter().map(ToString::to_string).collect();

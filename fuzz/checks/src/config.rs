@@ -80,7 +80,7 @@ pub fn prometheus(input: &[u8]) {
         }
         if let Ok(Some(document)) = yaml::read(text) {
             let mut issues = Issues::new();
-            external::read(&document, &mut issues);
+            external::read(&document, Path::new(FOLDER), &mut issues);
             check_places(text, &issues);
         }
     });

@@ -64,7 +64,7 @@ fn list(issues: &Issues) -> String {
 }
 
 impl Config {
-    /// Reads a file; template paths are relative to its folder.
+    /// Reads a file; paths are relative to its folder.
     ///
     /// # Errors
     /// See [`ConfigError`].
@@ -76,7 +76,7 @@ impl Config {
         Self::parse(&text, path.parent().unwrap_or_else(|| Path::new(".")))
     }
 
-    /// Reads a text; template paths are relative to `folder`.
+    /// Reads a text; paths are relative to `folder`.
     ///
     /// # Errors
     /// See [`ConfigError`].
@@ -92,13 +92,13 @@ impl Config {
         Self::from_node(&document, folder)
     }
 
-    /// Reads a document that is already a tree; template paths are relative to `folder`.
+    /// Reads a document that is already a tree; paths are relative to `folder`.
     ///
     /// # Errors
     /// See [`ConfigError`].
     pub fn from_node(document: &Node, folder: &Path) -> Result<Self, ConfigError> {
         let mut issues = Issues::new();
-        let (mut config, patterns) = read(document, &mut issues)?;
+        let (mut config, patterns) = read(document, folder, &mut issues)?;
         if !issues.is_empty() {
             return Err(ConfigError::Bad(issues));
         }
@@ -121,12 +121,16 @@ impl Config {
     }
 }
 
-fn read(document: &Node, issues: &mut Issues) -> Result<(Config, Vec<String>), ConfigError> {
+fn read(
+    document: &Node,
+    folder: &Path,
+    issues: &mut Issues,
+) -> Result<(Config, Vec<String>), ConfigError> {
     let mut fields = Fields::new(document, "config.plain", issues);
-    let global = fields
-        .take("global")
-        .map_or_else(Global::default, |node| receiver::read_global(node, issues));
-    let (receiver_names, receivers) = read_receivers(&mut fields, &global, issues);
+    let global = fields.take("global").map_or_else(Global::default, |node| {
+        receiver::read_global(node, folder, issues)
+    });
+    let (receiver_names, receivers) = read_receivers(&mut fields, &global, folder, issues);
     let intervals = read_intervals(&mut fields, issues);
     let rules = fields.take("inhibit_rules").map_or(&[][..], |node| {
         node.read_list("[]config.InhibitRule", issues)
@@ -180,6 +184,7 @@ fn read(document: &Node, issues: &mut Issues) -> Result<(Config, Vec<String>), C
 fn read_receivers(
     fields: &mut Fields<'_>,
     global: &Global,
+    folder: &Path,
     issues: &mut Issues,
 ) -> (Vec<String>, HashMap<String, Receiver>) {
     let items = fields
@@ -188,7 +193,7 @@ fn read_receivers(
     let mut names = Vec::with_capacity(items.len());
     let mut receivers = HashMap::new();
     for item in items {
-        let receiver = receiver::read(item, global, issues);
+        let receiver = receiver::read(item, global, folder, issues);
         names.push(receiver.name.clone());
         if let Some(twin) = receivers.insert(receiver.name.clone(), receiver) {
             issues.push(Issue::new(

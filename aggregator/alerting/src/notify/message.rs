@@ -14,7 +14,7 @@ use super::alert::Alert;
 use super::config::Config;
 use super::log::Reason;
 use super::receiver::{
-    DingTalk, Email, HttpOptions, Integration, PagerDuty, Payload, Secret, Slack, TlsOptions,
+    DingTalk, Email, HttpOptions, Integration, MailServer, PagerDuty, Payload, Secret, Slack,
     WeChat, Webhook,
 };
 use crate::template::notification::{self, AlertData, Data};
@@ -72,18 +72,8 @@ pub struct HttpMessage {
 /// A mail.
 #[derive(Debug, Clone)]
 pub struct MailMessage {
-    /// `host:port`
-    pub smarthost: String,
-    /// The name we greet the server with.
-    pub hello: String,
-    /// User and password, when there is a user.
-    pub username: String,
-    /// The password.
-    pub password: Secret,
-    /// Whether a connection without TLS is an error.
-    pub require_tls: bool,
-    /// How the server proves itself, and we to it.
-    pub tls: TlsOptions,
+    /// Where it goes first.
+    pub server: MailServer,
     /// The sender.
     pub from: String,
     /// Who gets it, separated by commas.
@@ -445,12 +435,7 @@ impl Maker<'_> {
             }
         }
         Ok(Message::Mail(Box::new(MailMessage {
-            smarthost: email.smarthost.clone(),
-            hello: email.hello.clone(),
-            username: email.username.clone(),
-            password: email.password.clone(),
-            require_tls: email.require_tls,
-            tls: email.tls.clone(),
+            server: email.server.clone(),
             from,
             to,
             subject,

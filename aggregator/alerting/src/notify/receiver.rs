@@ -3,12 +3,15 @@
 mod http;
 mod kinds;
 
+use std::path::Path;
+
 use crate::yaml::{Fields, Issue, Issues, Node};
 
 pub(crate) use http::read_fields as read_http_fields;
 pub use http::{Credentials, HttpOptions, TlsOptions};
 pub use kinds::{
-    DingTalk, Email, Integration, PagerDuty, Payload, Slack, SlackField, WeChat, Webhook,
+    DingTalk, Email, Integration, MailServer, PagerDuty, Payload, Slack, SlackField, WeChat,
+    Webhook,
 };
 
 /// Somebody who is told, in one or more ways.
@@ -57,12 +60,7 @@ pub struct Global {
     /// For all HTTP.
     pub http: HttpOptions,
     smtp_from: String,
-    smtp_hello: String,
-    smtp_smarthost: String,
-    smtp_username: String,
-    smtp_password: Secret,
-    smtp_require_tls: bool,
-    smtp_tls: TlsOptions,
+    smtp: MailServer,
     slack_api_url: Secret,
     pagerduty_url: String,
     wechat_url: String,
@@ -76,12 +74,7 @@ impl Default for Global {
             resolve_timeout: std::time::Duration::from_secs(300),
             http: HttpOptions::default(),
             smtp_from: String::new(),
-            smtp_hello: "localhost".to_owned(),
-            smtp_smarthost: String::new(),
-            smtp_username: String::new(),
-            smtp_password: Secret::default(),
-            smtp_require_tls: true,
-            smtp_tls: TlsOptions::default(),
+            smtp: MailServer::default(),
             slack_api_url: Secret::default(),
             pagerduty_url: kinds::PAGERDUTY_V2.to_owned(),
             wechat_url: "https://qyapi.weixin.qq.com/cgi-bin/".to_owned(),
@@ -113,15 +106,15 @@ const FOREIGN_GLOBALS: &[&str] = &[
     "mattermost_webhook_url_file",
 ];
 
-/// Reads `global`.
-pub(super) fn read_global(node: &Node, issues: &mut Issues) -> Global {
+/// Reads `global`; files are relative to `folder`.
+pub(super) fn read_global(node: &Node, folder: &Path, issues: &mut Issues) -> Global {
     let mut fields = Fields::new(node, "config.GlobalConfig", issues);
     let mut global = Global::default();
     if let Some(timeout) = fields.duration("resolve_timeout", issues) {
         global.resolve_timeout = timeout;
     }
     if let Some(node) = fields.take("http_config") {
-        global.http = http::read(node, issues);
+        global.http = http::read(node, folder, issues);
     }
     let mut text = |name: &str, target: &mut String| {
         if let Some(text) = fields.text(name, issues) {
@@ -129,22 +122,23 @@ pub(super) fn read_global(node: &Node, issues: &mut Issues) -> Global {
         }
     };
     text("smtp_from", &mut global.smtp_from);
-    text("smtp_hello", &mut global.smtp_hello);
-    text("smtp_smarthost", &mut global.smtp_smarthost);
-    text("smtp_auth_username", &mut global.smtp_username);
+    text("smtp_hello", &mut global.smtp.hello);
+    text("smtp_smarthost", &mut global.smtp.smarthost);
+    text("smtp_auth_username", &mut global.smtp.username);
     text("pagerduty_url", &mut global.pagerduty_url);
     text("wechat_api_url", &mut global.wechat_url);
     text("wechat_api_corp_id", &mut global.wechat_corp_id);
-    let mut unused = String::new();
-    text("smtp_auth_identity", &mut unused);
-    global.smtp_password = secret(&mut fields, "smtp_auth_password", issues);
-    global.slack_api_url = secret(&mut fields, "slack_api_url", issues);
-    global.wechat_secret = secret(&mut fields, "wechat_api_secret", issues);
+    text("smtp_auth_identity", &mut global.smtp.identity);
+    global.smtp.password = secret(&mut fields, "smtp_auth_password", folder, issues);
+    global.smtp.secret = secret(&mut fields, "smtp_auth_secret", folder, issues);
+    global.smtp.implicit_tls = fields.bool("smtp_force_implicit_tls", issues);
+    global.slack_api_url = secret(&mut fields, "slack_api_url", folder, issues);
+    global.wechat_secret = secret(&mut fields, "wechat_api_secret", folder, issues);
     if let Some(required) = fields.bool("smtp_require_tls", issues) {
-        global.smtp_require_tls = required;
+        global.smtp.require_tls = required;
     }
     if let Some(node) = fields.take("smtp_tls_config") {
-        global.smtp_tls = http::read_tls(node, issues);
+        global.smtp.tls = http::read_tls(node, folder, issues);
     }
     for name in FOREIGN_GLOBALS {
         fields.take(name);
@@ -153,8 +147,8 @@ pub(super) fn read_global(node: &Node, issues: &mut Issues) -> Global {
     global
 }
 
-/// The secret `name`, or the content of the file `name_file`.
-pub(super) fn secret(fields: &mut Fields<'_>, name: &str, issues: &mut Issues) -> Secret {
+/// The secret `name`, or the content of the file `name_file`, which is relative to `folder`.
+fn secret(fields: &mut Fields<'_>, name: &str, folder: &Path, issues: &mut Issues) -> Secret {
     let inline = fields.text(name, issues);
     let Some(file) = fields.take(&format!("{name}_file")) else {
         return Secret::new(inline.unwrap_or_default());
@@ -165,18 +159,25 @@ pub(super) fn secret(fields: &mut Fields<'_>, name: &str, issues: &mut Issues) -
             format!("at most one of {name} & {name}_file must be configured"),
         ));
     }
-    let path = file.read_text(issues);
+    let text = read_file(file, folder, issues).unwrap_or_default();
+    Secret::new(text.trim())
+}
+
+/// The content of the file that `node` names, relative to `folder`.
+fn read_file(node: &Node, folder: &Path, issues: &mut Issues) -> Option<String> {
+    let path = folder.join(node.read_text(issues));
     match std::fs::read_to_string(&path) {
-        Ok(text) => Secret::new(text.trim()),
+        Ok(text) => Some(text),
         Err(error) => {
-            issues.push(Issue::new(file.place, format!("read {path}: {error}")));
-            Secret::default()
+            let message = format!("read {}: {error}", path.display());
+            issues.push(Issue::new(node.place, message));
+            None
         }
     }
 }
 
-/// Reads one entry of `receivers`.
-pub(super) fn read(node: &Node, global: &Global, issues: &mut Issues) -> Receiver {
+/// Reads one entry of `receivers`; files are relative to `folder`.
+pub(super) fn read(node: &Node, global: &Global, folder: &Path, issues: &mut Issues) -> Receiver {
     let mut fields = Fields::new(node, "config.Receiver", issues);
     let name = fields.text("name", issues).unwrap_or_default();
     if name.is_empty() {
@@ -189,7 +190,7 @@ pub(super) fn read(node: &Node, global: &Global, issues: &mut Issues) -> Receive
             .take(&key)
             .map_or(&[][..], |node| node.read_list("[]", issues));
         for item in items {
-            integrations.push(kinds::read(kind, item, global, issues));
+            integrations.push(kinds::read(kind, item, (global, folder), issues));
         }
     }
     for kind in kinds::FOREIGN_KINDS {

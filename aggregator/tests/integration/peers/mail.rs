@@ -1,4 +1,5 @@
-//! Mail to a real SMTP server: PyPI's and Debian's aiosmtpd, with STARTTLS and a password.
+//! Mail to a real SMTP server: PyPI's and Debian's aiosmtpd, with STARTTLS and a password that is sent (LOGIN) or
+//! is not (CRAM-MD5).
 
 use std::path::Path;
 use std::process::{Command, Stdio};
@@ -13,13 +14,19 @@ use crate::process::{Process, free_port};
 
 /// Takes mails, prints each as a line of JSON. Arguments: port, certificate, key.
 const SERVER: &str = r#"
-import email, json, ssl, sys, time
+import base64, email, hmac, json, ssl, sys, time
 from email import policy
 from aiosmtpd.controller import Controller
 from aiosmtpd.smtp import AuthResult, LoginPassword
 context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
 context.load_cert_chain(sys.argv[2], sys.argv[3])
 class Sink:
+    async def auth_CRAM__MD5(self, server, args):
+        challenge = b"<%d.%d@here>" % (time.time_ns(), server.session.peer[1])
+        answer = await server.challenge_auth(challenge)
+        user, digest = answer.decode().split(" ")
+        want = hmac.new(b"never sent", challenge, "md5").hexdigest()
+        return AuthResult(success=hmac.compare_digest(digest, want), auth_data=user + " by CRAM-MD5", handled=False)
     async def handle_DATA(self, server, session, envelope):
         mail = email.message_from_bytes(envelope.content, policy=policy.default)
         if "refuse" in str(mail["Subject"]):
@@ -83,11 +90,12 @@ impl Smtp {
             .collect()
     }
 
-    /// Receivers with the right password, a wrong one, and a subject that the server refuses.
+    /// Receivers with the right password, a wrong one, one that is not sent, a wrong one of that kind, and a subject
+    /// that the server refuses.
     fn config(&self) -> String {
-        let receiver = |name: &str, password: &str, more: &str| {
+        let receiver = |name: &str, proof: &str, more: &str| {
             format!(
-                "- name: {name}\n  email_configs: [{{to: 'ops@example.org, Duty <duty@example.org>', auth_password: {password}, \
+                "- name: {name}\n  email_configs: [{{to: 'ops@example.org, Duty <duty@example.org>', {proof}, \
                  tls_config: {{ca_file: {}/cert.pem}}, headers: {{X-Team: '{{{{ .CommonLabels.team }}}}'}}, send_resolved: true{more}}}]\n",
                 self.dir.path().display()
             )
@@ -95,29 +103,33 @@ impl Smtp {
         format!(
             "global: {{smtp_smarthost: '127.0.0.1:{}', smtp_from: am@example.org, smtp_auth_username: me}}\n\
              route: {{receiver: good, group_wait: 0s, group_interval: 1s, group_by: [alertname], routes: [\
-             {{receiver: wrong, matchers: [alertname=Wrong]}}, {{receiver: refused, matchers: [alertname=Refused]}}]}}\n\
-             receivers:\n{}{}{}",
+             {{receiver: wrong, matchers: [alertname=Wrong]}}, {{receiver: refused, matchers: [alertname=Refused]}}, \
+             {{receiver: hidden, matchers: [alertname=Hidden]}}, {{receiver: hidden-wrong, matchers: [alertname=HiddenWrong]}}]}}\n\
+             receivers:\n{}{}{}{}{}",
             self.port,
             receiver(
                 "good",
-                "secret",
+                "auth_password: secret",
                 ", text: '{{ len .Alerts }} for {{ .Receiver }}'"
             ),
-            receiver("wrong", "guess", ""),
-            receiver("refused", "secret", "").replace("X-Team", "Subject: refuse, X-Team"),
+            receiver("wrong", "auth_password: guess", ""),
+            receiver("refused", "auth_password: secret", "")
+                .replace("X-Team", "Subject: refuse, X-Team"),
+            receiver("hidden", "auth_secret: never sent", ""),
+            receiver("hidden-wrong", "auth_secret: guess", ""),
         )
     }
 }
 
 #[test]
-fn mails_arrive_over_starttls_with_a_password() {
+fn mails_arrive_over_starttls_with_passwords() {
     let Some(python) = python("aiosmtpd", "aiosmtpd") else {
         return;
     };
     let smtp = Smtp::start(&python);
     let side = ours(&|_| smtp.config());
     let time = tidemark_alerting::notify::message::format_time(now_ms());
-    for name in ["A", "Wrong", "Refused"] {
+    for name in ["A", "Wrong", "Refused", "Hidden", "HiddenWrong"] {
         let body = serde_json::json!([{"labels": {"alertname": name, "team": "blue & red"}, "startsAt": time}]);
         let headers = [("content-type", "application/json")];
         let body = body.to_string();
@@ -130,7 +142,12 @@ fn mails_arrive_over_starttls_with_a_password() {
         );
         assert_eq!(answer.status, 200, "{}", answer.text());
     }
-    let mail = eventually("mail", || smtp.mails().into_iter().next());
+    let of = |name: &str| {
+        let subject = format!("[FIRING:1] {name} (blue & red)");
+        let mut mails = smtp.mails().into_iter();
+        mails.find(|mail| mail["subject"] == subject)
+    };
+    let mail = eventually("mail", || of("A"));
     assert_eq!(mail["from"], "am@example.org");
     assert_eq!(
         mail["to"],
@@ -148,6 +165,8 @@ fn mails_arrive_over_starttls_with_a_password() {
     );
     let html = mail["parts"]["text/html"].as_str().unwrap();
     assert!(html.contains("blue &amp; red"), "{html}");
+    let hidden = eventually("mail by CRAM-MD5", || of("Hidden"));
+    assert_eq!(hidden["user"], "me by CRAM-MD5");
     // A wrong password and a refusal are final, counted, and nobody's mail.
     let failed = |receiver: &str| {
         let metrics = http::request(&side.address, "GET", "/metrics", &[], b"").text();
@@ -155,10 +174,10 @@ fn mails_arrive_over_starttls_with_a_password() {
         let line = metrics.lines().find(|line| {
             line.starts_with("aggregator_notifications_failed_total") && line.contains(&wanted)
         });
-        line.is_some_and(|line| line.ends_with(" 1"))
+        line.is_some_and(|line| !line.ends_with(" 0"))
     };
-    eventually("two failures", || {
-        (failed("wrong") && failed("refused")).then_some(())
+    eventually("three failures", || {
+        (failed("wrong") && failed("refused") && failed("hidden-wrong")).then_some(())
     });
-    assert_eq!(smtp.mails().len(), 1);
+    assert_eq!(smtp.mails().len(), 2);
 }

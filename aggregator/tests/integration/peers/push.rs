@@ -111,7 +111,14 @@ fn lock(dir: &Path) -> std::path::PathBuf {
 /// Starts us with both Alertmanagers and a recorder as targets.
 fn start_ours(dir: &Path, (open, locked): (u16, u16), webhook: &Webhook) -> Aggregator {
     let ours = tempfile::tempdir().unwrap();
-    std::fs::write(ours.path().join("rules.yml"), RULES).unwrap();
+    // Files are looked for beside the configuration, which is not where the server runs.
+    let folder = ours.path().join("conf");
+    std::fs::create_dir(&folder).unwrap();
+    std::fs::write(folder.join("rules.yml"), RULES).unwrap();
+    std::fs::write(folder.join("password"), format!("{PASSWORD}\n")).unwrap();
+    for name in ["ca.pem", "client.pem", "client.key"] {
+        std::fs::copy(dir.join(name), folder.join(name)).unwrap();
+    }
     let config = format!(
         "global: {{external_labels: {{dc: x}}}}\nrule_files: [rules.yml]\nalerting:\n\
          \x20 alert_relabel_configs: [{{source_labels: [sev], regex: page, target_label: sev, replacement: loud}}]\n\
@@ -119,16 +126,15 @@ fn start_ours(dir: &Path, (open, locked): (u16, u16), webhook: &Webhook) -> Aggr
          \x20 - static_configs: [{{targets: ['127.0.0.1:{open}']}}]\n\
          \x20 - scheme: https\n\
          \x20   static_configs: [{{targets: ['127.0.0.1:{locked}']}}]\n\
-         \x20   basic_auth: {{username: me, password: '{PASSWORD}'}}\n\
-         \x20   tls_config: {{ca_file: {0}/ca.pem, cert_file: {0}/client.pem, key_file: {0}/client.key}}\n\
-         \x20 - static_configs: [{{targets: ['{1}']}}]\n\
+         \x20   basic_auth: {{username: me, password_file: password}}\n\
+         \x20   tls_config: {{ca_file: ca.pem, cert_file: client.pem, key_file: client.key}}\n\
+         \x20 - static_configs: [{{targets: ['{}']}}]\n\
          \x20   path_prefix: /bearer\n\
          \x20   authorization: {{credentials: token-of-ours}}\n",
-        dir.display(),
         webhook.address
     );
-    std::fs::write(ours.path().join("c.yml"), config).unwrap();
-    let file = format!("--config.file={}", ours.path().join("c.yml").display());
+    std::fs::write(folder.join("c.yml"), config).unwrap();
+    let file = format!("--config.file={}", folder.join("c.yml").display());
     Aggregator::start_in(ours, &[file.as_str(), "--rules.alert.resend-delay=1s"])
 }
 

@@ -121,3 +121,64 @@ receivers:
     let again = Config::parse(&config.original, Path::new(".")).unwrap();
     assert_eq!(again.original, config.original);
 }
+
+/// Whatever names a file is looked for beside the configuration.
+#[test]
+fn files_are_relative_to_the_configuration() {
+    let dir = tempfile::tempdir().unwrap();
+    let names = ["smtp", "cram", "slack", "ca", "password", "key", "url"];
+    for name in names {
+        std::fs::write(dir.path().join(name), format!("https://{name}\n")).unwrap();
+    }
+    std::fs::write(
+        dir.path().join("own.tmpl"),
+        "{{ define \"own\" }}x{{ end }}",
+    )
+    .unwrap();
+    let text = "
+global:
+  smtp_auth_password_file: smtp
+  smtp_auth_secret_file: cram
+  slack_api_url_file: slack
+  smtp_tls_config: {ca_file: ca}
+  http_config: {basic_auth: {username: u, password_file: password}}
+templates: ['*.tmpl']
+route: {receiver: r}
+receivers:
+- name: r
+  slack_configs: [{}]
+  email_configs: [{to: a@b, from: c@d, smarthost: 'e:25'}]
+  pagerduty_configs: [{routing_key_file: key, http_config: {authorization: {credentials_file: key}, tls_config: {ca_file: ca}}}]
+  webhook_configs: [{url_file: url}]
+";
+    let config = Config::parse(text, dir.path()).unwrap();
+    for kind in &config.receivers["r"].integrations {
+        match kind {
+            receiver::Integration::Slack(slack) => {
+                assert_eq!(slack.api_url.expose(), "https://slack");
+                let receiver::Credentials::Basic { password, .. } = &slack.http.credentials else {
+                    panic!("{:?}", slack.http);
+                };
+                assert_eq!(password.expose(), "https://password");
+            }
+            receiver::Integration::Email(email) => {
+                assert_eq!(email.server.password.expose(), "https://smtp");
+                assert_eq!(email.server.secret.expose(), "https://cram");
+                assert_eq!(email.server.tls.ca_pem.as_deref(), Some("https://ca\n"));
+            }
+            receiver::Integration::PagerDuty(pagerduty) => {
+                assert_eq!(pagerduty.routing_key.expose(), "https://key");
+                assert_eq!(pagerduty.http.tls.ca_pem.as_deref(), Some("https://ca\n"));
+            }
+            receiver::Integration::Webhook(webhook) => {
+                assert_eq!(webhook.url.expose(), "https://url");
+            }
+            other => panic!("{other:?}"),
+        }
+    }
+    // From anywhere else they are not found, and the message says where they were looked for.
+    let error = Config::parse(text, Path::new("/nowhere"))
+        .unwrap_err()
+        .to_string();
+    assert!(error.contains("3:28: read /nowhere/smtp: "), "{error}");
+}

@@ -1,6 +1,8 @@
 //! `http_config`: how HTTP requests are made.
 
-use super::{Secret, secret};
+use std::path::Path;
+
+use super::{Secret, read_file, secret};
 use crate::yaml::{Fields, Issue, Issues, Node};
 
 /// Who we are.
@@ -49,21 +51,25 @@ pub struct HttpOptions {
     pub tls: TlsOptions,
 }
 
-/// Reads an `http_config`; also the fields of that kind inside an `alertmanagers` entry.
-pub(crate) fn read(node: &Node, issues: &mut Issues) -> HttpOptions {
+/// Reads an `http_config`; files are relative to `folder`.
+pub(crate) fn read(node: &Node, folder: &Path, issues: &mut Issues) -> HttpOptions {
     let mut fields = Fields::new(node, "config.HTTPClientConfig", issues);
-    let options = read_fields(&mut fields, issues);
+    let options = read_fields(&mut fields, folder, issues);
     fields.finish(issues);
     options
 }
 
-/// Takes the fields of an HTTP client from `fields`.
-pub(crate) fn read_fields(fields: &mut Fields<'_>, issues: &mut Issues) -> HttpOptions {
+/// Takes the fields of an HTTP client from `fields`, as they stand in an `alertmanagers` entry.
+pub(crate) fn read_fields(
+    fields: &mut Fields<'_>,
+    folder: &Path,
+    issues: &mut Issues,
+) -> HttpOptions {
     let mut options = HttpOptions::default();
     if let Some(node) = fields.take("basic_auth") {
         let mut basic = Fields::new(node, "config.BasicAuth", issues);
         let username = basic.text("username", issues).unwrap_or_default();
-        let password = secret(&mut basic, "password", issues);
+        let password = secret(&mut basic, "password", folder, issues);
         basic.finish(issues);
         options.credentials = Credentials::Basic { username, password };
     }
@@ -72,11 +78,11 @@ pub(crate) fn read_fields(fields: &mut Fields<'_>, issues: &mut Issues) -> HttpO
         let kind = authorization
             .text("type", issues)
             .unwrap_or_else(|| "Bearer".to_owned());
-        let token = secret(&mut authorization, "credentials", issues);
+        let token = secret(&mut authorization, "credentials", folder, issues);
         authorization.finish(issues);
         options.credentials = Credentials::Token { kind, token };
     }
-    let token = secret(fields, "bearer_token", issues);
+    let token = secret(fields, "bearer_token", folder, issues);
     if !token.is_empty() {
         options.credentials = Credentials::Token {
             kind: "Bearer".to_owned(),
@@ -84,7 +90,7 @@ pub(crate) fn read_fields(fields: &mut Fields<'_>, issues: &mut Issues) -> HttpO
         };
     }
     if let Some(node) = fields.take("tls_config") {
-        options.tls = read_tls(node, issues);
+        options.tls = read_tls(node, folder, issues);
     }
     // The client follows no redirect to another host and speaks HTTP/1.1, which both values allow.
     fields.take("follow_redirects");
@@ -107,21 +113,14 @@ pub(crate) fn read_fields(fields: &mut Fields<'_>, issues: &mut Issues) -> HttpO
 }
 
 /// Reads a `tls_config`.
-pub(super) fn read_tls(node: &Node, issues: &mut Issues) -> TlsOptions {
+pub(super) fn read_tls(node: &Node, folder: &Path, issues: &mut Issues) -> TlsOptions {
     let mut fields = Fields::new(node, "config.TLSConfig", issues);
     let mut pem = |name: &str, issues: &mut Issues| {
         let inline = fields.text(name, issues);
         let Some(file) = fields.take(&format!("{name}_file")) else {
             return inline;
         };
-        let path = file.read_text(issues);
-        match std::fs::read_to_string(&path) {
-            Ok(text) => Some(text),
-            Err(error) => {
-                issues.push(Issue::new(file.place, format!("read {path}: {error}")));
-                inline
-            }
-        }
+        read_file(file, folder, issues).or(inline)
     };
     let options = TlsOptions {
         ca_pem: pem("ca", issues),

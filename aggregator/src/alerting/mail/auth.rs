@@ -1,0 +1,151 @@
+//! Ways to log in to a mail server (RFC 4954): PLAIN (RFC 4616), LOGIN, CRAM-MD5 (RFC 2195).
+
+use base64::Engine as _;
+use base64::engine::general_purpose::STANDARD;
+use tidemark_alerting::notify::receiver::MailServer;
+
+/// Block size of MD5, to which HMAC (RFC 2104) fills its key.
+const BLOCK_BYTES: usize = 64;
+
+/// A way to log in.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum Mechanism {
+    CramMd5,
+    Plain,
+    Login,
+}
+
+/// The names behind `AUTH` in the answer to a greeting, in the server's order.
+pub(super) fn offered<'a>(lines: impl Iterator<Item = &'a str>) -> Vec<&'a str> {
+    for line in lines {
+        let mut words = line.split_whitespace();
+        if words.next() == Some("AUTH") {
+            return words.collect();
+        }
+    }
+    Vec::new()
+}
+
+impl Mechanism {
+    /// The first of `offered` that what is configured suffices for.
+    pub(super) fn choose(offered: &[&str], server: &MailServer) -> Option<Self> {
+        let usable = |name: &&str| match *name {
+            "CRAM-MD5" if !server.secret.is_empty() => Some(Self::CramMd5),
+            "PLAIN" if !server.password.is_empty() => Some(Self::Plain),
+            "LOGIN" if !server.password.is_empty() => Some(Self::Login),
+            _ => None,
+        };
+        offered.iter().find_map(usable)
+    }
+
+    /// The command that begins it.
+    pub(super) fn opening(self, server: &MailServer) -> String {
+        match self {
+            Self::CramMd5 => "AUTH CRAM-MD5".to_owned(),
+            Self::Login => "AUTH LOGIN".to_owned(),
+            Self::Plain => {
+                let password = server.password.expose();
+                let text = format!("{}\0{}\0{password}", server.identity, server.username);
+                format!("AUTH PLAIN {}", STANDARD.encode(text))
+            }
+        }
+    }
+
+    /// The answer to the server's challenge number `step`, from 0.
+    pub(super) fn answer(
+        self,
+        server: &MailServer,
+        step: usize,
+        challenge: &str,
+    ) -> Result<String, String> {
+        let answer = match (self, step) {
+            (Self::CramMd5, 0) => {
+                let challenge = STANDARD
+                    .decode(challenge.trim())
+                    .map_err(|error| format!("challenge of the mail server: {error}"))?;
+                let digest = hmac_md5(server.secret.expose().as_bytes(), &challenge);
+                format!("{} {digest:x}", server.username)
+            }
+            (Self::Login, 0) => server.username.clone(),
+            (Self::Login, 1) => server.password.expose().to_owned(),
+            _ => return Err("the mail server asks for more than its way to log in has".to_owned()),
+        };
+        Ok(STANDARD.encode(answer))
+    }
+}
+
+/// HMAC over MD5, which nothing but this old protocol still wants.
+fn hmac_md5(key: &[u8], message: &[u8]) -> md5::Digest {
+    let mut block = [0; BLOCK_BYTES];
+    let short = if key.len() > BLOCK_BYTES {
+        md5::compute(key).0.to_vec()
+    } else {
+        key.to_vec()
+    };
+    for (byte, given) in block.iter_mut().zip(short) {
+        *byte = given;
+    }
+    let keyed = |pad: u8, text: &[u8]| {
+        let mut whole: Vec<u8> = block.iter().map(|byte| byte ^ pad).collect();
+        whole.extend_from_slice(text);
+        md5::compute(whole)
+    };
+    keyed(0x5c, &keyed(0x36, message).0)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use tidemark_alerting::notify::receiver::Secret;
+
+    #[test]
+    fn hmac_is_that_of_the_rfcs() {
+        // RFC 2202, cases 1, 2 and 6.
+        let hex = |key: &[u8], text: &[u8]| format!("{:x}", hmac_md5(key, text));
+        assert_eq!(
+            hex(&[0x0b; 16], b"Hi There"),
+            "9294727a3638bb1c13f48ef8158bfc9d"
+        );
+        assert_eq!(
+            hex(b"Jefe", b"what do ya want for nothing?"),
+            "750c783e6ab0b503eaa86e310a5db738"
+        );
+        assert_eq!(
+            hex(
+                &[0xaa; 80],
+                b"Test Using Larger Than Block-Size Key - Hash Key First"
+            ),
+            "6b1ab7fe4bd7bf8f0b62e6ce61b9d0cd"
+        );
+    }
+
+    #[test]
+    fn challenge_of_the_rfc_is_answered_as_there() {
+        // RFC 2195, section 2.
+        let server = MailServer {
+            username: "tim".to_owned(),
+            secret: Secret::new("tanstaaftanstaaf"),
+            ..MailServer::default()
+        };
+        let challenge = STANDARD.encode("<1896.697170952@postoffice.reston.mci.net>");
+        assert_eq!(
+            Mechanism::CramMd5.answer(&server, 0, &challenge).unwrap(),
+            "dGltIGI5MTNhNjAyYzdlZGE3YTQ5NWI0ZTZlNzMzNGQzODkw"
+        );
+        assert!(Mechanism::CramMd5.answer(&server, 1, &challenge).is_err());
+        assert!(Mechanism::CramMd5.answer(&server, 0, "~").is_err());
+    }
+
+    #[test]
+    fn first_way_that_is_possible_is_taken() {
+        let lines = ["mail.example", "SIZE 1", "AUTH CRAM-MD5 LOGIN PLAIN"];
+        let offer = offered(lines.into_iter());
+        let mut server = MailServer::default();
+        assert_eq!(Mechanism::choose(&offer, &server), None);
+        server.password = Secret::new("p");
+        assert_eq!(Mechanism::choose(&offer, &server), Some(Mechanism::Login));
+        server.secret = Secret::new("s");
+        assert_eq!(Mechanism::choose(&offer, &server), Some(Mechanism::CramMd5));
+        assert!(offered(["mail.example"].into_iter()).is_empty());
+    }
+}

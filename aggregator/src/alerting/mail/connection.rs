@@ -1,0 +1,144 @@
+//! One conversation with a mail server.
+
+use std::time::Duration;
+
+use lettre::Message;
+use lettre::transport::smtp::client::{
+    AsyncSmtpConnection, Certificate, CertificateStore, Identity, TlsParameters,
+};
+use lettre::transport::smtp::commands::Ehlo;
+use lettre::transport::smtp::extension::ClientId;
+use rustls_pki_types::CertificateDer;
+use rustls_pki_types::pem::PemObject as _;
+use tidemark_alerting::notify::message::Verdict;
+use tidemark_alerting::notify::receiver::{MailServer, TlsOptions};
+
+use super::auth::{self, Mechanism};
+
+/// The port on which TLS comes before SMTP.
+const IMPLICIT_TLS_PORT: u16 = 465;
+const CONNECT_TIMEOUT: Duration = Duration::from_secs(60);
+
+/// Hands `message` to `server`.
+pub(super) async fn send(server: &MailServer, message: &Message) -> Result<(), Verdict> {
+    let mut connection = connect(server).await?;
+    let sent = converse(&mut connection, server, message).await;
+    // Whether the server takes its leave too changes nothing.
+    connection.abort().await;
+    sent
+}
+
+async fn converse(
+    connection: &mut AsyncSmtpConnection,
+    server: &MailServer,
+    message: &Message,
+) -> Result<(), Verdict> {
+    if !server.username.is_empty() {
+        log_in(connection, server).await?;
+    }
+    let text = message.formatted();
+    let sending = connection.send(message.envelope(), &text);
+    sending.await.map(drop).map_err(verdict)
+}
+
+/// What an error of the conversation means.
+fn verdict(error: lettre::transport::smtp::Error) -> Verdict {
+    let reason = crate::report::chain(&error);
+    if error.is_permanent() || error.is_client() {
+        Verdict::Failed(reason)
+    } else {
+        Verdict::Retry(reason)
+    }
+}
+
+/// A connection that is as secure as it is meant to be.
+async fn connect(server: &MailServer) -> Result<AsyncSmtpConnection, Verdict> {
+    let (host, port) = address(&server.smarthost).map_err(Verdict::Failed)?;
+    let parameters = parameters(host, &server.tls).map_err(Verdict::Failed)?;
+    let hello = ClientId::Domain(server.hello.clone());
+    let is_implicit = server.implicit_tls.unwrap_or(port == IMPLICIT_TLS_PORT);
+    let first = is_implicit.then(|| parameters.clone());
+    let connecting = AsyncSmtpConnection::connect_tokio1(
+        (host, port),
+        Some(CONNECT_TIMEOUT),
+        &hello,
+        first,
+        None,
+    );
+    let mut connection = connecting.await.map_err(verdict)?;
+    if connection.can_starttls() {
+        let upgrade = connection.starttls(parameters, &hello);
+        upgrade.await.map_err(verdict)?;
+    } else if server.require_tls && !is_implicit {
+        connection.abort().await;
+        let reason = "the server has no STARTTLS, which require_tls asks for";
+        return Err(Verdict::Failed(reason.to_owned()));
+    }
+    Ok(connection)
+}
+
+fn address(smarthost: &str) -> Result<(&str, u16), String> {
+    let (host, port) = smarthost.rsplit_once(':').ok_or("smarthost has no port")?;
+    let port = port
+        .parse()
+        .map_err(|_| format!("smarthost {smarthost:?} has a bad port"))?;
+    Ok((host.trim_start_matches('[').trim_end_matches(']'), port))
+}
+
+/// Says who we are, in the first way that the server offers and we have what it takes for. A server that offers none
+/// is not told.
+async fn log_in(connection: &mut AsyncSmtpConnection, server: &MailServer) -> Result<(), Verdict> {
+    // The library keeps of the greeting only the ways it knows itself.
+    let greeting = Ehlo::new(ClientId::Domain(server.hello.clone()));
+    let offer = connection.command(greeting).await.map_err(verdict)?;
+    let offered = auth::offered(offer.message());
+    if offered.is_empty() {
+        return Ok(());
+    }
+    let Some(mechanism) = Mechanism::choose(&offered, server) else {
+        let reason = format!(
+            "no way to log in: the server offers {}, which take auth_password (PLAIN, LOGIN) or auth_secret (CRAM-MD5)",
+            offered.join(", ")
+        );
+        return Err(Verdict::Failed(reason));
+    };
+    let mut response = connection
+        .command(format!("{}\r\n", mechanism.opening(server)))
+        .await
+        .map_err(verdict)?;
+    let mut step = 0;
+    while response.has_code(334) {
+        let challenge = response.first_line().unwrap_or_default();
+        let answer = mechanism.answer(server, step, challenge);
+        let answer = answer.map_err(Verdict::Failed)?;
+        let command = format!("{answer}\r\n");
+        response = connection.command(command).await.map_err(verdict)?;
+        step += 1;
+    }
+    Ok(())
+}
+
+fn parameters(host: &str, options: &TlsOptions) -> Result<TlsParameters, String> {
+    let text = |error: lettre::transport::smtp::Error| crate::report::chain(&error);
+    let name = options.server_name.clone();
+    let mut builder = TlsParameters::builder(name.unwrap_or_else(|| host.to_owned()))
+        .dangerous_accept_invalid_certs(options.insecure_skip_verify)
+        .dangerous_accept_invalid_hostnames(options.insecure_skip_verify);
+    if let Some(pem) = &options.ca_pem {
+        builder = builder.certificate_store(CertificateStore::None);
+        for one in CertificateDer::pem_slice_iter(pem.as_bytes()) {
+            let der = one.map_err(|error| error.to_string())?;
+            let certificate = Certificate::from_der(der.to_vec()).map_err(text)?;
+            builder = builder.add_root_certificate(certificate);
+        }
+    }
+    match (&options.cert_pem, &options.key_pem) {
+        (Some(cert), Some(key)) => {
+            let identity = Identity::from_pem(cert.as_bytes(), key.expose().as_bytes());
+            builder = builder.identify_with(identity.map_err(text)?);
+        }
+        (None, None) => {}
+        _ => return Err("a client certificate needs both certificate and key".to_owned()),
+    }
+    builder.build().map_err(text)
+}
