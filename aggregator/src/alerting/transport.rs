@@ -219,6 +219,7 @@ fn build(
         (Credentials::None, Some(user)) => Some(format!("Basic {}", STANDARD.encode(user))),
         (Credentials::None, None) => None,
     };
+    let has_body = method != Method::GET;
     let mut builder = Request::builder()
         .method(method)
         .uri(target)
@@ -226,8 +227,10 @@ fn build(
         .header(
             header::USER_AGENT,
             concat!("Tidemark/", env!("CARGO_PKG_VERSION")),
-        )
-        .header(header::CONTENT_TYPE, "application/json");
+        );
+    if has_body {
+        builder = builder.header(header::CONTENT_TYPE, "application/json");
+    }
     if let Some(authorization) = authorization {
         builder = builder.header(header::AUTHORIZATION, authorization);
     }

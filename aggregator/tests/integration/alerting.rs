@@ -1,9 +1,11 @@
 //! Rules and notifications of the real binary: from an expression to a webhook, through kill -9.
 
+use std::collections::BTreeMap;
 use std::io::{BufRead as _, BufReader, Read as _, Write as _};
-use std::net::TcpListener;
+use std::net::{TcpListener, TcpStream};
 use std::path::Path;
 use std::process::Command;
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex};
 
 use serde_json::{Value, json};
@@ -11,54 +13,92 @@ use serde_json::{Value, json};
 use crate::harness::{Aggregator, eventually, now_ms, workspace};
 use crate::http;
 
-/// A webhook receiver that remembers what it was sent, by path.
+/// A receiver that remembers what it was sent, by path.
 pub(crate) struct Webhook {
     pub(crate) address: String,
-    received: Received,
+    received: Arc<Mutex<Vec<Received>>>,
+    is_down: Arc<AtomicBool>,
 }
 
-/// Path, value of the header `authorization`, and body of each request.
-type Received = Arc<Mutex<Vec<(String, String, Value)>>>;
+/// A request, and what it was answered.
+#[derive(Clone)]
+pub(crate) struct Received {
+    pub(crate) method: String,
+    pub(crate) path: String,
+    /// By their names in lower case.
+    pub(crate) headers: BTreeMap<String, String>,
+    pub(crate) body: Value,
+    status: u16,
+}
 
 impl Webhook {
     pub(crate) fn start() -> Self {
         let listener = TcpListener::bind("127.0.0.1:0").unwrap();
-        let address = listener.local_addr().unwrap().to_string();
-        let received = Received::default();
-        let seen = Arc::clone(&received);
+        let webhook = Self {
+            address: listener.local_addr().unwrap().to_string(),
+            received: Arc::default(),
+            is_down: Arc::default(),
+        };
+        let (received, is_down) = (Arc::clone(&webhook.received), Arc::clone(&webhook.is_down));
         // Ends with the process.
         std::thread::spawn(move || {
             for stream in listener.incoming() {
-                let seen = Arc::clone(&seen);
-                std::thread::spawn(move || serve(stream.unwrap(), &seen));
+                let (received, is_down) = (Arc::clone(&received), Arc::clone(&is_down));
+                std::thread::spawn(move || serve(stream.unwrap(), &received, &is_down));
             }
         });
-        Self { address, received }
+        webhook
+    }
+
+    /// Paths with `/flaky` are answered 503 while it is down.
+    pub(crate) fn set_down(&self, is_down: bool) {
+        self.is_down.store(is_down, Ordering::SeqCst);
+    }
+
+    /// What was sent to `path`, whatever it was answered.
+    pub(crate) fn requests(&self, path: &str) -> Vec<Received> {
+        let received = self.received.lock().unwrap();
+        received
+            .iter()
+            .filter(|request| request.path == path)
+            .cloned()
+            .collect()
+    }
+
+    /// The first request whose path begins with `prefix`.
+    pub(crate) fn find(&self, prefix: &str) -> Option<Received> {
+        let received = self.received.lock().unwrap();
+        received
+            .iter()
+            .find(|request| request.path.starts_with(prefix))
+            .cloned()
     }
 
     /// The bodies that were sent to `path`.
     pub(crate) fn at(&self, path: &str) -> Vec<Value> {
-        let received = self.received.lock().unwrap();
-        received
-            .iter()
-            .filter(|(to, _, _)| to == path)
-            .map(|(_, _, body)| body.clone())
-            .collect()
+        let requests = self.requests(path).into_iter();
+        requests.map(|request| request.body).collect()
+    }
+
+    /// The bodies that were sent to `path` and taken.
+    pub(crate) fn taken_at(&self, path: &str) -> Vec<Value> {
+        let requests = self.requests(path).into_iter();
+        let taken = requests.filter(|request| request.status < 300);
+        taken.map(|request| request.body).collect()
     }
 
     /// Who those said they were who sent to `path`.
     pub(crate) fn authorizations(&self, path: &str) -> Vec<String> {
-        let received = self.received.lock().unwrap();
-        received
-            .iter()
-            .filter(|(to, _, _)| to == path)
-            .map(|(_, authorization, _)| authorization.clone())
+        let requests = self.requests(path).into_iter();
+        let authorization = |request: Received| request.headers.get("authorization").cloned();
+        requests
+            .map(|request| authorization(request).unwrap_or_default())
             .collect()
     }
 }
 
-/// Answers requests of one connection: 500 for paths with `/down`, 400 for `/bad`, else 200.
-fn serve(stream: std::net::TcpStream, seen: &Mutex<Vec<(String, String, Value)>>) {
+/// Answers the requests of one connection.
+fn serve(stream: TcpStream, received: &Mutex<Vec<Received>>, is_down: &AtomicBool) {
     let mut writer = stream.try_clone().unwrap();
     let mut reader = BufReader::new(stream);
     loop {
@@ -66,38 +106,47 @@ fn serve(stream: std::net::TcpStream, seen: &Mutex<Vec<(String, String, Value)>>
         if reader.read_line(&mut line).unwrap_or(0) == 0 {
             return;
         }
-        let path = line.split(' ').nth(1).unwrap_or_default().to_owned();
-        let (mut length, mut authorization) = (0, String::new());
+        let mut words = line.split(' ').map(str::to_owned);
+        let (method, path) = (words.next().unwrap(), words.next().unwrap_or_default());
+        let mut headers = BTreeMap::new();
         loop {
             let mut header = String::new();
             reader.read_line(&mut header).unwrap();
-            if header.trim().is_empty() {
+            let Some((name, value)) = header.split_once(':') else {
                 break;
-            }
-            if let Some(value) = header.to_lowercase().strip_prefix("content-length:") {
-                length = value.trim().parse().unwrap();
-            }
-            if let Some((name, value)) = header.split_once(':')
-                && name.eq_ignore_ascii_case("authorization")
-            {
-                value.trim().clone_into(&mut authorization);
-            }
+            };
+            headers.insert(name.to_lowercase(), value.trim().to_owned());
         }
-        let mut body = vec![0; length];
+        let length = headers.get("content-length");
+        let mut body = vec![0; length.map_or(0, |text| text.parse().unwrap())];
         reader.read_exact(&mut body).unwrap();
-        seen.lock().unwrap().push((
-            path.clone(),
-            authorization,
-            serde_json::from_slice(&body).unwrap_or(Value::Null),
-        ));
-        let status = match path.as_str() {
-            path if path.contains("/down") => "500 Internal Server Error",
-            path if path.contains("/bad") => "400 Bad Request",
-            _ => "200 OK",
-        };
-        if write!(writer, "HTTP/1.1 {status}\r\ncontent-length: 0\r\n\r\n").is_err() {
+        let (status, answer) = answer(&path, is_down.load(Ordering::SeqCst));
+        received.lock().unwrap().push(Received {
+            method,
+            path,
+            headers,
+            body: serde_json::from_slice(&body).unwrap_or(Value::Null),
+            status,
+        });
+        let length = answer.len();
+        let head = format!("HTTP/1.1 {status} x\r\ncontent-length: {length}\r\n\r\n");
+        if write!(writer, "{head}{answer}").is_err() {
             return;
         }
+    }
+}
+
+/// Status and body for a request to `path`.
+fn answer(path: &str, is_down: bool) -> (u16, &'static str) {
+    match path {
+        path if path.contains("/down") => (500, ""),
+        path if path.contains("/flaky") && is_down => (503, ""),
+        path if path.contains("/bad") => (400, ""),
+        path if path.contains("/gettoken") => (200, r#"{"errcode":0,"access_token":"a-token"}"#),
+        path if path.contains("/send") => (200, r#"{"errcode":0,"errmsg":"ok"}"#),
+        path if path.contains("/enqueue") => (202, r#"{"status":"success"}"#),
+        path if path.contains("/slack") => (200, "ok"),
+        _ => (200, ""),
     }
 }
 

@@ -10,6 +10,7 @@ mod mail;
 mod promtool;
 mod push;
 mod python;
+mod receivers;
 mod remote_write;
 mod rules;
 mod same_words;

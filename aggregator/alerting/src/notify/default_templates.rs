@@ -67,10 +67,11 @@ const TEMPLATES: &[(&str, &str)] = &[
     ),
     (
         "wechat.default.message",
-        "{{ template \"__subject\" . }}\n{{ if gt (len .Alerts.Firing) 0 }}Alerts Firing:\n\
-         {{ template \"__text_alert_list\" .Alerts.Firing }}{{ end }}\
-         {{ if gt (len .Alerts.Resolved) 0 }}Alerts Resolved:\n\
-         {{ template \"__text_alert_list\" .Alerts.Resolved }}{{ end }}\
+        "{{ template \"__subject\" . }}\n{{ join \" \" .CommonAnnotations.SortedPairs.Values }}\n\
+         {{ if .Alerts.Firing }}Alerts Firing:\n\
+         {{ template \"__text_alert_list\" .Alerts.Firing }}{{ end }}\n\
+         {{ if .Alerts.Resolved }}Alerts Resolved:\n\
+         {{ template \"__text_alert_list\" .Alerts.Resolved }}{{ end }}\n\
          AlertmanagerUrl:\n{{ template \"__alertmanagerURL\" . }}",
     ),
     ("wechat.default.to_user", ""),

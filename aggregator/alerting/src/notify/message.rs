@@ -182,6 +182,9 @@ pub fn signed_url(url: &str, secret: &Secret, now_ms: i64) -> String {
     format!("{url}&timestamp={now_ms}&sign={encoded}")
 }
 
+/// Fields of a Slack attachment that are sent empty too.
+const ALWAYS_THERE: [&str; 4] = ["callback_id", "fallback", "footer", "text"];
+
 struct Maker<'a> {
     config: &'a Config,
     notification: &'a Notification,
@@ -397,13 +400,11 @@ impl Maker<'_> {
             Payload::Plain(value) => value.clone(),
             Payload::Text(source) => {
                 let text = self.expand(source)?;
-                // A template may build a list or an object by itself.
-                let is_template = source.contains("{{");
-                let structure = serde_json::from_str::<Json>(&text)
-                    .ok()
-                    .filter(|json| json.is_array() || json.is_object());
-                structure
-                    .filter(|_| is_template)
+                // What a template builds may be more than a text. The texts within it stay what they are: Alertmanager
+                // would expand them once more, and make numbers of those that look like one.
+                let value = serde_json::from_str::<Json>(&text).ok();
+                value
+                    .filter(|value| !value.is_string())
                     .unwrap_or(Json::String(text))
             }
             Payload::List(items) => items
@@ -457,7 +458,7 @@ impl Maker<'_> {
                 text
             };
             let is_of_message = matches!(*name, "channel" | "username" | "icon_emoji" | "icon_url");
-            if !text.is_empty() || matches!(*name, "text" | "fallback") {
+            if !text.is_empty() || ALWAYS_THERE.contains(name) {
                 let target = if is_of_message {
                     &mut message
                 } else {
@@ -526,7 +527,7 @@ impl Maker<'_> {
             .collect();
         let mut details = Map::new();
         for (name, source) in &pagerduty.details {
-            details.insert(name.clone(), Json::String(self.expand(source)?));
+            details.insert(name.clone(), self.payload(source)?);
         }
         if !pagerduty.service_key.is_empty() {
             return self.pagerduty_v1(pagerduty, &key, &details);
@@ -555,19 +556,17 @@ impl Maker<'_> {
             json!(if is_firing { "trigger" } else { "resolve" }),
         );
         event.insert("payload".to_owned(), Json::Object(payload));
-        if is_firing {
-            event.insert("client".to_owned(), Json::String(text("client")?));
-            event.insert("client_url".to_owned(), Json::String(text("client_url")?));
-            for (name, items) in [("images", &pagerduty.images), ("links", &pagerduty.links)] {
-                let mut expanded = Vec::with_capacity(items.len());
-                for item in items {
-                    expanded.push(self.expanded(item)?);
-                }
-                // One without an address shows nothing.
-                expanded.retain(|item| item.get("src").or_else(|| item.get("href")).is_some());
-                if !expanded.is_empty() {
-                    event.insert(name.to_owned(), Json::Array(expanded));
-                }
+        event.insert("client".to_owned(), Json::String(text("client")?));
+        event.insert("client_url".to_owned(), Json::String(text("client_url")?));
+        for (name, items) in [("images", &pagerduty.images), ("links", &pagerduty.links)] {
+            let mut expanded = Vec::with_capacity(items.len());
+            for item in items {
+                expanded.push(self.expanded(item)?);
+            }
+            // One without an address shows nothing.
+            expanded.retain(|item| item.get("src").or_else(|| item.get("href")).is_some());
+            if !expanded.is_empty() {
+                event.insert(name.to_owned(), Json::Array(expanded));
             }
         }
         Ok(self.http(
@@ -610,10 +609,12 @@ impl Maker<'_> {
     fn wechat(&self, wechat: &WeChat) -> Result<Message, ExpandError> {
         let kind = wechat.message_type.as_str();
         let mut body = Map::new();
-        body.insert(
-            kind.to_owned(),
-            json!({ "content": self.expand(&wechat.message)? }),
-        );
+        // Both kinds are always there, one of them empty.
+        for name in ["text", "markdown"] {
+            body.insert(name.to_owned(), json!({ "content": "" }));
+        }
+        let content = self.expand(&wechat.message)?;
+        body.insert(kind.to_owned(), json!({ "content": content }));
         for (name, source) in ["touser", "toparty", "totag"].into_iter().zip(&wechat.to) {
             let text = self.expand(source)?;
             if !text.is_empty() {

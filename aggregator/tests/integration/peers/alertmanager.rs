@@ -123,7 +123,7 @@ fn check_route(amtool: &Path, path: &Path, text: &str, labels: &BTreeMap<&str, &
 /// A server with Alertmanager's API and the configuration `text`.
 pub(super) struct Side {
     pub(super) address: String,
-    webhook: Webhook,
+    pub(super) webhook: Webhook,
     _keep: Box<dyn std::any::Any>,
 }
 
@@ -453,4 +453,112 @@ fn scenarios_end_as_with_the_real_alertmanager() {
     }
     assert!(wrong.is_empty(), "{}", wrong.join("\n"));
     assert!(count >= 25, "only {count} notifications in all");
+}
+
+/// A receiver that is down at first; its neighbour in the same receiver, and one that stays down longer than a flush
+/// may take.
+fn flaky_config(webhook: &str) -> String {
+    format!(
+        "route: {{receiver: r, group_by: [s], group_wait: 0s, group_interval: 1s, repeat_interval: 1h}}\n\
+         receivers:\n- name: r\n  webhook_configs:\n  - {{url: 'http://{webhook}/flaky'}}\n  - {{url: 'http://{webhook}/up'}}\n"
+    )
+}
+
+/// What a receiver was told and took: of which group, what of each alert.
+fn taken(side: &Side, path: &str) -> Vec<String> {
+    let line = |body: &Value| {
+        let alerts = body["alerts"].as_array().unwrap().iter();
+        let alerts: Vec<String> = alerts
+            .map(|alert| format!("{}:{}", alert["labels"]["n"], alert["status"]))
+            .collect();
+        format!("{} {} {alerts:?}", body["groupKey"], body["status"])
+    };
+    let mut lines: Vec<String> = side.webhook.taken_at(path).iter().map(line).collect();
+    lines.sort();
+    lines
+}
+
+fn has_failed(side: &Side, names: &[&str]) -> bool {
+    let metrics = http::request(&side.address, "GET", "/metrics", &[], b"").text();
+    metrics.lines().any(|line| {
+        names.iter().any(|name| line.starts_with(name))
+            && line.contains("webhook")
+            && !line.ends_with(" 0")
+    })
+}
+
+/// A receiver that is down for a while is told in the end what Alertmanager tells it, no more and no less, whether the
+/// flush that found it down still runs when it comes back or has given up. No step waits for a time, each for what
+/// both have done.
+#[test]
+fn receiver_that_was_down_is_told_the_same() {
+    let Some(program) = peer("ALERTMANAGER") else {
+        return;
+    };
+    for outlasts_flush in [false, true] {
+        let sides = [ours(&flaky_config), theirs(program, &flaky_config)];
+        let start_ms = now_ms();
+        let refused = |count: usize| {
+            for side in &sides {
+                eventually("attempts", || {
+                    (side.webhook.requests("/flaky").len() >= count).then_some(())
+                });
+            }
+        };
+        for side in &sides {
+            side.webhook.set_down(true);
+            act(side, "x", "a+", start_ms);
+        }
+        refused(1);
+        for side in &sides {
+            act(side, "x", "b+", start_ms);
+        }
+        refused(3);
+        if outlasts_flush {
+            let failures = [
+                "aggregator_notifications_failed_total",
+                "alertmanager_notifications_failed_total",
+            ];
+            for side in &sides {
+                eventually("failure", || has_failed(side, &failures).then_some(()));
+            }
+        }
+        for side in &sides {
+            side.webhook.set_down(false);
+        }
+        let both = |side: &Side, path: &str| {
+            let lines = taken(side, path);
+            lines
+                .iter()
+                .any(|line| line.contains("\\\"b"))
+                .then_some(lines)
+        };
+        for side in &sides {
+            eventually("both alerts", || both(side, "/flaky"));
+            eventually("both alerts at the neighbour", || both(side, "/up"));
+        }
+        // The end of one, the other goes on.
+        for side in &sides {
+            act(side, "x", "a-", start_ms);
+        }
+        for side in &sides {
+            for path in ["/flaky", "/up"] {
+                eventually("end", || {
+                    let lines = taken(side, path);
+                    lines
+                        .iter()
+                        .any(|line| line.contains("resolved"))
+                        .then_some(())
+                });
+            }
+        }
+        // Whatever else a flush would tell comes within the next ones.
+        std::thread::sleep(Duration::from_secs(3));
+        for path in ["/flaky", "/up"] {
+            let (got, want) = (taken(&sides[0], path), taken(&sides[1], path));
+            assert_eq!(got, want, "{path}, longer than a flush: {outlasts_flush}");
+        }
+        let count = taken(&sides[0], "/flaky").len();
+        assert_eq!(count, if outlasts_flush { 2 } else { 3 });
+    }
 }

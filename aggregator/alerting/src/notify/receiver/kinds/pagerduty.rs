@@ -7,6 +7,7 @@ use serde_json::Value as Json;
 use super::super::http::HttpOptions;
 use super::super::{Global, Secret};
 use super::KindReader;
+use super::webhook::{Payload, payload};
 
 /// Where PagerDuty takes events, of either version.
 pub(in super::super) const PAGERDUTY_V2: &str = "https://events.pagerduty.com/v2/enqueue";
@@ -28,7 +29,7 @@ pub struct PagerDuty {
     /// Texts by the event's field.
     pub texts: BTreeMap<&'static str, String>,
     /// `custom_details`.
-    pub details: BTreeMap<String, String>,
+    pub details: BTreeMap<String, Payload>,
     /// Pictures, as objects whose texts are templates.
     pub images: Vec<Json>,
     /// Links, likewise.
@@ -89,24 +90,22 @@ impl KindReader<'_, '_> {
         }
     }
 
-    fn pagerduty_details(&mut self) -> BTreeMap<String, String> {
-        let mut details: BTreeMap<String, String> = [
-            (
-                "firing",
-                r#"{{ template "pagerduty.default.instances" .Alerts.Firing }}"#,
-            ),
-            (
-                "resolved",
-                r#"{{ template "pagerduty.default.instances" .Alerts.Resolved }}"#,
-            ),
+    fn pagerduty_details(&mut self) -> BTreeMap<String, Payload> {
+        let mut details: BTreeMap<String, Payload> = [
+            ("firing", "{{ .Alerts.Firing | toJson }}"),
+            ("resolved", "{{ .Alerts.Resolved | toJson }}"),
             ("num_firing", "{{ .Alerts.Firing | len }}"),
             ("num_resolved", "{{ .Alerts.Resolved | len }}"),
         ]
         .into_iter()
-        .map(|(name, text)| (name.to_owned(), text.to_owned()))
+        .map(|(name, text)| (name.to_owned(), Payload::Text(text.to_owned())))
         .collect();
         if let Some(node) = self.fields.take("details") {
-            details.extend(node.read_pairs(self.issues));
+            match payload(node) {
+                Payload::Map(own) => details.extend(own),
+                Payload::Plain(Json::Null) => {}
+                _ => self.require(false, "details of PagerDuty are no map"),
+            }
         }
         details
     }

@@ -165,6 +165,12 @@ impl KindReader<'_, '_> {
                 action.insert("confirm".to_owned(), Json::Object(confirmation));
             }
             fields.finish(self.issues);
+            // One that leads somewhere asks for nothing and tells nobody.
+            if action.contains_key("url") {
+                for name in ["name", "value", "confirm"] {
+                    action.remove(name);
+                }
+            }
             actions.push(Json::Object(action));
         }
         actions

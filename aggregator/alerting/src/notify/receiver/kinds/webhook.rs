@@ -29,7 +29,7 @@ pub struct Webhook {
 /// A JSON value whose texts are templates.
 #[derive(Debug, Clone)]
 pub enum Payload {
-    /// A template; when it gives JSON the JSON itself is taken.
+    /// A template; what it gives is taken as JSON when it is a list, an object, a number, a truth value or null.
     Text(String),
     /// A number, truth value or null, as it is.
     Plain(Json),
@@ -62,7 +62,8 @@ impl KindReader<'_, '_> {
     }
 }
 
-fn payload(node: &Node) -> Payload {
+/// Reads a value whose texts are templates.
+pub(super) fn payload(node: &Node) -> Payload {
     match &node.value {
         Yaml::Null => Payload::Plain(Json::Null),
         Yaml::Scalar { text, plain } => {
