@@ -66,6 +66,7 @@ impl Store {
                 continue;
             }
             let series = ids
+                .view()
                 .iter()
                 .map(|id| loaded.index.hash(SeriesId(id)))
                 .collect();

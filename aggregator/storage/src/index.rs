@@ -6,6 +6,7 @@
 //! **Invariant:** the number of a removed series is given again only when no reader can hold it any more; until
 //! then its labels can still be read.
 
+pub(crate) mod found;
 pub(crate) mod literals;
 pub(crate) mod postings;
 pub(crate) mod resolve;

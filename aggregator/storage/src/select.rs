@@ -12,7 +12,6 @@ use std::sync::{Arc, Mutex};
 
 use common::model::Labels;
 use hashbrown::HashMap;
-use roaring::RoaringBitmap;
 use rustc_hash::FxBuildHasher;
 
 use crate::block::Block;
@@ -21,7 +20,7 @@ use crate::codec::Chunk;
 use crate::head::Head;
 use crate::identity::SeriesHash;
 use crate::index::resolve::Prepared;
-use crate::index::view::SeriesIndex as _;
+use crate::index::view::{PostingsRef, SeriesIndex as _};
 use crate::index::{Index, Place, SeriesId};
 use crate::read::{Grouping, Groups, ReadControl, ReadError, Selection, SeriesSet, Visit};
 use crate::sync::{lock, read};
@@ -86,7 +85,12 @@ struct HeadMatch {
 }
 
 /// Resolves in the head; series without samples in the range are left out, a group at a time.
-fn match_head(head: &Head, index: &Index, ids: &RoaringBitmap, selection: &Selection) -> HeadMatch {
+fn match_head(
+    head: &Head,
+    index: &Index,
+    ids: PostingsRef<'_>,
+    selection: &Selection,
+) -> HeadMatch {
     let mut overlapping: HashMap<u32, bool, FxBuildHasher> = HashMap::default();
     let mut overlaps = |place: &Place| {
         *overlapping.entry(place.group).or_insert_with(|| {
@@ -99,7 +103,7 @@ fn match_head(head: &Head, index: &Index, ids: &RoaringBitmap, selection: &Selec
         series: Vec::with_capacity(ids.len() as usize),
         moved: HashMap::default(),
     };
-    for id in ids {
+    for id in ids.iter() {
         let id = SeriesId(id);
         let mut places = index.places(id).filter(&mut overlaps);
         let Some(first) = places.next() else {
@@ -134,6 +138,7 @@ impl Set {
                 Ok(loaded) => {
                     let ids = prepared.resolve(&loaded.index, control)?;
                     if !ids.is_empty() {
+                        let ids = ids.into_ids();
                         blocks.push((block, loaded, ids));
                     }
                 }
@@ -157,7 +162,7 @@ impl Set {
         {
             let index = read(&head.index);
             let ids = prepared.resolve(&*index, control)?;
-            let found = match_head(&head, &index, &ids, selection);
+            let found = match_head(&head, &index, ids.view(), selection);
             set.join(&index, found, blocks);
         }
         control.check_series(set.in_head.len() as u64)?;
@@ -170,7 +175,7 @@ impl Set {
         &mut self,
         index: &Index,
         found: HeadMatch,
-        mut blocks: Vec<(Arc<Block>, Arc<Loaded>, RoaringBitmap)>,
+        mut blocks: Vec<(Arc<Block>, Arc<Loaded>, Vec<u32>)>,
     ) {
         blocks.sort_by_key(|(_, _, ids)| std::cmp::Reverse(ids.len()));
         self.moved = found.moved;
@@ -179,12 +184,23 @@ impl Set {
             self.places = found.series.iter().map(|&(_, place)| Some(place)).collect();
             return;
         }
-        let only_one = blocks.len() == 1 && found.series.is_empty();
-        let mut numbers = Numbers::new(only_one);
+        if found.series.is_empty()
+            && let [(block, loaded, ids)] = &mut blocks[..]
+        {
+            self.in_head = vec![ABSENT; ids.len()];
+            self.places = vec![None; ids.len()];
+            self.blocks.push(BlockPart {
+                block: Arc::clone(block),
+                loaded: Arc::clone(loaded),
+                local: std::mem::take(ids),
+            });
+            return;
+        }
+        let mut numbers = Numbers::default();
         for (block, loaded, ids) in blocks {
             let mut local = vec![ABSENT; numbers.len()];
-            for id in &ids {
-                let number = numbers.number(|| loaded.index.hash(SeriesId(id)));
+            for id in ids {
+                let number = numbers.number(loaded.index.hash(SeriesId(id)));
                 if number == local.len() {
                     local.push(id);
                 } else {
@@ -200,7 +216,7 @@ impl Set {
         self.in_head = vec![ABSENT; numbers.len()];
         self.places = vec![None; numbers.len()];
         for (id, place) in found.series {
-            let number = numbers.number(|| index.hash(id));
+            let number = numbers.number(index.hash(id));
             if number == self.in_head.len() {
                 self.in_head.push(id.0);
                 self.places.push(Some(place));
@@ -231,35 +247,19 @@ fn damage(block: &Block, error: &BlockError) -> String {
 }
 
 /// Gives series their numbers in a set, by identity.
+#[derive(Default)]
 struct Numbers {
-    /// Only one part has series, so each is new.
-    only_one: bool,
-    next: usize,
     known: HashMap<SeriesHash, u32, FxBuildHasher>,
 }
 
 impl Numbers {
-    fn new(only_one: bool) -> Self {
-        Self {
-            only_one,
-            next: 0,
-            known: HashMap::default(),
-        }
+    fn len(&self) -> usize {
+        self.known.len()
     }
 
-    const fn len(&self) -> usize {
-        self.next
-    }
-
-    fn number(&mut self, hash: impl FnOnce() -> SeriesHash) -> usize {
-        let next = self.next;
-        if self.only_one {
-            self.next += 1;
-            return next;
-        }
-        let number = *self.known.entry(hash()).or_insert(next as u32) as usize;
-        self.next += usize::from(number == next);
-        number
+    fn number(&mut self, hash: SeriesHash) -> usize {
+        let next = self.known.len() as u32;
+        *self.known.entry(hash).or_insert(next) as usize
     }
 }
 

@@ -9,7 +9,6 @@ use std::time::Duration;
 
 use common::clock::Clock;
 use common::model::Metadata;
-use roaring::RoaringBitmap;
 
 use crate::block::catalogue::{Catalogue, Quarantined};
 use crate::block::reader::BlockError;
@@ -20,7 +19,7 @@ use crate::head::Head;
 use crate::head::group::Stored;
 use crate::identity::{HashKey, SeriesHash};
 use crate::index::resolve::{Prepared, label_names, label_values};
-use crate::index::view::SeriesIndex;
+use crate::index::view::{PostingsRef, SeriesIndex};
 use crate::maintenance::Maintenance;
 use crate::manifest::AgentTable;
 use crate::raw::RawCache;
@@ -303,7 +302,7 @@ impl Inner {
         &self,
         selection: &Selection,
         control: &ReadControl,
-        mut visit: impl FnMut(&dyn SeriesIndex, Option<&RoaringBitmap>),
+        mut visit: impl FnMut(&dyn SeriesIndex, Option<PostingsRef<'_>>),
     ) -> Result<(), ReadError> {
         let parts = self.parts(selection.start_ms, selection.end_ms);
         let prepared = Prepared::new(&selection.matchers);
@@ -312,7 +311,7 @@ impl Inner {
             if all {
                 visit(index, None);
             } else {
-                visit(index, Some(&prepared.resolve(index, control)?));
+                visit(index, Some(prepared.resolve(index, control)?.view()));
             }
             Ok::<(), ReadError>(())
         };
@@ -371,7 +370,7 @@ impl Readable for Store {
         self.inner
             .each_index(selection, control, |index, ids| match ids {
                 Some(ids) => label_names(index, ids, &mut names),
-                None => label_names(index, &index.all(), &mut names),
+                None => label_names(index, PostingsRef::Bitmap(&index.all()), &mut names),
             })?;
         Ok(names.into_iter().collect())
     }

@@ -11,6 +11,7 @@
 //! ```
 
 use std::sync::OnceLock;
+use std::sync::atomic::{AtomicUsize, Ordering};
 
 use common::model::Labels;
 use roaring::RoaringBitmap;
@@ -52,6 +53,8 @@ pub(crate) struct BlockIndex {
     values: Vec<Symbol>,
     key: Option<HashKey>,
     hashes: OnceLock<Vec<SeriesHash>>,
+    /// Identities that were asked for one by one.
+    hashes_asked: AtomicUsize,
     by_hash: OnceLock<HashTable<u32>>,
     names: HashMap<Symbol, OnceLock<LabelName>, FxBuildHasher>,
 }
@@ -284,6 +287,13 @@ impl SeriesIndex for BlockIndex {
     }
 
     fn hash(&self, id: SeriesId) -> SeriesHash {
+        if let (None, Some(key)) = (self.hashes.get(), &self.key) {
+            // The table of all pays once a good part of it was asked for.
+            let asked = self.hashes_asked.fetch_add(1, Ordering::Relaxed);
+            if asked < self.len() / 4 {
+                return key.hash(&self.labels(id));
+            }
+        }
         self.hashes()[id.0 as usize]
     }
 

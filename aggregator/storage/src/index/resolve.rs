@@ -8,13 +8,18 @@ use roaring::RoaringBitmap;
 use rustc_hash::FxBuildHasher;
 
 use super::SeriesId;
+use super::found::Found;
 use super::literals::{Literals, literals};
-use super::view::SeriesIndex;
+use super::view::{PostingsRef, SeriesIndex};
 use crate::read::{ReadControl, ReadError};
 use crate::symbols::Symbol;
 
 /// Series between two looks at the control.
 const CHECK_EVERY: usize = 4096;
+
+/// Series a value of a label from which on it costs less to look for each value's series among those wanted than to look
+/// at the label of each.
+const PER_VALUE: u64 = 8;
 
 /// Matchers, taken apart once for all the parts they are resolved in.
 #[derive(Debug)]
@@ -44,121 +49,120 @@ impl<'m> One<'m> {
         matches!(self.literals, Literals::Exactly(_)) && !self.matcher.matches_empty()
     }
 
-    fn symbols(&self, index: &(impl SeriesIndex + ?Sized)) -> Vec<Symbol> {
-        let Literals::Exactly(texts) = &self.literals else {
+    /// The series of each value that can be looked up.
+    fn postings<'i>(&self, index: &'i (impl SeriesIndex + ?Sized)) -> Vec<PostingsRef<'i>> {
+        let (Literals::Exactly(texts), Some(name)) =
+            (&self.literals, index.find_symbol(self.matcher.name()))
+        else {
             return Vec::new();
         };
-        let found = texts.iter().filter_map(|text| index.find_symbol(text));
-        found.collect()
+        let values = texts.iter().filter_map(|text| index.find_symbol(text));
+        values
+            .filter_map(|value| index.postings(name, value))
+            .collect()
     }
 }
 
 impl<'m> Prepared<'m> {
     pub(crate) fn new(matchers: &'m [Matcher]) -> Self {
-        let mut matchers: Vec<_> = matchers.iter().map(One::new).collect();
-        matchers.sort_by_key(|one| !one.is_lookup());
-        Self { matchers }
+        Self {
+            matchers: matchers.iter().map(One::new).collect(),
+        }
     }
 
     /// The series for which all matchers hold. No matcher: all series.
     ///
     /// # Errors
     /// The control's bounds.
-    pub(crate) fn resolve(
+    pub(crate) fn resolve<'i>(
         &self,
-        index: &(impl SeriesIndex + ?Sized),
+        index: &'i (impl SeriesIndex + ?Sized),
         control: &ReadControl,
-    ) -> Result<RoaringBitmap, ReadError> {
-        let mut found: Option<RoaringBitmap> = None;
-        for one in &self.matchers {
+    ) -> Result<Found<'i>, ReadError> {
+        let mut found = self.look_up(index);
+        for one in self.matchers.iter().filter(|one| !one.is_lookup()) {
             control.check()?;
-            let narrowed = match found {
+            found = Some(match found {
                 None if one.matcher.matches_empty() => {
-                    filter(index, one.matcher, index.all(), control)?
+                    filter(index, one.matcher, index.all().into(), control)?
                 }
                 None => union(index, one, control)?,
-                Some(ids) if one.is_lookup() => intersect(index, one, ids),
                 Some(ids) => filter(index, one.matcher, ids, control)?,
-            };
-            if narrowed.is_empty() {
-                return Ok(narrowed);
+            });
+            if found.as_ref().is_some_and(Found::is_empty) {
+                break;
             }
-            found = Some(narrowed);
         }
-        Ok(found.unwrap_or_else(|| index.all()))
+        Ok(found.unwrap_or_else(|| index.all().into()))
     }
-}
 
-/// The series of every value that matches; for matchers that need the label.
-fn union(
-    index: &(impl SeriesIndex + ?Sized),
-    one: &One<'_>,
-    control: &ReadControl,
-) -> Result<RoaringBitmap, ReadError> {
-    let mut ids = RoaringBitmap::new();
-    let Some(name) = index.find_symbol(one.matcher.name()) else {
-        return Ok(ids);
-    };
-    match &one.literals {
-        Literals::Exactly(_) => {
-            for value in one.symbols(index) {
-                if let Some(postings) = index.postings(name, value) {
-                    postings.add_to(&mut ids);
-                }
+    /// What the matchers that are look-ups have in common: the one with the fewest series leads, so that the cost is
+    /// that of the answer. `None` without such a matcher.
+    fn look_up<'i>(&self, index: &'i (impl SeriesIndex + ?Sized)) -> Option<Found<'i>> {
+        let lookups = self.matchers.iter().filter(|one| one.is_lookup());
+        let mut lists: Vec<(u64, Vec<PostingsRef<'i>>)> = Vec::with_capacity(self.matchers.len());
+        for one in lookups {
+            let postings = one.postings(index);
+            if postings.is_empty() {
+                return Some(Found::nothing());
             }
+            lists.push((postings.iter().map(|list| list.len()).sum(), postings));
         }
-        _ if is_any_value(one.matcher) => return filter(index, one.matcher, index.all(), control),
-        literals => {
-            let prefix = match literals {
-                Literals::Prefix(prefix) => prefix.as_str(),
-                _ => "",
-            };
-            index.each_value(name, prefix, &mut |value, postings| {
-                if one.matcher.matches(index.text(value)) {
-                    postings.add_to(&mut ids);
+        lists.sort_by_key(|(count, _)| *count);
+        let mut found: Option<Found<'i>> = None;
+        for (_, postings) in lists {
+            let any = match postings.as_slice() {
+                [one] => Found::from(*one),
+                several => {
+                    let mut any = RoaringBitmap::new();
+                    several.iter().for_each(|list| list.add_to(&mut any));
+                    any.into()
                 }
+            };
+            found = Some(match found {
+                None => any,
+                Some(found) => found.intersect(any.view()),
             });
         }
+        found
     }
-    Ok(ids)
 }
 
-fn intersect(
-    index: &(impl SeriesIndex + ?Sized),
+/// The series of every value that matches; for matchers that need the label and are no look-ups.
+fn union<'i>(
+    index: &'i (impl SeriesIndex + ?Sized),
     one: &One<'_>,
-    mut ids: RoaringBitmap,
-) -> RoaringBitmap {
+    control: &ReadControl,
+) -> Result<Found<'i>, ReadError> {
+    if is_any_value(one.matcher) {
+        return filter(index, one.matcher, index.all().into(), control);
+    }
+    let mut ids = RoaringBitmap::new();
     let Some(name) = index.find_symbol(one.matcher.name()) else {
-        return RoaringBitmap::new();
+        return Ok(ids.into());
     };
-    let values = one.symbols(index);
-    if let [value] = values.as_slice() {
-        let Some(postings) = index.postings(name, *value) else {
-            return RoaringBitmap::new();
-        };
-        postings.intersect_into(&mut ids);
-        return ids;
-    }
-    let mut any = RoaringBitmap::new();
-    for postings in values
-        .iter()
-        .filter_map(|&value| index.postings(name, value))
-    {
-        postings.add_to(&mut any);
-    }
-    ids & any
+    let prefix = match &one.literals {
+        Literals::Prefix(prefix) => prefix.as_str(),
+        Literals::Exactly(_) | Literals::Unknown => "",
+    };
+    index.each_value(name, prefix, &mut |value, postings| {
+        if one.matcher.matches(index.text(value)) {
+            postings.add_to(&mut ids);
+        }
+    });
+    Ok(ids.into())
 }
 
 /// Those of `ids` for which the matcher holds. Each value is matched once.
-fn filter(
+fn filter<'i>(
     index: &(impl SeriesIndex + ?Sized),
     matcher: &Matcher,
-    ids: RoaringBitmap,
+    ids: Found<'i>,
     control: &ReadControl,
-) -> Result<RoaringBitmap, ReadError> {
+) -> Result<Found<'i>, ReadError> {
     let on_empty = matcher.matches_empty();
     let Some(name) = index.find_symbol(matcher.name()) else {
-        return Ok(if on_empty { ids } else { RoaringBitmap::new() });
+        return Ok(if on_empty { ids } else { Found::nothing() });
     };
     if is_anything(matcher) {
         return Ok(ids);
@@ -167,7 +171,7 @@ fn filter(
     let positions = index.positions(name);
     let mut verdicts: HashMap<Symbol, bool, FxBuildHasher> = HashMap::default();
     let mut kept = Vec::new();
-    for (count, id) in ids.iter().enumerate() {
+    for (count, id) in ids.view().iter().enumerate() {
         if count % CHECK_EVERY == 0 {
             control.check()?;
         }
@@ -186,17 +190,17 @@ fn filter(
             kept.push(id.0);
         }
     }
-    Ok(kept.into_iter().collect())
+    Ok(kept.into())
 }
 
 /// The names of the labels of these series.
 pub(crate) fn label_names(
     index: &(impl SeriesIndex + ?Sized),
-    ids: &RoaringBitmap,
+    ids: PostingsRef<'_>,
     to: &mut BTreeSet<String>,
 ) {
     let mut seen = vec![false; index.shapes().len()];
-    for id in ids {
+    for id in ids.iter() {
         seen[index.shape_number(SeriesId(id)) as usize] = true;
     }
     for (shape, _) in index.shapes().iter().zip(seen).filter(|(_, seen)| *seen) {
@@ -208,7 +212,7 @@ pub(crate) fn label_names(
 pub(crate) fn label_values(
     index: &(impl SeriesIndex + ?Sized),
     name: &str,
-    ids: Option<&RoaringBitmap>,
+    ids: Option<PostingsRef<'_>>,
     to: &mut BTreeSet<String>,
 ) {
     let Some(name) = index.find_symbol(name) else {
@@ -221,7 +225,7 @@ pub(crate) fn label_values(
         });
         return;
     };
-    if ids.len() > index.values_len(name) as u64 * 8 {
+    if ids.len() > index.values_len(name) as u64 * PER_VALUE {
         index.each_value(name, "", &mut |value, own| {
             if own.meets(ids) {
                 add(value);

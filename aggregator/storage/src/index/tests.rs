@@ -55,7 +55,7 @@ proptest! {
             let want = matchers
                 .iter()
                 .all(|one| one.matches(labels.get(one.name()).unwrap_or("")));
-            prop_assert_eq!(found.contains(id), want, "{} {:?}", labels, matchers);
+            prop_assert_eq!(found.view().iter().any(|other| other == id), want, "{} {:?}", labels, matchers);
         }
     }
 
@@ -77,13 +77,13 @@ proptest! {
         let matchers = [matcher];
         let control = ReadControl::unlimited();
         let found = Prepared::new(&matchers).resolve(&index, &control).unwrap();
-        let labels: Vec<_> = found.iter().map(|id| index.labels(SeriesId(id))).collect();
+        let labels: Vec<_> = found.view().iter().map(|id| index.labels(SeriesId(id))).collect();
         let want: Vec<_> = {
             let values = labels.iter().filter_map(|one| one.get("x").map(str::to_owned));
             values.collect::<std::collections::BTreeSet<_>>().into_iter().collect()
         };
         let mut got = std::collections::BTreeSet::new();
-        label_values(&index, "x", Some(&found), &mut got);
+        label_values(&index, "x", Some(found.view()), &mut got);
         prop_assert_eq!(got.into_iter().collect::<Vec<_>>(), want);
     }
 }
@@ -136,7 +136,7 @@ proptest! {
         }
         let matchers = [matcher];
         let found = Prepared::new(&matchers).resolve(&index, &ReadControl::unlimited()).unwrap();
-        let mut got: Vec<_> = found.iter().map(|id| index.labels(SeriesId(id))).collect();
+        let mut got: Vec<_> = found.view().iter().map(|id| index.labels(SeriesId(id))).collect();
         got.sort();
         let holds = |labels: &&Labels| matchers[0].matches(labels.get(matchers[0].name()).unwrap_or(""));
         let want: Vec<_> = model.iter().filter(holds).cloned().collect();

@@ -4,6 +4,7 @@ use roaring::RoaringBitmap;
 
 use common::model::Labels;
 
+use super::found::meet;
 use super::{SeriesId, Shape};
 use crate::identity::SeriesHash;
 use crate::symbols::Symbol;
@@ -16,7 +17,7 @@ pub(crate) enum PostingsRef<'a> {
     Bitmap(&'a RoaringBitmap),
 }
 
-impl PostingsRef<'_> {
+impl<'a> PostingsRef<'a> {
     /// Adds these ids to `to`.
     pub(crate) fn add_to(self, to: &mut RoaringBitmap) {
         match self {
@@ -29,26 +30,26 @@ impl PostingsRef<'_> {
         }
     }
 
-    /// Removes from `from` what is not here.
-    pub(crate) fn intersect_into(self, from: &mut RoaringBitmap) {
-        match self {
-            Self::List(ids) => {
-                *from = ids
-                    .iter()
-                    .copied()
-                    .filter(|&id| from.contains(id))
-                    .collect();
+    /// Whether a series of `other` is here.
+    pub(crate) fn meets(self, other: Self) -> bool {
+        match (self, other) {
+            (Self::List(own), PostingsRef::List(other)) => meet(own, other),
+            (Self::List(list), PostingsRef::Bitmap(set))
+            | (Self::Bitmap(set), PostingsRef::List(list)) => {
+                list.iter().any(|&id| set.contains(id))
             }
-            Self::Bitmap(ids) => *from &= ids,
+            (Self::Bitmap(own), PostingsRef::Bitmap(other)) => !own.is_disjoint(other),
         }
     }
 
-    /// Whether a series of `ids` is here.
-    pub(crate) fn meets(self, ids: &RoaringBitmap) -> bool {
-        match self {
-            Self::List(own) => own.iter().any(|&id| ids.contains(id)),
-            Self::Bitmap(own) => !own.is_disjoint(ids),
-        }
+    /// The ids, ascending.
+    pub(crate) fn iter(self) -> impl Iterator<Item = u32> + use<'a> {
+        let (list, set) = match self {
+            Self::List(ids) => (Some(ids), None),
+            Self::Bitmap(ids) => (None, Some(ids)),
+        };
+        let list = list.into_iter().flatten().copied();
+        list.chain(set.into_iter().flatten())
     }
 
     pub(crate) fn len(self) -> u64 {
