@@ -26,6 +26,13 @@ use catalogue::{Question, questions};
 /// Scrapes that are pushed after the flush, so that each server answers from its blocks and from its memory.
 const TAIL_SCRAPES: usize = 12;
 
+/// Ends that a question is asked for at most, one step apart; then again from the first.
+const ENDS_MAX: i64 = 20;
+/// What costs little is asked for this long, for the clock of a process says little about a few short requests.
+const ASKING_MIN: Duration = Duration::from_millis(400);
+/// But not more often than this.
+const ASKED_MAX: usize = 2000;
+
 /// What is measured.
 #[derive(Debug, Clone, clap::Args)]
 pub struct Options {
@@ -38,7 +45,7 @@ pub struct Options {
     /// Servers.
     #[arg(long, value_enum, value_delimiter = ',')]
     servers: Vec<Kind>,
-    /// How often each question is asked after the first time.
+    /// How often each question is asked at least, after the first time.
     #[arg(long, default_value_t = 20)]
     repeats: u32,
     /// Only the questions whose name begins so.
@@ -118,7 +125,7 @@ pub fn run(mut options: Options) -> Result<()> {
         rows.push((question.name, measured));
     }
     let title = format!(
-        "{} series x {} scrapes, each question asked {} times",
+        "{} series x {} scrapes, each question asked {} times or for 0.4 s",
         shape.series(),
         shape.scrapes,
         options.repeats
@@ -165,40 +172,68 @@ fn prepare(kind: Kind, shape: &Shape, work: &Path) -> Result<Subject> {
     })
 }
 
+/// How many ends a question is asked for: those that lie in the newer half of the data.
+fn ends(question: &Question, shape: &Shape) -> u32 {
+    let data_ms = shape.end_ms() - shape.start_ms;
+    let ends = (data_ms / 2 / question.step_ms()).clamp(1, ENDS_MAX);
+    u32::try_from(ends).unwrap_or(1)
+}
+
+/// The request of a question whose end lies `back` steps before the end of the data.
+fn path(question: &Question, shape: &Shape, back: u32, nocache: bool) -> String {
+    let end_ms = shape.end_ms() - i64::from(back) * question.step_ms();
+    question.path(end_ms, nocache)
+}
+
 impl Subject {
     fn measure(&mut self, question: &Question, shape: &Shape, repeats: u32) -> Result<Measured> {
         let mut measured = Measured::default();
-        let path = |back: u32, nocache: bool| {
-            let end_ms = shape.end_ms() - i64::from(back) * question.step_ms();
-            question.path(end_ms, nocache)
-        };
         // A server may have closed a connection that was idle while others were asked.
         self.client = self.server.client()?;
         let is_victoria = self.server.kind == Kind::VictoriaMetrics;
-        let (cold, _) = self.ask(&path(repeats, is_victoria), &mut measured)?;
+        let first = path(question, shape, ends(question, shape), is_victoria);
+        let (cold, _) = self.ask(&first, &mut measured)?;
         measured.cold = cold;
 
-        let before = cpu_time(self.server.pid())?;
-        let mut last = Bytes::new();
-        for back in (0..repeats).rev() {
-            let (took, body) = self.ask(&path(back, false), &mut measured)?;
-            measured.warm.push(took);
-            last = body;
-        }
-        measured.cpu = (cpu_time(self.server.pid())? - before) / repeats.max(1);
+        let (cpu, last) = self.ask_often(question, shape, (repeats, false), &mut measured)?;
+        measured.cpu = cpu;
         measured.warm.sort_unstable();
         if measured.failure.is_none() {
             measured.answer = Answer::parse(&last).with_context(|| question.name)?;
         }
         if is_victoria {
-            let before = cpu_time(self.server.pid())?;
-            for back in (0..repeats).rev() {
-                self.ask(&path(back, true), &mut measured)?;
-            }
-            let cpu = (cpu_time(self.server.pid())? - before) / repeats.max(1);
+            let mut nocache = Measured::default();
+            let (cpu, _) = self.ask_often(question, shape, (repeats, true), &mut nocache)?;
             measured.cpu_nocache = Some(cpu);
+            measured.failure = measured.failure.or(nocache.failure);
         }
         Ok(measured)
+    }
+
+    /// Asks with the end moving on; gives the CPU time of one asking and the answer for the last end.
+    fn ask_often(
+        &mut self,
+        question: &Question,
+        shape: &Shape,
+        (repeats, nocache): (u32, bool),
+        measured: &mut Measured,
+    ) -> Result<(Duration, Bytes)> {
+        let mut last = Bytes::new();
+        let before = cpu_time(self.server.pid())?;
+        let started = Instant::now();
+        while measured.warm.len() < repeats as usize
+            || (started.elapsed() < ASKING_MIN && measured.warm.len() < ASKED_MAX)
+        {
+            for back in (0..ends(question, shape)).rev() {
+                let path = path(question, shape, back, nocache);
+                let (took, body) = self.ask(&path, measured)?;
+                measured.warm.push(took);
+                last = body;
+            }
+        }
+        let asked = u32::try_from(measured.warm.len()).unwrap_or(u32::MAX);
+        let cpu = cpu_time(self.server.pid())? - before;
+        Ok((cpu / asked.max(1), last))
     }
 
     fn ask(&mut self, path: &str, measured: &mut Measured) -> Result<(Duration, Bytes)> {
