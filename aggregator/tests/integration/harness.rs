@@ -25,19 +25,28 @@ impl Aggregator {
     }
 
     pub(crate) fn start_with(flags: &[&str]) -> Self {
-        let mut started = Self::spawn(tempfile::tempdir().unwrap(), flags);
+        let mut started = Self::spawn(tempfile::tempdir().unwrap(), flags, &[]);
         started.wait_until_ready();
         started
     }
 
     /// Starts it in a directory that an earlier one left.
     pub(crate) fn start_in(dir: tempfile::TempDir, flags: &[&str]) -> Self {
-        let mut started = Self::spawn(dir, flags);
+        Self::start_in_with_env(dir, flags, &[])
+    }
+
+    /// Starts it with variables in its environment.
+    pub(crate) fn start_in_with_env(
+        dir: tempfile::TempDir,
+        flags: &[&str],
+        env: &[(&str, &Path)],
+    ) -> Self {
+        let mut started = Self::spawn(dir, flags, env);
         started.wait_until_ready();
         started
     }
 
-    fn spawn(dir: tempfile::TempDir, flags: &[&str]) -> Self {
+    fn spawn(dir: tempfile::TempDir, flags: &[&str], env: &[(&str, &Path)]) -> Self {
         let log = File::create(dir.path().join("log")).unwrap();
         let child = Command::new(env!("CARGO_BIN_EXE_tidemark-aggregator"))
             .arg("--dev")
@@ -46,6 +55,7 @@ impl Aggregator {
             .arg("--storage.path")
             .arg(dir.path().join("data"))
             .args(flags)
+            .envs(env.iter().copied())
             .current_dir(dir.path())
             .stdout(Stdio::null())
             .stderr(log)

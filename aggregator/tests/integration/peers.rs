@@ -3,6 +3,7 @@
 
 mod alert_api;
 mod alertmanager;
+mod daylight;
 mod federation;
 mod generator;
 mod grafana;

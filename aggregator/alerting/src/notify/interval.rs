@@ -335,6 +335,147 @@ mod tests {
         check(last, "2026-10-30T13:00:00Z", true);
     }
 
+    /// Zone, edge, and whether an interval on the wall holds in the second before the edge and at it. The edges are
+    /// those of the tz database; tests/integration cross such edges beside the real Alertmanager.
+    const EDGES: &[(&str, &str, &str, &str, [bool; 2])] = &[
+        // 02:00 EST is 03:00 EDT; 02:00 EDT is 01:00 EST.
+        (
+            "America/New_York",
+            "2026-03-08T07:00:00Z",
+            "01:59",
+            "02:00",
+            [true, false],
+        ),
+        (
+            "America/New_York",
+            "2026-03-08T07:00:00Z",
+            "02:00",
+            "03:00",
+            [false, false],
+        ),
+        (
+            "America/New_York",
+            "2026-03-08T07:00:00Z",
+            "03:00",
+            "03:01",
+            [false, true],
+        ),
+        (
+            "America/New_York",
+            "2026-11-01T06:00:00Z",
+            "01:59",
+            "02:00",
+            [true, false],
+        ),
+        (
+            "America/New_York",
+            "2026-11-01T06:00:00Z",
+            "01:00",
+            "02:00",
+            [true, true],
+        ),
+        (
+            "America/New_York",
+            "2026-11-01T06:00:00Z",
+            "02:00",
+            "03:00",
+            [false, false],
+        ),
+        // The same the other half of the year.
+        (
+            "Australia/Sydney",
+            "2026-10-03T16:00:00Z",
+            "02:00",
+            "03:00",
+            [false, false],
+        ),
+        (
+            "Australia/Sydney",
+            "2026-10-03T16:00:00Z",
+            "03:00",
+            "03:01",
+            [false, true],
+        ),
+        (
+            "Australia/Sydney",
+            "2026-04-04T16:00:00Z",
+            "02:00",
+            "03:00",
+            [true, true],
+        ),
+        // By half an hour.
+        (
+            "Australia/Lord_Howe",
+            "2026-10-03T15:30:00Z",
+            "02:00",
+            "02:30",
+            [false, false],
+        ),
+        (
+            "Australia/Lord_Howe",
+            "2026-10-03T15:30:00Z",
+            "02:30",
+            "02:31",
+            [false, true],
+        ),
+        (
+            "Australia/Lord_Howe",
+            "2026-04-04T15:00:00Z",
+            "01:30",
+            "01:31",
+            [false, true],
+        ),
+        // At midnight: the day begins at 01:00, and its first hour comes twice.
+        (
+            "America/Havana",
+            "2026-03-08T05:00:00Z",
+            "00:00",
+            "01:00",
+            [false, false],
+        ),
+        (
+            "America/Havana",
+            "2026-03-08T05:00:00Z",
+            "23:00",
+            "24:00",
+            [true, false],
+        ),
+        (
+            "America/Havana",
+            "2026-11-01T05:00:00Z",
+            "00:00",
+            "01:00",
+            [true, true],
+        ),
+        // No daylight saving since 1991.
+        (
+            "Asia/Shanghai",
+            "2026-03-08T07:00:00Z",
+            "15:00",
+            "15:01",
+            [false, true],
+        ),
+    ];
+
+    #[test]
+    fn edges_of_daylight_saving_in_many_zones() {
+        for &(zone, edge, start, end, [before, at]) in EDGES {
+            let yaml = format!(
+                "{{times: [{{start_time: '{start}', end_time: '{end}'}}], location: {zone}}}"
+            );
+            let edge: Timestamp = edge.parse().unwrap();
+            let second_before = Timestamp::from_second(edge.as_second() - 1).unwrap();
+            check(&yaml, &second_before.to_string(), before);
+            check(&yaml, &edge.to_string(), at);
+        }
+        // Days of 23 and of 25 hours are one day, counted from the month's end too.
+        let last = "{days_of_month: ['-1'], location: 'Atlantic/Azores'}";
+        check(last, "2024-03-30T23:59:59Z", false);
+        check(last, "2024-03-31T01:00:00Z", true); // 00:00 -01 became 01:00 +00
+        check(last, "2024-03-31T23:59:59Z", true);
+        check(last, "2024-04-01T00:00:00Z", false);
+    }
+
     #[test]
     fn bad_intervals_are_refused() {
         for bad in [

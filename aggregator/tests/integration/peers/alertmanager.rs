@@ -128,12 +128,16 @@ pub(super) struct Side {
 }
 
 pub(super) fn ours(config: &dyn Fn(&str) -> String) -> Side {
+    ours_with_env(config, &[])
+}
+
+pub(super) fn ours_with_env(config: &dyn Fn(&str) -> String, env: &[(&str, &Path)]) -> Side {
     let webhook = Webhook::start();
     let dir = tempfile::tempdir().unwrap();
     std::fs::write(dir.path().join("am.yml"), config(&webhook.address)).unwrap();
     std::fs::write(dir.path().join("c.yml"), "alertmanager: am.yml\n").unwrap();
     let flag = format!("--config.file={}", dir.path().join("c.yml").display());
-    let aggregator = Aggregator::start_in(dir, &[&flag]);
+    let aggregator = Aggregator::start_in_with_env(dir, &[&flag], env);
     Side {
         address: aggregator.address.clone(),
         webhook,
@@ -142,6 +146,14 @@ pub(super) fn ours(config: &dyn Fn(&str) -> String) -> Side {
 }
 
 pub(super) fn theirs(program: &Path, config: &dyn Fn(&str) -> String) -> Side {
+    theirs_with_env(program, config, &[])
+}
+
+pub(super) fn theirs_with_env(
+    program: &Path,
+    config: &dyn Fn(&str) -> String,
+    env: &[(&str, &Path)],
+) -> Side {
     let webhook = Webhook::start();
     let dir = tempfile::tempdir().unwrap();
     std::fs::write(dir.path().join("am.yml"), config(&webhook.address)).unwrap();
@@ -158,6 +170,7 @@ pub(super) fn theirs(program: &Path, config: &dyn Fn(&str) -> String) -> Side {
             ))
             .arg(format!("--web.listen-address={address}"))
             .arg("--cluster.listen-address=")
+            .envs(env.iter().copied())
             .stdout(Stdio::null())
             .stderr(Stdio::null()),
     );
@@ -335,7 +348,7 @@ fn scenario_config(webhook: &str) -> String {
     )
 }
 
-fn act(side: &Side, scenario: &str, action: &str, start_ms: i64) {
+pub(super) fn act(side: &Side, scenario: &str, action: &str, start_ms: i64) {
     let time = |ms: i64| tidemark_alerting::notify::message::format_time(ms);
     let (name, is_firing) = (action.trim_end_matches(['+', '-']), action.ends_with('+'));
     let starts = if name == "old" {
@@ -465,7 +478,7 @@ fn flaky_config(webhook: &str) -> String {
 }
 
 /// What a receiver was told and took: of which group, what of each alert.
-fn taken(side: &Side, path: &str) -> Vec<String> {
+pub(super) fn taken(side: &Side, path: &str) -> Vec<String> {
     let line = |body: &Value| {
         let alerts = body["alerts"].as_array().unwrap().iter();
         let alerts: Vec<String> = alerts
