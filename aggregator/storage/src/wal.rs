@@ -50,7 +50,8 @@ pub(crate) struct WalOptions {
     pub(crate) directory: PathBuf,
     /// Seeds the checksums of this data directory.
     pub(crate) seed: u32,
-    /// How long records may gather before they are written, when nobody blocks on them.
+    /// How long records may gather before they are written, when nobody blocks on them: until then a commit waits for
+    /// as many writers as lately waited at a time.
     pub(crate) linger: Duration,
     /// Bytes after which a new segment is begun.
     pub(crate) segment_bytes: u64,
@@ -78,6 +79,10 @@ struct State {
     /// The last write failed; nothing is accepted until one succeeds.
     failure: Option<Failure>,
     callbacks: Vec<(u64, Done)>,
+    /// So many waited at a time lately: a commit is worth putting off until they all wait again.
+    writers: usize,
+    /// The committer waits for more, and is to be told when all writers wait.
+    lingers: bool,
     /// Somebody blocks: commit at once.
     urgent: bool,
     rotate: bool,
@@ -138,6 +143,8 @@ impl Wal {
                 durable: next.saturating_sub(1),
                 failure: None,
                 callbacks: Vec::new(),
+                writers: 1,
+                lingers: false,
                 urgent: false,
                 rotate: false,
                 closed: false,
@@ -249,6 +256,9 @@ impl Wal {
             Err(AppendError::Closed)
         } else {
             state.callbacks.push((position.0, done));
+            if state.lingers && state.callbacks.len() >= state.writers {
+                self.shared.work.notify_one();
+            }
             return;
         };
         drop(state);

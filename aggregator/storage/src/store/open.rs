@@ -28,7 +28,7 @@ use crate::wal::{self, Numbered, Wal, WalOptions};
 use crate::write::OpenError;
 
 /// How long records gather when nobody blocks on them.
-const LINGER: Duration = Duration::from_millis(2);
+const LINGER: Duration = Duration::from_millis(4);
 const SEGMENT_BYTES: u64 = 64 << 20;
 /// What an active series is reckoned to take at most.
 const BYTES_PER_SERIES: u64 = 2048;

@@ -120,14 +120,26 @@ fn next(shared: &Shared, spare: Vec<u8>, sync_at: Option<Instant>) -> Next {
     })
 }
 
-/// Lets more records gather, until the time is over or somebody blocks.
-fn linger<'a>(shared: &'a Shared, state: MutexGuard<'a, State>) -> MutexGuard<'a, State> {
-    let busy =
-        |state: &mut State| !state.urgent && !state.closed && state.pending.len() < BATCH_BYTES;
+/// Lets more records gather, until all writers wait, the time is over or somebody blocks.
+fn linger<'a>(shared: &'a Shared, mut state: MutexGuard<'a, State>) -> MutexGuard<'a, State> {
+    state.lingers = true;
+    let more_may_come = |state: &mut State| {
+        let few = state.pending.len() < BATCH_BYTES && state.callbacks.len() < state.writers;
+        few && !state.urgent && !state.closed
+    };
     let waited = shared
         .work
-        .wait_timeout_while(state, shared.options.linger, busy);
-    waited.unwrap_or_else(PoisonError::into_inner).0
+        .wait_timeout_while(state, shared.options.linger, more_may_come);
+    let mut state = waited.unwrap_or_else(PoisonError::into_inner).0;
+    state.lingers = false;
+    state
+}
+
+/// How many writers to wait for, after a commit that `together` of them waited for, those included that came while it was
+/// under way. One that stays away costs the others one commit of lingering, and many a few.
+fn writers_after(before: usize, together: usize) -> usize {
+    let fewer = before - before.div_ceil(8);
+    together.max(fewer).max(1)
 }
 
 /// Tries again and again until it succeeds; false when the log was closed while it could not.
@@ -221,6 +233,7 @@ fn succeed(shared: &Shared, batch: &Batch) {
         state.commits += 1;
         recovered(&mut state);
         shared.progress.notify_all();
+        state.writers = writers_after(state.writers, state.callbacks.len());
         state
             .callbacks
             .extract_if(.., |(position, _)| *position <= batch.last)
@@ -252,4 +265,22 @@ fn fail(shared: &Shared, error: &io::Error) -> bool {
         .wait_timeout_while(state, RETRY, |state| !state.closed);
     let state = waited.unwrap_or_else(PoisonError::into_inner).0;
     !state.closed
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn writers_that_stay_away_are_waited_for_no_longer() {
+        assert_eq!(writers_after(1, 0), 1);
+        assert_eq!(writers_after(1, 4), 4);
+        assert_eq!(writers_after(4, 3), 3);
+        assert_eq!(writers_after(1000, 1), 875);
+        let commits = (0..).scan(1000, |writers, _| {
+            *writers = writers_after(*writers, 1);
+            (*writers > 1).then_some(())
+        });
+        assert!(commits.count() < 60);
+    }
 }
