@@ -12,7 +12,7 @@ use super::{Outcome, WriteError, Written, build_labels, refusal_text};
 
 /// Stores a request.
 pub(super) fn store(store: &Store, message: &[u8]) -> Result<Outcome, WriteError> {
-    let mut batch = RawBatch::default();
+    let mut batch = store.raw_batch();
     let mut families = Vec::new();
     let mut histograms = 0;
     let mut exemplars = Vec::new();
@@ -22,6 +22,9 @@ pub(super) fn store(store: &Store, message: &[u8]) -> Result<Outcome, WriteError
         match number {
             1 => {
                 let series = value.bytes(number)?;
+                if push_expected(&mut batch, series) {
+                    continue;
+                }
                 if let Some((labels, sample)) = split_usual(series) {
                     batch.push(labels, std::iter::once(sample));
                     continue;
@@ -45,7 +48,7 @@ pub(super) fn store(store: &Store, message: &[u8]) -> Result<Outcome, WriteError
             None
         })
     };
-    let (appended, dropped) = store.append_raw(&batch, AppendMode::Atomic, &labels_of)?;
+    let (appended, dropped) = store.append_raw(batch, AppendMode::Atomic, &labels_of)?;
     if dropped > 0 {
         // As Prometheus does: left out, and the request is still good.
         tracing::debug!(series = dropped, "dropped series with invalid labels");
@@ -86,11 +89,21 @@ struct RawSeries<'m> {
     exemplars: Vec<&'m [u8]>,
 }
 
+/// Takes the series that came here the last time, without looking for its labels: those of equal bytes end at the same place,
+/// and behind them must stand what [`split_usual`] takes.
+fn push_expected<'m>(batch: &mut RawBatch<'_, 'm>, series: &'m [u8]) -> bool {
+    let split = match batch.expected_bytes() {
+        0 => None,
+        bytes => series.split_at_checked(bytes),
+    };
+    let split = split.and_then(|(labels, rest)| Some((labels, decode_only_sample(rest)?)));
+    split.is_some_and(|(labels, sample)| batch.push_expected(labels, sample))
+}
+
 /// The labels and the sample of a series as nearly all come: short labels, then one sample, and nothing else. `None` is
 /// no judgement: [`split_series`] takes every form.
 fn split_usual(message: &[u8]) -> Option<(&[u8], Sample)> {
     const LABEL: u8 = 1 << 3 | 2;
-    const SAMPLE: u8 = 2 << 3 | 2;
     let mut at = 0;
     while let [LABEL, length, ..] = *message.get(at..)?
         && length < 0x80
@@ -98,9 +111,15 @@ fn split_usual(message: &[u8]) -> Option<(&[u8], Sample)> {
         at += 2 + usize::from(length);
     }
     let (labels, rest) = message.split_at_checked(at)?;
+    Some((labels, decode_only_sample(rest)?))
+}
+
+/// The sample of a series, when nothing else stands behind its labels.
+fn decode_only_sample(rest: &[u8]) -> Option<Sample> {
+    const SAMPLE: u8 = 2 << 3 | 2;
     match *rest {
         [SAMPLE, length, ref sample @ ..] if usize::from(length) == sample.len() => {
-            Some((labels, decode_usual_sample(sample)?))
+            decode_usual_sample(sample)
         }
         _ => None,
     }

@@ -6,7 +6,7 @@ use std::cell::RefCell;
 
 use common::model::label::METRIC_NAME;
 use common::model::{Labels, Metadata, Sample};
-use tidemark_storage::{AppendMode, Exemplar, ExemplarOutcome, RawBatch, Store};
+use tidemark_storage::{AppendMode, Exemplar, ExemplarOutcome, Store};
 
 use super::protobuf::{Fields, ProtobufError, push_packed};
 use super::v1::{decode_sample, metric_type};
@@ -94,7 +94,7 @@ pub(super) fn store(store: &Store, message: &[u8]) -> Result<Outcome, WriteError
             take_series(&mut series, &symbols, &mut request);
         }
     }
-    let mut batch = RawBatch::default();
+    let mut batch = store.raw_batch();
     let mut first = 0;
     for (number, &(_, end)) in request.ends.iter().enumerate() {
         let samples = request.samples[first..end].iter().copied();
@@ -107,7 +107,7 @@ pub(super) fn store(store: &Store, message: &[u8]) -> Result<Outcome, WriteError
             .inspect_err(|bad| bad_labels.borrow_mut().add(bad.text()))
             .ok()
     };
-    let (appended, _) = store.append_raw(&batch, AppendMode::Partial, &labels_of)?;
+    let (appended, _) = store.append_raw(batch, AppendMode::Partial, &labels_of)?;
     let exemplars = store_exemplars(store, &symbols, &request)?;
     let mut complaints = request.complaints;
     complaints.extend(bad_labels.into_inner());

@@ -91,6 +91,33 @@ impl HashKey {
         SeriesHash(u128::from(high) << 64 | u128::from(low))
     }
 
+    /// Another hash of bytes, as good as [`Self::hash_bytes`] and quicker for more than a few: four independent ones of 16
+    /// bytes in 64 each, so that the processor can work at all of them at a time. Kept nowhere but in memory.
+    pub(crate) fn hash_long(&self, bytes: &[u8]) -> SeriesHash {
+        let [k0, k1, k2, k3] = self.0;
+        let mut lanes =
+            [0, 1, 2, 3].map(|lane: u64| (k0.wrapping_add(lane), k2.wrapping_sub(lane)));
+        let mut chunks = bytes.chunks_exact(64);
+        for chunk in &mut chunks {
+            for (lane, part) in lanes.iter_mut().zip(chunk.chunks_exact(16)) {
+                let (x, y) = (word(&part[..8]), word(&part[8..]));
+                let a = fold(lane.0 ^ x, k1 ^ y);
+                let b = fold(lane.1 ^ y.rotate_left(32), k3 ^ x).wrapping_add(a);
+                *lane = (a, b);
+            }
+        }
+        let SeriesHash(rest) = self.hash_bytes(chunks.remainder());
+        let (mut a, mut b) = (k1 ^ bytes.len() as u64, k3);
+        let rest = ((rest >> 64) as u64, rest as u64);
+        for (x, y) in lanes.into_iter().chain([rest]) {
+            a = fold(a ^ x, k2 ^ y);
+            b = fold(b ^ y.rotate_left(32), k0 ^ x).wrapping_add(a);
+        }
+        let low = fold(a ^ k3, b ^ k1);
+        let high = fold(b ^ k2, a.rotate_left(17) ^ k0);
+        SeriesHash(u128::from(high) << 64 | u128::from(low))
+    }
+
     /// Reads the key of a data directory, or draws one for a new directory.
     ///
     /// # Errors
@@ -153,6 +180,36 @@ mod tests {
                 assert!(seen.insert(key.hash_bytes(&bytes)), "{length} {byte}");
             }
         }
+    }
+
+    #[test]
+    fn every_bit_and_the_length_tell_in_the_long_hash() {
+        let key = HashKey::from_bytes(std::array::from_fn(|at| (at * 37 + 11) as u8));
+        let mut seen = HashSet::new();
+        for length in 0..200 {
+            let mut bytes: Vec<u8> = (0..length).map(|at| (at * 31) as u8).collect();
+            assert!(seen.insert(key.hash_long(&bytes)), "{length}");
+            for bit in 0..bytes.len() * 8 {
+                bytes[bit / 8] ^= 1 << (bit % 8);
+                assert!(seen.insert(key.hash_long(&bytes)), "{length} {bit}");
+                bytes[bit / 8] ^= 1 << (bit % 8);
+            }
+        }
+        // Parts that change places, and the same part several times.
+        for order in [
+            [0, 1, 2, 3],
+            [1, 0, 2, 3],
+            [0, 1, 3, 2],
+            [0, 0, 2, 2],
+            [2, 2, 0, 0],
+        ] {
+            let bytes: Vec<u8> = order.iter().flat_map(|&part| [part + 7; 16]).collect();
+            assert!(seen.insert(key.hash_long(&bytes)), "{order:?}");
+        }
+        let halves = seen
+            .iter()
+            .flat_map(|hash| [(0, hash.0 as u64), (1, (hash.0 >> 64) as u64)]);
+        assert_eq!(halves.collect::<HashSet<_>>().len(), 2 * seen.len());
     }
 
     #[test]

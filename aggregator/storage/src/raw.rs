@@ -4,15 +4,15 @@
 //! came next the last time; the next one of a request is compared with that, and only a miss looks into the table.
 //! What is compared is the keyed 128-bit hash of the bytes, so nothing of the bytes need be kept.
 
-use std::sync::RwLock;
 use std::sync::atomic::{AtomicU32, Ordering};
+use std::sync::{RwLock, RwLockReadGuard};
 
 use common::model::{Labels, Sample};
 use hashbrown::HashTable;
 
 use crate::append::{Cell, FreshPlaces, Window};
 use crate::head::Head;
-use crate::identity::SeriesHash;
+use crate::identity::{HashKey, SeriesHash};
 use crate::index::view::SeriesIndex as _;
 use crate::index::{Place, SeriesId};
 use crate::store::{Inner, Store};
@@ -23,38 +23,71 @@ const NOTHING: u32 = u32::MAX;
 /// Encodings of labels that are kept beyond twice the number of series.
 const SPARE: usize = 100_000;
 
-/// Series with samples, as a request brings them.
+/// Series with samples, as a request brings them. Made by [`Store::raw_batch`] and given to [`Store::append_raw`] by the same
+/// thread, soon: what the store learns of other senders' series waits meanwhile.
+#[derive(Debug)]
+pub struct RawBatch<'s, 'b> {
+    state: RwLockReadGuard<'s, State>,
+    hash_key: HashKey,
+    /// The series before, if it is known.
+    before: u32,
+    parts: Parts<'b>,
+}
+
+/// What is left of a batch once all is in it.
 #[derive(Debug, Default)]
-pub struct RawBatch<'b> {
-    series: Vec<(&'b [u8], usize)>,
+struct Parts<'b> {
+    /// Keys, their hashes, and where their samples end.
+    series: Vec<(&'b [u8], SeriesHash, usize)>,
     samples: Vec<Sample>,
 }
 
-impl<'b> RawBatch<'b> {
+impl<'b> RawBatch<'_, 'b> {
     /// Adds a series. `key`: its labels as the sender encoded them; equal bytes must mean equal labels.
     pub fn push(&mut self, key: &'b [u8], samples: impl Iterator<Item = Sample>) {
-        self.samples.extend(samples);
-        self.series.push((key, self.samples.len()));
+        let hash = self.hash_key.hash_long(key);
+        self.before = self.state.find(self.before, hash).unwrap_or(NOTHING);
+        self.parts.samples.extend(samples);
+        let end = self.parts.samples.len();
+        self.parts.series.push((key, hash, end));
     }
 
-    /// Number of series.
+    /// How many bytes the key had of the series that came behind the last one the last time; 0 when nothing is known.
     #[must_use]
-    pub const fn len(&self) -> usize {
-        self.series.len()
+    pub fn expected_bytes(&self) -> usize {
+        let before = self.state.known.get(self.before as usize);
+        let next = before.map_or(NOTHING, |before| before.next.load(Ordering::Relaxed));
+        let length = self.state.lengths.get(next as usize);
+        length.copied().map_or(0, usize::from)
     }
 
-    /// Whether there is no series.
-    #[must_use]
-    pub const fn is_empty(&self) -> bool {
-        self.series.is_empty()
+    /// Adds a series with one sample if it is the one that is expected, and tells whether it is. Its key is that of a series
+    /// pushed before, to the byte.
+    pub fn push_expected(&mut self, key: &'b [u8], sample: Sample) -> bool {
+        let Some(before) = self.state.known.get(self.before as usize) else {
+            return false;
+        };
+        let next = before.next.load(Ordering::Relaxed);
+        let hash = self.hash_key.hash_long(key);
+        let expected = self.state.known.get(next as usize);
+        if expected.is_none_or(|expected| expected.hash != hash) {
+            return false;
+        }
+        self.before = next;
+        self.parts.samples.push(sample);
+        let end = self.parts.samples.len();
+        self.parts.series.push((key, hash, end));
+        true
     }
+}
 
-    fn iter(&self) -> impl Iterator<Item = (&'b [u8], &[Sample])> {
+impl<'b> Parts<'b> {
+    fn iter(&self) -> impl Iterator<Item = (&'b [u8], SeriesHash, &[Sample])> {
         let mut start = 0;
-        self.series.iter().map(move |&(key, end)| {
+        self.series.iter().map(move |&(key, hash, end)| {
             let samples = &self.samples[start..end];
             start = end;
-            (key, samples)
+            (key, hash, samples)
         })
     }
 }
@@ -76,6 +109,8 @@ struct State {
     /// The index' generation at which the places were right.
     generation: u64,
     known: Vec<Known>,
+    /// Bytes of the key of each; 0: more than fit.
+    lengths: Vec<u16>,
     by_hash: HashTable<u32>,
 }
 
@@ -108,7 +143,13 @@ impl State {
         self.by_hash.find(hash.bucket(), is_same).copied()
     }
 
-    fn add(&mut self, hash: SeriesHash, series: SeriesId, place: Place) {
+    fn add(&mut self, miss: &Miss) {
+        let &Miss {
+            hash,
+            series,
+            place,
+            length,
+        } = miss;
         if self.look_up(hash).is_some() {
             return;
         }
@@ -120,6 +161,7 @@ impl State {
             // Misses come in a row, in the order of the request.
             next: AtomicU32::new(at + 1),
         });
+        self.lengths.push(length);
         let known = &self.known;
         self.by_hash.insert_unique(hash.bucket(), at, |&other| {
             known[other as usize].hash.bucket()
@@ -127,10 +169,18 @@ impl State {
     }
 }
 
+/// A series that was not known by its bytes.
+struct Miss {
+    hash: SeriesHash,
+    series: SeriesId,
+    place: Place,
+    length: u16,
+}
+
 /// What a request is turned into.
 struct Collected {
     cells: Vec<Cell>,
-    misses: Vec<(SeriesHash, SeriesId, Place)>,
+    misses: Vec<Miss>,
     fresh: FreshPlaces,
     appended: Appended,
     dropped: u64,
@@ -140,11 +190,23 @@ impl RawCache {
     /// Bytes of memory, about.
     pub(crate) fn memory_bytes(&self) -> usize {
         let state = read(&self.state);
-        state.known.capacity() * size_of::<Known>() + state.by_hash.capacity() * 5
+        state.known.capacity() * (size_of::<Known>() + size_of::<u16>())
+            + state.by_hash.capacity() * 5
     }
 }
 
 impl Store {
+    /// A batch with nothing in it yet.
+    #[must_use]
+    pub fn raw_batch<'b>(&self) -> RawBatch<'_, 'b> {
+        RawBatch {
+            state: read(&self.inner().raw.state),
+            hash_key: self.inner().key(),
+            before: NOTHING,
+            parts: Parts::default(),
+        }
+    }
+
     /// Appends series named by bytes; otherwise as [`Store::append`]. Returns also how many series were dropped
     /// because `labels_of` made no labels of them.
     ///
@@ -152,18 +214,21 @@ impl Store {
     /// See [`AppendError`]; then nothing of the request is visible.
     pub fn append_raw(
         &self,
-        batch: &RawBatch<'_>,
+        batch: RawBatch<'_, '_>,
         mode: AppendMode,
         labels_of: &LabelsOf<'_>,
     ) -> Result<(Appended, u64), AppendError> {
-        self.inner().append_raw(batch, mode, labels_of)
+        let RawBatch { state, parts, .. } = batch;
+        // What this request teaches is written there.
+        drop(state);
+        self.inner().append_raw(&parts, mode, labels_of)
     }
 }
 
 impl Inner {
     fn append_raw(
         &self,
-        batch: &RawBatch<'_>,
+        batch: &Parts<'_>,
         mode: AppendMode,
         labels_of: &LabelsOf<'_>,
     ) -> Result<(Appended, u64), AppendError> {
@@ -205,14 +270,14 @@ impl Inner {
         }
     }
 
-    fn learn_raw(&self, generation: u64, misses: &[(SeriesHash, SeriesId, Place)]) {
+    fn learn_raw(&self, generation: u64, misses: &[Miss]) {
         if misses.is_empty() {
             return;
         }
         let mut state = write(&self.raw.state);
         if state.generation == generation {
-            for &(hash, series, place) in misses {
-                state.add(hash, series, place);
+            for miss in misses {
+                state.add(miss);
             }
         }
     }
@@ -220,7 +285,7 @@ impl Inner {
     fn collect_raw(
         &self,
         head: &Head,
-        batch: &RawBatch<'_>,
+        batch: &Parts<'_>,
         window: Window,
         labels_of: &LabelsOf<'_>,
     ) -> Collected {
@@ -233,8 +298,7 @@ impl Inner {
         };
         let state = read(&self.raw.state);
         let mut before = NOTHING;
-        for (key, samples) in batch.iter() {
-            let hash = head.key.hash_bytes(key);
+        for (key, hash, samples) in batch.iter() {
             let found = state.find(before, hash);
             before = found.unwrap_or(NOTHING);
             let known = found.map(|at| &state.known[at as usize]);
@@ -244,7 +308,7 @@ impl Inner {
                     push_cells(samples, window, (series, place), &labels, &mut to);
                 }
                 None => {
-                    self.collect_unknown(head, hash, labels_of(key), (samples, window), &mut to);
+                    self.collect_unknown(head, (key, hash), labels_of, (samples, window), &mut to);
                 }
             }
         }
@@ -254,12 +318,12 @@ impl Inner {
     fn collect_unknown(
         &self,
         head: &Head,
-        hash: SeriesHash,
-        labels: Option<Labels>,
+        (key, hash): (&[u8], SeriesHash),
+        labels_of: &LabelsOf<'_>,
         (samples, window): (&[Sample], Window),
         to: &mut Collected,
     ) {
-        let Some(labels) = labels else {
+        let Some(labels) = labels_of(key) else {
             to.dropped += 1;
             return;
         };
@@ -272,7 +336,12 @@ impl Inner {
         };
         match placed {
             Some(Ok((series, place))) => {
-                to.misses.push((hash, series, place));
+                to.misses.push(Miss {
+                    hash,
+                    series,
+                    place,
+                    length: u16::try_from(key.len()).unwrap_or(0),
+                });
                 push_cells(samples, window, (series, place), &|| labels.clone(), to);
             }
             refused => {

@@ -600,24 +600,30 @@ fn raw_series_are_the_same_as_labelled_ones() {
         if time % 3 == 0 {
             order.reverse();
         }
-        let mut batch = crate::RawBatch::default();
-        for key in order {
-            let value = key.len() as f64;
-            let timestamp_ms = time;
-            let sample = Sample {
-                timestamp_ms,
-                value,
-            };
-            batch.push(key.as_bytes(), std::iter::once(sample));
-        }
-        let (appended, dropped) = store
-            .append_raw(&batch, AppendMode::Atomic, &labels_of)
-            .unwrap();
+        let append = || {
+            let mut batch = store.raw_batch();
+            let mut expected = 0;
+            for key in &order {
+                let sample = Sample {
+                    timestamp_ms: time,
+                    value: key.len() as f64,
+                };
+                if batch.push_expected(key.as_bytes(), sample) {
+                    expected += 1;
+                } else {
+                    batch.push(key.as_bytes(), std::iter::once(sample));
+                }
+            }
+            let result = store.append_raw(batch, AppendMode::Atomic, &labels_of);
+            let (appended, dropped) = result.unwrap();
+            (appended, dropped, expected)
+        };
+        let (appended, dropped, _) = append();
         assert_eq!((appended.stored, dropped), (49, 1));
-        let (again, _) = store
-            .append_raw(&batch, AppendMode::Atomic, &labels_of)
-            .unwrap();
+        let (again, _, expected) = append();
         assert_eq!((again.stored, again.duplicates), (0, 49));
+        // All but the first, the one without labels, and the one after it.
+        assert_eq!(expected, 47);
         if time == 4 {
             store.flush().unwrap();
         }
@@ -629,7 +635,14 @@ fn raw_series_are_the_same_as_labelled_ones() {
     let mut stream = store.stream("s");
     stream.define(0, &labels("m7", "x")).unwrap();
     stream.append_row(1, 7, &[(0, 1.0)]).unwrap();
-    let mut batch = crate::RawBatch::default();
+    let mut batch = store.raw_batch();
+    assert!(!batch.push_expected(
+        b"m7",
+        Sample {
+            timestamp_ms: 7,
+            value: 2.0
+        }
+    ));
     let clash = Sample {
         timestamp_ms: 7,
         value: 2.0,
@@ -637,7 +650,7 @@ fn raw_series_are_the_same_as_labelled_ones() {
     batch.push(b"m7", std::iter::once(clash));
     assert!(
         store
-            .append_raw(&batch, AppendMode::Atomic, &labels_of)
+            .append_raw(batch, AppendMode::Atomic, &labels_of)
             .is_err()
     );
 }
