@@ -63,6 +63,11 @@ impl Symbols {
         self.ends.len()
     }
 
+    /// Bytes of all strings together.
+    pub(crate) const fn text_bytes(&self) -> usize {
+        self.text.len()
+    }
+
     /// Bytes of memory it takes, about.
     pub(crate) fn memory_bytes(&self) -> usize {
         self.text.capacity() + self.ends.capacity() * 4 + self.by_text.capacity() * 5

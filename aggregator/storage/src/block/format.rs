@@ -8,8 +8,24 @@ pub(crate) const MAGIC: [u8; 8] = *b"TDMBLK\x00\x01";
 pub(crate) const FOOTER_BYTES: usize = 8 + 4 * 8 + 4 + 4 + SECTIONS * 20 + 4 + 8;
 /// Directory, series, symbols, origin.
 pub(crate) const SECTIONS: usize = 4;
-/// A section never unpacks to more than this.
-const SECTION_BYTES_MAX: u32 = 1 << 31;
+/// What a file unpacks to is at most so many times its length, and a little more: so no few bytes on a disk make a reader
+/// take all memory. A writer whose index packs better than that makes its file longer.
+const UNPACKED_FACTOR: u64 = 64;
+const UNPACKED_BYTES_FREE: u64 = 8 << 20;
+
+/// How many bytes any of the following may have at most: a section, unpacked; the texts of the symbols.
+pub(crate) const fn unpacked_bytes_max(file_bytes: u64) -> u64 {
+    file_bytes
+        .saturating_mul(UNPACKED_FACTOR)
+        .saturating_add(UNPACKED_BYTES_FREE)
+}
+
+/// How long a file must be that unpacks to so much.
+pub(crate) const fn file_bytes_min(unpacked_bytes: u64) -> u64 {
+    unpacked_bytes
+        .saturating_sub(UNPACKED_BYTES_FREE)
+        .div_ceil(UNPACKED_FACTOR)
+}
 
 /// Where a section is.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
@@ -55,10 +71,10 @@ impl Footer {
         to
     }
 
-    /// Reads the last [`FOOTER_BYTES`] of a file of `file_bytes`.
+    /// Reads the last [`FOOTER_BYTES`] of a file, before which there are `file_bytes`.
     ///
     /// # Errors
-    /// They are no footer, damaged, or point outside the file.
+    /// They are no footer, damaged, point outside the file, or promise more than a file of that length holds.
     pub(crate) fn parse(bytes: &[u8], file_bytes: u64) -> Result<Self, Malformed> {
         let (body, tail) = bytes.split_at_checked(FOOTER_BYTES - 12).ok_or(Malformed)?;
         let mut tail = Reader::new(tail);
@@ -87,7 +103,7 @@ impl Footer {
             };
             let end = section.offset.checked_add(u64::from(section.stored));
             let inside = end.is_some_and(|end| end <= file_bytes);
-            if !inside || section.unpacked > SECTION_BYTES_MAX {
+            if !inside || u64::from(section.unpacked) > unpacked_bytes_max(file_bytes) {
                 return Err(Malformed);
             }
         }

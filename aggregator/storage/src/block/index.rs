@@ -65,18 +65,19 @@ impl BlockIndex {
         self.shape_of.len()
     }
 
-    /// Reads an index.
+    /// Reads an index whose symbols have `text_bytes_max` bytes together at most: what they share is stored once, so the
+    /// length of the section bounds nothing.
     ///
     /// # Errors
-    /// The sections do not fit together.
+    /// The sections do not fit together, or there is more text.
     pub(crate) fn read(
-        series: &[u8],
-        symbols: &[u8],
+        (series, symbols): (&[u8], &[u8]),
         count: u32,
+        text_bytes_max: u64,
         key: &HashKey,
     ) -> Result<Self, Malformed> {
         let mut index = Self::default();
-        index.read_symbols(&mut Reader::new(symbols))?;
+        index.read_symbols(&mut Reader::new(symbols), text_bytes_max)?;
         let mut reader = Reader::new(series);
         index.read_shapes(&mut reader)?;
         index.read_groups(&mut reader)?;
@@ -87,20 +88,25 @@ impl BlockIndex {
         Ok(index)
     }
 
-    fn read_symbols(&mut self, reader: &mut Reader<'_>) -> Result<(), Malformed> {
+    fn read_symbols(
+        &mut self,
+        reader: &mut Reader<'_>,
+        text_bytes_max: u64,
+    ) -> Result<(), Malformed> {
         let count = reader.count(2)?;
         self.ends = Vec::with_capacity(count);
         let mut last: Vec<u8> = Vec::new();
         for index in 0..count {
             let shared = usize::try_from(reader.varint()?).map_err(|_| Malformed)?;
             let rest = reader.bytes()?;
-            let before = last.clone();
-            if shared > last.len() {
+            // Ascending: behind what both have, this one is greater.
+            let before = last.get(shared..).ok_or(Malformed)?;
+            if index > 0 && rest <= before {
                 return Err(Malformed);
             }
             last.truncate(shared);
             last.extend_from_slice(rest);
-            if index > 0 && last <= before {
+            if (self.text.len() + last.len()) as u64 > text_bytes_max {
                 return Err(Malformed);
             }
             self.text
@@ -370,6 +376,11 @@ impl IndexWriter {
     /// Number of series so far.
     pub(crate) fn len(&self) -> u32 {
         self.series.len() as u32
+    }
+
+    /// Bytes of all symbols together.
+    pub(crate) fn text_bytes(&self) -> u64 {
+        self.symbols.text_bytes() as u64
     }
 
     /// Begins a group.

@@ -5,7 +5,9 @@ use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
 use super::cache::Cache;
-use super::format::{ChunkEntry, FOOTER_BYTES, Footer, Section, read_directory};
+use super::format::{
+    ChunkEntry, FOOTER_BYTES, Footer, Section, read_directory, unpacked_bytes_max,
+};
 use super::index::BlockIndex;
 use crate::bytes::{Malformed, Reader};
 use crate::codec::Chunk;
@@ -122,7 +124,9 @@ impl Block {
         let directory =
             read_directory(&directory, self.footer.chunks).map_err(damaged("directory"))?;
         let (series, symbols) = (self.section(1, "series")?, self.section(2, "symbols")?);
-        let index = BlockIndex::read(&series, &symbols, self.footer.series, &self.key)
+        let text_bytes_max = unpacked_bytes_max(self.file_bytes);
+        let parts = (series.as_slice(), symbols.as_slice());
+        let index = BlockIndex::read(parts, self.footer.series, text_bytes_max, &self.key)
             .map_err(damaged("index"))?;
         let fits = |chunk: &ChunkEntry| {
             let end = u64::from(chunk.first_series) + u64::from(chunk.columns);

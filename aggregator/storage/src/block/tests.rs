@@ -8,9 +8,11 @@ use std::sync::Arc;
 use common::model::Labels;
 
 use super::cache::Cache;
+use super::format::{FOOTER_BYTES, Footer, SECTIONS, Section, file_bytes_min};
 use super::reader::{BlockError, Caches};
 use super::slice::Samples;
 use super::writer::BlockWriter;
+use crate::bytes::{put_bytes, put_varint};
 use crate::identity::HashKey;
 use crate::index::SeriesId;
 use crate::index::view::SeriesIndex as _;
@@ -141,6 +143,83 @@ fn flipped_bit_costs_a_chunk_or_is_an_error_but_never_a_wrong_value() {
                 "round {round} bit {bit}: silent loss"
             );
         }
+    }
+}
+
+/// A block file in which a section is another, with checksums that hold. `unpacked`: what the footer says of it.
+fn forge(path: &Path, section: usize, content: &[u8], unpacked: usize) {
+    let mut file = fs::read(path).unwrap();
+    let footer_at = file.len() - FOOTER_BYTES;
+    let mut footer = Footer::parse(&file[footer_at..], footer_at as u64).unwrap();
+    file.truncate(footer_at);
+    let stored = zstd::bulk::compress(content, 3).unwrap();
+    footer.sections[section] = Section {
+        offset: file.len() as u64,
+        stored: stored.len() as u32,
+        unpacked: unpacked as u32,
+        crc: crc32c::crc32c(&stored),
+    };
+    file.extend_from_slice(&stored);
+    file.extend_from_slice(&footer.to_bytes());
+    fs::write(path, file).unwrap();
+}
+
+/// The symbols section of texts that share all but their last bytes: few bytes that stand for many.
+fn symbols_sharing(count: u32, length: usize) -> Vec<u8> {
+    let mut section = Vec::new();
+    put_varint(&mut section, u64::from(count));
+    put_varint(&mut section, 0);
+    put_bytes(&mut section, &vec![b'a'; length]);
+    for number in 1..count {
+        put_varint(&mut section, length as u64);
+        put_bytes(&mut section, format!("{number:08}").as_bytes());
+    }
+    section
+}
+
+#[test]
+fn forged_block_takes_no_memory_that_its_length_does_not_vouch_for() {
+    let directory = tempfile::tempdir().unwrap();
+    let (path, _) = write_block(directory.path());
+    let sound = fs::read(&path).unwrap();
+    let refused = |path: &Path| match open(path).and_then(|block| block.load().map(drop)) {
+        Err(BlockError::Damaged(part)) => part,
+        other => panic!("{other:?}"),
+    };
+    // 1.2 GB of text in some 100 KB.
+    let symbols = symbols_sharing(20_000, 60_000);
+    forge(&path, 2, &symbols, symbols.len());
+    assert!(fs::metadata(&path).unwrap().len() < 1 << 20);
+    assert_eq!(refused(&path), "index");
+    for section in 0..SECTIONS {
+        fs::write(&path, &sound).unwrap();
+        forge(&path, section, &[0; 100], 1 << 30);
+        assert_eq!(refused(&path), "footer", "section {section}");
+    }
+}
+
+#[test]
+fn block_whose_labels_pack_too_well_is_made_longer_and_comes_back() {
+    const SERIES: u32 = 8000;
+    let directory = tempfile::tempdir().unwrap();
+    let mut writer = BlockWriter::create(directory.path(), 1).unwrap();
+    writer.group("g").unwrap();
+    let prefix = "p".repeat(4000);
+    let labels = |number: u32| {
+        let value = format!("{prefix}{number:06}");
+        Labels::from_pairs([("__name__", "m"), ("path", &value)]).unwrap()
+    };
+    let mut samples = Samples::default();
+    for number in 0..SERIES {
+        samples.push(1000, 0);
+        writer.push(&labels(number), &mut samples).unwrap();
+    }
+    let path = writer.finish(0, &[]).unwrap();
+    let text_bytes = u64::from(SERIES) * 4006;
+    assert!(fs::metadata(&path).unwrap().len() >= file_bytes_min(text_bytes));
+    let loaded = open(&path).unwrap().load().unwrap();
+    for number in [0, 1, 4321, SERIES - 1] {
+        assert!(loaded.index.find(key().hash(&labels(number))).is_some());
     }
 }
 

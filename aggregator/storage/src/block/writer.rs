@@ -1,11 +1,13 @@
 //! Writes a block: series in order, each with its samples; then the index; then the name.
 
-use std::io::{self, BufWriter, Write as _};
+use std::io::{self, BufWriter, Read as _, Write as _};
 use std::path::{Path, PathBuf};
 
 use common::model::Labels;
 
-use super::format::{ChunkEntry, Footer, MAGIC, SECTIONS, Section, write_directory};
+use super::format::{
+    ChunkEntry, Footer, MAGIC, SECTIONS, Section, file_bytes_min, write_directory,
+};
 use super::index::IndexWriter;
 use super::slice::{COLUMNS, Samples, SliceEncoder};
 use crate::bytes::put_varint;
@@ -131,6 +133,14 @@ impl BlockWriter {
         Ok(section)
     }
 
+    /// Makes the file so long at least, with bytes that nobody reads.
+    fn fill(&mut self, file_bytes: u64) -> io::Result<()> {
+        let missing = file_bytes.saturating_sub(self.offset);
+        io::copy(&mut io::repeat(0).take(missing), &mut self.file)?;
+        self.offset += missing;
+        Ok(())
+    }
+
     /// Writes the index and gives the block its name; it is durable when this returns. `replaces`: the blocks it
     /// was merged from, which are void as soon as this one is there.
     ///
@@ -147,6 +157,8 @@ impl BlockWriter {
             put_varint(&mut origin, id);
         }
         let directory = write_directory(&self.directory);
+        let largest = [&directory, &series, &symbols].map(|bytes| bytes.len() as u64);
+        let largest = largest.into_iter().fold(self.index.text_bytes(), u64::max);
         let mut sections = [Section::default(); SECTIONS];
         for (section, bytes) in sections
             .iter_mut()
@@ -154,6 +166,7 @@ impl BlockWriter {
         {
             *section = self.section(&bytes)?;
         }
+        self.fill(file_bytes_min(largest))?;
         self.footer.sections = sections;
         self.footer.level = level;
         self.footer.series = self.index.len();
