@@ -1,6 +1,7 @@
 //! Arithmetic on durations, settled before anything is evaluated (Prometheus `promql/durations.go`).
 
 use crate::error::{ErrorKind, QueryError};
+use crate::functions::exponential;
 use crate::parser::Operator;
 use crate::parser::ast::{DurationExpr, DurationValue, Expr, VectorSelector};
 use crate::parser::quote::go_quote;
@@ -85,7 +86,7 @@ fn seconds(expr: &DurationExpr) -> Result<f64, QueryError> {
         Operator::Div => lhs / rhs,
         Operator::Mod if rhs == 0.0 => return Err(fail(expr, "modulo by zero")),
         Operator::Mod => lhs % rhs,
-        Operator::Pow => lhs.powf(rhs),
+        Operator::Pow => exponential::pow(lhs, rhs),
         other => {
             let name = go_quote(other.as_str());
             let message = format!("unexpected duration expression operator {name}");

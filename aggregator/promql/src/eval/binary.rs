@@ -3,6 +3,7 @@
 use super::leaf::Kind;
 use super::series::{MISSING, Steps, Vector, drop_names, is_missing, merge_same_labels};
 use super::{Evaluated, Evaluator, Yield};
+use crate::functions::{exponential, trigonometry};
 use crate::parser::ast::{Binary, Expr};
 use crate::parser::{Operator, ValueType};
 
@@ -15,8 +16,8 @@ pub(super) fn apply(op: Operator, lhs: f64, rhs: f64) -> (f64, bool) {
         Operator::Mul => (lhs * rhs, true),
         Operator::Div => (lhs / rhs, true),
         Operator::Mod => (lhs % rhs, true),
-        Operator::Pow => (power(lhs, rhs), true),
-        Operator::Atan2 => (lhs.atan2(rhs), true),
+        Operator::Pow => (exponential::pow(lhs, rhs), true),
+        Operator::Atan2 => (trigonometry::atan2(lhs, rhs), true),
         Operator::Equal => (lhs, lhs == rhs),
         Operator::NotEqual => (lhs, lhs != rhs),
         Operator::Less => (lhs, lhs < rhs),
@@ -25,11 +26,6 @@ pub(super) fn apply(op: Operator, lhs: f64, rhs: f64) -> (f64, bool) {
         Operator::GreaterEqual => (lhs, lhs >= rhs),
         Operator::And | Operator::Or | Operator::Unless => (lhs, true),
     }
-}
-
-/// Go's `math.Pow`, which agrees with C's but for `pow(-1, ±Inf)` = 1 and the like.
-fn power(base: f64, exponent: f64) -> f64 {
-    base.powf(exponent)
 }
 
 impl Evaluator<'_> {

@@ -3,7 +3,7 @@
 use crate::error::QueryError;
 use crate::eval::Evaluator;
 use crate::eval::series::{Series, Steps, Vector, drop_names, is_missing, merge_same_labels};
-use crate::functions::date;
+use crate::functions::{date, exponential, trigonometry};
 use crate::parser::ast::Call;
 use crate::signature::Function;
 use common::model::Labels;
@@ -51,26 +51,26 @@ fn apply(function: Function, value: f64, first: f64, second: f64) -> f64 {
         Function::Abs => value.abs(),
         Function::Ceil => value.ceil(),
         Function::Floor => value.floor(),
-        Function::Exp => value.exp(),
-        Function::Ln => value.ln(),
-        Function::Log2 => value.log2(),
-        Function::Log10 => value.log10(),
+        Function::Exp => exponential::exp(value),
+        Function::Ln => exponential::ln(value),
+        Function::Log2 => exponential::log2(value),
+        Function::Log10 => exponential::log10(value),
         Function::Sqrt => value.sqrt(),
         Function::Sgn => sign(value),
         Function::Deg => value * 180.0 / std::f64::consts::PI,
         Function::Rad => value * std::f64::consts::PI / 180.0,
-        Function::Sin => value.sin(),
-        Function::Cos => value.cos(),
-        Function::Tan => value.tan(),
-        Function::Asin => value.asin(),
-        Function::Acos => value.acos(),
-        Function::Atan => value.atan(),
-        Function::Sinh => value.sinh(),
-        Function::Cosh => value.cosh(),
-        Function::Tanh => value.tanh(),
-        Function::Asinh => value.asinh(),
-        Function::Acosh => value.acosh(),
-        Function::Atanh => value.atanh(),
+        Function::Sin => trigonometry::sin(value),
+        Function::Cos => trigonometry::cos(value),
+        Function::Tan => trigonometry::tan(value),
+        Function::Asin => trigonometry::asin(value),
+        Function::Acos => trigonometry::acos(value),
+        Function::Atan => trigonometry::atan(value),
+        Function::Sinh => exponential::sinh(value),
+        Function::Cosh => exponential::cosh(value),
+        Function::Tanh => exponential::tanh(value),
+        Function::Asinh => exponential::asinh(value),
+        Function::Acosh => exponential::acosh(value),
+        Function::Atanh => exponential::atanh(value),
         Function::Round => round(value, first),
         Function::Clamp => clamp(value, first, second),
         Function::ClampMin => larger(first, value),

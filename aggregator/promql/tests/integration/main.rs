@@ -9,6 +9,7 @@
 mod cache;
 mod generator;
 mod hostile;
+mod math_diff;
 mod parse_diff;
 mod peer;
 mod query_diff;
