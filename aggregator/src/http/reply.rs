@@ -160,8 +160,10 @@ pub struct Sink {
     whole_max: usize,
 }
 
-/// Bytes of a response that is written where its request arrived: little enough to be compressed there.
-const INLINE_BYTES_MAX: usize = 16 << 10;
+/// Bytes of a response that is written where its request arrived: less than a chunk, which would have to be sent.
+const INLINE_BYTES_MAX: usize = 48 << 10;
+/// The same when it is compressed, which takes about a millisecond for 32 KiB.
+const INLINE_COMPRESSED_MAX: usize = 16 << 10;
 
 impl Sink {
     fn new(encoding: Encoding, head: oneshot::Sender<Head>, stall_max: Duration) -> Self {
@@ -258,7 +260,10 @@ pub fn reply_inline(
 ) -> Option<Response> {
     let (head, _) = oneshot::channel();
     let mut sink = Sink::new(options.encoding, head, options.stall_max);
-    sink.whole_max = INLINE_BYTES_MAX;
+    sink.whole_max = match options.encoding {
+        Encoding::Identity => INLINE_BYTES_MAX,
+        _ => INLINE_COMPRESSED_MAX,
+    };
     let worked = catch_unwind(AssertUnwindSafe(|| work(&mut sink)));
     worked.ok()?.ok()?;
     let (body, encoding) = whole(std::mem::take(&mut sink.text), options.encoding).ok()?;
