@@ -52,6 +52,10 @@ impl Bench {
     }
 
     pub(crate) fn collect(&mut self, collector: &mut dyn Collector) -> Outcome {
+        self.collect_due(collector, Due::ALL)
+    }
+
+    pub(crate) fn collect_due(&mut self, collector: &mut dyn Collector, due: Due) -> Outcome {
         self.now_ms += 1000;
         self.table.begin_tick(self.now_ms);
         collector.collect(&mut Tick {
@@ -59,7 +63,7 @@ impl Bench {
             schema: &mut self.schema,
             buffer: &mut self.buffer,
             faults: &mut self.faults,
-            due: Due::ALL,
+            due,
         })
     }
 

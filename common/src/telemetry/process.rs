@@ -1,6 +1,7 @@
 //! The `process_*` metrics that client libraries of Prometheus export, read from `/proc/self`.
 
 use std::fs;
+use std::io::Read as _;
 
 use super::registry::Registry;
 
@@ -56,10 +57,19 @@ pub fn register_process_metrics(registry: &Registry) {
 
 /// Ticks of `USER_HZ`: fixed at 100 in the kernel's interface to user space (`include/asm-generic/param.h`).
 const TICKS_PER_SECOND: f64 = 100.0;
+/// More than the files of one process have.
+const PROC_BYTES: usize = 4 << 10;
+
+/// Reads a file of /proc at once: it says that it has no bytes, and without room for them it would be read in small pieces.
+fn read_proc(path: &str) -> Option<String> {
+    let mut bytes = Vec::with_capacity(PROC_BYTES);
+    fs::File::open(path).ok()?.read_to_end(&mut bytes).ok()?;
+    String::from_utf8(bytes).ok()
+}
 
 /// A field of `/proc/self/stat` by its number in proc_pid_stat(5), which counts from 1.
 fn stat_field(number: usize) -> Option<f64> {
-    let text = fs::read_to_string("/proc/self/stat").ok()?;
+    let text = read_proc("/proc/self/stat")?;
     // The command in field 2 may hold blanks and brackets; what follows its last `)` is plain.
     let (_, rest) = text.rsplit_once(')')?;
     rest.split_ascii_whitespace().nth(number - 3)?.parse().ok()
@@ -70,13 +80,13 @@ fn cpu_seconds() -> Option<f64> {
 }
 
 fn start_time_seconds() -> Option<f64> {
-    let stat = fs::read_to_string("/proc/stat").ok()?;
+    let stat = read_proc("/proc/stat")?;
     let boot = stat.lines().find_map(|line| line.strip_prefix("btime "))?;
     Some(boot.trim().parse::<f64>().ok()? + stat_field(22)? / TICKS_PER_SECOND)
 }
 
 fn status_number(key: &str) -> Option<f64> {
-    let text = fs::read_to_string("/proc/self/status").ok()?;
+    let text = read_proc("/proc/self/status")?;
     let rest = text.lines().find_map(|line| line.strip_prefix(key))?;
     rest.split_ascii_whitespace().next()?.parse().ok()
 }
@@ -97,7 +107,7 @@ fn open_descriptors() -> Option<f64> {
 }
 
 fn descriptors_max() -> Option<f64> {
-    let text = fs::read_to_string("/proc/self/limits").ok()?;
+    let text = read_proc("/proc/self/limits")?;
     let rest = text
         .lines()
         .find_map(|line| line.strip_prefix("Max open files"))?;
