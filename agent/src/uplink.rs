@@ -12,6 +12,7 @@ mod link;
 mod metrics;
 mod offset;
 mod session;
+mod udp;
 
 use std::sync::Arc;
 use std::time::Duration;

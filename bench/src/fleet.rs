@@ -13,7 +13,7 @@ use common::identity::tls::{ANY_AGGREGATOR, client_config};
 use common::identity::{Authority, Identity, Role};
 use common::limits::FRAME_BYTES_MAX;
 use common::model::Labels;
-use common::wire::{Compressor, Frame, FrameBuffer, SchemaWriter, TickState, VERSION};
+use common::wire::{Compressor, Frame, FrameBuffer, SchemaWriter, TickState, VERSIONS};
 use quinn::crypto::rustls::QuicClientConfig;
 use tokio::runtime::Runtime;
 use tokio::task::JoinSet;
@@ -160,7 +160,7 @@ impl Agent {
         let mut instance = [0; 16];
         instance[..8].copy_from_slice(&(index as u64).to_le_bytes());
         let frame = Frame::Hello {
-            versions: vec![VERSION],
+            versions: VERSIONS.to_vec(),
             node: name,
             instance,
             oldest_sequence: 1,

@@ -23,8 +23,18 @@ pub use schema::{SchemaEntry, SchemaReader, SchemaWriter};
 pub const ALPN: &[u8] = b"tidemark/1";
 /// ALPN of joining: the aggregator shows its certificate, the agent a token.
 pub const ALPN_JOIN: &[u8] = b"tidemark-join/1";
-/// The one protocol version there is.
-pub const VERSION: u16 = 1;
+/// The newest protocol version.
+pub const VERSION: u16 = 2;
+/// The protocol versions that both ends speak, the newest first.
+pub const VERSIONS: [u16; 2] = [VERSION, 1];
+/// From this version on there is a second lane, for ticks that were passed over.
+pub const VERSION_LANES: u16 = 2;
+
+/// The newest version that a peer speaks too, of those it names.
+#[must_use]
+pub fn common_version(named: &[u16]) -> Option<u16> {
+    VERSIONS.into_iter().find(|version| named.contains(version))
+}
 
 /// Why bytes from a peer, or from the spool, can't be understood. The session that brought them ends.
 #[derive(Debug, thiserror::Error)]

@@ -80,6 +80,20 @@ impl SpoolReader {
         self.finished
     }
 
+    /// Whether it reads the segment that is being written, and has at most `bytes_max` of it before it.
+    #[must_use]
+    pub fn is_near_end(&self, bytes_max: u64) -> bool {
+        let Some(place) = &self.at else {
+            return false;
+        };
+        let list = self.shared.list();
+        let newest = list
+            .segments
+            .back()
+            .filter(|one| !one.closed && one.index == place.index);
+        newest.is_some_and(|one| one.committed.saturating_sub(place.offset) <= bytes_max)
+    }
+
     /// Appends frames to `out` until it is `bytes_target` long or no more is there. Returns the number of ticks.
     ///
     /// # Errors

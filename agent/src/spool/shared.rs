@@ -175,6 +175,12 @@ impl SpoolHandle {
         (metrics.ticks.get(), metrics.samples.get())
     }
 
+    /// The newest tick's sequence; 0 before the first.
+    #[must_use]
+    pub fn newest(&self) -> u64 {
+        *self.shared.newest.borrow()
+    }
+
     /// Tells the newest tick's sequence, again whenever it changes; 0 before the first.
     #[must_use]
     pub fn newest_sequence(&self) -> watch::Receiver<u64> {

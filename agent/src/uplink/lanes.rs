@@ -8,6 +8,8 @@ use crate::spool::{Gap, SpoolError, SpoolHandle, SpoolReader};
 
 /// Bytes read from the spool at a time.
 const BATCH_BYTES: usize = 128 << 10;
+/// As much of what was written last is surely in the system's memory still, and read without waiting for a disk.
+const FRESH_BYTES: u64 = BATCH_BYTES as u64;
 /// How often it is written down how far gaps are filled.
 const SAVE_INTERVAL: Duration = Duration::from_secs(10);
 
@@ -20,8 +22,9 @@ pub(super) struct Lanes {
     spool: SpoolHandle,
     live: SpoolReader,
     backfill: Option<Backfill>,
-    /// Ticks that may wait before they are passed over.
-    patience_ticks: u64,
+    /// Ticks that may wait before they are passed over; `None` for an aggregator that knows one lane only, which gets none of
+    /// what was passed over for another one.
+    patience_ticks: Option<u64>,
     /// The lane that the aggregator expects frames of.
     at_backfill: bool,
     saved_at: Instant,
@@ -51,7 +54,11 @@ pub(super) struct Batch {
 
 impl Lanes {
     /// For an aggregator that has everything up to `durable` but the gaps.
-    pub(super) fn new(spool: SpoolHandle, durable: Option<u64>, patience_ticks: u64) -> Self {
+    pub(super) fn new(
+        spool: SpoolHandle,
+        durable: Option<u64>,
+        patience_ticks: Option<u64>,
+    ) -> Self {
         Self {
             live: spool.read_behind(durable),
             spool,
@@ -69,7 +76,17 @@ impl Lanes {
 
     /// Whether ticks that were passed over are still to be sent or acknowledged.
     pub(super) fn has_gap(&self) -> bool {
-        self.spool.oldest_gap().is_some()
+        self.patience_ticks.is_some() && self.spool.oldest_gap().is_some()
+    }
+
+    /// Whether there is nothing to send now or later but what is still to be written.
+    pub(super) fn is_idle(&self) -> bool {
+        self.spool.newest() <= self.live.position().unwrap_or(0) && !self.has_gap()
+    }
+
+    /// Whether [`Self::read`] finds what it reads in memory, as it does tick after tick.
+    pub(super) fn is_fresh(&self) -> bool {
+        self.live.is_near_end(FRESH_BYTES) && !self.has_gap()
     }
 
     /// Ticks of the backfill lane are on disk at the aggregator.
@@ -78,19 +95,23 @@ impl Lanes {
             backfill.acked = backfill.acked.max(Some(sequence));
         }
         self.spool.acknowledge_gap(sequence);
+        if !self.has_gap() {
+            self.backfill = None;
+        }
     }
 
-    /// Reads what is to be sent next. Blocks on the disk.
+    /// Reads what is to be sent next. Blocks on the disk unless it [`Self::is_fresh`].
     pub(super) fn read(&mut self) -> Result<Batch, SpoolError> {
         let mut batch = Batch::default();
         let position = self.live.position();
-        if self.spool.ticks_behind(position) > self.patience_ticks {
+        let patience_ticks = self.patience_ticks.unwrap_or(u64::MAX);
+        if self.spool.ticks_behind(position) > patience_ticks {
             self.live = self.spool.skip_to_newest(position)?;
             batch.has_skipped = true;
         }
         let live = &mut self.live;
         batch.ticks = read_lane(live, (false, &mut self.at_backfill), &mut batch.bytes)?;
-        if batch.bytes.is_empty() {
+        if batch.bytes.is_empty() && self.patience_ticks.is_some() {
             batch.is_backfill = true;
             self.read_backfill(&mut batch)?;
         }
@@ -162,4 +183,111 @@ fn read_lane(
         *at_backfill = backfill;
     }
     Ok(ticks)
+}
+
+#[cfg(test)]
+mod tests {
+    use common::limits::FRAME_BYTES_MAX;
+    use common::telemetry::Registry;
+    use common::wire::FrameBuffer;
+
+    use super::*;
+    use crate::schema::{Schema, Target, gauge};
+    use crate::spool::{SpoolOptions, SpoolWriter, open};
+    use crate::table::SeriesTable;
+
+    const VALUE: crate::schema::FamilyDef = gauge("v", "V.");
+
+    /// A spool and what is written to it.
+    fn spool(dir: &std::path::Path) -> (SpoolWriter, SpoolHandle, impl FnMut(&mut SpoolWriter)) {
+        let options = SpoolOptions {
+            path: dir.to_owned(),
+            bytes_max: 1 << 20,
+            copies: 1,
+            sync_each_tick: false,
+        };
+        let (writer, handle) = open(options, &Registry::default()).unwrap();
+        let mut table = SeriesTable::default();
+        let series = Schema::for_node("n").series(&mut table, Target::Node, &VALUE, &[]);
+        let mut now_ms = 0;
+        let tick = move |writer: &mut SpoolWriter| {
+            now_ms += 1000;
+            table.begin_tick(now_ms);
+            table.set(series, now_ms as f64);
+            writer.append(&mut table).unwrap();
+        };
+        (writer, handle, tick)
+    }
+
+    /// Ticks and changes of lane, in order.
+    fn contents(batch: &Batch) -> Vec<String> {
+        let mut frames = FrameBuffer::new(FRAME_BYTES_MAX);
+        frames.extend(&batch.bytes);
+        let mut found = Vec::new();
+        while let Some(message) = frames.next_message().unwrap() {
+            match Frame::decode(message).unwrap() {
+                Frame::Samples { timestamp_ms, .. } => found.push(timestamp_ms.to_string()),
+                Frame::Lane { backfill } => found.push(format!("backfill {backfill}")),
+                _ => {}
+            }
+        }
+        found
+    }
+
+    #[test]
+    fn an_aggregator_of_one_lane_gets_all_in_order_and_gaps_wait_for_another() {
+        let dir = tempfile::tempdir().unwrap();
+        let (mut writer, handle, mut tick) = spool(dir.path());
+        (0..6).for_each(|_| tick(&mut writer));
+        let mut one = Lanes::new(handle.clone(), None, None);
+        let batch = one.read().unwrap();
+        assert_eq!(
+            contents(&batch),
+            ["1000", "2000", "3000", "4000", "5000", "6000"]
+        );
+        assert!(!batch.has_skipped && one.is_idle());
+        // One with two lanes passes over what the next one, with one lane, must not be sent behind newer ticks.
+        let mut two = Lanes::new(handle.clone(), None, Some(3));
+        let batch = two.read().unwrap();
+        assert!(batch.has_skipped && two.has_gap() && !two.is_idle());
+        assert_eq!(contents(&batch), ["6000"]);
+        let mut one = Lanes::new(handle.clone(), two.live_position(), None);
+        tick(&mut writer);
+        assert_eq!(contents(&one.read().unwrap()), ["7000"]);
+        assert!(one.is_idle() && !one.has_gap());
+        assert!(one.read().unwrap().bytes.is_empty());
+        assert!(
+            handle.oldest_gap().is_some(),
+            "kept for an aggregator that can take it"
+        );
+        let mut two = Lanes::new(handle, one.live_position(), Some(3));
+        let resumed = two.read().unwrap();
+        assert!(
+            resumed.ticks == 0 && !resumed.is_backfill,
+            "where the live lane goes on"
+        );
+        let late = ["1000", "2000", "3000", "4000", "5000", "6000"];
+        assert_eq!(
+            contents(&two.read().unwrap()),
+            [&["backfill true"], &late[..]].concat()
+        );
+    }
+
+    #[test]
+    fn what_was_just_written_is_read_in_place() {
+        let dir = tempfile::tempdir().unwrap();
+        let (mut writer, handle, mut tick) = spool(dir.path());
+        let mut lanes = Lanes::new(handle, None, Some(100));
+        tick(&mut writer);
+        assert!(
+            !lanes.is_idle() && !lanes.is_fresh(),
+            "the segment is still to be opened"
+        );
+        for now in ["1000", "2000", "3000"] {
+            assert_eq!(contents(&lanes.read().unwrap()), [now]);
+            assert!(lanes.is_idle());
+            tick(&mut writer);
+            assert!(!lanes.is_idle() && lanes.is_fresh());
+        }
+    }
 }

@@ -20,8 +20,12 @@ use tokio::time::timeout;
 use tokio_rustls::TlsConnector;
 use tokio_rustls::client::TlsStream;
 
+use super::udp;
+
 const CONNECT_TIMEOUT: Duration = Duration::from_secs(10);
 const KEEP_ALIVE: Duration = Duration::from_secs(10);
+/// A little more than the usual time between ticks, which keep a connection alive themselves.
+const QUIC_KEEP_ALIVE: Duration = Duration::from_secs(12);
 const IDLE_MS: u32 = 30_000;
 /// How long a peer may take to confirm what it was told last.
 const LINGER: Duration = Duration::from_secs(2);
@@ -226,7 +230,7 @@ async fn connect_quic(
         SocketAddr::V4(_) => (Ipv4Addr::UNSPECIFIED, 0).into(),
         SocketAddr::V6(_) => (Ipv6Addr::UNSPECIFIED, 0).into(),
     };
-    let endpoint = Endpoint::client(local).map_err(LinkError::Socket)?;
+    let endpoint = udp::endpoint(local).map_err(LinkError::Socket)?;
     let config = client_config(tls).map_err(|error| failed(error.to_string()))?;
     let connecting = endpoint
         .connect_with(config, address, server_name(name))
@@ -262,7 +266,7 @@ fn client_config(
     let mut config = ClientConfig::new(Arc::new(crypto));
     let mut transport = TransportConfig::default();
     transport
-        .keep_alive_interval(Some(KEEP_ALIVE))
+        .keep_alive_interval(Some(QUIC_KEEP_ALIVE))
         .max_idle_timeout(Some(IdleTimeout::from(VarInt::from_u32(IDLE_MS))))
         .max_concurrent_bidi_streams(VarInt::from_u32(0))
         .max_concurrent_uni_streams(VarInt::from_u32(0))

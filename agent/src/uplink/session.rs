@@ -1,11 +1,13 @@
 //! One session: Hello, Welcome, then the spool from behind what the aggregator has.
 
+use std::future::ready;
+use std::pin::pin;
 use std::sync::Arc;
 use std::time::Duration;
 
 use common::clock::Clock;
 use common::identity::LeafRequest;
-use common::wire::{Frame, VERSION};
+use common::wire::{Frame, VERSION_LANES, VERSIONS};
 use rustls_pki_types::CertificateDer;
 use tokio::time::{Instant, sleep_until, timeout};
 use tokio_util::sync::CancellationToken;
@@ -48,12 +50,16 @@ pub(super) async fn run(
     mut link: Link,
     cancel: &CancellationToken,
 ) -> Result<Ended, SessionError> {
-    let (durable, offset) = hello(uplink, &mut link).await?;
+    let Accepted {
+        version,
+        durable,
+        offset,
+    } = hello(uplink, &mut link).await?;
     let metrics = &uplink.metrics;
     metrics.sessions.inc();
     metrics.connected.set(1.0);
     let carrier = link.carrier.as_str();
-    tracing::info!(address = %link.address, carrier, durable_sequence = durable, "connected to aggregator");
+    tracing::info!(address = %link.address, carrier, version, durable_sequence = durable, "connected to aggregator");
     uplink.spool.resume(durable);
     if let Some(durable) = durable {
         metrics.acked_sequence.set(durable as f64);
@@ -65,7 +71,8 @@ pub(super) async fn run(
         lanes: Some(Lanes::new(
             uplink.spool.clone(),
             durable,
-            uplink.config.patience_ticks(),
+            // An older aggregator knows one lane: it gets all ticks in order, however many wait.
+            (version >= VERSION_LANES).then(|| uplink.config.patience_ticks()),
         )),
         offset,
         acked: durable,
@@ -77,15 +84,24 @@ pub(super) async fn run(
     ended
 }
 
-/// Introduces us; returns the last sequence that the aggregator has, and how its clock differs.
-async fn hello(uplink: &Uplink, link: &mut Link) -> Result<(Option<u64>, ClockOffset), LinkError> {
+/// What the aggregator says at the start.
+struct Accepted {
+    version: u16,
+    /// The last sequence that it has.
+    durable: Option<u64>,
+    /// How its clock differs.
+    offset: ClockOffset,
+}
+
+/// Introduces us.
+async fn hello(uplink: &Uplink, link: &mut Link) -> Result<Accepted, LinkError> {
     let UplinkConfig {
         node_name,
         interval,
         ..
     } = &uplink.config;
     let hello = Frame::Hello {
-        versions: vec![VERSION],
+        versions: VERSIONS.to_vec(),
         node: node_name,
         instance: uplink.spool.instance(),
         oldest_sequence: uplink.spool.oldest_sequence(),
@@ -96,16 +112,24 @@ async fn hello(uplink: &Uplink, link: &mut Link) -> Result<(Option<u64>, ClockOf
     let answer = timeout(ANSWER_TIMEOUT, link.receive.read()).await;
     let answer = answer.map_err(|_| LinkError::Timeout(ANSWER_TIMEOUT))??;
     let Frame::Welcome {
-        durable_sequence,
+        version,
+        durable_sequence: durable,
         now_ms,
         ..
     } = answer
     else {
         return Err(LinkError::Unexpected(answer.name().to_owned()));
     };
+    if !VERSIONS.contains(&version) {
+        return Err(LinkError::Unexpected(format!("version {version}")));
+    }
     let mut offset = ClockOffset::new(now_ms);
     offset.report(uplink);
-    Ok((durable_sequence, offset))
+    Ok(Accepted {
+        version,
+        durable,
+        offset,
+    })
 }
 
 struct Session<'a> {
@@ -124,7 +148,9 @@ struct Session<'a> {
 impl Session<'_> {
     async fn stream(&mut self, cancel: &CancellationToken) -> Result<Ended, SessionError> {
         let mut newest = self.uplink.spool.newest_sequence();
-        let renew_at = self.renew_at();
+        // Kept from one turn to the next: a timer that is made anew wakes the thread once more.
+        let mut renewal = pin!(sleep_until(self.renew_at()));
+        let mut report = pin!(sleep_until(self.offset.due()));
         loop {
             newest.borrow_and_update();
             if self.send_batch().await? {
@@ -148,8 +174,11 @@ impl Session<'_> {
                     answer?;
                     self.answer().await?;
                 }
-                () = sleep_until(self.offset.due()) => self.offset.report(self.uplink),
-                () = sleep_until(renew_at), if self.requested.is_none() && self.known.renewable => {
+                () = &mut report => {
+                    self.offset.report(self.uplink);
+                    report.as_mut().reset(self.offset.due());
+                }
+                () = &mut renewal, if self.requested.is_none() && self.known.renewable => {
                     self.request_renewal().await?;
                 }
             }
@@ -160,16 +189,23 @@ impl Session<'_> {
 
     /// Sends what the spool has next; false when there was nothing.
     async fn send_batch(&mut self) -> Result<bool, SessionError> {
-        let Some(mut lanes) = self.lanes.take() else {
+        let Some(mut lanes) = self.lanes.take_if(|lanes| !lanes.is_idle()) else {
+            self.uplink.metrics.backfill_pending.set(0.0);
             return Ok(false);
         };
-        let read = move || {
+        // Handing one tick to another thread and back costs more than reading and sending it.
+        let (lanes, batch) = if lanes.is_fresh() {
             let batch = lanes.read();
             (lanes, batch)
+        } else {
+            let read = move || {
+                let batch = lanes.read();
+                (lanes, batch)
+            };
+            tokio::task::spawn_blocking(read)
+                .await
+                .map_err(|error| LinkError::Lost(error.to_string()))?
         };
-        let (lanes, batch) = tokio::task::spawn_blocking(read)
-            .await
-            .map_err(|error| LinkError::Lost(error.to_string()))?;
         let has_gap = lanes.has_gap();
         self.lanes = Some(lanes);
         let batch = batch?;
@@ -222,11 +258,17 @@ impl Session<'_> {
 
     /// Takes the answers that are there already.
     async fn drain_answers(&mut self) -> Result<(), SessionError> {
-        while let Ok(answer) = timeout(Duration::ZERO, self.link.receive.wait()).await {
-            answer?;
+        loop {
+            let arrived = tokio::select! {
+                biased;
+                answer = self.link.receive.wait() => answer.map(|()| true)?,
+                () = ready(()) => false,
+            };
+            if !arrived {
+                return Ok(());
+            }
             self.answer().await?;
         }
-        Ok(())
     }
 
     async fn answer(&mut self) -> Result<(), SessionError> {

@@ -5,7 +5,7 @@ use std::time::{Duration, Instant};
 
 use common::identity::{Identity, Role, Validity};
 use common::limits::FRAME_BYTES_MAX;
-use common::wire::{Frame, FrameBuffer, Limits, RefusalCode, VERSION, WireError};
+use common::wire::{Frame, FrameBuffer, Limits, RefusalCode, VERSIONS, WireError, common_version};
 use rustls_pki_types::CertificateDer;
 use tidemark_storage::LogPosition;
 use tokio::sync::watch;
@@ -123,6 +123,8 @@ fn time_left(context: &Context, leaf: Option<&CertificateDer<'static>>) -> Durat
 }
 
 struct Hello {
+    /// The newest protocol version that both ends speak.
+    version: u16,
     instance: String,
     interval_ms: i64,
     program: String,
@@ -154,10 +156,11 @@ async fn read_hello(
         let reason = format!("{} in place of Hello", frame.name());
         return Err(Refusal::new(RefusalCode::Protocol, reason).into());
     };
-    if !versions.contains(&VERSION) {
-        let reason = format!("this aggregator speaks version {VERSION}, the agent {versions:?}");
+    let Some(version) = common_version(&versions) else {
+        let reason =
+            format!("this aggregator speaks versions {VERSIONS:?}, the agent {versions:?}");
         return Err(Refusal::new(RefusalCode::Version, reason).into());
-    }
+    };
     if node != identity.name() {
         let node: String = node.chars().take(253).collect();
         let reason = format!(
@@ -167,6 +170,7 @@ async fn read_hello(
         return Err(Refusal::new(RefusalCode::OtherNode, reason).into());
     }
     Ok(Hello {
+        version,
         instance: instance.iter().map(|byte| format!("{byte:02x}")).collect(),
         interval_ms: i64::from(interval_ms),
         program: program.chars().take(100).collect(),
@@ -274,16 +278,16 @@ async fn open(
         renewals: 0,
         bye: false,
     };
-    let session = session.welcome().await?;
+    let session = session.welcome(hello.version).await?;
     let durable_sequence = session.acked;
     tracing::info!(agent = %identity, %address, version = hello.program, durable_sequence, "agent connected");
     Ok((session, receive))
 }
 
 impl Session {
-    async fn welcome(mut self) -> Result<Self, End> {
+    async fn welcome(mut self, version: u16) -> Result<Self, End> {
         let welcome = Frame::Welcome {
-            version: VERSION,
+            version,
             limits: Limits {
                 frame_bytes_max: FRAME_BYTES_MAX as u32,
                 series_max: self.context.config.series_per_agent_max,

@@ -7,7 +7,7 @@ use std::time::Duration;
 use common::identity::tls::{ANY_AGGREGATOR, JoinTrust, client_config, join_config};
 use common::identity::{Authority, Credentials, Identity, JoinToken, LeafRequest, Role};
 use common::limits::FRAME_BYTES_MAX;
-use common::wire::{Frame, FrameBuffer, VERSION};
+use common::wire::{Frame, FrameBuffer, VERSION, VERSIONS};
 use quinn::crypto::rustls::QuicClientConfig;
 use quinn::{ClientConfig, Connection, Endpoint, RecvStream, SendStream};
 use rustls_pki_types::CertificateDer;
@@ -101,8 +101,15 @@ impl Peer {
 
     /// Introduces itself as a node and waits for Welcome.
     pub(super) async fn hello(&mut self, node: &str) -> Result<(), String> {
+        let version = self.hello_with(node, &VERSIONS).await?;
+        assert_eq!(version, VERSION);
+        Ok(())
+    }
+
+    /// The version that the aggregator chooses of these.
+    pub(super) async fn hello_with(&mut self, node: &str, versions: &[u16]) -> Result<u16, String> {
         let hello = Frame::Hello {
-            versions: vec![VERSION],
+            versions: versions.to_vec(),
             node,
             instance: *b"0123456789abcdef",
             oldest_sequence: 1,
@@ -112,7 +119,7 @@ impl Peer {
         self.send(&hello).await?;
         let answer = self.receive().await?;
         match Frame::decode(&answer).unwrap() {
-            Frame::Welcome { .. } => Ok(()),
+            Frame::Welcome { version, .. } => Ok(version),
             other => Err(format!("{other:?}")),
         }
     }

@@ -73,6 +73,31 @@ fn peer_without_certificate_is_refused() {
 }
 
 #[test]
+fn agents_of_other_versions_are_taken_where_one_is_common() {
+    let (mut aggregator, address) = start();
+    runtime().block_on(async {
+        let token = peer::token(&aggregator);
+        let known = peer::join(&address, &token, "n1").await.unwrap();
+        for (speaks, chosen) in [(&[1][..], 1), (&[1, 2], 2), (&[3, 2, 1], 2)] {
+            let mut peer = Peer::with_certificate(&address, &known).await.unwrap();
+            assert_eq!(
+                peer.hello_with("n1", speaks).await,
+                Ok(chosen),
+                "{speaks:?}"
+            );
+        }
+        let mut peer = Peer::with_certificate(&address, &known).await.unwrap();
+        let refused = peer.hello_with("n1", &[3]).await;
+        assert!(refused.is_err(), "{refused:?}");
+    });
+    check_refused(
+        &mut aggregator,
+        "version",
+        "speaks versions [2, 1], the agent [3]",
+    );
+}
+
+#[test]
 fn name_of_another_node_is_refused() {
     let (mut aggregator, address) = start();
     runtime().block_on(async {
