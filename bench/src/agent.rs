@@ -37,6 +37,9 @@ pub struct Options {
     /// Ticks that are measured, after two that are not.
     #[arg(long, default_value_t = 12)]
     ticks: u32,
+    /// Each container works, not one of ten.
+    #[arg(long)]
+    busy: bool,
     /// A small run of half a minute that shows that everything works.
     #[arg(long)]
     quick: bool,
@@ -110,7 +113,7 @@ pub fn run(mut options: Options) -> Result<()> {
     std::fs::create_dir_all(&options.work)?;
     let directory = tempfile::tempdir_in(&options.work)?;
     progress("making cgroups")?;
-    let _cgroups = Cgroups::new(options.pods, options.containers)?;
+    let _cgroups = Cgroups::new(options.pods, options.containers, options.busy)?;
     let mut aggregator = Server::start(Kind::Tidemark, &directory.path().join("aggregator"))?;
     aggregator.wait_ready()?;
     let mut subjects = vec![
@@ -132,8 +135,12 @@ pub fn run(mut options: Options) -> Result<()> {
     ];
     let figures = measure(&mut subjects, &options)?;
     let title = format!(
-        "{} containers in {} pods, {} ticks of {} s",
-        options.containers, options.pods, options.ticks, options.interval
+        "{} containers{} in {} pods, {} ticks of {} s",
+        options.containers,
+        if options.busy { ", all at work," } else { "" },
+        options.pods,
+        options.ticks,
+        options.interval
     );
     let table = table(&title, &subjects, &figures);
     print(&table.to_markdown())?;

@@ -13,6 +13,8 @@ use agent::table::SeriesTable;
 
 use crate::support::{Killed, eventually, is_root, skip};
 
+mod hugepages;
+
 const CONTROLLERS: [&str; 5] = ["cpu", "cpuacct", "memory", "blkio", "pids"];
 
 /// A cgroup in the trees of v1; removed when dropped, with what runs in it.

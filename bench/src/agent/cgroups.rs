@@ -19,11 +19,11 @@ pub(super) struct Cgroups {
 }
 
 impl Cgroups {
-    /// Makes `containers` containers in `pods` pods.
+    /// Makes `containers` containers in `pods` pods; one of ten works, or, where `are_all_busy`, each.
     ///
     /// # Errors
     /// Not root, no controllers of cgroup v1, or the cgroups of a real kubelet are there.
-    pub(super) fn new(pods: usize, containers: usize) -> Result<Self> {
+    pub(super) fn new(pods: usize, containers: usize, are_all_busy: bool) -> Result<Self> {
         let mut cgroups = Self {
             directories: Vec::new(),
             processes: Vec::new(),
@@ -40,7 +40,10 @@ impl Cgroups {
             let pod = pod_path(container % pods);
             let path = format!("{pod}/{container:064x}");
             cgroups.make(&path)?;
-            cgroups.run(&path, container % 10 == 0)?;
+            cgroups.run(
+                &path,
+                (are_all_busy || container % 10 == 0).then_some(container),
+            )?;
         }
         Ok(cgroups)
     }
@@ -54,16 +57,19 @@ impl Cgroups {
         Ok(())
     }
 
-    /// Starts a process inside; it joins by itself before it does anything. Most sleep, as most containers do.
-    fn run(&mut self, path: &str, is_busy: bool) -> Result<()> {
+    /// Starts a process inside; it joins by itself before it does anything. Without a number it sleeps, as most containers do; with
+    /// one it works now and then, more or less by the number, and holds more or less memory meanwhile.
+    fn run(&mut self, path: &str, busy: Option<usize>) -> Result<()> {
         let join: String = CONTROLLERS
             .iter()
             .map(|controller| format!("echo $$ > {ROOT}/{controller}/{path}/cgroup.procs; "))
             .collect();
-        let work = if is_busy {
-            "while :; do i=0; while [ $i -lt 500 ]; do i=$((i+1)); done; sleep 1; done"
-        } else {
-            "exec sleep 100000"
+        let work = match busy {
+            Some(number) => format!(
+                "b=; while :; do i=0; while [ $i -lt {} ]; do i=$((i+1)); b=${{b}}0123456789abcdef; done; [ ${{#b}} -lt 100000 ] || b=; sleep 1; done",
+                300 + number % 300
+            ),
+            None => "exec sleep 100000".to_owned(),
         };
         let child = Command::new("/bin/sh")
             .args(["-c", &format!("set -e; {join}{work}")])
