@@ -1,11 +1,13 @@
 //! Where state that must survive is kept: alerts, silences, the notification log.
 
+mod check;
 mod durable;
 mod log;
 
 use std::collections::BTreeMap;
 use std::sync::{Mutex, PoisonError};
 
+pub use check::{CheckedLog, check_log};
 pub use durable::DurableStore;
 
 /// The kinds of state, each a table of its own.

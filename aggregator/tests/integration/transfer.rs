@@ -191,6 +191,15 @@ fn verify_names_file_and_offset_and_restore_makes_a_store_of_a_snapshot() {
         "{out}"
     );
 
+    let alerts = data.join("alerting/state.log");
+    let whole = std::fs::read(&alerts).unwrap();
+    std::fs::write(&alerts, [&whole[..], b"?"].concat()).unwrap();
+    let (code, out, _) = run(&["storage", "verify", data.to_str().unwrap()]);
+    assert_eq!(code, Some(1), "{out}");
+    let place = format!("state.log: offset {}: no whole record", whole.len());
+    assert!(out.contains(&place), "{out}");
+    std::fs::write(&alerts, whole).unwrap();
+
     let snapshot = data.join("snapshots").join(&name);
     let restored = tempfile::tempdir().unwrap();
     let target = restored.path().join("data");

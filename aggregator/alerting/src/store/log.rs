@@ -49,6 +49,8 @@ pub(super) struct Replay {
     pub(super) good_bytes: usize,
     /// Bytes inside that belong to no whole record.
     pub(super) damaged_bytes: usize,
+    /// Where these begin.
+    pub(super) damage: Vec<usize>,
 }
 
 /// Reads all whole records of `bytes`, the file without its magic.
@@ -58,7 +60,10 @@ pub(super) fn decode(bytes: &[u8]) -> Replay {
     while position < bytes.len() {
         match record(bytes.get(position..).unwrap_or_default()) {
             Some((changes, length)) => {
-                replay.damaged_bytes += position - replay.good_bytes;
+                if position > replay.good_bytes {
+                    replay.damaged_bytes += position - replay.good_bytes;
+                    replay.damage.push(replay.good_bytes);
+                }
                 position += length;
                 replay.good_bytes = position;
                 replay.transactions.push(changes);

@@ -4,7 +4,8 @@ use std::io::{self, Write as _};
 use std::path::Path;
 
 use common::report;
-use tidemark_storage::verify::{Verified, verify};
+use tidemark_alerting::store::check_log;
+use tidemark_storage::verify::{Damage, Verified, verify};
 
 use super::progress;
 use crate::output::Failure;
@@ -34,7 +35,7 @@ pub(crate) fn run(directory: &Path) -> Result<(), Failure> {
     }
 }
 
-/// Checks a directory behind a bar.
+/// Checks a directory behind a bar: the store, and the state of alerts beside it.
 pub(super) fn check(directory: &Path) -> Result<Verified, Failure> {
     let bar = progress::of_bytes(0);
     let verified = verify(directory, &mut |done, total| {
@@ -42,5 +43,19 @@ pub(super) fn check(directory: &Path) -> Result<Verified, Failure> {
         bar.set_position(done);
     });
     bar.finish_and_clear();
-    verified.map_err(|error| Failure::Failed(report::chain(&error)))
+    let mut verified = verified.map_err(|error| Failure::Failed(report::chain(&error)))?;
+    let log = check_log(&directory.join("alerting"));
+    let log = log.map_err(|error| Failure::Failed(report::chain(&error)))?;
+    if let Some(log) = log {
+        verified.files += 1;
+        verified.bytes += log.bytes;
+        verified.records += log.records;
+        let damage = log.damage.into_iter().map(|offset| Damage {
+            path: log.path.clone(),
+            offset,
+            what: "no whole record of the state of alerts".to_owned(),
+        });
+        verified.damage.extend(damage);
+    }
+    Ok(verified)
 }
