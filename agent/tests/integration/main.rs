@@ -6,8 +6,10 @@
 )]
 
 mod allocations;
+mod cgroups;
 mod docker;
 mod hardware;
+mod huge_pages;
 mod kubelet;
 mod namespaces;
 mod node_exporter;

@@ -38,13 +38,51 @@ struct Files {
     failures: CString,
 }
 
+impl Files {
+    fn v1(prefix: &str) -> Option<Self> {
+        Some(Self {
+            usage: CString::new(format!("{prefix}.usage_in_bytes")).ok()?,
+            max_usage: Some(CString::new(format!("{prefix}.max_usage_in_bytes")).ok()?),
+            failures: CString::new(format!("{prefix}.failcnt")).ok()?,
+        })
+    }
+
+    /// Of pages in use where `reserved` is empty. Events of reservations are among the others.
+    fn v2(prefix: &str, reserved: &str) -> Option<Self> {
+        Some(Self {
+            usage: CString::new(format!("{prefix}{reserved}.current")).ok()?,
+            max_usage: None,
+            failures: CString::new(format!("{prefix}.events")).ok()?,
+        })
+    }
+
+    fn read(
+        &self,
+        reader: &mut Reader<'_>,
+        dir: &OwnedFd,
+        failures: impl FnOnce(&[u8], &mut Layouts) -> Option<f64>,
+    ) -> OfSize<f64> {
+        let usage = reader.cold(Some(dir), &self.usage, number);
+        if usage.is_none() {
+            return [None; FAMILIES.len()];
+        }
+        let max_usage = self.max_usage.as_ref();
+        let max_usage = max_usage.and_then(|name| reader.cold(Some(dir), name, number));
+        let failures = reader.cold(Some(dir), &self.failures, failures);
+        [usage, max_usage, failures]
+    }
+}
+
 /// A size of huge pages.
 #[derive(Debug)]
 pub struct PageSize {
     /// As cAdvisor and the kernel's files have it: `2MB`.
     pub name: String,
-    v1: Files,
-    v2: Files,
+    /// What is reserved (Linux 5.7 and newer), else what is in use: a reservation keeps pages from everybody else
+    /// whether it is touched or not, and is what cAdvisor shows.
+    v1: [Files; 2],
+    /// The same for v2.
+    v2: [Files; 2],
 }
 
 /// In which kind of directory a cgroup's files are.
@@ -111,38 +149,25 @@ impl PageSize {
             _ if kibibytes >= 1 << 10 => format!("{}MB", kibibytes >> 10),
             _ => format!("{kibibytes}KB"),
         };
-        let file = |what: &str| CString::new(format!("hugetlb.{name}.{what}")).ok();
+        let prefix = format!("hugetlb.{name}");
+        let reserved = format!("{prefix}.rsvd");
         Some(Self {
-            v1: Files {
-                usage: file("usage_in_bytes")?,
-                max_usage: Some(file("max_usage_in_bytes")?),
-                failures: file("failcnt")?,
-            },
-            v2: Files {
-                usage: file("current")?,
-                max_usage: None,
-                failures: file("events")?,
-            },
+            v1: [Files::v1(&reserved)?, Files::v1(&prefix)?],
+            v2: [Files::v2(&prefix, ".rsvd")?, Files::v2(&prefix, "")?],
             name,
         })
     }
 
     /// What a cgroup has of this size, in the order of [`FAMILIES`].
     pub fn read(&self, reader: &mut Reader<'_>, tree: Tree<'_>) -> OfSize<f64> {
+        let mut first = |files: &[Files; 2], dir, failures: fn(&[u8], &mut Layouts) -> _| {
+            let read = files.iter().map(|files| files.read(reader, dir, failures));
+            let mut read = read.filter(|[usage, ..]| usage.is_some());
+            read.next().unwrap_or_default()
+        };
         match tree {
-            Tree::V1(dir) => [
-                reader.cold(Some(dir), &self.v1.usage, number),
-                self.v1
-                    .max_usage
-                    .as_ref()
-                    .and_then(|name| reader.cold(Some(dir), name, number)),
-                reader.cold(Some(dir), &self.v1.failures, number),
-            ],
-            Tree::V2(dir) => [
-                reader.cold(Some(dir), &self.v2.usage, number),
-                None,
-                reader.cold(Some(dir), &self.v2.failures, failures),
-            ],
+            Tree::V1(dir) => first(&self.v1, dir, number),
+            Tree::V2(dir) => first(&self.v2, dir, failures),
         }
     }
 }

@@ -296,33 +296,22 @@ fn devices_without_a_name_are_told_apart_by_their_numbers() {
     }
 }
 
-#[test]
-fn huge_pages_are_read_where_the_machine_has_some() {
-    let of_2mb = [("id", "/a"), ("pagesize", "2MB")];
-    let mut bench = v2_bench();
-    v2_cgroup(&bench, "a", 1);
+const OF_2MB: [(&str, &str); 2] = [("id", "/a"), ("pagesize", "2MB")];
+
+/// A machine with pages of 2 MB, one cgroup, and what it has of them.
+fn check_hugetlb(mut bench: Bench, files: &[(&str, &str)], want: [Option<f64>; 3]) {
     for (size, pages) in [("2048kB", "3\n"), ("1048576kB", "0\n")] {
-        bench.write(
-            &format!("sys/kernel/mm/hugepages/hugepages-{size}/nr_hugepages"),
-            pages,
-        );
+        let directory = format!("sys/kernel/mm/hugepages/hugepages-{size}");
+        bench.write(&format!("{directory}/nr_hugepages"), pages);
     }
-    for size in ["2MB", "1GB"] {
-        bench.write(&format!("{ROOT}/a/hugetlb.{size}.current"), "2097152\n");
-        bench.write(&format!("{ROOT}/a/hugetlb.{size}.events"), "max 4\n");
+    for (file, text) in files {
+        bench.write(&format!("{ROOT}/{file}"), text);
     }
     let roots = bench.roots();
     let mut cgroups = Cgroups::new(&roots, None, bench.faults()).unwrap();
     bench.collect(&mut cgroups);
-    assert_eq!(
-        bench.value("container_hugetlb_usage_bytes", &of_2mb),
-        Some(2_097_152.0)
-    );
-    assert_eq!(bench.value("container_hugetlb_failcnt", &of_2mb), Some(4.0));
-    assert_eq!(
-        bench.value("container_hugetlb_max_usage_bytes", &of_2mb),
-        None
-    );
+    let got = hugetlb::FAMILIES.map(|family| bench.value(family.name, &OF_2MB));
+    assert_eq!(got, want);
     let of_1gb = [("pagesize", "1GB")];
     assert_eq!(
         bench.value("container_hugetlb_usage_bytes", &of_1gb),
@@ -330,33 +319,47 @@ fn huge_pages_are_read_where_the_machine_has_some() {
         "there are none"
     );
     assert_eq!(bench.faults().total(), 0);
+}
 
-    let mut bench = Bench::new();
-    bench.write("proc/meminfo", "MemTotal: 1000 kB\n");
-    bench.write(
-        "sys/kernel/mm/hugepages/hugepages-2048kB/nr_hugepages",
-        "1\n",
-    );
-    for (controller, file, text) in [
-        ("memory", "memory.usage_in_bytes", "1000\n"),
-        ("cpuacct", "cpuacct.usage", "1\n"),
-        ("hugetlb", "hugetlb.2MB.usage_in_bytes", "2097152\n"),
-        ("hugetlb", "hugetlb.2MB.max_usage_in_bytes", "4194304\n"),
-        ("hugetlb", "hugetlb.2MB.failcnt", "5\n"),
-    ] {
-        bench.write(&format!("{ROOT}/{controller}/a/{file}"), text);
-    }
-    let roots = bench.roots();
-    let mut cgroups = Cgroups::new(&roots, None, bench.faults()).unwrap();
-    bench.collect(&mut cgroups);
-    assert_eq!(
-        bench.value("container_hugetlb_usage_bytes", &of_2mb),
-        Some(2_097_152.0)
-    );
-    assert_eq!(
-        bench.value("container_hugetlb_max_usage_bytes", &of_2mb),
-        Some(4_194_304.0)
-    );
-    assert_eq!(bench.value("container_hugetlb_failcnt", &of_2mb), Some(5.0));
-    assert_eq!(bench.faults().total(), 0);
+#[test]
+fn huge_pages_of_v2_are_those_reserved() {
+    let bench = v2_bench();
+    v2_cgroup(&bench, "a", 1);
+    let older = [
+        ("a/hugetlb.2MB.current", "2097152\n"),
+        ("a/hugetlb.2MB.events", "max 4\n"),
+        ("a/hugetlb.1GB.current", "1073741824\n"),
+    ];
+    let want = [Some(2_097_152.0), None, Some(4.0)];
+    check_hugetlb(bench, &older, want);
+    let bench = v2_bench();
+    v2_cgroup(&bench, "a", 1);
+    let newer = [&older[..], &[("a/hugetlb.2MB.rsvd.current", "6291456\n")]].concat();
+    check_hugetlb(bench, &newer, [Some(6_291_456.0), None, Some(4.0)]);
+}
+
+#[test]
+fn huge_pages_of_v1_are_those_reserved() {
+    let v1_bench = || {
+        let bench = Bench::new();
+        bench.write("proc/meminfo", "MemTotal: 1000 kB\n");
+        bench.write(&format!("{ROOT}/memory/a/memory.usage_in_bytes"), "1000\n");
+        bench.write(&format!("{ROOT}/cpuacct/a/cpuacct.usage"), "1\n");
+        bench
+    };
+    let older = [
+        ("hugetlb/a/hugetlb.2MB.usage_in_bytes", "2097152\n"),
+        ("hugetlb/a/hugetlb.2MB.max_usage_in_bytes", "4194304\n"),
+        ("hugetlb/a/hugetlb.2MB.failcnt", "5\n"),
+    ];
+    let want = [Some(2_097_152.0), Some(4_194_304.0), Some(5.0)];
+    check_hugetlb(v1_bench(), &older, want);
+    let newer = [
+        ("hugetlb/a/hugetlb.2MB.rsvd.usage_in_bytes", "6291456\n"),
+        ("hugetlb/a/hugetlb.2MB.rsvd.max_usage_in_bytes", "8388608\n"),
+        ("hugetlb/a/hugetlb.2MB.rsvd.failcnt", "1\n"),
+    ];
+    let newer = [&older[..], &newer].concat();
+    let want = [Some(6_291_456.0), Some(8_388_608.0), Some(1.0)];
+    check_hugetlb(v1_bench(), &newer, want);
 }

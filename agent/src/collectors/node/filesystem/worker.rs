@@ -68,14 +68,36 @@ struct Running {
 }
 
 /// The collector's end.
-#[derive(Debug, Default)]
+#[derive(Debug)]
 pub(super) struct Worker {
     shared: Arc<Shared>,
     running: Option<Running>,
     left_behind: usize,
+    /// How long a round is waited for.
+    patience: Duration,
+}
+
+impl Default for Worker {
+    fn default() -> Self {
+        Self {
+            shared: Arc::default(),
+            running: None,
+            left_behind: 0,
+            patience: PATIENCE,
+        }
+    }
 }
 
 impl Worker {
+    /// One that waits for each round to end, so that a test does not depend on how busy the machine is.
+    #[cfg(test)]
+    pub(super) fn patient() -> Self {
+        Self {
+            patience: Duration::from_secs(60),
+            ..Self::default()
+        }
+    }
+
     /// Sets which paths are asked for; answers known for a path are kept.
     pub(super) fn set_paths(&mut self, paths: Vec<PathBuf>) {
         let mut asked = self.shared.lock();
@@ -104,7 +126,7 @@ impl Worker {
         let Some(running) = &self.running else { return };
         while running.done.try_recv().is_ok() {} // Of a round that took longer than a tick waits.
         match running.rounds.try_send(()) {
-            Ok(()) => match running.done.recv_timeout(PATIENCE) {
+            Ok(()) => match running.done.recv_timeout(self.patience) {
                 Ok(()) | Err(RecvTimeoutError::Timeout) => {}
                 Err(RecvTimeoutError::Disconnected) => self.running = None,
             },
