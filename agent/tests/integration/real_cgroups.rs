@@ -8,8 +8,6 @@ use agent::collectors::node::Roots;
 use crate::cgroups::{ROOT, Reader, TestCgroup, can_make_v1};
 use crate::support::eventually;
 
-mod hugepages;
-
 const CONTROLLERS: [&str; 5] = ["cpu", "cpuacct", "memory", "blkio", "pids"];
 
 /// `None`, said loudly, where the machine does not let us.
