@@ -4,6 +4,7 @@
 //! it back; by a notification, so that the machine's can't.
 
 pub mod alert;
+mod claims;
 pub mod file;
 pub mod group;
 pub(crate) mod labels_serde;

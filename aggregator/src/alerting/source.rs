@@ -4,7 +4,9 @@ use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use common::model::{Labels, Sample};
-use tidemark_alerting::rules::source::{EvaluationError, RuleSample, Sink, Source, VectorElement};
+use tidemark_alerting::rules::source::{
+    EvaluationError, Refused, RuleSample, Sink, Source, VectorElement,
+};
 use tidemark_promql::{Engine, ErrorKind, QueryError, QueryOptions, Value};
 use tidemark_storage::{AppendMode, ReadControl, SeriesSamples, Store, Stream};
 
@@ -91,11 +93,19 @@ impl Sink for StoreSink {
         self.0.undefine(column);
     }
 
-    fn append(&mut self, timestamp_ms: i64, values: &[(u32, f64)]) -> Result<u64, String> {
+    fn append(&mut self, timestamp_ms: i64, values: &[(u32, f64)]) -> Result<Refused, String> {
         // Rules number no ticks: a slot that comes again must not be taken for a repetition.
         let appended = self.0.append_unnumbered(timestamp_ms, values);
         let appended = appended.map_err(|error| crate::report::chain(&error))?;
-        Ok(appended.refused)
+        let reason = if appended.refused > 0 {
+            crate::remote_write::refusal_text(&appended)
+        } else {
+            String::new()
+        };
+        Ok(Refused {
+            count: appended.refused,
+            reason,
+        })
     }
 }
 

@@ -14,6 +14,7 @@ mod python;
 mod receivers;
 mod remote_write;
 mod rules;
+mod same_series;
 mod same_words;
 
 use std::collections::HashMap;

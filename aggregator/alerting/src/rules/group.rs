@@ -1,5 +1,7 @@
 //! A rule group: rules that are evaluated one after the other at the same moment.
 
+use std::cell::RefCell;
+use std::collections::HashMap;
 use std::path::PathBuf;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, PoisonError};
@@ -8,6 +10,7 @@ use std::time::{Duration, Instant};
 use common::model::{Labels, STALE_NAN};
 use tracing::warn;
 
+use super::claims::Claims;
 use super::persist;
 use super::rule::{Moment, Rule};
 use super::source::{EvaluationError, RuleSample, Source};
@@ -83,6 +86,8 @@ pub struct Group {
     pub limit: u64,
     /// Its rules.
     pub rules: Vec<Rule>,
+    /// Of each rule, whether there is another of its name.
+    have_namesakes: Vec<bool>,
     /// Identifies the group across restarts and reloads.
     pub(super) key: String,
     status: Mutex<GroupStatus>,
@@ -118,6 +123,7 @@ impl Group {
             interval: parts.interval,
             query_offset: parts.query_offset,
             limit: parts.limit,
+            have_namesakes: have_namesakes(&parts.rules),
             rules: parts.rules,
             key: parts.key,
             status: Mutex::new(parts.status),
@@ -197,11 +203,14 @@ impl Group {
             timeout: self.interval.min(TIMEOUT_MAX),
             interval: self.interval,
             limit: self.limit,
+            claims: None,
         };
+        let claims = RefCell::new(Claims::default());
         let mut outgoing = Vec::new();
         let mut durability = Durability::Written;
-        for rule in &self.rules {
-            let evaluated = rule.evaluate(context, moment);
+        for (rule, has_namesake) in self.rules.iter().zip(&self.have_namesakes) {
+            let claims = has_namesake.then_some(&claims);
+            let evaluated = rule.evaluate(context, Moment { claims, ..moment });
             outgoing.extend(evaluated.outgoing);
             if evaluated.has_changed {
                 durability = Durability::Synced;
@@ -263,6 +272,16 @@ impl Group {
                 .unwrap_or_else(PoisonError::into_inner),
         );
     }
+}
+
+/// Whether each rule may write series of another: only rules of one name can.
+fn have_namesakes(rules: &[Rule]) -> Vec<bool> {
+    let mut counts: HashMap<&str, u32> = HashMap::new();
+    for rule in rules {
+        *counts.entry(rule.spec.name()).or_default() += 1;
+    }
+    let counts = rules.iter().map(|rule| counts.get(rule.spec.name()));
+    counts.map(|count| count > Some(&1)).collect()
 }
 
 /// Writes staleness markers.

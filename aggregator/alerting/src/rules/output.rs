@@ -6,7 +6,7 @@ use common::model::{Labels, STALE_NAN};
 use rustc_hash::FxBuildHasher;
 use tracing::warn;
 
-use super::source::{Sink, Source};
+use super::source::{Refused, Sink, Source};
 
 /// The way of a rule's results into the store, and what took it.
 #[derive(Debug, Default)]
@@ -49,6 +49,20 @@ impl Output {
         self.row.push((column, value));
     }
 
+    /// Takes values out of the row at hand for whose series `keep` says no. It need be asked by few rules only: it takes
+    /// a look at every series.
+    pub(super) fn retain(&mut self, mut keep: impl FnMut(&Labels, f64) -> bool) {
+        let series: HashMap<u32, &Labels, FxBuildHasher> = self
+            .columns
+            .iter()
+            .map(|(labels, &column)| (column, labels))
+            .collect();
+        self.row.retain(|&(column, value)| {
+            let labels = series.get(&column);
+            labels.is_none_or(|labels| keep(labels, value))
+        });
+    }
+
     /// Forgets the row at hand.
     pub(super) fn discard(&mut self) {
         self.row.clear();
@@ -60,12 +74,12 @@ impl Output {
         (self.row.len(), self.row.is_sorted_by(|a, b| a.0 < b.0))
     }
 
-    /// Writes the row at hand, with markers for the series of the row before that it lacks, whose numbers are then
-    /// free. Returns how many values the store refused.
+    /// Writes the row at hand, then markers for the series of the row before that it lacks, whose numbers are then
+    /// free. A marker that is refused, because another rule goes on with the series, is none of the refused values.
     ///
     /// # Errors
     /// Nothing was kept.
-    pub(super) fn write(&mut self, timestamp_ms: i64) -> Result<u64, String> {
+    pub(super) fn write(&mut self, timestamp_ms: i64) -> Result<Refused, String> {
         self.row.sort_unstable_by_key(|&(column, _)| column);
         let columns = self.row.iter().map(|&(column, _)| column);
         let is_same = self.written.iter().copied().eq(columns.clone());
@@ -73,20 +87,20 @@ impl Output {
             return self.append(timestamp_ms);
         }
         let now: Vec<u32> = columns.collect();
+        let appended = self.append(timestamp_ms);
         let ended = self.written.iter().copied();
         let ended = ended.filter(|column| now.binary_search(column).is_err());
         self.row.extend(ended.map(|column| (column, STALE_NAN)));
-        self.row.sort_unstable_by_key(|&(column, _)| column);
+        let ending = self.append(timestamp_ms);
         self.written = now;
-        let appended = self.append(timestamp_ms);
         self.forget_unwritten();
-        appended
+        ending.and(appended)
     }
 
-    fn append(&mut self, timestamp_ms: i64) -> Result<u64, String> {
+    fn append(&mut self, timestamp_ms: i64) -> Result<Refused, String> {
         let appended = match self.sink.as_mut() {
             Some(sink) if !self.row.is_empty() => sink.append(timestamp_ms, &self.row),
-            _ => Ok(0),
+            _ => Ok(Refused::default()),
         };
         self.row.clear();
         appended

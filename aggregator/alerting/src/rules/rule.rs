@@ -1,5 +1,6 @@
 //! One rule at work.
 
+use std::cell::RefCell;
 use std::collections::HashMap;
 use std::sync::{Mutex, MutexGuard, PoisonError};
 use std::time::{Duration, Instant};
@@ -10,6 +11,7 @@ use rustc_hash::FxBuildHasher;
 use tracing::warn;
 
 use super::alert::{Alert, AlertState, Alerts, Element, Timing, Transitions};
+use super::claims::Claims;
 use super::file::{RuleKind, RuleSpec};
 use super::group::{Context, Outgoing};
 use super::output::Output;
@@ -122,7 +124,7 @@ pub struct Rule {
 
 /// What holds for one evaluation.
 #[derive(Debug, Clone, Copy)]
-pub(super) struct Moment {
+pub(super) struct Moment<'a> {
     /// The slot, milliseconds since the epoch.
     pub(super) at_ms: i64,
     /// The slot less the query offset: time of queries and samples.
@@ -133,6 +135,8 @@ pub(super) struct Moment {
     pub(super) interval: Duration,
     /// The group's limit.
     pub(super) limit: u64,
+    /// What earlier rules of the name have written; `None` when there is no other rule of the name.
+    pub(super) claims: Option<&'a RefCell<Claims>>,
 }
 
 impl Rule {
@@ -171,7 +175,7 @@ impl Rule {
     }
 
     /// Evaluates the rule and keeps its result.
-    pub(super) fn evaluate(&self, context: &Context, moment: Moment) -> Evaluated {
+    pub(super) fn evaluate(&self, context: &Context, moment: Moment<'_>) -> Evaluated {
         let start = Instant::now();
         let mut has_changed = false;
         let result = context
@@ -194,8 +198,14 @@ impl Rule {
                 failed: Some(error),
             };
         }
-        state.health = Health::Ok;
-        state.last_error = None;
+        let refusal = result.ok().flatten();
+        // The evaluation has succeeded, and what it found is told; that some of it is not kept is to be seen.
+        state.health = if refusal.is_none() {
+            Health::Ok
+        } else {
+            Health::Err
+        };
+        state.last_error = refusal;
         let outgoing = self.due(&mut state, context, moment);
         Evaluated {
             has_changed: has_changed || !outgoing.is_empty(),
@@ -210,8 +220,8 @@ impl Rule {
         context: &Context,
         record: &str,
         vector: Vec<VectorElement>,
-        moment: Moment,
-    ) -> Result<(), EvaluationError> {
+        moment: Moment<'_>,
+    ) -> Result<Option<String>, EvaluationError> {
         let (limit, count) = (moment.limit, vector.len());
         if limit > 0 && count as u64 > limit {
             let message = format!("exceeded limit of {limit} with {count} series");
@@ -220,6 +230,10 @@ impl Rule {
         let mut state = self.state();
         let RuleState { output, known, .. } = &mut *state;
         output.discard();
+        if moment.claims.is_some() {
+            // Not all of the last row need have been written.
+            known.recorded.clear();
+        }
         let mut recorded = Vec::with_capacity(vector.len());
         for (index, (labels, value)) in vector.into_iter().enumerate() {
             let before = known.recorded.get(index);
@@ -260,9 +274,9 @@ impl Rule {
         &self,
         context: &Context,
         vector: Vec<VectorElement>,
-        moment: Moment,
+        moment: Moment<'_>,
         has_changed: &mut bool,
-    ) -> Result<(), EvaluationError> {
+    ) -> Result<Option<String>, EvaluationError> {
         // Templates may query, which takes long: the state is not locked meanwhile.
         let mut known = std::mem::take(&mut self.state().known.elements);
         if self.state().known.external_labels != context.external_labels {
@@ -320,8 +334,8 @@ impl Rule {
         &self,
         context: &Context,
         state: &mut RuleState,
-        moment: Moment,
-    ) -> Result<(), EvaluationError> {
+        moment: Moment<'_>,
+    ) -> Result<Option<String>, EvaluationError> {
         let RuleState {
             alerts,
             output,
@@ -329,6 +343,10 @@ impl Rule {
             ..
         } = state;
         output.discard();
+        if moment.claims.is_some() {
+            // Not all of the last row need have been written.
+            alert_series.clear();
+        }
         let mut unnamed = 0;
         let mut active = 0;
         for alert in alerts.active() {
@@ -367,7 +385,7 @@ impl Rule {
         self.write(output, unnamed, moment)
     }
 
-    fn timing(&self, moment: Moment) -> Timing {
+    fn timing(&self, moment: Moment<'_>) -> Timing {
         let (for_duration, keep_firing_for) = match &self.spec.kind {
             RuleKind::Alerting {
                 for_duration,
@@ -388,7 +406,7 @@ impl Rule {
         context: &Context,
         labels: &Labels,
         value: f64,
-        moment: Moment,
+        moment: Moment<'_>,
     ) -> Result<Element, String> {
         let is_template =
             |texts: &[(String, Text)]| texts.iter().any(|(_, text)| text.is_template());
@@ -432,19 +450,42 @@ impl Rule {
         })
     }
 
-    /// Writes the row of `output`; `unnamed` of its values have no series.
+    /// Writes the row of `output`; `unnamed` of its values have no series. Returns what is to be said of values that
+    /// were not kept.
     fn write(
         &self,
         output: &mut Output,
         unnamed: usize,
-        moment: Moment,
-    ) -> Result<(), EvaluationError> {
-        let refused = output.write(moment.query_ms)? + unnamed as u64;
-        if refused > 0 {
-            let (rule, group) = (self.spec.name(), &self.key);
-            warn!(rule, group, refused, "samples of rule were refused");
+        moment: Moment<'_>,
+    ) -> Result<Option<String>, EvaluationError> {
+        let mut reasons = Vec::new();
+        let mut refused = unnamed as u64;
+        if unnamed > 0 {
+            reasons.push(format!("{unnamed} series refused, see the log"));
         }
-        Ok(())
+        if let Some(claims) = moment.claims {
+            let mut claims = claims.borrow_mut();
+            output.retain(|series, value| {
+                let claimed = claims.claim(series, value, moment.query_ms);
+                if let Err(reason) = claimed {
+                    refused += 1;
+                    reasons.push(reason);
+                    return false;
+                }
+                true
+            });
+        }
+        let written = output.write(moment.query_ms)?;
+        if written.count > 0 {
+            refused += written.count;
+            reasons.push(written.reason);
+        }
+        let Some(reason) = reasons.into_iter().next() else {
+            return Ok(None);
+        };
+        let (rule, group) = (self.spec.name(), &self.key);
+        warn!(rule, group, refused, reason, "samples of rule were refused");
+        Ok(Some(reason))
     }
 
     /// Stores changes; the group syncs them. Returns whether there were any.
@@ -461,7 +502,7 @@ impl Rule {
     }
 
     /// The alerts to send now; that they were sent is stored.
-    fn due(&self, state: &mut RuleState, context: &Context, moment: Moment) -> Vec<Outgoing> {
+    fn due(&self, state: &mut RuleState, context: &Context, moment: Moment<'_>) -> Vec<Outgoing> {
         if matches!(self.spec.kind, RuleKind::Recording { .. }) {
             return Vec::new();
         }

@@ -69,12 +69,20 @@ pub trait Sink: Send + std::fmt::Debug {
     /// Frees a number.
     fn undefine(&mut self, column: u32);
 
-    /// Keeps a value of each of some columns, named in ascending order; the next query sees them. Returns how many
-    /// were refused.
+    /// Keeps a value of each of some columns, named in ascending order; the next query sees them.
     ///
     /// # Errors
     /// None was kept; the message says why.
-    fn append(&mut self, timestamp_ms: i64, values: &[(u32, f64)]) -> Result<u64, String>;
+    fn append(&mut self, timestamp_ms: i64, values: &[(u32, f64)]) -> Result<Refused, String>;
+}
+
+/// Values that were refused one by one.
+#[derive(Debug, Clone, PartialEq, Eq, Default)]
+pub struct Refused {
+    /// How many.
+    pub count: u64,
+    /// How many and why, for a person to read.
+    pub reason: String,
 }
 
 /// A sink for sources that know series by their labels only.
@@ -111,7 +119,7 @@ impl<F: FnMut(RuleSample) + Send> Sink for LabelledSink<F> {
 
     fn undefine(&mut self, _: u32) {}
 
-    fn append(&mut self, timestamp_ms: i64, values: &[(u32, f64)]) -> Result<u64, String> {
+    fn append(&mut self, timestamp_ms: i64, values: &[(u32, f64)]) -> Result<Refused, String> {
         for &(column, value) in values {
             (self.keep)(RuleSample {
                 labels: self.series[column as usize].clone(),
@@ -119,6 +127,6 @@ impl<F: FnMut(RuleSample) + Send> Sink for LabelledSink<F> {
                 value,
             });
         }
-        Ok(0)
+        Ok(Refused::default())
     }
 }
