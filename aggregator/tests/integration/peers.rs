@@ -18,6 +18,7 @@ mod same_series;
 mod same_words;
 
 use std::collections::HashMap;
+use std::fmt::Debug;
 use std::path::{Path, PathBuf};
 use std::process::{Command, Stdio};
 use std::sync::OnceLock;
@@ -92,6 +93,18 @@ impl Prometheus {
             address,
         }
     }
+}
+
+/// Fails with all questions, each a name, our answer and theirs, of which the answers differ.
+#[track_caller]
+fn assert_alike<A: PartialEq + Debug>(questions: impl Iterator<Item = (String, A, A)>) {
+    let differing = questions.filter(|(_, ours, theirs)| ours != theirs);
+    let lines: Vec<String> = differing
+        .map(|(name, ours, theirs)| {
+            format!("{name}\n  theirs {theirs:.2000?}\n  ours   {ours:.2000?}")
+        })
+        .collect();
+    assert!(lines.is_empty(), "{}", lines.join("\n"));
 }
 
 /// The value of each series of an instant query, by its labels as JSON text.

@@ -6,7 +6,7 @@ use std::collections::BTreeMap;
 use serde_json::{Value, json};
 
 use super::alertmanager::{Side, ours, theirs};
-use super::peer;
+use super::{assert_alike, peer};
 use crate::harness::now_ms;
 use crate::http;
 
@@ -297,17 +297,12 @@ fn alertmanager_and_we_answer_alike() {
     let config = |_: &str| CONFIG.to_owned();
     let (ours, theirs) = (ours(&config), theirs(program, &config));
     let (got, want) = (answers(&ours, start_ms), answers(&theirs, start_ms));
-    let mut differences = Vec::new();
-    for ((request, got), want) in REQUESTS.iter().zip(&got).zip(&want) {
-        if got != want {
-            let (method, path, body) = request;
-            differences.push(format!(
-                "{method} {path} {body}\n  theirs {} {}\n  ours   {} {}",
-                want.0, want.1, got.0, got.1
-            ));
-        }
-    }
-    assert!(differences.is_empty(), "{}", differences.join("\n"));
+    let answers = REQUESTS.iter().zip(got).zip(want);
+    assert_alike(
+        answers.map(|(((method, path, body), got), want)| {
+            (format!("{method} {path} {body}"), got, want)
+        }),
+    );
     // What tells of the program itself has the same fields of the same kinds.
     let fields = |side: &Side| {
         let answer = http::request(&side.address, "GET", "/api/v2/status", &[], b"");

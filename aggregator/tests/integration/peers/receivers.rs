@@ -6,7 +6,7 @@ use std::collections::BTreeMap;
 use serde_json::{Value, json};
 
 use super::alertmanager::{Side, ours, theirs};
-use super::peer;
+use super::{assert_alike, peer};
 use crate::alerting::Received;
 use crate::harness::{eventually, now_ms};
 use crate::http;
@@ -154,21 +154,15 @@ fn services_are_sent_what_alertmanager_sends() {
         post(side, starts_at_ms, Some(ends_at_ms));
     }
     PATHS.iter().for_each(|(path, count)| all(path, *count));
-    let mut differences = Vec::new();
-    for (path, count) in PATHS {
+    assert_alike(PATHS.iter().map(|(path, count)| {
         let [got, want] = [&sides[0], &sides[1]].map(|side| {
             let requests = side.webhook.requests(path);
             let shown = requests.iter().map(|request| shown(request, side));
             shown.collect::<Vec<Value>>()
         });
         assert_eq!((got.len(), want.len()), (*count, *count), "{path}");
-        if got != want {
-            let lines = got.iter().zip(&want);
-            let lines = lines.map(|(got, want)| format!("  ours   {got}\n  theirs {want}\n"));
-            differences.push(format!("{path}\n{}", lines.collect::<String>()));
-        }
-    }
-    assert!(differences.is_empty(), "{}", differences.join("\n"));
+        ((*path).to_owned(), got, want)
+    }));
 }
 
 /// DingTalk's robots, which Alertmanager does not know, and PagerDuty's first API, which it reaches at one address only.

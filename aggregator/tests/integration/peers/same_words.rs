@@ -3,7 +3,7 @@
 
 use serde_json::Value;
 
-use super::{Prometheus, peer};
+use super::{Prometheus, assert_alike, peer};
 use crate::harness::{Aggregator, now_ms};
 use crate::http::{self, encode};
 use crate::remote::{TimeSeries, series, write_to};
@@ -471,15 +471,9 @@ fn compare(
     aggregator: &Aggregator,
     requests: impl Iterator<Item = (&'static str, String)>,
 ) {
-    let mut differences = Vec::new();
-    for (method, path) in requests {
+    assert_alike(requests.map(|(method, path)| {
         let theirs = shown(&prometheus.address, method, &path);
         let ours = shown(&aggregator.address, method, &path);
-        if theirs != ours {
-            differences.push(format!(
-                "{method} {path}\n  theirs {theirs:.900?}\n  ours   {ours:.900?}"
-            ));
-        }
-    }
-    assert!(differences.is_empty(), "{}", differences.join("\n"));
+        (format!("{method} {path}"), ours, theirs)
+    }));
 }
