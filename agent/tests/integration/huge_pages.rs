@@ -87,20 +87,27 @@ impl Drop for Tree {
     }
 }
 
-/// The controller, on in the v2 tree; off again when dropped.
-struct Enabled(PathBuf);
+/// The controller, on in the v2 tree; as before when dropped.
+struct Enabled {
+    control: PathBuf,
+    was_on: bool,
+}
 
 impl Enabled {
     fn in_v2() -> std::io::Result<Self> {
         let control = Path::new(ROOT).join("unified/cgroup.subtree_control");
+        let on = fs::read_to_string(&control)?;
+        let was_on = on.split_whitespace().any(|name| name == "hugetlb");
         fs::write(&control, "+hugetlb")?;
-        Ok(Self(control))
+        Ok(Self { control, was_on })
     }
 }
 
 impl Drop for Enabled {
     fn drop(&mut self) {
-        fs::write(&self.0, "-hugetlb").unwrap();
+        if !self.was_on {
+            fs::write(&self.control, "-hugetlb").unwrap();
+        }
     }
 }
 

@@ -2,6 +2,7 @@
 
 pub(crate) mod agent;
 mod backlog;
+mod network;
 mod peer;
 mod refusals;
 mod tcp;

@@ -155,7 +155,7 @@ impl Aggregator {
 }
 
 /// A free port on loopback, unless the test says otherwise.
-fn default_address(flags: &[&str], flag: &str) -> Option<String> {
+pub(crate) fn default_address(flags: &[&str], flag: &str) -> Option<String> {
     let given = flags.iter().any(|given| given.starts_with(flag));
     (!given).then(|| format!("{flag}=127.0.0.1:0"))
 }

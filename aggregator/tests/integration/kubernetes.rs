@@ -21,7 +21,7 @@ use tokio_util::sync::CancellationToken;
 
 use aggregator::http::server::{Server, ServerOptions};
 
-use crate::agents::agent::binary;
+use crate::agents::agent::{Agent, binary};
 use crate::agents::{number, quic_address};
 use crate::harness::{Aggregator, PATIENCE, eventually};
 use crate::process::Process;
@@ -168,9 +168,18 @@ async fn answer(State(world): State<Arc<Mutex<World>>>, request: Request) -> Res
         // Nothing changes in this cluster.
         std::future::pending::<()>().await;
     }
+    let items = match path {
+        "/api/v1/namespaces" => json!([{
+            "apiVersion": "v1", "kind": "Namespace",
+            "metadata": {"name": "shop", "uid": "d0a7cf1c-9f0f-44a8-a7f4-14ad5a9f6d5c", "resourceVersion": "1",
+                "creationTimestamp": "2026-08-20T10:00:00Z"},
+            "status": {"phase": "Active"},
+        }]),
+        _ => json!([]),
+    };
     reply(
         200,
-        &json!({"kind": "List", "apiVersion": "v1", "metadata": {"resourceVersion": "1"}, "items": []}),
+        &json!({"kind": "List", "apiVersion": "v1", "metadata": {"resourceVersion": "1"}, "items": items}),
     )
 }
 
@@ -264,15 +273,52 @@ fn write_token(dir: &Path, token: &str) {
     fs::rename(new, dir.join("token")).unwrap();
 }
 
+/// The aggregator, told where the API server is, and its address for agents.
+fn follow(api: &ApiServer, files: &Path, flags: &[&str]) -> (Aggregator, String) {
+    let kubeconfig = files.join("config");
+    fs::write(&kubeconfig, &api.kubeconfig).unwrap();
+    let flag = format!("--kubernetes.kubeconfig={}", kubeconfig.display());
+    let mut aggregator = Aggregator::start_with(&[&[&*flag], flags].concat());
+    let address = quic_address(&mut aggregator);
+    (aggregator, address)
+}
+
+/// What dashboards of several clusters select by: the API server's view has it from the aggregator's configuration, the
+/// node's from the agent's flag.
+#[test]
+fn series_of_cluster_and_node_carry_the_clusters_name() {
+    let api = ApiServer::start();
+    let files = tempfile::tempdir().unwrap();
+    let config = files.path().join("tidemark.yml");
+    fs::write(&config, "global:\n  external_labels: {cluster: east}\n").unwrap();
+    let flag = format!("--config.file={}", config.display());
+    let (aggregator, address) = follow(&api, files.path(), &[&flag]);
+    eventually("kube_* of the cluster", || {
+        let phase =
+            r#"kube_namespace_status_phase{namespace="shop",phase="Active",cluster="east"}"#;
+        number(&aggregator, phase)
+    });
+    let without = number(
+        &aggregator,
+        r#"count({__name__=~"kube_.+",cluster!="east"})"#,
+    );
+    assert_eq!(without, None);
+    let flags = ["--node.name=node-a", "--cluster.name=east"];
+    let dir = tempfile::tempdir().unwrap();
+    let agent = Agent::start_with(dir, &[&aggregator], &address, &flags);
+    eventually("data of the node", || {
+        number(&aggregator, r#"node_load1{node="node-a",cluster="east"}"#)
+    });
+    let without = r#"count({node="node-a",job!="agent",cluster!="east"})"#;
+    assert_eq!(number(&aggregator, without), None);
+    agent.stop();
+}
+
 #[test]
 fn agents_join_with_their_service_account_token() {
     let api = ApiServer::start();
     let files = tempfile::tempdir().unwrap();
-    let kubeconfig = files.path().join("config");
-    fs::write(&kubeconfig, &api.kubeconfig).unwrap();
-    let flag = format!("--kubernetes.kubeconfig={}", kubeconfig.display());
-    let mut aggregator = Aggregator::start_with(&[&flag]);
-    let address = quic_address(&mut aggregator);
+    let (aggregator, address) = follow(&api, files.path(), &[]);
     // Inside a cluster the aggregator publishes it as a ConfigMap, which the pods mount.
     let ca_pem = fs::read_to_string(aggregator.dir.path().join("data/pki/ca.pem")).unwrap();
     let up = |node: &str| number(&aggregator, &format!("up{{job=\"agent\",node=\"{node}\"}}"));

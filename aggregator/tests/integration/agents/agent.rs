@@ -5,11 +5,11 @@ use std::path::PathBuf;
 use std::process::{Child, Command, Stdio};
 use std::sync::OnceLock;
 
-use crate::harness::{Aggregator, eventually, workspace};
+use crate::harness::{Aggregator, default_address, eventually, workspace};
 use crate::http;
 
 /// A running agent; killed when dropped.
-pub(super) struct Agent {
+pub(crate) struct Agent {
     child: Child,
     dir: Option<tempfile::TempDir>,
     web: String,
@@ -63,14 +63,25 @@ impl Agent {
     }
 
     /// Starts it with flags, and the join token of each aggregator.
-    pub(super) fn start_with(
+    pub(crate) fn start_with(
+        dir: tempfile::TempDir,
+        aggregators: &[&Aggregator],
+        addresses: &str,
+        flags: &[&str],
+    ) -> Self {
+        let program = Command::new(binary());
+        Self::start_as(program, dir, aggregators, addresses, flags)
+    }
+
+    /// Starts `program`, which becomes the agent: the binary, or what runs it somewhere else.
+    pub(super) fn start_as(
+        mut command: Command,
         dir: tempfile::TempDir,
         aggregators: &[&Aggregator],
         addresses: &str,
         flags: &[&str],
     ) -> Self {
         let log = File::create(dir.path().join("log")).unwrap();
-        let mut command = Command::new(binary());
         for address in addresses.split(',') {
             command.args(["--aggregator.address", address]);
         }
@@ -80,8 +91,8 @@ impl Agent {
         }
         let child = command
             .arg("--interval=1s")
+            .args(default_address(flags, "--web.listen-address"))
             .args(flags)
-            .args(["--web.listen-address=127.0.0.1:0"])
             .arg("--spool.path")
             .arg(dir.path().join("spool"))
             .stdout(Stdio::null())
@@ -158,7 +169,7 @@ impl Agent {
     }
 
     /// Stops it in order and returns its log.
-    pub(super) fn stop(mut self) -> String {
+    pub(crate) fn stop(mut self) -> String {
         let pid = self.child.id().to_string();
         let status = Command::new("kill").args(["-s", "TERM", &pid]).status();
         assert!(status.unwrap().success());
