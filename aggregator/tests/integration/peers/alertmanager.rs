@@ -396,12 +396,11 @@ fn told(side: &Side, name: &str, extra: &str) -> Vec<String> {
     side.webhook.at(&path).iter().map(line).collect()
 }
 
-#[test]
-fn scenarios_end_as_with_the_real_alertmanager() {
-    let Some(program) = peer("ALERTMANAGER") else {
-        return;
-    };
-    assert!(SCENARIOS.len() >= 25);
+/// The most by which both may hear of something late: less than lies between two things that must not change places.
+const LATE_MS_MAX: i64 = 250;
+
+/// Plays all scenarios to both; `None`: the machine was too busy to keep the timetable.
+fn play(program: &Path) -> Option<[Side; 2]> {
     let sides = [ours(&scenario_config), theirs(program, &scenario_config)];
     let silence = {
         let time = |ms: i64| tidemark_alerting::notify::message::format_time(ms);
@@ -439,9 +438,24 @@ fn scenarios_end_as_with_the_real_alertmanager() {
         for side in &sides {
             act(side, scenario, action, start_ms);
         }
+        if now_ms() > due_ms + LATE_MS_MAX {
+            eprintln!("{scenario} {action} came too late: once more");
+            return None;
+        }
     }
     // The last thing that can happen is a flush after the last action.
     std::thread::sleep(Duration::from_secs(6));
+    Some(sides)
+}
+
+#[test]
+fn scenarios_end_as_with_the_real_alertmanager() {
+    let Some(program) = peer("ALERTMANAGER") else {
+        return;
+    };
+    assert!(SCENARIOS.len() >= 25);
+    let sides = (0..5).find_map(|_| play(program));
+    let sides = sides.expect("a timetable that is kept once in five times");
     let mut wrong = Vec::new();
     let mut count = 0;
     for (name, _, extra, _) in SCENARIOS {
