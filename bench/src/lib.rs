@@ -6,6 +6,7 @@ pub mod corpus;
 pub mod disk;
 pub mod fleet;
 pub mod http;
+pub mod notify;
 pub mod process;
 pub mod push;
 pub mod query;

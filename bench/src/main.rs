@@ -15,6 +15,8 @@ enum Command {
     Query(bench::query::Options),
     /// CPU time, memory and bytes of the node agent.
     Agent(bench::agent::Options),
+    /// Latency and cost of notifications.
+    Notify(bench::notify::Options),
 }
 
 fn main() -> ExitCode {
@@ -22,6 +24,7 @@ fn main() -> ExitCode {
         Command::Storage(options) => bench::storage::run(options),
         Command::Query(options) => bench::query::run(options),
         Command::Agent(options) => bench::agent::run(options),
+        Command::Notify(options) => bench::notify::run(options),
     };
     match result {
         Ok(()) => ExitCode::SUCCESS,

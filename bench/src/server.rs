@@ -377,7 +377,8 @@ fn victoria_metrics(command: &mut Command, data: &Path, address: SocketAddr) {
         ]);
 }
 
-fn free_address() -> Result<SocketAddr> {
+/// An address on loopback that nobody listens at.
+pub(crate) fn free_address() -> Result<SocketAddr> {
     let listener = TcpListener::bind((Ipv4Addr::LOCALHOST, 0)).context("find a free port")?;
     Ok(listener.local_addr()?)
 }
