@@ -42,8 +42,7 @@ fn pattern(tick: i64) -> [f64; 2] {
 const TICKS: i64 = 70;
 
 /// A Prometheus that pushes to `alertmanager`.
-fn prometheus(dir: &std::path::Path, address: &str) -> Option<Process> {
-    let program = peer("PROMETHEUS")?;
+fn prometheus(program: &std::path::Path, dir: &std::path::Path, address: &str) -> Process {
     let process = Process::start(
         Command::new(program)
             .arg(format!("--config.file={}", dir.join("c.yml").display()))
@@ -64,7 +63,7 @@ fn prometheus(dir: &std::path::Path, address: &str) -> Option<Process> {
         let ready = http::request(address, "GET", "/-/ready", &[], b"");
         (ready.status == 200).then_some(())
     });
-    Some(process)
+    process
 }
 
 /// The series of `ALERTS` and of the recording rule, each with how many runs of samples it has and about how many samples.
@@ -120,8 +119,18 @@ fn pushed(webhook: &Webhook, path: &str) -> BTreeMap<String, Vec<(String, bool)>
     all
 }
 
-#[test]
-fn alerts_are_generated_as_prometheus_does() {
+/// The most by which samples may come late: less than a change lies before the evaluation that has to see it.
+const LATE_MS_MAX: i64 = 250;
+
+/// What came of it at one side: its series, and what it pushed.
+type Outcome = (
+    BTreeMap<String, (usize, usize)>,
+    BTreeMap<String, Vec<(String, bool)>>,
+);
+
+/// Plays the pattern to both. Returns what came of it here and there; `None`: the machine was too busy to keep the
+/// timetable.
+fn play(program: &std::path::Path) -> Option<[Outcome; 2]> {
     let webhook = Webhook::start();
     let dir = tempfile::tempdir().unwrap();
     let at = dir.path().to_owned();
@@ -135,9 +144,7 @@ fn alerts_are_generated_as_prometheus_does() {
     };
     std::fs::write(at.join("c.yml"), config("theirs")).unwrap();
     let address = format!("127.0.0.1:{}", free_port());
-    let Some(_prometheus) = prometheus(&at, &address) else {
-        return;
-    };
+    let _prometheus = prometheus(program, &at, &address);
     let ours = tempfile::tempdir().unwrap();
     std::fs::write(ours.path().join("c.yml"), config("ours")).unwrap();
     let file = format!("--config.file={}", ours.path().join("c.yml").display());
@@ -156,8 +163,23 @@ fn alerts_are_generated_as_prometheus_does() {
         for to in [&address, &aggregator.address] {
             assert!(write_to(to, sent.clone()).status < 300);
         }
+        if now_ms() > due_ms + LATE_MS_MAX {
+            eprintln!("tick {tick} came too late: once more");
+            return None;
+        }
     }
-    let (got, want) = (history(&aggregator.address), history(&address));
+    let ours = (history(&aggregator.address), pushed(&webhook, "ours"));
+    Some([ours, (history(&address), pushed(&webhook, "theirs"))])
+}
+
+#[test]
+fn alerts_are_generated_as_prometheus_does() {
+    let Some(program) = peer("PROMETHEUS") else {
+        return;
+    };
+    let outcomes = (0..4).find_map(|_| play(program));
+    let [(got, got_pushed), (want, want_pushed)] =
+        outcomes.expect("a timetable that is kept once in four times");
     let keys =
         |map: &BTreeMap<String, (usize, usize)>| map.keys().cloned().collect::<BTreeSet<_>>();
     assert_eq!(keys(&got), keys(&want));
@@ -170,6 +192,6 @@ fn alerts_are_generated_as_prometheus_does() {
             "{series}: {our_samples}, theirs {samples}"
         );
     }
-    assert_eq!(pushed(&webhook, "ours"), pushed(&webhook, "theirs"));
-    assert!(!pushed(&webhook, "theirs").is_empty());
+    assert_eq!(got_pushed, want_pushed);
+    assert!(!want_pushed.is_empty());
 }
