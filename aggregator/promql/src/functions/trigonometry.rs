@@ -78,8 +78,10 @@ fn reduce_large(x: f64) -> (u64, f64) {
         .wrapping_add(product(digit + 1))
         .wrapping_add(product(digit + 2) >> 64);
     let mut octant = (sum >> 125) as u64;
-    let rest = sum << 3;
-    let zeros = ((rest >> 64) as u64).leading_zeros();
+    let high = (sum >> 61) as u64;
+    let zeros = high.leading_zeros();
+    // The lower digits begin three too early, as in the reference: seen only just above a multiple of π/2.
+    let rest = (u128::from(high) << 64) | u128::from(sum as u64);
     let mantissa = (rest << zeros << 1) >> 76;
     let mut z = f64::from_bits((mantissa as u64) | (u64::from(1022 - zeros) << 52));
     if octant & 1 == 1 {

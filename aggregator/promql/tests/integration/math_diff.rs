@@ -1,101 +1,166 @@
-//! Functions of one number, and powers and angles of two, over random numbers: bit for bit what Prometheus has.
+//! The functions of numbers, bit by bit as Prometheus computes them: its library's algorithms, not the C library's.
 
 use std::collections::BTreeMap;
-use std::time::{SystemTime, UNIX_EPOCH};
+use std::f64::consts::{FRAC_PI_4, PI};
 
-use common::model::{Labels, Sample};
+use common::model::{Labels, Sample, is_stale};
 use tidemark_promql::testing::MemoryStore;
 use tidemark_promql::{Engine, EngineOptions, QueryOptions, Value};
 use tidemark_storage::read::ReadControl;
 
 use crate::peer::{self, Prometheus};
+use crate::query_diff::recent_ms;
 
-/// Pairs of numbers.
-const PAIRS: usize = 1500;
-
-const QUERIES: [&str; 20] = [
-    "exp(a)",
-    "ln(a)",
-    "log2(a)",
-    "log10(a)",
-    "sqrt(a)",
-    "sin(a)",
-    "cos(a)",
-    "tan(a)",
-    "asin(a)",
-    "acos(a)",
-    "atan(a)",
-    "sinh(a)",
-    "cosh(a)",
-    "tanh(a)",
-    "asinh(a)",
-    "acosh(a)",
-    "atanh(a)",
-    "a ^ on (i) b",
-    "a atan2 on (i) b",
-    "a % on (i) b",
+/// Functions of one number; `x` and `near` are the series below.
+const FUNCTIONS: [&str; 23] = [
+    "abs", "ceil", "floor", "exp", "ln", "log2", "log10", "sqrt", "sgn", "deg", "rad", "sin",
+    "cos", "tan", "asin", "acos", "atan", "sinh", "cosh", "tanh", "asinh", "acosh", "atanh",
 ];
 
-/// Where functions change their ways.
-const SPECIAL: [f64; 24] = [
-    0.0,
-    -0.0,
-    1.0,
-    -1.0,
-    0.5,
-    -0.5,
-    3.0,
-    f64::INFINITY,
-    f64::NEG_INFINITY,
-    f64::NAN,
-    f64::MAX,
-    f64::MIN_POSITIVE,
-    5e-324,
-    -1e-310,
-    1e-12,
-    1e22,
-    -1e19,
-    536_870_912.0,
-    709.7,
-    -708.5,
-    -744.9,
-    21.5,
-    0.66,
-    -1e-9,
+/// Functions of two numbers, and some of one with a number in the query.
+const EXPRESSIONS: [&str; 26] = [
+    "x ^ y",
+    "x % y",
+    "x / y",
+    "x atan2 y",
+    "near ^ y",
+    "near ^ small",
+    "near % small",
+    "near atan2 small",
+    "small ^ near",
+    "small atan2 near",
+    "near ^ 2",
+    "near ^ 3",
+    "near ^ 0.5",
+    "near ^ -0.5",
+    "near ^ -1",
+    "near ^ 17.25",
+    "2 ^ near",
+    "10 ^ near",
+    "(-3) ^ small",
+    "near % 0.1",
+    "-7.5 % near",
+    "round(x)",
+    "round(near)",
+    "round(near, 0.1)",
+    "round(x, 7)",
+    "clamp(near, -1, 1.5)",
 ];
 
-/// The splitmix64 sequence.
-struct Random(u64);
+/// Numbers without end, always the same (SplitMix64).
+struct Numbers(u64);
 
-impl Random {
-    fn next(&mut self) -> u64 {
+impl Numbers {
+    fn bits(&mut self) -> u64 {
         self.0 = self.0.wrapping_add(0x9e37_79b9_7f4a_7c15);
-        let mut z = self.0;
-        z = (z ^ (z >> 30)).wrapping_mul(0xbf58_476d_1ce4_e5b9);
-        z = (z ^ (z >> 27)).wrapping_mul(0x94d0_49bb_1331_11eb);
-        z ^ (z >> 31)
+        let mixed = (self.0 ^ (self.0 >> 30)).wrapping_mul(0xbf58_476d_1ce4_e5b9);
+        let mixed = (mixed ^ (mixed >> 27)).wrapping_mul(0x94d0_49bb_1331_11eb);
+        mixed ^ (mixed >> 31)
     }
 
-    /// Numbers of many sizes and signs, most of them about 1; whole ones and halves among them.
-    fn number(&mut self) -> f64 {
-        let unit = (self.next() >> 11) as f64 / (1_u64 << 53) as f64;
-        let size = match self.next() % 16 {
-            0 => return SPECIAL[self.next() as usize % SPECIAL.len()],
-            1 => 1e-3,
-            2..=6 => 1.0,
-            7..=9 => 10.0,
-            10 => 100.0,
-            11 => 1e6,
-            12 => 1e12,
-            13 => 1e300,
-            14 => return (unit * 40.0).floor() - 20.0,
-            _ => return (unit * 40.0).floor() / 2.0 - 10.0,
-        };
-        (unit * 2.0 - 1.0) * size
+    /// Between -1 and 1.
+    fn unit(&mut self) -> f64 {
+        (self.bits() >> 11) as f64 / (1_u64 << 52) as f64 - 1.0
     }
 }
 
-fn ours(engine: &Engine, store: &MemoryStore, query: &str, at_ms: i64) -> BTreeMap<String, f64> {
+/// Where algorithms change their branch, and what is special.
+fn landmarks() -> Vec<f64> {
+    let mut all = vec![
+        0.0,
+        f64::NAN,
+        f64::INFINITY,
+        f64::MAX,
+        f64::MIN_POSITIVE,
+        f64::from_bits(1),
+        f64::from_bits(0x000f_ffff_ffff_ffff),
+        f64::EPSILON,
+        0.66,
+        0.7,
+        0.625,
+        1.0 / 3.0,
+        0.5_f64.sqrt(),
+        2.0_f64.sqrt() - 1.0,
+        2.414_213_562_373_095,
+        44.014_845_965_555_65,
+        709.782_712_893_384,
+        708.396_418_532_264_1,
+        745.133_219_101_941_1,
+        1e22,
+        9_007_199_254_740_993.0,
+        536_870_912.0,
+        9.223_372_036_854_776e18,
+    ];
+    all.extend((-60..60).map(|power| 2_f64.powi(power)));
+    all.extend((0..60).map(|multiple| f64::from(multiple) * 0.5));
+    for multiple in 1..60 {
+        all.push(f64::from(multiple) * FRAC_PI_4);
+        all.push(f64::from(multiple) * 1e7 * PI);
+    }
+    let near = all.iter().flat_map(|value| {
+        let bits = value.to_bits();
+        [bits.saturating_sub(1), bits, bits + 1].map(f64::from_bits)
+    });
+    near.flat_map(|value| [value, -value]).collect()
+}
+
+/// The values of four metrics, in rows of the same labels.
+fn rows() -> Vec<[f64; 4]> {
+    let mut numbers = Numbers(20_261_123);
+    let mut rows = Vec::new();
+    let landmarks = landmarks();
+    for (index, &value) in landmarks.iter().enumerate() {
+        let other = landmarks[(index * 7 + 3) % landmarks.len()];
+        rows.push([value, other, value, f64::from((index % 41) as i32 - 20)]);
+    }
+    for _ in 0..3000 {
+        let any = [numbers.bits(), numbers.bits()].map(f64::from_bits);
+        let scale = 10_f64.powi((numbers.bits() % 8) as i32 - 4);
+        rows.push([
+            any[0],
+            any[1],
+            numbers.unit() * scale,
+            numbers.unit() * 30.0,
+        ]);
+    }
+    // A staleness marker is no number.
+    rows.retain(|row| !row.iter().any(|value| is_stale(*value)));
+    rows
+}
+
+fn data(time_ms: i64) -> Vec<(Labels, Vec<Sample>)> {
+    let mut all = Vec::new();
+    for (number, row) in rows().iter().enumerate() {
+        for (name, &value) in ["x", "y", "near", "small"].iter().zip(row) {
+            let number = format!("{number:05}");
+            let labels = Labels::from_pairs([("__name__", *name), ("n", number.as_str())]).unwrap();
+            let sample = Sample {
+                timestamp_ms: time_ms,
+                value,
+            };
+            all.push((labels, vec![sample]));
+        }
+    }
+    all
+}
+
+fn theirs(peer: &Prometheus, query: &str, time_ms: i64) -> BTreeMap<String, f64> {
+    let time = format!("{}.{:03}", time_ms / 1000, time_ms % 1000);
+    let answer = peer.api("/api/v1/query", &[("query", query), ("time", &time)]);
+    assert_eq!(answer["status"], "success", "{query}: {answer}");
+    let result = answer["data"]["result"].as_array().unwrap();
+    let one = |series: &serde_json::Value| {
+        let value = match series["value"][1].as_str().unwrap() {
+            "+Inf" => f64::INFINITY,
+            "-Inf" => f64::NEG_INFINITY,
+            text => text.parse().unwrap(),
+        };
+        (series["metric"]["n"].as_str().unwrap().to_owned(), value)
+    };
+    result.iter().map(one).collect()
+}
+
+fn ours(store: &MemoryStore, query: &str, time_ms: i64) -> BTreeMap<String, f64> {
     let control = ReadControl::unlimited();
     let options = QueryOptions {
         lookback_delta: None,
@@ -103,104 +168,78 @@ fn ours(engine: &Engine, store: &MemoryStore, query: &str, at_ms: i64) -> BTreeM
         deadline: None,
         per_step_stats: false,
     };
-    let result = engine.instant(store, query, at_ms, &options).unwrap();
+    let engine = Engine::new(EngineOptions::default());
+    let result = engine.instant(store, query, time_ms, &options).unwrap();
     let Value::Vector(vector) = result.value else {
-        panic!("{query}: no vector");
+        panic!("{query} is no vector");
     };
-    let pair = |one: tidemark_promql::VectorSample| {
-        (
-            one.labels.get("i").unwrap_or_default().to_owned(),
-            one.sample.value,
-        )
+    let one = |sample: &tidemark_promql::VectorSample| {
+        let number = sample.labels.get("n").unwrap_or_default().to_owned();
+        (number, sample.sample.value)
     };
-    vector.into_iter().map(pair).collect()
+    vector.iter().map(one).collect()
 }
 
-fn theirs(peer: &Prometheus, query: &str, at_ms: i64) -> BTreeMap<String, f64> {
-    let time = format!("{}", at_ms / 1000);
-    let answer = peer.api("/api/v1/query", &[("query", query), ("time", &time)]);
-    let list = answer["data"]["result"].as_array();
-    let list = list.unwrap_or_else(|| panic!("{query}: {answer}"));
-    let pair = |one: &serde_json::Value| {
-        let name = one["metric"]["i"].as_str().unwrap().to_owned();
-        (name, one["value"][1].as_str().unwrap().parse().unwrap())
-    };
-    list.iter().map(pair).collect()
-}
-
-/// Go takes other ways on other processors, and those differ in the last bit from each other.
-fn is_like_the_reference() -> bool {
+/// Whether the processor multiplies and adds in one step, on the platform whose algorithms are compared.
+fn has_fused() -> bool {
     #[cfg(target_arch = "x86_64")]
-    let has = std::arch::is_x86_feature_detected!("fma");
-    #[cfg(not(target_arch = "x86_64"))]
-    let has = false;
-    if !has {
-        println!("SKIPPED: the reference is Go on amd64 with fused multiplication");
+    {
+        std::arch::is_x86_feature_detected!("fma")
     }
-    has
-}
-
-/// A moment that Prometheus takes samples of.
-fn recent_ms() -> i64 {
-    #[expect(
-        clippy::disallowed_methods,
-        reason = "Prometheus refuses samples far from its own clock"
-    )]
-    let now = SystemTime::now().duration_since(UNIX_EPOCH).unwrap();
-    now.as_secs() as i64 * 1000 - 60_000
+    #[cfg(not(target_arch = "x86_64"))]
+    {
+        false
+    }
 }
 
 #[test]
-fn functions_of_numbers_agree_with_prometheus_to_the_last_bit() {
-    let Some(binary) = peer::binary().filter(|_| is_like_the_reference()) else {
+fn numbers_agree_with_prometheus_to_the_last_bit() {
+    let Some(binary) = peer::binary() else {
         return;
     };
-    let seed = std::env::var("TIDEMARK_SEED")
-        .ok()
-        .and_then(|text| text.parse().ok());
-    let mut random = Random(seed.unwrap_or(1));
-    let at_ms = recent_ms();
-    let mut series = Vec::new();
-    let mut inputs = BTreeMap::new();
-    let mut store = MemoryStore::new();
-    for number in 0..PAIRS {
-        let name = format!("{number:05}");
-        for metric in ["a", "b"] {
-            let value = random.number();
-            let labels = Labels::from_pairs([("__name__", metric), ("i", name.as_str())]).unwrap();
-            let sample = Sample {
-                timestamp_ms: at_ms,
-                value,
-            };
-            store.add(&labels, sample);
-            series.push((labels, vec![sample]));
-            inputs.insert((metric, name.clone()), value);
-        }
+    if !has_fused() {
+        println!(
+            "SKIPPED: Prometheus' own exponential depends on the processor, and this one is another"
+        );
+        return;
     }
     let peer = Prometheus::start(&binary, "");
-    peer.write(&series);
-    let engine = Engine::new(EngineOptions::default());
-    let mut differences = Vec::new();
-    for query in QUERIES {
-        let (ours, theirs) = (
-            ours(&engine, &store, query, at_ms),
-            theirs(&peer, query, at_ms),
-        );
-        assert_eq!(ours.len(), PAIRS, "{query}");
-        assert_eq!(theirs.len(), PAIRS, "{query}");
-        let mut apart = 0;
-        for (name, &value) in &ours {
-            let other = theirs[name];
-            let same = value.to_bits() == other.to_bits() || value.is_nan() && other.is_nan();
-            if !same && apart < 3 {
-                let (a, b) = (inputs[&("a", name.clone())], inputs[&("b", name.clone())]);
-                differences.push(format!("{query} of {a:e}, {b:e}: {value:e} != {other:e}"));
-            }
-            apart += usize::from(!same);
-        }
-        if apart > 0 {
-            differences.push(format!("{query}: {apart} of {PAIRS} differ"));
+    let time_ms = recent_ms();
+    let data = data(time_ms);
+    peer.write(&data);
+    let mut store = MemoryStore::new();
+    for (labels, samples) in &data {
+        store.add(labels, samples[0]);
+    }
+    let values: BTreeMap<_, _> = rows()
+        .into_iter()
+        .enumerate()
+        .map(|(number, row)| (format!("{number:05}"), row))
+        .collect();
+    let calls = FUNCTIONS
+        .iter()
+        .flat_map(|name| [format!("{name}(x)"), format!("{name}(near)")]);
+    let queries: Vec<_> = calls.chain(EXPRESSIONS.map(str::to_owned)).collect();
+    let mut report = Vec::new();
+    for query in &queries {
+        let theirs = theirs(&peer, query, time_ms);
+        let ours = ours(&store, query, time_ms);
+        assert!(theirs.len() > 3000, "{query}: {} values", theirs.len());
+        assert!(ours.keys().eq(theirs.keys()), "{query}: other series");
+        let differ: Vec<_> = ours
+            .iter()
+            .map(|(number, &ours)| (number, ours, theirs[number]))
+            .filter(|(_, ours, theirs)| {
+                ours.to_bits() != theirs.to_bits() && !(ours.is_nan() && theirs.is_nan())
+            })
+            .collect();
+        if let Some((number, ours, theirs)) = differ.first() {
+            let (count, row) = (differ.len(), values[*number]);
+            report.push(format!(
+                "{query}: {count} differ, first for x, y, near, small = {row:?}: ours {ours:e}, theirs {theirs:e}"
+            ));
         }
     }
-    assert!(differences.is_empty(), "{}", differences.join("\n"));
+    let count = report.len();
+    assert!(count == 0, "{count} queries:\n{}", report.join("\n"));
 }

@@ -522,7 +522,7 @@ fn random_queries_agree_with_prometheus() {
 }
 
 /// The start of this hour: Prometheus takes nothing far from its own clock's idea of now.
-fn recent_ms() -> i64 {
+pub(crate) fn recent_ms() -> i64 {
     #[expect(
         clippy::disallowed_methods,
         reason = "a real peer lives by the real time"
