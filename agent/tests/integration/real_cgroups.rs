@@ -177,3 +177,44 @@ fn removed_cgroup_takes_its_series_along() {
     reader.tick();
     assert_eq!(reader.series_of(&cgroup), 0);
 }
+
+#[test]
+fn containers_of_podman_and_units_of_systemd_have_their_names() {
+    if !can_make_v1("names") {
+        return;
+    }
+    let (pod, id) = ("5f".repeat(32), "7a".repeat(32));
+    let container = format!("libpod-{id}");
+    let root = Path::new(ROOT);
+    let below = ["libpod_parent", &*pod, &*container];
+    let podman = TestCgroup::new(root, &CONTROLLERS, "podman", &below);
+    let below = ["system.slice", "shop.service"];
+    let unit = TestCgroup::new(root, &CONTROLLERS, "systemd", &below);
+    let _processes = [podman.run("exec sleep 1000"), unit.run("exec sleep 1000")];
+    let dir = tempfile::tempdir().unwrap();
+    let storage = dir
+        .path()
+        .join("var/lib/containers/storage/overlay-containers");
+    fs::create_dir_all(&storage).unwrap();
+    let names =
+        format!(r#"[{{"id":"{id}","names":["db"],"metadata":"{{\"image-name\":\"pg:16\"}}"}}]"#);
+    fs::write(storage.join("containers.json"), names).unwrap();
+    let roots = Roots {
+        root: dir.path().to_owned(),
+        ..Roots::default()
+    };
+    let mut reader = Reader::new(&roots);
+    for (cgroup, name, image) in [
+        (&podman, "db", Some("pg:16")),
+        (&unit, "shop.service", None),
+    ] {
+        eventually("the process", || {
+            reader.tick();
+            let values = reader.values(cgroup, "container_processes");
+            let mut named = values.iter().filter(|(labels, count)| {
+                labels.get("name") == Some(name) && labels.get("image") == image && *count == 1.0
+            });
+            named.next().map(|_| ())
+        });
+    }
+}

@@ -61,18 +61,22 @@ impl Identity {
                 None => Self::Hidden,
             };
         }
-        let below_container = parent
-            .into_iter()
-            .chain(above)
-            .any(|component| pod_uid(component).is_some() || container_id(component).is_some());
+        let mut chain = parent.into_iter().chain(above).peekable();
+        let is_podman_pod = is_podman_pod(last, chain.peek().copied());
+        let mut below_container = false;
+        while let Some(component) = chain.next() {
+            let is_pod = self::is_podman_pod(component, chain.peek().copied());
+            below_container |=
+                !is_pod && (pod_uid(component).is_some() || container_id(component).is_some());
+        }
         match container_id(last) {
             _ if below_container => Self::Hidden,
-            Some(id) => Self::Container {
+            Some(id) if !is_podman_pod => Self::Container {
                 pod_uid: None,
                 container_id: id.to_owned(),
             },
             None if is_helper(last) => Self::Hidden,
-            None => Self::Unit {
+            _ => Self::Unit {
                 name: last.to_owned(),
             },
         }
@@ -128,6 +132,11 @@ fn container_id(component: &str) -> Option<&str> {
     let id = name.rsplit('-').next()?;
     let is_id = id.len() == CONTAINER_ID_LEN && id.bytes().all(|byte| byte.is_ascii_hexdigit());
     (is_id && !is_helper(component)).then_some(id)
+}
+
+/// Whether the cgroup below `parent` is a pod of podman (driver cgroupfs): its ID alone, which looks like a container's.
+fn is_podman_pod(component: &str, parent: Option<&str>) -> bool {
+    parent == Some("libpod_parent") && !component.starts_with("libpod-")
 }
 
 /// conmon and its like: processes that the runtime keeps beside a container.
@@ -242,6 +251,29 @@ mod tests {
         ] {
             check(&path, Identity::Hidden);
         }
+    }
+
+    #[test]
+    fn containers_of_podman_in_and_outside_of_its_pods() {
+        let pod = "5f".repeat(32);
+        for path in [
+            format!("/libpod_parent/libpod-{ID}"),
+            format!("/libpod_parent/{pod}/libpod-{ID}"),
+            format!("/machine.slice/machine-libpod_pod_{pod}.slice/libpod-{ID}.scope"),
+            format!("/user.slice/user-1000.slice/user@1000.service/user.slice/libpod-{ID}.scope"),
+        ] {
+            check(&path, container(None));
+            check(&format!("{path}/container"), Identity::Hidden);
+        }
+        check(&format!("/libpod_parent/{pod}"), unit(&pod));
+        for path in [
+            format!("/libpod_parent/libpod-conmon-{ID}"),
+            "/libpod_parent/conmon".to_owned(),
+        ] {
+            check(&path, Identity::Hidden);
+        }
+        let slice = format!("machine-libpod_pod_{pod}.slice");
+        check(&format!("/machine.slice/{slice}"), unit(&slice));
     }
 
     #[test]
