@@ -12,6 +12,7 @@ use tidemark_promql::Features;
 
 use super::peer;
 use crate::alerting::shared_rules;
+use crate::harness::workspace;
 
 fn yml_files(folder: &Path) -> Vec<PathBuf> {
     let entries = std::fs::read_dir(folder).unwrap();
@@ -187,6 +188,26 @@ fn rule_unit_tests_give_promtools_verdict() {
             "{}: {ours:?}\npromtool: {theirs}",
             path.display()
         );
+    }
+}
+
+/// promtool takes the shipped rules, and their tests pass there too.
+#[test]
+fn shipped_rules_pass_promtool() {
+    let Some(promtool) = peer("PROMTOOL") else {
+        return;
+    };
+    let rules = workspace().join("deploy/rules");
+    for (what, folder) in [("check", rules.clone()), ("test", rules.join("tests"))] {
+        let paths = yml_files(&folder);
+        let output = Command::new(promtool)
+            .args([what, "rules"])
+            .args(&paths)
+            .output()
+            .unwrap();
+        let text = String::from_utf8_lossy(&output.stdout);
+        let errors = String::from_utf8_lossy(&output.stderr);
+        assert!(output.status.success(), "{what}: {text}{errors}");
     }
 }
 
