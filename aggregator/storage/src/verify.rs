@@ -454,6 +454,15 @@ impl Check<'_> {
                 "database is damaged; it is filled again at the next start",
             );
         }
+        match state.damaged_values() {
+            Ok(tables) => {
+                for (table, count) in tables {
+                    let what = format!("checksums of {count} values of table {table} do not hold");
+                    self.damaged(database, 0, what);
+                }
+            }
+            Err(error) => self.damaged(database, 0, error.to_string()),
+        }
         let known = Manifest::new(state.table("blocks")).blocks();
         for (id, row) in known {
             match blocks.get(&id) {

@@ -119,6 +119,28 @@ impl StateDb {
         read(&self.shared.database).is_some()
     }
 
+    /// The tables that hold values whose checksums don't hold, and how many; ascending by name.
+    ///
+    /// # Errors
+    /// The database failed.
+    pub fn damaged_values(&self) -> Result<Vec<(String, u64)>, StateError> {
+        self.with(|database| {
+            let mut list = Vec::new();
+            for name in database.tree_names() {
+                let mut damaged = 0;
+                for row in &database.open_tree(&name)? {
+                    let (key, bytes) = row?;
+                    damaged += u64::from(unsealed(&key, &bytes).is_none());
+                }
+                if damaged > 0 {
+                    list.push((String::from_utf8_lossy(&name).into_owned(), damaged));
+                }
+            }
+            list.sort();
+            Ok(list)
+        })
+    }
+
     /// Bytes of its files; 0 when it is out of use.
     #[must_use]
     pub fn disk_bytes(&self) -> u64 {
