@@ -1,6 +1,7 @@
 //! The aggregator: ingest, storage, PromQL, rules and the HTTP API, wired together.
 
 pub mod alerting;
+pub mod allocator;
 pub mod config;
 pub mod http;
 pub mod ingest;

@@ -3,9 +3,10 @@
 use std::process::ExitCode;
 
 use aggregator::config::{ConfigFile, Flags};
-use aggregator::{logging, report, run};
+use aggregator::{allocator, logging, report, run};
 
 fn main() -> ExitCode {
+    allocator::bound_arenas();
     let flags = match Flags::from_args(std::env::args_os()) {
         Ok(flags) => flags,
         Err(error) => error.exit(),

@@ -16,9 +16,11 @@ mod disk_full;
 mod endless;
 mod harness;
 mod http;
+mod kills;
 #[cfg(feature = "kubernetes")]
 mod kubernetes;
 mod lifecycle;
+mod memory;
 mod peers;
 mod process;
 mod remote;
