@@ -7,7 +7,7 @@ use rand::Rng as _;
 use tidemark_alerting::notify::message::{self, Message, Verdict};
 use tidemark_alerting::notify::notifier::Delivery;
 use tidemark_alerting::notify::receiver::Integration;
-use tokio::sync::Semaphore;
+use tokio::sync::{Semaphore, mpsc};
 use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
 
@@ -26,6 +26,8 @@ pub(super) async fn run(alerting: Arc<Alerting>, stop: CancellationToken) {
     let permits = Arc::new(Semaphore::new(DELIVERIES_MAX));
     let transport = Arc::new(Transport::default());
     let tasks = TaskTracker::new();
+    let (outcomes, ended) = mpsc::channel(DELIVERIES_MAX);
+    let recorder = tokio::spawn(record(Arc::clone(&alerting), ended));
     loop {
         let wait = until_due(&alerting);
         tokio::select! {
@@ -47,14 +49,46 @@ pub(super) async fn run(alerting: Arc<Alerting>, stop: CancellationToken) {
         for delivery in deliveries {
             let (alerting, transport) = (Arc::clone(&alerting), Arc::clone(&transport));
             let (permits, stop) = (Arc::clone(&permits), stop.clone());
+            let outcomes = outcomes.clone();
             tasks.spawn(async move {
                 let _permit = permits.acquire().await;
-                deliver(alerting, &transport, delivery, stop).await;
+                let is_sent = deliver(&alerting, &transport, &delivery, stop).await;
+                // The recorder ends after the last sender only.
+                outcomes.send((delivery, is_sent)).await.ok();
             });
         }
     }
     tasks.close();
     tasks.wait().await;
+    drop(outcomes);
+    if let Err(error) = recorder.await {
+        tracing::error!(%error, "records of notifications broke off");
+    }
+}
+
+/// Reports outcomes back: all that have come while the disk was busy in one go.
+async fn record(alerting: Arc<Alerting>, mut ended: mpsc::Receiver<(Delivery, bool)>) {
+    loop {
+        let mut outcomes = Vec::new();
+        if ended.recv_many(&mut outcomes, DELIVERIES_MAX).await == 0 {
+            return;
+        }
+        let work = Arc::clone(&alerting);
+        let finished = tokio::task::spawn_blocking(move || {
+            let outcomes: Vec<(&Delivery, bool)> = outcomes
+                .iter()
+                .map(|(delivery, is_sent)| (delivery, *is_sent))
+                .collect();
+            let now_ms = work.clock.now_ms();
+            if let Some(notifier) = work.notifier().as_mut() {
+                notifier.finish_all(&outcomes, now_ms);
+            }
+        });
+        if let Err(error) = finished.await {
+            tracing::error!(%error, "record of notifications broke off");
+        }
+        alerting.notifier_changed.notify_one();
+    }
 }
 
 fn until_due(alerting: &Alerting) -> Duration {
@@ -66,22 +100,23 @@ fn until_due(alerting: &Alerting) -> Duration {
     Duration::from_millis(u64::try_from(wait_ms).unwrap_or(0)).min(SLEEP_MAX)
 }
 
+/// Delivers; says whether it was sent.
 async fn deliver(
-    alerting: Arc<Alerting>,
+    alerting: &Alerting,
     transport: &Transport,
-    delivery: Delivery,
+    delivery: &Delivery,
     stop: CancellationToken,
-) {
+) -> bool {
     let start = Instant::now();
-    let receiver = delivery.notification.receiver.clone();
-    let kind = integration(&delivery).map_or("unknown", Integration::kind);
+    let receiver = &delivery.notification.receiver;
+    let kind = integration(delivery).map_or("unknown", Integration::kind);
     let outcome = tokio::select! {
-        outcome = attempts(&alerting, transport, &delivery) => outcome,
+        outcome = attempts(alerting, transport, delivery) => outcome,
         () = stop.cancelled() => Err("the server stops".to_owned()),
     };
     alerting
         .metrics
-        .delivered(&receiver, kind, outcome.is_ok(), start.elapsed());
+        .delivered(receiver, kind, outcome.is_ok(), start.elapsed());
     if let Err(reason) = &outcome {
         let group = &delivery.notification.group_key;
         tracing::warn!(
@@ -92,18 +127,7 @@ async fn deliver(
             "notification failed"
         );
     }
-    let is_sent = outcome.is_ok();
-    let work = Arc::clone(&alerting);
-    let finished = tokio::task::spawn_blocking(move || {
-        let now_ms = work.clock.now_ms();
-        if let Some(notifier) = work.notifier().as_mut() {
-            notifier.finish(&delivery, is_sent, now_ms);
-        }
-    });
-    if let Err(error) = finished.await {
-        tracing::error!(%error, "record of a notification broke off");
-    }
-    alerting.notifier_changed.notify_one();
+    outcome.is_ok()
 }
 
 fn integration(delivery: &Delivery) -> Option<&Integration> {

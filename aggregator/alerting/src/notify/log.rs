@@ -124,22 +124,29 @@ impl NotificationLog {
         (entry.sent_at_ms < now_ms - news.repeat_ms).then_some(Reason::Repeat)
     }
 
-    /// Notes that the receiver `key` was told `news`; durable when this returns.
+    /// Takes down what was sent, with one wait for the disk for all of it: it is durable when this returns.
     ///
     /// # Errors
-    /// It could not be kept; a restart may then repeat the notification.
-    pub fn record(&mut self, key: &str, news: &News, now_ms: i64) -> Result<(), StoreError> {
-        let kept_ms = news.repeat_ms.saturating_mul(2).clamp(0, RETENTION_MS);
-        let entry = Entry {
-            firing: news.firing.clone(),
-            resolved: news.resolved.clone(),
-            sent_at_ms: now_ms,
-            expires_at_ms: now_ms + kept_ms,
-        };
-        let change = Change::put(Table::NotificationLog, key.as_bytes(), &entry)?;
-        // In memory in any case: while this process lives it must not repeat itself.
-        self.entries.insert(key.to_owned(), entry);
-        self.store.commit(vec![change], Durability::Synced)
+    /// It could not be kept; a restart may then repeat the notifications.
+    pub fn record<'a>(
+        &mut self,
+        sent: impl IntoIterator<Item = (&'a str, &'a News)>,
+        now_ms: i64,
+    ) -> Result<(), StoreError> {
+        let mut changes = Vec::new();
+        for (key, news) in sent {
+            let kept_ms = news.repeat_ms.saturating_mul(2).clamp(0, RETENTION_MS);
+            let entry = Entry {
+                firing: news.firing.clone(),
+                resolved: news.resolved.clone(),
+                sent_at_ms: now_ms,
+                expires_at_ms: now_ms + kept_ms,
+            };
+            changes.push(Change::put(Table::NotificationLog, key.as_bytes(), &entry)?);
+            // In memory in any case: while this process lives it must not repeat itself.
+            self.entries.insert(key.to_owned(), entry);
+        }
+        self.store.commit(changes, Durability::Synced)
     }
 
     /// Forgets what has expired.
@@ -184,7 +191,7 @@ mod tests {
             log.needs("k", &news(&[1], &[], true), 0),
             Some(Reason::First)
         );
-        log.record("k", &news(&[1, 2], &[], true), 0).unwrap();
+        log.record([("k", &news(&[1, 2], &[], true))], 0).unwrap();
         let log = NotificationLog::open(store);
         assert_eq!(log.needs("k", &news(&[1, 2], &[], true), 10_000), None);
         assert_eq!(

@@ -298,7 +298,7 @@ impl Notifier {
                 told.retain(|alert| !alert.is_resolved(now_ms));
                 if told.is_empty() {
                     // Nothing is sent, but the log must know that what fired is over.
-                    self.record(&log_key, &news, now_ms);
+                    self.record([(log_key.as_str(), &news)], now_ms);
                     continue;
                 }
             }
@@ -330,17 +330,25 @@ impl Notifier {
 
     /// Takes the outcome of a delivery. When it was sent, that is durable when this returns.
     pub fn finish(&mut self, delivery: &Delivery, is_sent: bool, now_ms: i64) {
-        if is_sent {
-            self.record(&delivery.log_key, &delivery.news, now_ms);
-        }
-        if let Some(group) = self.groups.get_mut(&delivery.group) {
-            group.outcome(is_sent);
+        self.finish_all(&[(delivery, is_sent)], now_ms);
+    }
+
+    /// Takes the outcomes of deliveries, with one wait for the disk for all of them: which of them were sent is durable
+    /// when this returns.
+    pub fn finish_all(&mut self, outcomes: &[(&Delivery, bool)], now_ms: i64) {
+        let sent = outcomes.iter().filter(|(_, is_sent)| *is_sent);
+        let sent = sent.map(|(delivery, _)| (delivery.log_key.as_str(), &delivery.news));
+        self.record(sent, now_ms);
+        for (delivery, is_sent) in outcomes {
+            if let Some(group) = self.groups.get_mut(&delivery.group) {
+                group.outcome(*is_sent);
+            }
         }
     }
 
-    fn record(&mut self, key: &str, news: &News, now_ms: i64) {
-        if let Err(error) = self.log.record(key, news, now_ms) {
-            // A restart may then repeat the notification, which is better than losing one.
+    fn record<'a>(&mut self, sent: impl IntoIterator<Item = (&'a str, &'a News)>, now_ms: i64) {
+        if let Err(error) = self.log.record(sent, now_ms) {
+            // A restart may then repeat the notifications, which is better than losing one.
             warn!(%error, "store notification");
         }
     }
