@@ -53,8 +53,10 @@ pub(super) async fn run(alerting: Arc<Alerting>, stop: CancellationToken) {
             tasks.spawn(async move {
                 let _permit = permits.acquire().await;
                 let is_sent = deliver(&alerting, &transport, &delivery, stop).await;
-                // The recorder ends after the last sender only.
-                outcomes.send((delivery, is_sent)).await.ok();
+                // The recorder ends after the last sender, unless it broke off.
+                if outcomes.send((delivery, is_sent)).await.is_err() {
+                    tracing::error!("outcome of a notification can't be recorded");
+                }
             });
         }
     }
