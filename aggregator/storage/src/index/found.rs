@@ -105,21 +105,43 @@ pub(super) fn meet(a: &[u32], b: &[u32]) -> bool {
 
 /// Calls `visit` with each id of both lists until it says no.
 fn each_common(short: &[u32], long: &[u32], mut visit: impl FnMut(u32) -> bool) {
-    let search = long.len() / SEARCH_FROM >= short.len();
-    let mut rest = long;
-    for &id in short {
-        let at = if search {
-            rest.partition_point(|&other| other < id)
-        } else {
-            rest.iter().take_while(|&&other| other < id).count()
-        };
-        rest = rest.get(at..).unwrap_or_default();
-        match rest.first() {
+    let from = if long.len() / SEARCH_FROM >= short.len() {
+        search
+    } else {
+        walk
+    };
+    let (mut short, mut long) = (short, long);
+    while let Some((&id, later)) = short.split_first() {
+        long = from(long, id);
+        match long.first() {
             None => return,
-            Some(&other) if other == id && !visit(id) => return,
-            Some(_) => {}
+            Some(&other) if other == id => {
+                if !visit(id) {
+                    return;
+                }
+                short = later;
+            }
+            // Ids of a target stand together: all of them that come before the other list's next are passed at once.
+            Some(&other) => short = from(later, other),
         }
     }
+}
+
+/// What a list holds from `least` on, found step by step.
+fn walk(list: &[u32], least: u32) -> &[u32] {
+    let before = list.iter().take_while(|&&id| id < least).count();
+    list.get(before..).unwrap_or_default()
+}
+
+/// What a list holds from `least` on, found in steps that double: what is near costs little.
+fn search(list: &[u32], least: u32) -> &[u32] {
+    let mut end = 1;
+    while list.get(end).is_some_and(|&id| id < least) {
+        end *= 2;
+    }
+    let head = list.get(..end).unwrap_or(list);
+    let before = head.partition_point(|&id| id < least);
+    list.get(before..).unwrap_or_default()
 }
 
 #[cfg(test)]
