@@ -12,6 +12,9 @@ use crate::peers::peer;
 use crate::process::{Process, free_port};
 use crate::remote::{series, write};
 
+/// How far back the samples begin: not in the current day, which VictoriaMetrics treats differently.
+const AGE_MS: i64 = 30 * 3_600_000;
+
 /// Series with all sorts of values; returns how many samples.
 fn fill(aggregator: &Aggregator, names: usize, samples: usize) -> usize {
     let now = now_ms() / 1000 * 1000;
@@ -24,7 +27,7 @@ fn fill(aggregator: &Aggregator, names: usize, samples: usize) -> usize {
                     2 => -1.0 / 3.0,
                     _ => (n * name) as f64,
                 };
-                (now - 3_600_000 + n as i64 * 1000, value)
+                (now - AGE_MS + n as i64 * 1000, value)
             })
             .collect();
         let name = format!("moved_{name:04}");

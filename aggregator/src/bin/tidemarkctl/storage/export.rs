@@ -107,9 +107,10 @@ pub(crate) fn run(client: &Client, options: &Export) -> Result<(), Failure> {
 fn range(options: &Export) -> Vec<(&str, &str)> {
     let start = options.start.as_deref().map(|time| ("start", time));
     let end = options.end.as_deref().map(|time| ("end", time));
-    // Without a start VictoriaMetrics gives what is from 1970 on for exports, but only the last day of names.
+    // For names VictoriaMetrics takes no start, and also a start of 0, as the beginning of the current day (UTC), so
+    // it is told the first millisecond after 1970 began.
     start
-        .or(Some(("start", "0")))
+        .or(Some(("start", "0.001")))
         .into_iter()
         .chain(end)
         .collect()
