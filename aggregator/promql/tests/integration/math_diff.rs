@@ -9,7 +9,7 @@ use tidemark_promql::{Engine, EngineOptions, QueryOptions, Value};
 use tidemark_storage::read::ReadControl;
 
 use crate::peer::{self, Prometheus};
-use crate::query_diff::recent_ms;
+use crate::query_diff::END_MS;
 
 /// Functions of one number; `x` and `near` are the series below.
 const FUNCTIONS: [&str; 23] = [
@@ -204,7 +204,7 @@ fn numbers_agree_with_prometheus_to_the_last_bit() {
         return;
     }
     let peer = Prometheus::start(&binary, "");
-    let time_ms = recent_ms();
+    let time_ms = END_MS;
     let data = data(time_ms);
     peer.write(&data);
     let mut store = MemoryStore::new();
