@@ -115,3 +115,39 @@ fn own_scripts_pass() {
     );
     assert!(tally.passed >= 600, "only {} evaluations ran", tally.passed);
 }
+
+/// A script with what a lenient runner would let pass: each is a failure that names its line, and ends nothing.
+#[test]
+fn runner_lets_nothing_pass() {
+    let script = "\
+load 5m
+  g{a=\"1\"} 1
+eval instant at 0 1
+eval instant at 0 \"x\"
+eval instant at 0 g
+  expect miracle
+  g{a=\"1\"} 1
+eval instant at 0 g
+  g{a=\"1\"} 2
+eval instant at 0 rate(g[5m])
+  expect warn
+eval instant at soon g
+evaluate
+load x
+  g 1
+eval instant at 0 g
+  g{a=\"1\"} 1
+";
+    let folder = tempfile::tempdir().unwrap();
+    let path = folder.path().join("wrong.test");
+    std::fs::write(&path, script).unwrap();
+    let tally = run(&path, &mut MemoryStore::new());
+    let lines: Vec<_> = tally
+        .failures
+        .iter()
+        .map(|failure| failure.split(':').nth(1).unwrap().parse::<u32>().unwrap())
+        .collect();
+    assert_eq!(lines, [3, 4, 5, 8, 10, 12, 13, 14], "{:#?}", tally.failures);
+    assert_eq!((tally.passed, tally.histograms), (1, 0));
+    assert!(tally.failures[2].contains("unknown expectation \"miracle\""));
+}
