@@ -161,8 +161,7 @@ fn killed_agent_goes_on_from_its_spool() {
         eventually("ticks in the spool", || {
             (agent.counts().ticks >= ticks + 2).then_some(())
         });
-        let last = agent.counts_right_after_a_tick();
-        let dir = agent.kill();
+        let (dir, last) = agent.kill_after_a_tick();
         aggregator.signal("CONT");
         before.ticks += last.ticks;
         before.samples += last.samples;

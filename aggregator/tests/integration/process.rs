@@ -1,6 +1,8 @@
 //! Other programs that tests start.
 
+use std::net::TcpListener;
 use std::process::{Child, Command, Stdio};
+use std::sync::atomic::{AtomicU16, Ordering};
 
 /// A process that ends with the test.
 pub(crate) struct Process(pub(crate) Child);
@@ -19,11 +21,19 @@ impl Drop for Process {
     }
 }
 
-/// A port that is free now. Somebody else may take it before it is used; the caller's start then fails loudly.
+/// A port that is free now and stays so: it lies below those that the kernel gives to connections and to port 0, and
+/// each process begins its search elsewhere.
 pub(crate) fn free_port() -> u16 {
-    std::net::TcpListener::bind("127.0.0.1:0")
-        .unwrap()
-        .local_addr()
-        .unwrap()
-        .port()
+    static NEXT: AtomicU16 = AtomicU16::new(0);
+    const FIRST: u16 = 12_000;
+    const COUNT: u16 = 18_000;
+    let own = u16::try_from(std::process::id() % u32::from(COUNT / 20)).unwrap() * 20;
+    for _ in 0..COUNT {
+        let port = FIRST + (own + NEXT.fetch_add(1, Ordering::Relaxed)) % COUNT;
+        // A server that ended a moment ago is no hindrance; one that listens is.
+        if TcpListener::bind(("127.0.0.1", port)).is_ok() {
+            return port;
+        }
+    }
+    panic!("no free port");
 }

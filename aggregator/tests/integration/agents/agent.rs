@@ -4,9 +4,13 @@ use std::fs::{self, File};
 use std::path::PathBuf;
 use std::process::{Child, Command, Stdio};
 use std::sync::OnceLock;
+use std::time::{Duration, Instant};
 
 use crate::harness::{Aggregator, default_address, eventually, workspace};
 use crate::http;
+
+/// Less than lies between two ticks, of which the first may come late.
+const TICK_APART: Duration = Duration::from_millis(400);
 
 /// A running agent; killed when dropped.
 pub(crate) struct Agent {
@@ -137,15 +141,6 @@ impl Agent {
         }
     }
 
-    /// The same, with most of a second left until they change.
-    pub(super) fn counts_right_after_a_tick(&self) -> Counts {
-        let before = self.counts();
-        eventually("tick", || {
-            let now = self.counts();
-            (now != before).then_some(now)
-        })
-    }
-
     /// Whether the aggregator has said that it has everything.
     pub(super) fn is_acknowledged(&self) -> bool {
         let text = self.metrics();
@@ -161,18 +156,41 @@ impl Agent {
         (value("agent_spool_ticks_total") - missing) as u64
     }
 
-    /// Kills it without warning. Returns its directory.
-    pub(super) fn kill(mut self) -> tempfile::TempDir {
+    /// Kills it without warning, between two ticks. Returns its directory, and what it has written to its spool.
+    pub(super) fn kill_after_a_tick(mut self) -> (tempfile::TempDir, Counts) {
+        let counts = loop {
+            let before = self.counts();
+            let mut asked = Instant::now();
+            let counts = eventually("tick", || {
+                let asking = Instant::now();
+                let now = self.counts();
+                if now == before {
+                    asked = asking;
+                    return None;
+                }
+                Some(now)
+            });
+            // Nothing may be written between what it told and its death.
+            self.signal("STOP");
+            if asked.elapsed() < TICK_APART {
+                break counts;
+            }
+            self.signal("CONT");
+        };
         self.child.kill().unwrap();
         self.child.wait().unwrap();
-        self.dir.take().unwrap()
+        (self.dir.take().unwrap(), counts)
+    }
+
+    fn signal(&self, name: &str) {
+        let pid = self.child.id().to_string();
+        let status = Command::new("kill").args(["-s", name, &pid]).status();
+        assert!(status.unwrap().success());
     }
 
     /// Stops it in order and returns its log.
     pub(crate) fn stop(mut self) -> String {
-        let pid = self.child.id().to_string();
-        let status = Command::new("kill").args(["-s", "TERM", &pid]).status();
-        assert!(status.unwrap().success());
+        self.signal("TERM");
         let status = eventually("end of the agent", || self.child.try_wait().unwrap());
         let log = self.log();
         assert!(status.success(), "{status}:\n{log}");

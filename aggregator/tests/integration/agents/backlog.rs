@@ -41,8 +41,7 @@ fn newest_ticks_come_first_and_kills_in_the_midst_of_the_rest_lose_and_double_no
         aggregator = outage(aggregator, &agent, &address);
         // Whatever of the rest has arrived, none of it is acknowledged from here on.
         aggregator.signal("STOP");
-        let last = agent.counts_right_after_a_tick();
-        let dir = agent.kill();
+        let (dir, last) = agent.kill_after_a_tick();
         aggregator.signal("CONT");
         before.ticks += last.ticks;
         before.samples += last.samples;

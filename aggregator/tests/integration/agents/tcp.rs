@@ -19,14 +19,23 @@ struct Firewall {
 
 impl Firewall {
     fn before(aggregator: SocketAddr) -> Self {
-        let tcp = TcpListener::bind("127.0.0.1:0").unwrap();
+        // Somebody else may have the same port of UDP.
+        let (tcp, udp) = (0..20)
+            .find_map(|_| {
+                let tcp = TcpListener::bind("127.0.0.1:0").unwrap();
+                let udp = UdpSocket::bind(tcp.local_addr().unwrap()).ok()?;
+                Some((tcp, udp))
+            })
+            .unwrap();
         let address = tcp.local_addr().unwrap();
-        let udp = UdpSocket::bind(address).unwrap();
         let lets_udp_through = Arc::new(AtomicBool::new(false));
         thread::spawn(move || {
             for stream in tcp.incoming() {
                 let inside = stream.unwrap();
-                let outside = TcpStream::connect(aggregator).unwrap();
+                // While the aggregator is dead, whoever comes is turned away.
+                let Ok(outside) = TcpStream::connect(aggregator) else {
+                    continue;
+                };
                 let back = (outside.try_clone().unwrap(), inside.try_clone().unwrap());
                 thread::spawn(move || pass(inside, outside));
                 thread::spawn(move || pass(back.0, back.1));

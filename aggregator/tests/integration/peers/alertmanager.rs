@@ -454,8 +454,23 @@ fn scenarios_end_as_with_the_real_alertmanager() {
         return;
     };
     assert!(SCENARIOS.len() >= 25);
-    let sides = (0..5).find_map(|_| play(program));
-    let sides = sides.expect("a timetable that is kept once in five times");
+    // A flush that a busy machine delays is not seen from here; a difference of ours comes each time.
+    let mut wrong = vec!["the timetable was never kept".to_owned()];
+    for _ in 0..6 {
+        let Some(sides) = play(program) else {
+            continue;
+        };
+        wrong = differing(&sides);
+        if wrong.is_empty() {
+            return;
+        }
+        eprintln!("once more: {}", wrong.join("\n"));
+    }
+    panic!("{}", wrong.join("\n"));
+}
+
+/// The scenarios of which the two were told differently.
+fn differing(sides: &[Side; 2]) -> Vec<String> {
     let mut wrong = Vec::new();
     let mut count = 0;
     for (name, _, extra, _) in SCENARIOS {
@@ -478,8 +493,10 @@ fn scenarios_end_as_with_the_real_alertmanager() {
             ));
         }
     }
-    assert!(wrong.is_empty(), "{}", wrong.join("\n"));
-    assert!(count >= 25, "only {count} notifications in all");
+    if count < 25 {
+        wrong.push(format!("only {count} notifications in all"));
+    }
+    wrong
 }
 
 /// A receiver that is down at first; its neighbour in the same receiver, and one that stays down longer than a flush

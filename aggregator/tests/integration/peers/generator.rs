@@ -177,21 +177,36 @@ fn alerts_are_generated_as_prometheus_does() {
     let Some(program) = peer("PROMETHEUS") else {
         return;
     };
-    let outcomes = (0..4).find_map(|_| play(program));
-    let [(got, got_pushed), (want, want_pushed)] =
-        outcomes.expect("a timetable that is kept once in four times");
+    // Evaluations that a busy machine delays or leaves out are not seen from here; a difference of ours comes each time.
+    let mut difference = String::from("the timetable was never kept");
+    for _ in 0..6 {
+        let Some(outcomes) = play(program) else {
+            continue;
+        };
+        match differing(&outcomes) {
+            None => return,
+            Some(found) => difference = found,
+        }
+        eprintln!("once more: {difference}");
+    }
+    panic!("{difference}");
+}
+
+fn differing([(got, got_pushed), (want, want_pushed)]: &[Outcome; 2]) -> Option<String> {
     let keys =
         |map: &BTreeMap<String, (usize, usize)>| map.keys().cloned().collect::<BTreeSet<_>>();
-    assert_eq!(keys(&got), keys(&want));
-    for (series, (runs, samples)) in &want {
-        let (our_runs, our_samples) = got[series];
-        assert_eq!(our_runs, *runs, "{series}");
-        // Both evaluate once a second, but not at the same moment of it.
-        assert!(
-            our_samples.abs_diff(*samples) <= 2 * runs,
-            "{series}: {our_samples}, theirs {samples}"
-        );
+    if keys(got) != keys(want) {
+        return Some(format!("ours: {got:#?}\ntheirs: {want:#?}"));
     }
-    assert_eq!(got_pushed, want_pushed);
-    assert!(!want_pushed.is_empty());
+    for (series, (runs, samples)) in want {
+        let (our_runs, our_samples) = got[series];
+        // Both evaluate once a second, but not at the same moment of it.
+        if our_runs != *runs || our_samples.abs_diff(*samples) > 2 * runs {
+            return Some(format!(
+                "{series}: {our_samples} in {our_runs} runs, theirs {samples} in {runs}"
+            ));
+        }
+    }
+    let is_same = got_pushed == want_pushed && !want_pushed.is_empty();
+    (!is_same).then(|| format!("pushed by us: {got_pushed:#?}\nby theirs: {want_pushed:#?}"))
 }

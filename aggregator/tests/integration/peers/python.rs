@@ -20,7 +20,7 @@ now = prom.get_current_metric_value(metric_name="py_total", label_config={"job":
 assert len(now) == 1 and now[0]["metric"]["job"] == "a", now
 answer = prom.custom_query("sum(py_total) by (job)")
 assert sorted(one["metric"]["job"] for one in answer) == ["a", "b"], answer
-end = datetime.now()
+end = datetime.fromtimestamp(float(sys.argv[2]))
 rows = prom.custom_query_range("py_total", start_time=end - timedelta(minutes=2), end_time=end, step="15")
 assert len(rows) == 2 and len(rows[0]["values"]) >= 7, rows
 data = prom.get_metric_range_data("py_total", start_time=end - timedelta(minutes=2), end_time=end)
@@ -79,6 +79,7 @@ fn prometheus_api_client_is_content() {
     assert_eq!(write(&aggregator, vec![one("a"), one("b")]).status, 204);
     let output = Command::new(python)
         .args(["-c", SCRIPT, &aggregator.url()])
+        .arg((now / 1000).to_string())
         .output()
         .unwrap();
     let errors = String::from_utf8_lossy(&output.stderr);
