@@ -42,6 +42,7 @@ use self::external::External;
 use self::metrics::Metrics;
 pub use self::plan::{Plan, PlanError};
 use self::source::StoreSource;
+use self::transport::Transport;
 
 /// A longer downtime does not count towards `for` (Prometheus: `--rules.alert.for-outage-tolerance`).
 const OUTAGE_TOLERANCE: Duration = Duration::from_secs(3600);
@@ -53,6 +54,7 @@ pub struct Alerting {
     context: ArcSwap<Context>,
     notifier: Mutex<Option<Notifier>>,
     external: External,
+    transport: Transport,
     store: Arc<dyn StateStore>,
     clock: Arc<dyn Clock>,
     metrics: Metrics,
@@ -108,6 +110,7 @@ impl Alerting {
             context: ArcSwap::from_pointee(context),
             notifier: Mutex::new(None),
             external: External::new(registry),
+            transport: Transport::default(),
             store,
             clock: parts.clock,
             metrics: Metrics::new(registry),

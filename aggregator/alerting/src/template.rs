@@ -201,6 +201,9 @@ pub enum ExpandError {
     /// Its execution failed.
     #[error(transparent)]
     Execute(#[from] ExecError),
+    /// What came out has no JSON form.
+    #[error("encode message: {0}")]
+    Encode(String),
 }
 
 #[cfg(test)]

@@ -1,17 +1,18 @@
 //! Drives the notifier: flushes groups when they are due, delivers, retries, and reports back.
 
-use std::sync::Arc;
+use std::collections::VecDeque;
+use std::num::NonZero;
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::{Duration, Instant};
 
 use rand::Rng as _;
 use tidemark_alerting::notify::message::{self, Message, Verdict};
 use tidemark_alerting::notify::notifier::Delivery;
 use tidemark_alerting::notify::receiver::Integration;
-use tokio::sync::{Semaphore, mpsc};
+use tokio::sync::{OwnedSemaphorePermit, Semaphore, mpsc};
 use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
 
-use super::transport::Transport;
 use super::{Alerting, mail};
 
 /// Deliveries under way at one time; others wait for their turn.
@@ -21,55 +22,127 @@ const BACKOFF_MAX: Duration = Duration::from_secs(60);
 /// The longest sleep, so that a step of the clock is noticed.
 const SLEEP_MAX: Duration = Duration::from_secs(5);
 
+/// Deliveries that wait for a worker. Each worker takes one after the other and ends when there is none.
+#[derive(Debug)]
+struct Queue {
+    waiting: Mutex<VecDeque<Delivery>>,
+    /// One for each worker.
+    permits: Arc<Semaphore>,
+    /// One for each message that is being made: it takes a core.
+    making: Semaphore,
+}
+
+/// What each worker has.
+#[derive(Debug, Clone)]
+struct Worker {
+    alerting: Arc<Alerting>,
+    queue: Arc<Queue>,
+    outcomes: mpsc::Sender<(Arc<Delivery>, bool)>,
+    stop: CancellationToken,
+}
+
 /// Runs until `stop`.
 pub(super) async fn run(alerting: Arc<Alerting>, stop: CancellationToken) {
-    let permits = Arc::new(Semaphore::new(DELIVERIES_MAX));
-    let transport = Arc::new(Transport::default());
     let tasks = TaskTracker::new();
     let (outcomes, ended) = mpsc::channel(DELIVERIES_MAX);
     let recorder = tokio::spawn(record(Arc::clone(&alerting), ended));
-    loop {
-        let wait = until_due(&alerting);
+    let worker = Worker {
+        alerting: Arc::clone(&alerting),
+        queue: Arc::new(Queue::new()),
+        outcomes,
+        stop: stop.clone(),
+    };
+    while !stop.is_cancelled() {
+        let work = Arc::clone(&alerting);
+        let ticked = tokio::task::spawn_blocking(move || tick(&work)).await;
+        let (deliveries, wait) = ticked.unwrap_or_else(|error| {
+            tracing::error!(%error, "flush of the notifier broke off");
+            (Vec::new(), SLEEP_MAX)
+        });
+        worker.start(deliveries, &tasks);
+        alerting.transport.close_idle();
         tokio::select! {
             () = tokio::time::sleep(wait) => {}
             () = alerting.notifier_changed.notified() => {}
-            () = stop.cancelled() => break,
-        }
-        let work = Arc::clone(&alerting);
-        let ticked = tokio::task::spawn_blocking(move || {
-            let now_ms = work.clock.now_ms();
-            work.notifier()
-                .as_mut()
-                .map_or_else(Vec::new, |notifier| notifier.tick(now_ms))
-        });
-        let deliveries = ticked.await.unwrap_or_else(|error| {
-            tracing::error!(%error, "flush of the notifier broke off");
-            Vec::new()
-        });
-        for delivery in deliveries {
-            let (alerting, transport) = (Arc::clone(&alerting), Arc::clone(&transport));
-            let (permits, stop) = (Arc::clone(&permits), stop.clone());
-            let outcomes = outcomes.clone();
-            tasks.spawn(async move {
-                let _permit = permits.acquire().await;
-                let is_sent = deliver(&alerting, &transport, &delivery, stop).await;
-                // The recorder ends after the last sender, unless it broke off.
-                if outcomes.send((delivery, is_sent)).await.is_err() {
-                    tracing::error!("outcome of a notification can't be recorded");
-                }
-            });
+            () = stop.cancelled() => {}
         }
     }
     tasks.close();
     tasks.wait().await;
-    drop(outcomes);
+    drop(worker);
     if let Err(error) = recorder.await {
         tracing::error!(%error, "records of notifications broke off");
     }
 }
 
+/// Flushes what is due; says how long there is nothing to do.
+fn tick(alerting: &Alerting) -> (Vec<Delivery>, Duration) {
+    let now_ms = alerting.clock.now_ms();
+    let mut notifier = alerting.notifier();
+    let Some(notifier) = notifier.as_mut() else {
+        return (Vec::new(), SLEEP_MAX);
+    };
+    let deliveries = notifier.tick(now_ms);
+    let wait_ms = notifier.next_due_ms().saturating_sub(now_ms);
+    let wait = Duration::from_millis(u64::try_from(wait_ms).unwrap_or(0));
+    (deliveries, wait.min(SLEEP_MAX))
+}
+
+impl Queue {
+    fn new() -> Self {
+        let cores = std::thread::available_parallelism().map_or(1, NonZero::get);
+        Self {
+            waiting: Mutex::default(),
+            permits: Arc::new(Semaphore::new(DELIVERIES_MAX)),
+            making: Semaphore::new(cores),
+        }
+    }
+
+    fn waiting(&self) -> MutexGuard<'_, VecDeque<Delivery>> {
+        self.waiting.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// The next delivery; with none the worker's permit is given back before anybody can queue another.
+    fn next(&self, permit: &mut Option<OwnedSemaphorePermit>) -> Option<Delivery> {
+        let mut waiting = self.waiting();
+        let next = waiting.pop_front();
+        if next.is_none() {
+            drop(permit.take());
+        }
+        next
+    }
+}
+
+impl Worker {
+    /// Queues deliveries, and starts workers for them while there may be more.
+    fn start(&self, deliveries: Vec<Delivery>, tasks: &TaskTracker) {
+        let mut waiting = self.queue.waiting();
+        waiting.extend(deliveries);
+        for _ in 0..waiting.len() {
+            let Ok(permit) = Arc::clone(&self.queue.permits).try_acquire_owned() else {
+                break;
+            };
+            tasks.spawn(self.clone().work(permit));
+        }
+    }
+
+    async fn work(self, permit: OwnedSemaphorePermit) {
+        let mut permit = Some(permit);
+        while !self.stop.is_cancelled()
+            && let Some(delivery) = self.queue.next(&mut permit)
+        {
+            let delivery = Arc::new(delivery);
+            let is_sent = self.deliver(&delivery).await;
+            // The recorder ends after the last sender, unless it broke off.
+            if self.outcomes.send((delivery, is_sent)).await.is_err() {
+                tracing::error!("outcome of a notification can't be recorded");
+            }
+        }
+    }
+}
+
 /// Reports outcomes back: all that have come while the disk was busy in one go.
-async fn record(alerting: Arc<Alerting>, mut ended: mpsc::Receiver<(Delivery, bool)>) {
+async fn record(alerting: Arc<Alerting>, mut ended: mpsc::Receiver<(Arc<Delivery>, bool)>) {
     loop {
         let mut outcomes = Vec::new();
         if ended.recv_many(&mut outcomes, DELIVERIES_MAX).await == 0 {
@@ -79,7 +152,7 @@ async fn record(alerting: Arc<Alerting>, mut ended: mpsc::Receiver<(Delivery, bo
         let finished = tokio::task::spawn_blocking(move || {
             let outcomes: Vec<(&Delivery, bool)> = outcomes
                 .iter()
-                .map(|(delivery, is_sent)| (delivery, *is_sent))
+                .map(|(delivery, is_sent)| (&**delivery, *is_sent))
                 .collect();
             let now_ms = work.clock.now_ms();
             if let Some(notifier) = work.notifier().as_mut() {
@@ -93,43 +166,68 @@ async fn record(alerting: Arc<Alerting>, mut ended: mpsc::Receiver<(Delivery, bo
     }
 }
 
-fn until_due(alerting: &Alerting) -> Duration {
-    let due_ms = alerting
-        .notifier()
-        .as_ref()
-        .map_or(i64::MAX, |notifier| notifier.next_due_ms());
-    let wait_ms = due_ms.saturating_sub(alerting.clock.now_ms());
-    Duration::from_millis(u64::try_from(wait_ms).unwrap_or(0)).min(SLEEP_MAX)
-}
-
-/// Delivers; says whether it was sent.
-async fn deliver(
-    alerting: &Alerting,
-    transport: &Transport,
-    delivery: &Delivery,
-    stop: CancellationToken,
-) -> bool {
-    let start = Instant::now();
-    let receiver = &delivery.notification.receiver;
-    let kind = integration(delivery).map_or("unknown", Integration::kind);
-    let outcome = tokio::select! {
-        outcome = attempts(alerting, transport, delivery) => outcome,
-        () = stop.cancelled() => Err("the server stops".to_owned()),
-    };
-    alerting
-        .metrics
-        .delivered(receiver, kind, outcome.is_ok(), start.elapsed());
-    if let Err(reason) = &outcome {
-        let group = &delivery.notification.group_key;
-        tracing::warn!(
-            receiver,
-            integration = kind,
-            group,
-            error = reason,
-            "notification failed"
-        );
+impl Worker {
+    /// Delivers; says whether it was sent.
+    async fn deliver(&self, delivery: &Arc<Delivery>) -> bool {
+        let start = Instant::now();
+        let receiver = &delivery.notification.receiver;
+        let kind = integration(delivery).map_or("unknown", Integration::kind);
+        let outcome = tokio::select! {
+            outcome = self.attempts(delivery) => outcome,
+            () = self.stop.cancelled() => Err("the server stops".to_owned()),
+        };
+        let metrics = &self.alerting.metrics;
+        metrics.delivered(receiver, kind, outcome.is_ok(), start.elapsed());
+        if let Err(reason) = &outcome {
+            let group = &delivery.notification.group_key;
+            tracing::warn!(
+                receiver,
+                integration = kind,
+                group,
+                error = reason,
+                "notification failed"
+            );
+        }
+        outcome.is_ok()
     }
-    outcome.is_ok()
+
+    /// Tries until it succeeds, can't, or the deadline is over.
+    async fn attempts(&self, delivery: &Arc<Delivery>) -> Result<(), String> {
+        let message = self.make(delivery).await?;
+        let left_ms = delivery.deadline_ms - self.alerting.clock.now_ms();
+        let deadline = tokio::time::Instant::now()
+            + Duration::from_millis(u64::try_from(left_ms).unwrap_or(0));
+        let mut backoff = BACKOFF_FIRST;
+        let mut last = "no attempt in time".to_owned();
+        loop {
+            let attempt = attempt(&self.alerting, &message);
+            match tokio::time::timeout_at(deadline, attempt).await {
+                Ok(Verdict::Sent) => return Ok(()),
+                Ok(Verdict::Failed(reason)) => return Err(reason),
+                Ok(Verdict::Retry(reason)) => last = reason,
+                Err(_) => return Err(format!("no success in time: {last}")),
+            }
+            let jitter = rand::rng().random_range(0.5..1.5);
+            let pause = backoff.mul_f64(jitter);
+            if tokio::time::Instant::now() + pause >= deadline {
+                return Err(format!("no success in time: {last}"));
+            }
+            tokio::time::sleep(pause).await;
+            backoff = backoff.mul_f64(1.5).min(BACKOFF_MAX);
+        }
+    }
+
+    /// Gives a delivery its form: here when that takes no longer than to hand it to another thread.
+    async fn make(&self, delivery: &Arc<Delivery>) -> Result<Message, String> {
+        let integration = integration(delivery).ok_or("the integration is gone")?;
+        if message::is_quick(integration, &delivery.notification) {
+            return make(delivery);
+        }
+        let _permit = self.queue.making.acquire().await;
+        let delivery = Arc::clone(delivery);
+        let making = tokio::task::spawn_blocking(move || make(&delivery));
+        making.await.map_err(|error| error.to_string())?
+    }
 }
 
 fn integration(delivery: &Delivery) -> Option<&Integration> {
@@ -140,43 +238,14 @@ fn integration(delivery: &Delivery) -> Option<&Integration> {
     receiver.integrations.get(delivery.integration)
 }
 
-/// Tries until it succeeds, can't, or the deadline is over.
-async fn attempts(
-    alerting: &Alerting,
-    transport: &Transport,
-    delivery: &Delivery,
-) -> Result<(), String> {
-    let made = delivery.clone();
-    let making = tokio::task::spawn_blocking(move || {
-        let integration = integration(&made).ok_or("the integration is gone")?;
-        message::make(&made.config, integration, &made.notification)
-            .map_err(|error| error.to_string())
-    });
-    let message = making.await.map_err(|error| error.to_string())??;
-    let left_ms = delivery.deadline_ms - alerting.clock.now_ms();
-    let deadline =
-        tokio::time::Instant::now() + Duration::from_millis(u64::try_from(left_ms).unwrap_or(0));
-    let mut backoff = BACKOFF_FIRST;
-    let mut last = "no attempt in time".to_owned();
-    loop {
-        let attempt = attempt(alerting, transport, &message);
-        match tokio::time::timeout_at(deadline, attempt).await {
-            Ok(Verdict::Sent) => return Ok(()),
-            Ok(Verdict::Failed(reason)) => return Err(reason),
-            Ok(Verdict::Retry(reason)) => last = reason,
-            Err(_) => return Err(format!("no success in time: {last}")),
-        }
-        let jitter = rand::rng().random_range(0.5..1.5);
-        let pause = backoff.mul_f64(jitter);
-        if tokio::time::Instant::now() + pause >= deadline {
-            return Err(format!("no success in time: {last}"));
-        }
-        tokio::time::sleep(pause).await;
-        backoff = backoff.mul_f64(1.5).min(BACKOFF_MAX);
-    }
+fn make(delivery: &Delivery) -> Result<Message, String> {
+    let integration = integration(delivery).ok_or("the integration is gone")?;
+    message::make(&delivery.config, integration, &delivery.notification)
+        .map_err(|error| crate::report::chain(&error))
 }
 
-async fn attempt(alerting: &Alerting, transport: &Transport, message: &Message) -> Verdict {
+async fn attempt(alerting: &Alerting, message: &Message) -> Verdict {
+    let transport = &alerting.transport;
     match message {
         Message::Http(message) => transport.send(message, alerting.clock.now_ms()).await,
         Message::WeChat(message) => transport.send_wechat(message).await,

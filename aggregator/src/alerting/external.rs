@@ -16,7 +16,8 @@ use tokio::sync::Notify;
 use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
 
-use super::{Alerting, srv, transport};
+use super::transport::Transport;
+use super::{Alerting, srv};
 
 /// The Alertmanagers and what waits for them.
 #[derive(Debug)]
@@ -243,7 +244,7 @@ pub(super) async fn run(alerting: Arc<Alerting>, stop: CancellationToken) {
             let alerting = Arc::clone(&alerting);
             tasks.spawn(async move {
                 let external = &alerting.external;
-                send(external, &batch).await;
+                send(external, &alerting.transport, &batch).await;
                 external.finish(&batch.key);
             });
         }
@@ -257,10 +258,10 @@ pub(super) async fn run(alerting: Arc<Alerting>, stop: CancellationToken) {
     tasks.wait().await;
 }
 
-async fn send(external: &External, batch: &Batch) {
+async fn send(external: &External, transport: &Transport, batch: &Batch) {
     let url = &batch.key.1;
     let count = batch.alerts.len() as u64;
-    let request = transport::request(
+    let request = transport.request(
         Method::POST,
         url,
         &batch.group.http,

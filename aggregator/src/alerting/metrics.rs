@@ -1,6 +1,7 @@
 //! What rules and notifications tell of themselves.
 
-use std::sync::{Arc, Weak};
+use std::collections::HashMap;
+use std::sync::{Arc, Mutex, PoisonError, Weak};
 use std::time::Duration;
 
 use common::telemetry::{Counter, Histogram, Registry};
@@ -16,6 +17,16 @@ pub(super) struct Metrics {
     failures: Arc<Counter>,
     timeouts: Arc<Counter>,
     evaluation: Arc<Histogram>,
+    /// By receiver and kind of integration.
+    receivers: Mutex<HashMap<String, HashMap<&'static str, Arc<Delivered>>>>,
+}
+
+/// What became of the notifications of an integration.
+#[derive(Debug)]
+struct Delivered {
+    all: Arc<Counter>,
+    failed: Arc<Counter>,
+    seconds: Arc<Histogram>,
 }
 
 impl Metrics {
@@ -45,6 +56,7 @@ impl Metrics {
                 &[],
                 Histogram::SECONDS,
             ),
+            receivers: Mutex::default(),
         }
     }
 
@@ -61,30 +73,46 @@ impl Metrics {
     pub(super) fn delivered(
         &self,
         receiver: &str,
-        integration: &str,
+        integration: &'static str,
         is_sent: bool,
         time: Duration,
     ) {
+        let delivered = self.of_receiver(receiver, integration);
+        delivered.all.inc();
+        delivered.failed.add(u64::from(!is_sent));
+        delivered.seconds.observe_duration(time);
+    }
+
+    /// The counters of an integration, which are looked up by their labels the first time only.
+    fn of_receiver(&self, receiver: &str, integration: &'static str) -> Arc<Delivered> {
+        let mut known = self
+            .receivers
+            .lock()
+            .unwrap_or_else(PoisonError::into_inner);
+        if let Some(known) = known.get(receiver).and_then(|kinds| kinds.get(integration)) {
+            return Arc::clone(known);
+        }
         let labels = [("receiver", receiver), ("integration", integration)];
-        let count =
-            |name: &str, help: &str, by: u64| self.registry.counter(name, help, &labels).add(by);
-        count(
-            "aggregator_notifications_total",
-            "Notifications that were due.",
-            1,
-        );
-        count(
-            "aggregator_notifications_failed_total",
-            "Notifications that failed.",
-            u64::from(!is_sent),
-        );
-        let duration = self.registry.histogram(
-            "aggregator_notifications_seconds",
-            "Time from flush to outcome of notifications.",
-            &labels,
-            Histogram::SECONDS,
-        );
-        duration.observe_duration(time);
+        let counter = |name: &str, help: &str| self.registry.counter(name, help, &labels);
+        let delivered = Arc::new(Delivered {
+            all: counter(
+                "aggregator_notifications_total",
+                "Notifications that were due.",
+            ),
+            failed: counter(
+                "aggregator_notifications_failed_total",
+                "Notifications that failed.",
+            ),
+            seconds: self.registry.histogram(
+                "aggregator_notifications_seconds",
+                "Time from flush to outcome of notifications.",
+                &labels,
+                Histogram::SECONDS,
+            ),
+        });
+        let kinds = known.entry(receiver.to_owned()).or_default();
+        kinds.insert(integration, Arc::clone(&delivered));
+        delivered
     }
 
     /// Gauges that read the state when they are asked for.

@@ -1,27 +1,22 @@
 //! HTTP to receivers and Alertmanagers. Redirects are not followed: a target is what the configuration says.
 
+mod pool;
+
 use std::collections::{HashMap, VecDeque};
-use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::sync::{Mutex, MutexGuard, PoisonError};
 use std::time::{Duration, Instant};
 
 use base64::Engine as _;
 use base64::engine::general_purpose::STANDARD;
 use bytes::Bytes;
 use http::{Method, Request, Uri, header};
-use http_body_util::{BodyExt as _, Full, Limited};
-use hyper_util::rt::TokioIo;
-use rustls_pki_types::ServerName;
+use http_body_util::Full;
 use serde_json::Value as Json;
 use tidemark_alerting::notify::message::{Answer, HttpMessage, Verdict, WeChatMessage, signed_url};
 use tidemark_alerting::notify::receiver::{Credentials, HttpOptions};
-use tokio::io::{AsyncRead, AsyncWrite};
-use tokio::net::TcpStream;
-use tokio_rustls::TlsConnector;
 
-use super::tls;
+use self::pool::{Pool, Target};
 
-/// Bytes of an answer that are looked at.
-const ANSWER_BYTES_MAX: usize = 64 << 10;
 /// A DingTalk robot that gets more than 20 messages a minute is silenced for ten; stay below.
 const ROBOT_MESSAGES_MAX: usize = 18;
 const ROBOT_WINDOW: Duration = Duration::from_secs(60);
@@ -38,6 +33,7 @@ pub(super) struct Response {
 /// Sends messages; remembers what services want remembered.
 #[derive(Debug, Default)]
 pub(super) struct Transport {
+    pool: Pool,
     /// When the last messages to each robot were sent.
     robots: Mutex<HashMap<String, VecDeque<Instant>>>,
     /// Tokens by company and secret.
@@ -55,12 +51,7 @@ impl Transport {
             self.wait_for_robot(message.url.expose()).await;
         }
         let url = signed_url(message.url.expose(), &message.signing_secret, now_ms);
-        let sending = request(
-            Method::POST,
-            &url,
-            &message.http,
-            Bytes::from(message.body.clone()),
-        );
+        let sending = self.request(Method::POST, &url, &message.http, message.body.clone());
         let response = match message.timeout {
             None => sending.await,
             Some(timeout) => match tokio::time::timeout(timeout, sending).await {
@@ -107,7 +98,7 @@ impl Transport {
             .cloned();
         let token = match known {
             Some((token, _)) => token,
-            None => match fetch_token(message).await {
+            None => match self.fetch_token(message).await {
                 Ok(token) => {
                     locked(&self.tokens).insert(key.clone(), (token.clone(), Instant::now()));
                     token
@@ -116,14 +107,8 @@ impl Transport {
             },
         };
         let url = format!("{}message/send?access_token={token}", message.api_url);
-        match request(
-            Method::POST,
-            &url,
-            &message.http,
-            Bytes::from(message.body.clone()),
-        )
-        .await
-        {
+        let sending = self.request(Method::POST, &url, &message.http, message.body.clone());
+        match sending.await {
             Err(reason) => Verdict::Retry(reason),
             Ok(response) => {
                 let code = error_code(&response.body);
@@ -135,6 +120,48 @@ impl Transport {
             }
         }
     }
+
+    async fn fetch_token(&self, message: &WeChatMessage) -> Result<String, Verdict> {
+        let query = form_urlencoded::Serializer::new(String::new())
+            .append_pair("corpid", &message.corp_id)
+            .append_pair("corpsecret", message.api_secret.expose())
+            .finish();
+        let url = format!("{}gettoken?{query}", message.api_url);
+        let response = self
+            .request(Method::GET, &url, &message.http, Bytes::new())
+            .await
+            .map_err(Verdict::Retry)?;
+        let token = serde_json::from_slice::<Json>(&response.body)
+            .ok()
+            .and_then(|json| Some(json.get("access_token")?.as_str()?.to_owned()));
+        match (
+            token,
+            Answer::ErrorCode.judge(response.status, &response.body),
+        ) {
+            (Some(token), Verdict::Sent) if !token.is_empty() => Ok(token),
+            (_, Verdict::Sent) => Err(Verdict::Failed("the answer has no token".to_owned())),
+            (_, verdict) => Err(verdict),
+        }
+    }
+
+    /// One request, over a connection that is kept where there is one. An error is always worth another try.
+    pub(super) async fn request(
+        &self,
+        method: Method,
+        url: &str,
+        options: &HttpOptions,
+        body: Bytes,
+    ) -> Result<Response, String> {
+        let uri: Uri = url.parse().map_err(|_| "bad URL".to_owned())?;
+        let target = Target::new(&uri, &options.tls)?;
+        let make = || build(method.clone(), &uri, options, body.clone());
+        self.pool.exchange(target, make).await
+    }
+
+    /// Closes connections that nobody has used for a while. To be called now and then.
+    pub(super) fn close_idle(&self) {
+        self.pool.close_idle();
+    }
 }
 
 fn error_code(body: &[u8]) -> Option<i64> {
@@ -142,59 +169,6 @@ fn error_code(body: &[u8]) -> Option<i64> {
         .ok()?
         .get("errcode")?
         .as_i64()
-}
-
-async fn fetch_token(message: &WeChatMessage) -> Result<String, Verdict> {
-    let query = form_urlencoded::Serializer::new(String::new())
-        .append_pair("corpid", &message.corp_id)
-        .append_pair("corpsecret", message.api_secret.expose())
-        .finish();
-    let url = format!("{}gettoken?{query}", message.api_url);
-    let response = request(Method::GET, &url, &message.http, Bytes::new())
-        .await
-        .map_err(Verdict::Retry)?;
-    let token = serde_json::from_slice::<Json>(&response.body)
-        .ok()
-        .and_then(|json| Some(json.get("access_token")?.as_str()?.to_owned()));
-    match (
-        token,
-        Answer::ErrorCode.judge(response.status, &response.body),
-    ) {
-        (Some(token), Verdict::Sent) if !token.is_empty() => Ok(token),
-        (_, Verdict::Sent) => Err(Verdict::Failed("the answer has no token".to_owned())),
-        (_, verdict) => Err(verdict),
-    }
-}
-
-/// One request over a connection of its own. An error is always worth another try.
-pub(super) async fn request(
-    method: Method,
-    url: &str,
-    options: &HttpOptions,
-    body: Bytes,
-) -> Result<Response, String> {
-    let uri: Uri = url.parse().map_err(|_| "bad URL".to_owned())?;
-    let host = uri.host().ok_or("the URL has no host")?.to_owned();
-    let bare_host = host
-        .trim_start_matches('[')
-        .trim_end_matches(']')
-        .to_owned();
-    let is_tls = uri.scheme_str() == Some("https");
-    let port = uri.port_u16().unwrap_or(if is_tls { 443 } else { 80 });
-    let request = build(method, &uri, options, body)?;
-    let stream = TcpStream::connect((bare_host.as_str(), port))
-        .await
-        .map_err(|error| format!("connect to {host}:{port}: {error}"))?;
-    if !is_tls {
-        return exchange(stream, request).await;
-    }
-    let expected = options.tls.server_name.clone().unwrap_or(bare_host);
-    let name = ServerName::try_from(expected).map_err(|error| error.to_string())?;
-    let stream = TlsConnector::from(Arc::new(tls::client(&options.tls)?))
-        .connect(name, stream)
-        .await
-        .map_err(|error| format!("TLS with {host}:{port}: {error}"))?;
-    exchange(stream, request).await
 }
 
 fn build(
@@ -237,35 +211,4 @@ fn build(
     builder
         .body(Full::new(body))
         .map_err(|error| error.to_string())
-}
-
-async fn exchange<S>(stream: S, request: Request<Full<Bytes>>) -> Result<Response, String>
-where
-    S: AsyncRead + AsyncWrite + Unpin + Send + 'static,
-{
-    let broken = |error: hyper::Error| format!("talk HTTP: {}", crate::report::chain(&error));
-    let (mut sender, connection) = hyper::client::conn::http1::handshake(TokioIo::new(stream))
-        .await
-        .map_err(broken)?;
-    let driver = AbortOnDrop(tokio::spawn(connection));
-    let response = sender.send_request(request).await.map_err(broken)?;
-    let status = response.status().as_u16();
-    // A body beyond the bound says nothing that we need.
-    let body = Limited::new(response.into_body(), ANSWER_BYTES_MAX)
-        .collect()
-        .await;
-    drop(driver);
-    Ok(Response {
-        status,
-        body: body.map_or_else(|_| Bytes::new(), http_body_util::Collected::to_bytes),
-    })
-}
-
-/// Ends the connection's task when its request is given up.
-struct AbortOnDrop<T>(tokio::task::JoinHandle<T>);
-
-impl<T> Drop for AbortOnDrop<T> {
-    fn drop(&mut self) {
-        self.0.abort();
-    }
 }

@@ -1,10 +1,14 @@
 //! What is sent: a notification made into the request or mail of its integration.
 
+mod webhook;
+
+use std::cell::OnceCell;
 use std::collections::BTreeMap;
 use std::time::Duration;
 
 use base64::Engine as _;
 use base64::engine::general_purpose::STANDARD;
+use bytes::Bytes;
 use common::model::Labels;
 use jiff::Timestamp;
 use ring::{digest, hmac};
@@ -62,7 +66,7 @@ pub struct HttpMessage {
     /// How.
     pub http: HttpOptions,
     /// What.
-    pub body: Vec<u8>,
+    pub body: Bytes,
     /// The most that a request may take.
     pub timeout: Option<Duration>,
     /// How to read the answer.
@@ -100,7 +104,7 @@ pub struct WeChatMessage {
     /// How.
     pub http: HttpOptions,
     /// What.
-    pub body: Vec<u8>,
+    pub body: Bytes,
 }
 
 /// How the answer to a POST is to be read.
@@ -182,13 +186,28 @@ pub fn signed_url(url: &str, secret: &Secret, now_ms: i64) -> String {
     format!("{url}&timestamp={now_ms}&sign={encoded}")
 }
 
+/// A webhook with more alerts than this takes its time.
+const QUICK_ALERTS_MAX: usize = 100;
+
 /// Fields of a Slack attachment that are sent empty too.
 const ALWAYS_THERE: [&str; 4] = ["callback_id", "fallback", "footer", "text"];
+
+/// Whether `notification` takes its form in some microseconds, without a template.
+#[must_use]
+pub fn is_quick(integration: &Integration, notification: &Notification) -> bool {
+    let Integration::Webhook(webhook) = integration else {
+        return false;
+    };
+    webhook.payload.is_none()
+        && !webhook.url.expose().contains("{{")
+        && notification.alerts.len() <= QUICK_ALERTS_MAX
+}
 
 struct Maker<'a> {
     config: &'a Config,
     notification: &'a Notification,
-    data: Value,
+    /// What templates see, once there is one.
+    data: OnceCell<Value>,
 }
 
 /// Gives `notification` the form of `integration`.
@@ -203,7 +222,7 @@ pub fn make(
     let maker = Maker {
         config,
         notification,
-        data: notification.data().to_value(),
+        data: OnceCell::new(),
     };
     match integration {
         Integration::Webhook(webhook) => maker.webhook(webhook),
@@ -326,17 +345,24 @@ impl Maker<'_> {
             query: None,
             queries_left: 0,
         };
-        self.config
-            .templates
-            .expand(&job, self.data.clone(), &mut env)
+        let data = self
+            .data
+            .get_or_init(|| self.notification.data().to_value());
+        self.config.templates.expand(&job, data.clone(), &mut env)
     }
 
-    fn http(&self, url: &str, http: &HttpOptions, body: &Json, answer: Answer) -> Message {
+    fn http(
+        &self,
+        url: &str,
+        http: &HttpOptions,
+        body: impl Into<Bytes>,
+        answer: Answer,
+    ) -> Message {
         Message::Http(Box::new(HttpMessage {
             url: Secret::new(url),
             signing_secret: Secret::default(),
             http: http.clone(),
-            body: body.to_string().into_bytes(),
+            body: body.into(),
             timeout: None,
             answer,
         }))
@@ -345,54 +371,14 @@ impl Maker<'_> {
     fn webhook(&self, webhook: &Webhook) -> Result<Message, ExpandError> {
         let url = self.expand(webhook.url.expose())?;
         let body = match &webhook.payload {
-            Some(payload) => self.payload(payload)?,
-            None => self.webhook_body(webhook.alerts_max),
+            Some(payload) => Bytes::from(self.payload(payload)?.to_string()),
+            None => Bytes::from(webhook::body(self.notification, webhook.alerts_max)?),
         };
-        let mut message = self.http(&url, &webhook.http, &body, Answer::Webhook);
+        let mut message = self.http(&url, &webhook.http, body, Answer::Webhook);
         if let Message::Http(message) = &mut message {
             message.timeout = webhook.timeout;
         }
         Ok(message)
-    }
-
-    fn webhook_body(&self, alerts_max: u64) -> Json {
-        let mut data = self.notification.data();
-        let kept = usize::try_from(alerts_max)
-            .ok()
-            .filter(|&max| max > 0)
-            .unwrap_or(usize::MAX);
-        let truncated_alerts = data.alerts.len().saturating_sub(kept);
-        data.alerts.truncate(kept);
-        data.common_labels = common(data.alerts.iter().map(|alert| &alert.labels));
-        data.common_annotations = common(data.alerts.iter().map(|alert| &alert.annotations));
-        let alerts: Vec<Json> = data
-            .alerts
-            .iter()
-            .map(|alert| {
-                json!({
-                    "status": alert.status,
-                    "labels": object(&alert.labels),
-                    "annotations": object(&alert.annotations),
-                    "startsAt": format_time(alert.starts_at_ms),
-                    "endsAt": alert.ends_at_ms.map_or_else(|| "0001-01-01T00:00:00Z".to_owned(), format_time),
-                    "generatorURL": alert.generator_url,
-                    "fingerprint": alert.fingerprint,
-                })
-            })
-            .collect();
-        json!({
-            "receiver": data.receiver,
-            "status": data.status,
-            "alerts": alerts,
-            "notification_reason": self.notification.reason.as_str(),
-            "groupLabels": object(&data.group_labels),
-            "commonLabels": object(&data.common_labels),
-            "commonAnnotations": object(&data.common_annotations),
-            "externalURL": data.external_url,
-            "version": "4",
-            "groupKey": self.notification.group_key,
-            "truncatedAlerts": truncated_alerts,
-        })
     }
 
     fn payload(&self, payload: &Payload) -> Result<Json, ExpandError> {
@@ -493,7 +479,7 @@ impl Maker<'_> {
         Ok(self.http(
             slack.api_url.expose(),
             &slack.http,
-            &Json::Object(message),
+            Json::Object(message).to_string(),
             Answer::Slack,
         ))
     }
@@ -572,7 +558,7 @@ impl Maker<'_> {
         Ok(self.http(
             &pagerduty.url,
             &pagerduty.http,
-            &Json::Object(event),
+            Json::Object(event).to_string(),
             Answer::PagerDuty,
         ))
     }
@@ -602,8 +588,8 @@ impl Maker<'_> {
         }
         event.insert("details".to_owned(), Json::Object(details.clone()));
         let answer = Answer::PagerDutyV1;
-        let body = Json::Object(event);
-        Ok(self.http(&pagerduty.url, &pagerduty.http, &body, answer))
+        let body = Json::Object(event).to_string();
+        Ok(self.http(&pagerduty.url, &pagerduty.http, body, answer))
     }
 
     fn wechat(&self, wechat: &WeChat) -> Result<Message, ExpandError> {
@@ -632,7 +618,7 @@ impl Maker<'_> {
             corp_id: self.expand(&wechat.corp_id)?,
             api_secret: wechat.api_secret.clone(),
             http: wechat.http.clone(),
-            body: Json::Object(body).to_string().into_bytes(),
+            body: Json::Object(body).to_string().into(),
         })))
     }
 
@@ -651,7 +637,12 @@ impl Maker<'_> {
             json!({ "atMobiles": dingtalk.at_mobiles, "isAtAll": dingtalk.at_all }),
         );
         let url = dingtalk.url.expose();
-        let mut message = self.http(url, &dingtalk.http, &Json::Object(body), Answer::ErrorCode);
+        let mut message = self.http(
+            url,
+            &dingtalk.http,
+            Json::Object(body).to_string(),
+            Answer::ErrorCode,
+        );
         if let Message::Http(message) = &mut message {
             message.signing_secret = dingtalk.secret.clone();
         }

@@ -84,6 +84,8 @@ pub struct Notifier {
     log: NotificationLog,
     counts: Counts,
     next_garbage_ms: i64,
+    /// No group is due before; kept so that nobody has to ask all of them after every outcome.
+    next_flush_ms: i64,
 }
 
 impl Notifier {
@@ -105,6 +107,7 @@ impl Notifier {
             groups: HashMap::new(),
             counts: Counts::default(),
             next_garbage_ms: now_ms + GARBAGE_INTERVAL_MS,
+            next_flush_ms: i64::MAX,
         };
         notifier.restore(now_ms);
         notifier
@@ -218,14 +221,15 @@ impl Notifier {
                 .entry(id)
                 .or_insert_with(|| Group::new(labels, route, now_ms));
             group.insert(alert, route, now_ms);
+            let due_ms = group.due_ms().unwrap_or(i64::MAX);
+            self.next_flush_ms = self.next_flush_ms.min(due_ms);
         }
     }
 
-    /// When [`Self::tick`] has something to do next.
+    /// When [`Self::tick`] has something to do next, at the soonest.
     #[must_use]
     pub fn next_due_ms(&self) -> i64 {
-        let groups = self.groups.values().filter_map(Group::due_ms);
-        groups.min().unwrap_or(i64::MAX).min(self.next_garbage_ms)
+        self.next_flush_ms.min(self.next_garbage_ms)
     }
 
     /// Flushes the groups that are due. Each delivery that is returned must be given back to [`Self::finish`].
@@ -233,13 +237,17 @@ impl Notifier {
         if now_ms >= self.next_garbage_ms {
             self.collect_garbage(now_ms);
         }
-        let is_due = |group: &Group| group.due_ms().is_some_and(|due_ms| due_ms <= now_ms);
-        let mut due: Vec<GroupId> = self
-            .groups
-            .iter()
-            .filter(|(_, group)| is_due(group))
-            .map(|(id, _)| id.clone())
-            .collect();
+        if now_ms < self.next_flush_ms {
+            return Vec::new();
+        }
+        let mut due = Vec::new();
+        self.next_flush_ms = i64::MAX;
+        for (id, group) in &self.groups {
+            match group.due_ms() {
+                Some(due_ms) if due_ms <= now_ms => due.push(id.clone()),
+                due_ms => self.next_flush_ms = self.next_flush_ms.min(due_ms.unwrap_or(i64::MAX)),
+            }
+        }
         if due.is_empty() {
             return Vec::new();
         }
@@ -248,8 +256,15 @@ impl Notifier {
         let mut deliveries = Vec::new();
         for id in due {
             deliveries.extend(self.flush(&id, &inhibitor, now_ms));
+            self.note_due(&id);
         }
         deliveries
+    }
+
+    /// Remembers when the group, whose flush may have ended, is due.
+    fn note_due(&mut self, id: &GroupId) {
+        let due_ms = self.groups.get(id).and_then(Group::due_ms);
+        self.next_flush_ms = self.next_flush_ms.min(due_ms.unwrap_or(i64::MAX));
     }
 
     fn inhibitor(&self, now_ms: i64) -> Inhibitor {
@@ -343,6 +358,7 @@ impl Notifier {
             if let Some(group) = self.groups.get_mut(&delivery.group) {
                 group.outcome(*is_sent);
             }
+            self.note_due(&delivery.group);
         }
     }
 

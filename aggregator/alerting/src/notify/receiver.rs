@@ -24,7 +24,7 @@ pub struct Receiver {
 }
 
 /// A secret: its text never shows in logs, nor in the configuration that the API prints.
-#[derive(Clone, Default, PartialEq, Eq)]
+#[derive(Clone, Default, PartialEq, Eq, Hash)]
 pub struct Secret(String);
 
 impl Secret {

@@ -28,7 +28,7 @@ pub enum Credentials {
 }
 
 /// TLS of a client.
-#[derive(Debug, Clone, PartialEq, Eq, Default)]
+#[derive(Debug, Clone, PartialEq, Eq, Hash, Default)]
 pub struct TlsOptions {
     /// PEM of the authorities to trust, in place of the public ones.
     pub ca_pem: Option<String>,

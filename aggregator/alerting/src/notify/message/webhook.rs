@@ -1,0 +1,97 @@
+//! The body of a webhook, version 4 of Alertmanager's, written without a tree of JSON values before.
+
+use common::model::Labels;
+use serde::Serialize;
+use serde::ser::Serializer;
+
+use super::{Alert, Notification, common, format_time, quote_meta};
+use crate::rules::labels_serde;
+use crate::template::ExpandError;
+
+#[derive(Serialize)]
+#[serde(rename_all = "camelCase")]
+struct Body<'a> {
+    receiver: String,
+    status: &'static str,
+    alerts: Alerts<'a>,
+    #[serde(rename = "notification_reason")]
+    reason: &'static str,
+    #[serde(with = "labels_serde")]
+    group_labels: Labels,
+    #[serde(with = "labels_serde")]
+    common_labels: Labels,
+    #[serde(with = "labels_serde")]
+    common_annotations: Labels,
+    #[serde(rename = "externalURL")]
+    external_url: &'a str,
+    version: &'static str,
+    group_key: &'a str,
+    truncated_alerts: usize,
+}
+
+struct Alerts<'a> {
+    alerts: &'a [Alert],
+    now_ms: i64,
+}
+
+#[derive(Serialize)]
+#[serde(rename_all = "camelCase")]
+struct Told<'a> {
+    status: &'static str,
+    #[serde(serialize_with = "labels_serde::serialize")]
+    labels: &'a Labels,
+    #[serde(serialize_with = "labels_serde::serialize")]
+    annotations: &'a Labels,
+    starts_at: String,
+    ends_at: String,
+    #[serde(rename = "generatorURL")]
+    generator_url: &'a str,
+    fingerprint: String,
+}
+
+impl Serialize for Alerts<'_> {
+    fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
+        serializer.collect_seq(self.alerts.iter().map(|alert| {
+            let is_resolved = alert.is_resolved(self.now_ms);
+            Told {
+                status: if is_resolved { "resolved" } else { "firing" },
+                labels: &alert.labels,
+                annotations: &alert.annotations,
+                starts_at: format_time(alert.starts_at_ms),
+                // While it fires, Go's zero time.
+                ends_at: if is_resolved {
+                    format_time(alert.ends_at_ms)
+                } else {
+                    "0001-01-01T00:00:00Z".to_owned()
+                },
+                generator_url: &alert.generator_url,
+                fingerprint: alert.fingerprint_text(),
+            }
+        }))
+    }
+}
+
+/// The body for `notification` with at most `alerts_max` of its alerts; 0 is no limit.
+pub(super) fn body(notification: &Notification, alerts_max: u64) -> Result<Vec<u8>, ExpandError> {
+    let max = usize::try_from(alerts_max).ok().filter(|&max| max > 0);
+    let all = &notification.alerts;
+    let kept = max.unwrap_or(usize::MAX).min(all.len());
+    let (alerts, left_out) = all.split_at(kept);
+    let body = Body {
+        receiver: quote_meta(&notification.receiver),
+        status: notification.status(),
+        alerts: Alerts {
+            alerts,
+            now_ms: notification.now_ms,
+        },
+        reason: notification.reason.as_str(),
+        group_labels: notification.group_labels.clone(),
+        common_labels: common(alerts.iter().map(|alert| &alert.labels)),
+        common_annotations: common(alerts.iter().map(|alert| &alert.annotations)),
+        external_url: &notification.external_url,
+        version: "4",
+        group_key: &notification.group_key,
+        truncated_alerts: left_out.len(),
+    };
+    serde_json::to_vec(&body).map_err(|error| ExpandError::Encode(error.to_string()))
+}
