@@ -4,21 +4,22 @@
 //! the log. A thread that holds one of them takes only later ones.
 
 pub(crate) mod group;
+mod groups;
 pub(crate) mod part;
 pub(crate) mod rows;
 
-use std::sync::{Arc, Mutex, RwLock};
+use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::{Arc, RwLock};
 
 use common::model::Labels;
-use hashbrown::HashMap;
-use rustc_hash::FxBuildHasher;
 
 use crate::budget::{Budget, Pressure};
 use crate::identity::HashKey;
 use crate::index::{Index, IndexFull, Place, SeriesId};
 use crate::sync::{lock, read, write};
 use crate::write::{DefineError, RefusalReason};
-use group::{Group, GroupData};
+use group::{COLUMNS_MAX, Group, GroupData};
+use groups::Groups;
 
 /// Series and groups in memory.
 #[derive(Debug)]
@@ -28,13 +29,12 @@ pub(crate) struct Head {
     pub(crate) key: HashKey,
     series_max: u64,
     budget: Arc<Budget>,
+    /// Of all groups, freed ones included.
+    columns: AtomicU64,
 }
 
-#[derive(Debug, Default)]
-struct Groups {
-    list: Vec<Arc<Group>>,
-    by_key: HashMap<Arc<str>, u32, FxBuildHasher>,
-}
+/// Columns of all groups, freed ones included: far above what a machine holds series. A log that names more is not ours.
+const COLUMNS_IN_ALL_MAX: u64 = 1 << 25;
 
 /// Why a series got no place.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -86,38 +86,21 @@ impl Head {
             key,
             series_max,
             budget,
+            columns: AtomicU64::new(0),
         }
     }
 
     /// The group with that key, made now if there is none. `floor_ms`: see [`GroupData::floor_ms`].
     pub(crate) fn group_by_key(&self, key: &str, floor_ms: i64) -> Arc<Group> {
-        if let Some(group) = self.find_group(key) {
-            return group;
+        if let Some(group) = read(&self.groups).with_key(key) {
+            return Arc::clone(group);
         }
         let mut groups = write(&self.groups);
-        if let Some(&number) = groups.by_key.get(key) {
-            return Arc::clone(&groups.list[number as usize]);
+        if let Some(group) = groups.with_key(key) {
+            return Arc::clone(group);
         }
-        let number = groups.list.len() as u32;
-        Self::insert_group(&mut groups, number, key, floor_ms)
-    }
-
-    fn find_group(&self, key: &str) -> Option<Arc<Group>> {
-        let groups = read(&self.groups);
-        let number = *groups.by_key.get(key)?;
-        groups.list.get(number as usize).cloned()
-    }
-
-    fn insert_group(groups: &mut Groups, number: u32, key: &str, floor_ms: i64) -> Arc<Group> {
-        let key: Arc<str> = key.into();
-        let group = Arc::new(Group {
-            number,
-            key: Arc::clone(&key),
-            data: Mutex::new(GroupData::new(floor_ms)),
-        });
-        groups.list.push(Arc::clone(&group));
-        groups.by_key.insert(key, number);
-        group
+        let number = groups.next_number();
+        groups.put(number, key.into(), GroupData::new(floor_ms))
     }
 
     /// The group with that number, as the log has it. A key that is not known yet is empty; the group gets a
@@ -129,34 +112,26 @@ impl Head {
             return group;
         }
         let mut groups = write(&self.groups);
-        while (groups.list.len() as u32) <= number {
-            let missing = groups.list.len() as u32;
-            Self::insert_group(&mut groups, missing, &format!("lost/{missing}"), i64::MIN);
-        }
-        let group = Arc::clone(&groups.list[number as usize]);
-        if key.is_empty() || *group.key == *key {
-            return group;
-        }
-        groups.by_key.remove(&group.key);
-        let key: Arc<str> = key.into();
-        let named = Arc::new(Group {
-            number,
-            key: Arc::clone(&key),
-            data: Mutex::new(lock(&group.data).clone()),
-        });
-        groups.list[number as usize] = Arc::clone(&named);
-        groups.by_key.insert(key, number);
-        named
+        let data = match groups.get(number) {
+            Some(group) if key.is_empty() || *group.key == *key => return Arc::clone(group),
+            Some(group) => lock(&group.data).clone(),
+            None => GroupData::new(i64::MIN),
+        };
+        let key = match key {
+            "" => format!("lost/{number}").into(),
+            key => key.into(),
+        };
+        groups.put(number, key, data)
     }
 
     /// The group with that number.
     pub(crate) fn group(&self, number: u32) -> Option<Arc<Group>> {
-        read(&self.groups).list.get(number as usize).cloned()
+        read(&self.groups).get(number).cloned()
     }
 
     /// All groups, by number.
     pub(crate) fn groups(&self) -> Vec<Arc<Group>> {
-        read(&self.groups).list.clone()
+        read(&self.groups).all()
     }
 
     /// Finds or makes the series, and gives it a column in `group` if it has none there.
@@ -177,6 +152,8 @@ impl Head {
             return Ok((id, Placed { place, is_new }));
         }
         let mut index = write(&self.index);
+        // Columns are given under this lock only.
+        self.check_columns(group)?;
         let id = match index.find(hash) {
             Some(id) => id,
             None if index.len() as u64 >= self.series_max => {
@@ -199,7 +176,12 @@ impl Head {
         data.floor_ms = data.floor_ms.max(floor);
         let place = known.unwrap_or_else(|| Place {
             group: group.number,
-            column: data.add_column(id),
+            column: {
+                let before = data.columns().len();
+                let column = data.add_column(id);
+                self.count_columns(before, data.columns().len());
+                column
+            },
         });
         drop(data);
         if index.place(id) != Some(place) {
@@ -207,6 +189,33 @@ impl Head {
         }
         let is_new = !index.is_logged(id);
         Placed { place, is_new }
+    }
+
+    fn check_columns(&self, group: &Group) -> Result<(), PlaceError> {
+        let is_full = lock(&group.data).is_full();
+        match is_full || self.columns.load(Ordering::Relaxed) >= COLUMNS_IN_ALL_MAX {
+            true => Err(PlaceError::SeriesLimit(COLUMNS_MAX.into())),
+            false => Ok(()),
+        }
+    }
+
+    fn count_columns(&self, before: usize, after: usize) {
+        let more = after.saturating_sub(before) as u64;
+        self.columns.fetch_add(more, Ordering::Relaxed);
+    }
+
+    /// Whether a group of `known` columns may get `columns`, as the log says; then they are counted, and the caller makes them.
+    pub(crate) fn has_room(&self, known: usize, columns: u32) -> bool {
+        let more = (columns as usize).saturating_sub(known) as u64;
+        if more == 0 {
+            return true;
+        }
+        let in_all = self.columns.fetch_add(more, Ordering::Relaxed) + more;
+        let fits = columns <= COLUMNS_MAX && in_all <= COLUMNS_IN_ALL_MAX;
+        if !fits {
+            self.columns.fetch_sub(more, Ordering::Relaxed);
+        }
+        fits
     }
 
     /// Makes the floors hold that [`Self::place_series`] would have set, once a replay is over.
@@ -238,14 +247,19 @@ impl Head {
         group: &Group,
         column: u32,
         labels: &Labels,
-    ) -> Result<(), IndexFull> {
+    ) -> Result<(), PlaceError> {
         let hash = self.key.hash(labels);
         let mut index = write(&self.index);
         let id = match index.find(hash) {
             Some(id) => id,
             None => index.add(hash, labels)?,
         };
-        let before = lock(&group.data).set_column(column, id);
+        let mut data = lock(&group.data);
+        if !self.has_room(data.columns().len(), column.saturating_add(1)) {
+            return Err(PlaceError::SeriesLimit(COLUMNS_MAX.into()));
+        }
+        let before = data.set_column(column, id);
+        drop(data);
         let place = Place {
             group: group.number,
             column,

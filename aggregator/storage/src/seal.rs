@@ -82,7 +82,8 @@ struct Cut {
     /// The first log record that is not in the frozen parts.
     from: u64,
     groups: Vec<FrozenGroup>,
-    sequences: Vec<Option<u64>>,
+    /// By the number of the group.
+    sequences: HashMap<u32, u64, FxBuildHasher>,
 }
 
 impl Inner {
@@ -174,13 +175,14 @@ impl Inner {
         let mut cut = Cut {
             from: self.wal.end().0 + 1,
             groups: Vec::new(),
-            sequences: Vec::new(),
+            sequences: HashMap::default(),
         };
         self.unsealed_samples.store(0, Ordering::Relaxed);
         for group in head.groups() {
             let mut data = lock(&group.data);
             data.freeze(generation);
-            cut.sequences.push(data.sequence);
+            cut.sequences
+                .extend(data.sequence.map(|sequence| (group.number, sequence)));
             let frozen = data.frozen().iter();
             let parts: Vec<_> = frozen
                 .filter(|part| part.generation > sealed)
@@ -241,18 +243,17 @@ impl Inner {
             writer.push(&record::metadata(family, metadata));
         }
         for group in &groups {
-            let sequence = cut.sequences.get(group.number as usize);
             writer.group(&GroupState {
                 number: group.number,
                 key: group.key.to_string(),
-                sequence: sequence.copied().flatten(),
+                sequence: cut.sequences.get(&group.number).copied(),
                 definitions: definitions(head, group, base.is_none()),
             });
         }
         writer.finish(&self.options.path)?;
         let of_agents = groups.iter().filter_map(|group| {
-            let sequence = cut.sequences.get(group.number as usize).copied().flatten();
-            Some((&*group.key, sequence?))
+            let sequence = cut.sequences.get(&group.number).copied()?;
+            Some((&*group.key, sequence))
         });
         // Before the log goes that had them last.
         lock(&self.agents).note(of_agents, self.clock.now_ms());

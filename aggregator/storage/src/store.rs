@@ -394,4 +394,6 @@ mod damage;
 #[cfg(test)]
 mod faults;
 #[cfg(test)]
+mod forged;
+#[cfg(test)]
 mod tests;

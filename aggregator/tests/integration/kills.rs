@@ -12,7 +12,7 @@ use crate::http::encode;
 use crate::remote::{TimeSeries, series, write};
 
 const SAMPLES: i64 = 100;
-/// All samples of all rounds lie within the hour that the queries look at.
+/// All samples of all rounds lie within the two hours that the queries look at, however long the rounds take.
 const ROUND_MS: i64 = 10_000;
 
 /// Samples by metric and round.
@@ -39,7 +39,7 @@ fn delete(round: u32) -> String {
 }
 
 fn counts(aggregator: &Aggregator) -> Counts {
-    let query = encode("count_over_time({__name__=~\"kept|victim|all\"}[1h])");
+    let query = encode("count_over_time({__name__=~\"kept|victim|all\"}[2h])");
     let data = aggregator
         .get(&format!("/api/v1/query?query={query}"))
         .data();

@@ -10,6 +10,9 @@ use crate::seal::take_column;
 use crate::wal::rows::RowCoder;
 use crate::write::LogPosition;
 
+/// Columns of a group; a number in a log that is no lower is no column's.
+pub(crate) const COLUMNS_MAX: u32 = 1 << 22;
+
 /// The series of one source.
 #[derive(Debug)]
 pub(crate) struct Group {
@@ -81,6 +84,11 @@ impl GroupData {
         };
         self.changed.push(column);
         column
+    }
+
+    /// Whether there is no column for another series.
+    pub(crate) const fn is_full(&self) -> bool {
+        self.free.is_empty() && self.columns.len() >= COLUMNS_MAX as usize
     }
 
     /// Columns that were given a series since [`Self::begin_changes`].

@@ -179,10 +179,16 @@ fn read_rows(head: &Head, records: &[Rows<'_>], own: u32, of: u32) -> RowCounts 
 fn read_row(head: &Head, section: &Section<'_>, cells: &mut Cells, counts: &mut RowCounts) {
     let group = head.group_for_replay(section.head.group, "");
     let mut data = lock(&group.data);
-    match data.coder.decode(section, cells) {
+    let known = data.columns().len();
+    let has_room = |columns| head.has_room(known, columns);
+    match data.coder.decode(section, cells, has_room) {
         Ok(Decoded::Repeated) => return,
         Ok(Decoded::Row) => {}
-        Err(RowError::Malformed(_)) => counts.malformed += 1,
+        Err(RowError::Malformed(_)) => {
+            counts.malformed += 1;
+            cells.columns.clear();
+            cells.values.clear();
+        }
         Err(RowError::KeyLost) => counts.lost += 1,
     }
     if cells.values.len() == cells.columns.len() {

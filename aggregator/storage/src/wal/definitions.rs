@@ -24,6 +24,10 @@ pub(crate) struct Definition {
     pub(crate) labels: Labels,
 }
 
+/// Bytes that the labels of one record may have in all: more than those of 2,048 series at all limits. A text is there once
+/// and may be named many times.
+const LABEL_BYTES_MAX: usize = 1 << 30;
+
 /// Label names, and for each the number of the text that the last series had as value.
 #[derive(Debug, Default)]
 struct Shape {
@@ -114,6 +118,7 @@ pub(super) fn read(reader: &mut Reader<'_>) -> Result<Vec<Definition>, Malformed
     let mut shapes: Vec<Shape> = Vec::new();
     let (mut expected, mut used) = (0_i64, 0);
     let mut pairs = Vec::new();
+    let mut label_bytes = 0;
     for _ in 0..count {
         expected = expected.checked_add(reader.signed()?).ok_or(Malformed)?;
         let column = u32::try_from(expected).map_err(|_| Malformed)?;
@@ -136,6 +141,10 @@ pub(super) fn read(reader: &mut Reader<'_>) -> Result<Vec<Definition>, Malformed
             &mut pairs,
         )?;
         check_pairs(&pairs)?;
+        label_bytes += pairs.iter().map(|(n, v)| n.len() + v.len()).sum::<usize>();
+        if label_bytes > LABEL_BYTES_MAX {
+            return Err(Malformed);
+        }
         let labels = Labels::from_sorted(pairs.iter().copied());
         definitions.push(Definition { column, labels });
     }

@@ -15,6 +15,7 @@ use std::io;
 use common::model::{Metadata, MetricType};
 
 use super::definitions::{self, Definition};
+use crate::block::format::unpacked_bytes_max;
 use crate::bytes::{Malformed, Reader, put_bytes, put_varint};
 
 const DEFINE: u8 = 1;
@@ -27,8 +28,6 @@ const PLAIN: u8 = 0;
 const ZSTD: u8 = 1;
 /// Below this a record is not worth compressing.
 const COMPRESS_BYTES: usize = 256;
-/// A record never unpacks to more than this: far above the largest request.
-const BODY_BYTES_MAX: usize = 1 << 30;
 
 /// One record.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -93,6 +92,7 @@ fn finish(kind: &[u8], body: &[u8]) -> Vec<u8> {
     if body.len() >= COMPRESS_BYTES
         && let Ok(packed) = compress(body)
         && packed.len() + 8 < body.len()
+        && body.len() as u64 <= unpacked_bytes_max(packed.len() as u64)
     {
         let mut payload = Vec::with_capacity(packed.len() + 8);
         payload.extend_from_slice(kind);
@@ -174,10 +174,11 @@ fn unpack(encoding: u8, packed: &[u8], to: &mut Vec<u8>) -> Result<(), Malformed
         ZSTD => {
             let mut reader = Reader::new(packed);
             let length = usize::try_from(reader.varint()?).map_err(|_| Malformed)?;
-            if length > BODY_BYTES_MAX {
+            let packed = reader.take(reader.remaining())?;
+            // As a block, a record vouches with its length for what it unpacks to.
+            if length as u64 > unpacked_bytes_max(packed.len() as u64) {
                 return Err(Malformed);
             }
-            let packed = reader.take(reader.remaining())?;
             decompress(packed, length, to)?;
         }
         _ => return Err(Malformed),

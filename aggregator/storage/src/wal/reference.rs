@@ -10,6 +10,7 @@
 
 use crate::bytes::{unzigzag, zigzag};
 use crate::codec::decimal::{EXPONENT_MAX, POWERS, from_whole, to_whole};
+use crate::head::group::COLUMNS_MAX;
 
 /// The column has no key yet.
 const NOTHING: u8 = 0xff;
@@ -18,8 +19,6 @@ const FLOAT: u8 = 0x7f;
 /// Added to the exponent of a column that moves evenly: its expected value follows its slope.
 const SLOPED: u8 = 0x40;
 const EXPONENT: u8 = 0x3f;
-/// Columns beyond have no keys, so that no number in a log makes us take memory for it.
-const COLUMNS_MAX: usize = 1 << 22;
 
 /// The keys of a group's columns.
 #[derive(Debug, Clone, Default)]
@@ -145,7 +144,7 @@ impl Reference {
 
     fn take_one(&mut self, column: usize, bits: u64) {
         // A staleness marker says nothing about the values to come.
-        if !f64::from_bits(bits).is_finite() || column >= COLUMNS_MAX {
+        if !f64::from_bits(bits).is_finite() || column >= COLUMNS_MAX as usize {
             return;
         }
         if column >= self.kinds.len() {

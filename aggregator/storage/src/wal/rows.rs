@@ -334,7 +334,8 @@ pub(crate) enum RowError {
 }
 
 impl RowCoder {
-    /// Decodes a section into `cells`.
+    /// Decodes a section into `cells`. `has_room`: whether a group of so many columns may be, asked before anything is set
+    /// aside for them.
     ///
     /// # Errors
     /// See [`RowError`].
@@ -342,6 +343,7 @@ impl RowCoder {
         &mut self,
         section: &Section<'_>,
         cells: &mut Cells,
+        has_room: impl FnOnce(u32) -> bool,
     ) -> Result<Decoded, RowError> {
         cells.columns.clear();
         cells.values.clear();
@@ -359,6 +361,10 @@ impl RowCoder {
         }
         let mut reader = Reader::new(section.rest);
         read_columns(&mut reader, section, &mut cells.columns)?;
+        let last = cells.columns.iter().copied().max();
+        if !last.is_none_or(|last| has_room(last.saturating_add(1))) {
+            return Err(Malformed.into());
+        }
         self.read_values(&mut reader, section, cells)?;
         if is_key {
             let row = cells.columns.iter().copied();

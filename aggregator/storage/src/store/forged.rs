@@ -1,0 +1,158 @@
+//! Records with right checksums that name what is not there: they cost themselves, and no memory.
+
+use super::*;
+
+use std::fs;
+use std::path::Path;
+
+use common::clock::ManualClock;
+use common::model::{Labels, Matcher};
+
+use crate::wal::definitions::Definition;
+use crate::wal::frame;
+use crate::wal::record;
+use crate::wal::rows::{RowCoder, RowHead, RowsBuilder};
+
+const NOW: i64 = 1_700_000_000_000;
+
+fn open(path: &Path) -> Store {
+    let options = StoreOptions {
+        path: path.to_path_buf(),
+        retention: None,
+        retention_bytes: 0,
+        memory_budget_bytes: 1 << 30,
+        ..StoreOptions::default()
+    };
+    Store::open(options, Arc::new(ManualClock::new(NOW))).unwrap()
+}
+
+fn labels(name: &str) -> Labels {
+    Labels::from_pairs([("__name__", name)]).unwrap()
+}
+
+/// A row of one cell in a group's column; a key row, as the first of its group.
+fn row(group: u32, column: u32) -> Vec<u8> {
+    let mut rows = RowsBuilder::default();
+    let head = RowHead {
+        group,
+        sequence: None,
+        timestamp_ms: NOW - 5000,
+    };
+    let cells = [(column, 1.0_f64.to_bits())];
+    rows.push(head, &mut RowCoder::default(), cells.into_iter());
+    rows.finish()
+}
+
+fn definition(group: u32, column: u32) -> Vec<u8> {
+    let name = format!("forged_{group}_{column}");
+    let labels = labels(&name);
+    record::define(group, &name, &[Definition { column, labels }])
+}
+
+/// A record that says it unpacks to `bytes`, and does when it is allowed to.
+fn bomb(bytes: usize) -> Vec<u8> {
+    let mut payload = vec![1, 1];
+    crate::bytes::put_varint(&mut payload, bytes as u64);
+    payload.extend(record::compress(&vec![0; bytes.min(64 << 20)]).unwrap());
+    payload
+}
+
+/// A store with one sample, to the log of which the records are added.
+fn store_with(records: &[Vec<u8>]) -> tempfile::TempDir {
+    let directory = tempfile::tempdir().unwrap();
+    let store = open(directory.path());
+    let mut stream = store.stream("agent/a");
+    stream.define(0, &labels("sound")).unwrap();
+    let row = stream.append_row(1, NOW - 1000, &[(0, 7.0)]).unwrap();
+    store.wait_durable(row.position).unwrap();
+    let seed = store.inner().head().key.seed();
+    drop(stream);
+    drop(store);
+    let segments = fs::read_dir(directory.path().join("wal")).unwrap();
+    let segment = segments.map(|entry| entry.unwrap().path()).max().unwrap();
+    let mut bytes = fs::read(&segment).unwrap();
+    for (number, payload) in (row.position.0 + 1..).zip(records) {
+        let crc = crc32c::crc32c(payload);
+        frame::put(&mut bytes, seed, number, crc, payload);
+    }
+    fs::write(&segment, bytes).unwrap();
+    directory
+}
+
+/// Opens it, and again after a checkpoint and a merge: what is sound is there, and no more memory is taken than `bytes`.
+#[track_caller]
+fn check(records: &[Vec<u8>], malformed: u64, bytes: u64) {
+    let directory = store_with(records);
+    for round in 0..3 {
+        let store = open(directory.path());
+        let stats = store.stats();
+        if round == 0 {
+            assert_eq!(stats.lost.malformed, malformed);
+        }
+        assert!(stats.head_bytes < bytes, "{round}: {stats:?}");
+        assert_eq!(store.stream("agent/a").durable_sequence(), Some(1));
+        let selection = Selection {
+            matchers: vec![Matcher::equal("__name__", "sound")],
+            start_ms: i64::MIN,
+            end_ms: i64::MAX,
+        };
+        let control = ReadControl::unlimited();
+        let set = store.select(&selection, &control).unwrap();
+        let mut samples = 0;
+        set.read(0..set.len(), &control, &mut |_, column| {
+            samples += column.timestamps_ms.len();
+            Ok(())
+        })
+        .unwrap();
+        assert_eq!(samples, 1, "{round}");
+        store.flush().unwrap();
+    }
+}
+
+#[test]
+fn high_numbers_of_groups_take_no_memory() {
+    let high = [1 << 19, 1 << 20, 1 << 30, u32::MAX - 1, u32::MAX];
+    let mut records: Vec<Vec<u8>> = high.iter().map(|&group| row(group, 0)).collect();
+    records.extend(high.iter().map(|&group| definition(group, 0)));
+    check(&records, 0, 1 << 20);
+}
+
+#[test]
+fn high_numbers_of_columns_are_refused() {
+    let mut records = Vec::new();
+    for column in [1 << 22, 1 << 30, u32::MAX] {
+        records.push(row(9, column));
+        records.push(definition(9, column));
+    }
+    check(&records, 6, 1 << 20);
+}
+
+#[test]
+fn columns_of_all_groups_are_bounded() {
+    let directory = store_with(&[]);
+    let store = open(directory.path());
+    let head = store.inner().head();
+    assert!(!head.has_room(0, (1 << 22) + 1), "of one group");
+    for _ in 0..7 {
+        assert!(head.has_room(0, 1 << 22));
+    }
+    // There is one already.
+    assert!(!head.has_room(0, 1 << 22), "of all");
+    assert!(head.has_room(0, (1 << 22) - 1));
+    assert!(head.has_room(5, 5) && !head.has_room(5, 6));
+}
+
+#[test]
+fn record_vouches_with_its_length_for_what_it_unpacks_to() {
+    check(&[bomb(1 << 29), bomb(9 << 20)], 2, 1 << 20);
+    // What packs as well and is honest is kept, packed or not.
+    let many = |count: u32| {
+        let one = |column| Definition {
+            column,
+            labels: labels(&"x".repeat(4000)),
+        };
+        let definitions: Vec<Definition> = (0..count).map(one).collect();
+        record::define(5, "many", &definitions)
+    };
+    check(&[many(2000)], 0, 1 << 20);
+}
