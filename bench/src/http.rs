@@ -55,14 +55,7 @@ impl Client {
         let runtime = tokio::runtime::Builder::new_current_thread()
             .enable_all()
             .build()?;
-        let sender = runtime.block_on(async {
-            let stream = TcpStream::connect(address).await?;
-            stream.set_nodelay(true)?;
-            let (sender, connection) = http1::handshake(TokioIo::new(stream)).await?;
-            // Ends with the connection; its error reaches the request that waits on it.
-            tokio::spawn(async { connection.await.ok() });
-            anyhow::Ok(sender)
-        });
+        let sender = runtime.block_on(handshake(address));
         let sender = sender.with_context(|| format!("connect to {address}"))?;
         Ok(Self {
             runtime,
@@ -102,9 +95,14 @@ impl Client {
             request = request.header(*name, *value);
         }
         let request = request.body(Full::new(body))?;
-        let sender = &mut self.sender;
+        let (sender, address) = (&mut self.sender, self.address);
         let exchange = async {
-            sender.ready().await?;
+            // A server may close a connection after an answer that says so: VictoriaMetrics does when it is two minutes
+            // old. Nothing of this request has been sent then.
+            if sender.ready().await.is_err() {
+                *sender = handshake(address).await?;
+                sender.ready().await?;
+            }
             let response = sender.send_request(request).await?;
             let status = response.status().as_u16();
             let body = response.into_body().collect().await?.to_bytes();
@@ -114,6 +112,55 @@ impl Client {
             .block_on(async { tokio::time::timeout(TIMEOUT, exchange).await })
             .map_err(anyhow::Error::from)
             .flatten()
-            .with_context(|| format!("{method} http://{}{path}", self.address))
+            .with_context(|| format!("{method} http://{address}{path}"))
+    }
+}
+
+async fn handshake(address: SocketAddr) -> Result<SendRequest<Full<Bytes>>> {
+    let stream = TcpStream::connect(address).await?;
+    stream.set_nodelay(true)?;
+    let (sender, connection) = http1::handshake(TokioIo::new(stream)).await?;
+    // Ends with the connection; its error reaches the request that waits on it.
+    tokio::spawn(async { connection.await.ok() });
+    Ok(sender)
+}
+
+#[cfg(test)]
+mod tests {
+    use std::io::{BufRead as _, BufReader, Write as _};
+    use std::net::TcpListener;
+
+    use super::*;
+
+    /// Answers one request of each connection and closes it.
+    fn server() -> SocketAddr {
+        let listener = TcpListener::bind("127.0.0.1:0").unwrap();
+        let address = listener.local_addr().unwrap();
+        std::thread::spawn(move || {
+            for stream in listener.incoming() {
+                let mut stream = stream.unwrap();
+                let lines = BufReader::new(stream.try_clone().unwrap()).lines();
+                for line in lines {
+                    if line.unwrap().is_empty() {
+                        break;
+                    }
+                }
+                stream
+                    .write_all(
+                        b"HTTP/1.1 200 OK\r\nconnection: close\r\ncontent-length: 2\r\n\r\nok",
+                    )
+                    .unwrap();
+            }
+        });
+        address
+    }
+
+    #[test]
+    fn connection_closed_after_an_answer_is_made_anew() {
+        let mut client = Client::connect(server()).unwrap();
+        for _ in 0..3 {
+            let answer = client.get("/").unwrap();
+            assert_eq!(answer.good().unwrap(), "ok");
+        }
     }
 }
