@@ -281,7 +281,7 @@ async fn polled(
         );
         tokio::spawn(async move { poll(client, data, &registry, stop).await })
     };
-    let deadline = tokio::time::Instant::now() + Duration::from_secs(20);
+    let deadline = tokio::time::Instant::now() + Duration::from_secs(60);
     loop {
         let mut metrics = String::new();
         registry.render(&mut metrics);

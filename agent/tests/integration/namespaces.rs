@@ -100,10 +100,11 @@ fn traffic_of_a_pod_is_that_of_its_namespace() {
         (values.len() == 1 && values[0].0 == "eth0").then(|| values[0].1)
     });
     let socket = std::net::UdpSocket::bind(format!("{net}.1:0")).unwrap();
-    for _ in 0..100 {
-        socket.send_to(&[0; 1000], format!("{net}.2:9")).unwrap();
-    }
     eventually("100 packets of 1000 bytes", || {
+        // The first may be dropped while the neighbour's address is looked for.
+        for _ in 0..100 {
+            socket.send_to(&[0; 1000], format!("{net}.2:9")).unwrap();
+        }
         let values = read(&mut reader, &pod, "container_network_receive_bytes_total");
         values
             .first()

@@ -94,7 +94,7 @@ impl Drop for Killed {
 /// Status code and body of a GET.
 pub(crate) fn get(address: &str, path: &str) -> std::io::Result<(u16, String)> {
     let mut stream = TcpStream::connect(address)?;
-    stream.set_read_timeout(Some(Duration::from_secs(20)))?;
+    stream.set_read_timeout(Some(Duration::from_secs(60)))?;
     write!(
         stream,
         "GET {path} HTTP/1.0\r\nHost: test\r\nConnection: close\r\n\r\n"
@@ -143,7 +143,7 @@ pub(crate) fn name_of(series: &str) -> &str {
 /// Calls `check` until it gives something.
 #[track_caller]
 pub(crate) fn eventually<T>(what: &str, mut check: impl FnMut() -> Option<T>) -> T {
-    let deadline = Instant::now() + Duration::from_secs(30);
+    let deadline = Instant::now() + Duration::from_secs(60);
     loop {
         if let Some(value) = check() {
             return value;

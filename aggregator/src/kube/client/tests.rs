@@ -18,9 +18,9 @@ use crate::kube::kind::Kind;
 
 fn patience() -> Patience {
     Patience {
-        request: Duration::from_secs(20),
-        watch: Duration::from_secs(30),
-        silence: Duration::from_secs(40),
+        request: Duration::from_secs(60),
+        watch: Duration::from_secs(70),
+        silence: Duration::from_secs(80),
         backoff_min: Duration::from_millis(1),
         backoff_max: Duration::from_millis(10),
     }
@@ -52,7 +52,7 @@ impl Told {
     }
 
     async fn next(&mut self) -> String {
-        let next = timeout(Duration::from_secs(20), self.0.recv()).await;
+        let next = timeout(Duration::from_secs(60), self.0.recv()).await;
         let (kind, change) = next
             .expect("the watch went quiet")
             .expect("the watch ended");
@@ -354,7 +354,7 @@ async fn recorded_cluster_ends_up_in_the_store() {
             tokio::time::sleep(Duration::from_millis(10)).await;
         }
     };
-    timeout(Duration::from_secs(20), all_there)
+    timeout(Duration::from_secs(60), all_there)
         .await
         .expect("series are missing");
     assert_eq!(
