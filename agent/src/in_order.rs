@@ -35,6 +35,19 @@ impl<T> InOrder<T> {
         self.pass += 1;
     }
 
+    /// Makes a pass that only keeps the entries of `keys` and hands over the others. For values that must be given up
+    /// before those that replace them are made.
+    pub fn retain<'a>(&mut self, keys: impl Iterator<Item = &'a [u8]>, gone: impl FnMut(T)) {
+        self.begin();
+        for key in keys {
+            if let Some(index) = self.find(key) {
+                self.cursor = index + 1;
+                self.entries[index].seen_in_pass = self.pass;
+            }
+        }
+        self.end(gone);
+    }
+
     /// The entry of `key`, made by `make` when it is new.
     pub fn entry(&mut self, key: &[u8], make: impl FnOnce(&[u8]) -> T) -> &mut T {
         let index = match self.find(key) {
@@ -122,6 +135,20 @@ mod tests {
         assert_eq!(pass(&mut entries, &[1, 3]), [2]);
         assert_eq!(pass(&mut entries, &[3, 2, 1]), [0; 0]);
         assert_eq!(entries.len(), 3);
+    }
+
+    #[test]
+    fn what_is_retained_is_not_made_again() {
+        let mut entries = InOrder::default();
+        pass(&mut entries, &[1, 2, 3]);
+        let mut gone = Vec::new();
+        let keys: [&[u8]; 3] = [&[3], &[1], &[4]];
+        entries.retain(keys.into_iter(), |value| gone.push(value));
+        assert_eq!((gone, entries.len()), (vec![2], 2));
+        entries.begin();
+        for key in [1, 3] {
+            entries.entry(&[key], |_| unreachable!("it was kept"));
+        }
     }
 
     proptest! {

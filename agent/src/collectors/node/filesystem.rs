@@ -67,8 +67,10 @@ struct Exported {
     error: SeriesId,
     readonly_series: SeriesId,
     sizes: [SeriesId; SIZES.len()],
+    /// Source and mountpoint.
+    key: (String, String),
     /// Where it is the first mount of its device.
-    cadvisor: Option<(String, [SeriesId; CADVISOR.len()])>,
+    cadvisor: Option<[SeriesId; CADVISOR.len()]>,
 }
 
 /// Collects `node_filesystem_*`.
@@ -80,8 +82,8 @@ pub struct Filesystem {
     types_exclude: Regex,
     /// By the line of mountinfo; `None` for mounts that are not exported.
     mounts: InOrder<Option<Exported>>,
-    /// Those with series under cAdvisor's names.
-    devices: Vec<String>,
+    /// Source and mountpoint of those that are exported.
+    exported: Vec<(String, String)>,
     worker: Worker,
 }
 
@@ -109,7 +111,7 @@ impl Filesystem {
             mountpoints_exclude: Regex::new(mountpoints_exclude)?,
             types_exclude: Regex::new(types_exclude)?,
             mounts: InOrder::default(),
-            devices: Vec::new(),
+            exported: Vec::new(),
             worker: Worker::default(),
         })
     }
@@ -124,9 +126,16 @@ impl Filesystem {
             ..
         } = tick;
         let mut mounts = std::mem::take(&mut self.mounts);
-        let mut exported: Vec<(String, String)> = Vec::new();
-        let mut devices = std::mem::take(&mut self.devices);
-        let before = mounts.len();
+        let mut is_changed = false;
+        // Those that went give up their series first: a mount that only changed (`ro` after an error) is another line.
+        let mut exported = std::mem::take(&mut self.exported);
+        mounts.retain(parse::lines(data), |mount| {
+            is_changed = true;
+            if let Some(mount) = mount {
+                exported.retain(|key| *key != mount.key);
+                mount.remove(table);
+            }
+        });
         mounts.begin();
         for line in parse::lines(data) {
             mounts.entry(line, |line| {
@@ -136,38 +145,38 @@ impl Filesystem {
                 if self.is_excluded(&mount) || exported.contains(&key) {
                     return None;
                 }
+                is_changed = true;
                 exported.push(key);
-                let mut export = self.export(&mount, table, schema);
-                // cAdvisor counts each device once, and tmpfs by its mountpoint.
-                let device = match mount.source.starts_with('/') {
-                    true => &mount.source,
-                    false => &mount.mountpoint,
-                };
-                if !devices.contains(device) {
-                    devices.push(device.clone());
-                    export.cadvisor = Some((device.clone(), add_cadvisor(device, table, schema)));
-                }
-                Some(export)
+                Some(self.export(&mount, table, schema))
             });
         }
-        mounts.end(|mount| {
-            if let Some(mount) = mount {
-                devices.retain(|device| Some(device) != mount.device());
-                mount.remove(table);
-            }
-        });
-        self.devices = devices;
-        if mounts.len() != before {
-            self.worker.set_paths(
-                mounts
-                    .values_mut()
-                    .flatten()
-                    .map(|mount| mount.path.clone())
-                    .collect(),
-            );
+        if is_changed {
+            let mounts = mounts.values_mut().flatten();
+            self.worker
+                .set_paths(mounts.map(|mount| mount.path.clone()).collect());
         }
         self.mounts = mounts;
+        self.exported = exported;
+        if is_changed {
+            self.name_devices(table, schema);
+        }
         Some(())
+    }
+
+    /// Gives the first mount of each device the series under cAdvisor's names, as cAdvisor counts each device once.
+    fn name_devices(&mut self, table: &mut SeriesTable, schema: &mut Schema) {
+        let mut named: Vec<String> = Vec::new();
+        for mount in self.mounts.values_mut().flatten() {
+            if mount.cadvisor.is_some() {
+                named.push(mount.device().to_owned());
+            }
+        }
+        for mount in self.mounts.values_mut().flatten() {
+            if named.iter().all(|name| name != mount.device()) {
+                named.push(mount.device().to_owned());
+                mount.cadvisor = Some(add_cadvisor(mount.device(), table, schema));
+            }
+        }
     }
 
     fn is_excluded(&self, mount: &Mount) -> bool {
@@ -188,6 +197,7 @@ impl Filesystem {
             error: add(&ERROR),
             readonly_series: add(&READONLY),
             sizes: std::array::from_fn(|index| add(&SIZES[index])),
+            key: (mount.source.clone(), mount.mountpoint.clone()),
             cadvisor: None,
         }
     }
@@ -203,12 +213,18 @@ fn add_cadvisor(
 }
 
 impl Exported {
-    fn device(&self) -> Option<&String> {
-        self.cadvisor.as_ref().map(|(device, _)| device)
+    /// As cAdvisor names it: tmpfs and its like by their mountpoint.
+    fn device(&self) -> &str {
+        let (source, mountpoint) = &self.key;
+        if source.starts_with('/') {
+            source
+        } else {
+            mountpoint
+        }
     }
 
     fn remove(self, table: &mut SeriesTable) {
-        let cadvisor = self.cadvisor.into_iter().flat_map(|(_, ids)| ids);
+        let cadvisor = self.cadvisor.into_iter().flatten();
         let ids = self
             .sizes
             .into_iter()
@@ -225,7 +241,7 @@ impl Exported {
                 for (series, value) in self.sizes.iter().zip(usage.values()) {
                     table.set(*series, value);
                 }
-                if let Some((_, cadvisor)) = &self.cadvisor {
+                if let Some(cadvisor) = &self.cadvisor {
                     for (series, value) in cadvisor.iter().zip(usage.cadvisor_values()) {
                         table.set(*series, value);
                     }
@@ -319,5 +335,48 @@ mod tests {
         );
         bench.collect(&mut fs);
         assert_eq!(bench.series_count(), 11);
+    }
+
+    #[test]
+    fn mount_that_changes_or_is_replaced_keeps_being_asked() {
+        let mut bench = Bench::new();
+        bench.write("root/a/x", "");
+        bench.write("root/b/x", "");
+        let mount = |line: &str| format!("1 0 254:0 / / rw - ext4 /dev/vda rw\n{line}\n");
+        bench.write(
+            "proc/self/mountinfo",
+            &mount("2 1 254:1 / /a rw - ext4 /dev/vdb rw"),
+        );
+        let roots = bench.roots();
+        let mut fs =
+            Filesystem::new(&roots, MOUNTPOINTS_EXCLUDE, TYPES_EXCLUDE, bench.faults()).unwrap();
+        fs.worker = Worker::patient();
+        bench.collect(&mut fs);
+        let size = bench.value("node_filesystem_size_bytes", &[("mountpoint", "/a")]);
+        assert!(size.is_some());
+        let vdb = [("id", "/"), ("device", "/dev/vdb")];
+
+        // As after an error: the same mount, now read-only.
+        bench.write(
+            "proc/self/mountinfo",
+            &mount("2 1 254:1 / /a ro - ext4 /dev/vdb ro"),
+        );
+        bench.collect(&mut fs);
+        let readonly = bench.value("node_filesystem_readonly", &[("mountpoint", "/a")]);
+        assert_eq!(readonly, Some(1.0));
+        assert_eq!(bench.value("container_fs_limit_bytes", &vdb), size);
+
+        // Another one in its place: as many as before.
+        bench.write(
+            "proc/self/mountinfo",
+            &mount("3 1 254:1 / /b rw - ext4 /dev/vdb rw"),
+        );
+        bench.collect(&mut fs);
+        let of =
+            |mountpoint| bench.value("node_filesystem_size_bytes", &[("mountpoint", mountpoint)]);
+        assert_eq!((of("/a"), of("/b")), (None, size));
+        assert_eq!(bench.value("container_fs_limit_bytes", &vdb), size);
+        let error = bench.value("node_filesystem_device_error", &[("mountpoint", "/b")]);
+        assert_eq!(error, Some(0.0));
     }
 }

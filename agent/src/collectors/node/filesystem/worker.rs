@@ -3,7 +3,7 @@
 //! statfs on a dead NFS server blocks uninterruptibly. So the call is made in a thread of its own; one that has been
 //! in a call for [`STUCK_AFTER`] is left behind and replaced, and its mount is not asked again until the call returns.
 
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::sync::mpsc::{Receiver, RecvTimeoutError, SyncSender, TrySendError, sync_channel};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::thread;
@@ -15,7 +15,7 @@ use nix::sys::statfs::statfs;
 const STUCK_AFTER: Duration = Duration::from_secs(5);
 /// How long a tick waits for answers; a healthy file system takes microseconds.
 const PATIENCE: Duration = Duration::from_millis(5);
-/// Threads left behind in stuck calls; with more stuck mounts than this no new thread is started.
+/// Threads left behind in stuck calls; with more of them no new thread is started, and all mounts count as failed.
 const LEFT_BEHIND_MAX: usize = 16;
 
 /// Space and inodes of a file system.
@@ -42,27 +42,43 @@ pub(super) enum Answer {
 
 #[derive(Debug)]
 struct Asked {
-    path: PathBuf,
+    /// A path that goes and comes back is another mount.
+    mount: u64,
+    path: Arc<Path>,
     answer: Answer,
-    /// When a call for this path began that has not returned.
-    since: Option<Instant>,
+}
+
+/// A call that has not returned. It may outlive its mount's entry.
+#[derive(Debug)]
+struct Call {
+    mount: u64,
+    thread: u64,
+    since: Instant,
 }
 
 /// What the collector and the threads share. Locked only for moments, never across a call.
 #[derive(Debug, Default)]
 struct Shared {
-    asked: Mutex<Vec<Asked>>,
+    state: Mutex<State>,
+}
+
+#[derive(Debug, Default)]
+struct State {
+    asked: Vec<Asked>,
+    calls: Vec<Call>,
+    mounts: u64,
 }
 
 impl Shared {
-    fn lock(&self) -> MutexGuard<'_, Vec<Asked>> {
-        // The list stays usable after a panic elsewhere: each entry is written as a whole.
-        self.asked.lock().unwrap_or_else(PoisonError::into_inner)
+    fn lock(&self) -> MutexGuard<'_, State> {
+        // The lists stay usable after a panic elsewhere: each entry is written as a whole.
+        self.state.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }
 
 #[derive(Debug)]
 struct Running {
+    thread: u64,
     rounds: SyncSender<()>,
     done: Receiver<()>,
 }
@@ -72,9 +88,11 @@ struct Running {
 pub(super) struct Worker {
     shared: Arc<Shared>,
     running: Option<Running>,
-    left_behind: usize,
+    /// Threads started so far.
+    threads: u64,
     /// How long a round is waited for.
     patience: Duration,
+    stuck_after: Duration,
 }
 
 impl Default for Worker {
@@ -82,8 +100,9 @@ impl Default for Worker {
         Self {
             shared: Arc::default(),
             running: None,
-            left_behind: 0,
+            threads: 0,
             patience: PATIENCE,
+            stuck_after: STUCK_AFTER,
         }
     }
 }
@@ -100,21 +119,22 @@ impl Worker {
 
     /// Sets which paths are asked for; answers known for a path are kept.
     pub(super) fn set_paths(&mut self, paths: Vec<PathBuf>) {
-        let mut asked = self.shared.lock();
-        let mut old = std::mem::take(&mut *asked);
-        *asked = paths
-            .into_iter()
-            .map(
-                |path| match old.iter().position(|entry| entry.path == path) {
-                    Some(index) => old.swap_remove(index),
-                    None => Asked {
-                        path,
+        let mut state = self.shared.lock();
+        let mut old = std::mem::take(&mut state.asked);
+        for path in paths {
+            let asked = match old.iter().position(|entry| *entry.path == *path) {
+                Some(index) => old.swap_remove(index),
+                None => {
+                    state.mounts += 1;
+                    Asked {
+                        mount: state.mounts,
+                        path: path.into(),
                         answer: Answer::Pending,
-                        since: None,
-                    },
-                },
-            )
-            .collect();
+                    }
+                }
+            };
+            state.asked.push(asked);
+        }
     }
 
     /// Starts a round of calls and waits a few milliseconds for it to end.
@@ -137,67 +157,97 @@ impl Worker {
 
     /// The last answer for the path at `index`.
     pub(super) fn answer(&self, index: usize) -> Answer {
-        self.shared
-            .lock()
+        let state = self.shared.lock();
+        state
+            .asked
             .get(index)
             .map_or(Answer::Pending, |entry| entry.answer)
     }
 
+    /// Threads that have not ended: each holds what is shared, and so does the collector.
+    fn thread_count(&self) -> usize {
+        Arc::strong_count(&self.shared) - 1
+    }
+
     fn leave_stuck_behind(&mut self) {
-        let mut asked = self.shared.lock();
-        let stuck = |entry: &&mut Asked| {
-            entry
-                .since
-                .is_some_and(|since| since.elapsed() >= STUCK_AFTER)
-        };
-        let mut stuck_count = 0;
-        let mut newly_stuck = false;
-        for entry in asked.iter_mut().filter(stuck) {
-            stuck_count += 1;
-            if entry.answer != Answer::Failed {
+        let mut state = self.shared.lock();
+        let State { asked, calls, .. } = &mut *state;
+        let current = self.running.as_ref().map(|running| running.thread);
+        let mut is_current_stuck = false;
+        for call in calls.iter() {
+            if call.since.elapsed() < self.stuck_after {
+                continue;
+            }
+            is_current_stuck |= current == Some(call.thread);
+            let entry = asked.iter_mut().find(|entry| entry.mount == call.mount);
+            if let Some(entry) = entry.filter(|entry| entry.answer != Answer::Failed) {
                 tracing::warn!(path = %entry.path.display(), "statfs hangs, the mount is left out until it answers");
                 entry.answer = Answer::Failed;
-                newly_stuck = true;
             }
         }
-        self.left_behind = stuck_count;
-        drop(asked);
-        if newly_stuck {
+        drop(state);
+        if is_current_stuck {
             self.running = None;
         }
     }
 
-    fn start(&self) -> Option<Running> {
-        if self.left_behind > LEFT_BEHIND_MAX {
+    fn start(&mut self) -> Option<Running> {
+        if self.thread_count() > LEFT_BEHIND_MAX {
+            self.give_up();
             return None;
         }
         let (rounds, rounds_receiver) = sync_channel(1);
         let (done_sender, done) = sync_channel(4);
         let shared = Arc::clone(&self.shared);
+        self.threads += 1;
+        let thread = self.threads;
         let spawned = thread::Builder::new()
             .name("statfs".to_owned())
             .stack_size(64 << 10)
-            .spawn(move || serve(&shared, &rounds_receiver, &done_sender));
+            .spawn(move || serve(thread, &shared, &rounds_receiver, &done_sender));
         match spawned {
-            Ok(_handle) => Some(Running { rounds, done }),
+            Ok(_handle) => Some(Running {
+                thread,
+                rounds,
+                done,
+            }),
             Err(error) => {
                 tracing::warn!(%error, "start of the statfs thread, file systems are absent");
+                self.give_up();
                 None
             }
+        }
+    }
+
+    /// Nobody can be asked: what was said before must not stand as if it were said now.
+    fn give_up(&self) {
+        let mut state = self.shared.lock();
+        let mut known = 0;
+        for entry in &mut state.asked {
+            known += u32::from(entry.answer != Answer::Failed);
+            entry.answer = Answer::Failed;
+        }
+        drop(state);
+        if known > 0 {
+            tracing::warn!(
+                threads = self.thread_count(),
+                "too many statfs calls hang, no file system is asked"
+            );
         }
     }
 }
 
 /// Answers rounds until the collector hangs up.
-fn serve(shared: &Shared, rounds: &Receiver<()>, done: &SyncSender<()>) {
+fn serve(thread: u64, shared: &Shared, rounds: &Receiver<()>, done: &SyncSender<()>) {
     while rounds.recv().is_ok() {
         let mut index = 0;
-        while let Some(path) = begin(shared, &mut index) {
+        while let Some((mount, path)) = begin(thread, shared, &mut index) {
             let answer = call(&path);
-            let mut asked = shared.lock();
-            if let Some(entry) = asked.iter_mut().find(|entry| entry.path == path) {
+            let mut state = shared.lock();
+            state.calls.retain(|call| call.mount != mount);
+            let mut asked = state.asked.iter_mut();
+            if let Some(entry) = asked.find(|entry| entry.mount == mount) {
                 entry.answer = answer;
-                entry.since = None;
             }
         }
         if done.try_send(()).is_err() {
@@ -207,19 +257,24 @@ fn serve(shared: &Shared, rounds: &Receiver<()>, done: &SyncSender<()>) {
 }
 
 /// The next path that no other thread hangs in, from `index` on.
-fn begin(shared: &Shared, index: &mut usize) -> Option<PathBuf> {
-    let mut asked = shared.lock();
+fn begin(thread: u64, shared: &Shared, index: &mut usize) -> Option<(u64, Arc<Path>)> {
+    let mut state = shared.lock();
+    let State { asked, calls, .. } = &mut *state;
     loop {
-        let entry = asked.get_mut(*index)?;
+        let entry = asked.get(*index)?;
         *index += 1;
-        if entry.since.is_none() {
-            entry.since = Some(Instant::now());
-            return Some(entry.path.clone());
+        if calls.iter().all(|call| call.mount != entry.mount) {
+            calls.push(Call {
+                mount: entry.mount,
+                thread,
+                since: Instant::now(),
+            });
+            return Some((entry.mount, Arc::clone(&entry.path)));
         }
     }
 }
 
-fn call(path: &std::path::Path) -> Answer {
+fn call(path: &Path) -> Answer {
     let Ok(stat) = statfs(path) else {
         return Answer::Failed;
     };
@@ -232,3 +287,6 @@ fn call(path: &std::path::Path) -> Answer {
         files_free: stat.files_free(),
     })
 }
+
+#[cfg(test)]
+mod tests;
