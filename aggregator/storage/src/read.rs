@@ -201,6 +201,20 @@ pub trait SeriesSet: Send + Sync {
         visit: &mut Visit<'_>,
     ) -> Result<(), ReadError>;
 
+    /// The same for who looks at the newest sample of each series only: older ones may be left out, so that they need
+    /// not be unpacked.
+    ///
+    /// # Errors
+    /// Those of [`Self::read`].
+    fn read_newest(
+        &self,
+        range: Range<usize>,
+        control: &ReadControl,
+        visit: &mut Visit<'_>,
+    ) -> Result<(), ReadError> {
+        self.read(range, control, visit)
+    }
+
     /// What the reader should be told about the data: parts that are damaged and left out.
     fn warnings(&self) -> Vec<String> {
         Vec::new()

@@ -233,6 +233,37 @@ impl Set {
         self.blocks.sort_by_key(|part| part.block.footer.first_ms);
     }
 
+    fn read_with(
+        &self,
+        range: Range<usize>,
+        control: &ReadControl,
+        visit: &mut Visit<'_>,
+        newest_only: bool,
+    ) -> Result<(), ReadError> {
+        let mut reader = Reader {
+            set: self,
+            batch: HeadBatch::new(newest_only),
+            assembler: Assembler::new(self.start_ms, self.end_ms),
+            held: vec![Vec::new(); self.blocks.len()],
+        };
+        let mut at = range.start;
+        while at < range.end {
+            let group = self.places[at].map(|place| place.group);
+            let limit = range.end.min(at + BATCH);
+            let run = self.places[at..limit]
+                .iter()
+                .take_while(|place| place.map(|place| place.group) == group)
+                .count();
+            let end = at + run;
+            reader.load_batch(at..end);
+            for index in at..end {
+                reader.read_one(index, index - at, control, visit)?;
+            }
+            at = end;
+        }
+        Ok(())
+    }
+
     fn warn(&self, text: String) {
         let mut warnings = lock(&self.warnings);
         if warnings.len() < WARNINGS_MAX && !warnings.contains(&text) {
@@ -304,28 +335,16 @@ impl SeriesSet for Set {
         control: &ReadControl,
         visit: &mut Visit<'_>,
     ) -> Result<(), ReadError> {
-        let mut reader = Reader {
-            set: self,
-            batch: HeadBatch::default(),
-            assembler: Assembler::new(self.start_ms, self.end_ms),
-            held: vec![Vec::new(); self.blocks.len()],
-        };
-        let mut at = range.start;
-        while at < range.end {
-            let group = self.places[at].map(|place| place.group);
-            let limit = range.end.min(at + BATCH);
-            let run = self.places[at..limit]
-                .iter()
-                .take_while(|place| place.map(|place| place.group) == group)
-                .count();
-            let end = at + run;
-            reader.load_batch(at..end);
-            for index in at..end {
-                reader.read_one(index, index - at, control, visit)?;
-            }
-            at = end;
-        }
-        Ok(())
+        self.read_with(range, control, visit, false)
+    }
+
+    fn read_newest(
+        &self,
+        range: Range<usize>,
+        control: &ReadControl,
+        visit: &mut Visit<'_>,
+    ) -> Result<(), ReadError> {
+        self.read_with(range, control, visit, true)
     }
 
     fn warnings(&self) -> Vec<String> {

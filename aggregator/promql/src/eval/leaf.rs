@@ -71,11 +71,16 @@ impl Leaf {
     ) -> Result<(), ReadError> {
         let mut scratch = Scratch::default();
         let mut values = vec![MISSING; self.steps.count];
-        self.set.read(range, budget.control, &mut |index, column| {
+        let mut visit = |index: usize, column: Column<'_>| {
             budget.check()?;
             let any = self.series(&column, &mut scratch, &mut values, budget, looked)?;
             if any { sink(index, &values) } else { Ok(()) }
-        })
+        };
+        let looks_at_newest = matches!(self.kind, Kind::Instant | Kind::Timestamp);
+        if looks_at_newest && (self.steps.count == 1 || self.pinned_ms.is_some()) {
+            return self.set.read_newest(range, budget.control, &mut visit);
+        }
+        self.set.read(range, budget.control, &mut visit)
     }
 
     /// Fills `values` from one column; whether there is any.

@@ -30,6 +30,8 @@ pub(super) struct HeadBatch {
     loose: Vec<(usize, Vec<(i64, u64)>)>,
     /// Pieces that were unpacked: the number of the packed rows, of the piece, and the chunk.
     pieces: Vec<(usize, u32, Option<Arc<Chunk>>)>,
+    /// Whether samples before the newest of a column may be left out.
+    newest_only: bool,
 }
 
 fn rows_in_range(part: &Part, start_ms: i64, end_ms: i64) -> Range<usize> {
@@ -40,6 +42,14 @@ fn rows_in_range(part: &Part, start_ms: i64, end_ms: i64) -> Range<usize> {
 }
 
 impl HeadBatch {
+    /// Nothing yet. `newest_only`: samples before the newest of a column may be left out.
+    pub(super) fn new(newest_only: bool) -> Self {
+        Self {
+            newest_only,
+            ..Self::default()
+        }
+    }
+
     /// Forgets everything.
     pub(super) fn clear(&mut self) {
         self.columns.clear();
@@ -57,22 +67,37 @@ impl HeadBatch {
         range: (i64, i64),
         sealed: u64,
     ) {
-        let (start_ms, end_ms) = range;
+        let (mut start_ms, end_ms) = range;
         self.clear();
         self.columns.extend(columns);
         let frozen = {
             let data = lock(&group.data);
-            self.copy(data.open(), start_ms, end_ms);
+            start_ms = self.copy(data.open(), start_ms, end_ms);
             data.frozen().to_vec()
         };
         for part in frozen.iter().filter(|part| part.generation > sealed) {
-            self.copy(part, start_ms, end_ms);
+            start_ms = self.copy(part, start_ms, end_ms);
         }
     }
 
-    fn copy(&mut self, part: &Part, start_ms: i64, end_ms: i64) {
+    /// The time of the last open row in the range, when it has a sample of every column: what is older is nobody's
+    /// newest.
+    fn full_row_ms(&self, part: &Part, start_ms: i64, end_ms: i64) -> Option<i64> {
+        let last = rows_in_range(part, start_ms, end_ms).last()?;
+        let row = part.rows.row(last);
+        let is_there = |&column: &u32| row.get(column as usize).is_some_and(|&bits| bits != ABSENT);
+        let is_full = self.columns.iter().all(is_there);
+        is_full.then(|| part.rows.times_ms().get(last).copied())?
+    }
+
+    /// Copies what a part has. Returns from when on the other parts are of interest.
+    fn copy(&mut self, part: &Part, mut start_ms: i64, end_ms: i64) -> i64 {
         if !part.overlaps(start_ms, end_ms) {
-            return;
+            return start_ms;
+        }
+        if self.newest_only {
+            let full_ms = self.full_row_ms(part, start_ms, end_ms);
+            start_ms = full_ms.unwrap_or(start_ms);
         }
         let overlaps =
             |packed: &&Arc<PackedRows>| packed.first_ms <= end_ms && packed.last_ms >= start_ms;
@@ -106,6 +131,7 @@ impl HeadBatch {
                 self.loose.push((offset, loose[first..end].to_vec()));
             }
         }
+        start_ms
     }
 
     /// Gives the segments of one column to the assembler.

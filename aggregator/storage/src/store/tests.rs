@@ -56,6 +56,16 @@ fn content(store: &Store, start_ms: i64, end_ms: i64) -> Content {
         Ok(())
     })
     .unwrap();
+    let mut newest = BTreeMap::new();
+    set.read_newest(0..set.len(), &control, &mut |index, column| {
+        let Values::Floats(values) = column.values;
+        let last = column.timestamps_ms.last().zip(values.last());
+        newest.insert(set.labels(index), last.map(|(&t, v)| (t, v.to_bits())));
+        Ok(())
+    })
+    .unwrap();
+    let last = content.iter().map(|(labels, all)| (labels, all.last()));
+    assert!(last.eq(newest.iter().map(|(labels, one)| (labels, one.as_ref()))));
     content
 }
 
