@@ -252,3 +252,6 @@ async fn attempt(alerting: &Alerting, message: &Message) -> Verdict {
         Message::Mail(mail) => mail::send(mail).await,
     }
 }
+
+#[cfg(test)]
+mod tests;

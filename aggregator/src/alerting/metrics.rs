@@ -23,8 +23,8 @@ pub(super) struct Metrics {
 
 /// What became of the notifications of an integration.
 #[derive(Debug)]
-struct Delivered {
-    all: Arc<Counter>,
+pub(super) struct Delivered {
+    pub(super) all: Arc<Counter>,
     failed: Arc<Counter>,
     seconds: Arc<Histogram>,
 }
@@ -84,7 +84,7 @@ impl Metrics {
     }
 
     /// The counters of an integration, which are looked up by their labels the first time only.
-    fn of_receiver(&self, receiver: &str, integration: &'static str) -> Arc<Delivered> {
+    pub(super) fn of_receiver(&self, receiver: &str, integration: &'static str) -> Arc<Delivered> {
         let mut known = self
             .receivers
             .lock()

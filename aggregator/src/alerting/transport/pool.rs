@@ -269,3 +269,6 @@ impl Connection {
         Ok((Response { status, body }, is_whole))
     }
 }
+
+#[cfg(test)]
+mod tests;
