@@ -250,7 +250,7 @@ fn check_rule(
             "only one of 'record' and 'alert' must be set".to_owned(),
         ),
         (true, true) => note(
-            rule.place,
+            rule.record_place,
             "one of 'record' or 'alert' must be set".to_owned(),
         ),
         _ => {}
@@ -282,7 +282,7 @@ fn check_rule(
 fn check_recording(rule: &RawRule, note: &mut dyn FnMut(Place, String)) {
     let mut refuse = |field: &str| {
         note(
-            rule.place,
+            rule.record_place,
             format!("invalid field '{field}' in recording rule"),
         );
     };

@@ -97,7 +97,7 @@ fn mistakes_are_named_with_their_place() {
     );
     check(
         &rule("{record: a, expr: x, for: 1m}"),
-        &["4:5: group \"g\", rule 1, \"a\": invalid field 'for' in recording rule"],
+        &["4:14: group \"g\", rule 1, \"a\": invalid field 'for' in recording rule"],
     );
     check(
         &rule("{record: 'a{', expr: x}"),
