@@ -305,3 +305,33 @@ fn verify_finds_each_flipped_bit_and_missing_file() {
         found.damage
     );
 }
+
+/// A value that changed in the database although the database's own checksums hold.
+#[test]
+fn changed_value_of_the_state_is_reported_and_costs_nothing() {
+    use crate::verify::verify;
+    let source = tempfile::tempdir().unwrap();
+    let want = write(source.path(), 30, 10);
+    for table in ["agents", "blocks"] {
+        let copy = tempfile::tempdir().unwrap();
+        copy_folder(source.path(), copy.path());
+        let database = sled::open(copy.path().join("state.sled")).unwrap();
+        let tree = database.open_tree(table).unwrap();
+        let (key, value) = tree
+            .iter()
+            .map(Result::unwrap)
+            .find(|(key, _)| !key.is_empty())
+            .unwrap();
+        let mut bytes = value.to_vec();
+        *bytes.last_mut().unwrap() ^= 1;
+        tree.insert(key, bytes).unwrap();
+        tree.flush().unwrap();
+        drop((tree, database));
+        let found = verify(copy.path(), &mut |_, _| {}).unwrap().damage;
+        let named = format!("checksums of 1 values of table {table} do not hold");
+        assert!(found.iter().any(|one| one.what == named), "{found:?}");
+        let store = open(copy.path());
+        assert_eq!(content(&store), (want.clone(), vec![]), "{table}");
+        assert_eq!(store.stream("agent/a").durable_sequence(), Some(30));
+    }
+}
