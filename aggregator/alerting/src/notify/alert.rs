@@ -1,5 +1,7 @@
 //! An alert as the notifier knows it.
 
+use std::sync::Arc;
+
 use common::model::Labels;
 use serde::{Deserialize, Serialize};
 
@@ -70,10 +72,12 @@ impl Alert {
 }
 
 /// The order of alerts in a notification: by `job`, `instance`, then all labels.
-pub fn sort(alerts: &mut [Alert]) {
-    let key = |alert: &Alert, name: &str| alert.labels.get(name).unwrap_or_default().to_owned();
+pub fn sort(alerts: &mut [Arc<Alert>]) {
     alerts.sort_by(|a, b| {
-        let by = |name| key(a, name).cmp(&key(b, name));
+        let by = |name| {
+            let (a, b) = (a.labels.get(name), b.labels.get(name));
+            a.unwrap_or_default().cmp(b.unwrap_or_default())
+        };
         by("job")
             .then_with(|| by("instance"))
             .then_with(|| a.labels.cmp(&b.labels))

@@ -4,6 +4,7 @@ mod webhook;
 
 use std::cell::OnceCell;
 use std::collections::BTreeMap;
+use std::sync::Arc;
 use std::time::Duration;
 
 use base64::Engine as _;
@@ -34,7 +35,7 @@ pub struct Notification {
     /// The labels of the group.
     pub group_labels: Labels,
     /// The alerts, in the order in which they are told.
-    pub alerts: Vec<Alert>,
+    pub alerts: Vec<Arc<Alert>>,
     /// Why it is due.
     pub reason: Reason,
     /// The labels of the route.

@@ -78,7 +78,8 @@ pub struct Notifier {
     config: Arc<Config>,
     store: Arc<dyn StateStore>,
     external_url: String,
-    alerts: BTreeMap<u64, Alert>,
+    /// Shared with the groups and with what is being told.
+    alerts: BTreeMap<u64, Arc<Alert>>,
     groups: HashMap<GroupId, Group>,
     silences: Silences,
     log: NotificationLog,
@@ -124,7 +125,7 @@ impl Notifier {
                     if !alert.is_resolved(alert.updated_at_ms) {
                         alert.ends_at_ms = alert.ends_at_ms.max(now_ms + patience_ms);
                     }
-                    alerts.push(alert);
+                    alerts.push(Arc::new(alert));
                 }
                 Err(error) => warn!(%error, "stored alert of the notifier cannot be read"),
             }
@@ -145,7 +146,7 @@ impl Notifier {
     pub fn reload(&mut self, config: Arc<Config>, now_ms: i64) {
         self.config = config;
         self.groups.clear();
-        let alerts: Vec<Alert> = self.alerts.values().cloned().collect();
+        let alerts: Vec<Arc<Alert>> = self.alerts.values().cloned().collect();
         for alert in alerts {
             self.route(&alert, now_ms);
         }
@@ -164,7 +165,7 @@ impl Notifier {
 
     /// The alerts that are known, by fingerprint.
     pub fn alerts(&self) -> impl Iterator<Item = &Alert> {
-        self.alerts.values()
+        self.alerts.values().map(AsRef::as_ref)
     }
 
     /// Counters since the start.
@@ -197,6 +198,7 @@ impl Notifier {
                 Ok(change) => changes.push(change),
                 Err(error) => warn!(%error, "store alert of the notifier"),
             }
+            let alert = Arc::new(alert);
             self.route(&alert, now_ms);
             self.alerts.insert(fingerprint, alert);
         }
@@ -208,7 +210,7 @@ impl Notifier {
     }
 
     /// Puts an alert into the groups of its routes.
-    fn route(&mut self, alert: &Alert, now_ms: i64) {
+    fn route(&mut self, alert: &Arc<Alert>, now_ms: i64) {
         for index in self.config.routes.matching(&alert.labels) {
             let Some(route) = self.config.routes.get(index) else {
                 continue;
@@ -271,7 +273,7 @@ impl Notifier {
         let alerts = self
             .alerts
             .iter()
-            .map(|(fingerprint, alert)| (*fingerprint, alert));
+            .map(|(fingerprint, alert)| (*fingerprint, alert.as_ref()));
         Inhibitor::new(&self.config.inhibit_rules, alerts, now_ms)
     }
 
@@ -409,7 +411,7 @@ impl Notifier {
     /// An alert by its fingerprint.
     #[must_use]
     pub fn alert(&self, fingerprint: u64) -> Option<&Alert> {
-        self.alerts.get(&fingerprint)
+        self.alerts.get(&fingerprint).map(AsRef::as_ref)
     }
 
     /// The receivers of an alert with these labels, without repetition.
@@ -469,12 +471,12 @@ pub fn muted_by(config: &Config, route: &Route, now_ms: i64) -> Vec<String> {
     muting
 }
 
-fn news(alerts: &[Alert], send_resolved: bool, route: &Route, now_ms: i64) -> News {
+fn news(alerts: &[Arc<Alert>], send_resolved: bool, route: &Route, now_ms: i64) -> News {
     let of = |resolved: bool| -> BTreeSet<u64> {
         alerts
             .iter()
             .filter(|alert| alert.is_resolved(now_ms) == resolved)
-            .map(Alert::fingerprint)
+            .map(|alert| alert.fingerprint())
             .collect()
     };
     News {

@@ -1,5 +1,7 @@
 //! The body of a webhook, version 4 of Alertmanager's, written without a tree of JSON values before.
 
+use std::sync::Arc;
+
 use common::model::Labels;
 use serde::Serialize;
 use serde::ser::Serializer;
@@ -30,7 +32,7 @@ struct Body<'a> {
 }
 
 struct Alerts<'a> {
-    alerts: &'a [Alert],
+    alerts: &'a [Arc<Alert>],
     now_ms: i64,
 }
 

@@ -1,6 +1,7 @@
 //! Alerts that are told together.
 
 use std::collections::BTreeMap;
+use std::sync::Arc;
 
 use common::model::Labels;
 
@@ -12,7 +13,7 @@ use crate::notify::route::Route;
 pub(super) struct Group {
     /// The labels that its alerts share.
     pub(super) labels: Labels,
-    alerts: BTreeMap<u64, Alert>,
+    alerts: BTreeMap<u64, Arc<Alert>>,
     next_flush_ms: i64,
     has_flushed: bool,
     flush: Option<Flush>,
@@ -40,12 +41,12 @@ impl Group {
     }
 
     /// Takes an alert in. One that fires for longer than `group_wait` already waits no more.
-    pub(super) fn insert(&mut self, alert: &Alert, route: &Route, now_ms: i64) {
+    pub(super) fn insert(&mut self, alert: &Arc<Alert>, route: &Route, now_ms: i64) {
         let wait_ms = route.group_wait.as_millis() as i64;
         if !self.has_flushed && alert.starts_at_ms + wait_ms < now_ms {
             self.next_flush_ms = now_ms;
         }
-        self.alerts.insert(alert.fingerprint(), alert.clone());
+        self.alerts.insert(alert.fingerprint(), Arc::clone(alert));
     }
 
     /// When to flush next; `None` while a flush is under way.
@@ -59,7 +60,7 @@ impl Group {
     }
 
     /// Starts a flush: its alerts as they are now. The next one is due after the route's `group_interval`.
-    pub(super) fn begin_flush(&mut self, route: &Route, now_ms: i64) -> Vec<Alert> {
+    pub(super) fn begin_flush(&mut self, route: &Route, now_ms: i64) -> Vec<Arc<Alert>> {
         self.has_flushed = true;
         self.next_flush_ms = now_ms + route.group_interval.as_millis() as i64;
         let resolved = self
@@ -101,7 +102,7 @@ impl Group {
             return;
         }
         for (fingerprint, updated_at_ms) in flush.resolved {
-            let is_same = |alert: &Alert| alert.updated_at_ms == updated_at_ms;
+            let is_same = |alert: &Arc<Alert>| alert.updated_at_ms == updated_at_ms;
             if self.alerts.get(&fingerprint).is_some_and(is_same) {
                 self.alerts.remove(&fingerprint);
             }
