@@ -6,7 +6,7 @@ const PODS: &str = r#"{"kind":"PodList","items":[{
     "ownerReferences":[{"kind":"ReplicaSet","name":"web-1","controller":true}],"creationTimestamp":"2026-11-22T07:49:30Z"},
   "spec":{"nodeName":"node-a","restartPolicy":"Always","containers":[{"name":"app","image":"i:1","resources":{"limits":{"memory":"64Mi"},"requests":{"cpu":"50m","nvidia.com/gpu":"2","odd":"zz"}}}],
     "initContainers":[{"name":"side","image":"s:1"}],"volumes":[{"name":"v","persistentVolumeClaim":{"claimName":"data"}},{"name":"w"}]},
-  "status":{"phase":"Running","qosClass":"Burstable","hostIP":"10.0.0.1","podIP":"10.1.0.2","conditions":[{"type":"Ready","status":"False"}],
+  "status":{"phase":"Running","qosClass":"Burstable","hostIP":"10.0.0.1","podIP":"10.1.0.2","conditions":[{"type":"Ready","status":"False"},{"type":"PodResizePending","status":"True","reason":"Deferred"}],
     "containerStatuses":[{"name":"app","containerID":"containerd://abc","image":"docker.io/i:1","ready":true,"restartCount":3,
       "state":{"running":{"startedAt":"2026-11-22T07:49:31Z"}},"lastState":{"terminated":{"exitCode":137,"reason":"OOMKilled","containerID":"containerd://old"}},
       "resources":{"limits":{"memory":"128Mi"},"requests":{"cpu":"100m"}}}],
@@ -78,6 +78,19 @@ fn pods_have_kube_state_metrics_series() {
                 ("label_app_kubernetes_io_name", "web"),
                 ("label_secret", "")
             ]
+        ),
+        Some(1.0)
+    );
+    for (class, want) in [("Burstable", 1.0), ("Guaranteed", 0.0)] {
+        assert_eq!(
+            value("kube_pod_status_qos_class", &[("qos_class", class)]),
+            Some(want)
+        );
+    }
+    assert_eq!(
+        value(
+            "kube_pod_status_resize",
+            &[("status", "pending"), ("reason", "Deferred")]
         ),
         Some(1.0)
     );
