@@ -47,6 +47,8 @@ pub struct Entry {
     hugetlb: Vec<hugetlb::Series>,
     /// Whether it has been read, so that slow values are there from the first reading on.
     is_read: bool,
+    /// Whether anything ever ran in it.
+    has_run: bool,
 }
 
 impl Entry {
@@ -57,7 +59,16 @@ impl Entry {
             Hierarchy::Unified(root) => Files::V2(V2::open(root, path)),
             Hierarchy::Split(split) => Files::V1(V1::open(split, path)),
         };
+        // Only of containers in pods is it asked.
+        let has_run = !matches!(
+            identity,
+            Identity::Container {
+                pod_uid: Some(_),
+                ..
+            }
+        );
         let mut entry = Self {
+            has_run,
             identity,
             labels: None,
             names_generation: None,
@@ -117,6 +128,14 @@ impl Entry {
         (names, page_sizes): (&mut DeviceNames, &[PageSize]),
         (table, schema): (&mut SeriesTable, &mut Schema),
     ) -> Result<(), Gone> {
+        if !self.has_run {
+            self.has_run = self.read_fast(reader)?.get(Metric::CpuUsage) != Some(0.0);
+            // Sandboxed runtimes (gVisor) may make a cgroup for each container and run all of them in the sandbox's:
+            // what stays empty has no numbers, the pod has.
+            if !self.has_run {
+                return Ok(());
+            }
+        }
         let due = if self.is_read { due } else { Due::ALL };
         let mut values = Values::default();
         if due.includes(Tier::Slow) {
@@ -140,6 +159,15 @@ impl Entry {
         self.is_read = true;
         self.store(&values, table, schema);
         Ok(())
+    }
+
+    fn read_fast(&self, reader: &mut Reader<'_>) -> Result<Values, Gone> {
+        let mut values = Values::default();
+        match &self.files {
+            Files::V1(v1) => v1.read_fast(reader, &mut values)?,
+            Files::V2(v2) => v2.read_fast(reader, &mut values)?,
+        }
+        Ok(values)
     }
 
     fn collect_hugetlb(

@@ -100,6 +100,13 @@ impl Identity {
     }
 }
 
+/// The pod of the processes in the cgroup at `path`, however deep it lies below the pod's: CRI-O with crun has
+/// `…/crio-<id>.scope/container`, virtual machines (Kata) names of their own.
+#[must_use]
+pub fn pod_of_processes(path: &str) -> Option<String> {
+    path.rsplit('/').find_map(pod_uid)
+}
+
 /// The pod UID of one path component.
 fn pod_uid(component: &str) -> Option<String> {
     let uid = match component.strip_suffix(".slice") {

@@ -15,7 +15,7 @@ use nix::fcntl::{OFlag, openat};
 use nix::sys::stat::{Mode, fstat, stat};
 
 use super::entry::{CgroupLabels, Entry};
-use super::identity::Identity;
+use super::identity::{Identity, pod_of_processes};
 use super::reader::open_dir;
 use crate::collect::{Tick, Tier};
 use crate::collectors::node::netdev;
@@ -92,6 +92,8 @@ struct Network {
     labels: CgroupLabels,
     /// A process inside; `None` until one is found.
     pid: Option<u32>,
+    /// Whether it was found by a look through all processes, which is too dear to be repeated often.
+    is_scanned: bool,
     interfaces: InOrder<[SeriesId; FAMILIES.len()]>,
 }
 
@@ -156,6 +158,7 @@ impl Networks {
                 let network = Network {
                     labels,
                     pid: None,
+                    is_scanned: false,
                     interfaces: InOrder::default(),
                 };
                 self.networks.insert(path.clone(), network);
@@ -167,9 +170,13 @@ impl Networks {
     pub fn collect(&mut self, entries: &BTreeMap<String, Entry>, tick: &mut Tick<'_>) {
         if tick.due.includes(Tier::Medium) {
             // A process ID may have gone to a stranger meanwhile.
-            self.networks
-                .values_mut()
-                .for_each(|network| network.pid = None);
+            for (path, network) in &mut self.networks {
+                let is_still = |pid: &u32| {
+                    network.is_scanned
+                        && pod_uid(entries, path).is_some_and(|uid| is_in(&self.proc, *pid, uid))
+                };
+                network.pid = network.pid.filter(is_still);
+            }
         }
         if self.networks.values().any(|network| network.pid.is_none()) {
             self.find_processes(entries, tick);
@@ -187,7 +194,6 @@ impl Networks {
 
     /// Takes the first process of any container of a pod, its sandbox included.
     fn find_processes(&mut self, entries: &BTreeMap<String, Entry>, tick: &mut Tick<'_>) {
-        let mut is_foreign = false;
         for (path, entry) in entries {
             let owner = match &entry.identity {
                 Identity::Container {
@@ -211,9 +217,14 @@ impl Networks {
             network.pid = first
                 .and_then(|pid| u32::try_from(pid).ok())
                 .filter(|pid| *pid != 0);
-            is_foreign |= network.pid.is_none();
+            network.is_scanned = false;
         }
-        if is_foreign && tick.due.includes(Tier::Slow) {
+        // Where processes can't be seen, or lie in a cgroup deeper than the containers' own.
+        let is_missing = self
+            .networks
+            .iter()
+            .any(|(path, network)| network.pid.is_none() && pod_uid(entries, path).is_some());
+        if is_missing && tick.due.includes(Tier::Slow) {
             self.scan_processes(entries);
         }
     }
@@ -228,18 +239,36 @@ impl Networks {
             let Some(pid) = name.to_str().and_then(|name| name.parse::<u32>().ok()) else {
                 continue;
             };
-            let Ok(text) = std::fs::read(process.path().join("cgroup")) else {
+            let Some(uid) = pod_of(&self.proc, pid) else {
                 continue;
             };
-            let Some(uid) = parse::lines(&text).find_map(pod_of_line) else {
-                continue;
-            };
-            let has_uid = |path: &str| matches!(entries.get(path), Some(Entry { identity: Identity::Pod { uid: own }, .. }) if *own == uid);
-            if let Some((_, network)) = self.networks.iter_mut().find(|(path, _)| has_uid(path)) {
-                network.pid.get_or_insert(pid);
+            let mut networks = self.networks.iter_mut();
+            let found = networks.find(|(path, _)| pod_uid(entries, path) == Some(&*uid));
+            if let Some((_, network)) = found.filter(|(_, network)| network.pid.is_none()) {
+                network.pid = Some(pid);
+                network.is_scanned = true;
             }
         }
     }
+}
+
+/// The UID of the pod whose cgroup is at `path`.
+fn pod_uid<'a>(entries: &'a BTreeMap<String, Entry>, path: &str) -> Option<&'a str> {
+    match &entries.get(path)?.identity {
+        Identity::Pod { uid } => Some(uid),
+        _ => None,
+    }
+}
+
+/// The pod of a process; `None` when it is in none, or has gone.
+fn pod_of(proc: &Path, pid: u32) -> Option<String> {
+    let text = std::fs::read(proc.join(pid.to_string()).join("cgroup")).ok()?;
+    parse::lines(&text).find_map(pod_of_line)
+}
+
+/// Whether a process is in the pod with that UID.
+fn is_in(proc: &Path, pid: u32, uid: &str) -> bool {
+    pod_of(proc, pid).as_deref() == Some(uid)
 }
 
 /// The pod of a line `4:memory:/kubepods/pod<UID>/<ID>` of /proc/PID/cgroup.
@@ -247,13 +276,7 @@ impl Networks {
 /// The path is relative to the reader's own cgroup namespace (`/../../kubepods…`); identities are read from the end.
 fn pod_of_line(line: &[u8]) -> Option<String> {
     let path = line.splitn(3, |&byte| byte == b':').nth(2)?;
-    match Identity::of(std::str::from_utf8(path).ok()?) {
-        Identity::Pod { uid }
-        | Identity::Container {
-            pod_uid: Some(uid), ..
-        } => Some(uid),
-        _ => None,
-    }
+    pod_of_processes(std::str::from_utf8(path).ok()?)
 }
 
 /// Stores one namespace's interfaces. `None` when the process has gone or is not readable.

@@ -7,7 +7,7 @@ const ROOT: &str = "sys/fs/cgroup";
 
 fn v2_cgroup(bench: &Bench, path: &str, usage_usec: u64) {
     let dir = format!("{ROOT}/{path}");
-    bench.write(&format!("{dir}/cpu.stat"), &format!("usage_usec {usage_usec}\nuser_usec 1\nsystem_usec 2\nnr_periods 5\nnr_throttled 3\nthrottled_usec 4000000\n"));
+    bench.write(&format!("{dir}/cpu.stat"), &format!("usage_usec {usage_usec}\nuser_usec 1\nsystem_usec 2\nnr_periods 5\nnr_throttled 3\nthrottled_usec 4000000\nnr_bursts 2\nburst_usec 700000\n"));
     bench.write(&format!("{dir}/memory.current"), "1000\n");
     bench.write(
         &format!("{dir}/memory.stat"),
@@ -58,6 +58,8 @@ fn v2_values_and_labels_are_cadvisors() {
         value("container_cpu_cfs_throttled_seconds_total"),
         Some(4.0)
     );
+    assert_eq!(value("container_cpu_cfs_burst_periods_total"), Some(2.0));
+    assert_eq!(value("container_cpu_cfs_burst_seconds_total"), Some(0.7));
     assert_eq!(value("container_memory_working_set_bytes"), Some(900.0));
     assert_eq!(value("container_memory_rss"), Some(300.0));
     assert_eq!(
@@ -206,12 +208,12 @@ const V1_FILES: [(&str, &str); 14] = [
     ("cpu/x/cpu.cfs_period_us", "100000\n"),
     (
         "cpu/x/cpu.stat",
-        "nr_periods 9\nnr_throttled 4\nthrottled_time 1500000000\n",
+        "nr_periods 9\nnr_throttled 4\nthrottled_time 1500000000\nnr_bursts 3\nburst_time 250000000\n",
     ),
     ("memory/x/memory.usage_in_bytes", "1000\n"),
     (
         "memory/x/memory.stat",
-        "cache 1\nrss 2\npgfault 3\ntotal_cache 600\ntotal_rss 300\ntotal_inactive_file 1100\ntotal_pgfault 33\n",
+        "cache 1\nrss 2\npgfault 3\ntotal_cache 600\ntotal_rss 300\ntotal_inactive_file 1100\ntotal_pgfault 33\ntotal_swap 77\n",
     ),
     ("memory/x/memory.limit_in_bytes", "9223372036854771712\n"),
     (
@@ -247,6 +249,9 @@ fn v1_reads_each_controllers_tree() {
         ("container_cpu_usage_seconds_total", 2.5),
         ("container_cpu_user_seconds_total", 1.5),
         ("container_cpu_cfs_throttled_seconds_total", 1.5),
+        ("container_cpu_cfs_burst_periods_total", 3.0),
+        ("container_cpu_cfs_burst_seconds_total", 0.25),
+        ("container_memory_swap", 77.0),
         ("container_memory_working_set_bytes", 0.0),
         ("container_memory_rss", 300.0),
         ("container_memory_cache", 600.0),
@@ -362,4 +367,84 @@ fn huge_pages_of_v1_are_those_reserved() {
     let newer = [&older[..], &newer].concat();
     let want = [Some(6_291_456.0), Some(8_388_608.0), Some(1.0)];
     check_hugetlb(v1_bench(), &newer, want);
+}
+
+/// A process of the pod in a cgroup below it, with traffic; and the node's own.
+fn process(bench: &Bench, below: &str, received: u32) {
+    let head = "Inter-| Receive | Transmit\n face |bytes |bytes\n";
+    let line = format!("  eth0: {received} 1 0 0 0 0 0 0 9 1 0 0 0 0 0 0\n");
+    bench.write("proc/1/net/dev", head);
+    bench.write("proc/77/net/dev", &format!("{head}{line}"));
+    bench.write("proc/77/cgroup", &format!("0::/../../{POD}/{below}\n"));
+}
+
+/// Where a process is seen only among all others: in another PID namespace than the agent, or deeper than the container.
+#[test]
+fn traffic_is_found_without_a_process_in_the_containers_own_cgroup() {
+    for below in [
+        format!("cri-containerd-{ID}.scope"),
+        format!("crio-{ID}.scope/container"),
+        format!("kata_{ID}"),
+    ] {
+        let mut bench = v2_bench();
+        v2_cgroup(&bench, POD, 1);
+        bench.write(&format!("{ROOT}/{POD}/{below}/cgroup.procs"), "0\n");
+        process(&bench, &below, 100);
+        let roots = bench.roots();
+        let mut cgroups = Cgroups::new(&roots, None, bench.faults()).unwrap();
+        let mut received = |bench: &mut Bench, tick| {
+            bench.collect_due(&mut cgroups, crate::collect::Due::at(tick, 10_000));
+            bench.value(
+                "container_network_receive_bytes_total",
+                &[("interface", "eth0")],
+            )
+        };
+        assert_eq!(received(&mut bench, 0), Some(100.0), "{below}");
+        process(&bench, &below, 200);
+        for tick in 1..6 {
+            assert_eq!(received(&mut bench, tick), Some(200.0), "{below}, {tick}");
+        }
+        bench.write("proc/77/cgroup", "0::/../../system.slice/other.service\n");
+        assert_eq!(received(&mut bench, 6), None, "a stranger has the number");
+    }
+}
+
+#[test]
+fn container_in_which_nothing_ever_ran_has_no_numbers_but_its_pod_has() {
+    let mut bench = v2_bench();
+    v2_cgroup(&bench, POD, 5_000_000);
+    v2_cgroup(&bench, &format!("{POD}/{ID}"), 0);
+    let roots = bench.roots();
+    let mut cgroups = Cgroups::new(&roots, None, bench.faults()).unwrap();
+    let name = "container_cpu_usage_seconds_total";
+    let (pod, container) = (format!("/{POD}"), format!("/{POD}/{ID}"));
+    let of = |bench: &Bench, id: &str| bench.value(name, &[("id", id)]);
+    bench.collect(&mut cgroups);
+    assert_eq!(
+        (of(&bench, &pod), of(&bench, &container)),
+        (Some(5.0), None)
+    );
+    v2_cgroup(&bench, &format!("{POD}/{ID}"), 2_000_000);
+    bench.collect(&mut cgroups);
+    assert_eq!(of(&bench, &container), Some(2.0));
+}
+
+#[test]
+fn pods_of_a_nested_node_are_found_below_its_container() {
+    let mut bench = v2_bench();
+    let node = "ab".repeat(32);
+    let nested = format!("docker/{node}/kubelet/{POD}/{ID}");
+    v2_cgroup(&bench, &nested, 2_000_000);
+    let roots = bench.roots();
+    let mut cgroups = Cgroups::new(&roots, None, bench.faults()).unwrap();
+    bench.collect(&mut cgroups);
+    let labels = [
+        ("id", &*format!("/{nested}")),
+        ("uid", "2fc932ce-fdcc-454b-97bd-aadfdeb4c340"),
+        ("name", ID),
+    ];
+    assert_eq!(
+        bench.value("container_cpu_usage_seconds_total", &labels),
+        Some(2.0)
+    );
 }
