@@ -11,10 +11,10 @@ use common::model::{Labels, Sample};
 
 use crate::read::Values;
 
-const NOW: i64 = 1_700_000_000_000;
+pub(super) const NOW: i64 = 1_700_000_000_000;
 const SERIES: u32 = 90;
 
-fn open(path: &Path) -> Store {
+pub(super) fn open(path: &Path) -> Store {
     let options = StoreOptions {
         path: path.to_path_buf(),
         retention: None,

@@ -3,28 +3,14 @@
 use super::*;
 
 use std::fs;
-use std::path::Path;
 
-use common::clock::ManualClock;
 use common::model::{Labels, Matcher};
 
+use super::damage::{NOW, open};
 use crate::wal::definitions::Definition;
 use crate::wal::frame;
 use crate::wal::record;
 use crate::wal::rows::{RowCoder, RowHead, RowsBuilder};
-
-const NOW: i64 = 1_700_000_000_000;
-
-fn open(path: &Path) -> Store {
-    let options = StoreOptions {
-        path: path.to_path_buf(),
-        retention: None,
-        retention_bytes: 0,
-        memory_budget_bytes: 1 << 30,
-        ..StoreOptions::default()
-    };
-    Store::open(options, Arc::new(ManualClock::new(NOW))).unwrap()
-}
 
 fn labels(name: &str) -> Labels {
     Labels::from_pairs([("__name__", name)]).unwrap()
