@@ -75,7 +75,7 @@ impl Store {
                 first_ms: start_ms,
                 last_ms: end_ms,
             };
-            let rewritten = inner.rewrite(&[block], Some(&deletion));
+            let rewritten = inner.rewrite(&[block], Some(&deletion), &mut || Ok(()));
             inner.settling.removed();
             deleted += rewritten?;
         }

@@ -18,7 +18,6 @@ use crate::wal::rows::{RowHead, RowsBuilder};
 use crate::write::{
     AppendError, AppendMode, Appended, LogPosition, Refusal, RefusalReason, SeriesSamples,
 };
-use std::sync::atomic::Ordering;
 use std::sync::{Arc, MutexGuard};
 
 /// Refusals that are told one by one.
@@ -214,8 +213,7 @@ impl Inner {
             return Err(AppendError::Refused(appended));
         }
         appended.stored = cells.len() as u64;
-        self.unsealed_samples
-            .fetch_add(appended.stored, Ordering::Relaxed);
+        self.unsealed.add(appended.stored);
         let times = || cells.iter().map(|cell| cell.timestamp_ms);
         let span = times().min().zip(times().max());
         appended.position = self.store_cells(&mut locked, cells, sequence);

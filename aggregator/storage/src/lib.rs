@@ -12,6 +12,7 @@ mod codec;
 mod disk;
 pub mod exemplars;
 mod files;
+mod flood;
 #[doc(hidden)]
 pub mod fuzzing;
 mod head;

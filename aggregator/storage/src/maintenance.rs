@@ -7,17 +7,16 @@ use std::time::{Duration, Instant};
 
 use crate::block::reader::BlockError;
 use crate::budget::Pressure;
+use crate::flood::SEAL_AT;
 use crate::merge::choose;
+use crate::seal::Upkeep;
 use crate::store::Inner;
 use crate::sync::lock;
-use std::sync::atomic::Ordering;
 
 /// Time between two looks.
-const TICK: Duration = Duration::from_secs(1);
+const TICK: Duration = Duration::from_millis(250);
 /// Time between two looks at memory and disk space.
 const LOOK: Duration = Duration::from_millis(250);
-/// Samples in the head at which it is sealed: what a restart replays in about a second.
-const UNSEALED_SAMPLES_MAX: u64 = 24_000_000;
 /// The head is sealed at least this often, when anything is in it.
 const SEAL_INTERVAL: Duration = Duration::from_secs(30 * 60);
 /// When memory gets short the head is sealed earlier, but not more often than this.
@@ -122,7 +121,20 @@ fn round(inner: &Inner, last_seal: &mut Instant) -> Result<(), BlockError> {
     let mut upkeep = lock(&inner.upkeep);
     inner.thaw(&mut upkeep);
     inner.remove_old()?;
-    let unsealed = inner.unsealed_samples.load(Ordering::Relaxed);
+    seal_if_due(inner, &mut upkeep, last_seal)?;
+    if let Some(blocks) = choose(&inner.blocks.all(), inner.clock.now_ms()) {
+        // Appends go on meanwhile: the head must not grow for as long as a merge takes.
+        inner.merge(&blocks, &mut || seal_if_due(inner, &mut upkeep, last_seal))?;
+    }
+    Ok(())
+}
+
+fn seal_if_due(
+    inner: &Inner,
+    upkeep: &mut Upkeep,
+    last_seal: &mut Instant,
+) -> Result<(), BlockError> {
+    let unsealed = inner.unsealed.open();
     let is_time = unsealed > 0 && last_seal.elapsed() >= SEAL_INTERVAL;
     let is_tight = unsealed > 0
         && match inner.budget.pressure() {
@@ -130,15 +142,12 @@ fn round(inner: &Inner, last_seal: &mut Instant) -> Result<(), BlockError> {
             Pressure::Seal => last_seal.elapsed() >= EARLY_SEAL_INTERVAL,
             Pressure::Series | Pressure::Queries | Pressure::Writes => true,
         };
-    if unsealed >= UNSEALED_SAMPLES_MAX || is_time || is_tight || upkeep.is_unfinished {
-        inner.seal(&mut upkeep)?;
+    if unsealed >= SEAL_AT || is_time || is_tight || upkeep.is_unfinished {
+        inner.seal(upkeep)?;
         *last_seal = Instant::now();
         if let Err(error) = inner.state.compact_if_large() {
             tracing::warn!(%error, "compact the state database");
         }
-    }
-    if let Some(blocks) = choose(&inner.blocks.all(), inner.clock.now_ms()) {
-        inner.merge(&blocks)?;
     }
     Ok(())
 }

@@ -1,4 +1,8 @@
 //! Merging: several blocks become one that covers their time, with longer columns and one index.
+//!
+//! Chunks that are long enough already are copied as they are ([`copy`]); the others are unpacked and packed anew.
+
+mod copy;
 
 use std::collections::VecDeque;
 use std::sync::Arc;
@@ -16,6 +20,8 @@ use crate::identity::SeriesHash;
 use crate::index::SeriesId;
 use crate::index::view::SeriesIndex as _;
 use crate::store::Inner;
+
+use copy::Slice;
 
 /// The spans that merged blocks fill, one after the other. Each merge writes all samples once more, so there are two.
 const SPANS_MS: [i64; 2] = [4 * HOUR_MS, 24 * HOUR_MS];
@@ -161,12 +167,16 @@ impl Union {
 }
 
 impl Inner {
-    /// Merges blocks into one, and publishes it in their place.
+    /// Merges blocks into one, and publishes it in their place. `between` is called now and then: a merge may take long.
     ///
     /// # Errors
-    /// A source is damaged, or the block can't be written; the sources stay.
-    pub(crate) fn merge(&self, blocks: &[Arc<Block>]) -> Result<(), BlockError> {
-        self.rewrite(blocks, None).map(|_| ())
+    /// A source is damaged, or the block can't be written, or `between` failed; the sources stay.
+    pub(crate) fn merge(
+        &self,
+        blocks: &[Arc<Block>],
+        between: &mut dyn FnMut() -> Result<(), BlockError>,
+    ) -> Result<(), BlockError> {
+        self.rewrite(blocks, None, between).map(|_| ())
     }
 
     /// Merges blocks into one without what is to be deleted; returns how many samples were.
@@ -177,8 +187,8 @@ impl Inner {
         &self,
         blocks: &[Arc<Block>],
         deletion: Option<&Deletion>,
+        between: &mut dyn FnMut() -> Result<(), BlockError>,
     ) -> Result<u64, BlockError> {
-        let mut deleted = 0;
         let mut sources = Vec::with_capacity(blocks.len());
         for block in blocks {
             let loaded = block.load().inspect_err(|error| {
@@ -193,31 +203,24 @@ impl Inner {
             });
         }
         let keep = (self.retention_start_ms(self.clock.now_ms()), i64::MAX);
-        let mut writer = BlockWriter::create(&self.blocks.directory, self.blocks.new_id())?;
-        let mut samples = Samples::default();
+        let writer = BlockWriter::create(&self.blocks.directory, self.blocks.new_id())?;
         let union = Union::new(&sources);
+        let mut rewriting = Rewriting {
+            store: self,
+            sources,
+            union: &union,
+            writer,
+            samples: Samples::default(),
+            keep,
+            deletion,
+            deleted: 0,
+        };
         for (key, list) in &union.groups {
-            let mut begun = false;
-            for &series in list {
-                self.gather(&mut sources, union.places(series), &mut samples)?;
-                samples.sort();
-                samples.keep(keep);
-                let labels = union.labels(&sources, series);
-                if let Some(deletion) = deletion
-                    && deletion.series.contains(&self.key().hash(&labels))
-                {
-                    deleted += samples.remove((deletion.first_ms, deletion.last_ms));
-                }
-                if samples.times_ms.is_empty() {
-                    continue;
-                }
-                if !begun {
-                    writer.group(key)?;
-                    begun = true;
-                }
-                writer.push(&labels, &mut samples)?;
-            }
+            rewriting.group(key, list, between)?;
         }
+        let Rewriting {
+            writer, deleted, ..
+        } = rewriting;
         let ids: Vec<u64> = blocks.iter().map(|block| block.id).collect();
         if writer.samples() == 0 {
             self.blocks.remove(&ids)?;
@@ -227,36 +230,6 @@ impl Inner {
         let path = writer.finish(level.unwrap_or(0) + 1, &ids)?;
         self.blocks.publish(&[path], &ids, None)?;
         Ok(deleted)
-    }
-
-    /// Reads the samples of a series from all sources. A damaged chunk is left out; its block is kept aside.
-    fn gather(
-        &self,
-        sources: &mut [Source],
-        places: impl Iterator<Item = (usize, SeriesId)>,
-        to: &mut Samples,
-    ) -> Result<(), BlockError> {
-        to.clear();
-        let (mut scratch, mut floats) = (Vec::new(), Vec::new());
-        for (number, series) in places {
-            let source = &mut sources[number];
-            let loaded = Arc::clone(&source.loaded);
-            for (chunk, column) in loaded.chunks_of(series, i64::MIN, i64::MAX) {
-                let chunk = match source.chunk(chunk) {
-                    Ok(chunk) => chunk,
-                    Err(BlockError::Damaged(_)) => {
-                        self.blocks.keep_damaged(&source.block)?;
-                        continue;
-                    }
-                    Err(error) => return Err(error),
-                };
-                floats.clear();
-                chunk.samples(column, &mut scratch, &mut to.times_ms, &mut floats);
-                to.bits
-                    .extend(floats.iter().map(|value: &f64| value.to_bits()));
-            }
-        }
-        Ok(())
     }
 
     /// Merges until every span has one block.
@@ -270,7 +243,114 @@ impl Inner {
             let Some(list) = spans.into_iter().find(|list| list.len() > 1) else {
                 return Ok(());
             };
-            self.merge(&list)?;
+            self.merge(&list, &mut || Ok(()))?;
         }
+    }
+}
+
+/// Series between two calls of `between`.
+const PAUSE: usize = 1024;
+
+/// A merge at work.
+struct Rewriting<'a> {
+    store: &'a Inner,
+    sources: Vec<Source>,
+    union: &'a Union,
+    writer: BlockWriter,
+    samples: Samples,
+    /// The first and last time of samples that are kept, milliseconds.
+    keep: (i64, i64),
+    deletion: Option<&'a Deletion>,
+    deleted: u64,
+}
+
+impl Rewriting<'_> {
+    fn group(
+        &mut self,
+        key: &str,
+        mut list: &[u32],
+        between: &mut dyn FnMut() -> Result<(), BlockError>,
+    ) -> Result<(), BlockError> {
+        let mut slice = Slice::default();
+        let mut begun = false;
+        let mut pause = PAUSE;
+        while let Some(&series) = list.first() {
+            let is_copied = self.deletion.is_none()
+                && slice.find(&self.sources, self.union, list, self.keep.0)?;
+            if !is_copied {
+                self.gather(series)?;
+            }
+            if (is_copied || !self.samples.times_ms.is_empty()) && !begun {
+                self.writer.group(key)?;
+                begun = true;
+            }
+            let done = match is_copied {
+                true => self.copy(&slice, list)?,
+                false => self.push(series)?,
+            };
+            list = &list[done..];
+            pause = pause.saturating_sub(done);
+            if pause == 0 {
+                between()?;
+                pause = PAUSE;
+            }
+        }
+        Ok(())
+    }
+
+    /// Takes over the chunks of the first series of `list`; returns how many series these are.
+    fn copy(&mut self, slice: &Slice, list: &[u32]) -> Result<usize, BlockError> {
+        let (union, sources) = (self.union, &self.sources);
+        let series = list.iter().take(slice.columns);
+        let labels = series.map(|&one| union.labels(sources, one));
+        self.writer.begin_copy(labels)?;
+        for (entry, samples, bytes) in slice.chunks() {
+            self.writer.copy_chunk(entry, samples, bytes)?;
+        }
+        Ok(slice.columns)
+    }
+
+    /// Packs the samples anew that were gathered of a series.
+    fn push(&mut self, series: u32) -> Result<usize, BlockError> {
+        if !self.samples.times_ms.is_empty() {
+            let labels = self.union.labels(&self.sources, series);
+            self.writer.push(&labels, &mut self.samples)?;
+        }
+        Ok(1)
+    }
+
+    /// Reads the samples of a series from all sources, those that stay. A damaged chunk is left out; its block is kept
+    /// aside.
+    fn gather(&mut self, series: u32) -> Result<(), BlockError> {
+        let to = &mut self.samples;
+        to.clear();
+        let (mut scratch, mut floats) = (Vec::new(), Vec::new());
+        for (number, id) in self.union.places(series) {
+            let source = &mut self.sources[number];
+            let loaded = Arc::clone(&source.loaded);
+            for (chunk, column) in loaded.chunks_of(id, i64::MIN, i64::MAX) {
+                let chunk = match source.chunk(chunk) {
+                    Ok(chunk) => chunk,
+                    Err(BlockError::Damaged(_)) => {
+                        self.store.blocks.keep_damaged(&source.block)?;
+                        continue;
+                    }
+                    Err(error) => return Err(error),
+                };
+                floats.clear();
+                chunk.samples(column, &mut scratch, &mut to.times_ms, &mut floats);
+                to.bits
+                    .extend(floats.iter().map(|value: &f64| value.to_bits()));
+            }
+        }
+        to.sort();
+        to.keep(self.keep);
+        if let Some(deletion) = self.deletion {
+            let labels = self.union.labels(&self.sources, series);
+            if deletion.series.contains(&self.store.key().hash(&labels)) {
+                self.deleted += to.remove((deletion.first_ms, deletion.last_ms));
+            }
+        }
+        Ok(())
     }
 }

@@ -12,7 +12,6 @@
 use std::collections::BTreeSet;
 use std::io;
 use std::path::PathBuf;
-use std::sync::atomic::Ordering;
 use std::sync::{Arc, Weak};
 
 use common::model::Labels;
@@ -92,6 +91,12 @@ impl Inner {
     /// # Errors
     /// A block or the checkpoint could not be written. The samples stay in the head and in the log.
     pub(crate) fn seal(&self, upkeep: &mut Upkeep) -> Result<(), BlockError> {
+        let sealed = self.seal_head(upkeep);
+        self.unsealed.end_seal();
+        sealed
+    }
+
+    fn seal_head(&self, upkeep: &mut Upkeep) -> Result<(), BlockError> {
         self.thaw(upkeep);
         let head = self.head();
         upkeep.generation += 1;
@@ -177,7 +182,7 @@ impl Inner {
             groups: Vec::new(),
             sequences: HashMap::default(),
         };
-        self.unsealed_samples.store(0, Ordering::Relaxed);
+        self.unsealed.begin_seal();
         for group in head.groups() {
             let mut data = lock(&group.data);
             data.freeze(generation);

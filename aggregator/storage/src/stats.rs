@@ -2,7 +2,6 @@
 
 use std::cmp::Reverse;
 use std::collections::BTreeMap;
-use std::sync::atomic::Ordering;
 
 use crate::budget::Pressure;
 use crate::index::view::SeriesIndex as _;
@@ -130,7 +129,7 @@ fn top(all: impl Iterator<Item = (String, u64)>, limit: usize) -> Vec<(String, u
 impl Inner {
     /// Tells the budget what the store holds.
     pub(crate) fn look_at_memory(&self) {
-        let samples = self.unsealed_samples.load(Ordering::Relaxed);
+        let samples = self.unsealed.open();
         self.budget.update(self.memory_bytes(), samples);
     }
 
@@ -157,7 +156,7 @@ impl Store {
         let head = inner.head();
         let wal = inner.wal.stats();
         let mut stats = StoreStats {
-            head_samples: inner.unsealed_samples.load(Ordering::Relaxed),
+            head_samples: inner.unsealed.open(),
             wal_pending_bytes: wal.pending_bytes,
             wal_written_bytes: wal.written_bytes,
             wal_commits: wal.commits,

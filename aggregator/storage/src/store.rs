@@ -3,7 +3,6 @@
 use std::collections::{BTreeMap, BTreeSet};
 use std::io;
 use std::path::PathBuf;
-use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, RwLock};
 use std::time::Duration;
 
@@ -15,6 +14,7 @@ use crate::block::reader::BlockError;
 use crate::budget::{Budget, Pressure};
 use crate::exemplars::{EXEMPLARS_MAX, Exemplars};
 use crate::files::DirectoryLock;
+use crate::flood::Unsealed;
 use crate::head::Head;
 use crate::head::group::Stored;
 use crate::identity::{HashKey, SeriesHash};
@@ -97,8 +97,7 @@ pub(crate) struct Inner {
     pub(crate) upkeep: Mutex<Upkeep>,
     pub(crate) exemplars: Mutex<Exemplars>,
     pub(crate) raw: RawCache,
-    /// Samples put into the head since the last seal.
-    pub(crate) unsealed_samples: AtomicU64,
+    pub(crate) unsealed: Unsealed,
     pub(crate) settling: Settling,
     pub(crate) state: StateDb,
     pub(crate) budget: Arc<Budget>,
@@ -110,13 +109,18 @@ pub(crate) struct Inner {
 }
 
 impl Inner {
-    /// Waits until something may be appended.
+    /// Waits until samples may be appended. To be called without any lock of the store.
     pub(crate) fn admit(&self) -> Result<(), AppendError> {
+        self.unsealed.admit();
+        self.may_append()
+    }
+
+    /// Whether something may be appended; waits for the log at most.
+    fn may_append(&self) -> Result<(), AppendError> {
         if let Some(free_bytes) = self.space.refusal() {
             return Err(AppendError::DiskFull { free_bytes });
         }
-        let unsealed = self.unsealed_samples.load(Ordering::Relaxed);
-        if self.budget.is_full(unsealed) {
+        if self.budget.is_full(self.unsealed.open()) {
             return Err(AppendError::OverBudget {
                 used_bytes: self.budget.used_bytes(),
                 budget_bytes: self.budget.max_bytes(),
@@ -227,7 +231,7 @@ impl Store {
         if families.get(family) == Some(&metadata) {
             return;
         }
-        if self.inner.admit().is_ok() {
+        if self.inner.may_append().is_ok() {
             self.inner.wal.push(&record::metadata(family, &metadata));
         }
         families.insert(family.to_owned(), metadata);
@@ -395,5 +399,7 @@ mod damage;
 mod faults;
 #[cfg(test)]
 mod forged;
+#[cfg(test)]
+mod merging;
 #[cfg(test)]
 mod tests;

@@ -2,7 +2,6 @@
 
 use std::cell::Cell;
 use std::sync::Arc;
-use std::sync::atomic::Ordering;
 
 use common::model::Labels;
 
@@ -259,9 +258,7 @@ impl Stream {
             data.set_sequence(sequence, position);
             data.durable_sequence(inner.wal.durable());
         }
-        inner
-            .unsealed_samples
-            .fetch_add(self.cells.len() as u64, Ordering::Relaxed);
+        inner.unsealed.add(self.cells.len() as u64);
         drop(data);
         inner.settling.wrote(timestamp_ms, timestamp_ms);
         Some(Appended {

@@ -158,6 +158,28 @@ impl Block {
         ids.map_err(|Malformed| BlockError::Damaged("origin"))
     }
 
+    /// Reads a chunk as it is stored, in place of what `to` holds.
+    ///
+    /// # Errors
+    /// It can't be read or is damaged.
+    pub(crate) fn chunk_bytes(
+        &self,
+        entry: &ChunkEntry,
+        to: &mut Vec<u8>,
+    ) -> Result<(), BlockError> {
+        let end = entry.offset.checked_add(u64::from(entry.bytes));
+        if end.is_none_or(|end| end > self.file_bytes) {
+            return Err(BlockError::Damaged("directory"));
+        }
+        to.clear();
+        to.resize(entry.bytes as usize, 0);
+        read_exact_at(&self.file, to, entry.offset)?;
+        if crc32c::crc32c(to) != entry.crc {
+            return Err(BlockError::Damaged("chunk"));
+        }
+        Ok(())
+    }
+
     /// A chunk by its number in the directory. `keep`: whether it goes into the cache.
     ///
     /// # Errors
@@ -175,15 +197,8 @@ impl Block {
             .directory
             .get(number as usize)
             .ok_or(BlockError::Damaged("directory"))?;
-        let end = entry.offset.checked_add(u64::from(entry.bytes));
-        if end.is_none_or(|end| end > self.file_bytes) {
-            return Err(BlockError::Damaged("directory"));
-        }
-        let mut bytes = vec![0; entry.bytes as usize];
-        read_exact_at(&self.file, &mut bytes, entry.offset)?;
-        if crc32c::crc32c(&bytes) != entry.crc {
-            return Err(BlockError::Damaged("chunk"));
-        }
+        let mut bytes = Vec::new();
+        self.chunk_bytes(entry, &mut bytes)?;
         let chunk = Chunk::decode(&bytes).map_err(|Malformed| BlockError::Damaged("chunk"))?;
         let chunk = Arc::new(chunk);
         if keep {

@@ -3,7 +3,7 @@
 use crate::codec::ChunkBuilder;
 
 /// Rows of a chunk, about: longer columns pack hardly better, and a reader of one sample unpacks them all.
-const ROWS: usize = 1024;
+pub(crate) const ROWS: usize = 1024;
 /// Columns of a chunk.
 pub(crate) const COLUMNS: usize = crate::codec::chunk::COLUMNS_MAX;
 

@@ -90,6 +90,41 @@ impl BlockWriter {
         Ok(())
     }
 
+    /// Adds series whose chunks are taken over as another block has them.
+    ///
+    /// # Errors
+    /// See [`Self::push`].
+    pub(crate) fn begin_copy(&mut self, series: impl Iterator<Item = Labels>) -> io::Result<()> {
+        self.flush_slice()?;
+        for labels in series {
+            self.index.push(&labels).map_err(io::Error::other)?;
+        }
+        Ok(())
+    }
+
+    /// Adds a chunk of the last series of [`Self::begin_copy`]: `bytes` are as `entry` describes them elsewhere.
+    ///
+    /// # Errors
+    /// The file can't be written.
+    pub(crate) fn copy_chunk(
+        &mut self,
+        entry: &ChunkEntry,
+        samples: u64,
+        bytes: &[u8],
+    ) -> io::Result<()> {
+        self.file.write_all(bytes)?;
+        self.directory.push(ChunkEntry {
+            first_series: self.index.len() - entry.columns,
+            offset: self.offset,
+            ..*entry
+        });
+        self.offset += bytes.len() as u64;
+        self.footer.samples += samples;
+        self.footer.first_ms = self.footer.first_ms.min(entry.first_ms);
+        self.footer.last_ms = self.footer.last_ms.max(entry.last_ms);
+        Ok(())
+    }
+
     /// Samples so far.
     pub(crate) const fn samples(&self) -> u64 {
         self.footer.samples

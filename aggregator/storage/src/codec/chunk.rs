@@ -167,32 +167,25 @@ impl Chunk {
     /// The bytes are no chunk. No input makes it allocate more than the bounds of a chunk.
     pub(crate) fn decode(bytes: &[u8]) -> Result<Self, Malformed> {
         let mut reader = Reader::new(bytes);
-        let rows = usize::try_from(reader.varint()?).map_err(|_| Malformed)?;
-        let columns = usize::try_from(reader.varint()?).map_err(|_| Malformed)?;
-        let head_bytes = usize::try_from(reader.varint()?).map_err(|_| Malformed)?;
-        if rows == 0 || rows > ROWS_MAX || columns > COLUMNS_MAX {
-            return Err(Malformed);
-        }
-        // A time takes at most 10 bytes; a column at most a bitmap and nine bytes for each exception.
-        let head_bytes_max = rows * (10 + columns * 12) + columns * 64;
-        if head_bytes > head_bytes_max {
-            return Err(Malformed);
-        }
-        let encoding = reader.u8()?;
-        let head = unpack(encoding, reader.bytes()?, head_bytes)?;
-        let mut head = Reader::new(&head);
-        let times_ms = read_times(&mut head, rows)?;
-        let mut lengths = [0_usize; 8];
-        let mut list = Vec::with_capacity(columns);
-        for _ in 0..columns {
-            list.push(read_column(&mut head, rows, &mut lengths)?);
-        }
-        let planes = read_planes(&mut reader, &lengths)?;
+        let head = Head::read(&mut reader)?;
+        let planes = read_planes(&mut reader, &head.lengths)?;
         Ok(Self {
-            clock: clock_of(&times_ms),
-            times_ms,
-            columns: list,
+            clock: clock_of(&head.times_ms),
+            times_ms: head.times_ms,
+            columns: head.columns,
             planes,
+        })
+    }
+
+    /// Rows and samples of a chunk, without unpacking its values.
+    ///
+    /// # Errors
+    /// The bytes are no chunk.
+    pub(crate) fn counts(bytes: &[u8]) -> Result<Counts, Malformed> {
+        let head = Head::read(&mut Reader::new(bytes))?;
+        Ok(Counts {
+            rows: head.times_ms.len(),
+            samples: head.columns.iter().map(|column| column.count as u64).sum(),
         })
     }
 
@@ -266,6 +259,51 @@ impl Chunk {
     pub(crate) fn memory_bytes(&self) -> usize {
         let planes: usize = self.planes.iter().map(Vec::len).sum();
         planes + self.times_ms.len() * 8 + self.columns.len() * size_of::<Column>()
+    }
+}
+
+/// How much is in a chunk.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) struct Counts {
+    pub(crate) rows: usize,
+    pub(crate) samples: u64,
+}
+
+/// What stands before the planes.
+struct Head {
+    times_ms: Vec<i64>,
+    columns: Vec<Column>,
+    /// Bytes of each plane, unpacked.
+    lengths: [usize; 8],
+}
+
+impl Head {
+    fn read(reader: &mut Reader<'_>) -> Result<Self, Malformed> {
+        let rows = usize::try_from(reader.varint()?).map_err(|_| Malformed)?;
+        let columns = usize::try_from(reader.varint()?).map_err(|_| Malformed)?;
+        let head_bytes = usize::try_from(reader.varint()?).map_err(|_| Malformed)?;
+        if rows == 0 || rows > ROWS_MAX || columns > COLUMNS_MAX {
+            return Err(Malformed);
+        }
+        // A time takes at most 10 bytes; a column at most a bitmap and nine bytes for each exception.
+        let head_bytes_max = rows * (10 + columns * 12) + columns * 64;
+        if head_bytes > head_bytes_max {
+            return Err(Malformed);
+        }
+        let encoding = reader.u8()?;
+        let head = unpack(encoding, reader.bytes()?, head_bytes)?;
+        let mut head = Reader::new(&head);
+        let times_ms = read_times(&mut head, rows)?;
+        let mut lengths = [0_usize; 8];
+        let mut list = Vec::with_capacity(columns);
+        for _ in 0..columns {
+            list.push(read_column(&mut head, rows, &mut lengths)?);
+        }
+        Ok(Self {
+            times_ms,
+            columns: list,
+            lengths,
+        })
     }
 }
 

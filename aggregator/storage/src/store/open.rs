@@ -1,7 +1,6 @@
 //! Opening a store: lock, key, replay of the log.
 
 use std::path::Path;
-use std::sync::atomic::AtomicU64;
 use std::sync::{Arc, Mutex, RwLock};
 use std::time::Duration;
 
@@ -16,6 +15,7 @@ use crate::budget::Budget;
 use crate::checkpoint;
 use crate::exemplars::Exemplars;
 use crate::files::{self, DirectoryLock};
+use crate::flood::Unsealed;
 use crate::head::Head;
 use crate::identity::HashKey;
 use crate::manifest::{AgentTable, Manifest};
@@ -76,7 +76,7 @@ pub(super) fn open(options: StoreOptions, clock: Arc<dyn Clock>) -> Result<Inner
         upkeep: Mutex::default(),
         exemplars: Mutex::new(Exemplars::new(exemplars_max)),
         raw: RawCache::default(),
-        unsealed_samples: AtomicU64::new(replayed.counts.samples),
+        unsealed: Unsealed::new(replayed.counts.samples),
         settling: Settling::default(),
         agents: Mutex::new(recovered.agents),
         state,

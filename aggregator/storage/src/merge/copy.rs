@@ -1,0 +1,131 @@
+//! Chunks that a merge takes over as they are stored: unpacking long columns only to pack them again costs most of a
+//! merge's CPU time, and makes them hardly smaller.
+
+use crate::block::format::ChunkEntry;
+use crate::block::reader::BlockError;
+use crate::block::slice::ROWS;
+use crate::codec::Chunk;
+use crate::codec::chunk::COLUMNS_MAX;
+use crate::index::SeriesId;
+
+use super::{Source, Union};
+
+/// Rows that chunks have on average, at least, when they are not made longer.
+const LONG: usize = ROWS / 2;
+/// A first chunk shorter than this has longer ones behind it too rarely to look.
+const SHORT: usize = ROWS / 4;
+
+/// Consecutive series of a merged block whose chunks in all sources have these series, in this order, and no others. The
+/// memory is kept from one to the next.
+#[derive(Debug, Default)]
+pub(super) struct Slice {
+    /// How many series.
+    pub(super) columns: usize,
+    /// Their chunks by time, with the number of samples and where their bytes end in `bytes`.
+    chunks: Vec<(ChunkEntry, u64, usize)>,
+    bytes: Vec<u8>,
+    places: Vec<(usize, SeriesId)>,
+    found: Vec<(usize, ChunkEntry)>,
+    chunk: Vec<u8>,
+}
+
+impl Slice {
+    /// The chunks with their samples and bytes.
+    pub(super) fn chunks(&self) -> impl Iterator<Item = (&ChunkEntry, u64, &[u8])> {
+        let starts = std::iter::once(0).chain(self.chunks.iter().map(|&(.., end)| end));
+        let parts = self.chunks.iter().zip(starts);
+        parts.map(|((entry, samples, end), start)| (entry, *samples, &self.bytes[start..*end]))
+    }
+
+    /// Finds the first series of `list` whose chunks can be taken over, none of whose samples is older than `start_ms`.
+    /// False if there are none, or packing anew would make them smaller, or a chunk is damaged.
+    ///
+    /// # Errors
+    /// A source can't be read.
+    pub(super) fn find(
+        &mut self,
+        sources: &[Source],
+        union: &Union,
+        list: &[u32],
+        start_ms: i64,
+    ) -> Result<bool, BlockError> {
+        if !self.find_series(sources, union, list) || !self.find_chunks(sources, start_ms) {
+            return Ok(false);
+        }
+        match self.read(sources) {
+            Err(BlockError::Damaged(_)) => Ok(false),
+            other => other,
+        }
+    }
+
+    /// Whether some first series of `list` stand side by side in all sources that have any of them.
+    fn find_series(&mut self, sources: &[Source], union: &Union, list: &[u32]) -> bool {
+        self.places.clear();
+        self.places
+            .extend(list.iter().take(1).flat_map(|&one| union.places(one)));
+        let Some(&(source, first)) = self.places.first() else {
+            return false;
+        };
+        let directory = &sources[source].loaded.directory;
+        let at = directory.partition_point(|chunk| chunk.first_series < first.0);
+        let begins = directory.get(at).filter(|c| c.first_series == first.0);
+        self.columns = begins.map_or(0, |chunk| chunk.columns as usize);
+        let Some(series) = list.get(..self.columns).filter(|list| !list.is_empty()) else {
+            return false;
+        };
+        let mut steps = (0..).zip(series);
+        steps.all(|(step, &one)| {
+            let expected = self.places.iter();
+            let expected = expected.map(|&(source, id)| (source, SeriesId(id.0 + step)));
+            union.places(one).eq(expected)
+        })
+    }
+
+    /// Whether the chunks of these series hold no others, and follow one another in time.
+    fn find_chunks(&mut self, sources: &[Source], start_ms: i64) -> bool {
+        self.found.clear();
+        let columns = self.columns as u32;
+        for &(source, SeriesId(first)) in &self.places {
+            let directory = &sources[source].loaded.directory;
+            let reach = first.saturating_sub(COLUMNS_MAX as u32 - 1);
+            let from = directory.partition_point(|chunk| chunk.first_series < reach);
+            let near = directory[from..].iter();
+            for chunk in near.take_while(|chunk| chunk.first_series < first + columns) {
+                if chunk.first_series + chunk.columns <= first {
+                    continue;
+                }
+                if chunk.first_series != first || chunk.columns != columns {
+                    return false;
+                }
+                self.found.push((source, *chunk));
+            }
+        }
+        self.found.sort_by_key(|(_, chunk)| chunk.first_ms);
+        let mut before = None;
+        !self.found.is_empty()
+            && self.found.iter().all(|(_, chunk)| {
+                let follows = before.is_none_or(|last| last < chunk.first_ms);
+                before = Some(chunk.last_ms);
+                follows && chunk.first_ms >= start_ms
+            })
+    }
+
+    /// Reads the chunks; false if they are short.
+    fn read(&mut self, sources: &[Source]) -> Result<bool, BlockError> {
+        self.chunks.clear();
+        self.bytes.clear();
+        let is_one = self.found.len() == 1;
+        let mut rows = 0;
+        for (source, entry) in &self.found {
+            sources[*source].block.chunk_bytes(entry, &mut self.chunk)?;
+            let counts = Chunk::counts(&self.chunk).map_err(|_| BlockError::Damaged("chunk"))?;
+            if !is_one && rows == 0 && counts.rows < SHORT {
+                return Ok(false);
+            }
+            rows += counts.rows;
+            self.bytes.extend_from_slice(&self.chunk);
+            self.chunks.push((*entry, counts.samples, self.bytes.len()));
+        }
+        Ok(is_one || rows >= LONG * self.found.len())
+    }
+}
