@@ -12,7 +12,9 @@ use crate::read::Values;
 
 type Content = BTreeMap<String, Vec<(i64, u64)>>;
 
-const STEP_MS: i64 = 10_000;
+const STEP_MS: i64 = 4_000;
+/// Times begin there: no span is over yet, so that the store merges nothing by itself.
+const START: i64 = NOW - 2 * 3_600_000;
 
 fn labels(series: u32) -> Labels {
     Labels::from_pairs([("__name__", format!("m{series:04}"))]).unwrap()
@@ -47,7 +49,7 @@ fn seal(store: &Store, series: &[u32], rows: std::ops::Range<i64>, want: &mut Co
     }
     let first = stream.durable_sequence().unwrap_or(0) + 1;
     for (row, sequence) in rows.zip(first..) {
-        let time = NOW - 8 * 3_600_000 + row * STEP_MS;
+        let time = START + row * STEP_MS;
         let value = |one: u32| f64::from(one) + (row % 97) as f64 / 8.0;
         let values: Vec<_> = (0..).zip(series.iter().map(|&one| value(one))).collect();
         let appended = stream.append_row(sequence, time, &values).unwrap();
@@ -152,7 +154,7 @@ fn chunks_that_overlap_in_time_are_not_taken_over() {
         // Late samples of one series, between those of the first block.
         let late: Vec<_> = (0..5)
             .map(|n| Sample {
-                timestamp_ms: NOW - 8 * 3_600_000 + n * STEP_MS + 1,
+                timestamp_ms: START + n * STEP_MS + 1,
                 value: 0.5,
             })
             .collect();
@@ -182,7 +184,7 @@ fn samples_beyond_the_retention_are_not_taken_over() {
     seal(&store, &series, 600..1200, &mut want);
     assert_eq!(content(&store), want);
     drop(store);
-    let start_ms = NOW - 8 * 3_600_000 + 100 * STEP_MS;
+    let start_ms = START + 100 * STEP_MS;
     let options = StoreOptions {
         path: directory.path().to_path_buf(),
         retention: Some(Duration::from_millis((NOW - start_ms) as u64)),
