@@ -21,6 +21,7 @@ use tokio_util::task::TaskTracker;
 
 pub use self::plan::Plan;
 use crate::alerting::{self, Alerting};
+use crate::allocator::OwnMemory;
 use crate::config::{ConfigFile, Flags, Settings};
 use crate::http::auth::{self, Auth};
 use crate::http::cheap::CheapRequests;
@@ -335,6 +336,7 @@ fn store_options(api: &Api) -> StoreOptions {
         series_per_stream_max: api.config.load().limits.series_per_agent_max.into(),
         exemplars_max: settings.exemplars_max,
         wal_sync: settings.wal_sync,
+        process_memory: Some(Arc::new(OwnMemory)),
     }
 }
 

@@ -8,5 +8,5 @@ pub mod process;
 pub mod registry;
 
 pub use metric::{Counter, Gauge, Histogram};
-pub use process::register_process_metrics;
+pub use process::{register_process_metrics, resident_bytes};
 pub use registry::{Kind, Reading, Registry};

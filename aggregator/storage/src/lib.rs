@@ -21,6 +21,7 @@ mod index;
 mod labels;
 mod maintenance;
 mod manifest;
+mod memory;
 mod merge;
 pub mod raw;
 pub mod read;
@@ -41,6 +42,7 @@ pub mod write;
 pub use admin::AdminError;
 pub use budget::Pressure;
 pub use exemplars::{Exemplar, ExemplarOutcome};
+pub use memory::ProcessMemory;
 pub use raw::RawBatch;
 pub use read::{
     Column, Grouping, Groups, ReadControl, ReadError, Readable, Selection, SeriesSet, Settled,

@@ -17,6 +17,8 @@ use crate::sync::lock;
 const TICK: Duration = Duration::from_millis(250);
 /// Time between two looks at memory and disk space.
 const LOOK: Duration = Duration::from_millis(250);
+/// The same while memory is short.
+const LOOK_UNDER_PRESSURE: Duration = Duration::from_millis(50);
 /// The head is sealed at least this often, when anything is in it.
 const SEAL_INTERVAL: Duration = Duration::from_secs(30 * 60);
 /// When memory gets short the head is sealed earlier, but not more often than this.
@@ -105,10 +107,14 @@ fn run(inner: &Inner, signal: &Signal) {
 /// Looks at memory and disk space. Apart from the rest: a seal or a merge may take long, and memory runs out meanwhile.
 fn watch(inner: &Inner, signal: &Signal) {
     loop {
+        let pause = match inner.budget.pressure() {
+            Pressure::None => LOOK,
+            _ => LOOK_UNDER_PRESSURE,
+        };
         let stopped = lock(&signal.stopped);
         let waited = signal
             .changed
-            .wait_timeout_while(stopped, LOOK, |stopped| !*stopped);
+            .wait_timeout_while(stopped, pause, |stopped| !*stopped);
         if *waited.unwrap_or_else(PoisonError::into_inner).0 {
             return;
         }
@@ -125,6 +131,7 @@ fn round(inner: &Inner, last_seal: &mut Instant) -> Result<(), BlockError> {
     if let Some(blocks) = choose(&inner.blocks.all(), inner.clock.now_ms()) {
         // Appends go on meanwhile: the head must not grow for as long as a merge takes.
         inner.merge(&blocks, &mut || seal_if_due(inner, &mut upkeep, last_seal))?;
+        inner.release_memory();
     }
     Ok(())
 }
@@ -145,6 +152,8 @@ fn seal_if_due(
     if unsealed >= SEAL_AT || is_time || is_tight || upkeep.is_unfinished {
         inner.seal(upkeep)?;
         *last_seal = Instant::now();
+        // What was sealed is free now, in pieces that the allocator would keep.
+        inner.release_memory();
         if let Err(error) = inner.state.compact_if_large() {
             tracing::warn!(%error, "compact the state database");
         }

@@ -130,7 +130,14 @@ impl Inner {
     /// Tells the budget what the store holds.
     pub(crate) fn look_at_memory(&self) {
         let samples = self.unsealed.open();
-        self.budget.update(self.memory_bytes(), samples);
+        let used = self.memory_bytes();
+        let beyond = self.overhead.look(used, self.budget.max_bytes());
+        self.budget.update(used.saturating_add(beyond), samples);
+    }
+
+    /// Gives memory back that something large has left free.
+    pub(crate) fn release_memory(&self) {
+        self.overhead.release(self.memory_bytes());
     }
 
     /// Bytes of memory that the store holds.

@@ -22,6 +22,7 @@ use crate::index::resolve::{Prepared, label_names, label_values};
 use crate::index::view::{PostingsRef, SeriesIndex};
 use crate::maintenance::Maintenance;
 use crate::manifest::AgentTable;
+use crate::memory::{Overhead, ProcessMemory};
 use crate::raw::RawCache;
 use crate::read::{ReadControl, ReadError, Readable, Selection, SeriesSet, Settled};
 use crate::seal::Upkeep;
@@ -55,6 +56,8 @@ pub struct StoreOptions {
     pub exemplars_max: usize,
     /// When what was written is on disk.
     pub wal_sync: WalSync,
+    /// The memory of the process, which then counts towards the budget. `None`: what the store holds counts alone.
+    pub process_memory: Option<Arc<dyn ProcessMemory>>,
 }
 
 impl Default for StoreOptions {
@@ -67,6 +70,7 @@ impl Default for StoreOptions {
             series_per_stream_max: SERIES_PER_STREAM_MAX,
             exemplars_max: EXEMPLARS_MAX,
             wal_sync: WalSync::EveryCommit,
+            process_memory: None,
         }
     }
 }
@@ -101,6 +105,7 @@ pub(crate) struct Inner {
     pub(crate) settling: Settling,
     pub(crate) state: StateDb,
     pub(crate) budget: Arc<Budget>,
+    pub(crate) overhead: Overhead,
     pub(crate) space: Space,
     pub(crate) agents: Mutex<AgentTable>,
     /// What the start could not recover.

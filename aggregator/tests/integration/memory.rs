@@ -7,11 +7,9 @@ use crate::http::encode;
 use crate::remote::{TimeSeries, series, write};
 
 const MIB: u64 = 1 << 20;
-/// What the process takes beside the store's budget: code, threads and their arenas, requests and queries under way.
-const FIXED_BYTES: u64 = 96 * MIB;
-const REQUESTS: u64 = 240;
+const REQUESTS: u64 = 480;
 /// From then on only samples of the first series come, which are known.
-const NEW_SERIES_UNTIL: u64 = 100;
+const NEW_SERIES_UNTIL: u64 = 200;
 const KNOWN: u64 = 20;
 const SERIES: u64 = 400;
 const SAMPLES: i64 = 20;
@@ -46,10 +44,10 @@ fn request(number: u64, now: i64) -> Vec<TimeSeries> {
     (0..SERIES).map(one).collect()
 }
 
-/// T-7.
+/// T-7: a tenth more than the budget at most, with all that the process has.
 #[test]
-fn memory_stays_below_the_budget_and_a_fixed_part() {
-    let budget = 64 * MIB;
+fn memory_stays_within_the_budget() {
+    let budget = 128 * MIB;
     let flag = format!("--storage.memory-budget={budget}");
     let aggregator = Aggregator::start_with(&[&flag]);
     let now = now_ms();
@@ -78,5 +76,6 @@ fn memory_stays_below_the_budget_and_a_fixed_part() {
     let peak = peak_bytes(&aggregator);
     println!("peak {} MiB, {taken} taken, {refused} refused", peak / MIB);
     assert!(taken > 0, "{}", aggregator.log());
-    assert!(peak <= budget + FIXED_BYTES, "{} MiB", peak / MIB);
+    assert!(refused > 0, "all of it fits, so nothing was tried");
+    assert!(peak <= budget + budget / 10, "{} MiB", peak / MIB);
 }

@@ -91,6 +91,12 @@ fn status_number(key: &str) -> Option<f64> {
     rest.split_ascii_whitespace().next()?.parse().ok()
 }
 
+/// Bytes that this process has in memory, files that it maps (its code) included. `None`: `/proc` can't be read.
+#[must_use]
+pub fn resident_bytes() -> Option<u64> {
+    status_bytes("VmRSS:").map(|bytes| bytes as u64)
+}
+
 /// The kernel states sizes in `kB`, which are 1024 bytes.
 fn status_bytes(key: &str) -> Option<f64> {
     Some(status_number(key)? * 1024.0)

@@ -19,6 +19,7 @@ use crate::flood::Unsealed;
 use crate::head::Head;
 use crate::identity::HashKey;
 use crate::manifest::{AgentTable, Manifest};
+use crate::memory::Overhead;
 use crate::raw::RawCache;
 use crate::settle::Settling;
 use crate::space::Space;
@@ -64,6 +65,7 @@ pub(super) fn open(options: StoreOptions, clock: Arc<dyn Clock>) -> Result<Inner
     };
     let wal = in_path(&wal_directory, Wal::start(wal_options, recovered.next))?;
     let exemplars_max = options.exemplars_max;
+    let overhead = Overhead::new(options.process_memory.clone());
     Ok(Inner {
         options,
         clock,
@@ -82,6 +84,7 @@ pub(super) fn open(options: StoreOptions, clock: Arc<dyn Clock>) -> Result<Inner
         state,
         lost,
         budget,
+        overhead,
         space,
         _lock: directory_lock,
     })
