@@ -1,5 +1,6 @@
 //! What the operator asked for: flags and environment, the configuration file, the web configuration file.
 
+mod cgroup;
 pub mod file;
 pub mod flags;
 pub mod settings;

@@ -1,7 +1,7 @@
 //! Flags and file put together.
 
 use std::net::SocketAddr;
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::time::Duration;
 
 use tidemark_promql::Features;
@@ -9,6 +9,7 @@ use tidemark_storage::WalSync;
 use tidemark_storage::exemplars::EXEMPLARS_MAX;
 
 use super::bytes::{self, SizeError};
+use super::cgroup;
 use super::file::{self, ConfigFile, Storage};
 use super::flags::Flags;
 
@@ -178,17 +179,13 @@ fn exemplars_max(storage: &Storage) -> usize {
     })
 }
 
-/// 60 % of what this process may use: the cgroup's limit, else the machine's memory.
+/// 60 % of what this process may use: the smallest limit of its cgroup and of those above, or the machine's memory.
 fn default_memory_budget() -> u64 {
     const FALLBACK_BYTES: u64 = 2 << 30;
     const BUDGET_PERCENT: u64 = 60;
     let read = |path: &str| std::fs::read_to_string(path).ok();
-    let cgroup = [
-        "/sys/fs/cgroup/memory.max",
-        "/sys/fs/cgroup/memory/memory.limit_in_bytes",
-    ]
-    .iter()
-    .find_map(|path| read(path)?.trim().parse::<u64>().ok());
+    let membership = read("/proc/self/cgroup").unwrap_or_default();
+    let cgroup = cgroup::memory_limit(Path::new("/sys/fs/cgroup"), &membership);
     let machine = read("/proc/meminfo").and_then(|text| {
         let line = text.lines().find(|line| line.starts_with("MemTotal:"))?;
         line.split_whitespace()
@@ -208,8 +205,6 @@ fn default_memory_budget() -> u64 {
 
 #[cfg(test)]
 mod tests {
-    use std::path::Path;
-
     use super::*;
 
     fn settings(args: &[&str], yaml: &str) -> Result<Settings, SettingsError> {

@@ -1,7 +1,7 @@
 //! The memory budget: what happens while memory runs out, step by step, so that one writer or reader can't take it from all.
 //!
-//! The store adds up what it holds four times a second (head, index, caches, what waits for the disk) and compares it with the
-//! budget. From 70 % on it seals early; from 85 % on series that are not known are refused; from 95 % on queries; at 100 %
+//! The store adds up what it holds four times a second (head, index, caches, what waits for the disk) and what the process has
+//! beyond that ([`crate::memory`]), and compares it with the budget. From 70 % on it seals early; from 85 % on series that are not known are refused; from 95 % on queries; at 100 %
 //! whole writes, until a seal has made room. Series that are known go on until that last step.
 
 use std::sync::atomic::{AtomicU64, Ordering};
