@@ -113,13 +113,11 @@ impl Manager {
         let unclaimed = restored.map(|restored| restored.alerts).unwrap_or_default();
         for (rule, alerts) in unclaimed {
             let removed = alerts.into_iter().map(|alert| alert.labels).collect();
-            forgotten.extend(persist::changes(
-                &rule,
-                &Transitions {
-                    changed: Vec::new(),
-                    removed,
-                },
-            ));
+            let transitions = Transitions {
+                changed: Vec::new(),
+                removed,
+            };
+            forgotten.extend(persist::changes(&rule, &transitions).flatten());
         }
         if let Err(error) = context.store.commit(forgotten, Durability::Written) {
             warn!(%error, "forget alerts of removed rules");
@@ -159,13 +157,13 @@ fn forget(rule: &Rule) -> Vec<crate::store::Change> {
         .iter()
         .map(|alert| alert.labels.clone())
         .collect();
-    persist::changes(
-        &rule.key,
-        &Transitions {
-            changed: Vec::new(),
-            removed,
-        },
-    )
+    let transitions = Transitions {
+        changed: Vec::new(),
+        removed,
+    };
+    persist::changes(&rule.key, &transitions)
+        .flatten()
+        .collect()
 }
 
 fn is_same(group: &Group, spec: &GroupSpec, defaults: Defaults) -> bool {
@@ -284,13 +282,12 @@ fn restore(
             alert.active_at_ms += downtime_ms;
             shifted.push(alert.clone());
         }
-        let changes = persist::changes(
-            rule,
-            &Transitions {
-                changed: shifted,
-                removed: Vec::new(),
-            },
-        );
+        let transitions = Transitions {
+            changed: shifted,
+            removed: Vec::new(),
+        };
+        // All or none: a half that a restart finds would be shifted once more.
+        let changes = persist::changes(rule, &transitions).flatten().collect();
         if let Err(error) = context.store.commit(changes, Durability::Synced) {
             warn!(rule, %error, "store alerts after a downtime");
         }

@@ -22,26 +22,29 @@ fn key(rule: &str, labels: &Labels) -> Vec<u8> {
     key
 }
 
-/// The changes that store `transitions` of the rule `rule`.
-pub(super) fn changes(rule: &str, transitions: &Transitions) -> Vec<Change> {
-    let mut changes = Vec::with_capacity(transitions.changed.len() + transitions.removed.len());
-    for alert in &transitions.changed {
+/// Changes that are stored together.
+const AT_ONCE: usize = 256;
+
+/// The changes that store `transitions` of the rule `rule`, some at a time.
+pub(super) fn changes<'a>(
+    rule: &'a str,
+    transitions: &'a Transitions,
+) -> impl Iterator<Item = Vec<Change>> + 'a {
+    let put = move |alert: &Alert| {
         let stored = StoredAlert {
             rule: rule.into(),
             alert: std::borrow::Cow::Borrowed(alert),
         };
-        match Change::put(Table::Alerts, key(rule, &alert.labels), &stored) {
-            Ok(change) => changes.push(change),
-            Err(error) => warn!(rule, %error, "store alert"),
-        }
-    }
-    changes.extend(
-        transitions
-            .removed
-            .iter()
-            .map(|labels| Change::remove(Table::Alerts, key(rule, labels))),
-    );
-    changes
+        let change = Change::put(Table::Alerts, key(rule, &alert.labels), &stored);
+        change
+            .inspect_err(|error| warn!(rule, %error, "store alert"))
+            .ok()
+    };
+    let remove = move |labels: &Labels| Change::remove(Table::Alerts, key(rule, labels));
+    let changed = transitions.changed.chunks(AT_ONCE);
+    let changed = changed.map(move |alerts| alerts.iter().filter_map(put).collect());
+    let removed = transitions.removed.chunks(AT_ONCE);
+    changed.chain(removed.map(move |labels| labels.iter().map(remove).collect()))
 }
 
 /// All stored alerts by rule.

@@ -490,15 +490,17 @@ impl Rule {
 
     /// Stores changes; the group syncs them. Returns whether there were any.
     fn persist(&self, context: &Context, transitions: &Transitions) -> bool {
-        let changes = persist::changes(&self.key, transitions);
-        if changes.is_empty() {
-            return false;
+        let mut has_changed = false;
+        // The forms that a change takes on its way to the disk are large: not those of all alerts at a time.
+        for changes in persist::changes(&self.key, transitions) {
+            has_changed = true;
+            if let Err(error) = context.store.commit(changes, Durability::Written) {
+                // Alerting goes on: a restart may then repeat a notification, which is better than sending none.
+                warn!(rule = self.spec.name(), error = %error, "store alert state");
+                break;
+            }
         }
-        if let Err(error) = context.store.commit(changes, Durability::Written) {
-            // Alerting goes on: a restart may then repeat a notification, which is better than sending none.
-            warn!(rule = self.spec.name(), error = %error, "store alert state");
-        }
-        true
+        has_changed
     }
 
     /// The alerts to send now; that they were sent is stored.
@@ -511,9 +513,10 @@ impl Rule {
             return Vec::new();
         }
         let window_ms = 4 * moment.interval.max(context.resend_delay).as_millis() as i64;
+        let url = self.generator_url(context);
         let outgoing = due
             .iter()
-            .map(|alert| self.outgoing(context, alert, moment.at_ms + window_ms))
+            .map(|alert| outgoing(context, alert, moment.at_ms + window_ms, &url))
             .collect();
         self.persist(
             context,
@@ -525,26 +528,37 @@ impl Rule {
         outgoing
     }
 
-    fn outgoing(&self, context: &Context, alert: &Alert, valid_until_ms: i64) -> Outgoing {
-        let mut labels = alert.labels.to_builder();
-        for (name, value) in &context.external_labels {
-            if labels.get(name).is_none() {
-                labels.push(name, value);
-            }
-        }
-        Outgoing {
-            labels: labels.build().unwrap_or_else(|_| alert.labels.clone()),
-            annotations: alert.annotations.clone(),
-            starts_at_ms: alert.fired_at_ms.unwrap_or(alert.active_at_ms),
-            ends_at_ms: alert.resolved_at_ms.unwrap_or(valid_until_ms),
-            is_resolved: alert.resolved_at_ms.is_some(),
-            generator_url: self.generator_url(context),
-        }
-    }
-
     fn generator_url(&self, context: &Context) -> String {
         let link = crate::template::rule::expression_link(&self.spec.expr, 1);
         format!("{}{link}", context.external_url.trim_end_matches('/'))
+    }
+}
+
+/// An alert for the notifier, with the external labels.
+fn outgoing(
+    context: &Context,
+    alert: &Alert,
+    valid_until_ms: i64,
+    generator_url: &str,
+) -> Outgoing {
+    let external = context.external_labels.iter();
+    let mut missing = external
+        .filter(|(name, _)| alert.labels.get(name).is_none())
+        .peekable();
+    let labels = if missing.peek().is_none() {
+        alert.labels.clone()
+    } else {
+        let mut labels = alert.labels.to_builder();
+        missing.for_each(|(name, value)| labels.push(name, value));
+        labels.build().unwrap_or_else(|_| alert.labels.clone())
+    };
+    Outgoing {
+        labels,
+        annotations: alert.annotations.clone(),
+        starts_at_ms: alert.fired_at_ms.unwrap_or(alert.active_at_ms),
+        ends_at_ms: alert.resolved_at_ms.unwrap_or(valid_until_ms),
+        is_resolved: alert.resolved_at_ms.is_some(),
+        generator_url: generator_url.to_owned(),
     }
 }
 
