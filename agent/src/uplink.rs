@@ -11,6 +11,8 @@ mod lanes;
 mod link;
 mod metrics;
 mod offset;
+#[cfg(test)]
+mod recorded;
 mod session;
 mod udp;
 

@@ -4,6 +4,7 @@ pub(crate) mod agent;
 mod backlog;
 mod network;
 mod peer;
+mod recorded;
 mod refusals;
 mod tcp;
 

@@ -8,7 +8,7 @@ use super::peer::{self, Peer};
 use super::{metric, quic_address};
 use crate::harness::{Aggregator, eventually};
 
-fn runtime() -> tokio::runtime::Runtime {
+pub(super) fn runtime() -> tokio::runtime::Runtime {
     tokio::runtime::Builder::new_current_thread()
         .enable_all()
         .build()
