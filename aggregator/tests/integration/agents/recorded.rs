@@ -129,7 +129,7 @@ fn sessions_of_version_1_are_taken_to_the_last_sample() {
         for (name, last) in [("v1-agent", 12), ("v1-agent-again", 20)] {
             let mut peer = Peer::with_certificate(&address, &known).await.unwrap();
             let today = replay(&mut peer, &format!("{name}.bin"), first + last).await;
-            let recording = fixture(&format!("{}-answers.bin", name));
+            let recording = fixture(&format!("{name}-answers.bin"));
             if std::env::var_os("UPDATE_RECORDING").is_some() {
                 fs::write(&recording, &today).unwrap();
             }
