@@ -15,6 +15,7 @@ mod ingestor;
 mod joining;
 mod liveness;
 mod metrics;
+mod new_series;
 mod session;
 mod tcp;
 
@@ -36,6 +37,7 @@ pub use agents::{AgentStatus, Agents};
 pub use liveness::AGENT_JOB;
 pub use metrics::{IngestMetrics, Refused};
 
+use self::ingestor::WaitingRoom;
 use crate::join::Pki;
 use crate::kube::Admission;
 
@@ -52,6 +54,8 @@ pub struct IngestConfig {
     pub sessions_max: usize,
     /// Series per agent; more are refused and counted.
     pub series_per_agent_max: u32,
+    /// Series that an agent may bring a minute and that the store does not know, once it has brought as many as it may have.
+    pub new_series_per_minute: u32,
     /// How long after its last tick an agent that is gone without goodbye gets its series marked stale.
     pub absence_grace: Duration,
     /// How often `up` is written for each agent.
@@ -70,6 +74,7 @@ impl IngestConfig {
             kubernetes: None,
             sessions_max: 20_000,
             series_per_agent_max: 100_000,
+            new_series_per_minute: 10_000,
             absence_grace: Duration::from_secs(30),
             liveness_interval: Duration::from_secs(10),
             forget_after: Duration::from_secs(24 * 3600),
@@ -115,6 +120,8 @@ struct Context {
     agents: Agents,
     /// One for each append that may be under way.
     appends: Semaphore,
+    /// Memory for series that wait for room.
+    waiting: Arc<WaitingRoom>,
 }
 
 /// Ingest, running.
@@ -165,6 +172,7 @@ pub async fn serve(
         metrics: Arc::new(IngestMetrics::new(registry)),
         agents: Agents::default(),
         appends: Semaphore::new(2 * threads),
+        waiting: Arc::default(),
     });
     let own = context.config.pki.own_credentials()?;
     let (endpoint, listener, address) = bind(&context, &own)?;

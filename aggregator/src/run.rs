@@ -293,9 +293,11 @@ async fn start_ingest(
         .context("open the certificates")?
         .context("open the certificates")?;
     let kubernetes = kubernetes.map(|kubernetes| admission(api, &pki, kubernetes, tasks));
+    let limits = api.config.load().limits.clone();
     let config = IngestConfig {
         kubernetes,
-        series_per_agent_max: api.config.load().limits.series_per_agent_max,
+        series_per_agent_max: limits.series_per_agent_max,
+        new_series_per_minute: limits.new_series_per_agent_per_minute,
         ..IngestConfig::new(api.settings.quic_listen, pki)
     };
     let ingest = ingest::serve(

@@ -178,6 +178,9 @@ pub struct Limits {
     pub remote_read_samples_max: u64,
     /// Most series of one agent (100,000); further ones are refused and counted, and `/api/v1/status/tsdb` names the agent.
     pub series_per_agent_max: u32,
+    /// Most series that the store does not know from one agent in a minute (10,000), once it has brought as many as it may have;
+    /// further ones are refused and counted, and taken as the minutes pass.
+    pub new_series_per_agent_per_minute: u32,
     /// Remote-write requests worked on at one time (32); others are answered 503 and sent again.
     pub write_concurrency_max: u32,
 }
@@ -190,6 +193,7 @@ impl Default for Limits {
             form_bytes_max: 10 << 20,
             remote_read_samples_max: 50_000_000,
             series_per_agent_max: 100_000,
+            new_series_per_agent_per_minute: 10_000,
             write_concurrency_max: 32,
         }
     }

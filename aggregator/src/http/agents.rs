@@ -47,8 +47,8 @@ fn write(out: &mut Vec<u8>, agent: &AgentStatus) {
     // Writing to a vector can't fail.
     write!(
         out,
-        r#","connected":{},"series":{}}}"#,
-        agent.connected, agent.series
+        r#","connected":{},"series":{},"refusedSeries":{}}}"#,
+        agent.connected, agent.series, agent.refused_series
     )
     .unwrap_or_default();
 }

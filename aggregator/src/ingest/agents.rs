@@ -9,6 +9,7 @@ use common::identity::Identity;
 use tokio_util::sync::CancellationToken;
 
 use super::columns::Columns;
+use super::new_series::NewSeries;
 
 /// A node agent as ingest knows it.
 #[derive(Debug, Clone)]
@@ -27,6 +28,8 @@ pub struct AgentStatus {
     pub last_tick_ms: Option<i64>,
     /// Series it has now.
     pub series: u64,
+    /// Series it sends that are refused.
+    pub refused_series: u64,
 }
 
 /// By data centre and node.
@@ -50,6 +53,9 @@ pub(super) struct Entry {
     seen_ms: AtomicI64,
     tick_ms: AtomicI64,
     series: AtomicU64,
+    refused_series: AtomicU64,
+    /// What it may bring of series that the store does not know.
+    pub(super) new_series: NewSeries,
     /// Held by its session; between sessions it has what the last one left.
     pub(super) left: Arc<tokio::sync::Mutex<Option<Left>>>,
 }
@@ -96,11 +102,17 @@ impl Entry {
         self.seen_ms.load(Ordering::Relaxed)
     }
 
-    pub(super) fn progress(&self, tick_ms: Option<i64>, series: u64) {
+    pub(super) fn progress(&self, tick_ms: Option<i64>, series: u64, refused: u64) {
         if let Some(tick_ms) = tick_ms {
             self.tick_ms.store(tick_ms, Ordering::Relaxed);
         }
         self.series.store(series, Ordering::Relaxed);
+        self.refused_series.store(refused, Ordering::Relaxed);
+    }
+
+    /// Series that it sends and that are refused.
+    pub(super) fn refused_series(&self) -> u64 {
+        self.refused_series.load(Ordering::Relaxed)
     }
 
     /// Whether it is connected and has not fallen silent.
@@ -151,6 +163,7 @@ impl Entry {
             version: link.version.clone(),
             last_tick_ms: (tick_ms != NEVER).then_some(tick_ms),
             series: self.series.load(Ordering::Relaxed),
+            refused_series: self.refused_series(),
         }
     }
 }
@@ -188,6 +201,8 @@ impl Agents {
                     seen_ms: AtomicI64::new(now_ms),
                     tick_ms: AtomicI64::new(NEVER),
                     series: AtomicU64::new(0),
+                    refused_series: AtomicU64::new(0),
+                    new_series: NewSeries::default(),
                     left: Arc::default(),
                 })
             });

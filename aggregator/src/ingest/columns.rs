@@ -42,8 +42,14 @@ impl Columns {
             .is_some_and(|&hash| hash != 0)
     }
 
-    pub(super) fn define(&mut self, number: u32, labels: &Labels) -> Result<(), DefineError> {
-        self.stream.define(number, labels)?;
+    /// `admit`: see [`Stream::define_within`].
+    pub(super) fn define(
+        &mut self,
+        number: u32,
+        labels: &Labels,
+        admit: &mut dyn FnMut() -> bool,
+    ) -> Result<(), DefineError> {
+        self.stream.define_within(number, labels, admit)?;
         let index = number as usize;
         if index >= self.hashes.len() {
             self.hashes.resize(index + 1, 0);
@@ -115,6 +121,16 @@ pub(super) enum SeriesError {
     Labels(#[from] LabelsError),
     #[error(transparent)]
     Define(#[from] DefineError),
+}
+
+impl SeriesError {
+    /// Whether no series may have such labels, as opposed to a limit that is reached.
+    pub(super) const fn is_of_labels(&self) -> bool {
+        matches!(
+            self,
+            Self::NoName | Self::Labels(_) | Self::Define(DefineError::Labels(_))
+        )
+    }
 }
 
 /// The labels under which an agent's series is stored: `node` and `idc` are those of the certificate; what the agent sent

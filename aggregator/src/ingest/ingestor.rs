@@ -1,16 +1,21 @@
 //! What the frames of one session do to the store. No network here.
 
 mod lane;
+mod refused;
 
 use std::sync::Arc;
 
+use common::clock::Clock;
 use common::identity::Identity;
 use common::wire::{Frame, FrameBuffer, WireError};
 use tidemark_storage::{AppendError, LogPosition, Store};
 
 use self::lane::{Kind, Lane};
+pub(super) use self::refused::WaitingRoom;
+use super::agents::Entry;
 use super::columns::Columns;
 use super::metrics::IngestMetrics;
+use super::new_series::SeriesLimits;
 
 /// Why a session can't go on.
 #[derive(Debug, thiserror::Error)]
@@ -47,12 +52,16 @@ pub(super) struct Outcome {
 
 /// Whose frames they are, and what they may do.
 #[derive(Debug)]
-struct Source {
-    store: Store,
-    stream_name: String,
-    identity: Identity,
-    series_max: u32,
-    metrics: Arc<IngestMetrics>,
+pub(super) struct Source {
+    pub(super) store: Store,
+    pub(super) stream_name: String,
+    pub(super) identity: Identity,
+    pub(super) limits: SeriesLimits,
+    /// Its agent, which has what it may bring of new series.
+    pub(super) entry: Arc<Entry>,
+    pub(super) waiting: Arc<WaitingRoom>,
+    pub(super) clock: Arc<dyn Clock>,
+    pub(super) metrics: Arc<IngestMetrics>,
 }
 
 /// The state of one session.
@@ -66,21 +75,8 @@ pub(super) struct Ingestor {
 }
 
 impl Ingestor {
-    pub(super) fn new(
-        store: Store,
-        stream_name: String,
-        identity: Identity,
-        series_max: u32,
-        metrics: Arc<IngestMetrics>,
-        before: Option<Columns>,
-    ) -> Self {
-        let source = Arc::new(Source {
-            store,
-            stream_name,
-            identity,
-            series_max,
-            metrics,
-        });
+    pub(super) fn new(source: Source, before: Option<Columns>) -> Self {
+        let source = Arc::new(source);
         Self {
             live: Lane::new(Arc::clone(&source), Kind::Live, before),
             source,
@@ -101,6 +97,11 @@ impl Ingestor {
     /// Series of the last such tick.
     pub(super) const fn series(&self) -> u64 {
         self.live.series()
+    }
+
+    /// Series that are refused now.
+    pub(super) fn refused(&self) -> u64 {
+        self.live.refused()
     }
 
     /// What is to end if the agent does not come back. A session that never got to a tick leaves what it took over.

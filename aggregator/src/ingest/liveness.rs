@@ -75,11 +75,23 @@ fn find_known(context: &Context, now_ms: i64) {
     }
 }
 
-/// The series `up` of all agents: one row at a time.
+/// What is written of an agent's series that are refused, once there were some: alerts name the agent by it.
+const REFUSED_SERIES: &str = "ingest_refused_series";
+
+/// The series of one agent.
+#[derive(Debug, Clone, Copy)]
+struct AgentColumns {
+    up: u32,
+    /// Made when series of it are refused for the first time.
+    refused: Option<u32>,
+}
+
+/// The series `up` of all agents, and what is refused of them: one row at a time.
 struct Liveness {
     stream: Stream,
     sequence: u64,
-    columns: HashMap<(String, String), u32>,
+    columns: HashMap<(String, String), AgentColumns>,
+    next: u32,
     free: Vec<u32>,
     row: Vec<(u32, f64)>,
 }
@@ -93,10 +105,17 @@ impl Liveness {
             unit: String::new(),
         };
         store.set_metadata("up", metadata);
+        let metadata = Metadata {
+            metric_type: MetricType::Gauge,
+            help: "Series of the agent that are refused now.".to_owned(),
+            unit: String::new(),
+        };
+        store.set_metadata(REFUSED_SERIES, metadata);
         Self {
             sequence: stream.durable_sequence().unwrap_or(0),
             stream,
             columns: HashMap::new(),
+            next: 0,
             free: Vec::new(),
             row: Vec::new(),
         }
@@ -115,26 +134,33 @@ impl Liveness {
             if !is_up && now_ms < started_ms.saturating_add(grace_ms) {
                 continue;
             }
-            let Some(column) = self.column(&entry) else {
+            let Some(columns) = self.columns(&entry) else {
                 continue;
             };
             let silence_ms = now_ms.saturating_sub(entry.seen_ms());
-            if !entry.is_connected() && silence_ms > forget_ms {
-                self.row.push((column, STALE_NAN));
-                gone.push((entry, column));
-            } else {
-                self.row.push((column, f64::from(u8::from(is_up))));
+            let is_gone = !entry.is_connected() && silence_ms > forget_ms;
+            let (up, refused) = match is_gone {
+                true => (STALE_NAN, STALE_NAN),
+                false => (f64::from(u8::from(is_up)), entry.refused_series() as f64),
+            };
+            self.row.push((columns.up, up));
+            self.row
+                .extend(columns.refused.map(|column| (column, refused)));
+            if is_gone {
+                gone.push((entry, columns));
             }
         }
         if let Err(error) = self.append(now_ms) {
             tracing::error!(error = %crate::report::chain(&error), "write up of agents");
         }
-        for (entry, column) in gone {
+        for (entry, columns) in gone {
             context.agents.forget(&entry);
-            self.stream.undefine(column);
             self.columns
                 .remove(&(entry.idc.clone(), entry.node.clone()));
-            self.free.push(column);
+            for column in [Some(columns.up), columns.refused].into_iter().flatten() {
+                self.stream.undefine(column);
+                self.free.push(column);
+            }
         }
     }
 
@@ -149,25 +175,40 @@ impl Liveness {
             .map(drop)
     }
 
-    fn column(&mut self, entry: &Entry) -> Option<u32> {
+    fn columns(&mut self, entry: &Entry) -> Option<AgentColumns> {
         let key = (entry.idc.clone(), entry.node.clone());
-        if let Some(&column) = self.columns.get(&key) {
-            return Some(column);
+        let known = self.columns.get(&key).copied();
+        let mut columns = match known {
+            Some(columns) => columns,
+            None => AgentColumns {
+                up: self.define("up", entry)?,
+                refused: None,
+            },
+        };
+        if columns.refused.is_none() && entry.refused_series() > 0 {
+            columns.refused = self.define(REFUSED_SERIES, entry);
         }
+        self.columns.insert(key, columns);
+        Some(columns)
+    }
+
+    fn define(&mut self, name: &str, entry: &Entry) -> Option<u32> {
         let labels = Labels::from_sorted([
-            (METRIC_NAME, "up"),
+            (METRIC_NAME, name),
             ("idc", entry.idc.as_str()),
             ("instance", entry.node.as_str()),
             ("job", AGENT_JOB),
             ("node", entry.node.as_str()),
         ]);
-        let column = self.free.pop().unwrap_or(self.columns.len() as u32);
+        let column = self.free.pop().unwrap_or_else(|| {
+            self.next += 1;
+            self.next - 1
+        });
         if let Err(error) = self.stream.define(column, &labels) {
-            tracing::warn!(%labels, %error, "no series for up");
+            tracing::warn!(%labels, %error, "no series of an agent");
             self.free.push(column);
             return None;
         }
-        self.columns.insert(key, column);
         Some(column)
     }
 }
@@ -186,7 +227,7 @@ fn end_left(context: &Context, entry: &Entry, now_ms: i64) {
     match columns.end(marker_ms, None) {
         Ok(ended) => {
             context.metrics.stale_markers.add(ended);
-            entry.progress(None, 0);
+            entry.progress(None, 0, 0);
             tracing::info!(
                 node = entry.node,
                 series = ended,
@@ -233,6 +274,7 @@ mod tests {
             metrics: Arc::new(IngestMetrics::new(&Registry::default())),
             agents: Agents::default(),
             appends: Semaphore::new(1),
+            waiting: Arc::default(),
         };
         (context, clock, dir)
     }

@@ -4,6 +4,9 @@ use std::sync::Arc;
 
 use common::telemetry::{Counter, Gauge, Histogram, Registry};
 use common::wire::RefusalCode;
+use tidemark_storage::DefineError;
+
+use super::columns::SeriesError;
 
 /// Why a connection or request was turned away, as a label value.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -56,8 +59,9 @@ pub struct IngestMetrics {
     pub duplicates: Arc<Counter>,
     /// `aggregator_ingest_samples_total{result="refused"}`
     pub refused_samples: Arc<Counter>,
-    /// `aggregator_ingest_refused_series_total`
-    pub refused_series: Arc<Counter>,
+    refused_series: Vec<(&'static str, Arc<Counter>)>,
+    /// `aggregator_ingest_admitted_series_total`
+    pub admitted_series: Arc<Counter>,
     /// `aggregator_ingest_stale_markers_total`
     pub stale_markers: Arc<Counter>,
     /// `aggregator_ingest_certificates_total{kind="join"}`
@@ -116,9 +120,10 @@ impl IngestMetrics {
             stored: samples("stored"),
             duplicates: samples("duplicate"),
             refused_samples: samples("refused"),
-            refused_series: counter(
-                "aggregator_ingest_refused_series_total",
-                "Series of agents that were refused: over a limit, or with labels that no series may have.",
+            refused_series: refused_series(registry),
+            admitted_series: counter(
+                "aggregator_ingest_admitted_series_total",
+                "Series of agents that were refused at first and taken later.",
             ),
             stale_markers: counter(
                 "aggregator_ingest_stale_markers_total",
@@ -150,6 +155,49 @@ impl IngestMetrics {
             counter.inc();
         }
     }
+
+    /// Counts a refused series.
+    pub(super) fn refuse_series(&self, error: &SeriesError) {
+        let reason = series_reason(error);
+        let counter = self.refused_series.iter().find(|(one, _)| *one == reason);
+        if let Some((_, counter)) = counter {
+            counter.inc();
+        }
+    }
+
+    /// How many were refused for that reason.
+    #[cfg(test)]
+    pub(super) fn refused_series(&self, reason: &str) -> u64 {
+        let mut counters = self.refused_series.iter();
+        counters
+            .find(|(one, _)| *one == reason)
+            .map_or(0, |(_, counter)| counter.get())
+    }
+}
+
+const SERIES_REASONS: [&str; 5] = ["per_agent", "per_minute", "in_all", "memory", "labels"];
+
+/// Why a series is refused, as a label value.
+const fn series_reason(error: &SeriesError) -> &'static str {
+    match error {
+        SeriesError::NoName
+        | SeriesError::Labels(_)
+        | SeriesError::Define(DefineError::Labels(_)) => "labels",
+        SeriesError::Define(DefineError::StreamLimit { .. }) => "per_agent",
+        SeriesError::Define(DefineError::NotAdmitted) => "per_minute",
+        SeriesError::Define(DefineError::SeriesLimit { .. }) => "in_all",
+        SeriesError::Define(DefineError::MemoryBudget) => "memory",
+    }
+}
+
+fn refused_series(registry: &Registry) -> Vec<(&'static str, Arc<Counter>)> {
+    let help = "Series of agents that were refused, by reason: over a limit, or with labels that no series may have.";
+    let register = |reason| {
+        let labels = [("reason", reason)];
+        let counter = registry.counter("aggregator_ingest_refused_series_total", help, &labels);
+        (reason, counter)
+    };
+    SERIES_REASONS.map(register).to_vec()
 }
 
 fn certificates(registry: &Registry, kind: &str) -> Arc<Counter> {

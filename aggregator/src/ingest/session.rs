@@ -15,8 +15,9 @@ use tokio_util::sync::CancellationToken;
 use super::Context;
 use super::agents::{Entry, Left};
 use super::carrier::{Carrier, ReceiveHalf, SendHalf};
-use super::ingestor::{Ingestor, Outcome};
+use super::ingestor::{Ingestor, Outcome, Source};
 use super::metrics::Refused;
+use super::new_series::SeriesLimits;
 use crate::report;
 
 /// For the first stream and the first frame on it.
@@ -254,14 +255,20 @@ async fn open(
     })?;
     let before = slot.take().map(|left| left.columns);
     let (idc, node) = (identity.idc(), identity.name());
-    let ingestor = Ingestor::new(
-        context.store.clone(),
-        format!("agent/{idc}/{node}/{}", hello.instance),
-        identity.clone(),
-        context.config.series_per_agent_max,
-        Arc::clone(&context.metrics),
-        before,
-    );
+    let source = Source {
+        store: context.store.clone(),
+        stream_name: format!("agent/{idc}/{node}/{}", hello.instance),
+        identity: identity.clone(),
+        limits: SeriesLimits {
+            series_max: context.config.series_per_agent_max,
+            new_per_minute: context.config.new_series_per_minute,
+        },
+        entry: Arc::clone(&entry),
+        waiting: Arc::clone(&context.waiting),
+        clock: Arc::clone(&context.clock),
+        metrics: Arc::clone(&context.metrics),
+    };
+    let ingestor = Ingestor::new(source, before);
     let session = Session {
         acked: ingestor.durable_sequence(),
         context: Arc::clone(context),
@@ -374,8 +381,11 @@ impl Session {
             .await
             .map_err(|_| internal("ingest failed"))?;
         self.buffer = buffer;
-        self.entry
-            .progress(ingestor.last_tick_ms(), ingestor.series());
+        self.entry.progress(
+            ingestor.last_tick_ms(),
+            ingestor.series(),
+            ingestor.refused(),
+        );
         self.ingestor = Some(ingestor);
         let outcome = outcome.map_err(|error| {
             let protocol = error.is_protocol();

@@ -176,7 +176,9 @@ impl Table {
         match self.stream.define(column, labels) {
             Ok(()) => Some(column),
             Err(
-                DefineError::SeriesLimit { .. }
+                DefineError::StreamLimit { .. }
+                | DefineError::SeriesLimit { .. }
+                | DefineError::NotAdmitted
                 | DefineError::MemoryBudget
                 | DefineError::Labels(_),
             ) => {

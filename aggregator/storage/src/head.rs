@@ -43,13 +43,15 @@ pub(crate) enum PlaceError {
     SeriesLimit(u64),
     /// The memory budget has no room.
     Memory,
+    /// Whoever asks for the place takes no further new series now.
+    NotAdmitted,
 }
 
 impl PlaceError {
     /// The same, for a sample.
     pub(crate) const fn reason(self) -> RefusalReason {
         match self {
-            Self::SeriesLimit(_) => RefusalReason::SeriesLimit,
+            Self::SeriesLimit(_) | Self::NotAdmitted => RefusalReason::SeriesLimit,
             Self::Memory => RefusalReason::MemoryBudget,
         }
     }
@@ -60,6 +62,7 @@ impl From<PlaceError> for DefineError {
         match error {
             PlaceError::SeriesLimit(limit) => Self::SeriesLimit { limit },
             PlaceError::Memory => Self::MemoryBudget,
+            PlaceError::NotAdmitted => Self::NotAdmitted,
         }
     }
 }
@@ -140,29 +143,56 @@ impl Head {
         group: &Group,
         labels: &Labels,
     ) -> Result<(SeriesId, Placed), PlaceError> {
+        self.place_within(group, labels, &mut || true)
+    }
+
+    /// The same, where `admit` is asked before a series is made that is not known: a flood of series that are refused takes
+    /// no lock for writing.
+    pub(crate) fn place_within(
+        &self,
+        group: &Group,
+        labels: &Labels,
+        admit: &mut dyn FnMut() -> bool,
+    ) -> Result<(SeriesId, Placed), PlaceError> {
         let hash = self.key.hash(labels);
-        let known = {
-            let index = read(&self.index);
-            index.find(hash).and_then(|id| Some((id, index.place(id)?)))
-        };
-        if let Some((id, place)) = known
-            && place.group == group.number
         {
-            let is_new = !read(&self.index).is_logged(id);
-            return Ok((id, Placed { place, is_new }));
+            let index = read(&self.index);
+            let found = index.find(hash);
+            if let Some((id, place)) = found.and_then(|id| Some((id, index.place(id)?)))
+                && place.group == group.number
+            {
+                let is_new = !index.is_logged(id);
+                return Ok((id, Placed { place, is_new }));
+            }
+            if found.is_none() {
+                self.check_new(&index)?;
+            }
+            if found.is_none() && !admit() {
+                return Err(PlaceError::NotAdmitted);
+            }
         }
         let mut index = write(&self.index);
         // Columns are given under this lock only.
         self.check_columns(group)?;
         let id = match index.find(hash) {
             Some(id) => id,
-            None if index.len() as u64 >= self.series_max => {
-                return Err(PlaceError::SeriesLimit(self.series_max));
+            None => {
+                self.check_new(&index)?;
+                index.add(hash, labels)?
             }
-            None if self.budget.pressure() >= Pressure::Series => return Err(PlaceError::Memory),
-            None => index.add(hash, labels)?,
         };
         Ok((id, self.place_series(&mut index, id, group)))
+    }
+
+    /// Whether there is room for one series more.
+    fn check_new(&self, index: &Index) -> Result<(), PlaceError> {
+        if index.len() as u64 >= self.series_max {
+            return Err(PlaceError::SeriesLimit(self.series_max));
+        }
+        match self.budget.pressure() >= Pressure::Series {
+            true => Err(PlaceError::Memory),
+            false => Ok(()),
+        }
     }
 
     fn place_series(&self, index: &mut Index, id: SeriesId, group: &Group) -> Placed {

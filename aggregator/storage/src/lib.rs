@@ -51,7 +51,7 @@ pub use read::{
 pub use state::{StateChange, StateDb, StateError, StateScan, StateTable};
 pub use stats::{Cardinality, Lost, StoreStats};
 pub use store::{Store, StoreOptions};
-pub use stream::Stream;
+pub use stream::{STREAM_NUMBERS_MIN, Stream};
 pub use wal::WalSync;
 pub use write::{
     AppendError, AppendMode, Appended, DefineError, LogPosition, OpenError, Refusal, RefusalReason,

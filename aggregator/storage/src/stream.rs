@@ -19,6 +19,10 @@ use crate::write::{AppendError, AppendMode, Appended, DefineError};
 /// 250 containers has 8,000.
 pub const SERIES_PER_STREAM_MAX: u64 = 100_000;
 
+/// Numbers below this one may be used for columns, however low the limit of series is: a source beyond its limit numbers
+/// the series that are refused too. As many are four for each series of the default limit.
+pub const STREAM_NUMBERS_MIN: u64 = 400_000;
+
 thread_local! {
     /// The buffer for cells: one a thread, where one a stream would be kept for each of thousands of sources.
     static CELLS: Cell<Vec<(u32, u64)>> = const { Cell::new(Vec::new()) };
@@ -71,20 +75,35 @@ impl Stream {
     /// # Errors
     /// A limit; the stream's other columns are untouched.
     pub fn define(&mut self, column: u32, labels: &Labels) -> Result<(), DefineError> {
+        self.define_within(column, labels, &mut || true)
+    }
+
+    /// The same, where `admit` is asked before a series that the head does not know is made; if it says no, that is
+    /// [`DefineError::NotAdmitted`].
+    ///
+    /// # Errors
+    /// As [`Self::define`].
+    pub fn define_within(
+        &mut self,
+        column: u32,
+        labels: &Labels,
+        admit: &mut dyn FnMut() -> bool,
+    ) -> Result<(), DefineError> {
         labels.check_limits()?;
         let at = column as usize;
         let is_new = self.columns.get(at).is_none_or(Option::is_none);
         let limit = self.inner().options.series_per_stream_max;
-        let over = (is_new && self.defined as u64 >= limit) || u64::from(column) >= 4 * limit;
+        let beyond = u64::from(column) >= (4 * limit).max(STREAM_NUMBERS_MIN);
+        let over = beyond || (is_new && self.defined as u64 >= limit);
         // What was undefined stays in the head for a while: one that changes its series all the time is held to that too.
         let churned = is_new && lock(&self.group.data).used_columns() as u64 >= 2 * limit;
         if over || churned {
-            return Err(DefineError::SeriesLimit { limit });
+            return Err(DefineError::StreamLimit { limit });
         }
         let store = self.store.clone();
         // While this is held, no column is taken from its series.
         let _cut = read(&store.inner().cut);
-        let (series, placed) = self.head.place_in(&self.group, labels)?;
+        let (series, placed) = self.head.place_within(&self.group, labels, admit)?;
         self.fresh.add(&self.group, series, placed);
         if at >= self.columns.len() {
             self.columns.resize(at + 1, None);

@@ -106,12 +106,21 @@ pub enum AppendError {
 /// Why a series can't be given a column.
 #[derive(Debug, thiserror::Error)]
 pub enum DefineError {
-    /// The limit of series, of this stream or in all, is reached.
+    /// The limit of series of this stream is reached.
+    #[error("limit of {limit} series of one source is reached")]
+    StreamLimit {
+        /// The limit.
+        limit: u64,
+    },
+    /// The limit of series in all is reached.
     #[error("limit of {limit} series is reached")]
     SeriesLimit {
         /// The limit.
         limit: u64,
     },
+    /// Who defines it takes no further new series now.
+    #[error("too many new series")]
+    NotAdmitted,
     /// The memory budget has no room for new series.
     #[error("memory budget has no room for new series")]
     MemoryBudget,

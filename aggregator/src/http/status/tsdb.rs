@@ -10,6 +10,7 @@ use crate::http::error::ApiError;
 use crate::http::json;
 use crate::http::params::Params;
 use crate::http::state::{Api, Core};
+use crate::ingest::AgentStatus;
 
 /// Answers with the largest counts, `limit` of each kind.
 pub async fn tsdb(State(api): State<Api>, headers: HeaderMap, params: Params) -> Response {
@@ -30,13 +31,31 @@ pub async fn tsdb(State(api): State<Api>, headers: HeaderMap, params: Params) ->
     };
     respond(&api, &headers, JSON, None, move |sink, _| {
         let counts = core.store.cardinality(limit);
-        write(&mut sink.text, &counts, &core.store.stats());
+        let refused = refused_by_agent(&core.agents.list(), limit);
+        write(&mut sink.text, &counts, &refused, &core.store.stats());
         sink.spill()
     })
     .await
 }
 
-fn write(text: &mut Vec<u8>, counts: &Cardinality, stats: &StoreStats) {
+/// The agents with the most refused series, most first: `data centre/node`.
+fn refused_by_agent(agents: &[AgentStatus], limit: usize) -> Vec<(String, u64)> {
+    let mut refused: Vec<(String, u64)> = agents
+        .iter()
+        .filter(|agent| agent.refused_series > 0)
+        .map(|agent| {
+            (
+                format!("{}/{}", agent.idc, agent.node),
+                agent.refused_series,
+            )
+        })
+        .collect();
+    refused.sort_by(|a, b| b.1.cmp(&a.1).then_with(|| a.0.cmp(&b.0)));
+    refused.truncate(limit);
+    refused
+}
+
+fn write(text: &mut Vec<u8>, counts: &Cardinality, refused: &[(String, u64)], stats: &StoreStats) {
     // What Prometheus says of an empty head.
     let first_ms = stats.first_ms.unwrap_or(i64::MAX);
     let last_ms = stats.last_ms.unwrap_or(i64::MIN);
@@ -52,6 +71,7 @@ fn write(text: &mut Vec<u8>, counts: &Cardinality, stats: &StoreStats) {
     list(text, "seriesCountByLabelValuePair", &counts.series_by_pair);
     // Not in Prometheus: who sends the most, an agent or a target.
     list(text, "seriesCountBySource", &counts.series_by_source);
+    list(text, "refusedSeriesCountByAgent", refused);
     text.extend_from_slice(b"}}");
 }
 

@@ -4,11 +4,12 @@ use std::cell::Cell;
 use std::collections::HashSet;
 use std::sync::Arc;
 
-use common::model::STALE_NAN;
+use common::model::{Labels, STALE_NAN};
 use common::wire::{SchemaEntry, SchemaReader, TickState};
-use tidemark_storage::{DefineError, LogPosition};
+use tidemark_storage::{DefineError, LogPosition, STREAM_NUMBERS_MIN};
 
 use super::super::columns::{Columns, SeriesError, owned_labels};
+use super::refused::RefusedSeries;
 use super::{IngestorError, Source};
 
 thread_local! {
@@ -18,6 +19,8 @@ thread_local! {
 
 /// Numbers a session may use for each series it may have: agents use them again, so they stay dense.
 const NUMBERS_PER_SERIES: usize = 4;
+/// Series that waited and are taken in one go: some milliseconds.
+const ADMITTED_AT_ONCE: usize = 5_000;
 /// Metric families whose meaning one lane may state.
 const FAMILIES_MAX: usize = 20_000;
 /// Bytes of a help text that are kept.
@@ -45,7 +48,9 @@ pub(super) struct Lane {
     /// Removed since the last tick, which will mark their end.
     removed: Vec<u32>,
     /// Numbers in use that the store refused.
-    refused: HashSet<u32>,
+    refused: RefusedSeries,
+    /// The log has it that this lane's series are refused.
+    has_warned: bool,
     families: usize,
     has_base: bool,
     /// The next tick may be one that came before.
@@ -64,13 +69,14 @@ impl Lane {
         };
         Self {
             last_sequence,
+            refused: RefusedSeries::new(&source.waiting),
+            has_warned: false,
             source,
             kind,
             state: TickState::default(),
             columns,
             retiring: before.into_iter().collect(),
             removed: Vec::new(),
-            refused: HashSet::new(),
             families: 0,
             has_base: false,
             may_go_back: false,
@@ -91,6 +97,10 @@ impl Lane {
         self.columns.len()
     }
 
+    pub(super) fn refused(&self) -> u64 {
+        self.refused.len() as u64
+    }
+
     /// What is to end if the agent does not come back.
     pub(super) fn into_columns(mut self) -> Option<Columns> {
         match self.last_tick_ms {
@@ -100,7 +110,9 @@ impl Lane {
     }
 
     fn numbers_max(&self) -> usize {
-        self.source.series_max as usize * NUMBERS_PER_SERIES
+        let of_limit = self.source.limits.series_max as usize * NUMBERS_PER_SERIES;
+        // A low limit must not end the session of an agent that has more series: they are refused one by one.
+        of_limit.max(STREAM_NUMBERS_MIN as usize)
     }
 
     pub(super) fn take_schema(&mut self, reset: bool, payload: &[u8]) -> Result<(), IngestorError> {
@@ -114,6 +126,7 @@ impl Lane {
             self.state.clear();
             self.removed.clear();
             self.refused.clear();
+            self.has_warned = false;
             self.has_base = false;
             self.may_go_back = self.kind == Kind::Backfill;
         }
@@ -121,7 +134,7 @@ impl Lane {
         while let Some(entry) = entries.next_entry()? {
             match entry {
                 SchemaEntry::Removed(number) => {
-                    if !self.refused.remove(&number) && self.columns.has(number) {
+                    if !self.refused.remove(number) && self.columns.has(number) {
                         self.removed.push(number);
                     }
                 }
@@ -141,42 +154,65 @@ impl Lane {
         Ok(())
     }
 
-    fn add_series(
-        &mut self,
-        number: u32,
-        labels: &common::model::Labels,
-    ) -> Result<(), IngestorError> {
-        let in_use = self.columns.has(number) || self.refused.contains(&number);
+    fn add_series(&mut self, number: u32, labels: &Labels) -> Result<(), IngestorError> {
+        let in_use = self.columns.has(number) || self.refused.has(number);
         if number as usize >= self.numbers_max() || in_use {
             return Err(IngestorError::Unexpected(
                 "number beyond the limit or in use",
             ));
         }
         self.state.define(number);
-        let over_limit = self.columns.len() >= u64::from(self.source.series_max);
-        // A series beyond the limit must not even reach the index.
-        let defined = match over_limit {
-            true => Err(SeriesError::from(DefineError::SeriesLimit {
-                limit: self.source.series_max.into(),
-            })),
-            false => {
-                let identity = &self.source.identity;
-                owned_labels(labels, identity.name(), identity.idc())
-                    .and_then(|labels| Ok(self.columns.define(number, &labels)?))
-            }
+        let Err(error) = self.define(number, labels) else {
+            return Ok(());
         };
-        if defined.is_err() {
-            self.columns.undefine(number);
-            self.refused.insert(number);
-            self.source.metrics.refused_series.inc();
-            // The first of a session says it all; the counter has the rest.
-            if self.refused.len() == 1 {
-                let error = defined.err().map(|error| error.to_string());
-                let limit = self.source.series_max;
-                tracing::warn!(agent = %self.source.identity, %labels, error, limit, "refuse series");
-            }
+        match error.is_of_labels() {
+            true => self.refused.add(number),
+            false => self.refused.add_waiting(number, labels),
+        }
+        self.source.metrics.refuse_series(&error);
+        // The first of a session says it all; the counter has the rest.
+        if !std::mem::replace(&mut self.has_warned, true) {
+            let limits = self.source.limits;
+            tracing::warn!(agent = %self.source.identity, %labels, %error, ?limits, "refuse series");
         }
         Ok(())
+    }
+
+    /// Gives the series a place in the store.
+    fn define(&mut self, number: u32, labels: &Labels) -> Result<(), SeriesError> {
+        let source = &self.source;
+        let limits = source.limits;
+        // A series beyond the limit must not even reach the index.
+        if self.columns.len() >= u64::from(limits.series_max) {
+            let limit = limits.series_max.into();
+            return Err(DefineError::StreamLimit { limit }.into());
+        }
+        let labels = owned_labels(labels, source.identity.name(), source.identity.idc())?;
+        let now_ms = source.clock.now_ms();
+        let mut admit = || source.entry.new_series.admit(limits, now_ms);
+        let defined = self.columns.define(number, &labels, &mut admit);
+        if defined.is_err() {
+            self.columns.undefine(number);
+        }
+        Ok(defined?)
+    }
+
+    /// Takes series that were refused, while there is room for them.
+    fn admit_waiting(&mut self) {
+        if self.refused.is_empty() || !self.refused.is_due(self.source.clock.now_ms()) {
+            return;
+        }
+        for _ in 0..ADMITTED_AT_ONCE {
+            let Some((number, labels)) = self.refused.first_waiting() else {
+                return;
+            };
+            // What refuses one of them refuses the others too.
+            if self.define(number, &labels).is_err() {
+                return;
+            }
+            self.refused.remove(number);
+            self.source.metrics.admitted_series.inc();
+        }
     }
 
     pub(super) fn take_base(&mut self, payload: &[u8]) -> Result<(), IngestorError> {
@@ -203,9 +239,9 @@ impl Lane {
         }
         self.values = VALUES.take();
         self.state.decode(payload, &mut self.values)?;
+        self.admit_waiting();
         if !self.refused.is_empty() {
-            self.values
-                .retain(|(number, _)| !self.refused.contains(number));
+            self.values.retain(|&(number, _)| !self.refused.has(number));
         }
         self.end_removed();
         let appended = match self.kind {

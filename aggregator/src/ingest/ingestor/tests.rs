@@ -2,6 +2,7 @@
 
 use std::collections::BTreeMap;
 
+use common::clock::ManualClock;
 use common::identity::Role;
 use common::model::{Labels, Matcher, is_stale};
 use common::telemetry::Registry;
@@ -9,6 +10,7 @@ use common::wire::{Compressor, SchemaWriter, TickState};
 use tidemark_storage::{ReadControl, Readable as _, Selection, Values};
 
 use super::*;
+use crate::ingest::Agents;
 use crate::ingest::tests::{NOW_MS, store};
 
 /// An agent's end of a session.
@@ -67,16 +69,33 @@ impl Sender {
 }
 
 fn ingestor(store: &Store, before: Option<Columns>) -> Ingestor {
+    let agents = Agents::default();
+    let clock = Arc::new(ManualClock::new(NOW_MS));
+    ingestor_of(store, &agents, clock, before)
+}
+
+/// A session of one of `agents` that may have 100 series, and 6 new ones a minute.
+fn ingestor_of(
+    store: &Store,
+    agents: &Agents,
+    clock: Arc<ManualClock>,
+    before: Option<Columns>,
+) -> Ingestor {
     let identity = Identity::new("t", "a", Role::Node, "n1").unwrap();
-    let metrics = Arc::new(IngestMetrics::new(&Registry::default()));
-    Ingestor::new(
-        store.clone(),
-        "agent/a/n1/x".to_owned(),
+    let source = Source {
+        store: store.clone(),
+        stream_name: "agent/a/n1/x".to_owned(),
+        limits: SeriesLimits {
+            series_max: 100,
+            new_per_minute: 6,
+        },
+        entry: agents.of(&identity, NOW_MS),
         identity,
-        100,
-        metrics,
-        before,
-    )
+        waiting: Arc::default(),
+        clock,
+        metrics: Arc::new(IngestMetrics::new(&Registry::default())),
+    };
+    Ingestor::new(source, before)
 }
 
 /// All samples by series name; the marker is `None`.
@@ -208,7 +227,7 @@ fn frames_out_of_order_are_refused() {
         sender.tick(1, NOW_MS, &[(0, 1.0)]);
     });
     refused(|sender| sender.schema(true, &[], &[(0, "a"), (0, "b")]));
-    refused(|sender| sender.schema(true, &[], &[(400, "a")]));
+    refused(|sender| sender.schema(true, &[], &[(400_000, "a")]));
     let again = refused(|sender| {
         sender.schema(true, &[], &[(0, "a")]);
         sender.base();
@@ -231,28 +250,101 @@ fn frames_out_of_order_are_refused() {
     });
 }
 
+/// Names for numbers from `from` to before `until`.
+fn names(from: u32, until: u32) -> Vec<(u32, String)> {
+    (from..until).map(|n| (n, format!("m{n}"))).collect()
+}
+
+fn added(names: &[(u32, String)]) -> Vec<(u32, &str)> {
+    names.iter().map(|(n, name)| (*n, name.as_str())).collect()
+}
+
+fn values(until: u32) -> Vec<(u32, f64)> {
+    (0..until).map(|n| (n, f64::from(n))).collect()
+}
+
 #[test]
-fn series_beyond_the_limit_are_refused_and_the_others_go_on() {
+fn series_beyond_the_limit_are_refused_and_come_in_once_others_have_gone() {
     let (store, _dir) = store();
-    let names: Vec<String> = (0..105).map(|n| format!("m{n}")).collect();
-    let added: Vec<(u32, &str)> = (0..).zip(names.iter().map(String::as_str)).collect();
-    let values: Vec<(u32, f64)> = (0..105).map(|n| (n, f64::from(n))).collect();
+    let clock = Arc::new(ManualClock::new(NOW_MS));
+    let mut ingestor = ingestor_of(&store, &Agents::default(), Arc::clone(&clock), None);
     let mut sender = Sender::default();
-    sender.schema(true, &[], &added);
+    sender.schema(true, &[], &added(&names(0, 105)));
     sender.base();
-    sender.tick(1, NOW_MS, &values);
-    let mut ingestor = ingestor(&store, None);
+    sender.tick(1, NOW_MS, &values(105));
     ingestor.take(&mut sender.buffer()).unwrap();
-    assert_eq!(ingestor.series(), 100);
-    assert_eq!(ingestor.source.metrics.refused_series.get(), 5);
+    assert_eq!((ingestor.series(), ingestor.refused()), (100, 5));
+    let metrics = Arc::clone(&ingestor.source.metrics);
+    assert_eq!(metrics.refused_series("per_agent"), 5);
     assert_eq!(read(&store).len(), 100);
-    // Room again, once others have gone.
-    sender.schema(false, &[0, 104], &[]);
-    sender.tick(2, NOW_MS + 10, &[(1, 5.0)]);
-    sender.schema(false, &[], &[(0, "new")]);
-    sender.tick(3, NOW_MS + 20, &[(0, 6.0), (103, 1.0)]);
+    // Two of the known and one of the refused go; three of those that wait may come, but their minute has not.
+    sender.schema(false, &[0, 1, 104], &[]);
+    sender.tick(2, NOW_MS + 10, &[(2, 5.0)]);
+    sender.tick(3, NOW_MS + 20, &[(100, 7.0), (101, 7.0), (102, 7.0)]);
     ingestor.take(&mut sender.buffer()).unwrap();
-    assert_eq!(read(&store)["new"], [(20, Some(6.0))]);
+    assert_eq!((ingestor.series(), ingestor.refused()), (98, 4));
+    // One in ten seconds is what they may bring once 100 are used up.
+    clock.set_ms(NOW_MS + 10_000);
+    sender.tick(4, NOW_MS + 30, &[(100, 8.0), (101, 8.0), (102, 8.0)]);
+    ingestor.take(&mut sender.buffer()).unwrap();
+    clock.set_ms(NOW_MS + 20_000);
+    sender.tick(5, NOW_MS + 40, &[(100, 9.0), (101, 9.0), (102, 9.0)]);
+    ingestor.take(&mut sender.buffer()).unwrap();
+    clock.set_ms(NOW_MS + 60_000);
+    sender.tick(6, NOW_MS + 50, &[(102, 10.0)]);
+    ingestor.take(&mut sender.buffer()).unwrap();
+    assert_eq!((ingestor.series(), ingestor.refused()), (100, 2));
+    assert_eq!(metrics.admitted_series.get(), 2);
+    assert_eq!(metrics.refused_series("per_agent"), 5, "each counts once");
+    let all = read(&store);
+    assert_eq!(all["m100"], [(30, Some(8.0)), (40, Some(9.0))]);
+    assert_eq!(all["m101"], [(40, Some(9.0))]);
+    assert_eq!(all.get("m102"), None);
+}
+
+#[test]
+fn new_series_come_in_as_the_minutes_pass_whatever_the_session() {
+    let (store, _dir) = store();
+    let (agents, clock) = (Agents::default(), Arc::new(ManualClock::new(NOW_MS)));
+    let mut first = ingestor_of(&store, &agents, Arc::clone(&clock), None);
+    let mut sender = Sender::default();
+    sender.schema(true, &[], &added(&names(0, 100)));
+    sender.base();
+    sender.tick(1, NOW_MS, &values(100));
+    // All it may have were new. Others in their place come slowly.
+    let gone: Vec<u32> = (50..100).collect();
+    sender.schema(false, &gone, &[]);
+    sender.tick(2, NOW_MS + 10, &values(50));
+    sender.schema(false, &[], &added(&names(200, 220)));
+    sender.tick(3, NOW_MS + 20, &values(50));
+    first.take(&mut sender.buffer()).unwrap();
+    assert_eq!((first.series(), first.refused()), (50, 20));
+    let metrics = Arc::clone(&first.source.metrics);
+    assert_eq!(metrics.refused_series("per_minute"), 20);
+
+    // To connect anew gains nothing, and what is known comes at once.
+    let mut second = ingestor_of(&store, &agents, Arc::clone(&clock), first.into_columns());
+    let mut sender = Sender::default();
+    let mut series = names(0, 50);
+    series.extend(names(200, 220));
+    sender.schema(true, &[], &added(&series));
+    sender.base();
+    sender.tick(4, NOW_MS + 30, &values(50));
+    second.take(&mut sender.buffer()).unwrap();
+    assert_eq!((second.series(), second.refused()), (50, 20));
+    clock.set_ms(NOW_MS + 120_000);
+    sender.tick(
+        5,
+        NOW_MS + 40,
+        &[(0, 1.0), (200, 2.0), (211, 3.0), (212, 4.0)],
+    );
+    second.take(&mut sender.buffer()).unwrap();
+    assert_eq!((second.series(), second.refused()), (62, 8));
+    let all = read(&store);
+    assert_eq!(all["m200"], [(40, Some(2.0))]);
+    assert_eq!(all["m211"], [(40, Some(3.0))]);
+    assert_eq!(all.get("m212"), None, "twelve in two minutes");
+    assert_eq!(all["m0"].len(), 5, "known ones have every tick");
 }
 
 #[test]

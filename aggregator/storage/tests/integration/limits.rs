@@ -53,7 +53,7 @@ fn one_agent_with_too_many_series_costs_the_others_nothing() {
             let name = 1000 * tick as u32 + number;
             match bad.define(number, &of_node("bad", name)) {
                 Ok(()) => defined += 1,
-                Err(DefineError::SeriesLimit { limit: 1000 }) => refused += 1,
+                Err(DefineError::StreamLimit { limit: 1000 }) => refused += 1,
                 Err(error) => panic!("{error}"),
             }
         }
