@@ -7,6 +7,7 @@ mod network;
 mod peer;
 mod recorded;
 mod refusals;
+mod restored;
 mod sender;
 mod tcp;
 

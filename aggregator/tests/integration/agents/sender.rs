@@ -73,7 +73,7 @@ impl Sender {
     }
 
     /// Sends a tick under the next sequence.
-    async fn tick(&mut self, timestamp_ms: i64, values: &[(u32, f64)]) {
+    pub(super) async fn tick(&mut self, timestamp_ms: i64, values: &[(u32, f64)]) {
         self.sequence += 1;
         let mut payload = Vec::new();
         let values = values.iter().copied();
@@ -95,5 +95,10 @@ impl Sender {
                 self.acked = sequence;
             }
         }
+    }
+
+    /// How the aggregator closed the connection.
+    pub(super) async fn closed(&self) -> String {
+        self.peer.closed().await
     }
 }
