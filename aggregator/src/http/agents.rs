@@ -47,8 +47,12 @@ fn write(out: &mut Vec<u8>, agent: &AgentStatus) {
     // Writing to a vector can't fail.
     write!(
         out,
-        r#","connected":{},"series":{},"refusedSeries":{}}}"#,
-        agent.connected, agent.series, agent.refused_series
+        r#","connected":{},"series":{},"refusedSeries":{},"refusedSamples":{},"tooOldSamples":{}}}"#,
+        agent.connected,
+        agent.series,
+        agent.refused_series,
+        agent.refused_samples,
+        agent.too_old_samples
     )
     .unwrap_or_default();
 }

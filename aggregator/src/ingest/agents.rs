@@ -6,6 +6,7 @@ use std::sync::atomic::{AtomicI64, AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use common::identity::Identity;
+use tidemark_storage::Appended;
 use tokio_util::sync::CancellationToken;
 
 use super::columns::Columns;
@@ -30,6 +31,10 @@ pub struct AgentStatus {
     pub series: u64,
     /// Series it sends that are refused.
     pub refused_series: u64,
+    /// Samples of it that were refused since it is known here.
+    pub refused_samples: u64,
+    /// Of these, samples older than the retention.
+    pub too_old_samples: u64,
 }
 
 /// By data centre and node.
@@ -54,6 +59,8 @@ pub(super) struct Entry {
     tick_ms: AtomicI64,
     series: AtomicU64,
     refused_series: AtomicU64,
+    refused_samples: AtomicU64,
+    too_old_samples: AtomicU64,
     /// What it may bring of series that the store does not know.
     pub(super) new_series: NewSeries,
     /// Held by its session; between sessions it has what the last one left.
@@ -110,6 +117,16 @@ impl Entry {
         self.refused_series.store(refused, Ordering::Relaxed);
     }
 
+    /// Counts what was refused of a tick.
+    pub(super) fn refused(&self, appended: &Appended) {
+        if appended.refused > 0 {
+            let refused = &self.refused_samples;
+            refused.fetch_add(appended.refused, Ordering::Relaxed);
+            let too_old = &self.too_old_samples;
+            too_old.fetch_add(appended.too_old, Ordering::Relaxed);
+        }
+    }
+
     /// Series that it sends and that are refused.
     pub(super) fn refused_series(&self) -> u64 {
         self.refused_series.load(Ordering::Relaxed)
@@ -164,6 +181,8 @@ impl Entry {
             last_tick_ms: (tick_ms != NEVER).then_some(tick_ms),
             series: self.series.load(Ordering::Relaxed),
             refused_series: self.refused_series(),
+            refused_samples: self.refused_samples.load(Ordering::Relaxed),
+            too_old_samples: self.too_old_samples.load(Ordering::Relaxed),
         }
     }
 }
@@ -202,6 +221,8 @@ impl Agents {
                     tick_ms: AtomicI64::new(NEVER),
                     series: AtomicU64::new(0),
                     refused_series: AtomicU64::new(0),
+                    refused_samples: AtomicU64::new(0),
+                    too_old_samples: AtomicU64::new(0),
                     new_series: NewSeries::default(),
                     left: Arc::default(),
                 })

@@ -49,6 +49,7 @@ impl Appended {
         reason: RefusalReason,
     ) {
         self.refused += 1;
+        self.too_old += u64::from(reason == RefusalReason::TooOld);
         self.series_limited += u64::from(matches!(
             reason,
             RefusalReason::SeriesLimit | RefusalReason::MemoryBudget

@@ -65,6 +65,8 @@ pub struct Appended {
     /// Of these, samples of new series beyond the limit of series. They alone don't roll an atomic request back:
     /// the series that are known go on.
     pub series_limited: u64,
+    /// Of the refused ones, samples older than the retention.
+    pub too_old: u64,
     /// The first refusals (at most 16 are kept).
     pub refusals: Vec<Refusal>,
 }

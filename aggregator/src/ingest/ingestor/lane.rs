@@ -261,6 +261,7 @@ impl Lane {
         self.source.metrics.stored.add(appended.stored);
         self.source.metrics.duplicates.add(appended.duplicates);
         self.source.metrics.refused_samples.add(appended.refused);
+        self.source.entry.refused(&appended);
         if let Some(refusal) = appended.refusals.first() {
             tracing::debug!(agent = %self.source.identity, ?refusal, refused = appended.refused, "refuse samples");
         }
