@@ -42,6 +42,8 @@ enum WriteError {
     Protobuf(#[from] protobuf::ProtobufError),
     #[error("{0}")]
     Refused(String),
+    #[error("{}", refusal_text(.0))]
+    NotStored(Appended),
     #[error(transparent)]
     Append(AppendError),
     #[error("request was abandoned")]
@@ -52,9 +54,11 @@ impl WriteError {
     const fn status(&self) -> StatusCode {
         match self {
             Self::UnsupportedMediaType(_) => StatusCode::UNSUPPORTED_MEDIA_TYPE,
-            Self::TooLarge { .. } | Self::Snappy(_) | Self::Protobuf(_) | Self::Refused(_) => {
-                StatusCode::BAD_REQUEST
-            }
+            Self::TooLarge { .. }
+            | Self::Snappy(_)
+            | Self::Protobuf(_)
+            | Self::Refused(_)
+            | Self::NotStored(_) => StatusCode::BAD_REQUEST,
             Self::Append(
                 AppendError::DiskFull { .. } | AppendError::OverBudget { .. } | AppendError::Closed,
             ) => StatusCode::SERVICE_UNAVAILABLE,
@@ -66,7 +70,7 @@ impl WriteError {
 impl From<AppendError> for WriteError {
     fn from(error: AppendError) -> Self {
         match error {
-            AppendError::Refused(appended) => Self::Refused(refusal_text(&appended)),
+            AppendError::Refused(appended) => Self::NotStored(appended),
             other => Self::Append(other),
         }
     }
@@ -78,6 +82,24 @@ struct Written {
     samples: u64,
     histograms: u64,
     exemplars: u64,
+}
+
+/// Samples of one request that were refused.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+pub struct RefusedSamples {
+    /// In all, without those that version 1.0 leaves out because others of their request are refused.
+    pub samples: u64,
+    /// Of these, older than the retention.
+    pub too_old: u64,
+}
+
+impl From<&Appended> for RefusedSamples {
+    fn from(appended: &Appended) -> Self {
+        Self {
+            samples: appended.refused,
+            too_old: appended.too_old,
+        }
+    }
 }
 
 /// What a decoded request came to, before the log is synced.
@@ -95,13 +117,23 @@ struct Outcome {
 ///
 /// # Cancel safety
 /// Dropping the future does not undo what was appended; the sender then repeats the request, which is harmless.
-pub async fn receive(store: &Store, headers: &HeaderMap, body: Bytes) -> Response<String> {
+pub async fn receive(
+    store: &Store,
+    headers: &HeaderMap,
+    body: Bytes,
+) -> (Response<String>, RefusedSamples) {
     let version = match version(headers) {
         Ok(version) => version,
-        Err(error) => return answer(None, Err(error)),
+        Err(error) => return (answer(None, Err(error)), RefusedSamples::default()),
     };
     let result = process(store, version, body).await;
-    answer(Some(version), result)
+    let refused = match &result {
+        Ok((_, _, refused)) => *refused,
+        Err(WriteError::NotStored(appended)) => appended.into(),
+        Err(_) => RefusedSamples::default(),
+    };
+    let result = result.map(|(written, complaint, _)| (written, complaint));
+    (answer(Some(version), result), refused)
 }
 
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -147,7 +179,7 @@ async fn process(
     store: &Store,
     version: Version,
     body: Bytes,
-) -> Result<(Written, Option<String>), WriteError> {
+) -> Result<(Written, Option<String>, RefusedSamples), WriteError> {
     let (send, receive) = oneshot::channel();
     let for_thread = store.clone();
     let work = tokio::task::spawn_blocking(move || {
@@ -163,7 +195,8 @@ async fn process(
     });
     let outcome = work.await.map_err(|_| WriteError::Abandoned)??;
     receive.await.map_err(|_| WriteError::Abandoned)??;
-    Ok((outcome.written, outcome.complaint))
+    let refused = (&outcome.appended).into();
+    Ok((outcome.written, outcome.complaint, refused))
 }
 
 thread_local! {

@@ -20,6 +20,10 @@ const HASHING_MAX: usize = 2;
 /// admit: that takes a known user besides.
 const NOBODY: &str = "$2b$10$N9qo8uLOickgx2ZMRZoMyeIjZAgcfl7p92ldGxad68LJZdL17lhWy";
 
+/// Who sends a request: one of the users of the web configuration, whose password was good.
+#[derive(Debug, Clone)]
+pub struct User(pub Arc<str>);
+
 /// Users and their hashes.
 #[derive(Debug)]
 pub struct Auth {
@@ -46,10 +50,9 @@ impl Auth {
         }
     }
 
-    async fn admits(&self, headers: &HeaderMap) -> bool {
-        let Some((user, password)) = credentials(headers) else {
-            return false;
-        };
+    /// The user, when the password is good.
+    async fn admits(&self, headers: &HeaderMap) -> Option<User> {
+        let (user, password) = credentials(headers)?;
         let known = self.users.get(&user);
         let hash = known.map_or(NOBODY, String::as_str).to_owned();
         let mut digest = ring::digest::Context::new(&ring::digest::SHA256);
@@ -60,11 +63,9 @@ impl Auth {
         let mut key = [0_u8; 32];
         key.copy_from_slice(digest.finish().as_ref());
         if self.remembered().contains(&key) {
-            return true;
+            return Some(User(user.into()));
         }
-        let Ok(_permit) = self.hashing.acquire().await else {
-            return false;
-        };
+        let _permit = self.hashing.acquire().await.ok()?;
         let verify = move || bcrypt::verify(password, &hash).unwrap_or(false);
         let matches = tokio::task::spawn_blocking(verify).await.unwrap_or(false);
         let admitted = matches && known.is_some();
@@ -75,7 +76,7 @@ impl Auth {
             }
             verified.insert(key);
         }
-        admitted
+        admitted.then(|| User(user.into()))
     }
 
     fn remembered(&self) -> std::sync::MutexGuard<'_, HashSet<[u8; 32]>> {
@@ -94,9 +95,13 @@ fn credentials(headers: &HeaderMap) -> Option<(String, String)> {
     Some((user.to_owned(), password.to_owned()))
 }
 
-/// Turns strangers away.
-pub async fn require(State(auth): State<Arc<Auth>>, request: Request, next: Next) -> Response {
-    if auth.users.is_empty() || auth.admits(request.headers()).await {
+/// Turns strangers away. Handlers find the [`User`] among the request's extensions.
+pub async fn require(State(auth): State<Arc<Auth>>, mut request: Request, next: Next) -> Response {
+    if auth.users.is_empty() {
+        return next.run(request).await;
+    }
+    if let Some(user) = auth.admits(request.headers()).await {
+        request.extensions_mut().insert(user);
         return next.run(request).await;
     }
     auth.refused.inc();
@@ -119,10 +124,12 @@ mod tests {
         let users = BTreeMap::from([("ann".to_owned(), hash)]);
         let auth = Auth::new(users, &Registry::default());
         for _ in 0..2 {
-            assert!(auth.admits(&headers("ann", "right")).await);
-            assert!(!auth.admits(&headers("ann", "wrong")).await);
-            assert!(!auth.admits(&headers("bob", "right")).await);
-            assert!(!auth.admits(&HeaderMap::new()).await);
+            let user = auth.admits(&headers("ann", "right")).await;
+            assert_eq!(user.map(|user| user.0).as_deref(), Some("ann"));
+            for bad in [headers("ann", "wrong"), headers("bob", "right")] {
+                assert!(auth.admits(&bad).await.is_none());
+            }
+            assert!(auth.admits(&HeaderMap::new()).await.is_none());
         }
         assert_eq!(auth.remembered().len(), 1);
     }

@@ -4,10 +4,12 @@ use axum::body::Body;
 use axum::extract::{Request, State};
 use axum::response::{IntoResponse as _, Response};
 use common::limits::REMOTE_WRITE_BYTES_MAX;
+use common::telemetry::Registry;
 
+use super::auth::User;
 use super::params::read_limited;
 use super::state::Api;
-use crate::remote_write;
+use crate::remote_write::{self, RefusedSamples};
 
 /// Takes samples. Only so many bodies are read at one time; further senders wait with theirs unread, and the bound on
 /// connections bounds how many.
@@ -20,6 +22,7 @@ pub async fn write(State(api): State<Api>, request: Request) -> Response {
         return super::error::ApiError::unavailable("server is shutting down").into_response();
     };
     let headers = request.headers().clone();
+    let user = request.extensions().get::<User>().cloned();
     let body = match read_limited(request, REMOTE_WRITE_BYTES_MAX).await {
         Ok(body) => body,
         // Senders log this text; they expect no JSON.
@@ -28,7 +31,50 @@ pub async fn write(State(api): State<Api>, request: Request) -> Response {
             return (status, error.message + "\n").into_response();
         }
     };
-    remote_write::receive(&core.store, &headers, body)
-        .await
-        .map(Body::from)
+    let (response, refused) = remote_write::receive(&core.store, &headers, body).await;
+    count_refused(&api.registry, user.as_ref(), refused);
+    response.map(Body::from)
+}
+
+/// Counts by user. Users come from the configuration, so that there are only so many.
+fn count_refused(registry: &Registry, user: Option<&User>, refused: RefusedSamples) {
+    let user = user.map_or("", |user| &user.0);
+    let others = refused.samples - refused.too_old;
+    for (reason, samples) in [("too_old", refused.too_old), ("other", others)] {
+        if samples == 0 {
+            continue;
+        }
+        let help = "Samples of remote write that were refused, by the user who sent them and whether they were too old.";
+        let labels = [("user", user), ("reason", reason)];
+        registry
+            .counter(
+                "aggregator_remote_write_refused_samples_total",
+                help,
+                &labels,
+            )
+            .add(samples);
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn refused_samples_are_counted_by_user_and_reason() {
+        let registry = Registry::default();
+        let ann = User("ann".into());
+        let refused = |samples, too_old| RefusedSamples { samples, too_old };
+        count_refused(&registry, Some(&ann), refused(5, 2));
+        count_refused(&registry, Some(&ann), refused(1, 1));
+        count_refused(&registry, None, refused(4, 0));
+        count_refused(&registry, None, refused(0, 0));
+        let count = |user, reason| {
+            let labels = [("user", user), ("reason", reason)];
+            let name = "aggregator_remote_write_refused_samples_total";
+            registry.counter(name, "", &labels).get()
+        };
+        assert_eq!((count("ann", "too_old"), count("ann", "other")), (3, 3));
+        assert_eq!((count("", "too_old"), count("", "other")), (0, 4));
+    }
 }

@@ -123,7 +123,7 @@ impl Fixture {
         if let Some(content_type) = content_type {
             headers.insert(CONTENT_TYPE, content_type.parse().unwrap());
         }
-        receive(&self.store, &headers, body.into()).await
+        receive(&self.store, &headers, body.into()).await.0
     }
 
     async fn post_v1(&self, request: &RequestMessage) -> Response<String> {
@@ -289,7 +289,7 @@ async fn wrong_types_are_415_and_bad_bodies_400() {
     }
     let mut headers = HeaderMap::new();
     headers.insert(CONTENT_ENCODING, HeaderValue::from_static("gzip"));
-    let response = receive(&fixture.store, &headers, body.into()).await;
+    let (response, _) = receive(&fixture.store, &headers, body.into()).await;
     assert_eq!(response.status(), 415);
     assert_eq!(
         fixture.post(None, b"not snappy".to_vec()).await.status(),

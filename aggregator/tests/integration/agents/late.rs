@@ -73,9 +73,12 @@ fn late_samples_are_stored_inside_the_retention_and_counted_by_sender_beyond() {
         text.starts_with("2 samples refused; out of bounds: "),
         "{text}"
     );
+    let too_old = r#"aggregator_remote_write_refused_samples_total{user="",reason="too_old"}"#;
+    assert_eq!(metric(&aggregator, too_old), 2.0);
     assert_eq!(number(&aggregator, "count_over_time(w[115m])"), None);
     let good = minutes(&[3, 1, 2]);
     let answer = write(&aggregator, vec![series(&[("__name__", "w")], &good)]);
     assert_eq!(answer.status, 204);
     assert_eq!(number(&aggregator, "count_over_time(w[115m])"), Some(3.0));
+    assert_eq!(metric(&aggregator, too_old), 2.0);
 }
