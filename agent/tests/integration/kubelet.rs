@@ -22,6 +22,7 @@ use tokio_rustls::TlsAcceptor;
 use tokio_util::sync::CancellationToken;
 
 use crate::recorded::fixture;
+use crate::support::{Agent, eventually, name_of};
 
 const TOKEN: &str = "good-token";
 
@@ -33,6 +34,8 @@ enum Mood {
     Torn,
     Nonsense,
     Overloaded,
+    /// More than an answer may have.
+    Huge,
 }
 
 /// The replayed kubelet.
@@ -97,6 +100,11 @@ async fn answer(
             StatusCode::OK,
             "application/json",
             b"{\"kind\":\"Status\"}".into(),
+        )),
+        Mood::Huge => Ok(reply(
+            StatusCode::OK,
+            "application/json",
+            vec![b' '; (64 << 20) + 1],
         )),
         Mood::Overloaded => Ok(reply(
             StatusCode::SERVICE_UNAVAILABLE,
@@ -181,6 +189,116 @@ async fn pinned_certificate_is_accepted_and_another_refused() {
     .await
     .unwrap_err();
     assert_eq!(error.kind(), "connect", "{error:?}");
+}
+
+#[tokio::test]
+async fn pinned_certificate_may_be_replaced_while_the_agent_runs() {
+    let dir = tempfile::tempdir().unwrap();
+    let before = Kubelet::start("node-a").await;
+    let after = Kubelet::start("node-a").await;
+    let mut options = after.options(dir.path(), TOKEN);
+    std::fs::write(dir.path().join("kubelet.crt"), &before.cert_pem).unwrap();
+    options.url.clone_from(&after.url);
+    let client = client(options);
+    assert_eq!(client.get("/pods").await.unwrap_err().kind(), "connect");
+    std::fs::write(dir.path().join("kubelet.crt"), &after.cert_pem).unwrap();
+    assert!(client.get("/pods").await.is_ok());
+}
+
+#[tokio::test]
+async fn anybody_is_believed_only_when_told_to() {
+    let dir = tempfile::tempdir().unwrap();
+    let kubelet = Kubelet::start("another-name").await;
+    let mut options = kubelet.options(dir.path(), TOKEN);
+    options.trust = Trust {
+        anybody: true,
+        node: "node-a".to_owned(),
+        ..Trust::default()
+    };
+    assert!(client(options.clone()).get("/pods").await.is_ok());
+    // A file to know it by does not make the flag void, but without the flag nothing else lets a stranger in.
+    options.trust = Trust {
+        ca_file: Some(dir.path().join("kubelet.crt")),
+        node: "node-a".to_owned(),
+        ..Trust::default()
+    };
+    assert_eq!(
+        client(options).get("/pods").await.unwrap_err().kind(),
+        "connect"
+    );
+}
+
+#[tokio::test]
+async fn answers_are_bounded() {
+    let dir = tempfile::tempdir().unwrap();
+    let kubelet = Kubelet::start("node-a").await;
+    kubelet.set(Mood::Huge);
+    let options = KubeletOptions {
+        timeout: Duration::from_secs(60),
+        ..kubelet.options(dir.path(), TOKEN)
+    };
+    let error = client(options).get("/pods").await.unwrap_err();
+    let KubeletError::Http(source) = &error else {
+        panic!("{error:?}");
+    };
+    assert!(source.to_string().contains("limit"), "{source}");
+}
+
+/// The real agent beside a kubelet in a mood, until `check` holds of it.
+async fn beside(mood: Mood, check: impl Fn(&Agent) -> bool + Send + 'static) {
+    let kubelet = Kubelet::start("node-a").await;
+    kubelet.set(mood);
+    let run = move || {
+        let dir = tempfile::tempdir().unwrap();
+        let (token, pinned) = (dir.path().join("token"), dir.path().join("kubelet.crt"));
+        std::fs::write(&token, TOKEN).unwrap();
+        std::fs::write(&pinned, &kubelet.cert_pem).unwrap();
+        let token = format!("--kubelet.token-file={}", token.display());
+        let pinned = format!("--kubelet.pinned-cert-file={}", pinned.display());
+        let url = format!("--kubelet.url={}", kubelet.url);
+        let agent = Agent::start(dir.path(), &["--interval=1s", &url, &token, &pinned], None);
+        eventually("what is awaited of the agent", || {
+            check(&agent).then_some(())
+        });
+    };
+    tokio::task::spawn_blocking(run).await.unwrap();
+}
+
+#[tokio::test]
+async fn sampling_goes_on_while_the_kubelet_hangs() {
+    beside(Mood::Hangs, |agent| {
+        let scrape = agent.scrape();
+        // No answer has come, and none has failed: the first question is still open.
+        assert!(
+            !scrape
+                .keys()
+                .any(|series| name_of(series) == "agent_kubelet_errors_total")
+        );
+        scrape
+            .get("{__name__=\"agent_sampler_ticks_total\"}")
+            .is_some_and(|&ticks| ticks >= 4.0)
+    })
+    .await;
+}
+
+#[tokio::test]
+async fn kubelet_that_does_not_help_is_told_of() {
+    beside(Mood::Torn, |agent| {
+        let scrape = agent.scrape();
+        let log = agent.log.lock().unwrap().clone();
+        ["/pods", "/stats/summary"].iter().all(|path| {
+            let up = scrape.get(&format!(
+                "{{__name__=\"agent_kubelet_up\", path=\"{path}\"}}"
+            ));
+            let told = |line: &&str| {
+                line.contains("level=WARN")
+                    && line.contains("kubelet does not help")
+                    && line.contains(&format!("path={path}"))
+            };
+            up == Some(&0.0) && log.lines().filter(told).count() == 1
+        })
+    })
+    .await;
 }
 
 #[tokio::test]
