@@ -31,28 +31,49 @@ pub enum Tier {
 ///
 /// A tick with the slow tier has the medium one too, so one order of tiers tells all.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub struct Due(Tier);
+pub struct Due {
+    tier: Tier,
+    /// Number of the tick and milliseconds between two; `None` where everything is due whatever the time.
+    tick: Option<(u64, u64)>,
+}
 
 impl Due {
     /// Everything, as at the first tick and for a scrape.
-    pub const ALL: Self = Self(Tier::Slow);
+    pub const ALL: Self = Self {
+        tier: Tier::Slow,
+        tick: None,
+    };
 
     /// The tiers of the tick number `tick` (from 0) at one tick per `interval_ms`.
     #[must_use]
     pub const fn at(tick: u64, interval_ms: u64) -> Self {
-        if tick.is_multiple_of(ticks_per(60_000, interval_ms)) {
-            Self(Tier::Slow)
+        let tier = if tick.is_multiple_of(ticks_per(60_000, interval_ms)) {
+            Tier::Slow
         } else if tick.is_multiple_of(ticks_per(30_000, interval_ms)) {
-            Self(Tier::Medium)
+            Tier::Medium
         } else {
-            Self(Tier::Fast)
+            Tier::Fast
+        };
+        Self {
+            tier,
+            tick: Some((tick, interval_ms)),
+        }
+    }
+
+    /// What is due at this tick for one of many alike whose number is `number`: their slow readings are spread evenly over
+    /// the ticks, so that no tick costs several times as much as the others. Each keeps its distance of 30 and 60 s.
+    #[must_use]
+    pub const fn of_number(self, number: u64) -> Self {
+        match self.tick {
+            Some((tick, interval_ms)) => Self::at(tick.wrapping_add(number), interval_ms),
+            None => self,
         }
     }
 
     /// Whether values of `tier` are read.
     #[must_use]
     pub fn includes(self, tier: Tier) -> bool {
-        tier <= self.0
+        tier <= self.tier
     }
 }
 
@@ -241,11 +262,27 @@ mod tests {
             .filter(|&tick| Due::at(tick, 10_000).includes(Tier::Medium))
             .collect();
         assert_eq!((slow, medium), (vec![0, 6, 12], vec![0, 3, 6, 9, 12]));
-        assert_eq!(
-            Due::at(7, 60_000),
-            Due::ALL,
+        assert!(
+            Due::at(7, 60_000).includes(Tier::Slow),
             "an interval as long as a tier reads it each time"
         );
-        assert_eq!(Due::at(60, 1000), Due::ALL);
+        assert!(Due::at(60, 1000).includes(Tier::Slow));
+    }
+
+    #[test]
+    fn slow_readings_of_many_are_spread_over_the_ticks() {
+        for tick in 0..12 {
+            let due = |tier| {
+                let numbers = 0..600;
+                let due = numbers
+                    .filter(|&number| Due::at(tick, 10_000).of_number(number).includes(tier));
+                due.count()
+            };
+            assert_eq!(
+                (due(Tier::Slow), due(Tier::Medium), due(Tier::Fast)),
+                (100, 200, 600)
+            );
+        }
+        assert_eq!(Due::ALL.of_number(5), Due::ALL, "a scrape has everything");
     }
 }

@@ -95,6 +95,7 @@ impl Metrics {
 #[derive(Debug, Default)]
 struct Figures {
     cpu_ms_per_tick: f64,
+    cpu_ms_dearest: f64,
     rss_mib: f64,
     kernel_mib: Option<f64>,
     samples_per_tick: Option<f64>,
@@ -215,20 +216,10 @@ fn node_exporter(directory: &Path) -> Result<Subject> {
 
 fn measure(subjects: &mut [Subject], options: &Options) -> Result<Vec<Figures>> {
     let interval = Duration::from_secs(options.interval);
-    let scrape_all = |subjects: &mut [Subject], ticks: u32| {
-        for _ in 0..ticks {
-            let started = Instant::now();
-            for subject in subjects.iter_mut().filter(|subject| subject.is_scraped) {
-                subject.metrics()?;
-            }
-            thread::sleep(interval.saturating_sub(started.elapsed()));
-        }
-        anyhow::Ok(())
-    };
     for subject in &mut *subjects {
         subject.metrics()?;
     }
-    scrape_all(subjects, 2)?;
+    scrape_all(subjects, 2, interval)?;
     progress(&format!(
         "measuring for {} s",
         options.interval * u64::from(options.ticks)
@@ -242,15 +233,40 @@ fn measure(subjects: &mut [Subject], options: &Options) -> Result<Vec<Figures>> 
             metrics,
         });
     }
-    scrape_all(subjects, options.ticks)?;
+    let dearest = scrape_all(subjects, options.ticks, interval)?;
     let mut figures = Vec::new();
-    for (subject, before) in subjects.iter_mut().zip(&before) {
+    for ((subject, before), dearest) in subjects.iter_mut().zip(&before).zip(dearest) {
         let usage = subject.usage()?;
         let metrics = subject.metrics()?;
         let after = Moment { usage, metrics };
-        figures.push(subject.figures(before, &after, options.ticks)?);
+        figures.push(subject.figures(before, &after, dearest, options.ticks)?);
     }
     Ok(figures)
+}
+
+/// Lets `ticks` intervals pass, and scrapes at each what has to be scraped. Returns what the dearest interval took of each
+/// subject: at one of the agent's every tier is read.
+fn scrape_all(subjects: &mut [Subject], ticks: u32, interval: Duration) -> Result<Vec<Duration>> {
+    let mut dearest = vec![Duration::ZERO; subjects.len()];
+    let mut last = cpu_of(subjects)?;
+    for _ in 0..ticks {
+        let started = Instant::now();
+        for subject in subjects.iter_mut().filter(|subject| subject.is_scraped) {
+            subject.metrics()?;
+        }
+        thread::sleep(interval.saturating_sub(started.elapsed()));
+        let now = cpu_of(subjects)?;
+        for (dearest, (now, last)) in dearest.iter_mut().zip(now.iter().zip(&last)) {
+            *dearest = (*dearest).max(now.saturating_sub(*last));
+        }
+        last = now;
+    }
+    Ok(dearest)
+}
+
+fn cpu_of(subjects: &[Subject]) -> Result<Vec<Duration>> {
+    let usages = subjects.iter().map(Subject::usage);
+    usages.map(|usage| Ok(usage?.cpu)).collect()
 }
 
 impl Subject {
@@ -279,7 +295,13 @@ impl Subject {
         }
     }
 
-    fn figures(&self, before: &Moment, after: &Moment, scrapes: u32) -> Result<Figures> {
+    fn figures(
+        &self,
+        before: &Moment,
+        after: &Moment,
+        dearest: Duration,
+        scrapes: u32,
+    ) -> Result<Figures> {
         let delta = |name| Some(after.metrics.value(name)? - before.metrics.value(name)?);
         let cpu = after.usage.cpu.saturating_sub(before.usage.cpu);
         let ticks = delta("agent_sampler_ticks_total").unwrap_or_else(|| f64::from(scrapes));
@@ -291,6 +313,7 @@ impl Subject {
         let per_sample = |bytes: Option<f64>, samples: Option<f64>| Some(bytes? / samples?);
         Ok(Figures {
             cpu_ms_per_tick: cpu.as_secs_f64() * 1e3 / ticks,
+            cpu_ms_dearest: dearest.as_secs_f64() * 1e3,
             rss_mib: after.usage.rss_bytes as f64 / MIB,
             kernel_mib: Some(self.memory.kernel_bytes()? as f64 / MIB),
             samples_per_tick: samples.map(|samples| samples / ticks).or(scraped),
@@ -307,6 +330,9 @@ fn table(title: &str, subjects: &[Subject], figures: &[Figures]) -> Table {
     };
     row("CPU-ms per tick or scrape", "cpu_ms", 2, |f| {
         Some(f.cpu_ms_per_tick)
+    });
+    row("CPU-ms of the dearest", "cpu_ms_dearest", 2, |f| {
+        Some(f.cpu_ms_dearest)
     });
     row("CPU-us per sample", "cpu_us_per_sample", 2, |f| {
         Some(f.cpu_ms_per_tick * 1e3 / f.samples_per_tick?)

@@ -64,6 +64,8 @@ pub struct Cgroups {
     proc: PathBuf,
     tree: Tree,
     entries: BTreeMap<String, Entry>,
+    /// How many were opened so far.
+    opened: u64,
     walk_due_ms: i64,
     over_limit: usize,
     layouts: Layouts,
@@ -91,6 +93,7 @@ impl Cgroups {
             proc: roots.proc.clone(),
             tree: Tree::new(CGROUPS_MAX),
             entries: BTreeMap::new(),
+            opened: 0,
             walk_due_ms: i64::MIN,
             over_limit: 0,
             layouts: Layouts::default(),
@@ -132,8 +135,10 @@ impl Cgroups {
             if self.entries.contains_key(&path) {
                 continue;
             }
-            let entry = Entry::open(&self.hierarchy, &path, identity, now_ms);
+            let mut entry = Entry::open(&self.hierarchy, &path, identity, now_ms);
             if entry.is_complete() {
+                entry.number = self.opened;
+                self.opened += 1;
                 self.entries.insert(path, entry);
             } else {
                 is_complete = false;
@@ -300,7 +305,8 @@ impl Collector for Cgroups {
             };
             let target = (&mut *tick.table, &mut *tick.schema);
             let known = (&mut self.device_names, self.page_sizes.list());
-            if entry.collect(&mut reader, tick.due, known, target).is_err() {
+            let due = tick.due.of_number(entry.number);
+            if entry.collect(&mut reader, due, known, target).is_err() {
                 entry.remove_series(tick.table);
                 has_gone = true;
             }

@@ -36,6 +36,8 @@ pub struct Entry {
     pub labels: Option<CgroupLabels>,
     /// Of which generation of names the labels were made.
     pub names_generation: Option<u64>,
+    /// Of which ticks its slow values are read.
+    pub number: u64,
     /// When it was found, milliseconds since the Unix epoch.
     pub found_ms: i64,
     /// When it was made, as far as the file system tells; seconds since the Unix epoch.
@@ -72,6 +74,7 @@ impl Entry {
             identity,
             labels: None,
             names_generation: None,
+            number: 0,
             found_ms,
             start_seconds: None,
             files,

@@ -1,4 +1,5 @@
 use super::*;
+use crate::collect::Due;
 use crate::collectors::testing::Bench;
 
 const POD: &str = "kubepods/burstable/pod2fc932ce-fdcc-454b-97bd-aadfdeb4c340";
@@ -125,6 +126,42 @@ fn cgroups_come_and_go_with_their_series() {
     std::fs::remove_dir_all(roots.cgroup.join("a")).unwrap();
     bench.collect(&mut cgroups);
     assert_eq!(bench.series_count(), before);
+}
+
+#[test]
+fn slow_values_of_cgroups_are_read_in_turns() {
+    let mut bench = v2_bench();
+    for number in 0..12 {
+        v2_cgroup(&bench, &format!("a{number}"), 1);
+    }
+    let roots = bench.roots();
+    let mut cgroups = Cgroups::new(&roots, None, bench.faults()).unwrap();
+    let mut seen = BTreeMap::<String, Vec<u64>>::new();
+    for tick in 0..13 {
+        bench.collect_due(&mut cgroups, Due::at(tick, 10_000));
+        let mut count = 0;
+        for (id, _) in bench.table.current() {
+            let labels = bench.table.def(id).unwrap().labels;
+            let path = labels.get("id").unwrap_or_default();
+            if labels.metric_name() == Some("container_spec_cpu_quota") && path != "/" {
+                seen.entry(path.to_owned()).or_default().push(tick);
+                count += 1;
+            }
+        }
+        let expected = if tick == 0 { 12 } else { 2 };
+        assert_eq!(count, expected, "tick {tick}");
+    }
+    for (path, ticks) in seen {
+        let distances: Vec<u64> = ticks[1..].windows(2).map(|two| two[1] - two[0]).collect();
+        assert!(
+            ticks[1] <= 6,
+            "{path} at {ticks:?}: read at once and again within 60 s"
+        );
+        assert!(
+            distances.iter().all(|&ticks| ticks == 6),
+            "{path} at {ticks:?}"
+        );
+    }
 }
 
 #[test]
@@ -393,7 +430,7 @@ fn traffic_is_found_without_a_process_in_the_containers_own_cgroup() {
         let roots = bench.roots();
         let mut cgroups = Cgroups::new(&roots, None, bench.faults()).unwrap();
         let mut received = |bench: &mut Bench, tick| {
-            bench.collect_due(&mut cgroups, crate::collect::Due::at(tick, 10_000));
+            bench.collect_due(&mut cgroups, Due::at(tick, 10_000));
             bench.value(
                 "container_network_receive_bytes_total",
                 &[("interface", "eth0")],
