@@ -7,8 +7,11 @@ use crate::table::{SeriesId, SeriesTable};
 
 const FAULTS: FamilyDef = counter(
     "agent_collector_faults_total",
-    "Reads of a kernel file that failed (kind read) or whose contents were not understood (kind parse).",
+    "Reads of a file that failed (kind read), and contents of files and of the kubelet's answers that were not understood (kind parse).",
 );
+
+/// Characters of a word that are logged.
+const WORD_CHARS_MAX: usize = 64;
 
 /// A file whose faults are counted.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -82,6 +85,20 @@ impl Faults {
             tracing::warn!(
                 file = count.file,
                 "file not understood, its values are absent"
+            );
+        }
+    }
+
+    /// Counts a word inside of a document of which all else was understood; the first one is logged.
+    pub fn word(&mut self, id: FaultId, word: &str) {
+        let count = &mut self.counts[id.0 * 2 + 1];
+        count.count += 1;
+        if count.count == 1 {
+            let word: String = word.chars().take(WORD_CHARS_MAX).collect();
+            tracing::warn!(
+                file = count.file,
+                ?word,
+                "not understood, its value is absent"
             );
         }
     }

@@ -99,7 +99,7 @@ impl Cgroups {
             layouts: Layouts::default(),
             device_names: DeviceNames::new(&roots.sys),
             page_sizes: PageSizes::new(&roots.sys, faults),
-            local_names: LocalNames::new(&roots.root),
+            local_names: LocalNames::new(&roots.root, faults),
             names,
             networks: Networks::new(&roots.proc, faults),
             has_changed: false,
@@ -227,7 +227,7 @@ fn relabel(
     local: &LocalNames,
     tick: &mut Tick<'_>,
 ) -> bool {
-    let outside = labels::outside(&entry.identity, path, local);
+    let outside = labels::outside(&entry.identity, path, local, tick.faults);
     let (labels, is_settled) = if outside.is_some() {
         (outside, true)
     } else {

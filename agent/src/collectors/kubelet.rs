@@ -2,11 +2,17 @@
 
 use std::collections::HashMap;
 use std::collections::hash_map::Entry as MapEntry;
+use std::sync::Arc;
 
 use common::model::Metadata;
 
 use crate::collect::{Collector, Outcome, Tick, Tier};
+use crate::faults::{FaultId, Faults};
 use crate::kube::KubeletData;
+use crate::kube::api::PodList;
+use crate::kube::poll::{PODS, SUMMARY};
+use crate::kube::quantity::{parse_quantity, parse_time};
+use crate::kube::summary::Summary;
 use crate::schema::{FamilyDef, Schema, Target};
 use crate::table::{SeriesId, SeriesTable};
 
@@ -30,6 +36,9 @@ pub struct Kubelet {
     /// Pod labels that become labels of `kube_pod_labels`.
     pod_labels: Vec<String>,
     generation: Option<u64>,
+    /// What was last stored; its unreadable words are counted.
+    pods: Option<Arc<PodList>>,
+    summary: Option<Arc<Summary>>,
     series: HashMap<Key, Stored>,
 }
 
@@ -45,12 +54,14 @@ impl Kubelet {
             node,
             pod_labels,
             generation: None,
+            pods: None,
+            summary: None,
             series: HashMap::new(),
         }
     }
 
     /// Takes over new answers: adds what is new, removes what is gone.
-    fn update(&mut self, table: &mut SeriesTable, schema: &mut Schema) {
+    fn update(&mut self, tick: &mut Tick<'_>) {
         let latest = self.data.latest();
         if self.generation == Some(latest.generation) {
             return;
@@ -59,24 +70,32 @@ impl Kubelet {
         let mut sink = Sink {
             series: &mut self.series,
             generation: latest.generation,
-            table,
-            schema,
+            table: tick.table,
+            schema: tick.schema,
+            answer: tick.faults.file(PODS),
+            faults: tick.faults,
+            is_new: true,
         };
         if let Some(pods) = &latest.pods {
+            sink.is_new = !is_same(self.pods.as_ref(), pods);
             for pod in &pods.items {
                 pods::store(pod, &self.node, &self.pod_labels, &mut sink);
             }
         }
         if let Some(summary) = &latest.summary {
+            sink.answer = sink.faults.file(SUMMARY);
+            sink.is_new = !is_same(self.summary.as_ref(), summary);
             storage::store(summary, &mut sink);
         }
         self.series.retain(|_, stored| {
             let is_current = stored.generation == latest.generation;
             if !is_current {
-                table.remove(stored.id);
+                tick.table.remove(stored.id);
             }
             is_current
         });
+        self.pods = latest.pods;
+        self.summary = latest.summary;
     }
 }
 
@@ -90,12 +109,16 @@ impl Collector for Kubelet {
     }
 
     fn collect(&mut self, tick: &mut Tick<'_>) -> Outcome {
-        self.update(tick.table, tick.schema);
+        self.update(tick);
         for stored in self.series.values() {
             tick.table.set(stored.id, stored.value);
         }
         Outcome::of(self.series.values().next())
     }
+}
+
+fn is_same<T>(before: Option<&Arc<T>>, now: &Arc<T>) -> bool {
+    before.is_some_and(|before| Arc::ptr_eq(before, now))
 }
 
 /// Where values of one set of answers go.
@@ -104,9 +127,31 @@ struct Sink<'a> {
     generation: u64,
     table: &'a mut SeriesTable,
     schema: &'a mut Schema,
+    faults: &'a mut Faults,
+    /// The answer that is being stored.
+    answer: FaultId,
+    /// Whether it was not stored before: one answer is counted once.
+    is_new: bool,
 }
 
 impl Sink<'_> {
+    /// The number that a quantity stands for; one that can't be read is absent and counted.
+    fn quantity(&mut self, text: &str) -> Option<f64> {
+        self.understood(text, parse_quantity(text))
+    }
+
+    /// Seconds since the Unix epoch; a time that can't be read is absent and counted.
+    fn time(&mut self, text: Option<&str>) -> Option<f64> {
+        text.and_then(|text| self.understood(text, parse_time(text)))
+    }
+
+    fn understood(&mut self, text: &str, value: Option<f64>) -> Option<f64> {
+        if value.is_none() && self.is_new {
+            self.faults.word(self.answer, text);
+        }
+        value
+    }
+
     /// Stores a value. Of two with equal labels the first one stays.
     fn set(
         &mut self,

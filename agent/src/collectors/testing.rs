@@ -51,6 +51,13 @@ impl Bench {
         &mut self.faults
     }
 
+    /// How often what `file` holds was not understood.
+    pub(crate) fn not_understood(&mut self, file: &str) -> Option<f64> {
+        self.faults.store(&mut self.table, &mut self.schema);
+        let labels = [("file", file), ("kind", "parse")];
+        self.value("agent_collector_faults_total", &labels)
+    }
+
     pub(crate) fn collect(&mut self, collector: &mut dyn Collector) -> Outcome {
         self.collect_due(collector, Due::ALL)
     }

@@ -144,6 +144,8 @@ pub struct PodStatus {
     /// Address of the pod.
     #[serde(rename = "podIP")]
     pub pod_ip: String,
+    /// Proposed, InProgress, Deferred or Infeasible: how kubelets before 1.33 told of a resize.
+    pub resize: String,
     /// When the kubelet saw it.
     pub start_time: Option<String>,
     /// Conditions.
@@ -240,6 +242,14 @@ pub struct Terminated {
     /// Its ID.
     #[serde(rename = "containerID")]
     pub container_id: String,
+}
+
+impl ContainerState {
+    /// Since when the container runs, as RFC 3339.
+    #[must_use]
+    pub fn started_at(&self) -> Option<&str> {
+        self.running.as_ref()?.started_at.as_deref()
+    }
 }
 
 impl ContainerStatus {

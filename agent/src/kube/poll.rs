@@ -22,8 +22,10 @@ const DEBOUNCE: Duration = Duration::from_secs(1);
 /// Longest pause between questions for missing names.
 const BACKOFF_MAX: Duration = Duration::from_secs(30);
 
-const PODS: &str = "/pods";
-const SUMMARY: &str = "/stats/summary";
+/// Which pods there are.
+pub(crate) const PODS: &str = "/pods";
+/// What their file systems hold.
+pub(crate) const SUMMARY: &str = "/stats/summary";
 
 /// What the kubelet said last, for the sampling thread.
 #[derive(Debug, Clone, Default)]
@@ -113,16 +115,11 @@ fn all_statuses(pod: &Pod) -> impl Iterator<Item = &ContainerStatus> {
 }
 
 fn container_names(pod: &Pod, status: &ContainerStatus) -> ContainerNames {
-    let started = status
-        .state
-        .running
-        .as_ref()
-        .and_then(|running| running.started_at.as_deref());
     ContainerNames {
         pod_uid: pod.metadata.uid.clone(),
         container: status.name.clone(),
         image: status.image.clone(),
-        start_seconds: started.and_then(parse_time),
+        start_seconds: status.state.started_at().and_then(parse_time),
     }
 }
 

@@ -7,6 +7,7 @@ use serde::Deserialize;
 use super::entry::CgroupLabels;
 use super::identity::Identity;
 use super::names::Names;
+use crate::faults::{FaultId, Faults};
 
 /// How a cgroup is shown.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -64,7 +65,12 @@ pub fn kubernetes(
 
 /// Labels of a cgroup that is no part of a pod. `None` for pods and their containers.
 #[must_use]
-pub fn outside(identity: &Identity, path: &str, runtimes: &LocalNames) -> Option<CgroupLabels> {
+pub fn outside(
+    identity: &Identity,
+    path: &str,
+    runtimes: &LocalNames,
+    faults: &mut Faults,
+) -> Option<CgroupLabels> {
     match identity {
         Identity::Root => Some(labels(path, &[])),
         Identity::Unit { name } => {
@@ -77,7 +83,7 @@ pub fn outside(identity: &Identity, path: &str, runtimes: &LocalNames) -> Option
             pod_uid: None,
             container_id,
         } => {
-            let (name, image) = runtimes.look_up(container_id).unwrap_or_default();
+            let (name, image) = runtimes.look_up(container_id, faults).unwrap_or_default();
             let name = if name.is_empty() { container_id } else { &name };
             Some(labels(path, &[("name", name), ("image", &image)]))
         }
@@ -96,7 +102,9 @@ fn labels(path: &str, others: &[(&'static str, &str)]) -> CgroupLabels {
 #[derive(Debug)]
 pub struct LocalNames {
     docker: PathBuf,
+    docker_fault: FaultId,
     podman: PathBuf,
+    podman_fault: FaultId,
 }
 
 #[derive(Deserialize)]
@@ -132,34 +140,47 @@ struct PodmanMetadata {
 impl LocalNames {
     /// Names below the host's root.
     #[must_use]
-    pub fn new(root: &Path) -> Self {
+    pub fn new(root: &Path, faults: &mut Faults) -> Self {
         Self {
             docker: root.join("var/lib/docker/containers"),
+            docker_fault: faults.file("docker/config.v2.json"),
             podman: root.join("var/lib/containers/storage/overlay-containers/containers.json"),
+            podman_fault: faults.file("podman/containers.json"),
         }
     }
 
     /// Name and image of a container; `None` where they can't be read.
-    fn look_up(&self, id: &str) -> Option<(String, String)> {
-        self.docker(id).or_else(|| self.podman(id))
+    fn look_up(&self, id: &str, faults: &mut Faults) -> Option<(String, String)> {
+        self.docker(id, faults).or_else(|| self.podman(id, faults))
     }
 
-    fn docker(&self, id: &str) -> Option<(String, String)> {
+    // A file that can't be read belongs to a runtime that is not there, or to root: no fault.
+    fn docker(&self, id: &str, faults: &mut Faults) -> Option<(String, String)> {
         let text = std::fs::read(self.docker.join(id).join("config.v2.json")).ok()?;
-        let config: DockerConfig = serde_json::from_slice(&text).ok()?;
+        let config = serde_json::from_slice(&text).ok();
+        let config: DockerConfig = faults.parsed(self.docker_fault, config)?;
         Some((
             config.name.trim_start_matches('/').to_owned(),
             config.config.image,
         ))
     }
 
-    fn podman(&self, id: &str) -> Option<(String, String)> {
+    fn podman(&self, id: &str, faults: &mut Faults) -> Option<(String, String)> {
         let text = std::fs::read(&self.podman).ok()?;
-        let containers: Vec<PodmanContainer> = serde_json::from_slice(&text).ok()?;
+        let containers = serde_json::from_slice(&text).ok();
+        let containers: Vec<PodmanContainer> = faults.parsed(self.podman_fault, containers)?;
         let mut found = containers
             .into_iter()
             .find(|container| container.id == id)?;
-        let metadata: PodmanMetadata = serde_json::from_str(&found.metadata).unwrap_or_default();
+        let metadata = match &*found.metadata {
+            "" => PodmanMetadata::default(),
+            text => {
+                let metadata = serde_json::from_str(text).ok();
+                faults
+                    .parsed(self.podman_fault, metadata)
+                    .unwrap_or_default()
+            }
+        };
         let name = if found.names.is_empty() {
             String::new()
         } else {
@@ -256,12 +277,13 @@ mod tests {
     #[test]
     fn docker_and_podman_names_are_read_where_they_can_be() {
         let dir = tempfile::tempdir().unwrap();
-        let local = LocalNames::new(dir.path());
+        let mut faults = Faults::default();
+        let local = LocalNames::new(dir.path(), &mut faults);
         let alone = Identity::Container {
             pod_uid: None,
             container_id: ID.to_owned(),
         };
-        let shown = |local: &LocalNames| outside(&alone, "/c", local).unwrap();
+        let mut shown = |local: &LocalNames| outside(&alone, "/c", local, &mut faults).unwrap();
         assert_eq!(shown(&local), labels("/c", &[("name", ID)]));
         let storage = dir
             .path()
@@ -286,5 +308,39 @@ mod tests {
             shown(&local),
             labels("/c", &[("name", "web"), ("image", "nginx")])
         );
+        assert_eq!(faults.total(), 0, "what is not there is no fault");
+    }
+
+    #[test]
+    fn damaged_files_of_docker_and_podman_are_counted() {
+        let dir = tempfile::tempdir().unwrap();
+        let mut faults = Faults::default();
+        let local = LocalNames::new(dir.path(), &mut faults);
+        let alone = Identity::Container {
+            pod_uid: None,
+            container_id: ID.to_owned(),
+        };
+        let storage = dir
+            .path()
+            .join("var/lib/containers/storage/overlay-containers");
+        std::fs::create_dir_all(&storage).unwrap();
+        let by_id = labels("/c", &[("name", ID)]);
+        let torn = format!(r#"[{{"id":"{ID}","na"#);
+        let no_metadata = format!(r#"[{{"id":"{ID}","names":["db"],"metadata":"{{im"}}]"#);
+        let by_name = labels("/c", &[("name", "db")]);
+        for (text, want) in [(torn, by_id.clone()), (no_metadata, by_name)] {
+            std::fs::write(storage.join("containers.json"), text).unwrap();
+            let before = faults.total();
+            let shown = outside(&alone, "/c", &local, &mut faults);
+            assert_eq!(shown.as_ref(), Some(&want));
+            assert_eq!(faults.total(), before + 1);
+        }
+        std::fs::remove_file(storage.join("containers.json")).unwrap();
+        let docker = dir.path().join("var/lib/docker/containers").join(ID);
+        std::fs::create_dir_all(&docker).unwrap();
+        std::fs::write(docker.join("config.v2.json"), r#"{"Name":7}"#).unwrap();
+        let before = faults.total();
+        assert_eq!(outside(&alone, "/c", &local, &mut faults), Some(by_id));
+        assert_eq!(faults.total(), before + 1);
     }
 }

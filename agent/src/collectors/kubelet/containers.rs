@@ -2,7 +2,6 @@
 
 use super::{Sink, flag};
 use crate::kube::api::{Container, ContainerStatus, Pod, Resources};
-use crate::kube::quantity::{parse_quantity, parse_time};
 use crate::schema::{FamilyDef, Target, counter, gauge, info};
 
 /// The families of one kind of container.
@@ -160,6 +159,10 @@ pub(super) fn store(pod: &Pod, node: &str, id: &[(&str, &str)], sink: &mut Sink<
             }
         }
     }
+    // Their start is that of their cgroup, which has no place for what can't be read.
+    for debugging in &status.ephemeral_container_statuses {
+        sink.time(debugging.state.started_at());
+    }
 }
 
 /// A resize in place changes the status first and may never reach the spec's values.
@@ -181,7 +184,7 @@ fn store_resources(
     ] {
         for (resource, quantity) in quantities {
             // An unset request or limit is absent; one that can't be read is no 0 either.
-            let Some(value) = parse_quantity(quantity) else {
+            let Some(value) = sink.quantity(quantity) else {
                 continue;
             };
             let resource_label = sanitize(resource);
@@ -271,10 +274,7 @@ fn store_status(
             sink.state(family, &[labels, &[("reason", &**reason)][..]].concat());
         }
     }
-    let started = state
-        .running
-        .as_ref()
-        .and_then(|running| parse_time(running.started_at.as_deref()?));
+    let started = sink.time(state.started_at());
     sink.set_some(Target::KubeState, &families.started, labels, started);
     sink.set_some(
         Target::KubeState,

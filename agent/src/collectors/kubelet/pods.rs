@@ -1,8 +1,7 @@
 //! Series about a pod as a whole, with kube-state-metrics' names and labels.
 
 use super::{Sink, containers, flag};
-use crate::kube::api::Pod;
-use crate::kube::quantity::parse_time;
+use crate::kube::api::{Pod, PodStatus};
 use crate::schema::{FamilyDef, Target, gauge, info};
 
 static INFO: FamilyDef = info("kube_pod_info", "Information about pod.");
@@ -122,12 +121,12 @@ fn store_facts(pod: &Pod, node: &str, pod_labels: &[String], id: &Id<'_>, sink: 
         all.extend(labels.iter().map(|(name, value)| (&**name, *value)));
         sink.state(&LABELS, &all);
     }
-    let time = |text: &Option<String>| text.as_deref().and_then(parse_time);
-    for (family, value) in [
-        (&CREATED, time(&pod.metadata.creation_timestamp)),
-        (&DELETION, time(&pod.metadata.deletion_timestamp)),
-        (&START, time(&status.start_time)),
+    for (family, text) in [
+        (&CREATED, &pod.metadata.creation_timestamp),
+        (&DELETION, &pod.metadata.deletion_timestamp),
+        (&START, &status.start_time),
     ] {
+        let value = sink.time(text.as_deref());
         sink.set_some(Target::KubeState, family, id, value);
     }
 }
@@ -185,19 +184,32 @@ fn store_status(pod: &Pod, id: &Id<'_>, sink: &mut Sink<'_>) {
     if !status.reason.is_empty() {
         sink.state(&REASON, &[&id[..], &[("reason", &status.reason)]].concat());
     }
+    store_resize(status, id, sink);
+}
+
+/// Kubelets since 1.33 have a condition for each state, those before one word, and nothing when there is no resize.
+fn store_resize(status: &PodStatus, id: &Id<'_>, sink: &mut Sink<'_>) {
+    let mut set = |kind, reason, is_so| {
+        let labels = [("status", kind), ("reason", reason)];
+        let labels = [&id[..], &labels].concat();
+        sink.set(Target::KubeState, &RESIZE, &labels, flag(is_so));
+    };
+    let mut has_condition = false;
     for condition in &status.conditions {
         let kind = match &*condition.condition_type {
             "PodResizePending" => "pending",
             "PodResizeInProgress" => "in_progress",
             _ => continue,
         };
-        let labels = [("status", kind), ("reason", &condition.reason)];
-        sink.set(
-            Target::KubeState,
-            &RESIZE,
-            &[&id[..], &labels].concat(),
-            flag(condition.status == "True"),
-        );
+        has_condition = true;
+        set(kind, &condition.reason, condition.status == "True");
+    }
+    match &*status.resize {
+        _ if has_condition => {}
+        "" => {}
+        "InProgress" => set("in_progress", "", true),
+        // Proposed, Deferred, Infeasible: why it has not begun.
+        reason => set("pending", reason, true),
     }
 }
 

@@ -3,7 +3,6 @@
 use std::collections::HashMap;
 
 use super::Sink;
-use crate::kube::quantity::parse_time;
 use crate::kube::summary::{ContainerStats, FsStats, PodStats, Summary};
 use crate::schema::{FamilyDef, Target, gauge};
 
@@ -145,29 +144,28 @@ pub(super) fn store(summary: &Summary, sink: &mut Sink<'_>) {
             store_all(&NODE_FS, fs, &[("filesystem", name)], sink);
         }
     }
-    for pod in newest_by_name(&summary.pods).into_values() {
+    for pod in newest_by_name(&summary.pods, sink).into_values() {
         store_pod(pod, sink);
     }
 }
 
 /// While a pod is being replaced there may be two of one name; the younger one counts.
-fn newest_by_name(pods: &[PodStats]) -> HashMap<(&str, &str), &PodStats> {
-    let started = |pod: &PodStats| {
-        pod.start_time
-            .as_deref()
-            .and_then(parse_time)
-            .unwrap_or_default()
-    };
-    let mut newest: HashMap<(&str, &str), &PodStats> = HashMap::new();
+fn newest_by_name<'a>(
+    pods: &'a [PodStats],
+    sink: &mut Sink<'_>,
+) -> HashMap<(&'a str, &'a str), &'a PodStats> {
+    let mut newest: HashMap<(&str, &str), (f64, &PodStats)> = HashMap::new();
     for pod in pods {
+        let started = sink.time(pod.start_time.as_deref()).unwrap_or_default();
         let kept = newest
             .entry((&pod.pod_ref.namespace, &pod.pod_ref.name))
-            .or_insert(pod);
-        if started(pod) > started(kept) {
-            *kept = pod;
+            .or_insert((started, pod));
+        if started > kept.0 {
+            *kept = (started, pod);
         }
     }
-    newest
+    let pods = newest.into_iter().map(|(name, (_, pod))| (name, pod));
+    pods.collect()
 }
 
 fn store_pod(pod: &PodStats, sink: &mut Sink<'_>) {

@@ -221,7 +221,82 @@ fn series_go_with_what_they_are_about() {
 #[test]
 fn other_documents_are_not_taken_for_empty_ones() {
     for other in ["{}", r#"{"kind":"Status","status":"Failure"}"#] {
-        assert!(serde_json::from_str::<crate::kube::api::PodList>(other).is_err());
+        assert!(serde_json::from_str::<PodList>(other).is_err());
     }
-    assert!(serde_json::from_str::<crate::kube::summary::Summary>("{}").is_err());
+    assert!(serde_json::from_str::<Summary>("{}").is_err());
+}
+
+#[test]
+fn words_that_are_not_understood_are_absent_and_counted_once_an_answer() {
+    const ODD: &str = r#"{"items":[{
+      "metadata":{"name":"odd","namespace":"shop","uid":"u","creationTimestamp":"yesterday"},
+      "spec":{"containers":[{"name":"app","resources":{"requests":{"cpu":"abc","memory":"64Mi"},"limits":{"cpu":"1 core"}}}]},
+      "status":{"startTime":"2026-11-22T07:49:30Z",
+        "containerStatuses":[{"name":"app","state":{"running":{"startedAt":"07:49"}}}],
+        "ephemeralContainerStatuses":[{"name":"debug","state":{"running":{"startedAt":""}}}]}}]}"#;
+    let mut bench = Bench::new();
+    let data = KubeletData::default();
+    let mut kubelet = collector(&data);
+    data.set_pods(serde_json::from_str(ODD).unwrap());
+    bench.collect(&mut kubelet);
+    let present = |bench: &Bench, name: &str, labels: &[(&str, &str)]| bench.value(name, labels);
+    let cpu = [("resource", "cpu")];
+    for (name, labels) in [
+        ("kube_pod_container_resource_requests", &cpu[..]),
+        ("kube_pod_container_resource_limits", &cpu[..]),
+        ("kube_pod_container_state_started", &[]),
+        ("kube_pod_created", &[]),
+    ] {
+        assert_eq!(present(&bench, name, labels), None, "{name}");
+    }
+    let memory = [("resource", "memory")];
+    let requested = present(&bench, "kube_pod_container_resource_requests", &memory);
+    assert_eq!(requested, Some(67_108_864.0));
+    assert!(present(&bench, "kube_pod_start_time", &[]).is_some());
+    assert_eq!(bench.not_understood("/pods"), Some(5.0));
+
+    // Another answer does not make the same pods wrong again.
+    let summary = r#"{"node":{},"pods":[{"podRef":{"name":"odd"},"startTime":"soon"}]}"#;
+    data.set_summary(Some(serde_json::from_str(summary).unwrap()));
+    bench.collect(&mut kubelet);
+    bench.collect(&mut kubelet);
+    assert_eq!(bench.not_understood("/pods"), Some(5.0));
+    assert_eq!(bench.not_understood("/stats/summary"), Some(1.0));
+    data.set_pods(serde_json::from_str(ODD).unwrap());
+    bench.collect(&mut kubelet);
+    assert_eq!(bench.not_understood("/pods"), Some(10.0));
+    assert_eq!(bench.not_understood("/stats/summary"), Some(1.0));
+}
+
+#[test]
+fn resize_is_told_by_kubelets_with_and_without_conditions() {
+    let resized = |status: &str| {
+        let mut bench = Bench::new();
+        let data = KubeletData::default();
+        let pods = format!(r#"{{"items":[{{"metadata":{{"name":"p"}},"status":{status}}}]}}"#);
+        data.set_pods(serde_json::from_str(&pods).unwrap());
+        bench.collect(&mut collector(&data));
+        let mut found: Vec<(String, String, f64)> = Vec::new();
+        for (id, value) in bench.table.current() {
+            let labels = &bench.table.def(id).unwrap().labels;
+            if labels.metric_name() == Some("kube_pod_status_resize") {
+                let label = |name| labels.get(name).unwrap_or_default().to_owned();
+                found.push((label("status"), label("reason"), value));
+            }
+        }
+        found
+    };
+    let state = |status: &str, reason: &str| vec![(status.to_owned(), reason.to_owned(), 1.0)];
+    assert_eq!(resized(r#"{"resize":""}"#), []);
+    for reason in ["Proposed", "Deferred", "Infeasible"] {
+        let status = format!(r#"{{"resize":"{reason}"}}"#);
+        assert_eq!(resized(&status), state("pending", reason));
+    }
+    assert_eq!(
+        resized(r#"{"resize":"InProgress"}"#),
+        state("in_progress", "")
+    );
+    // Where both are there, the condition says more.
+    let both = r#"{"resize":"InProgress","conditions":[{"type":"PodResizePending","status":"True","reason":"Infeasible"}]}"#;
+    assert_eq!(resized(both), state("pending", "Infeasible"));
 }
