@@ -70,6 +70,12 @@ impl Due {
         }
     }
 
+    /// Whether this is no tick of the clock but somebody's scrape.
+    #[must_use]
+    pub const fn is_everything(self) -> bool {
+        self.tick.is_none()
+    }
+
     /// Whether values of `tier` are read.
     #[must_use]
     pub fn includes(self, tier: Tier) -> bool {

@@ -9,6 +9,7 @@ use crate::kube::KubeletData;
 
 pub mod cgroup;
 pub mod kubelet;
+pub mod kubelet_metrics;
 pub mod machine;
 pub mod node;
 pub mod own;
@@ -18,6 +19,7 @@ pub mod up;
 
 use self::cgroup::Cgroups;
 use self::kubelet::Kubelet;
+use self::kubelet_metrics::KubeletMetrics;
 use self::node::Roots;
 
 /// A collector that can be switched on and off.
@@ -28,6 +30,9 @@ pub struct CollectorInfo {
     /// What it collects, for `--help`.
     pub help: &'static str,
 }
+
+/// The name of the collector of what the kubelet measures about itself.
+pub const KUBELET_METRICS: &str = "kubelet_metrics";
 
 const fn collector(name: &'static str, help: &'static str) -> CollectorInfo {
     CollectorInfo { name, help }
@@ -73,6 +78,10 @@ pub const COLLECTORS: &[CollectorInfo] = &[
     collector(
         "kubelet",
         "Pods and their storage, by what the kubelet says",
+    ),
+    collector(
+        KUBELET_METRICS,
+        "What the kubelet measures about itself, families of --kubelet.metrics",
     ),
 ];
 
@@ -133,6 +142,9 @@ pub fn build(config: &Config, kubelet: Option<&KubeletData>) -> Result<Collector
             .try_add(|faults| Cgroups::new(&roots, names, faults).map_err(BuildError::Cgroup))?;
     }
     let asked = kubelet.filter(|_| config.collectors.is_on("kubelet"));
+    if let Some(data) = kubelet.filter(|_| config.collectors.is_on(KUBELET_METRICS)) {
+        collectors.add(|_| KubeletMetrics::new(data.clone()));
+    }
     if config.collectors.is_on(up::UP) {
         collectors.add(|_| up::Up::new(config.collectors.is_on("cgroup"), asked.cloned()));
     }

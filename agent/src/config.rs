@@ -103,6 +103,14 @@ pub struct Config {
         value_delimiter = ','
     )]
     pub kubelet_pod_labels: Vec<String>,
+    /// Metric families of the kubelet's own /metrics to pass on, by name; empty = none
+    #[arg(
+        long = "kubelet.metrics",
+        value_name = "NAME,NAME",
+        value_delimiter = ',',
+        default_value = crate::kube::metrics::FAMILIES
+    )]
+    pub kubelet_metrics: Vec<String>,
     /// Directory in which ticks wait until an aggregator has them on disk
     #[arg(long = "spool.path", value_name = "DIR", default_value = "./spool")]
     pub spool_path: PathBuf,

@@ -16,6 +16,7 @@ use crate::collect::Collectors;
 use crate::collectors;
 use crate::collectors::own::OwnMetrics;
 use crate::config::Config;
+use crate::kube::metrics::Families;
 use crate::kube::verify::Trust;
 use crate::kube::{self, KubeletClient, KubeletData, KubeletOptions};
 use crate::sampler::{self, Sampler, SamplerHandle};
@@ -30,7 +31,15 @@ pub struct Plan {
     config: Config,
     node: String,
     collectors: Collectors,
-    kubelet: Option<(KubeletClient, KubeletData)>,
+    kubelet: Option<Kubelet>,
+}
+
+/// The node's kubelet: how it is asked, where its answers go, which of its own metrics are wanted.
+#[derive(Debug)]
+struct Kubelet {
+    client: KubeletClient,
+    data: KubeletData,
+    families: Families,
 }
 
 impl Plan {
@@ -50,7 +59,7 @@ impl Plan {
             "--join.token-file is given once, with --mirror twice at most"
         );
         let kubelet = kubelet(&config, &node)?;
-        let collectors = collectors::build(&config, kubelet.as_ref().map(|(_, data)| data))?;
+        let collectors = collectors::build(&config, kubelet.as_ref().map(|kubelet| &kubelet.data))?;
         Ok(Self {
             config,
             node,
@@ -86,7 +95,7 @@ fn node_name(config: &Config) -> anyhow::Result<String> {
 }
 
 /// The node's kubelet, when its URL is given.
-fn kubelet(config: &Config, node: &str) -> anyhow::Result<Option<(KubeletClient, KubeletData)>> {
+fn kubelet(config: &Config, node: &str) -> anyhow::Result<Option<Kubelet>> {
     if config.kubelet_url.is_empty() {
         return Ok(None);
     }
@@ -101,7 +110,16 @@ fn kubelet(config: &Config, node: &str) -> anyhow::Result<Option<(KubeletClient,
         config.kubelet_token_file.clone(),
         trust,
     );
-    Ok(Some((KubeletClient::new(options)?, KubeletData::default())))
+    let families = if config.collectors.is_on(collectors::KUBELET_METRICS) {
+        Families::new(&config.kubelet_metrics)?
+    } else {
+        Families::default()
+    };
+    Ok(Some(Kubelet {
+        client: KubeletClient::new(options)?,
+        data: KubeletData::default(),
+        families,
+    }))
 }
 
 /// The agent's own pod, from the downward API.
@@ -177,8 +195,8 @@ async fn run_async(plan: Plan) -> anyhow::Result<()> {
         registry.clone(),
         drain.clone(),
     ));
-    if let Some((client, data)) = kubelet {
-        tasks.spawn(ask_kubelet(client, data, registry.clone(), drain.clone()));
+    if let Some(kubelet) = kubelet {
+        tasks.spawn(ask_kubelet(kubelet, registry.clone(), drain.clone()));
     }
     if config.aggregator_addresses.is_empty() {
         tracing::info!("no --aggregator.address: nothing is sent, ticks wait in the spool");
@@ -237,12 +255,15 @@ async fn serve_web(
 }
 
 async fn ask_kubelet(
-    client: KubeletClient,
-    data: KubeletData,
+    Kubelet {
+        client,
+        data,
+        families,
+    }: Kubelet,
     registry: Registry,
     stop: CancellationToken,
 ) -> anyhow::Result<()> {
-    kube::poll(client, data, &registry, stop).await;
+    kube::poll(client, data, &families, &registry, stop).await;
     Ok(())
 }
 

@@ -102,7 +102,7 @@ pub enum KubeletError {
         /// Which.
         path: &'static str,
         /// Why.
-        source: serde_json::Error,
+        source: Box<dyn std::error::Error + Send + Sync>,
     },
 }
 
@@ -208,7 +208,7 @@ impl KubeletClient {
     fn request(&self, path: &str) -> Result<Request<Empty<Bytes>>, KubeletError> {
         let mut request = Request::get(path)
             .header(header::HOST, &self.host)
-            .header(header::ACCEPT, "application/json");
+            .header(header::ACCEPT, "application/json, text/plain");
         // The token goes over TLS only.
         if self.is_tls {
             let path = &self.options.token_file;

@@ -11,12 +11,16 @@ use tokio_util::sync::CancellationToken;
 
 use super::api::{ContainerStatus, Pod, PodList};
 use super::client::{KubeletClient, KubeletError};
+use super::metrics::{Families, KubeletMetrics};
 use super::quantity::parse_time;
 use super::summary::Summary;
 use crate::collectors::cgroup::names::{ContainerNames, Names, NamesHandle, PodNames};
 
-/// Time between two questions of a kind when nothing is missing.
-const PERIOD: Duration = Duration::from_secs(60);
+/// Time between two rounds of questions. The kubelet's own metrics are asked for in each, so that a rate over a minute has
+/// two samples.
+const PERIOD: Duration = Duration::from_secs(30);
+/// Pods, when no names are missing, and their numbers are asked for in every other round.
+const ROUNDS_PER_SUMMARY: u64 = 2;
 /// How often is looked whether names are missing; statuses lag behind cgroups by a second or so anyway.
 const DEBOUNCE: Duration = Duration::from_secs(1);
 /// Longest pause between questions for missing names.
@@ -26,6 +30,7 @@ const BACKOFF_MAX: Duration = Duration::from_secs(30);
 pub(crate) const PODS: &str = "/pods";
 /// What their file systems hold.
 pub(crate) const SUMMARY: &str = "/stats/summary";
+const METRICS: &str = "/metrics";
 
 /// What the kubelet said last, for the sampling thread.
 #[derive(Debug, Clone, Default)]
@@ -33,6 +38,7 @@ pub struct KubeletData {
     /// Names of pods and containers.
     pub names: NamesHandle,
     latest: Arc<Mutex<Latest>>,
+    metrics: Arc<Mutex<(u64, Option<Arc<KubeletMetrics>>)>>,
 }
 
 /// The newest answers, with a number that grows with each.
@@ -63,6 +69,21 @@ impl KubeletData {
     pub fn is_up(&self) -> Option<bool> {
         let latest = self.latest.lock().unwrap_or_else(PoisonError::into_inner);
         latest.was_asked.then_some(latest.summary.is_some())
+    }
+
+    /// The newest answer of `/metrics`, with a number that grows with each; 0 before the first.
+    #[must_use]
+    pub fn metrics(&self) -> (u64, Option<Arc<KubeletMetrics>>) {
+        self.metrics
+            .lock()
+            .unwrap_or_else(PoisonError::into_inner)
+            .clone()
+    }
+
+    /// Publishes an answer of `/metrics`, or that there is none any more.
+    pub fn set_metrics(&self, metrics: Option<KubeletMetrics>) {
+        let mut latest = self.metrics.lock().unwrap_or_else(PoisonError::into_inner);
+        *latest = (latest.0 + 1, metrics.map(Arc::new));
     }
 
     /// Publishes an answer of `/pods`.
@@ -155,11 +176,18 @@ impl Endpoint {
     }
 
     /// Asks and parses; takes note of how it went.
-    async fn ask<T: DeserializeOwned>(&mut self, client: &KubeletClient) -> Option<T> {
+    async fn ask<T, E>(
+        &mut self,
+        client: &KubeletClient,
+        parse: impl FnOnce(&[u8]) -> Result<T, E>,
+    ) -> Option<T>
+    where
+        E: std::error::Error + Send + Sync + 'static,
+    {
         let answer = client.get(self.path).await.and_then(|body| {
-            serde_json::from_slice(&body).map_err(|source| KubeletError::Malformed {
+            parse(&body).map_err(|source| KubeletError::Malformed {
                 path: self.path,
-                source,
+                source: source.into(),
             })
         });
         match answer {
@@ -199,25 +227,37 @@ impl Endpoint {
     }
 }
 
-/// Asks until `stop`. Never two questions at a time.
+fn json<T: DeserializeOwned>(body: &[u8]) -> Result<T, serde_json::Error> {
+    serde_json::from_slice(body)
+}
+
+/// Asks until `stop`, also for the metrics of `families` where there are any. Never two questions at a time.
 ///
 /// # Cancel safety
 /// May be dropped at any await; what was published stays.
 pub async fn poll(
     client: KubeletClient,
     data: KubeletData,
+    families: &Families,
     registry: &Registry,
     stop: CancellationToken,
 ) {
     let run = async {
         let mut pods = Endpoint::new(PODS, registry);
         let mut summary = Endpoint::new(SUMMARY, registry);
+        let mut metrics = (!families.is_empty()).then(|| Endpoint::new(METRICS, registry));
         let mut backoff = DEBOUNCE;
-        loop {
+        for round in 0_u64.. {
             let asked = Instant::now();
-            ask_pods(&mut pods, &client, &data).await;
             // Old numbers must not go on as if they were new.
-            data.set_summary(summary.ask(&client).await);
+            if round.is_multiple_of(ROUNDS_PER_SUMMARY) {
+                ask_pods(&mut pods, &client, &data).await;
+                data.set_summary(summary.ask(&client, json).await);
+            }
+            if let Some(metrics) = &mut metrics {
+                let parse = |body: &[u8]| KubeletMetrics::parse(body, families);
+                data.set_metrics(metrics.ask(&client, parse).await);
+            }
             backoff = wait(asked + PERIOD, &mut pods, &client, &data, backoff).await;
         }
     };
@@ -229,7 +269,7 @@ pub async fn poll(
 
 async fn ask_pods(pods: &mut Endpoint, client: &KubeletClient, data: &KubeletData) {
     // Names stay when the kubelet is silent: a running container keeps its name.
-    if let Some(list) = pods.ask(client).await {
+    if let Some(list) = pods.ask(client, json).await {
         data.set_pods(list);
     }
 }

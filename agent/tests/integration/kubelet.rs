@@ -5,6 +5,7 @@ use std::path::Path;
 use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
+use agent::kube::metrics::Families;
 use agent::kube::verify::Trust;
 use agent::kube::{KubeletClient, KubeletData, KubeletError, KubeletOptions, poll};
 use bytes::Bytes;
@@ -25,6 +26,7 @@ use crate::recorded::fixture;
 use crate::support::{Agent, eventually, name_of};
 
 const TOKEN: &str = "good-token";
+const RUNNING_PODS: &str = "kubelet_running_pods";
 
 /// What the kubelet does with a request that is allowed.
 #[derive(Debug, Clone, Copy, PartialEq)]
@@ -80,6 +82,7 @@ async fn answer(
     let body = match request.uri().path() {
         "/pods" => fixture("v1-full", "pods.json.gz"),
         "/stats/summary" => fixture("v1-full", "stats-summary.json.gz"),
+        "/metrics" => fixture("v1-full", "metrics.prom.gz"),
         _ => {
             return Ok(reply(
                 StatusCode::NOT_FOUND,
@@ -286,7 +289,7 @@ async fn kubelet_that_does_not_help_is_told_of() {
     beside(Mood::Torn, |agent| {
         let scrape = agent.scrape();
         let log = agent.log.lock().unwrap().clone();
-        ["/pods", "/stats/summary"].iter().all(|path| {
+        ["/pods", "/stats/summary", "/metrics"].iter().all(|path| {
             let up = scrape.get(&format!(
                 "{{__name__=\"agent_kubelet_up\", path=\"{path}\"}}"
             ));
@@ -397,7 +400,8 @@ async fn polled(
             registry.clone(),
             stop.clone(),
         );
-        tokio::spawn(async move { poll(client, data, &registry, stop).await })
+        let families = Families::new(&[RUNNING_PODS.to_owned()]).unwrap();
+        tokio::spawn(async move { poll(client, data, &families, &registry, stop).await })
     };
     let deadline = tokio::time::Instant::now() + Duration::from_secs(60);
     loop {
@@ -419,9 +423,17 @@ async fn names_outlive_a_kubelet_that_fails_and_numbers_do_not() {
     let kubelet = Kubelet::start("node-a").await;
     let data = KubeletData::default();
     polled(&kubelet, dir.path(), &data, |data, metrics| {
-        data.latest().summary.is_some() && metrics.contains("agent_kubelet_up{path=\"/pods\"} 1")
+        data.latest().summary.is_some()
+            && metrics.contains("agent_kubelet_up{path=\"/pods\"} 1")
+            && metrics.contains("agent_kubelet_up{path=\"/metrics\"} 1")
     })
     .await;
+    let metrics = data.metrics().1.unwrap();
+    let found = metrics.samples.iter();
+    let found: Vec<(&str, f64)> = found
+        .map(|one| (one.labels.metric_name().unwrap(), one.value))
+        .collect();
+    assert_eq!(found, [(RUNNING_PODS, 15.0)]);
     let names = data.names.current();
     assert!(names.pods.len() >= 16 && names.containers.len() >= 16);
     assert!(
@@ -449,7 +461,7 @@ async fn names_outlive_a_kubelet_that_fails_and_numbers_do_not() {
     }
     kubelet.set(Mood::Torn);
     polled(&kubelet, dir.path(), &data, |data, _| {
-        data.latest().summary.is_none()
+        data.latest().summary.is_none() && matches!(data.metrics(), (2.., None))
     })
     .await;
 }

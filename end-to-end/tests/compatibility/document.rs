@@ -27,7 +27,7 @@ impl Document {
 
     /// Whether a source is a component that has to be scraped.
     pub(super) fn is_foreign(&self, source: &str) -> bool {
-        ["kubelet", "kube-apiserver", "kube-scheduler"].contains(&source)
+        ["kube-apiserver", "kube-scheduler"].contains(&source)
     }
 }
 

@@ -9,6 +9,7 @@ use agent::collect::Due;
 use agent::collectors;
 use agent::config::Config;
 use agent::kube::KubeletData;
+use agent::kube::metrics::{Families, KubeletMetrics};
 use agent::schema::{NodeIdentity, Schema};
 use agent::table::SeriesTable;
 use aggregator::kube::families::{Job, Namespace, Node, Pod, ReplicaSet, ResourceQuota};
@@ -142,7 +143,12 @@ impl Recording {
             format!("--path.sysfs={}", path("sys")),
             format!("--path.cgroupfs={}", path("sys/fs/cgroup")),
         ]);
-        let mut collectors = collectors::build(&config.unwrap(), Some(&data)).unwrap();
+        let config = config.unwrap();
+        // Recorded once: what the kubelet counts about itself stands still.
+        let metrics = unpacked(&self.folder, "metrics.prom.gz");
+        let families = Families::new(&config.kubelet_metrics).unwrap();
+        data.set_metrics(Some(KubeletMetrics::parse(&metrics, &families).unwrap()));
+        let mut collectors = collectors::build(&config, Some(&data)).unwrap();
         let mut schema = Schema::new(NodeIdentity {
             node: self.node.to_owned(),
             pod: Some(("batch".to_owned(), self.agent_pod.to_owned())),
@@ -243,12 +249,16 @@ pub(super) fn items(list: Value) -> Vec<Value> {
 }
 
 fn json(folder: &Path, name: &str) -> Value {
+    serde_json::from_slice(&unpacked(folder, name)).unwrap()
+}
+
+fn unpacked(folder: &Path, name: &str) -> Vec<u8> {
     let file = fs::File::open(folder.join(name)).unwrap();
     let mut data = Vec::new();
     flate2::read::GzDecoder::new(file)
         .read_to_end(&mut data)
         .unwrap();
-    serde_json::from_slice(&data).unwrap()
+    data
 }
 
 fn start_ms(folder: &Path, name: &str) -> i64 {

@@ -1,0 +1,274 @@
+//! What the kubelet measures about itself: chosen families of its `/metrics`.
+
+use std::collections::HashMap;
+use std::sync::Arc;
+
+use common::exposition::{Entry, ParseError, Parser};
+use common::model::{Labels, Metadata};
+
+/// The families that are taken unless the operator says otherwise: those that kubernetes-mixin's dashboards, rules and
+/// alerts select. A kubelet has five times as many series.
+pub const FAMILIES: &str = "go_goroutines,\
+kubelet_certificate_manager_client_expiration_renew_errors,kubelet_certificate_manager_client_ttl_seconds,\
+kubelet_certificate_manager_server_ttl_seconds,kubelet_cgroup_manager_duration_seconds,kubelet_node_config_error,\
+kubelet_node_name,kubelet_pleg_relist_duration_seconds,kubelet_pleg_relist_interval_seconds,\
+kubelet_pod_start_duration_seconds,kubelet_pod_worker_duration_seconds,kubelet_running_containers,\
+kubelet_running_pods,kubelet_runtime_operations_duration_seconds,kubelet_runtime_operations_errors_total,\
+kubelet_runtime_operations_total,kubelet_server_expiration_renew_errors,process_cpu_seconds_total,\
+process_resident_memory_bytes,rest_client_request_duration_seconds,rest_client_requests_total,\
+storage_operation_duration_seconds,storage_operation_errors_total,volume_manager_total_volumes";
+
+/// What the summary gives already, under the same names and labels.
+const OF_THE_SUMMARY: &str = "kubelet_volume_stats_";
+
+/// Samples of one answer at most.
+const SAMPLES_MAX: usize = 10_000;
+
+/// The families that `--kubelet.metrics` names.
+#[derive(Debug, Clone, Default)]
+pub struct Families(Vec<String>);
+
+/// A list of families that can't be used.
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+#[error("--kubelet.metrics: {0} comes from the kubelet's summary already")]
+pub struct FamilyError(String);
+
+impl Families {
+    /// The families of `names`; empty names stand for none.
+    ///
+    /// # Errors
+    /// One of them would give series that the agent has from elsewhere.
+    pub fn new(names: &[String]) -> Result<Self, FamilyError> {
+        let mut names: Vec<String> = names
+            .iter()
+            .map(|name| name.trim().to_owned())
+            .filter(|name| !name.is_empty())
+            .collect();
+        names.sort_unstable();
+        names.dedup();
+        match names.iter().find(|name| name.starts_with(OF_THE_SUMMARY)) {
+            Some(name) => Err(FamilyError(name.clone())),
+            None => Ok(Self(names)),
+        }
+    }
+
+    /// Whether there are none, so that nothing need be asked.
+    #[must_use]
+    pub const fn is_empty(&self) -> bool {
+        self.0.is_empty()
+    }
+
+    fn has(&self, family: &str) -> bool {
+        self.0.binary_search_by(|name| (**name).cmp(family)).is_ok()
+    }
+
+    /// The family of a series' name, if it is wanted.
+    fn of<'a>(&self, name: &'a str) -> Option<&'a str> {
+        let stem = |suffix: &&str| name.strip_suffix(*suffix);
+        let stems = ["_bucket", "_sum", "_count"];
+        let mut candidates = std::iter::once(name).chain(stems.iter().filter_map(stem));
+        candidates.find(|family| self.has(family))
+    }
+}
+
+/// One sample.
+#[derive(Debug, Clone)]
+pub struct MetricSample {
+    /// All labels, metric name included.
+    pub labels: Labels,
+    /// Type and help of its family.
+    pub metadata: Arc<Metadata>,
+    /// The value.
+    pub value: f64,
+}
+
+/// The chosen families of one answer.
+///
+/// Invariant: the labels of the samples ascend strictly.
+#[derive(Debug, Clone, Default)]
+pub struct KubeletMetrics {
+    /// The samples.
+    pub samples: Vec<MetricSample>,
+}
+
+/// An answer that can't be used.
+#[derive(Debug, thiserror::Error)]
+pub enum MetricsError {
+    /// No text.
+    #[error("not UTF-8")]
+    NotUtf8(#[from] std::str::Utf8Error),
+    /// A line that no metric is written like.
+    #[error(transparent)]
+    Line(#[from] ParseError),
+    /// The last line is not whole.
+    #[error("ends within a line")]
+    Torn,
+    /// Something else answers there, or no family of the list exists.
+    #[error("no sample of the families of --kubelet.metrics")]
+    Nothing,
+    /// More than anybody wants of a kubelet.
+    #[error("more than {SAMPLES_MAX} samples in the families of --kubelet.metrics")]
+    TooMany,
+}
+
+impl KubeletMetrics {
+    /// Reads the samples of `families` from the text exposition format. Lines of others are passed over unread: they are
+    /// four of five. Of two samples with equal labels the first one stays.
+    ///
+    /// # Errors
+    /// See [`MetricsError`]. Half an answer would be half a truth, so there is none of it.
+    pub fn parse(body: &[u8], families: &Families) -> Result<Self, MetricsError> {
+        let text = std::str::from_utf8(body)?;
+        if !text.ends_with('\n') {
+            return Err(MetricsError::Torn);
+        }
+        let mut metadata: HashMap<&str, Metadata> = HashMap::new();
+        let mut shared: HashMap<&str, Arc<Metadata>> = HashMap::new();
+        let mut samples = Vec::new();
+        for (index, line) in text.lines().enumerate() {
+            let Some(family) = families.of(subject(line)) else {
+                continue;
+            };
+            let at_line = |error: ParseError| ParseError {
+                line: index + 1,
+                ..error
+            };
+            match Parser::new(line).next().transpose().map_err(at_line)? {
+                Some(Entry::Help { text, .. }) => {
+                    metadata.entry(family).or_default().help = text.into_owned();
+                }
+                Some(Entry::Type { metric_type, .. }) => {
+                    metadata.entry(family).or_default().metric_type = metric_type;
+                }
+                Some(Entry::Sample { labels, value, .. }) => {
+                    let metadata = shared.entry(family).or_insert_with(|| {
+                        // Help and type stand before the samples.
+                        Arc::new(metadata.get(family).cloned().unwrap_or_default())
+                    });
+                    samples.push(MetricSample {
+                        labels,
+                        metadata: Arc::clone(metadata),
+                        value,
+                    });
+                }
+                None => {}
+            }
+            if samples.len() > SAMPLES_MAX {
+                return Err(MetricsError::TooMany);
+            }
+        }
+        if samples.is_empty() {
+            return Err(MetricsError::Nothing);
+        }
+        samples.sort_by(|a, b| a.labels.cmp(&b.labels));
+        samples.dedup_by(|later, first| later.labels == first.labels);
+        Ok(Self { samples })
+    }
+}
+
+/// What a line is about: the name of a sample, or the family of a comment.
+fn subject(line: &str) -> &str {
+    let line = line.trim_start();
+    if let Some(comment) = line.strip_prefix('#') {
+        return comment.split_ascii_whitespace().nth(1).unwrap_or_default();
+    }
+    line.split(['{', ' ', '\t']).next().unwrap_or_default()
+}
+
+#[cfg(test)]
+mod tests {
+    use common::model::MetricType;
+
+    use super::*;
+
+    fn families(names: &str) -> Families {
+        let names: Vec<String> = names.split(',').map(str::to_owned).collect();
+        Families::new(&names).unwrap()
+    }
+
+    const TEXT: &str = "\
+# HELP other_seconds Not asked for.
+# TYPE other_seconds nonsense
+other_seconds{broken 1
+# HELP runs_seconds Time of a run.
+# TYPE runs_seconds histogram
+runs_seconds_bucket{kind=\"b\",le=\"+Inf\"} 2
+runs_seconds_bucket{kind=\"a\",le=\"+Inf\"} 3
+runs_seconds_sum{kind=\"a\"} 0.5
+runs_seconds_count{kind=\"a\"} 3 1700000000000
+runs_seconds_count{kind=\"a\"} 4
+runs_seconds_max 9
+# TYPE pods gauge
+pods 17
+";
+
+    #[test]
+    fn chosen_families_are_read_with_their_suffixes_and_no_others() {
+        let metrics =
+            KubeletMetrics::parse(TEXT.as_bytes(), &families("runs_seconds,pods")).unwrap();
+        let found: Vec<(String, f64)> = metrics
+            .samples
+            .iter()
+            .map(|sample| (sample.labels.to_string(), sample.value))
+            .collect();
+        let expected = [
+            ("{__name__=\"pods\"}", 17.0),
+            (
+                "{__name__=\"runs_seconds_bucket\", kind=\"a\", le=\"+Inf\"}",
+                3.0,
+            ),
+            (
+                "{__name__=\"runs_seconds_bucket\", kind=\"b\", le=\"+Inf\"}",
+                2.0,
+            ),
+            ("{__name__=\"runs_seconds_count\", kind=\"a\"}", 3.0),
+            ("{__name__=\"runs_seconds_sum\", kind=\"a\"}", 0.5),
+        ];
+        assert_eq!(
+            found,
+            expected.map(|(labels, value)| (labels.to_owned(), value))
+        );
+        let histogram = &metrics.samples[1].metadata;
+        assert_eq!(histogram.metric_type, MetricType::Histogram);
+        assert_eq!(histogram.help, "Time of a run.");
+    }
+
+    #[test]
+    fn bad_line_of_a_chosen_family_refuses_the_answer_by_its_number() {
+        let error = KubeletMetrics::parse(b"pods 1\n\npods{a=\"b\"} x\n", &families("pods"));
+        let MetricsError::Line(error) = error.unwrap_err() else {
+            panic!("another error");
+        };
+        assert_eq!(error.line, 3);
+        let parse = |body: &[u8]| KubeletMetrics::parse(body, &families("pods")).unwrap_err();
+        assert!(matches!(parse(b"pods 1\n\xff"), MetricsError::NotUtf8(_)));
+        assert!(matches!(parse(b"pods 1\npods{a"), MetricsError::Torn));
+        assert!(matches!(
+            parse(b"{\"kind\":\"Status\"}\n"),
+            MetricsError::Nothing
+        ));
+    }
+
+    #[test]
+    fn samples_are_bounded() {
+        let lines = |count: usize| {
+            let lines = (0..count).map(|number| format!("pods{{n=\"{number}\"}} 1\n"));
+            lines.collect::<String>()
+        };
+        let parse = |count| KubeletMetrics::parse(lines(count).as_bytes(), &families("pods"));
+        assert_eq!(parse(SAMPLES_MAX).unwrap().samples.len(), SAMPLES_MAX);
+        assert!(matches!(parse(SAMPLES_MAX + 1), Err(MetricsError::TooMany)));
+    }
+
+    #[test]
+    fn families_of_the_summary_are_refused() {
+        assert!(Families::new(&[String::new()]).unwrap().is_empty());
+        let names = ["kubelet_volume_stats_used_bytes".to_owned()];
+        let error = Families::new(&names).unwrap_err();
+        assert!(
+            error
+                .to_string()
+                .contains("kubelet_volume_stats_used_bytes")
+        );
+    }
+}
