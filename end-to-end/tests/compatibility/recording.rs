@@ -128,50 +128,22 @@ impl Recording {
 
     /// What the agent sends at one snapshot, with the labels that ingest adds.
     fn agent(&self, snapshot: u32) -> Vec<(Labels, f64)> {
-        let root = tempfile::tempdir().unwrap();
-        lay_out(root.path(), &self.kernel(snapshot));
-        let data = KubeletData::default();
-        data.set_pods(serde_json::from_value(self.pods()).unwrap());
-        data.set_summary(Some(
-            serde_json::from_value(self.summary(snapshot)).unwrap(),
-        ));
-        let path = |name: &str| root.path().join(name).display().to_string();
-        let config = Config::from_args([
-            "tidemark-agent".to_owned(),
-            format!("--node.name={}", self.node),
-            format!("--path.procfs={}", path("proc")),
-            format!("--path.sysfs={}", path("sys")),
-            format!("--path.cgroupfs={}", path("sys/fs/cgroup")),
-        ]);
-        let config = config.unwrap();
-        // Recorded once: what the kubelet counts about itself stands still.
-        let metrics = unpacked(&self.folder, "metrics.prom.gz");
-        let families = Families::new(&config.kubelet_metrics).unwrap();
-        data.set_metrics(Some(KubeletMetrics::parse(&metrics, &families).unwrap()));
-        let mut collectors = collectors::build(&config, Some(&data)).unwrap();
-        let mut schema = Schema::new(NodeIdentity {
-            node: self.node.to_owned(),
-            pod: Some(("batch".to_owned(), self.agent_pod.to_owned())),
-            ..NodeIdentity::default()
-        });
-        let mut table = SeriesTable::default();
-        // File systems are measured by a thread of their own, and there at the second tick.
-        for _ in 0..2 {
-            table.begin_tick(self.times_ms[0]);
-            collectors.collect(&mut table, &mut schema, Due::ALL);
-            std::thread::sleep(std::time::Duration::from_millis(100));
-        }
-        let current = table.current();
-        let series =
-            current.map(|(id, value)| (self.ingested(&table.def(id).unwrap().labels), value));
-        series.collect()
+        self.snapshot(snapshot).collect()
     }
 
-    fn ingested(&self, labels: &Labels) -> Labels {
-        let mut builder = labels.to_builder();
-        builder.set("node", self.node);
-        builder.set("idc", "default");
-        builder.build().unwrap()
+    /// The files of one snapshot, laid out for an agent.
+    pub(super) fn snapshot(&self, snapshot: u32) -> Snapshot {
+        let root = tempfile::tempdir().unwrap();
+        lay_out(root.path(), &self.kernel(snapshot));
+        Snapshot {
+            root,
+            node: self.node,
+            agent_pod: self.agent_pod,
+            now_ms: self.times_ms[0],
+            pods: self.pods(),
+            summary: self.summary(snapshot),
+            metrics: unpacked(&self.folder, "metrics.prom.gz"),
+        }
     }
 
     /// What the aggregator makes of the API server's objects. Nodes and pods were recorded; their owners and
@@ -227,6 +199,84 @@ impl Recording {
             describe::<ResourceQuota>(quota, &mut series);
         }
         series
+    }
+}
+
+/// A recorded node at one moment, its kernel's files in a directory.
+#[derive(Debug)]
+pub(super) struct Snapshot {
+    root: tempfile::TempDir,
+    node: &'static str,
+    agent_pod: &'static str,
+    now_ms: i64,
+    pods: Value,
+    summary: Value,
+    /// Recorded once: what the kubelet counts about itself stands still.
+    metrics: Vec<u8>,
+}
+
+impl Snapshot {
+    /// The agent's flags about the node.
+    pub(super) fn flags(&self) -> [String; 4] {
+        let path = |name: &str| self.root.path().join(name).display().to_string();
+        [
+            format!("--node.name={}", self.node),
+            format!("--path.procfs={}", path("proc")),
+            format!("--path.sysfs={}", path("sys")),
+            format!("--path.cgroupfs={}", path("sys/fs/cgroup")),
+        ]
+    }
+
+    /// What the downward API tells the agent of its own pod.
+    pub(super) const fn pod(&self) -> [(&'static str, &'static str); 2] {
+        [("POD_NAMESPACE", "batch"), ("POD_NAME", self.agent_pod)]
+    }
+
+    /// What the kubelet answers, by path.
+    pub(super) fn answers(&self) -> [(&'static str, Vec<u8>); 3] {
+        [
+            ("/pods", serde_json::to_vec(&self.pods).unwrap()),
+            ("/stats/summary", serde_json::to_vec(&self.summary).unwrap()),
+            ("/metrics", self.metrics.clone()),
+        ]
+    }
+
+    /// What the agent's collectors read, with the labels that ingest adds.
+    pub(super) fn collect(&self) -> Vec<(Labels, f64)> {
+        let args = std::iter::once("tidemark-agent".to_owned()).chain(self.flags());
+        let config = Config::from_args(args).unwrap();
+        let data = KubeletData::default();
+        data.set_pods(serde_json::from_value(self.pods.clone()).unwrap());
+        data.set_summary(Some(serde_json::from_value(self.summary.clone()).unwrap()));
+        let families = Families::new(&config.kubelet_metrics).unwrap();
+        data.set_metrics(Some(
+            KubeletMetrics::parse(&self.metrics, &families).unwrap(),
+        ));
+        let mut collectors = collectors::build(&config, Some(&data)).unwrap();
+        let [(_, namespace), (_, pod)] = self.pod();
+        let mut schema = Schema::new(NodeIdentity {
+            node: self.node.to_owned(),
+            pod: Some((namespace.to_owned(), pod.to_owned())),
+            ..NodeIdentity::default()
+        });
+        let mut table = SeriesTable::default();
+        // File systems are measured by a thread of their own, and there at the second tick.
+        for _ in 0..2 {
+            table.begin_tick(self.now_ms);
+            collectors.collect(&mut table, &mut schema, Due::ALL);
+            std::thread::sleep(std::time::Duration::from_millis(100));
+        }
+        let current = table.current();
+        let series =
+            current.map(|(id, value)| (self.ingested(&table.def(id).unwrap().labels), value));
+        series.collect()
+    }
+
+    fn ingested(&self, labels: &Labels) -> Labels {
+        let mut builder = labels.to_builder();
+        builder.set("node", self.node);
+        builder.set("idc", "default");
+        builder.build().unwrap()
     }
 }
 
