@@ -1,4 +1,5 @@
 use super::*;
+use crate::collect::Due;
 use crate::collectors::testing::Bench;
 
 const PODS: &str = r#"{"kind":"PodList","items":[{
@@ -299,4 +300,26 @@ fn resize_is_told_by_kubelets_with_and_without_conditions() {
     // Where both are there, the condition says more.
     let both = r#"{"resize":"InProgress","conditions":[{"type":"PodResizePending","status":"True","reason":"Infeasible"}]}"#;
     assert_eq!(resized(both), state("pending", "Infeasible"));
+}
+
+#[test]
+fn new_answers_go_out_at_once_and_what_stays_every_half_minute() {
+    let (mut bench, data) = (Bench::new(), KubeletData::default());
+    let mut kubelet = collector(&data);
+    let mut ticks = Vec::new();
+    for tick in 0..9 {
+        if tick == 2 {
+            data.set_pods(serde_json::from_str(PODS).unwrap());
+            bench.collect(&mut kubelet);
+        }
+        bench.collect_due(&mut kubelet, Due::at(tick, 10_000));
+        if bench.value("kube_pod_info", &[]).is_some() {
+            ticks.push(tick);
+        }
+    }
+    assert_eq!(
+        ticks,
+        [2, 3, 6],
+        "the scrape before tick 2 took nothing from it"
+    );
 }
