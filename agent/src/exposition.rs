@@ -9,6 +9,9 @@ use crate::collectors::up::UP;
 use crate::schema::NODE_JOB;
 use crate::table::{FamilyId, SeriesId, SeriesTable};
 
+/// What every process says of itself. Without the target's labels the kubelet's would be taken for the agent's own.
+const OF_A_PROCESS: [&str; 2] = ["go_", "process_"];
+
 /// Labels that a scraper sets itself; exported they would come back as `exported_job`.
 const TARGET_LABELS: [&str; 4] = ["job", "instance", "metrics_path", "cluster"];
 
@@ -18,6 +21,11 @@ pub fn render(table: &SeriesTable, out: &mut String) {
     let is_shown = |family: &FamilyId| table.family(*family).name != UP;
     let family = |(id, value)| {
         let family = table.family_of(id).filter(is_shown)?;
+        let name = &*table.family(family).name;
+        let is_of_a_process = OF_A_PROCESS.iter().any(|prefix| name.starts_with(prefix));
+        if is_of_a_process && table.def(id)?.labels.get("job") == Some("kubelet") {
+            return None;
+        }
         Some((family, id, value))
     };
     let mut rows: Vec<(FamilyId, SeriesId, f64)> = table.current().filter_map(family).collect();
@@ -125,5 +133,25 @@ mod tests {
         let want = "# HELP b_total B\\nb.\n# TYPE b_total counter\nb_total{x=\"q\\\"\\\\\\n\"} 0.5\n\
                     # HELP container_a A\\\\.\n# TYPE container_a gauge\ncontainer_a{pod=\"w\"} +Inf\n";
         assert_eq!(out, want);
+    }
+
+    #[test]
+    fn process_of_the_kubelet_is_not_taken_for_the_agents() {
+        let (mut table, mut schema) = (SeriesTable::default(), Schema::for_node("n"));
+        table.begin_tick(1);
+        let cpu = counter("process_cpu_seconds_total", "CPU.");
+        for (target, want) in [
+            (Target::Kubelet, ""),
+            (
+                Target::Agent,
+                "# HELP process_cpu_seconds_total CPU.\n# TYPE process_cpu_seconds_total counter\nprocess_cpu_seconds_total 1\n",
+            ),
+        ] {
+            let id = schema.series(&mut table, target, &cpu, &[]);
+            table.set(id, 1.0);
+            let mut out = String::new();
+            render(&table, &mut out);
+            assert_eq!(out, want);
+        }
     }
 }

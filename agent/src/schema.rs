@@ -132,7 +132,20 @@ impl Schema {
         (name, metadata): (&str, Metadata),
         labels: &[(&str, &str)],
     ) -> SeriesId {
-        let id = self.family(table, name, || metadata);
+        self.member_series(table, target, (name, metadata), name, labels)
+    }
+
+    /// As [`Self::named_series`] for a member of a histogram or summary, whose name has a suffix that its family's has
+    /// not.
+    pub fn member_series(
+        &mut self,
+        table: &mut SeriesTable,
+        target: Target,
+        (family, metadata): (&str, Metadata),
+        name: &str,
+        labels: &[(&str, &str)],
+    ) -> SeriesId {
+        let id = self.family(table, family, || metadata);
         table.add(id, &self.labels(target, name, labels))
     }
 

@@ -67,7 +67,8 @@ fn add(sample: &MetricSample, table: &mut SeriesTable, schema: &mut Schema) -> S
         .filter(|(name, _)| *name != METRIC_NAME);
     let own: Vec<(&str, &str)> = own.collect();
     let metadata = (*sample.metadata).clone();
-    schema.named_series(table, Target::Kubelet, (name, metadata), &own)
+    let family = (sample.family(), metadata);
+    schema.member_series(table, Target::Kubelet, family, name, &own)
 }
 
 impl Collector for KubeletMetrics {

@@ -42,10 +42,22 @@ pub struct Metadata {
     /// Owners.
     #[serde(deserialize_with = "null_is_default")]
     pub owner_references: Vec<OwnerReference>,
+    /// Annotations.
+    #[serde(deserialize_with = "null_is_default")]
+    pub annotations: Annotations,
     /// When it was made.
     pub creation_timestamp: Option<String>,
     /// When it is to be gone.
     pub deletion_timestamp: Option<String>,
+}
+
+/// The annotations that are read.
+#[derive(Debug, Default, Deserialize)]
+#[serde(default)]
+pub struct Annotations {
+    /// Where the kubelet has the pod from: `api`, or `file` or `http` for a static pod.
+    #[serde(rename = "kubernetes.io/config.source")]
+    pub config_source: String,
 }
 
 /// An owner.
@@ -242,6 +254,14 @@ pub struct Terminated {
     /// Its ID.
     #[serde(rename = "containerID")]
     pub container_id: String,
+}
+
+impl Metadata {
+    /// Whether the kubelet has the pod from a file or a server of its own, not from the API server.
+    #[must_use]
+    pub fn is_static(&self) -> bool {
+        !matches!(&*self.annotations.config_source, "" | "api")
+    }
 }
 
 impl ContainerState {

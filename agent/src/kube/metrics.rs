@@ -4,7 +4,7 @@ use std::collections::HashMap;
 use std::sync::Arc;
 
 use common::exposition::{Entry, ParseError, Parser};
-use common::model::{Labels, Metadata};
+use common::model::{Labels, Metadata, MetricType};
 
 /// The families that are taken unless the operator says otherwise: those that kubernetes-mixin's dashboards, rules and
 /// alerts select. A kubelet has five times as many series.
@@ -20,6 +20,9 @@ storage_operation_duration_seconds,storage_operation_errors_total,volume_manager
 
 /// What the summary gives already, under the same names and labels.
 const OF_THE_SUMMARY: &str = "kubelet_volume_stats_";
+
+/// What members of histograms and summaries are called behind their family's name.
+const SUFFIXES: [&str; 3] = ["_bucket", "_sum", "_count"];
 
 /// Samples of one answer at most.
 const SAMPLES_MAX: usize = 10_000;
@@ -65,8 +68,7 @@ impl Families {
     /// The family of a series' name, if it is wanted.
     fn of<'a>(&self, name: &'a str) -> Option<&'a str> {
         let stem = |suffix: &&str| name.strip_suffix(*suffix);
-        let stems = ["_bucket", "_sum", "_count"];
-        let mut candidates = std::iter::once(name).chain(stems.iter().filter_map(stem));
+        let mut candidates = std::iter::once(name).chain(SUFFIXES.iter().filter_map(stem));
         candidates.find(|family| self.has(family))
     }
 }
@@ -80,6 +82,23 @@ pub struct MetricSample {
     pub metadata: Arc<Metadata>,
     /// The value.
     pub value: f64,
+}
+
+impl MetricSample {
+    /// The family: of a histogram or summary the name without its suffix.
+    #[must_use]
+    pub fn family(&self) -> &str {
+        let name = self.labels.metric_name().unwrap_or_default();
+        let has_members = matches!(
+            self.metadata.metric_type,
+            MetricType::Histogram | MetricType::Summary
+        );
+        let suffixes: &[&str] = if has_members { &SUFFIXES } else { &[] };
+        let mut stems = suffixes
+            .iter()
+            .filter_map(|suffix| name.strip_suffix(suffix));
+        stems.next().unwrap_or(name)
+    }
 }
 
 /// The chosen families of one answer.
@@ -177,8 +196,6 @@ fn subject(line: &str) -> &str {
 
 #[cfg(test)]
 mod tests {
-    use common::model::MetricType;
-
     use super::*;
 
     fn families(names: &str) -> Families {
@@ -231,6 +248,17 @@ pods 17
         let histogram = &metrics.samples[1].metadata;
         assert_eq!(histogram.metric_type, MetricType::Histogram);
         assert_eq!(histogram.help, "Time of a run.");
+        let of: Vec<&str> = metrics.samples.iter().map(MetricSample::family).collect();
+        assert_eq!(
+            of,
+            [
+                "pods",
+                "runs_seconds",
+                "runs_seconds",
+                "runs_seconds",
+                "runs_seconds"
+            ]
+        );
     }
 
     #[test]

@@ -18,16 +18,13 @@ use super::recording::{Recording, Snapshot};
 /// The kubelet is asked twice a minute; the rest is a matter of seconds.
 const PATIENCE: Duration = Duration::from_secs(120);
 
-/// Families with a series for each disk or mount of this machine, which other tests add and remove; about the agent; and
-/// with a label that tells whether the agent runs in a pod.
-const OF_THE_MACHINE: [&str; 4] = ["node_disk_", "node_filesystem_", "agent_", "node_uname_"];
-/// Families whose value is the time, or this machine's counters.
-const OF_THE_MOMENT: [&str; 9] = [
+/// Families of this machine's own file system; about the agent; and with a label that tells whether the agent runs in a
+/// pod.
+const OF_THE_MACHINE: [&str; 3] = ["node_filesystem_", "agent_", "node_uname_"];
+/// Families whose value is the time.
+const OF_THE_MOMENT: [&str; 6] = [
     "node_time_",
     "node_timex_",
-    "node_netstat_",
-    "node_sockstat_",
-    "node_filefd_",
     "node_scrape_collector_",
     "node_boot_time_",
     "container_last_seen",

@@ -1,6 +1,6 @@
 //! The tables of docs/compatibility.md.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::path::Path;
 
 /// What the document says.
@@ -10,8 +10,29 @@ pub(super) struct Document {
     pub(super) metrics: BTreeMap<String, String>,
     /// Recording rule or dashboard → why it, or some of it, has no result.
     pub(super) exceptions: BTreeMap<String, String>,
-    /// Query → why the recorded nodes have nothing to show for it.
-    pub(super) empty: BTreeMap<String, String>,
+    /// Query → why the recorded nodes have nothing to show for it, and which nodes.
+    pub(super) empty: BTreeMap<String, Empty>,
+}
+
+/// A query without result.
+#[derive(Debug)]
+pub(super) struct Empty {
+    pub(super) reason: String,
+    pub(super) nodes: BTreeSet<String>,
+}
+
+impl Empty {
+    /// `reason (node, node)`
+    fn read(text: &str) -> Self {
+        let (reason, nodes) = text
+            .strip_suffix(')')
+            .and_then(|text| text.rsplit_once(" ("))
+            .unwrap_or_else(|| panic!("{text:?} ends without its nodes"));
+        Self {
+            reason: reason.to_owned(),
+            nodes: nodes.split(", ").map(str::to_owned).collect(),
+        }
+    }
 }
 
 impl Document {
@@ -21,7 +42,10 @@ impl Document {
         Self {
             metrics: table(&text, "## Metrics"),
             exceptions: table(&text, "## Exceptions"),
-            empty: table(&text, "## Empty on the recorded nodes"),
+            empty: table(&text, "## Empty on the recorded nodes")
+                .into_iter()
+                .map(|(query, text)| (query, Empty::read(&text)))
+                .collect(),
         }
     }
 

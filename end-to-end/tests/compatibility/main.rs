@@ -10,6 +10,7 @@ mod binaries;
 mod catalogue;
 mod document;
 mod evaluation;
+mod machine;
 mod names;
 mod oracle;
 mod queries;
@@ -33,6 +34,37 @@ fn needed(queries: &Queries) -> BTreeMap<String, BTreeSet<String>> {
         }
     }
     needed
+}
+
+#[test]
+fn dashboards_are_those_that_must_work() {
+    let Some(queries) = Queries::load() else {
+        return;
+    };
+    let found: BTreeSet<&str> = queries.all.iter().map(|query| &*query.dashboard).collect();
+    let rules = "";
+    let must = [
+        rules,
+        "cluster-total",
+        "k8s-resources-cluster",
+        "k8s-resources-multicluster",
+        "k8s-resources-namespace",
+        "k8s-resources-node",
+        "k8s-resources-nodes-overview",
+        "k8s-resources-pod",
+        "k8s-resources-workload",
+        "k8s-resources-workloads-namespace",
+        "kubelet",
+        "namespace-by-pod",
+        "namespace-by-workload",
+        "node-cluster-rsrc-use",
+        "node-rsrc-use",
+        "nodes",
+        "persistentvolumesusage",
+        "pod-total",
+        "workload-total",
+    ];
+    assert_eq!(found, BTreeSet::from(must));
 }
 
 #[test]

@@ -116,7 +116,20 @@ impl Queries {
                 queries.load_dashboard(&file, name);
             }
         }
+        queries.number();
         Some(queries)
+    }
+
+    /// A panel may ask several questions, a rule be written down in several parts: from the second on they have a number.
+    fn number(&mut self) {
+        let mut seen: BTreeMap<String, u32> = BTreeMap::new();
+        for query in &mut self.all {
+            let count = seen.entry(query.place.clone()).or_default();
+            *count += 1;
+            if *count > 1 {
+                query.place = format!("{} ({count})", query.place);
+            }
+        }
     }
 
     fn load_rules(&mut self, fixtures: &Path, name: &str) {

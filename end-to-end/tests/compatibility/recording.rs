@@ -14,9 +14,12 @@ use agent::schema::{NodeIdentity, Schema};
 use agent::table::SeriesTable;
 use aggregator::kube::families::{Job, Namespace, Node, Pod, ReplicaSet, ResourceQuota};
 use aggregator::kube::series::{BaseLabels, Describe, Description};
+use common::exposition::{Entry, Parser};
 use common::model::{Labels, Sample};
 use serde_json::{Value, json};
 use tidemark_storage::SeriesSamples;
+
+use super::machine;
 
 /// A node and when it was recorded twice.
 #[derive(Debug)]
@@ -30,20 +33,9 @@ pub(super) struct Recording {
     pub(super) times_ms: [i64; 2],
     /// A container asks for what none did when it was recorded.
     is_amended: bool,
+    /// What a scraper got of the kubelet stands in the place of what the agent sends for it.
+    is_scraped: bool,
 }
-
-/// Files of /proc that were not recorded; any machine's do.
-const OF_THIS_MACHINE: [&str; 9] = [
-    "diskstats",
-    "filefd",
-    "sys/fs/file-nr",
-    "net/netstat",
-    "net/snmp",
-    "net/snmp6",
-    "net/sockstat",
-    "1/mountinfo",
-    "mounts",
-];
 
 /// The disks of the recorded machine, whose /sys was not recorded.
 const DEVICES: [(&str, &str); 2] = [("254:0", "vda"), ("254:16", "vdb")];
@@ -64,6 +56,7 @@ impl Recording {
                 times_ms: [first, start_ms(&folder, "kernel-2a.json.gz")],
                 folder,
                 is_amended: false,
+                is_scraped: false,
             }
         })
     }
@@ -78,6 +71,12 @@ impl Recording {
     /// The same, and a container asks for a device and for room on the disk.
     pub(super) const fn with_resources_nobody_asked_for(mut self) -> Self {
         self.is_amended = true;
+        self
+    }
+
+    /// The same as Prometheus had it: with the answers of the kubelet's `/metrics` and `/metrics/cadvisor`.
+    pub(super) const fn with_scrapes(mut self) -> Self {
+        self.is_scraped = true;
         self
     }
 
@@ -128,13 +127,66 @@ impl Recording {
 
     /// What the agent sends at one snapshot, with the labels that ingest adds.
     fn agent(&self, snapshot: u32) -> Vec<(Labels, f64)> {
-        self.snapshot(snapshot).collect()
+        let mut series = self.snapshot(snapshot).collect();
+        if self.is_scraped {
+            let is_own = |labels: &Labels| {
+                labels.get("job") != Some("kubelet") || labels.metric_name() == Some("up")
+            };
+            series.retain(|(labels, _)| is_own(labels));
+            series.extend(self.scraped(snapshot));
+        }
+        series
+    }
+
+    /// What a scrape of the kubelet gave. Its `/metrics` were recorded once.
+    fn scraped(&self, snapshot: u32) -> Vec<(Labels, f64)> {
+        let cadvisor = format!("metrics-cadvisor-{snapshot}.prom.gz");
+        let cadvisor = String::from_utf8(unpacked(&self.folder, &cadvisor)).unwrap();
+        let mut series = Vec::new();
+        for (text, path) in [
+            (cadvisor, "/metrics/cadvisor"),
+            (self.metrics(snapshot), "/metrics"),
+        ] {
+            for entry in Parser::new(&text) {
+                let Entry::Sample { labels, value, .. } = entry.unwrap() else {
+                    continue;
+                };
+                let mut builder = labels.to_builder();
+                builder.set("job", "kubelet");
+                builder.set("metrics_path", path);
+                builder.set("instance", self.node);
+                builder.set("node", self.node);
+                series.push((builder.build().unwrap(), value));
+            }
+        }
+        assert!(series.len() > 2000, "only {} samples", series.len());
+        series
+    }
+
+    /// The kubelet's metrics about itself. They were recorded once: at the first snapshot half of what is counted had
+    /// happened.
+    fn metrics(&self, snapshot: u32) -> String {
+        let text = String::from_utf8(unpacked(&self.folder, "metrics.prom.gz")).unwrap();
+        if snapshot == 2 {
+            return text;
+        }
+        let halved = |line: &str| {
+            let (series, value) = line.rsplit_once(' ').unwrap();
+            let name = series.split('{').next().unwrap();
+            let counts = ["_total", "_bucket", "_count", "_sum"];
+            let value: f64 = match value.parse() {
+                Ok(value) if counts.iter().any(|end| name.ends_with(end)) => value,
+                _ => return format!("{line}\n"),
+            };
+            format!("{series} {}\n", value / 2.0)
+        };
+        text.lines().map(halved).collect()
     }
 
     /// The files of one snapshot, laid out for an agent.
     pub(super) fn snapshot(&self, snapshot: u32) -> Snapshot {
         let root = tempfile::tempdir().unwrap();
-        lay_out(root.path(), &self.kernel(snapshot));
+        lay_out(root.path(), &self.kernel(snapshot), snapshot);
         Snapshot {
             root,
             node: self.node,
@@ -142,7 +194,7 @@ impl Recording {
             now_ms: self.times_ms[0],
             pods: self.pods(),
             summary: self.summary(snapshot),
-            metrics: unpacked(&self.folder, "metrics.prom.gz"),
+            metrics: self.metrics(snapshot).into_bytes(),
         }
     }
 
@@ -211,7 +263,6 @@ pub(super) struct Snapshot {
     now_ms: i64,
     pods: Value,
     summary: Value,
-    /// Recorded once: what the kubelet counts about itself stands still.
     metrics: Vec<u8>,
 }
 
@@ -260,11 +311,15 @@ impl Snapshot {
             ..NodeIdentity::default()
         });
         let mut table = SeriesTable::default();
-        // File systems are measured by a thread of their own, and there at the second tick.
-        for _ in 0..2 {
+        // File systems are measured by a thread of their own, for which a tick does not wait long.
+        loop {
             table.begin_tick(self.now_ms);
             collectors.collect(&mut table, &mut schema, Due::ALL);
-            std::thread::sleep(std::time::Duration::from_millis(100));
+            let mut families = table.current().filter_map(|(id, _)| table.family_of(id));
+            if families.any(|family| table.family(family).name == "node_filesystem_size_bytes") {
+                break;
+            }
+            std::thread::sleep(std::time::Duration::from_millis(10));
         }
         let current = table.current();
         let series =
@@ -315,8 +370,8 @@ fn start_ms(folder: &Path, name: &str) -> i64 {
     (json(folder, name)["start_unix"].as_f64().unwrap() * 1000.0) as i64
 }
 
-/// Writes a recorded kernel's files below `root`.
-fn lay_out(root: &Path, kernel: &Value) {
+/// Writes a recorded kernel's files below `root`, and those that were not recorded.
+fn lay_out(root: &Path, kernel: &Value, snapshot: u32) {
     let proc = root.join("proc");
     for (cgroup, files) in kernel["cgroup"].as_object().unwrap() {
         lay_out_files(&root.join(cgroup.trim_start_matches('/')), files);
@@ -342,11 +397,9 @@ fn lay_out(root: &Path, kernel: &Value) {
     for (numbers, name) in DEVICES {
         std::os::unix::fs::symlink(format!("../../block/{name}"), devices.join(numbers)).unwrap();
     }
-    for name in OF_THIS_MACHINE {
+    for (name, text) in machine::files(snapshot) {
         let path = proc.join(name);
-        if !path.is_file()
-            && let Ok(text) = fs::read_to_string(Path::new("/proc").join(name))
-        {
+        if !path.is_file() {
             write(&path, &text);
         }
     }

@@ -2,7 +2,9 @@
 
 use agent::collect::{Collectors, Due};
 use agent::collectors::kubelet::Kubelet;
+use agent::collectors::kubelet_metrics;
 use agent::kube::KubeletData;
+use agent::kube::metrics::{Families, KubeletMetrics};
 use agent::schema::Schema;
 use agent::table::SeriesTable;
 
@@ -38,10 +40,27 @@ pub fn summary(input: &[u8]) {
     }
 }
 
+/// The answer of `/metrics`.
+///
+/// # Panics
+/// See [`pods`].
+pub fn metrics(input: &[u8]) {
+    let names = agent::kube::metrics::FAMILIES.split(',').map(str::to_owned);
+    let families = Families::new(&names.collect::<Vec<_>>()).unwrap_or_default();
+    if let Ok(metrics) = KubeletMetrics::parse(input, &families) {
+        let data = KubeletData::default();
+        data.set_metrics(Some(metrics));
+        collect(&data, |data| {
+            data.set_metrics(KubeletMetrics::parse(input, &families).ok());
+        });
+    }
+}
+
 fn collect(data: &KubeletData, answer_again: impl Fn(&KubeletData)) {
     let mut collectors = Collectors::default();
     let labels = vec!["app".to_owned(), "app.kubernetes.io/name".to_owned()];
     collectors.add(|_| Kubelet::new(data.clone(), "n".to_owned(), labels));
+    collectors.add(|_| kubelet_metrics::KubeletMetrics::new(data.clone()));
     let (mut series, mut schema) = (SeriesTable::default(), Schema::for_node("n"));
     let mut tick = |now_ms| {
         series.begin_tick(now_ms);

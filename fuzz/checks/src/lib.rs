@@ -35,6 +35,7 @@ const fn target(name: &'static str, check: fn(&[u8])) -> Target {
 /// All targets, by name.
 pub const TARGETS: &[Target] = &[
     target("agent_cgroup", agent_files::cgroup),
+    target("agent_kubelet_metrics", kubelet::metrics),
     target("agent_kubelet_pods", kubelet::pods),
     target("agent_kubelet_summary", kubelet::summary),
     target("agent_mountinfo", agent_files::mountinfo),

@@ -136,11 +136,6 @@ type Labels<'a> = Vec<(&'a str, &'a str)>;
 /// Stores the series of all containers of a pod.
 pub(super) fn store(pod: &Pod, node: &str, id: &[(&str, &str)], sink: &mut Sink<'_>) {
     let (spec, status) = (&pod.spec, &pod.status);
-    let node = if spec.node_name.is_empty() {
-        node
-    } else {
-        &spec.node_name
-    };
     for (families, specs, statuses) in [
         (&MAIN, &spec.containers, &status.container_statuses),
         (

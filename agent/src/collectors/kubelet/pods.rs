@@ -21,6 +21,10 @@ static READY: FamilyDef = gauge(
     "kube_pod_status_ready",
     "Describes whether the pod is ready to serve requests.",
 );
+static SCHEDULED: FamilyDef = gauge(
+    "kube_pod_status_scheduled",
+    "Describes the status of the scheduling process for the pod.",
+);
 static REASON: FamilyDef = gauge("kube_pod_status_reason", "The pod status reasons");
 static QOS: FamilyDef = gauge("kube_pod_status_qos_class", "The pods current qosClass.");
 static RESIZE: FamilyDef = gauge(
@@ -37,18 +41,24 @@ static CLAIM: FamilyDef = info(
 );
 
 const PHASES: [&str; 5] = ["Pending", "Succeeded", "Failed", "Unknown", "Running"];
+/// The kind of a static pod's owner.
+const NODE: &str = "Node";
 const QOS_CLASSES: [&str; 3] = ["BestEffort", "Burstable", "Guaranteed"];
 
 /// Stores a pod's series and those of its containers.
 pub(super) fn store(pod: &Pod, node: &str, pod_labels: &[String], sink: &mut Sink<'_>) {
     let metadata = &pod.metadata;
+    let node = match &*pod.spec.node_name {
+        "" => node,
+        named => named,
+    };
     let id = [
         ("namespace", &*metadata.namespace),
         ("pod", &*metadata.name),
         ("uid", &*metadata.uid),
     ];
     store_facts(pod, node, pod_labels, &id, sink);
-    store_owners(pod, &id, sink);
+    store_owners(pod, node, &id, sink);
     store_status(pod, &id, sink);
     for volume in &pod.spec.volumes {
         if let Some(claim) = &volume.persistent_volume_claim {
@@ -72,11 +82,12 @@ type Id<'a> = [(&'a str, &'a str); 3];
 
 fn store_facts(pod: &Pod, node: &str, pod_labels: &[String], id: &Id<'_>, sink: &mut Sink<'_>) {
     let (spec, status) = (&pod.spec, &pod.status);
-    let owner = pod
-        .metadata
-        .owner_references
-        .iter()
-        .find(|owner| owner.controller);
+    let mut owners = pod.metadata.owner_references.iter();
+    let (kind, name) = match owners.find(|owner| owner.controller) {
+        Some(owner) => (&*owner.kind, &*owner.name),
+        None if pod.metadata.is_static() => (NODE, node),
+        None => ("", ""),
+    };
     sink.state(
         &INFO,
         &[
@@ -84,16 +95,9 @@ fn store_facts(pod: &Pod, node: &str, pod_labels: &[String], id: &Id<'_>, sink: 
             &[
                 ("host_ip", &status.host_ip),
                 ("pod_ip", &status.pod_ip),
-                (
-                    "node",
-                    if spec.node_name.is_empty() {
-                        node
-                    } else {
-                        &spec.node_name
-                    },
-                ),
-                ("created_by_kind", owner.map_or("", |owner| &owner.kind)),
-                ("created_by_name", owner.map_or("", |owner| &owner.name)),
+                ("node", node),
+                ("created_by_kind", kind),
+                ("created_by_name", name),
                 ("priority_class", &spec.priority_class_name),
                 (
                     "host_network",
@@ -131,16 +135,21 @@ fn store_facts(pod: &Pod, node: &str, pod_labels: &[String], id: &Id<'_>, sink: 
     }
 }
 
-/// kube-state-metrics has a row with `<none>` for pods that nobody owns.
-fn store_owners(pod: &Pod, id: &Id<'_>, sink: &mut Sink<'_>) {
+/// kube-state-metrics has a row without owner for pods that nobody owns. The API server's mirror of a static pod, which
+/// the kubelet does not tell of, belongs to the node.
+fn store_owners(pod: &Pod, node: &str, id: &Id<'_>, sink: &mut Sink<'_>) {
     let owners = &pod.metadata.owner_references;
     if owners.is_empty() {
-        let none = [
-            ("owner_kind", ""),
-            ("owner_name", ""),
-            ("owner_is_controller", ""),
+        let (kind, name, is_controller) = match pod.metadata.is_static() {
+            true => (NODE, node, "true"),
+            false => ("", "", ""),
+        };
+        let labels = [
+            ("owner_kind", kind),
+            ("owner_name", name),
+            ("owner_is_controller", is_controller),
         ];
-        sink.state(&OWNER, &[&id[..], &none].concat());
+        sink.state(&OWNER, &[&id[..], &labels].concat());
     }
     for owner in owners {
         let labels = [
@@ -169,17 +178,14 @@ fn store_status(pod: &Pod, id: &Id<'_>, sink: &mut Sink<'_>) {
     };
     states(&PHASE, "phase", &PHASES, &status.phase);
     states(&QOS, "qos_class", &QOS_CLASSES, &status.qos_class);
-    let ready = status
-        .conditions
-        .iter()
-        .find(|condition| condition.condition_type == "Ready");
-    if let Some(ready) = ready {
-        states(
-            &READY,
-            "condition",
-            &["true", "false", "unknown"],
-            &ready.status.to_lowercase(),
-        );
+    for condition in &status.conditions {
+        let family = match &*condition.condition_type {
+            "Ready" => &READY,
+            "PodScheduled" => &SCHEDULED,
+            _ => continue,
+        };
+        let is = condition.status.to_lowercase();
+        states(family, "condition", &["true", "false", "unknown"], &is);
     }
     if !status.reason.is_empty() {
         sink.state(&REASON, &[&id[..], &[("reason", &status.reason)]].concat());

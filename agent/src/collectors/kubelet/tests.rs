@@ -7,7 +7,7 @@ const PODS: &str = r#"{"kind":"PodList","items":[{
     "ownerReferences":[{"kind":"ReplicaSet","name":"web-1","controller":true}],"creationTimestamp":"2026-11-22T07:49:30Z"},
   "spec":{"nodeName":"node-a","restartPolicy":"Always","containers":[{"name":"app","image":"i:1","resources":{"limits":{"memory":"64Mi"},"requests":{"cpu":"50m","nvidia.com/gpu":"2","odd":"zz"}}}],
     "initContainers":[{"name":"side","image":"s:1"}],"volumes":[{"name":"v","persistentVolumeClaim":{"claimName":"data"}},{"name":"w"}]},
-  "status":{"phase":"Running","qosClass":"Burstable","hostIP":"10.0.0.1","podIP":"10.1.0.2","conditions":[{"type":"Ready","status":"False"},{"type":"PodResizePending","status":"True","reason":"Deferred"}],
+  "status":{"phase":"Running","qosClass":"Burstable","hostIP":"10.0.0.1","podIP":"10.1.0.2","conditions":[{"type":"Ready","status":"False"},{"type":"PodScheduled","status":"True"},{"type":"PodResizePending","status":"True","reason":"Deferred"}],
     "containerStatuses":[{"name":"app","containerID":"containerd://abc","image":"docker.io/i:1","ready":true,"restartCount":3,
       "state":{"running":{"startedAt":"2026-11-22T07:49:31Z"}},"lastState":{"terminated":{"exitCode":137,"reason":"OOMKilled","containerID":"containerd://old"}},
       "resources":{"limits":{"memory":"128Mi"},"requests":{"cpu":"100m"}}}],
@@ -70,6 +70,10 @@ fn pods_have_kube_state_metrics_series() {
     );
     assert_eq!(
         value("kube_pod_status_ready", &[("condition", "false")]),
+        Some(1.0)
+    );
+    assert_eq!(
+        value("kube_pod_status_scheduled", &[("condition", "true")]),
         Some(1.0)
     );
     assert_eq!(
@@ -322,4 +326,25 @@ fn new_answers_go_out_at_once_and_what_stays_every_half_minute() {
         [2, 3, 6],
         "the scrape before tick 2 took nothing from it"
     );
+}
+
+#[test]
+fn static_pods_belong_to_their_node() {
+    for (source, kind, name) in [("file", "Node", "node-a"), ("api", "", "")] {
+        let mut bench = Bench::new();
+        let data = KubeletData::default();
+        let pods = format!(
+            r#"{{"items":[{{"metadata":{{"name":"p","annotations":{{"kubernetes.io/config.source":"{source}","x":"y"}}}}}}]}}"#
+        );
+        data.set_pods(serde_json::from_str(&pods).unwrap());
+        bench.collect(&mut collector(&data));
+        let owner = [("owner_kind", kind), ("owner_name", name)];
+        assert_eq!(bench.value("kube_pod_owner", &owner), Some(1.0), "{source}");
+        let creator = [("created_by_kind", kind), ("created_by_name", name)];
+        assert_eq!(
+            bench.value("kube_pod_info", &creator),
+            Some(1.0),
+            "{source}"
+        );
+    }
 }
