@@ -6,9 +6,14 @@ use std::cell::Cell;
 
 use agent::collect::Due;
 use agent::collectors;
+use agent::collectors::own::OwnMetrics;
 use agent::config::Config;
 use agent::schema::Schema;
+use agent::spool::{self, SpoolOptions};
 use agent::table::SeriesTable;
+use common::telemetry::Registry;
+
+use crate::recorded::Recorded;
 
 /// Counts what each thread allocates.
 struct Counting;
@@ -55,4 +60,36 @@ fn steady_tick_allocates_nothing() {
     // Other processes make and remove cgroups and interfaces meanwhile, so not every tick is a steady one.
     let least = (1..40).map(&mut tick).min();
     assert_eq!(least, Some(0));
+}
+
+/// Ticks of a recorded node, whose files stand still, with all that the agent does in one: read, and write to the spool.
+fn allocations_of_ticks(version: &str) -> Vec<u64> {
+    let mut node = Recorded::new(version);
+    let dir = tempfile::tempdir().unwrap();
+    let options = SpoolOptions {
+        path: dir.path().to_owned(),
+        bytes_max: 64 << 20,
+        copies: 1,
+        sync_each_tick: false,
+    };
+    let registry = Registry::default();
+    let (mut spool, _handle) = spool::open(options, &registry).unwrap();
+    let mut own = OwnMetrics::new(registry);
+    let tick = |_| {
+        let before = allocations();
+        node.tick();
+        own.collect(&mut node.table, &mut node.schema, Due::ALL);
+        spool.append(&mut node.table).unwrap();
+        allocations() - before
+    };
+    (0..6).map(tick).collect()
+}
+
+#[test]
+fn steady_tick_of_a_kubernetes_node_allocates_nothing() {
+    for version in ["v1-full", "v2-full"] {
+        let ticks = allocations_of_ticks(version);
+        assert!(ticks[0] > 1000, "the counter counts: {ticks:?}");
+        assert_eq!(ticks[3..], [0; 3], "{version}: {ticks:?}");
+    }
 }

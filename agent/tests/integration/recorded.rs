@@ -9,6 +9,7 @@ use agent::collect::{Collectors, Due};
 use agent::collectors;
 use agent::config::Config;
 use agent::kube::KubeletData;
+use agent::kube::metrics::{FAMILIES, Families, KubeletMetrics};
 use agent::schema::Schema;
 use agent::table::SeriesTable;
 use common::catalogue;
@@ -35,7 +36,7 @@ pub(crate) struct Recorded {
     pub(crate) pods: Value,
     pub(crate) table: SeriesTable,
     collectors: Collectors,
-    schema: Schema,
+    pub(crate) schema: Schema,
     now_ms: i64,
 }
 
@@ -58,6 +59,12 @@ impl Recorded {
         data.set_summary(Some(
             serde_json::from_slice(&fixture(version, "stats-summary.json.gz")).unwrap(),
         ));
+        if version == "v1-full" {
+            let metrics = fixture(version, "metrics.prom.gz");
+            let names: Vec<String> = FAMILIES.split(',').map(str::to_owned).collect();
+            let families = Families::new(&names).unwrap();
+            data.set_metrics(Some(KubeletMetrics::parse(&metrics, &families).unwrap()));
+        }
         let path = |name: &str| dir.path().join(name).display().to_string();
         let config = Config::from_args([
             "tidemark-agent".to_owned(),

@@ -107,14 +107,28 @@ pub fn pod_of_processes(path: &str) -> Option<String> {
     path.rsplit('/').find_map(pod_uid)
 }
 
+/// Whether that is the pod with the UID `uid`. Allocates nothing.
+#[must_use]
+pub fn is_pod_of_processes(path: &str, uid: &str) -> bool {
+    let is_same = |(found, wanted)| found == wanted || (found == b'_' && wanted == b'-');
+    path.rsplit('/').find_map(written_uid).is_some_and(|found| {
+        found.len() == uid.len() && found.bytes().zip(uid.bytes()).all(is_same)
+    })
+}
+
 /// The pod UID of one path component.
 fn pod_uid(component: &str) -> Option<String> {
+    written_uid(component).map(|uid| uid.replace('_', "-"))
+}
+
+/// The same as it is written there.
+fn written_uid(component: &str) -> Option<&str> {
     let uid = match component.strip_suffix(".slice") {
         // Parts of a systemd slice's name are joined by dashes; inside a UID they became underscores.
         Some(slice) => slice.rsplit('-').next()?.strip_prefix("pod")?,
         None => component.strip_prefix("pod")?,
     };
-    is_uid(uid.as_bytes()).then(|| uid.replace('_', "-"))
+    is_uid(uid.as_bytes()).then_some(uid)
 }
 
 fn is_uid(uid: &[u8]) -> bool {

@@ -15,12 +15,12 @@ use nix::fcntl::{OFlag, openat};
 use nix::sys::stat::{Mode, fstat, stat};
 
 use super::entry::{CgroupLabels, Entry};
-use super::identity::{Identity, pod_of_processes};
+use super::identity::{Identity, is_pod_of_processes, pod_of_processes};
 use super::reader::open_dir;
 use crate::collect::{Tick, Tier};
 use crate::collectors::node::netdev;
 use crate::faults::{FaultId, Faults};
-use crate::file::is_gone;
+use crate::file::{Buffer, is_gone};
 use crate::in_order::InOrder;
 use crate::parse;
 use crate::schema::{FamilyDef, Schema, Target, counter};
@@ -86,6 +86,10 @@ const FAMILIES: [(FamilyDef, usize); 8] = [
     ),
 ];
 
+/// How long a look through all processes that left some pod without one is good for. Whatever comes meanwhile is seen
+/// by its cgroup.
+const SCAN_MS: i64 = 600_000;
+
 /// A pod, or a container outside of pods.
 #[derive(Debug)]
 struct Network {
@@ -115,6 +119,8 @@ pub struct Networks {
     fault: FaultId,
     /// By the cgroup's path.
     networks: BTreeMap<String, Network>,
+    /// When all processes are looked through again for pods that have none.
+    scan_due_ms: i64,
 }
 
 impl Networks {
@@ -126,6 +132,7 @@ impl Networks {
             host_net_dev: proc.join("1/net/dev"),
             fault: faults.file("proc/PID/net/dev"),
             networks: BTreeMap::new(),
+            scan_due_ms: i64::MIN,
         }
     }
 
@@ -151,6 +158,7 @@ impl Networks {
             }
             is_same
         });
+        self.scan_due_ms = i64::MIN;
         for (path, entry) in entries {
             if !self.networks.contains_key(path)
                 && let Some(labels) = wanted(entry)
@@ -171,11 +179,17 @@ impl Networks {
         if tick.due.includes(Tier::Medium) {
             // A process ID may have gone to a stranger meanwhile.
             for (path, network) in &mut self.networks {
-                let is_still = |pid: &u32| {
-                    network.is_scanned
-                        && pod_uid(entries, path).is_some_and(|uid| is_in(&self.proc, *pid, uid))
-                };
-                network.pid = network.pid.filter(is_still);
+                let scanned = network.pid.filter(|_| network.is_scanned);
+                network.pid = scanned.filter(|pid| {
+                    let uid = pod_uid(entries, path);
+                    let proc_dir = self.proc_dir.as_ref();
+                    proc_dir
+                        .zip(uid)
+                        .is_some_and(|(dir, uid)| is_in(dir, *pid, uid, tick.buffer))
+                });
+                if scanned != network.pid && network.is_scanned {
+                    self.scan_due_ms = i64::MIN;
+                }
             }
         }
         if self.networks.values().any(|network| network.pid.is_none()) {
@@ -188,6 +202,7 @@ impl Networks {
             };
             if read(proc_dir, pid, host, network, self.fault, tick).is_none() {
                 network.pid = None;
+                self.scan_due_ms = i64::MIN;
             }
         }
     }
@@ -224,8 +239,12 @@ impl Networks {
             .networks
             .iter()
             .any(|(path, network)| network.pid.is_none() && pod_uid(entries, path).is_some());
-        if is_missing && tick.due.includes(Tier::Slow) {
+        let now_ms = tick.table.timestamp_ms();
+        // A clock that was set back must not put it off.
+        let is_due = now_ms >= self.scan_due_ms || now_ms < self.scan_due_ms - SCAN_MS;
+        if is_missing && is_due && tick.due.includes(Tier::Slow) {
             self.scan_processes(entries);
+            self.scan_due_ms = now_ms + SCAN_MS;
         }
     }
 
@@ -266,17 +285,37 @@ fn pod_of(proc: &Path, pid: u32) -> Option<String> {
     parse::lines(&text).find_map(pod_of_line)
 }
 
-/// Whether a process is in the pod with that UID.
-fn is_in(proc: &Path, pid: u32, uid: &str) -> bool {
-    pod_of(proc, pid).as_deref() == Some(uid)
+/// Whether a process is in the pod with that UID. Allocates nothing.
+fn is_in(proc_dir: &OwnedFd, pid: u32, uid: &str, buffer: &mut Buffer) -> bool {
+    let file = open_of(proc_dir, pid, "cgroup");
+    let Some(data) = file.and_then(|file| buffer.read_file(&file).ok()) else {
+        return false;
+    };
+    let mut paths = parse::lines(data).filter_map(path_of_line);
+    paths.any(|path| is_pod_of_processes(path, uid))
 }
 
 /// The pod of a line `4:memory:/kubepods/pod<UID>/<ID>` of /proc/PID/cgroup.
-///
-/// The path is relative to the reader's own cgroup namespace (`/../../kubepods…`); identities are read from the end.
 fn pod_of_line(line: &[u8]) -> Option<String> {
+    pod_of_processes(path_of_line(line)?)
+}
+
+/// The path of a line of /proc/PID/cgroup. It is relative to the reader's own cgroup namespace (`/../../kubepods…`);
+/// identities are read from the end.
+fn path_of_line(line: &[u8]) -> Option<&str> {
     let path = line.splitn(3, |&byte| byte == b':').nth(2)?;
-    pod_of_processes(std::str::from_utf8(path).ok()?)
+    std::str::from_utf8(path).ok()
+}
+
+/// Opens a file of a process; `None` when it has gone or may not be read.
+fn open_of(proc_dir: &OwnedFd, pid: u32, file: &str) -> Option<File> {
+    let mut name = [0_u8; 32];
+    // 32 bytes hold the longest number and the rest; the last one stays 0.
+    write!(&mut name[..31], "{pid}/{file}").ok()?;
+    let name = CStr::from_bytes_until_nul(&name).ok()?;
+    let flags = OFlag::O_RDONLY | OFlag::O_CLOEXEC;
+    let file = openat(proc_dir, name, flags, Mode::empty()).ok()?;
+    Some(File::from(file))
 }
 
 /// Stores one namespace's interfaces. `None` when the process has gone or is not readable.
@@ -288,19 +327,7 @@ fn read(
     fault: FaultId,
     tick: &mut Tick<'_>,
 ) -> Option<()> {
-    let mut name = [0_u8; 32];
-    // 32 bytes hold the longest number and the rest; the last one stays 0.
-    write!(&mut name[..31], "{pid}/net/dev").ok()?;
-    let name = CStr::from_bytes_until_nul(&name).ok()?;
-    let file = File::from(
-        openat(
-            proc_dir,
-            name,
-            OFlag::O_RDONLY | OFlag::O_CLOEXEC,
-            Mode::empty(),
-        )
-        .ok()?,
-    );
+    let file = open_of(proc_dir, pid, "net/dev")?;
     if fstat(file.as_fd()).is_ok_and(|stat| stat.st_ino == host) {
         return Some(()); // The node's own interfaces are node_network_*.
     }
@@ -371,6 +398,9 @@ mod tests {
             pod_of_line(format!("4:memory:/kubepods/pod{uid}/{id}").as_bytes()).as_deref(),
             Some(uid)
         );
+        let path = path_of_line(line.as_bytes()).unwrap();
+        assert!(is_pod_of_processes(path, uid));
+        assert!(!is_pod_of_processes(path, &uid.replace('2', "3")));
         for other in ["0::/init.scope", "1:cpu", "", "0::/kubepods"] {
             assert_eq!(pod_of_line(other.as_bytes()), None, "{other}");
         }
