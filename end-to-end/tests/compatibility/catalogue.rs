@@ -1,6 +1,6 @@
 //! Every row of the metric catalogue, evaluated on the recorded nodes and held against what the recording itself says.
 
-use std::collections::{BTreeMap, BTreeSet};
+use std::collections::BTreeSet;
 use std::fmt::Write as _;
 
 use common::catalogue::{Derivation, ENTRIES, Entry, Object};
@@ -10,6 +10,52 @@ use super::evaluation::Cluster;
 use super::oracle::{Expected, Oracle};
 use super::queries::fixtures;
 use super::recording::Recording;
+
+/// Rows for which a recording says nothing, so that only the other one could be compared: node, metrics, objects, why.
+const NOT_COMPARED: [(&str, &[&str], &[Object], &str); 4] = [
+    (
+        "node-a",
+        &[
+            "cpu/node_utilization",
+            "cpu/usage",
+            "cpu/usage_rate",
+            "memory/cache",
+            "memory/major_page_faults",
+            "memory/major_page_faults_rate",
+            "memory/node_utilization",
+            "memory/page_faults",
+            "memory/page_faults_rate",
+            "memory/rss",
+            "memory/usage",
+            "memory/working_set",
+        ],
+        &[Object::Node],
+        "the root of cgroup v1's trees was not recorded",
+    ),
+    (
+        "node-a",
+        &[
+            "disk/io_read_bytes",
+            "disk/io_read_bytes_rate",
+            "disk/io_write_bytes",
+            "disk/io_write_bytes_rate",
+        ],
+        &[Object::Node, Object::Pod, Object::PodContainer],
+        "that kernel counted no block I/O by cgroup v1",
+    ),
+    (
+        "node-a",
+        &["cpu/usage_rate"],
+        &[Object::Cluster, Object::SystemContainer],
+        "the sums had begun too shortly before for `rate` to extrapolate in full",
+    ),
+    (
+        "node-v2",
+        &["network/tx_rate"],
+        &[Object::Node],
+        "the counter had begun too shortly before for `rate` to extrapolate in full",
+    ),
+];
 
 /// The values of an expression by the labels of its objects, and `resource_id`; what is no object's goes to `wrong`.
 fn by_object(
@@ -83,26 +129,32 @@ fn every_row_of_the_catalogue_has_the_recorded_value() {
     let Some(fixtures) = fixtures() else {
         return;
     };
-    let mut compared: BTreeMap<(&str, Object), usize> = BTreeMap::new();
+    let mut never: BTreeSet<(&str, &str, Object)> = BTreeSet::new();
     let mut wrong = String::new();
     for recording in Recording::all(&fixtures) {
         let recording = recording
             .within_a_minute()
             .with_resources_nobody_asked_for();
         let oracle = Oracle::new(&recording);
+        let node = recording.node;
         let cluster = Cluster::new(recording);
         for entry in ENTRIES {
             for row in entry.derivations {
                 let (count, said) = check(&cluster, &oracle, entry, row);
-                *compared.entry((entry.name, row.object)).or_default() += count;
+                if count == 0 {
+                    never.insert((node, entry.name, row.object));
+                }
                 wrong.push_str(&said);
             }
         }
     }
-    let never: BTreeSet<(&str, Object)> = compared
-        .into_iter()
-        .filter_map(|(row, count)| (count == 0).then_some(row))
-        .collect();
     assert_eq!(wrong, "", "found and recorded differ");
-    assert!(never.is_empty(), "never compared: {never:?}");
+    let mut excused = BTreeSet::new();
+    for (node, metrics, objects, reason) in NOT_COMPARED {
+        assert!(reason.len() > 10);
+        for metric in metrics {
+            excused.extend(objects.iter().map(|object| (node, *metric, *object)));
+        }
+    }
+    assert_eq!(never, excused, "not compared (left), excused (right)");
 }

@@ -10,6 +10,7 @@ mod binaries;
 mod catalogue;
 mod document;
 mod evaluation;
+mod kube_state;
 mod machine;
 mod names;
 mod oracle;

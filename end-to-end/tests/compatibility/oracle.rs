@@ -36,12 +36,12 @@ pub(super) struct Oracle {
     pod_places: Vec<Place>,
 }
 
-fn text(value: &Value) -> String {
+pub(super) fn text(value: &Value) -> String {
     value.as_str().unwrap_or_default().to_owned()
 }
 
 /// The amount in Kubernetes' notation.
-fn quantity(value: &Value) -> Option<f64> {
+pub(super) fn quantity(value: &Value) -> Option<f64> {
     let text = value.as_str()?;
     let digits = text.trim_end_matches(|c: char| c.is_ascii_alphabetic());
     let factor = match text.get(digits.len()..)? {
@@ -64,7 +64,7 @@ fn field(text: &str, name: &str) -> Option<f64> {
 }
 
 /// Seconds since the epoch of a time in RFC 3339, in UTC and whole seconds.
-fn seconds(time: &str) -> f64 {
+pub(super) fn seconds(time: &str) -> f64 {
     let output = Command::new("date")
         .args(["-u", "-d", time, "+%s"])
         .output()
@@ -631,7 +631,7 @@ impl Oracle {
 }
 
 /// Statuses of all containers, init containers among them.
-fn statuses(pod: &Value) -> Vec<&Value> {
+pub(super) fn statuses(pod: &Value) -> Vec<&Value> {
     let lists = ["containerStatuses", "initContainerStatuses"];
     let lists = lists
         .iter()
