@@ -3,6 +3,7 @@
 pub(crate) mod agent;
 mod backlog;
 mod explosion;
+mod failover;
 mod late;
 mod network;
 mod peer;
