@@ -249,12 +249,20 @@ async fn answers_are_bounded() {
 
 /// The real agent beside a kubelet in a mood, until `check` holds of it.
 async fn beside(mood: Mood, check: impl Fn(&Agent) -> bool + Send + 'static) {
+    beside_with(TOKEN, mood, check).await;
+}
+
+async fn beside_with(
+    shown: &'static str,
+    mood: Mood,
+    check: impl Fn(&Agent) -> bool + Send + 'static,
+) {
     let kubelet = Kubelet::start("node-a").await;
     kubelet.set(mood);
     let run = move || {
         let dir = tempfile::tempdir().unwrap();
         let (token, pinned) = (dir.path().join("token"), dir.path().join("kubelet.crt"));
-        std::fs::write(&token, TOKEN).unwrap();
+        std::fs::write(&token, shown).unwrap();
         std::fs::write(&pinned, &kubelet.cert_pem).unwrap();
         let token = format!("--kubelet.token-file={}", token.display());
         let pinned = format!("--kubelet.pinned-cert-file={}", pinned.display());
@@ -282,6 +290,33 @@ async fn sampling_goes_on_while_the_kubelet_hangs() {
             .is_some_and(|&ticks| ticks >= 4.0)
     })
     .await;
+}
+
+#[tokio::test]
+async fn refusals_are_told_of_and_the_node_is_sampled() {
+    for (token, status) in [("expired", "401"), ("no-rights", "403")] {
+        beside_with(token, Mood::Good, move |agent| {
+            let scrape = agent.scrape();
+            let log = agent.log.lock().unwrap().clone();
+            let refused = |path: &&str| {
+                let errors = format!(
+                    "{{__name__=\"agent_kubelet_errors_total\", kind=\"refused\", path=\"{path}\"}}"
+                );
+                let line = |line: &&str| {
+                    line.contains("level=WARN")
+                        && line.contains(&format!("path={path}"))
+                        && line.contains(&format!("refused with {status}"))
+                        && !line.contains(token)
+                };
+                scrape.contains_key(&errors) && log.lines().any(|text| line(&text))
+            };
+            let ticks = scrape.get("{__name__=\"agent_sampler_ticks_total\"}");
+            ["/pods", "/stats/summary", "/metrics"].iter().all(refused)
+                && ticks.is_some_and(|&ticks| ticks >= 2.0)
+                && scrape.contains_key("{__name__=\"node_load1\"}")
+        })
+        .await;
+    }
 }
 
 #[tokio::test]
@@ -317,6 +352,33 @@ async fn authority_must_have_signed_for_the_nodes_name() {
         };
         assert_eq!(client(options).get("/pods").await.is_ok(), want, "{host}");
     }
+}
+
+/// As deployed: the cluster's authority, and the certificate that the kubelet made for itself.
+#[tokio::test]
+async fn authority_or_the_pinned_certificate_suffices() {
+    let dir = tempfile::tempdir().unwrap();
+    let signed = Kubelet::start("127.0.0.1").await;
+    let own = Kubelet::start("another-name").await;
+    let stranger = Kubelet::start("node-a").await;
+    let mut options = own.options(dir.path(), TOKEN);
+    let ca = dir.path().join("ca.crt");
+    std::fs::write(&ca, &signed.cert_pem).unwrap();
+    options.trust.ca_file = Some(ca);
+    let answers = async |kubelet: &Kubelet| {
+        let options = KubeletOptions {
+            url: kubelet.url.clone(),
+            ..options.clone()
+        };
+        client(options).get("/pods").await.is_ok()
+    };
+    assert!(answers(&own).await, "pinned");
+    assert!(answers(&signed).await, "signed for the node's address");
+    assert!(!answers(&stranger).await, "the right name is not enough");
+    // The kubelet has not made its own yet.
+    std::fs::remove_file(dir.path().join("kubelet.crt")).unwrap();
+    assert!(answers(&signed).await);
+    assert!(!answers(&own).await);
 }
 
 #[tokio::test]

@@ -37,9 +37,9 @@ pub struct Meta {
     /// Counts changes of the specification.
     #[serde(default)]
     pub generation: i64,
-    /// Seconds since the Unix epoch; `None` when the server sent none.
-    #[serde(default, deserialize_with = "seconds")]
-    pub creation_timestamp: Option<i64>,
+    /// RFC 3339; `None` when the server sent none.
+    #[serde(default)]
+    pub creation_timestamp: Option<String>,
     /// Labels.
     #[serde(default, deserialize_with = "or_default")]
     pub labels: BTreeMap<String, String>,
@@ -97,13 +97,10 @@ where
     Option::deserialize(deserializer).map(Option::unwrap_or_default)
 }
 
-/// An RFC 3339 time, as seconds since the Unix epoch. One that can't be read is absent: no series is better than a
-/// wrong one.
-pub(crate) fn seconds<'de, D: Deserializer<'de>>(deserializer: D) -> Result<Option<i64>, D::Error> {
-    let text: Option<String> = Option::deserialize(deserializer)?;
-    Ok(text
-        .and_then(|text| text.parse::<jiff::Timestamp>().ok())
-        .map(jiff::Timestamp::as_second))
+/// Seconds since the Unix epoch of an RFC 3339 time; `None` for a text that is none.
+pub(crate) fn seconds(text: &str) -> Option<i64> {
+    let time = text.parse::<jiff::Timestamp>().ok()?;
+    Some(time.as_second())
 }
 
 #[cfg(test)]
@@ -111,7 +108,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn nulls_unknown_fields_and_bad_times_are_no_error() {
+    fn nulls_and_unknown_fields_are_no_error() {
         let meta: Meta = serde_json::from_str(
             r#"{"name":"a","creationTimestamp":null,"labels":null,"managedFields":[1],
                 "ownerReferences":[{"kind":"Job","name":"j","controller":null,"uid":"x"}]}"#,
@@ -120,13 +117,7 @@ mod tests {
         assert_eq!(&*meta.key(), "/a");
         assert_eq!(meta.creation_timestamp, None);
         assert!(!meta.owner_references[0].controller);
-        let time = |text: &str| {
-            let text = format!(r#"{{"creationTimestamp":{text}}}"#);
-            serde_json::from_str::<Meta>(&text)
-                .unwrap()
-                .creation_timestamp
-        };
-        assert_eq!(time(r#""2026-11-22T07:48:39Z""#), Some(1_795_333_719));
-        assert_eq!(time(r#""yesterday""#), None);
+        assert_eq!(seconds("2026-11-22T07:48:39Z"), Some(1_795_333_719));
+        assert_eq!(seconds("yesterday"), None);
     }
 }

@@ -6,7 +6,7 @@ use common::model::{Labels, LabelsBuilder};
 use serde::de::DeserializeOwned;
 
 use super::kind::Kind;
-use super::object::{Condition, Meta, Resources};
+use super::object::{Condition, Meta, Resources, seconds};
 use super::quantity;
 
 /// A kind of object that knows the series kube-state-metrics makes of it.
@@ -100,6 +100,20 @@ impl<'a> Description<'a> {
     ) {
         if let Some(value) = value {
             self.add(name, labels, value as f64);
+        }
+    }
+
+    /// Adds a series whose value is a time, if there is one; one that can't be read is counted.
+    pub(crate) fn add_time(
+        &mut self,
+        name: &'static str,
+        labels: &[(&str, &str)],
+        text: Option<&str>,
+    ) {
+        let Some(text) = text else { return };
+        match seconds(text) {
+            Some(seconds) => self.add(name, labels, seconds as f64),
+            None => self.malformed += 1,
         }
     }
 

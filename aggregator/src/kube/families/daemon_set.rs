@@ -40,10 +40,10 @@ impl Describe for DaemonSet {
         } = &self.metadata;
         let id = [("namespace", namespace.as_str()), ("daemonset", name)];
         let status = &self.status;
-        out.add_some(
+        out.add_time(
             "kube_daemonset_created",
             &id,
-            self.metadata.creation_timestamp,
+            self.metadata.creation_timestamp.as_deref(),
         );
         for (name, value) in [
             (

@@ -59,10 +59,10 @@ impl Describe for Deployment {
         } = &self.metadata;
         let id = [("namespace", namespace.as_str()), ("deployment", name)];
         let status = &self.status;
-        out.add_some(
+        out.add_time(
             "kube_deployment_created",
             &id,
-            self.metadata.creation_timestamp,
+            self.metadata.creation_timestamp.as_deref(),
         );
         out.add_some("kube_deployment_spec_replicas", &id, self.spec.replicas);
         for (name, value) in [

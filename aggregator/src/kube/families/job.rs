@@ -3,7 +3,7 @@
 use serde::Deserialize;
 
 use crate::kube::kind::Kind;
-use crate::kube::object::{Condition, Meta, Object, or_default, seconds};
+use crate::kube::object::{Condition, Meta, Object, or_default};
 use crate::kube::series::{Describe, Description, STATUSES};
 
 /// A job.
@@ -24,10 +24,8 @@ pub struct Status {
     active: i64,
     failed: i64,
     succeeded: i64,
-    #[serde(deserialize_with = "seconds")]
-    start_time: Option<i64>,
-    #[serde(deserialize_with = "seconds")]
-    completion_time: Option<i64>,
+    start_time: Option<String>,
+    completion_time: Option<String>,
     #[serde(deserialize_with = "or_default")]
     conditions: Vec<Condition>,
 }
@@ -51,14 +49,22 @@ impl Describe for Job {
         out.add("kube_job_info", &id, 1.0);
         out.add("kube_job_status_active", &id, status.active as f64);
         out.add("kube_job_status_succeeded", &id, status.succeeded as f64);
-        out.add_some("kube_job_created", &id, self.metadata.creation_timestamp);
+        out.add_time(
+            "kube_job_created",
+            &id,
+            self.metadata.creation_timestamp.as_deref(),
+        );
         out.add_some("kube_job_spec_completions", &id, self.spec.completions);
         out.add_some("kube_job_spec_parallelism", &id, self.spec.parallelism);
-        out.add_some("kube_job_status_start_time", &id, status.start_time);
-        out.add_some(
+        out.add_time(
+            "kube_job_status_start_time",
+            &id,
+            status.start_time.as_deref(),
+        );
+        out.add_time(
             "kube_job_status_completion_time",
             &id,
-            status.completion_time,
+            status.completion_time.as_deref(),
         );
         out.add_owners("kube_job_owner", &id, &self.metadata);
         self.describe_failures(&id, out);

@@ -29,10 +29,10 @@ impl Describe for Namespace {
 
     fn describe(&self, out: &mut Description<'_>) {
         let id = [("namespace", self.metadata.name.as_str())];
-        out.add_some(
+        out.add_time(
             "kube_namespace_created",
             &id,
-            self.metadata.creation_timestamp,
+            self.metadata.creation_timestamp.as_deref(),
         );
         let phases = ("phase", ["Active", "Terminating"].as_slice());
         out.add_states(

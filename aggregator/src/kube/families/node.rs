@@ -74,7 +74,11 @@ impl Describe for Node {
     fn describe(&self, out: &mut Description<'_>) {
         let id = [("node", self.metadata.name.as_str())];
         self.describe_info(out);
-        out.add_some("kube_node_created", &id, self.metadata.creation_timestamp);
+        out.add_time(
+            "kube_node_created",
+            &id,
+            self.metadata.creation_timestamp.as_deref(),
+        );
         let unschedulable = f64::from(u8::from(self.spec.unschedulable));
         out.add("kube_node_spec_unschedulable", &id, unschedulable);
         for role in self

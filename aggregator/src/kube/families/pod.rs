@@ -83,7 +83,11 @@ impl Describe for Pod {
             ("uid", uid),
         ];
         self.describe_info(&id, out);
-        out.add_some("kube_pod_created", &id, self.metadata.creation_timestamp);
+        out.add_time(
+            "kube_pod_created",
+            &id,
+            self.metadata.creation_timestamp.as_deref(),
+        );
         out.add_owners("kube_pod_owner", &id, &self.metadata);
         self.describe_status(&id, out);
         for container in &self.spec.containers {

@@ -40,10 +40,10 @@ impl Describe for PodDisruptionBudget {
             ("poddisruptionbudget", name),
         ];
         let status = &self.status;
-        out.add_some(
+        out.add_time(
             "kube_poddisruptionbudget_created",
             &id,
-            self.metadata.creation_timestamp,
+            self.metadata.creation_timestamp.as_deref(),
         );
         for (name, value) in [
             (

@@ -37,10 +37,10 @@ impl Describe for ReplicaSet {
             namespace, name, ..
         } = &self.metadata;
         let id = [("namespace", namespace.as_str()), ("replicaset", name)];
-        out.add_some(
+        out.add_time(
             "kube_replicaset_created",
             &id,
-            self.metadata.creation_timestamp,
+            self.metadata.creation_timestamp.as_deref(),
         );
         out.add_some("kube_replicaset_spec_replicas", &id, self.spec.replicas);
         for (name, value) in [

@@ -35,10 +35,10 @@ impl Describe for ResourceQuota {
             namespace, name, ..
         } = &self.metadata;
         let id = [("namespace", namespace.as_str()), ("resourcequota", name)];
-        out.add_some(
+        out.add_time(
             "kube_resourcequota_created",
             &id,
-            self.metadata.creation_timestamp,
+            self.metadata.creation_timestamp.as_deref(),
         );
         for (amounts, kind) in [(&self.status.hard, "hard"), (&self.status.used, "used")] {
             for (resource, amount) in amounts {

@@ -43,10 +43,10 @@ impl Describe for StatefulSet {
         } = &self.metadata;
         let id = [("namespace", namespace.as_str()), ("statefulset", name)];
         let status = &self.status;
-        out.add_some(
+        out.add_time(
             "kube_statefulset_created",
             &id,
-            self.metadata.creation_timestamp,
+            self.metadata.creation_timestamp.as_deref(),
         );
         out.add_some("kube_statefulset_replicas", &id, self.spec.replicas);
         for (name, value) in [

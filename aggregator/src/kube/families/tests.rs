@@ -392,13 +392,12 @@ fn pod_with_node_is_the_agents() {
 }
 
 #[test]
-fn bad_quantity_is_counted_not_guessed() {
-    let json =
-        r#"{"metadata": {"name": "n"}, "status": {"capacity": {"cpu": "many", "memory": "1Ki"}}}"#;
+fn bad_quantities_and_times_are_counted_not_guessed() {
+    let json = r#"{"metadata": {"name": "n", "creationTimestamp": "yesterday"}, "status": {"capacity": {"cpu": "many", "memory": "1Ki"}}}"#;
     let node: Node = serde_json::from_str(json).unwrap();
     let base = BaseLabels::new("api", None);
     let (series, malformed) = Description::of(&node, &base).finish();
-    assert_eq!(malformed, 1);
+    assert_eq!(malformed, 2);
     let named = |name| {
         series
             .iter()
@@ -406,4 +405,5 @@ fn bad_quantity_is_counted_not_guessed() {
             .count()
     };
     assert_eq!(named("kube_node_status_capacity"), 1);
+    assert_eq!(named("kube_node_created"), 0);
 }
