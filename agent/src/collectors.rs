@@ -152,6 +152,14 @@ pub fn build(config: &Config, kubelet: Option<&KubeletData>) -> Result<Collector
         let node = config.node_name.clone().unwrap_or_default();
         collectors.add(|_| Kubelet::new(data.clone(), node, config.kubelet_pod_labels.clone()));
     }
+    // After all others, whose names it must not take.
+    if let Some(directory) = config
+        .textfile_directory
+        .clone()
+        .filter(|_| config.collectors.is_on("textfile"))
+    {
+        collectors.add(|_| node::textfile::Textfile::new(directory));
+    }
     Ok(collectors)
 }
 
@@ -196,13 +204,6 @@ fn add_node(collectors: &mut Collectors, config: &Config, roots: &Roots) -> Resu
         // In a pod uname says the pod's name.
         let nodename = std::env::var_os("POD_NAME").and(config.node_name.clone());
         collectors.add(|_| node::uname::Uname::new(nodename));
-    }
-    if let Some(directory) = config
-        .textfile_directory
-        .clone()
-        .filter(|_| config.collectors.is_on("textfile"))
-    {
-        collectors.add(|_| node::textfile::Textfile::new(directory));
     }
     add_filtered(collectors, config, roots)
 }

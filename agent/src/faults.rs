@@ -77,6 +77,11 @@ impl Faults {
         }
     }
 
+    /// Counts, for a caller that says in the log what it was.
+    pub fn count(&mut self, id: FaultId, kind: FaultKind) {
+        self.counts[id.0 * 2 + usize::from(kind == FaultKind::Parse)].count += 1;
+    }
+
     /// Counts contents that were not understood.
     pub fn parse(&mut self, id: FaultId) {
         let count = &mut self.counts[id.0 * 2 + 1];

@@ -74,11 +74,19 @@ pub struct NodeIdentity {
     pub cluster: String,
 }
 
+/// A family that has series.
+#[derive(Debug, Clone, Copy)]
+struct Known {
+    id: FamilyId,
+    /// Whether some are of [`Target::Node`].
+    is_of_node: bool,
+}
+
 /// Names and target labels of this node's series.
 #[derive(Debug, Default)]
 pub struct Schema {
     identity: NodeIdentity,
-    families: HashMap<String, FamilyId>,
+    families: HashMap<String, Known>,
 }
 
 impl Schema {
@@ -116,7 +124,7 @@ impl Schema {
         family: &FamilyDef,
         labels: &[(&str, &str)],
     ) -> SeriesId {
-        let id = self.family(table, family.name, || Metadata {
+        let id = self.family(table, target, family.name, || Metadata {
             metric_type: family.metric_type,
             help: family.help.to_owned(),
             unit: unit_of(family.name).to_owned(),
@@ -145,21 +153,33 @@ impl Schema {
         name: &str,
         labels: &[(&str, &str)],
     ) -> SeriesId {
-        let id = self.family(table, family, || metadata);
+        let id = self.family(table, target, family, || metadata);
         table.add(id, &self.labels(target, name, labels))
+    }
+
+    /// Whether a family of this name has series of [`Target::Node`], so that others of the name might have equal labels.
+    #[must_use]
+    pub fn is_of_node(&self, name: &str) -> bool {
+        self.families
+            .get(name)
+            .is_some_and(|known| known.is_of_node)
     }
 
     fn family(
         &mut self,
         table: &mut SeriesTable,
+        target: Target,
         name: &str,
         metadata: impl FnOnce() -> Metadata,
     ) -> FamilyId {
-        if let Some(&id) = self.families.get(name) {
-            return id;
+        let is_of_node = target == Target::Node;
+        if let Some(known) = self.families.get_mut(name) {
+            known.is_of_node |= is_of_node;
+            return known.id;
         }
         let id = table.add_family(name, metadata());
-        self.families.insert(name.to_owned(), id);
+        self.families
+            .insert(name.to_owned(), Known { id, is_of_node });
         id
     }
 

@@ -14,7 +14,7 @@ pub(crate) struct Bench {
     pub(crate) table: SeriesTable,
     pub(crate) schema: Schema,
     buffer: Buffer,
-    faults: Faults,
+    pub(crate) faults: Faults,
     now_ms: i64,
 }
 

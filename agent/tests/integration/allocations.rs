@@ -3,6 +3,8 @@
 
 use std::alloc::{GlobalAlloc, Layout, System};
 use std::cell::Cell;
+use std::io::Write as _;
+use std::time::{Duration, UNIX_EPOCH};
 
 use agent::collect::Due;
 use agent::collectors;
@@ -45,7 +47,17 @@ fn allocations() -> u64 {
 
 #[test]
 fn steady_tick_allocates_nothing() {
-    let config = Config::from_args(["tidemark-agent", "--node.name=n"]).unwrap();
+    let dir = tempfile::tempdir().unwrap();
+    let text = std::fs::File::create(dir.path().join("a.prom")).unwrap();
+    (&text).write_all(b"a{b=\"c\"} 1\n").unwrap();
+    // Long ago, so that it may be taken for unchanged; and the directory with it.
+    for file in [text, std::fs::File::open(dir.path()).unwrap()] {
+        let then = UNIX_EPOCH + Duration::from_secs(1_700_000_000);
+        file.set_modified(then).unwrap();
+    }
+    let directory = format!("--collector.textfile.directory={}", dir.path().display());
+    let args = ["tidemark-agent", "--node.name=n", &directory];
+    let config = Config::from_args(args).unwrap();
     let mut collectors = collectors::build(&config, None).unwrap();
     let (mut table, mut schema) = (SeriesTable::default(), Schema::for_node("n"));
     let mut tick = |number: i64| {

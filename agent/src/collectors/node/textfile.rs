@@ -1,18 +1,20 @@
 //! Metrics that others leave in a directory, as files `*.prom` in the text exposition format.
 
-use std::collections::HashMap;
 use std::collections::hash_map::Entry as MapEntry;
+use std::collections::{BTreeMap, HashMap, HashSet};
 use std::fs;
-use std::io::{self, Read as _};
+use std::io;
 use std::path::{Path, PathBuf};
-use std::time::UNIX_EPOCH;
 
-use common::exposition::{Entry, ParseError, Parser};
 use common::model::{Labels, Metadata, MetricType};
 
+use self::file::{Contents, FileError, Stamp};
 use crate::collect::{Collector, Outcome, Single, Tick, Tier};
+use crate::faults::{FaultId, FaultKind, Faults};
 use crate::schema::{FamilyDef, Target, gauge};
 use crate::table::SeriesId;
+
+mod file;
 
 static ERROR: FamilyDef = gauge(
     "node_textfile_scrape_error",
@@ -31,49 +33,31 @@ static SERIES_OVER: FamilyDef = gauge(
     "agent_textfile_series_left_out",
     "Samples of text files left out at the last run because there are too many series.",
 );
+static DUPLICATES: FamilyDef = gauge(
+    "agent_textfile_duplicates_left_out",
+    "Samples of text files left out because an earlier line or file has the same labels.",
+);
 
-/// Bytes of one file.
-const FILE_BYTES_MAX: u64 = 4 << 20;
 /// Files of the directory.
 const FILES_MAX: usize = 256;
 /// Series of all files together.
 const SERIES_MAX: usize = 50_000;
-
-/// Why a file is left out, all of it: half a file would be half a truth.
-#[derive(Debug, thiserror::Error)]
-enum FileError {
-    #[error("read")]
-    Read(#[from] io::Error),
-    #[error("larger than {FILE_BYTES_MAX} bytes")]
-    TooLarge,
-    #[error("not UTF-8")]
-    NotUtf8,
-    #[error(transparent)]
-    Parse(#[from] ParseError),
-    #[error("{0} has a timestamp, which node_exporter's users know to be refused")]
-    Timestamp(Labels),
-}
+/// Files whose faults are counted by name; those of all others are counted together.
+const NAMES_MAX: usize = 256;
 
 #[derive(Debug)]
 struct Stored {
     id: SeriesId,
+    value: f64,
     pass: u64,
 }
 
-/// Collects what is in the directory.
+/// A file as it was when it was read last.
 #[derive(Debug)]
-pub struct Textfile {
-    directory: PathBuf,
-    error: Single,
-    pass: u64,
-    series: HashMap<Labels, Stored>,
-    /// Files that failed at the last pass, so that each trouble is logged once.
-    failing: Vec<PathBuf>,
-    /// Files and samples that were too many at this pass.
-    over: [usize; 2],
-    over_series: [Single; 2],
-    was_over: bool,
-    limits: Limits,
+struct Loaded {
+    stamp: Stamp,
+    /// `None`: left out.
+    contents: Option<Contents>,
 }
 
 /// How much is taken.
@@ -83,20 +67,56 @@ struct Limits {
     series: usize,
 }
 
+/// What was left out at the last pass because it was too much or came twice.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+struct LeftOut {
+    files: usize,
+    series: usize,
+    duplicates: usize,
+}
+
+/// Collects what is in the directory.
+///
+/// While neither directory nor files change, a run asks for their stamps and stores the values it has.
+#[derive(Debug)]
+pub struct Textfile {
+    directory: PathBuf,
+    directory_stamp: Option<Stamp>,
+    /// In the order of their names.
+    paths: Vec<PathBuf>,
+    files: BTreeMap<PathBuf, Loaded>,
+    series: HashMap<Labels, Stored>,
+    /// Families that came from here.
+    families: HashSet<String>,
+    /// By the file's name.
+    faults: BTreeMap<PathBuf, FaultId>,
+    pass: u64,
+    /// Paths that could not be read, so that each trouble is logged once.
+    unreadable: Vec<PathBuf>,
+    left_out: LeftOut,
+    error: Single,
+    left_out_series: [Single; 3],
+    limits: Limits,
+}
+
 impl Textfile {
     /// A collector of `directory`.
     #[must_use]
     pub fn new(directory: PathBuf) -> Self {
         Self {
             directory,
-            error: Single::node(&ERROR),
-            pass: 0,
+            directory_stamp: None,
+            paths: Vec::new(),
+            files: BTreeMap::new(),
             series: HashMap::new(),
-            failing: Vec::new(),
-            over: [0; 2],
-            over_series: [&FILES_OVER, &SERIES_OVER]
+            families: HashSet::new(),
+            faults: BTreeMap::new(),
+            pass: 0,
+            unreadable: Vec::new(),
+            left_out: LeftOut::default(),
+            error: Single::node(&ERROR),
+            left_out_series: [&FILES_OVER, &SERIES_OVER, &DUPLICATES]
                 .map(|family| Single::new(Target::Agent, family)),
-            was_over: false,
             limits: Limits {
                 files: FILES_MAX,
                 series: SERIES_MAX,
@@ -104,153 +124,211 @@ impl Textfile {
         }
     }
 
-    fn list(&self) -> io::Result<Vec<PathBuf>> {
-        let mut files = Vec::new();
+    /// Lists the directory when it has changed. Returns whether it has.
+    fn list(&mut self) -> io::Result<bool> {
+        let stamp = Stamp::at(&self.directory)?;
+        if self
+            .directory_stamp
+            .is_some_and(|before| stamp.is_still(before))
+        {
+            return Ok(false);
+        }
+        let mut paths = Vec::new();
         for entry in fs::read_dir(&self.directory)? {
             let path = entry?.path();
             if path
                 .extension()
                 .is_some_and(|extension| extension == "prom")
             {
-                files.push(path);
+                paths.push(path);
             }
         }
-        files.sort_unstable();
-        Ok(files)
+        paths.sort_unstable();
+        self.directory_stamp = Some(stamp);
+        let has_changed = paths != self.paths;
+        if has_changed {
+            self.files
+                .retain(|path, _| paths.binary_search(path).is_ok());
+            self.paths = paths;
+        }
+        Ok(has_changed)
     }
 
-    fn collect_file(&mut self, path: &Path, tick: &mut Tick<'_>) -> Result<(), FileError> {
-        let (text, mtime) = read(path)?;
-        let mut families: HashMap<String, Metadata> = HashMap::new();
-        let mut samples = Vec::new();
-        for entry in Parser::new(&text) {
-            match entry? {
-                Entry::Help { family, text } => {
-                    families.entry(family.into_owned()).or_default().help = text.into_owned();
-                }
-                Entry::Type {
-                    family,
-                    metric_type,
-                } => {
-                    families.entry(family.into_owned()).or_default().metric_type = metric_type;
-                }
-                Entry::Sample {
-                    labels,
-                    timestamp_ms: Some(_),
-                    ..
-                } => return Err(FileError::Timestamp(labels)),
-                Entry::Sample { labels, value, .. } => samples.push((labels, value)),
+    /// Reads the files that have changed. Returns whether any has.
+    fn load(&mut self, tick: &mut Tick<'_>) -> bool {
+        let mut has_changed = false;
+        let paths = std::mem::take(&mut self.paths);
+        for path in paths.iter().take(self.limits.files) {
+            has_changed |= self.load_file(path, tick);
+        }
+        self.paths = paths;
+        has_changed
+    }
+
+    fn load_file(&mut self, path: &Path, tick: &mut Tick<'_>) -> bool {
+        let known = self.files.get(path);
+        let stamp = match Stamp::at(path) {
+            Ok(stamp) => stamp,
+            Err(error) => {
+                let was_there = self.files.remove(path).is_some();
+                self.fail(path, &FileError::Read(error), tick.faults);
+                return was_there;
+            }
+        };
+        if known.is_some_and(|known| stamp.is_still(known.stamp)) {
+            return false;
+        }
+        let contents = file::read(path).and_then(|contents| self.check(contents, tick));
+        match &contents {
+            Ok(_) => self.unreadable.retain(|unreadable| unreadable != path),
+            Err(error) => self.fail(path, error, tick.faults),
+        }
+        let contents = contents.ok();
+        self.files
+            .insert(path.to_owned(), Loaded { stamp, contents });
+        true
+    }
+
+    /// Refuses metrics that the agent has itself: two series with equal labels would be one.
+    fn check(&mut self, contents: Contents, tick: &Tick<'_>) -> Result<Contents, FileError> {
+        for (labels, _) in &contents.samples {
+            let name = labels.metric_name().unwrap_or_default();
+            let family = contents.family_of(name);
+            let is_taken =
+                |name: &str| tick.schema.is_of_node(name) && !self.families.contains(name);
+            if let Some(taken) = [name, family].into_iter().find(|name| is_taken(name)) {
+                return Err(FileError::Taken(taken.to_owned()));
             }
         }
-        for (labels, value) in samples {
-            self.store(labels, value, &families, tick);
+        Ok(contents)
+    }
+
+    /// Counts a file that can't be used, and logs it when it could be before.
+    fn fail(&mut self, path: &Path, error: &FileError, faults: &mut Faults) {
+        let kind = if error.is_of_contents() {
+            FaultKind::Parse
+        } else {
+            FaultKind::Read
+        };
+        let fault = match self.faults.get(path) {
+            Some(&fault) => fault,
+            None if self.faults.len() >= NAMES_MAX => faults.file("textfile/others"),
+            None => {
+                let name = path.file_name().unwrap_or_default().to_string_lossy();
+                let fault = faults.file(&format!("textfile/{name}"));
+                self.faults.insert(path.to_owned(), fault);
+                fault
+            }
+        };
+        faults.count(fault, kind);
+        if !self.unreadable.iter().any(|unreadable| unreadable == path) {
+            tracing::warn!(path = %path.display(), error = common::report::chain(error), "text file left out");
+            self.unreadable.push(path.to_owned());
         }
-        if let Some(mtime) = mtime {
-            let name = path.display().to_string();
-            let labels = Labels::from_sorted([("__name__", MTIME.name), ("file", &*name)]);
-            let metadata = Metadata {
-                metric_type: MetricType::Gauge,
-                help: MTIME.help.to_owned(),
-                unit: "seconds".to_owned(),
+    }
+
+    /// Takes over the samples of all files: adds series that are new, removes those that are gone.
+    fn store(&mut self, tick: &mut Tick<'_>) {
+        self.pass += 1;
+        self.left_out = LeftOut {
+            files: self.paths.len().saturating_sub(self.limits.files),
+            ..LeftOut::default()
+        };
+        let files = std::mem::take(&mut self.files);
+        let paths = std::mem::take(&mut self.paths);
+        for path in paths.iter().take(self.limits.files) {
+            let Some(contents) = files.get(path).and_then(|file| file.contents.as_ref()) else {
+                continue;
             };
-            self.store(
-                labels,
-                mtime,
-                &HashMap::from([(MTIME.name.to_owned(), metadata)]),
-                tick,
-            );
+            for (labels, value) in &contents.samples {
+                let name = labels.metric_name().unwrap_or_default();
+                let family = contents.family_of(name);
+                let metadata = contents.metadata.get(family);
+                self.store_sample(labels, *value, (family, metadata), tick);
+            }
+            if let Some(modified) = contents.modified_seconds {
+                let path = path.display().to_string();
+                let labels = Labels::from_sorted([("__name__", MTIME.name), ("file", &*path)]);
+                let metadata = Metadata {
+                    metric_type: MetricType::Gauge,
+                    help: MTIME.help.to_owned(),
+                    unit: "seconds".to_owned(),
+                };
+                self.store_sample(&labels, modified, (MTIME.name, Some(&metadata)), tick);
+            }
         }
-        Ok(())
-    }
-
-    /// Says what was left out because it was too much: in the log when it begins.
-    fn report_over(&mut self, tick: &mut Tick<'_>) {
-        let [files, samples] = self.over;
-        let is_over = files + samples > 0;
-        if is_over && !self.was_over {
-            let Limits {
-                files: files_max,
-                series: series_max,
-            } = self.limits;
-            tracing::warn!(
-                directory = %self.directory.display(),
-                files_left_out = files,
-                files_max,
-                samples_left_out = samples,
-                series_max,
-                "too many text files or series in them"
-            );
-        }
-        self.was_over = is_over;
-        for (series, count) in self.over_series.iter_mut().zip(self.over) {
-            series.set(tick.table, tick.schema, count as f64);
-        }
+        (self.files, self.paths) = (files, paths);
+        let pass = self.pass;
+        self.series.retain(|_, stored| {
+            if stored.pass != pass {
+                tick.table.remove(stored.id);
+            }
+            stored.pass == pass
+        });
     }
 
     /// Of two samples with equal labels the first one stays.
-    fn store(
+    fn store_sample(
         &mut self,
-        labels: Labels,
+        labels: &Labels,
         value: f64,
-        families: &HashMap<String, Metadata>,
+        (family, metadata): (&str, Option<&Metadata>),
         tick: &mut Tick<'_>,
     ) {
         let (pass, count) = (self.pass, self.series.len());
-        match self.series.entry(labels) {
+        match self.series.entry(labels.clone()) {
+            MapEntry::Occupied(entry) if entry.get().pass == pass => self.left_out.duplicates += 1,
             MapEntry::Occupied(mut entry) => {
                 let stored = entry.get_mut();
-                if stored.pass != pass {
-                    stored.pass = pass;
-                    tick.table.set(stored.id, value);
-                }
+                stored.pass = pass;
+                stored.value = value;
             }
-            MapEntry::Vacant(_) if count >= self.limits.series => self.over[1] += 1,
+            MapEntry::Vacant(_) if count >= self.limits.series => self.left_out.series += 1,
             MapEntry::Vacant(entry) => {
-                let labels = entry.key();
                 let name = labels.metric_name().unwrap_or_default();
-                let metadata = families
-                    .get(family_of(name, families))
-                    .cloned()
-                    .unwrap_or_default();
-                let pairs: Vec<(&str, &str)> = labels
-                    .iter()
-                    .filter(|(name, _)| *name != "__name__")
-                    .collect();
-                let id =
-                    tick.schema
-                        .named_series(tick.table, Target::Node, (name, metadata), &pairs);
-                entry.insert(Stored { id, pass });
-                tick.table.set(id, value);
+                for name in [name, family] {
+                    if !self.families.contains(name) {
+                        self.families.insert(name.to_owned());
+                    }
+                }
+                let pairs = labels.iter().filter(|(name, _)| *name != "__name__");
+                let pairs: Vec<(&str, &str)> = pairs.collect();
+                let metadata = metadata.cloned().unwrap_or_default();
+                let id = tick.schema.member_series(
+                    tick.table,
+                    Target::Node,
+                    (family, metadata),
+                    name,
+                    &pairs,
+                );
+                entry.insert(Stored { id, value, pass });
             }
         }
     }
-}
 
-/// Histograms and summaries have series with suffixes.
-fn family_of<'a>(name: &'a str, families: &HashMap<String, Metadata>) -> &'a str {
-    let stems = ["_bucket", "_sum", "_count"]
-        .into_iter()
-        .filter_map(|suffix| name.strip_suffix(suffix));
-    stems
-        .into_iter()
-        .find(|stem| families.contains_key(*stem))
-        .unwrap_or(name)
-}
-
-fn read(path: &Path) -> Result<(String, Option<f64>), FileError> {
-    let file = fs::File::open(path)?;
-    let mtime = file
-        .metadata()?
-        .modified()
-        .ok()
-        .and_then(|time| time.duration_since(UNIX_EPOCH).ok());
-    let mut bytes = Vec::new();
-    file.take(FILE_BYTES_MAX + 1).read_to_end(&mut bytes)?;
-    if bytes.len() as u64 > FILE_BYTES_MAX {
-        return Err(FileError::TooLarge);
+    /// Says what was left out: in the log when it begins.
+    fn report(&mut self, before: LeftOut, tick: &mut Tick<'_>) {
+        let LeftOut {
+            files,
+            series,
+            duplicates,
+        } = self.left_out;
+        if self.left_out != before && self.left_out != LeftOut::default() {
+            tracing::warn!(
+                directory = %self.directory.display(),
+                files,
+                files_max = self.limits.files,
+                series,
+                series_max = self.limits.series,
+                duplicates,
+                "text files or samples of them left out"
+            );
+        }
+        let counts = [files, series, duplicates];
+        for (single, count) in self.left_out_series.iter_mut().zip(counts) {
+            single.set(tick.table, tick.schema, count as f64);
+        }
     }
-    let text = String::from_utf8(bytes).map_err(|_| FileError::NotUtf8)?;
-    Ok((text, mtime.map(|mtime| mtime.as_secs_f64())))
 }
 
 impl Collector for Textfile {
@@ -263,111 +341,37 @@ impl Collector for Textfile {
     }
 
     fn collect(&mut self, tick: &mut Tick<'_>) -> Outcome {
-        self.pass += 1;
+        // Before files are read, which must not have this name.
+        self.error.set(tick.table, tick.schema, 0.0);
         let listed = self.list();
-        let files = listed.as_ref().map_or(0, Vec::len);
-        self.over = [files.saturating_sub(self.limits.files), 0];
-        let mut failing = Vec::new();
-        match &listed {
-            Ok(files) => {
-                for path in files.iter().take(self.limits.files) {
-                    if let Err(error) = self.collect_file(path, tick) {
-                        if !self.failing.contains(path) {
-                            tracing::warn!(path = %path.display(), error = common::report::chain(&error), "text file left out");
-                        }
-                        failing.push(path.clone());
-                    }
-                }
+        if let Err(error) = &listed {
+            if !self.unreadable.contains(&self.directory) {
+                tracing::warn!(path = %self.directory.display(), %error, "directory of text files not read");
             }
-            Err(error) => {
-                if !self.failing.contains(&self.directory) {
-                    tracing::warn!(path = %self.directory.display(), %error, "directory of text files not read");
-                }
-                failing.push(self.directory.clone());
-            }
+            self.paths.clear();
+            self.files.clear();
+            self.directory_stamp = None;
+            self.unreadable = vec![self.directory.clone()];
+        } else {
+            let (directory, paths) = (&self.directory, &self.paths);
+            self.unreadable
+                .retain(|path| path != directory && paths.contains(path));
         }
-        let pass = self.pass;
-        self.series.retain(|_, stored| {
-            if stored.pass != pass {
-                tick.table.remove(stored.id);
-            }
-            stored.pass == pass
-        });
-        self.report_over(tick);
-        self.error.set(
-            tick.table,
-            tick.schema,
-            f64::from(u8::from(!failing.is_empty() || self.was_over)),
-        );
-        self.failing = failing;
+        let before = self.left_out;
+        let has_changed = self.load(tick) || *listed.as_ref().unwrap_or(&true);
+        if has_changed {
+            self.store(tick);
+        }
+        for stored in self.series.values() {
+            tick.table.set(stored.id, stored.value);
+        }
+        self.report(before, tick);
+        let is_whole = self.unreadable.is_empty() && self.left_out == LeftOut::default();
+        let error = f64::from(u8::from(!is_whole));
+        self.error.set(tick.table, tick.schema, error);
         Outcome::of(listed.ok().as_ref())
     }
 }
 
 #[cfg(test)]
-mod tests {
-    use super::*;
-    use crate::collectors::testing::Bench;
-
-    #[test]
-    fn files_come_change_and_go() {
-        let mut bench = Bench::new();
-        bench.write("root/t/a.prom", "# HELP raid_ok Disks.\n# TYPE raid_ok gauge\nraid_ok{disk=\"a\"} 1\nraid_ok{disk=\"b\"} 0\n");
-        bench.write("root/t/ignored.txt", "x 1\n");
-        let mut textfile = Textfile::new(bench.roots().root.join("t"));
-        bench.collect(&mut textfile);
-        assert_eq!(
-            bench.value("raid_ok", &[("disk", "a"), ("job", "node-exporter")]),
-            Some(1.0)
-        );
-        assert_eq!(bench.value("node_textfile_scrape_error", &[]), Some(0.0));
-        assert!(bench.value("node_textfile_mtime_seconds", &[]).unwrap() > 1e9);
-        bench.write("root/t/a.prom", "raid_ok{disk=\"a\"} 5\n");
-        bench.collect(&mut textfile);
-        assert_eq!(bench.value("raid_ok", &[]), Some(5.0));
-        assert_eq!(bench.series_count(), 5);
-    }
-
-    #[test]
-    fn bad_file_is_left_out_whole() {
-        let mut bench = Bench::new();
-        bench.write("root/t/bad.prom", "good 1\nbad{ 2\n");
-        bench.write("root/t/old.prom", "timed 1 1700000000000\n");
-        bench.write("root/t/ok.prom", "ok 1\n");
-        let mut textfile = Textfile::new(bench.roots().root.join("t"));
-        bench.collect(&mut textfile);
-        assert_eq!(bench.value("node_textfile_scrape_error", &[]), Some(1.0));
-        assert_eq!(
-            (
-                bench.value("ok", &[]),
-                bench.value("good", &[]),
-                bench.value("timed", &[])
-            ),
-            (Some(1.0), None, None)
-        );
-        let mut nowhere = Textfile::new("/nonexistent".into());
-        assert_eq!(bench.collect(&mut nowhere), Outcome::NoData);
-    }
-
-    #[test]
-    fn too_many_files_and_series_are_counted() {
-        let mut bench = Bench::new();
-        for (file, text) in [("a", "a 1\nb 1\nc 1\n"), ("b", "d 1\n"), ("c", "e 1\n")] {
-            bench.write(&format!("root/t/{file}.prom"), text);
-        }
-        let mut textfile = Textfile::new(bench.roots().root.join("t"));
-        for (files, series, want) in [(2, 5, [1.0, 1.0]), (3, 8, [0.0, 0.0]), (1, 3, [2.0, 1.0])] {
-            textfile.limits = Limits { files, series };
-            textfile.series.clear();
-            bench.collect(&mut textfile);
-            let left_out = ["files", "series"].map(|what| {
-                bench
-                    .value(&format!("agent_textfile_{what}_left_out"), &[])
-                    .unwrap()
-            });
-            assert_eq!(left_out, want, "{files} files, {series} series");
-            let error = f64::from(u8::from(want != [0.0, 0.0]));
-            assert_eq!(bench.value("node_textfile_scrape_error", &[]), Some(error));
-        }
-    }
-}
+mod tests;

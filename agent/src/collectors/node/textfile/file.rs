@@ -1,0 +1,158 @@
+//! One text file: read only when it has changed.
+
+use std::collections::HashMap;
+use std::fs::{self, File, Metadata as FileMetadata, OpenOptions};
+use std::io::{self, Read as _};
+use std::os::unix::fs::{MetadataExt as _, OpenOptionsExt as _};
+use std::path::Path;
+use std::time::UNIX_EPOCH;
+
+use common::clock::{Clock as _, SystemClock};
+use common::exposition::{Entry, ParseError, Parser};
+use common::model::{Labels, Metadata};
+use nix::fcntl::OFlag;
+
+/// Bytes of one file.
+const FILE_BYTES_MAX: u64 = 4 << 20;
+/// The kernel stamps writes with a clock of some milliseconds, some file systems with one of seconds: what was written
+/// this short a time ago may be written again under the same stamp.
+const SETTLED_SECONDS: i64 = 2;
+
+/// Why a file is left out, all of it: half a file would be half a truth.
+#[derive(Debug, thiserror::Error)]
+pub(super) enum FileError {
+    #[error("read")]
+    Read(#[from] io::Error),
+    #[error("not a regular file")]
+    NotRegular,
+    #[error("larger than {FILE_BYTES_MAX} bytes")]
+    TooLarge,
+    #[error("not UTF-8")]
+    NotUtf8,
+    #[error(transparent)]
+    Parse(#[from] ParseError),
+    #[error("{0} has a timestamp, which node_exporter's users know to be refused")]
+    Timestamp(Labels),
+    #[error("{0} is a metric of the agent itself")]
+    Taken(String),
+}
+
+impl FileError {
+    /// Whether the contents are to blame.
+    pub(super) const fn is_of_contents(&self) -> bool {
+        !matches!(self, Self::Read(_) | Self::NotRegular)
+    }
+}
+
+/// What tells one state of a file or directory from another.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) struct Stamp {
+    inode: (u64, u64),
+    bytes: u64,
+    modified: (i64, i64),
+    changed: (i64, i64),
+    is_settled: bool,
+}
+
+impl Stamp {
+    fn of(metadata: &FileMetadata) -> Self {
+        // By the clock that files are stamped with. One of the future, as after that was set back, is never settled.
+        let age_seconds = SystemClock.now_ms() / 1000 - metadata.mtime();
+        Self {
+            inode: (metadata.dev(), metadata.ino()),
+            bytes: metadata.len(),
+            modified: (metadata.mtime(), metadata.mtime_nsec()),
+            changed: (metadata.ctime(), metadata.ctime_nsec()),
+            is_settled: age_seconds > SETTLED_SECONDS,
+        }
+    }
+
+    /// The stamp of what is at `path` now; links are followed.
+    pub(super) fn at(path: &Path) -> io::Result<Self> {
+        Ok(Self::of(&fs::metadata(path)?))
+    }
+
+    /// Whether what has this stamp now is sure to be what had `before`.
+    pub(super) fn is_still(self, before: Self) -> bool {
+        before.is_settled && self == before
+    }
+}
+
+/// What a file holds.
+#[derive(Debug)]
+pub(super) struct Contents {
+    /// Labels with the metric name, and values.
+    pub(super) samples: Vec<(Labels, f64)>,
+    /// By family.
+    pub(super) metadata: HashMap<String, Metadata>,
+    /// When it was written, seconds since the epoch.
+    pub(super) modified_seconds: Option<f64>,
+}
+
+/// Opens a regular file. Anything else might make the reader wait, a named pipe for ever.
+fn open(path: &Path) -> Result<File, FileError> {
+    if !fs::metadata(path)?.is_file() {
+        return Err(FileError::NotRegular);
+    }
+    // It may have been replaced meanwhile.
+    let mut options = OpenOptions::new();
+    let file = options
+        .read(true)
+        .custom_flags(OFlag::O_NONBLOCK.bits())
+        .open(path)?;
+    if !file.metadata()?.is_file() {
+        return Err(FileError::NotRegular);
+    }
+    Ok(file)
+}
+
+/// Reads a file.
+pub(super) fn read(path: &Path) -> Result<Contents, FileError> {
+    let file = open(path)?;
+    let modified = file.metadata()?.modified().ok();
+    let since_epoch = modified.and_then(|time| time.duration_since(UNIX_EPOCH).ok());
+    let mut bytes = Vec::new();
+    file.take(FILE_BYTES_MAX + 1).read_to_end(&mut bytes)?;
+    if bytes.len() as u64 > FILE_BYTES_MAX {
+        return Err(FileError::TooLarge);
+    }
+    let text = String::from_utf8(bytes).map_err(|_| FileError::NotUtf8)?;
+    let mut contents = Contents {
+        samples: Vec::new(),
+        metadata: HashMap::new(),
+        modified_seconds: since_epoch.map(|time| time.as_secs_f64()),
+    };
+    for entry in Parser::new(&text) {
+        match entry? {
+            Entry::Help { family, text } => {
+                contents.of(&family).help = text.into_owned();
+            }
+            Entry::Type {
+                family,
+                metric_type,
+            } => contents.of(&family).metric_type = metric_type,
+            Entry::Sample {
+                labels,
+                timestamp_ms: Some(_),
+                ..
+            } => return Err(FileError::Timestamp(labels)),
+            Entry::Sample { labels, value, .. } => contents.samples.push((labels, value)),
+        }
+    }
+    Ok(contents)
+}
+
+impl Contents {
+    fn of(&mut self, family: &str) -> &mut Metadata {
+        self.metadata.entry(family.to_owned()).or_default()
+    }
+
+    /// The family of a series: histograms and summaries have series with suffixes.
+    pub(super) fn family_of<'a>(&self, name: &'a str) -> &'a str {
+        let stems = ["_bucket", "_sum", "_count"].into_iter();
+        stems
+            .filter_map(|suffix| name.strip_suffix(suffix))
+            .find(|stem| self.metadata.contains_key(*stem))
+            .unwrap_or(name)
+    }
+}
