@@ -12,9 +12,11 @@ pub(super) struct Document {
     pub(super) exceptions: BTreeMap<String, String>,
     /// Query → why the recorded nodes have nothing to show for it, and which nodes.
     pub(super) empty: BTreeMap<String, Empty>,
+    /// Family of cAdvisor → why the agent has it not, and on which nodes cAdvisor had.
+    pub(super) left_out: BTreeMap<String, Empty>,
 }
 
-/// A query without result.
+/// A query without result, or a family that is not there.
 #[derive(Debug)]
 pub(super) struct Empty {
     pub(super) reason: String,
@@ -42,10 +44,8 @@ impl Document {
         Self {
             metrics: table(&text, "## Metrics"),
             exceptions: table(&text, "## Exceptions"),
-            empty: table(&text, "## Empty on the recorded nodes")
-                .into_iter()
-                .map(|(query, text)| (query, Empty::read(&text)))
-                .collect(),
+            empty: with_nodes(table(&text, "## Empty on the recorded nodes")),
+            left_out: with_nodes(table(&text, "## Left out of cAdvisor's series")),
         }
     }
 
@@ -53,6 +53,11 @@ impl Document {
     pub(super) fn is_foreign(&self, source: &str) -> bool {
         ["kube-apiserver", "kube-scheduler"].contains(&source)
     }
+}
+
+fn with_nodes(table: BTreeMap<String, String>) -> BTreeMap<String, Empty> {
+    let rows = table.into_iter();
+    rows.map(|(key, text)| (key, Empty::read(&text))).collect()
 }
 
 /// The rows `| `key` | value |` of the section that begins with `heading`.

@@ -7,6 +7,7 @@
 )]
 
 mod binaries;
+mod cadvisor;
 mod catalogue;
 mod document;
 mod evaluation;

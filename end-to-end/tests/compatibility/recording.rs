@@ -140,17 +140,12 @@ impl Recording {
 
     /// What a scrape of the kubelet gave. Its `/metrics` were recorded once.
     fn scraped(&self, snapshot: u32) -> Vec<(Labels, f64)> {
-        let cadvisor = format!("metrics-cadvisor-{snapshot}.prom.gz");
-        let cadvisor = String::from_utf8(unpacked(&self.folder, &cadvisor)).unwrap();
         let mut series = Vec::new();
-        for (text, path) in [
-            (cadvisor, "/metrics/cadvisor"),
-            (self.metrics(snapshot), "/metrics"),
+        for (answer, path) in [
+            (self.cadvisor(snapshot), "/metrics/cadvisor"),
+            (samples_of(&self.metrics(snapshot)), "/metrics"),
         ] {
-            for entry in Parser::new(&text) {
-                let Entry::Sample { labels, value, .. } = entry.unwrap() else {
-                    continue;
-                };
+            for (labels, value) in answer {
                 let mut builder = labels.to_builder();
                 builder.set("job", "kubelet");
                 builder.set("metrics_path", path);
@@ -161,6 +156,19 @@ impl Recording {
         }
         assert!(series.len() > 2000, "only {} samples", series.len());
         series
+    }
+
+    /// What the kubelet's cAdvisor said at one snapshot.
+    pub(super) fn cadvisor(&self, snapshot: u32) -> Vec<(Labels, f64)> {
+        let name = format!("metrics-cadvisor-{snapshot}.prom.gz");
+        samples_of(&String::from_utf8(unpacked(&self.folder, &name)).unwrap())
+    }
+
+    /// The cgroups that were there when the kernel's files of a snapshot were read, one a line.
+    pub(super) fn cgroups(&self, snapshot: u32) -> String {
+        let kernel = self.kernel(snapshot);
+        let cgroups = kernel["cgroup"].as_object().unwrap().keys();
+        cgroups.map(|path| format!("{path}\n")).collect()
     }
 
     /// The kubelet's metrics about itself. They were recorded once: at the first snapshot half of what is counted had
@@ -346,6 +354,16 @@ fn describe<D: Describe>(object: Value, series: &mut Vec<(Labels, f64)>) {
     let object: D = serde_json::from_value(object).unwrap();
     let base = BaseLabels::new("api", None);
     series.extend(Description::of(&object, &base).finish().0);
+}
+
+/// The samples of a text in the exposition format.
+fn samples_of(text: &str) -> Vec<(Labels, f64)> {
+    let sample = |entry| match entry {
+        Entry::Sample { labels, value, .. } => Some((labels, value)),
+        Entry::Help { .. } | Entry::Type { .. } => None,
+    };
+    let entries = Parser::new(text).map(Result::unwrap);
+    entries.filter_map(sample).collect()
 }
 
 /// The objects of a list.
