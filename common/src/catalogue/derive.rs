@@ -209,7 +209,7 @@ macro_rules! network {
 
 /// A number of file systems: the node's root, containers' writable layers, pods' volumes.
 macro_rules! filesystem {
-    ($node:literal, $container:literal, $volume:literal) => {
+    ($node:literal, $container:literal, $volume:literal $(, $more:expr)?) => {
         &[
             by(
                 Node,
@@ -238,6 +238,7 @@ macro_rules! filesystem {
                     "), \"resource_id\", \"Volume:$1\", \"volume\", \"(.*)\")"
                 ),
             ),
+            $($more,)?
         ]
     };
 }

@@ -494,9 +494,14 @@ pub const ENTRIES: &[Entry] = &[
         filesystem!(
             "node_filesystem_size_bytes{mountpoint=\"/\"} - node_filesystem_free_bytes{mountpoint=\"/\"}",
             "container_fs_usage_bytes",
-            "kubelet_pod_volume_stats_used_bytes"
+            "kubelet_pod_volume_stats_used_bytes",
+            by(
+                PodContainer,
+                Kubelet,
+                "label_replace(sum by (namespace, pod, container) (kubelet_container_log_filesystem_used_bytes), \"resource_id\", \"logs\", \"\", \"\")",
+            )
         ),
-        "The container's logs are kubelet_container_log_filesystem_used_bytes.",
+        "Of a container its writable layer, and its logs.",
     ),
     labelled(
         "filesystem/limit",

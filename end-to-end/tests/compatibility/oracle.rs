@@ -446,13 +446,15 @@ impl Oracle {
                 values.insert(vec![self.node.to_owned(), "/".to_owned()], value);
             }
             Object::PodContainer => {
-                for (mut labels, container) in self.summarised(object) {
-                    labels.push("/".to_owned());
-                    values.extend(
-                        container["rootfs"][key]
-                            .as_f64()
-                            .map(|value| (labels, value)),
-                    );
+                let parts = [("rootfs", "/"), ("logs", "logs")];
+                // Of logs only the size is the container's own.
+                let parts = parts.iter().take(if what == "usage" { 2 } else { 1 });
+                for (part, id) in parts {
+                    for (mut labels, container) in self.summarised(object) {
+                        labels.push((*id).to_owned());
+                        let value = container[*part][key].as_f64();
+                        values.extend(value.map(|value| (labels, value)));
+                    }
                 }
             }
             _ => {
