@@ -12,8 +12,11 @@ macro_rules! of {
         concat!("sum by (node) (", $before, $name, "{id=\"/\"", $more, "}", $after, ")")
     };
     (system, $before:literal, $name:literal, $more:literal, $after:literal) => {
+        of!("sum", system, $before, $name, $more, $after)
+    };
+    ($how:literal, system, $before:literal, $name:literal, $more:literal, $after:literal) => {
         concat!(
-            "sum by (node, container) (label_replace(label_replace(label_replace(",
+            $how, " by (node, container) (label_replace(label_replace(label_replace(",
             $before, $name, "{id=~\"/kubepods([.]slice)?|/system[.]slice/(kubelet|containerd|crio|docker)[.]service\"", $more, "}", $after,
             ", \"container\", \"pods\", \"id\", \"/kubepods.*\")",
             ", \"container\", \"kubelet\", \"id\", \".*/kubelet[.]service\")",

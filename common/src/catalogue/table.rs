@@ -65,6 +65,18 @@ pub const ENTRIES: &[Entry] = &[
                 "(max by (node) (node_time_seconds) - max by (node) (node_boot_time_seconds)) * 1000",
             ),
             by(
+                SystemContainer,
+                Agent,
+                of!(
+                    "max",
+                    system,
+                    "1000 * (time() - ",
+                    "container_start_time_seconds",
+                    "",
+                    ")"
+                ),
+            ),
+            by(
                 Pod,
                 Kubelet,
                 "(time() - max by (namespace, pod) (kube_pod_start_time)) * 1000",

@@ -5,6 +5,7 @@ use std::path::Path;
 use std::process::Command;
 
 use common::catalogue::Object;
+use common::model::Labels;
 use serde_json::Value;
 
 use super::recording::{Recording, items};
@@ -34,6 +35,8 @@ pub(super) struct Oracle {
     now_ms: i64,
     containers: Vec<Place>,
     pod_places: Vec<Place>,
+    /// When the cgroup of all pods was made, seconds since the epoch; cAdvisor says so.
+    pods_made_seconds: f64,
 }
 
 pub(super) fn text(value: &Value) -> String {
@@ -94,6 +97,7 @@ impl Oracle {
             pods,
             containers: Vec::new(),
             pod_places: Vec::new(),
+            pods_made_seconds: pods_made(recording),
         };
         oracle.find_places();
         assert!(oracle.containers.len() >= 6 && oracle.pod_places.len() >= 6);
@@ -589,6 +593,10 @@ impl Oracle {
                 let now = seconds("now");
                 return self.of_node(Some((now - booted) * 1000.0));
             }
+            Object::SystemContainer => {
+                let key = vec![self.node.to_owned(), "pods".to_owned()];
+                values.insert(key, self.now_ms as f64 - self.pods_made_seconds * 1000.0);
+            }
             Object::Pod => {
                 for place in &self.pod_places {
                     let uptime = since(&self.pod(&place.labels)["status"]["startTime"]);
@@ -630,6 +638,15 @@ impl Oracle {
             values
         }
     }
+}
+
+fn pods_made(recording: &Recording) -> f64 {
+    let is_it = |labels: &Labels| {
+        labels.metric_name() == Some("container_start_time_seconds")
+            && matches!(labels.get("id"), Some("/kubepods" | "/kubepods.slice"))
+    };
+    let mut said = recording.cadvisor(2).into_iter();
+    said.find(|(labels, _)| is_it(labels)).unwrap().1
 }
 
 /// Statuses of all containers, init containers among them.

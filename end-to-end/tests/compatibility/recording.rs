@@ -4,6 +4,7 @@ use std::collections::BTreeMap;
 use std::fs;
 use std::io::Read as _;
 use std::path::{Path, PathBuf};
+use std::time::{Duration, UNIX_EPOCH};
 
 use agent::collect::Due;
 use agent::collectors;
@@ -195,6 +196,12 @@ impl Recording {
     pub(super) fn snapshot(&self, snapshot: u32) -> Snapshot {
         let root = tempfile::tempdir().unwrap();
         lay_out(root.path(), &self.kernel(snapshot), snapshot);
+        for (labels, seconds) in self.cadvisor(snapshot) {
+            if labels.metric_name() == Some("container_start_time_seconds") {
+                let id = labels.get("id").unwrap();
+                date(&root.path().join("sys/fs/cgroup"), id, seconds);
+            }
+        }
         Snapshot {
             root,
             node: self.node,
@@ -327,7 +334,7 @@ impl Snapshot {
             if families.any(|family| table.family(family).name == "node_filesystem_size_bytes") {
                 break;
             }
-            std::thread::sleep(std::time::Duration::from_millis(10));
+            std::thread::sleep(Duration::from_millis(10));
         }
         let current = table.current();
         let series =
@@ -419,6 +426,23 @@ fn lay_out(root: &Path, kernel: &Value, snapshot: u32) {
         let path = proc.join(name);
         if !path.is_file() {
             write(&path, &text);
+        }
+    }
+}
+
+/// Gives a cgroup's directories, in whatever tree they are, the age that cAdvisor saw.
+fn date(trees: &Path, id: &str, seconds: f64) {
+    let made = UNIX_EPOCH + Duration::from_secs_f64(seconds);
+    let inside = fs::read_dir(trees).unwrap();
+    let mut roots: Vec<PathBuf> = inside.map(|tree| tree.unwrap().path()).collect();
+    roots.push(trees.to_owned());
+    for root in roots {
+        let directory = root.join(id.trim_start_matches('/'));
+        if directory.is_dir() {
+            fs::File::open(directory)
+                .unwrap()
+                .set_modified(made)
+                .unwrap();
         }
     }
 }
