@@ -178,6 +178,15 @@ async fn read_hello(
     })
 }
 
+/// Nothing may follow Hello before the answer: what the agent sends depends on it.
+fn only_hello(buffer: &FrameBuffer) -> Result<(), End> {
+    if buffer.is_empty() {
+        return Ok(());
+    }
+    let reason = "bytes behind Hello, before Welcome";
+    Err(Refusal::new(RefusalCode::Protocol, reason).into())
+}
+
 /// What is on disk, as the store's log reports it.
 #[derive(Debug, Clone, Copy, Default)]
 struct Durable {
@@ -219,7 +228,8 @@ async fn greet(
     identity: &Identity,
 ) -> Result<(SendHalf, ReceiveHalf, Hello), End> {
     let (send, mut receive) = carrier.streams().await.map_err(|error| lost(&error))?;
-    match read_hello(&mut receive, buffer, identity).await {
+    let hello = read_hello(&mut receive, buffer, identity).await;
+    match hello.and_then(|hello| only_hello(buffer).map(|()| hello)) {
         Ok(hello) => Ok((send, receive, hello)),
         Err(End::Ours(refusal)) => {
             tell(send, &refusal).await;

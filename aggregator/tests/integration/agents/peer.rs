@@ -108,15 +108,7 @@ impl Peer {
 
     /// The version that the aggregator chooses of these.
     pub(super) async fn hello_with(&mut self, node: &str, versions: &[u16]) -> Result<u16, String> {
-        let hello = Frame::Hello {
-            versions: versions.to_vec(),
-            node,
-            instance: *b"0123456789abcdef",
-            oldest_sequence: 1,
-            interval_ms: 1000,
-            program: "test",
-        };
-        self.send(&hello).await?;
+        self.send(&hello_frame(node, versions)).await?;
         let answer = self.receive().await?;
         match Frame::decode(&answer).unwrap() {
             Frame::Welcome { version, .. } => Ok(version),
@@ -128,6 +120,18 @@ impl Peer {
     pub(super) async fn closed(&self) -> String {
         let closed = timeout(PATIENCE, self.connection.closed()).await;
         closed.expect("the aggregator closes").to_string()
+    }
+}
+
+/// How a peer introduces itself.
+pub(super) fn hello_frame<'a>(node: &'a str, versions: &[u16]) -> Frame<'a> {
+    Frame::Hello {
+        versions: versions.to_vec(),
+        node,
+        instance: *b"0123456789abcdef",
+        oldest_sequence: 1,
+        interval_ms: 1000,
+        program: "test",
     }
 }
 

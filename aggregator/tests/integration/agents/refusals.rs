@@ -111,6 +111,25 @@ fn name_of_another_node_is_refused() {
 }
 
 #[test]
+fn peer_that_does_not_wait_for_welcome_is_refused() {
+    let (mut aggregator, address) = start();
+    runtime().block_on(async {
+        let token = peer::token(&aggregator);
+        let known = peer::join(&address, &token, "n1").await.unwrap();
+        let mut peer = Peer::with_certificate(&address, &known).await.unwrap();
+        let hello = peer::hello_frame("n1", &[1]);
+        let mut bytes = Vec::new();
+        for _ in 0..2 {
+            hello.encode(&mut bytes).unwrap();
+        }
+        peer.send_bytes(&bytes).await.unwrap();
+        let closed = peer.closed().await;
+        assert!(closed.contains("before Welcome"), "{closed}");
+    });
+    check_refused(&mut aggregator, "protocol", "bytes behind Hello");
+}
+
+#[test]
 fn token_that_is_none_of_ours_is_refused() {
     let (mut aggregator, address) = start();
     runtime().block_on(async {
