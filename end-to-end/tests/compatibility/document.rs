@@ -12,6 +12,8 @@ pub(super) struct Document {
     pub(super) exceptions: BTreeMap<String, String>,
     /// Query → why the recorded nodes have nothing to show for it, and which nodes.
     pub(super) empty: BTreeMap<String, Empty>,
+    /// Alert → why it never fires, or only in part.
+    pub(super) alerts: BTreeMap<String, String>,
     /// Family of cAdvisor → why the agent has it not, and on which nodes cAdvisor had.
     pub(super) left_out: BTreeMap<String, Empty>,
 }
@@ -45,6 +47,7 @@ impl Document {
             metrics: table(&text, "## Metrics"),
             exceptions: table(&text, "## Exceptions"),
             empty: with_nodes(table(&text, "## Empty on the recorded nodes")),
+            alerts: table(&text, "## Alerts"),
             left_out: with_nodes(table(&text, "## Left out of cAdvisor's series")),
         }
     }

@@ -6,6 +6,7 @@
     reason = "helpers of tests fail the test, and say what is skipped"
 )]
 
+mod alerts;
 mod binaries;
 mod cadvisor;
 mod catalogue;

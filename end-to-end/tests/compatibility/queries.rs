@@ -45,6 +45,8 @@ impl Query {
 pub(super) struct Queries {
     pub(super) all: Vec<Query>,
     pub(super) records: BTreeSet<String>,
+    /// Alerts of the same files: name and expression.
+    pub(super) alerts: Vec<(String, String)>,
 }
 
 #[derive(Deserialize)]
@@ -60,6 +62,7 @@ struct Group {
 #[derive(Deserialize)]
 struct Rule {
     record: Option<String>,
+    alert: Option<String>,
     expr: String,
     #[serde(default)]
     labels: BTreeMap<String, String>,
@@ -103,6 +106,7 @@ impl Queries {
         let mut queries = Self {
             all: Vec::new(),
             records: BTreeSet::new(),
+            alerts: Vec::new(),
         };
         for name in RULES {
             queries.load_rules(&fixtures, name);
@@ -137,10 +141,12 @@ impl Queries {
         let file: RuleFile = serde_saphyr::from_str(&fs::read_to_string(path).unwrap()).unwrap();
         for Rule {
             record,
+            alert,
             expr,
             labels,
         } in file.groups.into_iter().flat_map(|group| group.rules)
         {
+            self.alerts.extend(alert.map(|alert| (alert, expr.clone())));
             let Some(record) = record else { continue };
             self.records.insert(record.clone());
             self.all.push(Query {
