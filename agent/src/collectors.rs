@@ -59,6 +59,9 @@ pub const COLLECTORS: &[CollectorInfo] = &[
     collector("udp_queues", "Bytes waiting in UDP sockets"),
     collector("schedstat", "Scheduling by CPU"),
     collector("entropy", "Bits of entropy"),
+    collector("kernel_hung", "Tasks found hung"),
+    collector("mdadm", "Software RAID"),
+    collector("bonding", "Bonded network interfaces"),
     collector("textfile", "Files *.prom of --collector.textfile.directory"),
     collector("machine", "Cores and memory, by cAdvisor's names"),
     collector("uname", "Kernel release and node name"),
@@ -189,6 +192,9 @@ fn add_node(collectors: &mut Collectors, config: &Config, roots: &Roots) -> Resu
     add!("udp_queues", node::udp_queues::UdpQueues::new);
     add!("schedstat", node::schedstat::Schedstat::new);
     add!("entropy", node::numbers::Numbers::entropy);
+    add!("kernel_hung", node::numbers::Numbers::kernel_hung);
+    add!("mdadm", node::mdadm::Mdadm::new);
+    add!("bonding", node::bonding::Bonding::new);
     add!("machine", machine::Machine::new);
     add!("cpufreq", node::hardware::Hardware::cpufreq);
     add!("thermal_zone", node::hardware::Hardware::thermal_zone);

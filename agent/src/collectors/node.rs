@@ -3,6 +3,7 @@
 use std::path::{Path, PathBuf};
 
 pub mod arp;
+pub mod bonding;
 pub mod conntrack;
 pub mod cpu;
 pub mod diskstats;
@@ -10,6 +11,7 @@ pub mod filefd;
 pub mod filesystem;
 pub mod hardware;
 pub mod loadavg;
+pub mod mdadm;
 pub mod meminfo;
 pub mod mountinfo;
 pub mod netclass;

@@ -7,7 +7,7 @@ use crate::node_exporter::{node_exporter, start_with};
 use crate::support::{Agent, Scrape, eventually, name_of, scrape, skip};
 
 /// Collectors and what their series begin with.
-const COLLECTORS: [(&str, &[&str]); 8] = [
+const COLLECTORS: [(&str, &[&str]); 11] = [
     ("cpufreq", &["node_cpu_frequency_", "node_cpu_scaling_"]),
     (
         "thermal_zone",
@@ -19,6 +19,9 @@ const COLLECTORS: [(&str, &[&str]); 8] = [
     ("xfs", &["node_xfs_"]),
     ("btrfs", &["node_btrfs_"]),
     ("zfs", &["node_zfs_"]),
+    ("mdadm", &["node_md_"]),
+    ("bonding", &["node_bonding_"]),
+    ("kernel_hung", &["node_kernel_hung_"]),
 ];
 
 /// Folder, and the files in it with their contents.
@@ -134,6 +137,61 @@ const FILES: &[(&str, &[(&str, &str)])] = &[
         ],
     ),
     ("sys/devices/system/cpu", &[("offline", "")]),
+    ("proc/sys/kernel", &[("hung_task_detect_count", "7")]),
+    (
+        "proc",
+        &[(
+            "mdstat",
+            "Personalities : [raid0] [raid1] [raid6] [raid5] [raid4] [linear]\n\
+             md3 : active raid6 sda1[8] sdh1[7] sdg1[6] sdf1[5] sde1[11] sdd1[3] sdc1[10] sdb1[9] sdd1[10](S)\n\
+             \x20     5853468288 blocks super 1.2 level 6, 64k chunk, algorithm 2 [8/8] [UUUUUUUU]\n\n\
+             md127 : active raid1 sdi2[0] sdj2[1](F)\n      312319552 blocks [2/1] [U_]\n\
+             \x20     bitmap: 2/3 pages [8KB], 65536KB chunk\n\n\
+             md0 : active (auto-read-only) raid1 sdi1[0] sdj1[1]\n      248896 blocks [2/2] [UU]\n\n\
+             md4 : inactive raid1 sda3[0](F) sdb3[1](S)\n      4883648 blocks [2/2] [UU]\n\n\
+             md6 : active raid1 sdb2[2](F) sdc[1](S) sda2[0]\n      195310144 blocks [2/1] [U_]\n\
+             \x20     [=>...................]  recovery =  8.5% (16775552/195310144) finish=17.0min speed=259783K/sec\n\n\
+             md8 : active raid1 sdb1[1] sda1[0] sdc[2](S) sde[3](S)\n      195310144 blocks [2/2] [UU]\n\
+             \x20     [=>...................]  resync =  8.5% (16775552/195310144) finish=17.0min speed=259783K/sec\n\n\
+             md201 : active raid1 sda3[0] sdb3[1]\n      1993728 blocks super 1.2 [2/2] [UU]\n\
+             \x20     [=>...................]  check =  5.7% (114176/1993728) finish=0.2min speed=114176K/sec\n\n\
+             md7 : active raid6 sdb1[0] sde1[3] sdd1[2] sdc1[1](F)\n      7813735424 blocks super 1.2 level 6, 512k chunk, algorithm 2 [4/3] [U_UU]\n\
+             \x20     bitmap: 0/30 pages [0KB], 65536KB chunk\n\n\
+             md9 : active raid1 sdc2[2] sdd2[3] sdb2[1] sda2[0] sde[4](F) sdf[5](F) sdg[6](S)\n      523968 blocks super 1.2 [4/4] [UUUU]\n\
+             \x20     resync=DELAYED\n\n\
+             md10 : active raid0 sda1[0] sdb1[1]\n      314159265 blocks 64k chunks\n\n\
+             md11 : active (auto-read-only) raid1 sdb2[0] sdc2[1] sdc3[2](F) hda[4](S) ssdc2[3](S)\n      4190208 blocks super 1.2 [2/2] [UU]\n\
+             \x20     resync=PENDING\n\n\
+             md12 : active raid0 sdc2[0] sdd2[1]\n      3886394368 blocks super 1.2 512k chunks\n\n\
+             md126 : active raid0 sdb[1] sdc[0]\n      1855870976 blocks super external:/md127/0 128k chunks\n\n\
+             md219 : inactive sdb[2](S) sdc[1](S) sda[0](S)\n      7932 blocks super external:imsm\n\n\
+             md00 : active raid0 xvdb[0]\n      4186624 blocks super 1.2 256k chunks\n\n\
+             md120 : active linear sda1[1] sdb1[0]\n      2095104 blocks super 1.2 0k rounding\n\n\
+             md42 : active raid5 sda1[0] sdb1[1] sdc1[3]\n      2095104 blocks super 1.2 level 5, 64k chunk, algorithm 2 [3/3] [UUU]\n\
+             \x20     [=====>...............]  reshape = 25.0% (523776/2095104) finish=0.5min speed=261888K/sec\n\n\
+             unused devices: <none>\n",
+        )],
+    ),
+    ("sys/class/net", &[("bonding_masters", "bond0 dmz int")]),
+    ("sys/class/net/bond0/bonding", &[("slaves", "")]),
+    ("sys/class/net/dmz/bonding", &[("slaves", "eth0 eth4")]),
+    (
+        "sys/class/net/dmz/lower_eth0/bonding_slave",
+        &[("mii_status", "up")],
+    ),
+    (
+        "sys/class/net/dmz/lower_eth4/bonding_slave",
+        &[("mii_status", "up")],
+    ),
+    ("sys/class/net/int/bonding", &[("slaves", "eth5 eth1")]),
+    (
+        "sys/class/net/int/lower_eth1/bonding_slave",
+        &[("mii_status", "down")],
+    ),
+    (
+        "sys/class/net/int/lower_eth5/bonding_slave",
+        &[("mii_status", "up")],
+    ),
     (
         "sys/devices/system/cpu/cpu0/cpufreq",
         &[

@@ -5,7 +5,7 @@ use crate::collect::{Collector, Outcome, Single, Tick, Tier};
 use crate::faults::Faults;
 use crate::file::KeptFile;
 use crate::parse;
-use crate::schema::{FamilyDef, gauge};
+use crate::schema::{FamilyDef, counter, gauge};
 
 /// A file below a root, and its family.
 type Number = (&'static str, FamilyDef);
@@ -21,6 +21,14 @@ static ENTROPY: [Number; 2] = [
     ),
 ];
 
+static KERNEL_HUNG: [Number; 1] = [(
+    "sys/kernel/hung_task_detect_count",
+    counter(
+        "node_kernel_hung_tasks_total",
+        "Total number of tasks that have been detected as hung since the system boot.",
+    ),
+)];
+
 /// Collects a few one-number files of /proc under one name.
 #[derive(Debug)]
 pub struct Numbers {
@@ -31,14 +39,28 @@ pub struct Numbers {
 impl Numbers {
     /// `node_entropy_*`.
     pub fn entropy(roots: &Roots, faults: &mut Faults) -> Self {
-        let files = ENTROPY.iter().map(|(path, family)| {
+        Self::new("entropy", &ENTROPY, roots, faults)
+    }
+
+    /// `node_kernel_hung_tasks_total`, of Linux 6.13 and later.
+    pub fn kernel_hung(roots: &Roots, faults: &mut Faults) -> Self {
+        Self::new("kernel_hung", &KERNEL_HUNG, roots, faults)
+    }
+
+    fn new(
+        name: &'static str,
+        numbers: &'static [Number],
+        roots: &Roots,
+        faults: &mut Faults,
+    ) -> Self {
+        let files = numbers.iter().map(|(path, family)| {
             (
                 KeptFile::new(roots.proc.join(path), &format!("proc/{path}"), faults),
                 Single::node(family),
             )
         });
         Self {
-            name: "entropy",
+            name,
             files: files.collect(),
         }
     }
