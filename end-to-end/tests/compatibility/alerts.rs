@@ -9,9 +9,13 @@ use super::names;
 use super::queries::{Queries, fixtures};
 use super::recording::Recording;
 
-/// Series of the agent that the recorded nodes had no occasion for: without connection tracking, and without a directory of
-/// text files. The tests of those collectors have them.
-const OF_OTHER_NODES: [&str; 3] = [
+/// Series of the agent that the recorded nodes had no occasion for: without connection tracking, software RAID, bonded
+/// interfaces, and without a directory of text files. The tests of those collectors have them.
+const OF_OTHER_NODES: [&str; 7] = [
+    "node_bonding_active",
+    "node_bonding_slaves",
+    "node_md_disks",
+    "node_md_disks_required",
     "node_nf_conntrack_entries",
     "node_nf_conntrack_entries_limit",
     "node_textfile_scrape_error",
