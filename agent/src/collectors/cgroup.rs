@@ -32,6 +32,7 @@ pub mod labels;
 pub mod memory_stat;
 pub mod metric;
 pub mod names;
+pub mod nested;
 pub mod network;
 pub mod reader;
 pub mod tree;

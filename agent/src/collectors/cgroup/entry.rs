@@ -213,6 +213,14 @@ impl Entry {
                 v2.read_io(reader, &mut self.devices);
             }
         }
+        // v1 leaves out the processes that the reader's PID namespace does not have: none listed is not none there.
+        let is_container = matches!(self.identity, Identity::Container { .. });
+        if is_container
+            && values.get(Metric::Processes) == Some(0.0)
+            && values.get(Metric::Threads) > Some(0.0)
+        {
+            values.clear(Metric::Processes);
+        }
     }
 
     fn store(&mut self, values: &Values, table: &mut SeriesTable, schema: &mut Schema) {

@@ -9,6 +9,7 @@ use super::devices::Devices;
 use super::hierarchy::{Controller, Split};
 use super::hugetlb::Tree;
 use super::metric::{Metric, Values};
+use super::nested;
 use super::reader::{
     self, Gone, Layouts, Reader, limit_or_max, limit_v1, number, open_dir, open_hot,
 };
@@ -39,6 +40,10 @@ pub struct V1 {
     memory_usage: Option<File>,
     memory_stat: Option<File>,
     has_quota: bool,
+    /// Whether a cgroup inside may have the processes and limits.
+    may_nest: bool,
+    /// Whether that has a quota.
+    has_quota_inside: bool,
     blkio_is_recursive: bool,
     is_root: bool,
 }
@@ -73,6 +78,8 @@ impl V1 {
             pids,
             hugetlb: dir(Controller::Hugetlb),
             has_quota: false,
+            may_nest: nested::may_nest(path),
+            has_quota_inside: false,
             is_root: relative.is_empty(),
         }
     }
@@ -125,8 +132,10 @@ impl V1 {
 
     /// Throttling, tasks, memory events, pressure.
     pub fn read_medium(&self, reader: &mut Reader<'_>, values: &mut Values) {
-        if self.has_quota {
-            self.read_throttling(reader, values);
+        if self.has_quota_inside {
+            self.read_throttling(c"container/cpu.stat", reader, values);
+        } else if self.has_quota {
+            self.read_throttling(c"cpu.stat", reader, values);
         }
         let memory = self.memory.as_ref();
         values.set_some(
@@ -156,6 +165,9 @@ impl V1 {
             Metric::Processes,
             reader.cold(self.dir(), c"cgroup.procs", reader::count_lines),
         );
+        if self.may_nest {
+            nested::add_processes(self.dir(), reader, values);
+        }
         v2::read_pressure(
             self.unified.as_ref().filter(|_| !self.is_root),
             reader,
@@ -163,8 +175,8 @@ impl V1 {
         );
     }
 
-    fn read_throttling(&self, reader: &mut Reader<'_>, values: &mut Values) {
-        let stat = reader.cold(self.cpu.as_ref(), c"cpu.stat", |data, layouts| {
+    fn read_throttling(&self, name: &CStr, reader: &mut Reader<'_>, values: &mut Values) {
+        let stat = reader.cold(self.cpu.as_ref(), name, |data, layouts| {
             layouts.v1_cpu.pick(data)
         });
         let [
@@ -221,42 +233,46 @@ impl V1 {
 
     /// Limits.
     pub fn read_slow(&mut self, reader: &mut Reader<'_>, values: &mut Values) {
-        let cpu = self.cpu.as_ref();
-        let period = reader.cold(cpu, c"cpu.cfs_period_us", number);
-        let quota = reader.cold(cpu, c"cpu.cfs_quota_us", |data, _| {
-            parse::single_signed(data)
-        });
-        self.has_quota = quota.is_some_and(|quota| quota > 0);
-        values.set_some(Metric::SpecCpuPeriod, period);
-        values.set_some(
-            Metric::SpecCpuQuota,
-            quota.filter(|&quota| quota > 0).map(|quota| quota as f64),
-        );
-        values.set_some(
-            Metric::SpecCpuShares,
-            reader.cold(cpu, c"cpu.shares", number),
-        );
-        let memory = self.memory.as_ref();
-        let limit = reader.cold(memory, c"memory.limit_in_bytes", limit_v1);
-        let limit = if self.is_root {
-            reader.memory_total_bytes.or(limit)
-        } else {
-            limit
-        };
-        values.set_some(Metric::SpecMemoryLimit, limit);
-        values.set_some(
-            Metric::SpecMemorySwapLimit,
-            reader.cold(memory, c"memory.memsw.limit_in_bytes", limit_v1),
-        );
-        values.set_some(
-            Metric::SpecMemoryReservation,
-            reader.cold(memory, c"memory.soft_limit_in_bytes", limit_v1),
-        );
-        values.set_some(
-            Metric::ThreadsMax,
-            reader.cold(self.pids.as_ref(), c"pids.max", limit_or_max),
-        );
+        let dirs = [&self.cpu, &self.memory, &self.pids].map(Option::as_ref);
+        self.has_quota = read_limits(dirs, reader, values);
+        if self.is_root {
+            values.set_some(Metric::SpecMemoryLimit, reader.memory_total_bytes);
+        }
+        if self.may_nest {
+            let inside = dirs.map(nested::open);
+            let mut limits = Values::default();
+            self.has_quota_inside =
+                read_limits(inside.each_ref().map(Option::as_ref), reader, &mut limits);
+            nested::tighten(values, &limits);
+        }
     }
+}
+
+/// Reads the limits in the directories of CPU, memory and pids. Returns whether there is one for CPU time.
+fn read_limits(
+    [cpu, memory, pids]: [Option<&OwnedFd>; 3],
+    reader: &mut Reader<'_>,
+    values: &mut Values,
+) -> bool {
+    let period = reader.cold(cpu, c"cpu.cfs_period_us", number);
+    let quota = reader.cold(cpu, c"cpu.cfs_quota_us", |data, _| {
+        parse::single_signed(data)
+    });
+    let quota = quota.filter(|&quota| quota > 0);
+    values.set_some(Metric::SpecCpuPeriod, period);
+    values.set_some(Metric::SpecCpuQuota, quota.map(|quota| quota as f64));
+    let shares = reader.cold(cpu, c"cpu.shares", number);
+    values.set_some(Metric::SpecCpuShares, shares);
+    for (metric, name) in [
+        (Metric::SpecMemoryLimit, c"memory.limit_in_bytes"),
+        (Metric::SpecMemorySwapLimit, c"memory.memsw.limit_in_bytes"),
+        (Metric::SpecMemoryReservation, c"memory.soft_limit_in_bytes"),
+    ] {
+        values.set_some(metric, reader.cold(memory, name, limit_v1));
+    }
+    let threads = reader.cold(pids, c"pids.max", limit_or_max);
+    values.set_some(Metric::ThreadsMax, threads);
+    quota.is_some()
 }
 
 /// The `total_` keys count the whole subtree, as v2 does; kubelet and containerd use them too.

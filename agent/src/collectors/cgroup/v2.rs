@@ -8,6 +8,7 @@ use std::path::Path;
 use super::blkio;
 use super::devices::Devices;
 use super::metric::{Metric, Values};
+use super::nested;
 use super::reader::{self, Gone, Layouts, Reader, limit_or_max, number, open_dir, open_hot};
 use super::v1::working_set;
 use crate::collectors::node::pressure::parse_pressure;
@@ -25,6 +26,10 @@ pub struct V2 {
     memory_current: Option<File>,
     memory_stat: Option<File>,
     has_quota: bool,
+    /// Whether a cgroup inside may have the processes and limits.
+    may_nest: bool,
+    /// Whether that has a quota.
+    has_quota_inside: bool,
     is_root: bool,
 }
 
@@ -40,6 +45,8 @@ impl V2 {
             memory_stat: open_hot(dir.as_ref(), MEMORY_STAT),
             dir,
             has_quota: false,
+            may_nest: nested::may_nest(path),
+            has_quota_inside: false,
             is_root: relative.is_empty(),
         }
     }
@@ -83,14 +90,10 @@ impl V2 {
         values.set_some(Metric::CpuUser, user.map(seconds));
         values.set_some(Metric::CpuSystem, system.map(seconds));
         if self.has_quota {
-            values.set_some(Metric::CfsPeriods, periods.map(|count| count as f64));
-            values.set_some(
-                Metric::CfsThrottledPeriods,
-                throttled.map(|count| count as f64),
+            set_throttling(
+                values,
+                [periods, throttled, throttled_usec, bursts, burst_usec],
             );
-            values.set_some(Metric::CfsThrottledSeconds, throttled_usec.map(seconds));
-            values.set_some(Metric::CfsBurstPeriods, bursts.map(|count| count as f64));
-            values.set_some(Metric::CfsBurstSeconds, burst_usec.map(seconds));
         }
     }
 
@@ -153,6 +156,16 @@ impl V2 {
             reader.cold(dir, c"cgroup.procs", reader::count_lines),
         );
         read_pressure(dir, reader, values);
+        if self.may_nest {
+            nested::add_processes(dir, reader, values);
+        }
+        if self.has_quota_inside {
+            let stat = reader.cold(dir, c"container/cpu.stat", |data, layouts| {
+                layouts.v2_cpu.pick(data)
+            });
+            let [_, _, _, throttling @ ..] = stat.unwrap_or_default();
+            set_throttling(values, throttling);
+        }
     }
 
     /// Block I/O by device.
@@ -165,32 +178,52 @@ impl V2 {
 
     /// Limits.
     pub fn read_slow(&mut self, reader: &mut Reader<'_>, values: &mut Values) {
-        let dir = self.dir.as_ref();
-        let bandwidth = reader.cold(dir, c"cpu.max", |data, _| parse_cpu_max(data));
-        self.has_quota = matches!(bandwidth, Some((Some(_), _)));
-        if let Some((quota, period)) = bandwidth {
-            values.set_some(Metric::SpecCpuQuota, quota);
-            values.set(Metric::SpecCpuPeriod, period);
+        self.has_quota = read_limits(self.dir.as_ref(), reader, values);
+        if self.is_root {
+            values.set_some(Metric::SpecMemoryLimit, reader.memory_total_bytes);
         }
-        let limit = reader.cold(dir, c"memory.max", limit_or_max);
-        let limit = if self.is_root {
-            reader.memory_total_bytes.or(limit)
-        } else {
-            limit
-        };
-        values.set_some(Metric::SpecMemoryLimit, limit);
-        values.set_some(
-            Metric::SpecMemorySwapLimit,
-            reader.cold(dir, c"memory.swap.max", limit_or_max),
-        );
-        values.set_some(
-            Metric::SpecMemoryReservation,
-            reader.cold(dir, c"memory.min", limit_or_max),
-        );
-        values.set_some(
-            Metric::ThreadsMax,
-            reader.cold(dir, c"pids.max", limit_or_max),
-        );
+        let inside = nested::open(self.dir.as_ref().filter(|_| self.may_nest));
+        if let Some(inside) = inside {
+            let mut limits = Values::default();
+            self.has_quota_inside = read_limits(Some(&inside), reader, &mut limits);
+            nested::tighten(values, &limits);
+        }
+    }
+}
+
+/// Reads the limits in a directory. Returns whether there is one for CPU time.
+fn read_limits(dir: Option<&OwnedFd>, reader: &mut Reader<'_>, values: &mut Values) -> bool {
+    let bandwidth = reader.cold(dir, c"cpu.max", |data, _| parse_cpu_max(data));
+    if let Some((quota, period)) = bandwidth {
+        values.set_some(Metric::SpecCpuQuota, quota);
+        values.set(Metric::SpecCpuPeriod, period);
+    }
+    for (metric, name) in [
+        (Metric::SpecMemoryLimit, c"memory.max"),
+        (Metric::SpecMemorySwapLimit, c"memory.swap.max"),
+        (Metric::SpecMemoryReservation, c"memory.min"),
+        (Metric::ThreadsMax, c"pids.max"),
+    ] {
+        values.set_some(metric, reader.cold(dir, name, limit_or_max));
+    }
+    matches!(bandwidth, Some((Some(_), _)))
+}
+
+/// Periods, throttled ones, microseconds of it, bursts, microseconds of them.
+fn set_throttling(values: &mut Values, counts: [Option<u64>; 5]) {
+    let [periods, throttled, throttled_usec, bursts, burst_usec] = counts;
+    let seconds = |microseconds: u64| microseconds as f64 / 1e6;
+    for (metric, value) in [
+        (Metric::CfsPeriods, periods.map(|count| count as f64)),
+        (
+            Metric::CfsThrottledPeriods,
+            throttled.map(|count| count as f64),
+        ),
+        (Metric::CfsThrottledSeconds, throttled_usec.map(seconds)),
+        (Metric::CfsBurstPeriods, bursts.map(|count| count as f64)),
+        (Metric::CfsBurstSeconds, burst_usec.map(seconds)),
+    ] {
+        values.set_some(metric, value);
     }
 }
 
