@@ -12,7 +12,7 @@ use crate::faults::Faults;
 use crate::file::KeptFile;
 use crate::in_order::InOrder;
 use crate::parse;
-use crate::schema::{FamilyDef, Schema, Target, gauge};
+use crate::schema::{FamilyDef, Schema, Target, gauge, info};
 use crate::table::{SeriesId, SeriesTable};
 
 mod worker;
@@ -27,6 +27,10 @@ const ERROR: FamilyDef = gauge(
     "Whether an error occurred while getting statistics for the given device.",
 );
 const READONLY: FamilyDef = gauge("node_filesystem_readonly", "Filesystem read-only status.");
+const MOUNT: FamilyDef = info(
+    "node_filesystem_mount_info",
+    "Filesystem mount information.",
+);
 const SIZES: [FamilyDef; 5] = [
     gauge("node_filesystem_size_bytes", "Filesystem size in bytes."),
     gauge(
@@ -66,6 +70,7 @@ struct Exported {
     readonly: bool,
     error: SeriesId,
     readonly_series: SeriesId,
+    mount_series: SeriesId,
     sizes: [SeriesId; SIZES.len()],
     /// Source and mountpoint.
     key: (String, String),
@@ -190,13 +195,17 @@ impl Filesystem {
             ("mountpoint", &*mount.mountpoint),
             ("fstype", &*mount.fstype),
         ];
-        let mut add = |family| schema.series(table, Target::Node, family, &labels);
+        let mut add =
+            |family, labels: &[(&str, &str)]| schema.series(table, Target::Node, family, labels);
+        let (major, minor) = mount.device_numbers.split_once(':').unwrap_or_default();
+        let numbers = [labels[0], ("major", major), ("minor", minor), labels[1]];
         Exported {
             path: self.roots.host_path(mount.mountpoint.as_ref()),
             readonly: mount.has_option("ro"),
-            error: add(&ERROR),
-            readonly_series: add(&READONLY),
-            sizes: std::array::from_fn(|index| add(&SIZES[index])),
+            error: add(&ERROR, &labels),
+            readonly_series: add(&READONLY, &labels),
+            mount_series: add(&MOUNT, &numbers),
+            sizes: std::array::from_fn(|index| add(&SIZES[index], &labels)),
             key: (mount.source.clone(), mount.mountpoint.clone()),
             cadvisor: None,
         }
@@ -228,13 +237,14 @@ impl Exported {
         let ids = self
             .sizes
             .into_iter()
-            .chain([self.error, self.readonly_series])
+            .chain([self.error, self.readonly_series, self.mount_series])
             .chain(cadvisor);
         ids.for_each(|id| table.remove(id));
     }
 
     fn store(&self, answer: Answer, table: &mut SeriesTable) {
         table.set(self.readonly_series, f64::from(u8::from(self.readonly)));
+        table.set(self.mount_series, 1.0);
         match answer {
             Answer::Usage(usage) => {
                 table.set(self.error, 0.0);
@@ -334,7 +344,7 @@ mod tests {
             "1 0 254:0 / / rw - ext4 /dev/vda rw\n",
         );
         bench.collect(&mut fs);
-        assert_eq!(bench.series_count(), 11);
+        assert_eq!(bench.series_count(), 12);
     }
 
     #[test]

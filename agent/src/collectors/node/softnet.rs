@@ -9,7 +9,7 @@ use crate::schema::{FamilyDef, Target, counter, gauge};
 use crate::table::SeriesId;
 
 /// Families and their columns. Which columns there are depends on the kernel's age.
-const FAMILIES: [(usize, FamilyDef); 6] = [
+const FAMILIES: [(usize, FamilyDef); 7] = [
     (
         0,
         counter(
@@ -26,6 +26,13 @@ const FAMILIES: [(usize, FamilyDef); 6] = [
         counter(
             "node_softnet_times_squeezed_total",
             "Number of times processing packets ran out of quota",
+        ),
+    ),
+    (
+        8,
+        counter(
+            "node_softnet_cpu_collision_total",
+            "Number of collision occur while obtaining device lock while transmitting",
         ),
     ),
     (
@@ -131,7 +138,7 @@ mod tests {
     #[test]
     fn rows_belong_to_the_cpu_they_name() {
         let mut bench = Bench::new();
-        bench.write("proc/net/softnet_stat", "000000ff 00000001 00000002 0 0 0 0 0 0 00000003 00000004 00000005 00000002\n0000000a 0 0\nbad\n");
+        bench.write("proc/net/softnet_stat", "000000ff 00000001 00000002 0 0 0 0 0 00000003 00000003 00000004 00000005 00000002\n0000000a 0 0\nbad\n");
         let roots = bench.roots();
         let mut softnet = Softnet::new(&roots, bench.faults());
         bench.collect(&mut softnet);
@@ -142,6 +149,10 @@ mod tests {
         assert_eq!(
             bench.value("node_softnet_backlog_len", &[("cpu", "2")]),
             Some(5.0)
+        );
+        assert_eq!(
+            bench.value("node_softnet_cpu_collision_total", &[("cpu", "2")]),
+            Some(3.0)
         );
         assert_eq!(
             bench.value("node_softnet_processed_total", &[("cpu", "1")]),
