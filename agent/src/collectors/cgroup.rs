@@ -13,7 +13,7 @@ use self::identity::Identity;
 use self::labels::{LocalNames, Shown};
 use self::names::{Names, NamesHandle};
 use self::network::Networks;
-use self::reader::{Layouts, Reader, count_lines};
+use self::reader::{Layouts, Reader};
 use self::tree::Tree;
 use super::node::Roots;
 use crate::collect::{Collector, Outcome, Single, Tick, Tier};
@@ -34,6 +34,7 @@ pub mod metric;
 pub mod names;
 pub mod nested;
 pub mod network;
+pub mod processes;
 pub mod reader;
 pub mod tree;
 pub mod v1;
@@ -80,6 +81,7 @@ pub struct Cgroups {
     has_changed: bool,
     meminfo: KeptFile,
     memory_total_bytes: Option<f64>,
+    sees_all_processes: bool,
     counts: [Single; 3],
 }
 
@@ -89,8 +91,16 @@ impl Cgroups {
     /// # Errors
     /// There is no cgroup hierarchy.
     pub fn new(roots: &Roots, names: Option<NamesHandle>, faults: &mut Faults) -> io::Result<Self> {
+        let hierarchy = Hierarchy::detect(&roots.cgroup)?;
+        let sees_all_processes = processes::sees_all(&roots.proc);
+        if matches!(hierarchy, Hierarchy::Split(_)) && !sees_all_processes {
+            tracing::warn!(
+                "processes of other PID namespaces are not seen (hostPID), container_processes is left out"
+            );
+        }
         Ok(Self {
-            hierarchy: Hierarchy::detect(&roots.cgroup)?,
+            hierarchy,
+            sees_all_processes,
             proc: roots.proc.clone(),
             tree: Tree::new(CGROUPS_MAX),
             entries: BTreeMap::new(),
@@ -264,13 +274,7 @@ fn relabel(
 /// Whether the cgroup holds a single process called `pause`, as sandboxes do.
 fn is_pause(entry: &Entry, proc: &Path, tick: &mut Tick<'_>) -> bool {
     let Some(dir) = entry.dir() else { return false };
-    let Ok(data) = tick.buffer.read_at(dir, c"cgroup.procs") else {
-        return false;
-    };
-    if count_lines(data, &mut Layouts::default()) != Some(1.0) {
-        return false;
-    }
-    let Some(pid) = parse::single(data) else {
+    let Some((pid, true)) = processes::first(tick.buffer, dir) else {
         return false;
     };
     let comm = tick
@@ -303,6 +307,7 @@ impl Collector for Cgroups {
                 faults: tick.faults,
                 layouts: &mut self.layouts,
                 memory_total_bytes: self.memory_total_bytes,
+                sees_all_processes: self.sees_all_processes,
             };
             let target = (&mut *tick.table, &mut *tick.schema);
             let known = (&mut self.device_names, self.page_sizes.list());

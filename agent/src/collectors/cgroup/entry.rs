@@ -57,9 +57,10 @@ impl Entry {
     /// Opens the cgroup at `path`.
     #[must_use]
     pub fn open(hierarchy: &Hierarchy, path: &str, identity: Identity, found_ms: i64) -> Self {
+        let is_container = matches!(identity, Identity::Container { .. });
         let files = match hierarchy {
-            Hierarchy::Unified(root) => Files::V2(V2::open(root, path)),
-            Hierarchy::Split(split) => Files::V1(V1::open(split, path)),
+            Hierarchy::Unified(root) => Files::V2(V2::open(root, path, is_container)),
+            Hierarchy::Split(split) => Files::V1(V1::open(split, path, is_container)),
         };
         // Only of containers in pods is it asked.
         let has_run = !matches!(
@@ -212,14 +213,6 @@ impl Entry {
                 v2.read_medium(reader, values);
                 v2.read_io(reader, &mut self.devices);
             }
-        }
-        // v1 leaves out the processes that the reader's PID namespace does not have: none listed is not none there.
-        let is_container = matches!(self.identity, Identity::Container { .. });
-        if is_container
-            && values.get(Metric::Processes) == Some(0.0)
-            && values.get(Metric::Threads) > Some(0.0)
-        {
-            values.clear(Metric::Processes);
         }
     }
 

@@ -16,6 +16,7 @@ use nix::sys::stat::{Mode, fstat, stat};
 
 use super::entry::{CgroupLabels, Entry};
 use super::identity::{Identity, is_pod_of_processes, pod_of_processes};
+use super::processes;
 use super::reader::open_dir;
 use crate::collect::{Tick, Tier};
 use crate::collectors::node::netdev;
@@ -224,14 +225,10 @@ impl Networks {
             else {
                 continue;
             };
-            let procs = entry
+            let first = entry
                 .dir()
-                .and_then(|dir| tick.buffer.read_at(dir, c"cgroup.procs").ok());
-            let first = procs.and_then(|data| parse::integer(parse::lines(data).next()?));
-            // Without the host's process IDs v2 lists foreign processes as 0, v1 not at all.
-            network.pid = first
-                .and_then(|pid| u32::try_from(pid).ok())
-                .filter(|pid| *pid != 0);
+                .and_then(|dir| processes::first(tick.buffer, dir));
+            network.pid = first.map(|(pid, _)| pid).filter(|pid| *pid != 0);
             network.is_scanned = false;
         }
         // Where processes can't be seen, or lie in a cgroup deeper than the containers' own.

@@ -119,6 +119,8 @@ pub struct Reader<'a> {
     pub layouts: &'a mut Layouts,
     /// Bytes of the machine's memory, which is the root's limit.
     pub memory_total_bytes: Option<f64>,
+    /// Whether v1's lists of processes are complete.
+    pub sees_all_processes: bool,
 }
 
 /// A directory of a cgroup, for opening files in it; `None` when there is none.
@@ -228,7 +230,7 @@ pub fn limit_v1(data: &[u8], _: &mut Layouts) -> Option<f64> {
     Some(if limit > 1 << 62 { 0.0 } else { limit as f64 })
 }
 
-/// Lines of cgroup.procs.
+/// Lines of cgroup.procs or cgroup.threads; v2 has one for each, be it a 0 for those of other PID namespaces.
 pub fn count_lines(data: &[u8], _: &mut Layouts) -> Option<f64> {
     Some(data.iter().filter(|&&byte| byte == b'\n').count() as f64)
 }

@@ -1,3 +1,5 @@
+mod shapes;
+
 use super::*;
 use crate::collect::Due;
 use crate::collectors::testing::Bench;
@@ -483,110 +485,5 @@ fn pods_of_a_nested_node_are_found_below_its_container() {
     assert_eq!(
         bench.value("container_cpu_usage_seconds_total", &labels),
         Some(2.0)
-    );
-}
-
-/// What a container of CRI-O with crun must show, of which limits, throttling and processes stand in a cgroup inside.
-const CRUN: [(&str, f64); 8] = [
-    ("container_spec_cpu_quota", 50_000.0),
-    ("container_spec_memory_limit_bytes", 2048.0),
-    ("container_spec_memory_swap_limit_bytes", 4096.0),
-    ("container_threads_max", 77.0),
-    ("container_processes", 3.0),
-    ("container_cpu_cfs_throttled_periods_total", 6.0),
-    ("container_cpu_cfs_throttled_seconds_total", 1.5),
-    ("container_cpu_usage_seconds_total", 2.0),
-];
-
-fn check_crun(bench: &mut Bench, scope: &str) {
-    let roots = bench.roots();
-    let mut cgroups = Cgroups::new(&roots, None, bench.faults()).unwrap();
-    bench.collect(&mut cgroups);
-    for (name, value) in CRUN {
-        assert_eq!(bench.value(name, &[("id", scope)]), Some(value), "{name}");
-    }
-    assert_eq!(bench.faults().total(), 0);
-}
-
-/// Files `TREE/x/FILE` of the cgroup `path`.
-fn v1_cgroup(bench: &Bench, path: &str, files: &[(&str, &str)]) {
-    for (file, text) in files {
-        let file = file.replacen("/x/", &format!("{path}/"), 1);
-        bench.write(&format!("{ROOT}/{file}"), text);
-    }
-}
-
-#[test]
-fn limits_and_processes_of_crun_are_found_inside_of_the_scope() {
-    let scope = format!("{POD}/crio-{ID}.scope");
-    let mut bench = v2_bench();
-    v2_cgroup(&bench, &scope, 2_000_000);
-    for (file, text) in [
-        ("cpu.max", "max 100000\n"),
-        ("memory.swap.max", "4096\n"),
-        ("pids.max", "max\n"),
-        ("pids.current", "5\n"),
-        ("cgroup.procs", ""),
-        ("container/cpu.max", "50000 100000\n"),
-        ("container/memory.max", "2048\n"),
-        ("container/memory.swap.max", "max\n"),
-        ("container/pids.max", "77\n"),
-        ("container/cgroup.procs", "7\n8\n"),
-        ("container/exec/cgroup.procs", "9\n"),
-        (
-            "container/cpu.stat",
-            "usage_usec 1\nuser_usec 1\nsystem_usec 0\nnr_periods 40\nnr_throttled 6\nthrottled_usec 1500000\n",
-        ),
-    ] {
-        bench.write(&format!("{ROOT}/{scope}/{file}"), text);
-    }
-    check_crun(&mut bench, &format!("/{scope}"));
-}
-
-#[test]
-fn limits_and_processes_of_crun_are_found_in_the_trees_of_v1() {
-    let scope = format!("/{POD}/crio-{ID}.scope");
-    let mut bench = Bench::new();
-    bench.write("proc/meminfo", "MemTotal: 1000 kB\n");
-    v1_cgroup(&bench, &scope, &V1_FILES);
-    let files = [
-        ("cpu/x/cpu.cfs_quota_us", "-1\n"),
-        ("cpu/x/container/cpu.cfs_quota_us", "50000\n"),
-        ("cpu/x/container/cpu.cfs_period_us", "100000\n"),
-        (
-            "cpu/x/container/cpu.stat",
-            "nr_periods 40\nnr_throttled 6\nthrottled_time 1500000000\n",
-        ),
-        ("memory/x/container/memory.limit_in_bytes", "2048\n"),
-        ("memory/x/cgroup.procs", ""),
-        ("memory/x/container/cgroup.procs", "7\n8\n"),
-        ("memory/x/container/exec/cgroup.procs", "9\n"),
-        ("memory/x/memory.memsw.limit_in_bytes", "4096\n"),
-        ("pids/x/container/pids.max", "77\n"),
-        ("cpuacct/x/cpuacct.usage", "2000000000\n"),
-    ];
-    v1_cgroup(&bench, &scope, &files);
-    check_crun(&mut bench, &scope);
-}
-
-#[test]
-fn processes_of_other_pid_namespaces_are_absent_not_none() {
-    let container = format!("/{POD}/{ID}");
-    let mut bench = Bench::new();
-    bench.write("proc/meminfo", "MemTotal: 1000 kB\n");
-    v1_cgroup(&bench, &container, &V1_FILES);
-    bench.write(&format!("{ROOT}/memory{container}/cgroup.procs"), "");
-    let roots = bench.roots();
-    let mut cgroups = Cgroups::new(&roots, None, bench.faults()).unwrap();
-    bench.collect(&mut cgroups);
-    let id = [("id", &*container)];
-    assert_eq!(bench.value("container_threads", &id), Some(5.0));
-    assert_eq!(bench.value("container_processes", &id), None);
-    bench.write(&format!("{ROOT}/pids{container}/pids.current"), "0\n");
-    bench.collect(&mut cgroups);
-    assert_eq!(
-        bench.value("container_processes", &id),
-        Some(0.0),
-        "an empty one"
     );
 }

@@ -9,7 +9,7 @@ use super::devices::Devices;
 use super::hierarchy::{Controller, Split};
 use super::hugetlb::Tree;
 use super::metric::{Metric, Values};
-use super::nested;
+use super::nested::{self, Bandwidth, Throttling, larger, tighter, tighter_bandwidth};
 use super::reader::{
     self, Gone, Layouts, Reader, limit_or_max, limit_v1, number, open_dir, open_hot,
 };
@@ -40,18 +40,18 @@ pub struct V1 {
     memory_usage: Option<File>,
     memory_stat: Option<File>,
     has_quota: bool,
-    /// Whether a cgroup inside may have the processes and limits.
-    may_nest: bool,
-    /// Whether that has a quota.
-    has_quota_inside: bool,
+    is_container: bool,
+    /// Whether crun made a cgroup below the container's; looked for with the slow values.
+    is_nested: bool,
     blkio_is_recursive: bool,
     is_root: bool,
 }
 
 impl V1 {
-    /// Opens the cgroup at `path` (with a leading slash) in every tree that has it.
+    /// Opens the cgroup at `path` (with a leading slash) in every tree that has it. That of a container may have an inner
+    /// one.
     #[must_use]
-    pub fn open(split: &Split, path: &str) -> Self {
+    pub fn open(split: &Split, path: &str, is_container: bool) -> Self {
         let relative = path.trim_start_matches('/');
         let dir = |controller| open_dir(&split.tree(controller)?.join(relative));
         let (cpuacct, memory, pids) = (
@@ -78,8 +78,8 @@ impl V1 {
             pids,
             hugetlb: dir(Controller::Hugetlb),
             has_quota: false,
-            may_nest: nested::may_nest(path),
-            has_quota_inside: false,
+            is_container,
+            is_nested: false,
             is_root: relative.is_empty(),
         }
     }
@@ -132,10 +132,8 @@ impl V1 {
 
     /// Throttling, tasks, memory events, pressure.
     pub fn read_medium(&self, reader: &mut Reader<'_>, values: &mut Values) {
-        if self.has_quota_inside {
-            self.read_throttling(c"container/cpu.stat", reader, values);
-        } else if self.has_quota {
-            self.read_throttling(c"cpu.stat", reader, values);
+        if self.has_quota {
+            self.read_throttling(reader, values);
         }
         let memory = self.memory.as_ref();
         values.set_some(
@@ -161,12 +159,14 @@ impl V1 {
             Metric::Threads,
             reader.cold(self.pids.as_ref(), c"pids.current", number),
         );
-        values.set_some(
-            Metric::Processes,
-            reader.cold(self.dir(), c"cgroup.procs", reader::count_lines),
-        );
-        if self.may_nest {
-            nested::add_processes(self.dir(), reader, values);
+        // Lists leave out what the agent's PID namespace has no number for: no count is better than a wrong one.
+        if reader.sees_all_processes {
+            let own = reader.cold(self.dir(), c"cgroup.procs", reader::count_lines);
+            let inside = match self.is_nested {
+                true => nested::processes(self.dir(), reader),
+                false => 0.0,
+            };
+            values.set_some(Metric::Processes, own.map(|own| own + inside));
         }
         v2::read_pressure(
             self.unified.as_ref().filter(|_| !self.is_root),
@@ -175,17 +175,24 @@ impl V1 {
         );
     }
 
-    fn read_throttling(&self, name: &CStr, reader: &mut Reader<'_>, values: &mut Values) {
-        let stat = reader.cold(self.cpu.as_ref(), name, |data, layouts| {
-            layouts.v1_cpu.pick(data)
-        });
+    fn read_throttling(&self, reader: &mut Reader<'_>, values: &mut Values) {
+        let mut stat = |name| -> Throttling {
+            let stat = reader.cold(self.cpu.as_ref(), name, |data, layouts| {
+                layouts.v1_cpu.pick(data)
+            });
+            stat.unwrap_or_default()
+        };
+        let mut throttling = stat(c"cpu.stat");
+        if self.is_nested {
+            throttling = larger(throttling, stat(c"container/cpu.stat"));
+        }
         let [
             periods,
             throttled,
             throttled_nanoseconds,
             bursts,
             burst_nanoseconds,
-        ] = stat.unwrap_or_default();
+        ] = throttling;
         let seconds = |nanoseconds: u64| nanoseconds as f64 / 1e9;
         values.set_some(Metric::CfsPeriods, periods.map(|count| count as f64));
         values.set_some(
@@ -234,45 +241,77 @@ impl V1 {
     /// Limits.
     pub fn read_slow(&mut self, reader: &mut Reader<'_>, values: &mut Values) {
         let dirs = [&self.cpu, &self.memory, &self.pids].map(Option::as_ref);
-        self.has_quota = read_limits(dirs, reader, values);
-        if self.is_root {
-            values.set_some(Metric::SpecMemoryLimit, reader.memory_total_bytes);
+        let inside = dirs.map(|dir| {
+            let dir = dir.filter(|_| self.is_container);
+            dir.and_then(nested::open_inside)
+        });
+        self.is_nested = inside.iter().any(Option::is_some);
+        let mut limits = Limits::read(dirs, reader);
+        if self.is_nested {
+            let inside = Limits::read(inside.each_ref().map(Option::as_ref), reader);
+            limits = limits.with(&inside);
         }
-        if self.may_nest {
-            let inside = dirs.map(nested::open);
-            let mut limits = Values::default();
-            self.has_quota_inside =
-                read_limits(inside.each_ref().map(Option::as_ref), reader, &mut limits);
-            nested::tighten(values, &limits);
+        self.has_quota = matches!(limits.bandwidth, Some((Some(_), _)));
+        if let Some((quota, period)) = limits.bandwidth {
+            values.set_some(Metric::SpecCpuQuota, quota);
+            values.set(Metric::SpecCpuPeriod, period);
+        }
+        if self.is_root {
+            limits.memory = reader.memory_total_bytes.or(limits.memory);
+        }
+        for (metric, value) in [
+            (Metric::SpecCpuShares, limits.shares),
+            (Metric::SpecMemoryLimit, limits.memory),
+            (Metric::SpecMemorySwapLimit, limits.swap),
+            (Metric::SpecMemoryReservation, limits.reservation),
+            (Metric::ThreadsMax, limits.threads),
+        ] {
+            values.set_some(metric, value);
         }
     }
 }
 
-/// Reads the limits in the directories of CPU, memory and pids. Returns whether there is one for CPU time.
-fn read_limits(
-    [cpu, memory, pids]: [Option<&OwnedFd>; 3],
-    reader: &mut Reader<'_>,
-    values: &mut Values,
-) -> bool {
-    let period = reader.cold(cpu, c"cpu.cfs_period_us", number);
-    let quota = reader.cold(cpu, c"cpu.cfs_quota_us", |data, _| {
-        parse::single_signed(data)
-    });
-    let quota = quota.filter(|&quota| quota > 0);
-    values.set_some(Metric::SpecCpuPeriod, period);
-    values.set_some(Metric::SpecCpuQuota, quota.map(|quota| quota as f64));
-    let shares = reader.cold(cpu, c"cpu.shares", number);
-    values.set_some(Metric::SpecCpuShares, shares);
-    for (metric, name) in [
-        (Metric::SpecMemoryLimit, c"memory.limit_in_bytes"),
-        (Metric::SpecMemorySwapLimit, c"memory.memsw.limit_in_bytes"),
-        (Metric::SpecMemoryReservation, c"memory.soft_limit_in_bytes"),
-    ] {
-        values.set_some(metric, reader.cold(memory, name, limit_v1));
+/// Limits of one cgroup; 0 for none.
+#[derive(Debug, Clone, Copy)]
+struct Limits {
+    bandwidth: Option<Bandwidth>,
+    shares: Option<f64>,
+    memory: Option<f64>,
+    swap: Option<f64>,
+    reservation: Option<f64>,
+    threads: Option<f64>,
+}
+
+impl Limits {
+    /// Those in the directories of CPU, memory and pids.
+    fn read([cpu, memory, pids]: [Option<&OwnedFd>; 3], reader: &mut Reader<'_>) -> Self {
+        let quota = reader.cold(cpu, c"cpu.cfs_quota_us", |data, _| {
+            parse::single_signed(data)
+        });
+        let quota = quota.filter(|&quota| quota > 0).map(|quota| quota as f64);
+        let period = reader.cold(cpu, c"cpu.cfs_period_us", number);
+        Self {
+            bandwidth: period.map(|period| (quota, period)),
+            shares: reader.cold(cpu, c"cpu.shares", number),
+            memory: reader.cold(memory, c"memory.limit_in_bytes", limit_v1),
+            swap: reader.cold(memory, c"memory.memsw.limit_in_bytes", limit_v1),
+            reservation: reader.cold(memory, c"memory.soft_limit_in_bytes", limit_v1),
+            threads: reader.cold(pids, c"pids.max", limit_or_max),
+        }
     }
-    let threads = reader.cold(pids, c"pids.max", limit_or_max);
-    values.set_some(Metric::ThreadsMax, threads);
-    quota.is_some()
+
+    /// With those of the inner cgroup: a limit holds where it is tighter, and what is asked for stands inside.
+    fn with(self, inside: &Self) -> Self {
+        let reservation = inside.reservation.filter(|reserved| *reserved > 0.0);
+        Self {
+            bandwidth: tighter_bandwidth(self.bandwidth, inside.bandwidth),
+            shares: inside.shares.or(self.shares),
+            memory: tighter(self.memory, inside.memory),
+            swap: tighter(self.swap, inside.swap),
+            reservation: reservation.or(self.reservation),
+            threads: tighter(self.threads, inside.threads),
+        }
+    }
 }
 
 /// The `total_` keys count the whole subtree, as v2 does; kubelet and containerd use them too.

@@ -8,7 +8,7 @@ use std::path::Path;
 use super::blkio;
 use super::devices::Devices;
 use super::metric::{Metric, Values};
-use super::nested;
+use super::nested::{self, Bandwidth, Nested, Throttling, larger, tighter, tighter_bandwidth};
 use super::reader::{self, Gone, Layouts, Reader, limit_or_max, number, open_dir, open_hot};
 use super::v1::working_set;
 use crate::collectors::node::pressure::parse_pressure;
@@ -26,17 +26,16 @@ pub struct V2 {
     memory_current: Option<File>,
     memory_stat: Option<File>,
     has_quota: bool,
-    /// Whether a cgroup inside may have the processes and limits.
-    may_nest: bool,
-    /// Whether that has a quota.
-    has_quota_inside: bool,
     is_root: bool,
+    is_container: bool,
+    /// What crun makes below a container's scope; looked for with the slow values.
+    nested: Option<Nested>,
 }
 
 impl V2 {
-    /// Opens the cgroup at `path` (with a leading slash) below `root`.
+    /// Opens the cgroup at `path` (with a leading slash) below `root`. That of a container may have an inner one.
     #[must_use]
-    pub fn open(root: &Path, path: &str) -> Self {
+    pub fn open(root: &Path, path: &str, is_container: bool) -> Self {
         let relative = path.trim_start_matches('/');
         let dir = open_dir(&root.join(relative));
         Self {
@@ -45,9 +44,9 @@ impl V2 {
             memory_stat: open_hot(dir.as_ref(), MEMORY_STAT),
             dir,
             has_quota: false,
-            may_nest: nested::may_nest(path),
-            has_quota_inside: false,
             is_root: relative.is_empty(),
+            is_container,
+            nested: None,
         }
     }
 
@@ -65,7 +64,9 @@ impl V2 {
         let stat = reader.hot(self.cpu_stat.as_ref(), CPU_STAT, |data, layouts| {
             layouts.v2_cpu.pick(data)
         })?;
-        self.set_cpu(values, stat.unwrap_or_default());
+        let nested = self.nested.as_ref();
+        let nested = nested.and_then(|nested| nested.throttling(reader));
+        self.set_cpu(values, stat.unwrap_or_default(), nested.unwrap_or_default());
         let usage = reader.hot(self.memory_current.as_ref(), MEMORY_CURRENT, number)?;
         let stat = reader.hot(self.memory_stat.as_ref(), MEMORY_STAT, |data, layouts| {
             layouts.v2_memory.pick(data)
@@ -74,26 +75,22 @@ impl V2 {
         Ok(())
     }
 
-    fn set_cpu(&self, values: &mut Values, stat: [Option<u64>; 8]) {
-        let [
-            usage,
-            user,
-            system,
-            periods,
-            throttled,
-            throttled_usec,
-            bursts,
-            burst_usec,
-        ] = stat;
+    fn set_cpu(&self, values: &mut Values, stat: [Option<u64>; 8], nested: Throttling) {
+        let [usage, user, system, throttling @ ..] = stat;
+        let [periods, throttled, throttled_usec, bursts, burst_usec] = larger(throttling, nested);
         let seconds = |microseconds: u64| microseconds as f64 / 1e6;
         values.set_some(Metric::CpuUsage, usage.map(seconds));
         values.set_some(Metric::CpuUser, user.map(seconds));
         values.set_some(Metric::CpuSystem, system.map(seconds));
         if self.has_quota {
-            set_throttling(
-                values,
-                [periods, throttled, throttled_usec, bursts, burst_usec],
+            values.set_some(Metric::CfsPeriods, periods.map(|count| count as f64));
+            values.set_some(
+                Metric::CfsThrottledPeriods,
+                throttled.map(|count| count as f64),
             );
+            values.set_some(Metric::CfsThrottledSeconds, throttled_usec.map(seconds));
+            values.set_some(Metric::CfsBurstPeriods, bursts.map(|count| count as f64));
+            values.set_some(Metric::CfsBurstSeconds, burst_usec.map(seconds));
         }
     }
 
@@ -150,22 +147,24 @@ impl V2 {
         values.set_some(Metric::MemoryEventsHigh, high.map(|count| count as f64));
         values.set_some(Metric::MemoryEventsMax, max.map(|count| count as f64));
         values.set_some(Metric::OomEvents, kills.map(|count| count as f64));
-        values.set_some(Metric::Threads, reader.cold(dir, c"pids.current", number));
-        values.set_some(
-            Metric::Processes,
-            reader.cold(dir, c"cgroup.procs", reader::count_lines),
-        );
+        self.read_tasks(reader, values);
         read_pressure(dir, reader, values);
-        if self.may_nest {
-            nested::add_processes(dir, reader, values);
+    }
+
+    /// A threaded cgroup refuses to list processes, which may have threads elsewhere too; its threads it lists.
+    fn read_tasks(&self, reader: &mut Reader<'_>, values: &mut Values) {
+        let dir = self.dir.as_ref();
+        let own = reader.cold(dir, c"cgroup.procs", reader::count_lines);
+        let processes = match &self.nested {
+            Some(_) => own.map(|own| own + nested::processes(dir, reader)),
+            None => own,
+        };
+        values.set_some(Metric::Processes, processes);
+        let mut threads = reader.cold(dir, c"pids.current", number);
+        if threads.is_none() && own.is_none() {
+            threads = reader.cold(dir, c"cgroup.threads", reader::count_lines);
         }
-        if self.has_quota_inside {
-            let stat = reader.cold(dir, c"container/cpu.stat", |data, layouts| {
-                layouts.v2_cpu.pick(data)
-            });
-            let [_, _, _, throttling @ ..] = stat.unwrap_or_default();
-            set_throttling(values, throttling);
-        }
+        values.set_some(Metric::Threads, threads);
     }
 
     /// Block I/O by device.
@@ -178,57 +177,43 @@ impl V2 {
 
     /// Limits.
     pub fn read_slow(&mut self, reader: &mut Reader<'_>, values: &mut Values) {
-        self.has_quota = read_limits(self.dir.as_ref(), reader, values);
-        if self.is_root {
-            values.set_some(Metric::SpecMemoryLimit, reader.memory_total_bytes);
+        let dir = self.dir.as_ref();
+        self.nested = dir.filter(|_| self.is_container).and_then(Nested::open);
+        let nested = self.nested.as_ref().map(Nested::dir);
+        let bandwidth = tighter_bandwidth(
+            reader.cold(dir, c"cpu.max", |data, _| parse_cpu_max(data)),
+            reader.cold(nested, c"cpu.max", |data, _| parse_cpu_max(data)),
+        );
+        self.has_quota = matches!(bandwidth, Some((Some(_), _)));
+        if let Some((quota, period)) = bandwidth {
+            values.set_some(Metric::SpecCpuQuota, quota);
+            values.set(Metric::SpecCpuPeriod, period);
         }
-        let inside = nested::open(self.dir.as_ref().filter(|_| self.may_nest));
-        if let Some(inside) = inside {
-            let mut limits = Values::default();
-            self.has_quota_inside = read_limits(Some(&inside), reader, &mut limits);
-            nested::tighten(values, &limits);
-        }
+        let mut limit = |name| {
+            let scope = reader.cold(dir, name, limit_or_max);
+            tighter(scope, reader.cold(nested, name, limit_or_max))
+        };
+        values.set_some(Metric::SpecMemorySwapLimit, limit(c"memory.swap.max"));
+        values.set_some(Metric::ThreadsMax, limit(c"pids.max"));
+        let limit = limit(c"memory.max");
+        let limit = if self.is_root {
+            reader.memory_total_bytes.or(limit)
+        } else {
+            limit
+        };
+        values.set_some(Metric::SpecMemoryLimit, limit);
+        // What is kept free is no limit: it stands where it was set.
+        let reserved = reader.cold(dir, c"memory.min", limit_or_max);
+        let nested = reader.cold(nested, c"memory.min", limit_or_max);
+        values.set_some(
+            Metric::SpecMemoryReservation,
+            reserved.map(|reserved| reserved.max(nested.unwrap_or_default())),
+        );
     }
 }
 
-/// Reads the limits in a directory. Returns whether there is one for CPU time.
-fn read_limits(dir: Option<&OwnedFd>, reader: &mut Reader<'_>, values: &mut Values) -> bool {
-    let bandwidth = reader.cold(dir, c"cpu.max", |data, _| parse_cpu_max(data));
-    if let Some((quota, period)) = bandwidth {
-        values.set_some(Metric::SpecCpuQuota, quota);
-        values.set(Metric::SpecCpuPeriod, period);
-    }
-    for (metric, name) in [
-        (Metric::SpecMemoryLimit, c"memory.max"),
-        (Metric::SpecMemorySwapLimit, c"memory.swap.max"),
-        (Metric::SpecMemoryReservation, c"memory.min"),
-        (Metric::ThreadsMax, c"pids.max"),
-    ] {
-        values.set_some(metric, reader.cold(dir, name, limit_or_max));
-    }
-    matches!(bandwidth, Some((Some(_), _)))
-}
-
-/// Periods, throttled ones, microseconds of it, bursts, microseconds of them.
-fn set_throttling(values: &mut Values, counts: [Option<u64>; 5]) {
-    let [periods, throttled, throttled_usec, bursts, burst_usec] = counts;
-    let seconds = |microseconds: u64| microseconds as f64 / 1e6;
-    for (metric, value) in [
-        (Metric::CfsPeriods, periods.map(|count| count as f64)),
-        (
-            Metric::CfsThrottledPeriods,
-            throttled.map(|count| count as f64),
-        ),
-        (Metric::CfsThrottledSeconds, throttled_usec.map(seconds)),
-        (Metric::CfsBurstPeriods, bursts.map(|count| count as f64)),
-        (Metric::CfsBurstSeconds, burst_usec.map(seconds)),
-    ] {
-        values.set_some(metric, value);
-    }
-}
-
-/// `<quota|max> <period>`, both in microseconds.
-fn parse_cpu_max(data: &[u8]) -> Option<(Option<f64>, f64)> {
+/// `<quota|max> <period>`.
+fn parse_cpu_max(data: &[u8]) -> Option<Bandwidth> {
     let mut words = parse::words(data);
     let quota = match words.next()? {
         b"max" => None,
