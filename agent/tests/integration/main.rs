@@ -17,3 +17,4 @@ mod process;
 mod real_cgroups;
 mod recorded;
 mod support;
+mod unified;
