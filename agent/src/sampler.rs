@@ -404,6 +404,51 @@ mod tests {
         assert_eq!(running.metrics.clock_steps.get(), 3);
     }
 
+    /// Counts its runs.
+    struct Runs(crate::collect::Tier, Arc<std::sync::atomic::AtomicU64>);
+
+    impl crate::collect::Collector for Runs {
+        fn name(&self) -> &'static str {
+            "runs"
+        }
+
+        fn tier(&self) -> crate::collect::Tier {
+            self.0
+        }
+
+        fn collect(&mut self, _: &mut crate::collect::Tick<'_>) -> crate::collect::Outcome {
+            self.1.fetch_add(1, Ordering::Relaxed);
+            crate::collect::Outcome::Done
+        }
+    }
+
+    #[test]
+    fn ticks_of_a_second_sample_each_tier_at_its_own_pace() {
+        use crate::collect::Tier::{Fast, Medium, Slow};
+
+        let dir = tempfile::tempdir().unwrap();
+        let clock = Arc::new(ManualClock::new(1_000_000));
+        let mut sampler = running(Arc::clone(&clock), dir.path()).sampler;
+        sampler.interval = Duration::from_secs(1);
+        let runs = [Fast, Medium, Slow].map(|tier| {
+            let count = Arc::default();
+            let collector = Runs(tier, Arc::clone(&count));
+            sampler.collectors.add(|_| collector);
+            count
+        });
+        let mut running = Running::new(sampler, Metrics::new(&Registry::default()));
+        let mut stamps = Vec::new();
+        for _ in 0..=120 {
+            let next_ms = next_tick_ms(clock.now_ms(), running.phase_ms, running.interval_ms);
+            clock.set_ms(next_ms);
+            running.tick(next_ms);
+            stamps.push(running.table.timestamp_ms());
+        }
+        assert!(stamps.windows(2).all(|pair| pair[1] - pair[0] == 1000));
+        let runs = runs.map(|count| count.load(Ordering::Relaxed));
+        assert_eq!(runs, [121, 5, 3], "each second, each 30 s, each 60 s");
+    }
+
     #[test]
     fn nodes_are_spread_over_the_interval() {
         let phases: Vec<i64> = (0..1000)

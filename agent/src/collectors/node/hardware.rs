@@ -119,6 +119,8 @@ impl Found {
 struct Planned {
     path: PathBuf,
     picks: Vec<(Pick, SeriesId)>,
+    /// Where contents that are not understood are counted, once there were any.
+    fault: Option<FaultId>,
 }
 
 /// A collector of such things.
@@ -221,6 +223,7 @@ impl Hardware {
                 None => self.files.push(Planned {
                     path: path.clone(),
                     picks: vec![pick],
+                    fault: None,
                 }),
             }
         }
@@ -246,9 +249,14 @@ impl Collector for Hardware {
         for &(id, value) in &self.constants {
             tick.table.set(id, value);
         }
-        for file in &self.files {
+        for file in &mut self.files {
             match tick.buffer.read_path(&file.path) {
-                Ok(data) => file.store(data, |id, value| tick.table.set(id, value)),
+                Ok(data) => {
+                    if !file.store(data, |id, value| tick.table.set(id, value)) {
+                        let fault = file.fault(self.name, tick.faults);
+                        tick.faults.parse(fault);
+                    }
+                }
                 // A sensor that is asleep gives EAGAIN or EIO at times; node_exporter leaves it out too.
                 Err(error) if is_gone(&error) || is_unsupported(&error) => {}
                 Err(error) => tick.faults.read(self.fault, &error),
@@ -259,7 +267,18 @@ impl Collector for Hardware {
 }
 
 impl Planned {
-    fn store(&self, data: &[u8], mut set: impl FnMut(SeriesId, f64)) {
+    /// The file's name behind the collector's, without the directory: thousands of sensors alike are one count.
+    fn fault(&mut self, collector: &str, faults: &mut Faults) -> FaultId {
+        let path = &self.path;
+        *self.fault.get_or_insert_with(|| {
+            let name = path.file_name().unwrap_or_default().to_string_lossy();
+            faults.file(&format!("{collector}/{name}"))
+        })
+    }
+
+    /// Stores what is understood. Returns whether that was all; a line that has gone is nothing to understand.
+    fn store(&self, data: &[u8], mut set: impl FnMut(SeriesId, f64)) -> bool {
+        let mut is_understood = true;
         // Picks stand in the file's order, so one pass over it finds all; several may be of one line.
         let mut rest = parse::lines(data).peekable();
         for (pick, id) in &self.picks {
@@ -276,6 +295,7 @@ impl Planned {
                     if line.is_none() {
                         // It has gone from the file, or stands before others.
                         rest = parse::lines(data).peekable();
+                        continue;
                     }
                     cell(
                         line.and_then(|line| parse::words(line).nth(column + 1)),
@@ -294,10 +314,12 @@ impl Planned {
                     )
                 }
             };
-            if let Some(value) = value {
-                set(*id, value);
+            match value {
+                Some(value) => set(*id, value),
+                None => is_understood = false,
             }
         }
+        is_understood
     }
 }
 
@@ -328,4 +350,26 @@ fn names(path: &Path) -> Vec<String> {
         .collect();
     names.sort_unstable();
     names
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::collectors::testing::Bench;
+
+    #[test]
+    fn sensor_that_says_no_number_is_absent_and_counted_by_its_file() {
+        let mut bench = Bench::new();
+        bench.write("sys/class/thermal/thermal_zone0/type", "cpu\n");
+        bench.write("sys/class/thermal/thermal_zone0/temp", "50000\n");
+        let roots = bench.roots();
+        let mut thermal = Hardware::thermal_zone(&roots, bench.faults());
+        bench.collect(&mut thermal);
+        assert_eq!(bench.value("node_thermal_zone_temp", &[]), Some(50.0));
+        assert_eq!(bench.faults().total(), 0);
+        bench.write("sys/class/thermal/thermal_zone0/temp", "hot\n");
+        bench.collect(&mut thermal);
+        assert_eq!(bench.value("node_thermal_zone_temp", &[]), None);
+        assert_eq!(bench.not_understood("thermal_zone/temp"), Some(1.0));
+    }
 }

@@ -232,13 +232,18 @@ impl Device {
                 continue;
             }
             // Interfaces that are down refuse some of these; a speed of -1 means "unknown".
-            let value = tick
-                .buffer
-                .read_at(dir, file)
-                .ok()
-                .and_then(parse_number)
-                .filter(|value| *value >= 0);
-            let Some(value) = value else { continue };
+            let value = match tick.buffer.read_at(dir, file) {
+                Ok(data) => parse_number(data),
+                Err(_) => continue,
+            };
+            if value.is_none() {
+                let name = format!("sys/class/net/{}", file.to_string_lossy());
+                let fault = tick.faults.file(&name);
+                tick.faults.parse(fault);
+            }
+            let Some(value) = value.filter(|value| *value >= 0) else {
+                continue;
+            };
             let id = *series.get_or_insert_with(|| {
                 tick.schema
                     .series(tick.table, Target::Node, family, &[("device", &self.name)])
@@ -420,5 +425,21 @@ mod tests {
             Some(1.0)
         );
         assert_eq!(bench.series_count(), 4);
+    }
+
+    #[test]
+    fn property_that_is_no_number_is_absent_and_counted_by_its_file() {
+        let mut bench = Bench::new();
+        let dev = "a\nb\n eth0: 1 2 3 4 5 6 7 8 9 10 11 12 13 14 15 16\n";
+        bench.write("proc/net/dev", dev);
+        bench.write("sys/class/net/eth0/mtu", "1400\n");
+        bench.write("sys/class/net/eth0/carrier", "yes\n");
+        let roots = bench.roots();
+        let mut netclass = Netclass::new(&roots, netdev::DEVICES_EXCLUDE, bench.faults()).unwrap();
+        bench.collect(&mut netclass);
+        assert_eq!(bench.value("node_network_mtu_bytes", &[]), Some(1400.0));
+        assert_eq!(bench.value("node_network_carrier", &[]), None);
+        assert_eq!(bench.not_understood("sys/class/net/carrier"), Some(1.0));
+        assert_eq!(bench.faults().total(), 1, "of the others there are none");
     }
 }
