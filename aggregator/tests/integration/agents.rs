@@ -5,6 +5,7 @@ mod backlog;
 mod explosion;
 mod failover;
 mod late;
+mod nat;
 mod network;
 mod peer;
 mod recorded;
