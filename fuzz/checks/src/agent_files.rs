@@ -52,6 +52,18 @@ const FROM_FILES: &[&str] = &[
     "vmstat",
 ];
 
+/// Those that look for what a machine has once, and then read it: sensors, frequencies, special file systems.
+const HARDWARE: &[&str] = &[
+    "btrfs",
+    "cpufreq",
+    "dmi",
+    "hwmon",
+    "selinux",
+    "thermal_zone",
+    "xfs",
+    "zfs",
+];
+
 /// Files by their paths.
 type Files<'a> = Vec<(&'a str, &'a [u8])>;
 
@@ -186,6 +198,24 @@ fn read_twice(input: &[u8], on: &[&str]) {
 /// See [`table::check`]; or a second reading differs from a fresh one.
 pub fn node(input: &[u8]) {
     read_twice(input, FROM_FILES);
+}
+
+/// Files in /proc and /sys of what only some machines have.
+///
+/// # Panics
+/// See [`table::check`]; or a second reading of the same files differs.
+pub fn hardware(input: &[u8]) {
+    let (files, _) = split(input);
+    let root = directory();
+    lay_out(root.path(), &files);
+    let Some(mut bench) = Bench::new(root.path(), HARDWARE) else {
+        return;
+    };
+    bench.tick();
+    let before = table::values(&bench.table);
+    bench.tick();
+    let after = table::values(&bench.table);
+    assert_eq!(after, before, "files did not change, values did");
 }
 
 /// A tree of cgroups, of version 1, 2 or both.

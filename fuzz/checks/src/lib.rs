@@ -39,6 +39,7 @@ pub const TARGETS: &[Target] = &[
     target("agent_kubelet_pods", kubelet::pods),
     target("agent_kubelet_summary", kubelet::summary),
     target("agent_mountinfo", agent_files::mountinfo),
+    target("agent_hardware", agent_files::hardware),
     target("agent_node", agent_files::node),
     target("agent_spool", spool::segment),
     target("agent_textfile", agent_files::textfile),

@@ -113,7 +113,7 @@ macro_rules! replayed {
 }
 
 replayed! {
-    agent_cgroup agent_kubelet_metrics agent_kubelet_pods agent_kubelet_summary agent_mountinfo agent_node agent_spool
+    agent_cgroup agent_hardware agent_kubelet_metrics agent_kubelet_pods agent_kubelet_summary agent_mountinfo agent_node agent_spool
     agent_textfile config_alertmanager config_prometheus config_relabel config_rules exposition http_alertmanager http_query
     http_remote_read http_remote_write promql regex storage_block_directory storage_block_index storage_chunk
     storage_chunk_values storage_wal_record storage_wal_segment template texts wire_frames wire_session wire_values

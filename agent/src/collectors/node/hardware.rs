@@ -1,5 +1,6 @@
 //! What some machines have and others don't: sensors, frequencies, special file systems. Found once, read every 60 s.
 
+use std::collections::HashSet;
 use std::path::{Path, PathBuf};
 
 use common::model::{Metadata, MetricType};
@@ -118,7 +119,7 @@ impl Found {
 #[derive(Debug)]
 struct Planned {
     path: PathBuf,
-    picks: Vec<(Pick, SeriesId)>,
+    picks: Vec<(Pick, SeriesId, MetricType)>,
     /// Where contents that are not understood are counted, once there were any.
     fault: Option<FaultId>,
 }
@@ -182,6 +183,9 @@ impl Hardware {
 
     fn search(&mut self, tick: &mut Tick<'_>) {
         let mut found = (self.search)(&self.roots);
+        // Two chips of one name and no device to tell them apart by: the first one counts.
+        let mut seen = HashSet::new();
+        found.retain(|one| seen.insert((one.name.clone(), one.labels.clone())));
         if found.len() > SERIES_MAX {
             tracing::warn!(
                 collector = self.name,
@@ -217,7 +221,7 @@ impl Hardware {
                 self.constants.push((id, one.constant));
                 continue;
             };
-            let pick = (one.pick.clone(), id);
+            let pick = (one.pick.clone(), id, one.metric_type);
             match self.files.last_mut().filter(|last| last.path == *path) {
                 Some(last) => last.picks.push(pick),
                 None => self.files.push(Planned {
@@ -281,7 +285,7 @@ impl Planned {
         let mut is_understood = true;
         // Picks stand in the file's order, so one pass over it finds all; several may be of one line.
         let mut rest = parse::lines(data).peekable();
-        for (pick, id) in &self.picks {
+        for (pick, id, metric_type) in &self.picks {
             let value = match pick {
                 Pick::Number(scale) => cell(Some(data), *scale),
                 Pick::Is(word) => {
@@ -314,7 +318,9 @@ impl Planned {
                     )
                 }
             };
-            match value {
+            // Nothing counts below 0.
+            let is_possible = |value: &f64| *metric_type != MetricType::Counter || *value >= 0.0;
+            match value.filter(is_possible) {
                 Some(value) => set(*id, value),
                 None => is_understood = false,
             }
