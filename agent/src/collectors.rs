@@ -76,6 +76,7 @@ pub const COLLECTORS: &[CollectorInfo] = &[
     collector("xfs", "XFS file systems"),
     collector("btrfs", "Btrfs file systems"),
     collector("zfs", "The ZFS module and its pools"),
+    collector("stacked", "Block devices that lie on others"),
     collector(up::UP, "Which scrape jobs' place the agent takes"),
     collector("cgroup", "Containers, pods, units"),
     collector(
@@ -204,6 +205,7 @@ fn add_node(collectors: &mut Collectors, config: &Config, roots: &Roots) -> Resu
     add!("xfs", node::hardware::Hardware::xfs);
     add!("btrfs", node::hardware::Hardware::btrfs);
     add!("zfs", node::hardware::Hardware::zfs);
+    add!("stacked", node::hardware::Hardware::stacked);
     add!("time", node::time::Time::new);
     add!("timex", |_, _| node::time::timex::Timex::default());
     if config.collectors.is_on("uname") {

@@ -59,6 +59,7 @@ const HARDWARE: &[&str] = &[
     "dmi",
     "hwmon",
     "selinux",
+    "stacked",
     "thermal_zone",
     "xfs",
     "zfs",

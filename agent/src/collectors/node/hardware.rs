@@ -18,6 +18,7 @@ mod cpufreq;
 mod dmi;
 mod hwmon;
 mod selinux;
+mod stacked;
 mod thermal;
 mod xfs;
 mod zfs;
@@ -159,6 +160,7 @@ collectors! {
     xfs: xfs::search, "`node_xfs_*`.";
     btrfs: btrfs::search, "`node_btrfs_*`.";
     zfs: zfs::search, "`node_zfs_*`.";
+    stacked: stacked::search, "`container_fs_stacked_device`.";
 }
 
 impl Hardware {
@@ -362,6 +364,21 @@ fn names(path: &Path) -> Vec<String> {
 mod tests {
     use super::*;
     use crate::collectors::testing::Bench;
+
+    #[test]
+    fn device_on_others_is_named_as_containers_have_it() {
+        let mut bench = Bench::new();
+        for path in ["vda/size", "dm-0/slaves/vda/size", "dm-1/size"] {
+            bench.write(&format!("sys/block/{path}"), "1\n");
+        }
+        std::fs::create_dir(bench.roots().sys.join("block/dm-1/slaves")).unwrap();
+        let roots = bench.roots();
+        let mut stacked = Hardware::stacked(&roots, bench.faults());
+        bench.collect(&mut stacked);
+        let device = [("device", "/dev/dm-0")];
+        let value = bench.value("container_fs_stacked_device", &device);
+        assert_eq!((value, bench.series_count()), (Some(1.0), 1));
+    }
 
     #[test]
     fn sensor_that_says_no_number_is_absent_and_counted_by_its_file() {
