@@ -65,6 +65,9 @@ const HARDWARE: &[&str] = &[
     "zfs",
 ];
 
+/// In the names of the families that are held where the kernel's counters run backwards.
+const CPU_TIME: &str = "node_cpu_";
+
 /// Files by their paths.
 type Files<'a> = Vec<(&'a str, &'a [u8])>;
 
@@ -131,6 +134,8 @@ struct Bench {
     table: SeriesTable,
     schema: Schema,
     now_ms: i64,
+    /// Whether all values are ours, not others' in text files.
+    has_own_values: bool,
 }
 
 impl Bench {
@@ -156,6 +161,7 @@ impl Bench {
             table: SeriesTable::default(),
             schema: Schema::for_node("n"),
             now_ms: 0,
+            has_own_values: !on.contains(&"textfile"),
         })
     }
 
@@ -165,6 +171,9 @@ impl Bench {
         self.collectors
             .collect(&mut self.table, &mut self.schema, Due::ALL);
         table::check(&self.table);
+        if self.has_own_values {
+            table::check_counters(&self.table);
+        }
         self.table.clear_changes();
     }
 }
@@ -184,13 +193,23 @@ fn read_twice(input: &[u8], on: &[&str]) {
     let before = table::values(&bench.table);
     lay_out(root.path(), &again);
     bench.tick();
-    let after = table::values(&bench.table);
+    let mut after = table::values(&bench.table);
     if again.is_empty() {
         assert_eq!(after, before, "files did not change, values did");
     }
     let mut fresh = Bench::new(root.path(), on).expect("it could be built before");
     fresh.tick();
-    assert_eq!(after, table::values(&fresh.table), "learnt layouts tell");
+    let mut expected = table::values(&fresh.table);
+    for values in [&mut after, &mut expected] {
+        // CPU time that runs backwards is held at what it was, which a fresh reading can't know.
+        values.retain(|series, _| {
+            !series
+                .metric_name()
+                .unwrap_or_default()
+                .starts_with(CPU_TIME)
+        });
+    }
+    assert_eq!(after, expected, "learnt layouts tell");
 }
 
 /// Files in /proc and /sys of the node's own collectors.

@@ -18,7 +18,7 @@ pub fn pods(input: &[u8]) {
     if let Ok(pods) = serde_json::from_slice(input) {
         let data = KubeletData::default();
         data.set_pods(pods);
-        collect(&data, |data| {
+        collect(&data, true, |data| {
             if let Ok(pods) = serde_json::from_slice(input) {
                 data.set_pods(pods);
             }
@@ -34,7 +34,7 @@ pub fn summary(input: &[u8]) {
     if let Ok(summary) = serde_json::from_slice(input) {
         let data = KubeletData::default();
         data.set_summary(Some(summary));
-        collect(&data, |data| {
+        collect(&data, true, |data| {
             data.set_summary(serde_json::from_slice(input).ok());
         });
     }
@@ -50,13 +50,14 @@ pub fn metrics(input: &[u8]) {
     if let Ok(metrics) = KubeletMetrics::parse(input, &families) {
         let data = KubeletData::default();
         data.set_metrics(Some(metrics));
-        collect(&data, |data| {
+        collect(&data, false, |data| {
             data.set_metrics(KubeletMetrics::parse(input, &families).ok());
         });
     }
 }
 
-fn collect(data: &KubeletData, answer_again: impl Fn(&KubeletData)) {
+/// `has_own_values`: the values are ours, not passed on as they came.
+fn collect(data: &KubeletData, has_own_values: bool, answer_again: impl Fn(&KubeletData)) {
     let mut collectors = Collectors::default();
     let labels = vec!["app".to_owned(), "app.kubernetes.io/name".to_owned()];
     collectors.add(|_| Kubelet::new(data.clone(), "n".to_owned(), labels));
@@ -66,6 +67,9 @@ fn collect(data: &KubeletData, answer_again: impl Fn(&KubeletData)) {
         series.begin_tick(now_ms);
         collectors.collect(&mut series, &mut schema, Due::ALL);
         table::check(&series);
+        if has_own_values {
+            table::check_counters(&series);
+        }
         table::values(&series)
     };
     let before = tick(60_000);
