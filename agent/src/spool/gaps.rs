@@ -41,6 +41,17 @@ impl Gaps {
             .any(|gap| first <= gap.until && last > gap.behind)
     }
 
+    /// How many ticks between `first` and `last`, both included, the receiver lacks. The last one of a gap it has: that was
+    /// sent in place of the others.
+    pub(super) fn missing(&self, first: u64, last: u64) -> u64 {
+        let missing = self.0.iter().map(|gap| {
+            let from = first.max(gap.behind.saturating_add(1));
+            let until = last.saturating_add(1).min(gap.until);
+            until.saturating_sub(from)
+        });
+        missing.sum()
+    }
+
     /// Adds one behind all others.
     pub(super) fn add(&mut self, gap: Gap) {
         match self.0.last_mut() {

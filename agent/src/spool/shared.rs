@@ -43,6 +43,18 @@ impl Receipt {
         };
         Some(last) <= self.live && !self.gaps.overlap(first, last)
     }
+
+    /// How many ticks of a segment it has not: those behind what it has, and those in gaps before.
+    fn missing(&self, segment: &SegmentInfo) -> u64 {
+        let (Some(first), Some(last)) = (segment.first_sequence, segment.last_sequence) else {
+            return 0;
+        };
+        let Some(live) = self.live.filter(|live| *live >= first) else {
+            return segment.ticks;
+        };
+        let missing = last.saturating_sub(live) + self.gaps.missing(first, last.min(live));
+        missing.min(segment.ticks)
+    }
 }
 
 #[derive(Debug, Default)]
@@ -87,17 +99,16 @@ impl Shared {
             let Some(segment) = list.segments.pop_front() else {
                 return;
             };
-            let mut is_lost = false;
+            let mut lost = 0;
             for (receipt, dropped) in list.receipts.iter().zip(&self.metrics.dropped_ticks) {
-                if !receipt.covers(&segment) {
-                    dropped.add(segment.ticks);
-                    is_lost = true;
-                }
+                let missing = receipt.missing(&segment);
+                dropped.add(missing);
+                lost = missing.max(lost);
             }
-            if is_lost {
+            if lost > 0 {
                 self.metrics.dropped_segments.inc();
                 tracing::error!(
-                    ticks = segment.ticks,
+                    ticks = lost,
                     first_sequence = segment.first_sequence,
                     last_sequence = segment.last_sequence,
                     "spool is full: drop the oldest ticks"

@@ -335,6 +335,36 @@ fn oldest_segments_are_dropped_first_and_counted() {
 }
 
 #[test]
+fn dropped_ticks_are_those_that_nobody_has() {
+    let dir = tempfile::tempdir().unwrap();
+    let registry = Registry::default();
+    let (mut writer, handle) = open(options(dir.path(), 20_000), &registry).unwrap();
+    let mut source = Source::new();
+    (0..30).for_each(|_| source.add());
+    let dropped = || SpoolMetrics::new(&registry, 1).dropped_ticks[0].get();
+    // The receiver goes away with a part of the first segment.
+    let sequences = write(&mut writer, &mut source, 10);
+    handle.acknowledge(sequences[4]);
+    write(&mut writer, &mut source, 390);
+    let mut peer = Peer::default();
+    peer.read(&mut handle.read_behind(None));
+    assert_eq!(peer.ticks.len() as u64 + dropped() + 5, 400);
+    assert!(dropped() > 0);
+    // It comes back, and lacks 20 ticks before the newest, which it never asks for.
+    handle.acknowledge(handle.newest());
+    let before = dropped();
+    let sequences = write(&mut writer, &mut source, 21);
+    handle.skip_to_newest(Some(sequences[0] - 1)).unwrap();
+    handle.acknowledge(sequences[20]);
+    let later = write(&mut writer, &mut source, 400);
+    let mut peer = Peer::default();
+    peer.read(&mut handle.read_behind(None));
+    assert!(!peer.ticks.contains_key(&sequences[20]), "dropped");
+    let kept = later.iter().filter(|one| peer.ticks.contains_key(one));
+    assert_eq!(dropped() - before, 20 + 400 - kept.count() as u64);
+}
+
+#[test]
 fn acknowledged_segments_are_freed_and_the_rest_stays() {
     let dir = tempfile::tempdir().unwrap();
     let registry = Registry::default();

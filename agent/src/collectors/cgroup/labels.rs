@@ -1,13 +1,10 @@
 //! What a cgroup is called: cAdvisor's labels, from names where they are known.
 
-use std::path::{Path, PathBuf};
-
-use serde::Deserialize;
-
 use super::entry::CgroupLabels;
 use super::identity::Identity;
+use super::local_names::LocalNames;
 use super::names::Names;
-use crate::faults::{FaultId, Faults};
+use crate::faults::Faults;
 
 /// How a cgroup is shown.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -83,7 +80,8 @@ pub fn outside(
             pod_uid: None,
             container_id,
         } => {
-            let (name, image) = runtimes.look_up(container_id, faults).unwrap_or_default();
+            let found = runtimes.look_up(container_id, path, faults);
+            let (name, image) = found.unwrap_or_default();
             let name = if name.is_empty() { container_id } else { &name };
             Some(labels(path, &[("name", name), ("image", &image)]))
         }
@@ -96,98 +94,6 @@ fn labels(path: &str, others: &[(&'static str, &str)]) -> CgroupLabels {
     let mut labels = vec![("id", path.to_owned())];
     labels.extend(others.map(|(name, value)| (*name, (*value).to_owned())));
     labels
-}
-
-/// Names that docker and podman keep on disk; readable to root only.
-#[derive(Debug)]
-pub struct LocalNames {
-    docker: PathBuf,
-    docker_fault: FaultId,
-    podman: PathBuf,
-    podman_fault: FaultId,
-}
-
-#[derive(Deserialize)]
-struct DockerConfig {
-    #[serde(rename = "Name", default)]
-    name: String,
-    #[serde(rename = "Config", default)]
-    config: DockerImage,
-}
-
-#[derive(Deserialize, Default)]
-struct DockerImage {
-    #[serde(rename = "Image", default)]
-    image: String,
-}
-
-#[derive(Deserialize)]
-struct PodmanContainer {
-    id: String,
-    #[serde(default)]
-    names: Vec<String>,
-    /// JSON in a string.
-    #[serde(default)]
-    metadata: String,
-}
-
-#[derive(Deserialize, Default)]
-struct PodmanMetadata {
-    #[serde(rename = "image-name", default)]
-    image: String,
-}
-
-impl LocalNames {
-    /// Names below the host's root.
-    #[must_use]
-    pub fn new(root: &Path, faults: &mut Faults) -> Self {
-        Self {
-            docker: root.join("var/lib/docker/containers"),
-            docker_fault: faults.file("docker/config.v2.json"),
-            podman: root.join("var/lib/containers/storage/overlay-containers/containers.json"),
-            podman_fault: faults.file("podman/containers.json"),
-        }
-    }
-
-    /// Name and image of a container; `None` where they can't be read.
-    fn look_up(&self, id: &str, faults: &mut Faults) -> Option<(String, String)> {
-        self.docker(id, faults).or_else(|| self.podman(id, faults))
-    }
-
-    // A file that can't be read belongs to a runtime that is not there, or to root: no fault.
-    fn docker(&self, id: &str, faults: &mut Faults) -> Option<(String, String)> {
-        let text = std::fs::read(self.docker.join(id).join("config.v2.json")).ok()?;
-        let config = serde_json::from_slice(&text).ok();
-        let config: DockerConfig = faults.parsed(self.docker_fault, config)?;
-        Some((
-            config.name.trim_start_matches('/').to_owned(),
-            config.config.image,
-        ))
-    }
-
-    fn podman(&self, id: &str, faults: &mut Faults) -> Option<(String, String)> {
-        let text = std::fs::read(&self.podman).ok()?;
-        let containers = serde_json::from_slice(&text).ok();
-        let containers: Vec<PodmanContainer> = faults.parsed(self.podman_fault, containers)?;
-        let mut found = containers
-            .into_iter()
-            .find(|container| container.id == id)?;
-        let metadata = match &*found.metadata {
-            "" => PodmanMetadata::default(),
-            text => {
-                let metadata = serde_json::from_str(text).ok();
-                faults
-                    .parsed(self.podman_fault, metadata)
-                    .unwrap_or_default()
-            }
-        };
-        let name = if found.names.is_empty() {
-            String::new()
-        } else {
-            found.names.swap_remove(0)
-        };
-        Some((name, metadata.image))
-    }
 }
 
 #[cfg(test)]
@@ -272,75 +178,5 @@ mod tests {
             kubernetes(&container("v", ID), "/p/c", &names(), || true),
             Shown::Hidden
         );
-    }
-
-    #[test]
-    fn docker_and_podman_names_are_read_where_they_can_be() {
-        let dir = tempfile::tempdir().unwrap();
-        let mut faults = Faults::default();
-        let local = LocalNames::new(dir.path(), &mut faults);
-        let alone = Identity::Container {
-            pod_uid: None,
-            container_id: ID.to_owned(),
-        };
-        let mut shown = |local: &LocalNames| outside(&alone, "/c", local, &mut faults).unwrap();
-        assert_eq!(shown(&local), labels("/c", &[("name", ID)]));
-        let storage = dir
-            .path()
-            .join("var/lib/containers/storage/overlay-containers");
-        std::fs::create_dir_all(&storage).unwrap();
-        let text = format!(
-            r#"[{{"id":"{ID}","names":["db"],"metadata":"{{\"image-name\":\"pg:16\"}}"}}]"#
-        );
-        std::fs::write(storage.join("containers.json"), text).unwrap();
-        assert_eq!(
-            shown(&local),
-            labels("/c", &[("name", "db"), ("image", "pg:16")])
-        );
-        let docker = dir.path().join("var/lib/docker/containers").join(ID);
-        std::fs::create_dir_all(&docker).unwrap();
-        std::fs::write(
-            docker.join("config.v2.json"),
-            r#"{"Name":"/web","Config":{"Image":"nginx"}}"#,
-        )
-        .unwrap();
-        assert_eq!(
-            shown(&local),
-            labels("/c", &[("name", "web"), ("image", "nginx")])
-        );
-        assert_eq!(faults.total(), 0, "what is not there is no fault");
-    }
-
-    #[test]
-    fn damaged_files_of_docker_and_podman_are_counted() {
-        let dir = tempfile::tempdir().unwrap();
-        let mut faults = Faults::default();
-        let local = LocalNames::new(dir.path(), &mut faults);
-        let alone = Identity::Container {
-            pod_uid: None,
-            container_id: ID.to_owned(),
-        };
-        let storage = dir
-            .path()
-            .join("var/lib/containers/storage/overlay-containers");
-        std::fs::create_dir_all(&storage).unwrap();
-        let by_id = labels("/c", &[("name", ID)]);
-        let torn = format!(r#"[{{"id":"{ID}","na"#);
-        let no_metadata = format!(r#"[{{"id":"{ID}","names":["db"],"metadata":"{{im"}}]"#);
-        let by_name = labels("/c", &[("name", "db")]);
-        for (text, want) in [(torn, by_id.clone()), (no_metadata, by_name)] {
-            std::fs::write(storage.join("containers.json"), text).unwrap();
-            let before = faults.total();
-            let shown = outside(&alone, "/c", &local, &mut faults);
-            assert_eq!(shown.as_ref(), Some(&want));
-            assert_eq!(faults.total(), before + 1);
-        }
-        std::fs::remove_file(storage.join("containers.json")).unwrap();
-        let docker = dir.path().join("var/lib/docker/containers").join(ID);
-        std::fs::create_dir_all(&docker).unwrap();
-        std::fs::write(docker.join("config.v2.json"), r#"{"Name":7}"#).unwrap();
-        let before = faults.total();
-        assert_eq!(outside(&alone, "/c", &local, &mut faults), Some(by_id));
-        assert_eq!(faults.total(), before + 1);
     }
 }

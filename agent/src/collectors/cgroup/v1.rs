@@ -240,14 +240,13 @@ impl V1 {
 
     /// Limits.
     pub fn read_slow(&mut self, reader: &mut Reader<'_>, values: &mut Values) {
+        // One tree tells for all.
+        let tree = self.dir().filter(|_| self.is_container);
+        self.is_nested = tree.and_then(nested::open_inside).is_some();
         let dirs = [&self.cpu, &self.memory, &self.pids].map(Option::as_ref);
-        let inside = dirs.map(|dir| {
-            let dir = dir.filter(|_| self.is_container);
-            dir.and_then(nested::open_inside)
-        });
-        self.is_nested = inside.iter().any(Option::is_some);
         let mut limits = Limits::read(dirs, reader);
         if self.is_nested {
+            let inside = dirs.map(|dir| dir.and_then(nested::open_inside));
             let inside = Limits::read(inside.each_ref().map(Option::as_ref), reader);
             limits = limits.with(&inside);
         }

@@ -1,0 +1,319 @@
+//! Names that docker and podman keep on disk; readable to root only, those of a user's podman to that user too.
+
+use std::fs::OpenOptions;
+use std::io::Read as _;
+use std::os::unix::fs::{MetadataExt as _, OpenOptionsExt as _};
+use std::path::{Path, PathBuf};
+
+use nix::fcntl::OFlag;
+use serde::Deserialize;
+
+use crate::faults::{FaultId, Faults};
+
+/// Bytes of such a file: a container of podman takes about 500 bytes in its list.
+const FILE_BYTES_MAX: u64 = 16 << 20;
+/// Where podman lists containers, below a storage's folder: those that last, and those that were started with `--rm`.
+const PODMAN_FILES: [&str; 2] = [
+    "overlay-containers/containers.json",
+    "overlay-containers/volatile-containers.json",
+];
+
+/// Looks names up.
+#[derive(Debug)]
+pub struct LocalNames {
+    root: PathBuf,
+    docker_fault: FaultId,
+    podman_fault: FaultId,
+}
+
+#[derive(Deserialize)]
+struct DockerConfig {
+    #[serde(rename = "Name", default)]
+    name: String,
+    #[serde(rename = "Config", default)]
+    config: DockerImage,
+}
+
+#[derive(Deserialize, Default)]
+struct DockerImage {
+    #[serde(rename = "Image", default)]
+    image: String,
+}
+
+#[derive(Deserialize)]
+struct PodmanContainer {
+    id: String,
+    #[serde(default)]
+    names: Vec<String>,
+    /// JSON in a string.
+    #[serde(default)]
+    metadata: String,
+}
+
+#[derive(Deserialize, Default)]
+struct PodmanMetadata {
+    #[serde(rename = "image-name", default)]
+    image: String,
+}
+
+/// A user in whose slice a container runs.
+struct User {
+    uid: u32,
+    home: PathBuf,
+}
+
+impl LocalNames {
+    /// Names below the host's root.
+    #[must_use]
+    pub fn new(root: &Path, faults: &mut Faults) -> Self {
+        Self {
+            root: root.to_owned(),
+            docker_fault: faults.file("docker/config.v2.json"),
+            podman_fault: faults.file("podman/containers.json"),
+        }
+    }
+
+    /// Name and image of the container with its cgroup at `path`; `None` where they can't be read.
+    pub fn look_up(&self, id: &str, path: &str, faults: &mut Faults) -> Option<(String, String)> {
+        self.docker(id, faults)
+            .or_else(|| {
+                let storage = self.root.join("var/lib/containers/storage");
+                self.podman(&storage, None, id, faults)
+            })
+            .or_else(|| {
+                let user = self.user_of(path)?;
+                let storage = user.home.join(".local/share/containers/storage");
+                self.podman(&storage, Some(user.uid), id, faults)
+            })
+    }
+
+    // A file that can't be read belongs to a runtime that is not there, or to root: no fault.
+    fn docker(&self, id: &str, faults: &mut Faults) -> Option<(String, String)> {
+        let containers = self.root.join("var/lib/docker/containers");
+        let text = read(&containers.join(id).join("config.v2.json"), None)?;
+        let config = serde_json::from_slice(&text).ok();
+        let config: DockerConfig = faults.parsed(self.docker_fault, config)?;
+        let name = config.name.trim_start_matches('/').to_owned();
+        Some((name, config.config.image))
+    }
+
+    fn podman(
+        &self,
+        storage: &Path,
+        owner: Option<u32>,
+        id: &str,
+        faults: &mut Faults,
+    ) -> Option<(String, String)> {
+        let found = PODMAN_FILES.into_iter().find_map(|file| {
+            let text = read(&storage.join(file), owner)?;
+            let containers = serde_json::from_slice(&text).ok();
+            let containers: Vec<PodmanContainer> = faults.parsed(self.podman_fault, containers)?;
+            let mut containers = containers.into_iter();
+            containers.find(|container| container.id == id)
+        })?;
+        let metadata = match &*found.metadata {
+            "" => PodmanMetadata::default(),
+            text => {
+                let metadata = serde_json::from_str(text).ok();
+                faults
+                    .parsed(self.podman_fault, metadata)
+                    .unwrap_or_default()
+            }
+        };
+        let name = found.names.into_iter().next().unwrap_or_default();
+        Some((name, metadata.image))
+    }
+
+    /// The user in whose slice (`user-1000.slice`) a cgroup is, with the home that the host's etc/passwd gives.
+    fn user_of(&self, path: &str) -> Option<User> {
+        let number = |part: &str| {
+            let number = part.strip_prefix("user-")?.strip_suffix(".slice")?;
+            number.parse::<u32>().ok()
+        };
+        let uid = path.split('/').find_map(number)?;
+        let accounts = read(&self.root.join("etc/passwd"), None)?;
+        let accounts = String::from_utf8(accounts).ok()?;
+        // name:password:UID:GID:comment:home:shell
+        let home = accounts.lines().find_map(|line| {
+            let mut fields = line.split(':');
+            let is_user = fields.nth(2)?.parse() == Ok(uid);
+            fields.nth(2).filter(|_| is_user)
+        })?;
+        Some(User {
+            uid,
+            home: self.root.join(home.trim_start_matches('/')),
+        })
+    }
+}
+
+/// A regular file's contents. What a user may put in its place is not waited for, not followed, and bounded; and it must be
+/// the user's own, lest a link in the home make us read what only root may.
+fn read(path: &Path, owner: Option<u32>) -> Option<Vec<u8>> {
+    let flags = OFlag::O_NONBLOCK | OFlag::O_NOFOLLOW | OFlag::O_CLOEXEC;
+    let mut options = OpenOptions::new();
+    let file = options
+        .read(true)
+        .custom_flags(flags.bits())
+        .open(path)
+        .ok()?;
+    let metadata = file.metadata().ok()?;
+    let is_owners = owner.is_none_or(|owner| metadata.uid() == owner);
+    if !metadata.is_file() || !is_owners || metadata.len() > FILE_BYTES_MAX {
+        return None;
+    }
+    let mut bytes = Vec::new();
+    file.take(FILE_BYTES_MAX).read_to_end(&mut bytes).ok()?;
+    Some(bytes)
+}
+
+#[cfg(test)]
+mod tests {
+    use std::fs;
+    use std::os::unix::fs::{chown, symlink};
+
+    use nix::sys::stat::Mode;
+    use nix::unistd::mkfifo;
+
+    use super::*;
+    use crate::collectors::cgroup::identity::Identity;
+    use crate::collectors::cgroup::labels::outside;
+
+    const ID: &str = "2532e47d7f0892daead43a4e788ad25ed1800a6f4bfc0aedef1c57e6fc4b43cb";
+
+    fn labels(path: &str, others: &[(&'static str, &str)]) -> Vec<(&'static str, String)> {
+        let others = others
+            .iter()
+            .map(|(name, value)| (*name, (*value).to_owned()));
+        std::iter::once(("id", path.to_owned()))
+            .chain(others)
+            .collect()
+    }
+
+    #[test]
+    fn docker_and_podman_names_are_read_where_they_can_be() {
+        let dir = tempfile::tempdir().unwrap();
+        let mut faults = Faults::default();
+        let local = LocalNames::new(dir.path(), &mut faults);
+        let alone = Identity::Container {
+            pod_uid: None,
+            container_id: ID.to_owned(),
+        };
+        let mut shown = |local: &LocalNames| outside(&alone, "/c", local, &mut faults).unwrap();
+        assert_eq!(shown(&local), labels("/c", &[("name", ID)]));
+        let storage = dir
+            .path()
+            .join("var/lib/containers/storage/overlay-containers");
+        fs::create_dir_all(&storage).unwrap();
+        let text = format!(
+            r#"[{{"id":"{ID}","names":["db"],"metadata":"{{\"image-name\":\"pg:16\"}}"}}]"#
+        );
+        fs::write(storage.join("containers.json"), text).unwrap();
+        assert_eq!(
+            shown(&local),
+            labels("/c", &[("name", "db"), ("image", "pg:16")])
+        );
+        let docker = dir.path().join("var/lib/docker/containers").join(ID);
+        fs::create_dir_all(&docker).unwrap();
+        fs::write(
+            docker.join("config.v2.json"),
+            r#"{"Name":"/web","Config":{"Image":"nginx"}}"#,
+        )
+        .unwrap();
+        assert_eq!(
+            shown(&local),
+            labels("/c", &[("name", "web"), ("image", "nginx")])
+        );
+        assert_eq!(faults.total(), 0, "what is not there is no fault");
+    }
+
+    #[test]
+    fn damaged_files_of_docker_and_podman_are_counted() {
+        let dir = tempfile::tempdir().unwrap();
+        let mut faults = Faults::default();
+        let local = LocalNames::new(dir.path(), &mut faults);
+        let alone = Identity::Container {
+            pod_uid: None,
+            container_id: ID.to_owned(),
+        };
+        let storage = dir
+            .path()
+            .join("var/lib/containers/storage/overlay-containers");
+        fs::create_dir_all(&storage).unwrap();
+        let by_id = labels("/c", &[("name", ID)]);
+        let torn = format!(r#"[{{"id":"{ID}","na"#);
+        let no_metadata = format!(r#"[{{"id":"{ID}","names":["db"],"metadata":"{{im"}}]"#);
+        let by_name = labels("/c", &[("name", "db")]);
+        for (text, want) in [(torn, by_id.clone()), (no_metadata, by_name)] {
+            fs::write(storage.join("containers.json"), text).unwrap();
+            let before = faults.total();
+            let shown = outside(&alone, "/c", &local, &mut faults);
+            assert_eq!(shown.as_ref(), Some(&want));
+            assert_eq!(faults.total(), before + 1);
+        }
+        fs::remove_file(storage.join("containers.json")).unwrap();
+        let docker = dir.path().join("var/lib/docker/containers").join(ID);
+        fs::create_dir_all(&docker).unwrap();
+        fs::write(docker.join("config.v2.json"), r#"{"Name":7}"#).unwrap();
+        let before = faults.total();
+        assert_eq!(outside(&alone, "/c", &local, &mut faults), Some(by_id));
+        assert_eq!(faults.total(), before + 1);
+    }
+
+    fn list(name: &str) -> String {
+        format!(r#"[{{"id":"{ID}","names":["{name}"],"metadata":"{{\"image-name\":\"pg:16\"}}"}}]"#)
+    }
+
+    #[test]
+    fn containers_started_with_rm_and_those_of_users_have_their_names() {
+        let dir = tempfile::tempdir().unwrap();
+        let mut faults = Faults::default();
+        let local = LocalNames::new(dir.path(), &mut faults);
+        let write = |path: &str, text: &str| {
+            let path = dir.path().join(path);
+            fs::create_dir_all(path.parent().unwrap()).unwrap();
+            fs::write(path, text).unwrap();
+        };
+        let name = |path: &str| {
+            let mut faults = Faults::default();
+            let found = local.look_up(ID, path, &mut faults);
+            found.map(|(name, _)| name)
+        };
+        let system = "/machine.slice/libpod-x.scope";
+        let storage = "var/lib/containers/storage/overlay-containers";
+        write(&format!("{storage}/containers.json"), "[]");
+        write(
+            &format!("{storage}/volatile-containers.json"),
+            &list("once"),
+        );
+        assert_eq!(name(system).as_deref(), Some("once"));
+        fs::remove_file(dir.path().join(storage).join("volatile-containers.json")).unwrap();
+        assert_eq!(name(system), None);
+        // Whoever runs the test owns what it writes.
+        let uid = nix::unistd::geteuid().as_raw();
+        let of_user =
+            format!("/user.slice/user-{uid}.slice/user@{uid}.service/user.slice/libpod-x.scope");
+        let accounts = format!(
+            "odd\nother:x:4000000:1::/home/other:\nann:x:{uid}:100:Ann,,,:/home/ann:/bin/sh\n"
+        );
+        write("etc/passwd", &accounts);
+        let in_home = "home/ann/.local/share/containers/storage/overlay-containers/containers.json";
+        write(in_home, &list("mine"));
+        assert_eq!(name(&of_user).as_deref(), Some("mine"));
+        assert_eq!(name(system), None, "not in a user's slice");
+        let path = dir.path().join(in_home);
+        // A pipe would keep us waiting, a link lead elsewhere.
+        fs::rename(&path, path.with_extension("kept")).unwrap();
+        symlink("containers.kept", &path).unwrap();
+        assert_eq!(name(&of_user), None);
+        fs::remove_file(&path).unwrap();
+        mkfifo(&path, Mode::S_IRWXU).unwrap();
+        assert_eq!(name(&of_user), None);
+        fs::remove_file(&path).unwrap();
+        fs::rename(path.with_extension("kept"), &path).unwrap();
+        assert_eq!(name(&of_user).as_deref(), Some("mine"));
+        if nix::unistd::geteuid().is_root() {
+            chown(&path, Some(4_000_000), None).unwrap();
+            assert_eq!(name(&of_user), None, "a file of somebody else");
+        }
+    }
+}
