@@ -68,7 +68,7 @@ pub(super) struct List {
 }
 
 impl List {
-    fn bytes(&self) -> u64 {
+    pub(super) fn bytes(&self) -> u64 {
         self.segments.iter().map(|segment| segment.committed).sum()
     }
 }

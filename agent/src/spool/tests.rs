@@ -3,6 +3,7 @@
 use std::collections::BTreeMap;
 use std::fs;
 use std::path::Path;
+use std::process::Command;
 
 use common::model::{Labels, Metadata};
 use common::telemetry::Registry;
@@ -452,6 +453,61 @@ fn tick_that_cannot_be_written_is_counted_and_the_next_one_is_whole() {
     peer.read(&mut handle.read_behind(None));
     assert_eq!(peer.ticks, BTreeMap::from([(sequence, want)]));
     assert_eq!(SpoolMetrics::new(&registry, 1).write_errors.get(), 1);
+}
+
+/// A small disk of its own; unmounted when dropped.
+struct SmallDisk(tempfile::TempDir);
+
+impl SmallDisk {
+    /// `None`, said loudly, where the machine does not let us.
+    fn new(test: &str) -> Option<Self> {
+        let dir = tempfile::tempdir().unwrap();
+        let mut mount = Command::new("mount");
+        let mount = mount.args(["-t", "tmpfs", "-o", "size=256k", "none"]);
+        if mount
+            .arg(dir.path())
+            .status()
+            .is_ok_and(|status| status.success())
+        {
+            return Some(Self(dir));
+        }
+        eprintln!("SKIPPED {test}: no file system can be mounted");
+        None
+    }
+}
+
+impl Drop for SmallDisk {
+    fn drop(&mut self) {
+        let unmount = Command::new("umount").arg("-l").arg(self.0.path()).status();
+        assert!(unmount.unwrap().success() || std::thread::panicking());
+    }
+}
+
+#[test]
+fn full_disk_costs_the_oldest_ticks_and_they_are_counted() {
+    let Some(disk) = SmallDisk::new("spool on a full disk") else {
+        return;
+    };
+    let registry = Registry::default();
+    // More than the disk has room for.
+    let options = options(&disk.0.path().join("spool"), 400_000);
+    let (mut writer, handle) = open(options, &registry).unwrap();
+    let mut source = Source::new();
+    (0..30).for_each(|_| source.add());
+    let metrics = SpoolMetrics::new(&registry, 1);
+    let mut seed = 1u64;
+    let mut model = BTreeMap::new();
+    while metrics.dropped_ticks[0].get() < 500 {
+        seed = seed.wrapping_mul(6_364_136_223_846_793_005).wrapping_add(1);
+        let want = source.tick(seed);
+        model.insert(writer.append(&mut source.table).unwrap(), want);
+    }
+    let mut peer = Peer::default();
+    peer.read(&mut handle.read_behind(None));
+    let dropped = metrics.dropped_ticks[0].get() as usize;
+    let want: BTreeMap<_, _> = model.into_iter().skip(dropped).collect();
+    assert_eq!(peer.ticks, want);
+    assert_eq!(metrics.write_errors.get(), 0);
 }
 
 fn write(writer: &mut SpoolWriter, source: &mut Source, ticks: u64) -> Vec<u64> {

@@ -220,7 +220,15 @@ impl SpoolWriter {
     /// # Errors
     /// The tick could not be written; it is lost and counted. The series set is not: the next call writes all of it.
     pub fn append(&mut self, table: &mut SeriesTable) -> Result<u64, SpoolError> {
-        let result = self.try_append(table);
+        let mut result = self.try_append(table);
+        // A disk that others fill makes the spool smaller: there too the oldest ticks go first.
+        while matches!(&result, Err(error) if error.is_disk_full()) {
+            self.abandon();
+            if !self.make_room() {
+                break;
+            }
+            result = self.try_append(table);
+        }
         // Also after an error: what follows begins with a snapshot of the table.
         table.clear_changes();
         if result.is_err() {
@@ -231,6 +239,14 @@ impl SpoolWriter {
         self.shared.drop_beyond(&mut list, self.options.bytes_max);
         self.shared.report(&list);
         result
+    }
+
+    /// Drops the oldest segment. Returns whether there was one besides the newest.
+    fn make_room(&self) -> bool {
+        let mut list = self.shared.list();
+        let (before, bytes) = (list.segments.len(), list.bytes());
+        self.shared.drop_beyond(&mut list, bytes.saturating_sub(1));
+        list.segments.len() < before
     }
 
     /// Syncs what was written to disk; for shutdown.
