@@ -361,6 +361,31 @@ mod tests {
     }
 
     #[test]
+    fn step_forward_is_counted_and_ticks_go_on_in_the_new_time() {
+        let dir = tempfile::tempdir().unwrap();
+        let clock = Arc::new(ManualClock::new(1_000_000));
+        let mut running = running(Arc::clone(&clock), dir.path());
+        let tick_after = |running: &mut Running, wall_ms: i64, passed: Duration| {
+            if let Some((_, last)) = &mut running.last {
+                *last -= passed;
+            }
+            clock.set_ms(clock.now_ms() + wall_ms);
+            running.tick(clock.now_ms());
+            running.table.timestamp_ms()
+        };
+        let interval = running.sampler.interval;
+        tick_after(&mut running, 0, Duration::ZERO);
+        let phase_ms = running.phase_ms;
+        let stamp_ms = tick_after(&mut running, 3_600_000, interval);
+        assert_eq!(stamp_ms, 1_000_000 + 3_600_000);
+        assert_eq!(running.metrics.clock_steps.get(), 1);
+        assert_eq!(running.phase_ms, phase_ms, "no time comes twice");
+        // An hour that both clocks saw pass, as after a sleep of the machine, is no step.
+        tick_after(&mut running, 3_600_000, Duration::from_secs(3600));
+        assert_eq!(running.metrics.clock_steps.get(), 1);
+    }
+
+    #[test]
     fn ticks_after_a_step_back_fall_on_none_of_before() {
         let dir = tempfile::tempdir().unwrap();
         let clock = Arc::new(ManualClock::new(1_000_000));
