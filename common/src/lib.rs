@@ -15,3 +15,4 @@ pub mod model;
 pub mod report;
 pub mod telemetry;
 pub mod wire;
+pub mod yaml;

@@ -59,7 +59,7 @@ pub(super) fn arguments(
         message,
     };
     let value: Value =
-        serde_saphyr::from_str(&text).map_err(|error| parse_error(error.to_string()))?;
+        common::yaml::from_str(&text).map_err(|error| parse_error(error.to_string()))?;
     let mut settings = Vec::new();
     match &value {
         Value::Null => {}

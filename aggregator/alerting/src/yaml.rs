@@ -7,7 +7,7 @@ use std::collections::HashMap;
 use std::fmt;
 use std::rc::Rc;
 
-use serde_saphyr::granit_parser::{Event, Parser, ScalarStyle, Span};
+use serde_saphyr::granit_parser::{Event, Options, Parser, ScalarStyle, Span};
 
 /// Nodes of one document, aliases counted with all they stand for.
 const NODES_MAX: u64 = 2_000_000;
@@ -90,8 +90,10 @@ struct Composer<'a> {
 /// # Errors
 /// The text is no YAML, nests too deeply, or its aliases stand for too much.
 pub fn read(text: &str) -> Result<Option<Rc<Node>>, Issue> {
+    let mut options = Options::default();
+    options.set_emit_comments(false);
     let mut composer = Composer {
-        parser: Parser::new_from_str(text),
+        parser: Parser::new_from_str_with_options(text, options),
         anchors: HashMap::new(),
     };
     loop {
@@ -510,6 +512,28 @@ mod tests {
         assert_eq!(fields.take("c").unwrap().read_pairs(&mut issues).len(), 2);
         fields.finish(&mut issues);
         assert_eq!(issues[0].to_string(), "1:1: field a not found in type T");
+    }
+
+    #[test]
+    fn comments_are_ignored_wherever_yaml_allows_them() {
+        let many = "# one of many\n".repeat(300);
+        let text = format!(
+            "# before the document\n---\n# before the first key\n\
+             map: # after a key\n  # before a nested key\n{many}  k: v # after a value\n\
+             list: # after a key\n  # before an item\n{many}  - a # after an item\n  # after the items\n\
+             flow: [b, # inside a flow sequence\n  c]\n# at the end\n...\n# after the document\n"
+        );
+        let node = read(&text).unwrap().unwrap();
+        let mut issues = Issues::new();
+        let mut fields = Fields::new(&node, "T", &mut issues);
+        let pairs = fields.take("map").unwrap().read_pairs(&mut issues);
+        assert_eq!(pairs, [("k".to_owned(), "v".to_owned())]);
+        let list = fields.take("list").unwrap().read_texts(&mut issues);
+        assert_eq!(list, ["a"]);
+        let flow = fields.take("flow").unwrap().read_texts(&mut issues);
+        assert_eq!(flow, ["b", "c"]);
+        fields.finish(&mut issues);
+        assert!(issues.is_empty(), "{issues:?}");
     }
 
     #[test]

@@ -307,7 +307,7 @@ impl ConfigFile {
     /// # Errors
     /// See [`ConfigError`].
     pub fn parse(text: &str, path: &Path) -> Result<Self, ConfigError> {
-        let config: Option<Self> = serde_saphyr::from_str(text).map_err(|error| {
+        let config: Option<Self> = common::yaml::from_str(text).map_err(|error| {
             let bare = error.without_snippet();
             ConfigError::Parse {
                 path: path.to_owned(),
@@ -410,6 +410,17 @@ mod tests {
             "storage:\n  tsdb:\n    out_of_order_time_window: 30m\n    retention: {time: 3d, size: 1GB}\n",
             Ok(()),
         );
+    }
+
+    #[test]
+    fn comments_are_ignored_wherever_yaml_allows_them() {
+        let many = "# one of many\n".repeat(300);
+        let text = format!(
+            "# first\n{many}---\nglobal: # after a key\n{many}  scrape_interval: 15s # after a value\n\
+             {many}  external_labels: # after a key\n  # before a nested key\n    dc: a\n\
+             rule_files: # after a key\n{many}  # before an item\n  - a.yml # after an item\n# last\n"
+        );
+        check(&text, Ok(()));
     }
 
     #[test]

@@ -105,7 +105,7 @@ impl WebConfig {
     /// See [`WebConfigError`].
     pub fn load(path: &Path) -> Result<Self, WebConfigError> {
         let text = read(path)?;
-        let file: Option<File> = serde_saphyr::from_slice(&text).map_err(|error| {
+        let file: Option<File> = common::yaml::from_slice(&text).map_err(|error| {
             let bare = error.without_snippet();
             WebConfigError::Parse {
                 path: path.to_owned(),
