@@ -16,7 +16,6 @@ mod select;
 pub(crate) mod series;
 mod top;
 
-#[cfg(any(test, feature = "testing"))]
 pub(crate) use collected::group_labels;
 
 use std::sync::{Mutex, PoisonError};

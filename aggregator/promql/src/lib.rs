@@ -11,12 +11,11 @@ pub mod error;
 mod eval;
 pub mod format;
 mod functions;
+pub mod memory_store;
 pub mod parser;
 pub mod print;
 pub mod signature;
 mod stack;
-#[cfg(any(test, feature = "testing"))]
-pub mod testing;
 pub mod value;
 
 pub use ast_json::ast_json;

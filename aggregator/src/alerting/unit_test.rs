@@ -16,8 +16,8 @@ use tidemark_alerting::rules::source::{
     EvaluationError, LabelledSink, RuleSample, Sink, Source, VectorElement,
 };
 use tidemark_alerting::store::MemoryStore as MemoryState;
+use tidemark_promql::memory_store::MemoryStore;
 use tidemark_promql::parser::series::{SequenceValue, SeriesDescription};
-use tidemark_promql::testing::MemoryStore;
 use tidemark_promql::{Engine, EngineOptions, Features, QueryOptions};
 use tidemark_storage::ReadControl;
 

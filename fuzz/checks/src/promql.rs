@@ -4,8 +4,8 @@ use std::collections::BTreeMap;
 use std::time::{Duration, Instant};
 
 use common::model::Labels;
+use tidemark_promql::memory_store::MemoryStore;
 use tidemark_promql::parser::series::parse_series;
-use tidemark_promql::testing::MemoryStore;
 use tidemark_promql::{
     Engine, EngineOptions, Features, QueryOptions, RangeParams, Value, ast_json, parse,
     parse_selector, pretty,

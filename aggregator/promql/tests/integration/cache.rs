@@ -1,7 +1,7 @@
 //! The result cache: what it answers is what an evaluation would.
 
 use common::model::{Labels, Sample};
-use tidemark_promql::testing::MemoryStore;
+use tidemark_promql::memory_store::MemoryStore;
 use tidemark_promql::{Engine, EngineOptions, QueryOptions, QueryResult, RangeParams};
 use tidemark_storage::read::{ReadControl, Settled};
 

@@ -4,8 +4,8 @@ use std::time::{Duration, Instant};
 
 use common::model::{Labels, Sample};
 use proptest::prelude::*;
+use tidemark_promql::memory_store::MemoryStore;
 use tidemark_promql::parser::series::parse_series;
-use tidemark_promql::testing::MemoryStore;
 use tidemark_promql::{
     Engine, EngineOptions, ErrorKind, Features, QueryError, QueryOptions, QueryResult, RangeParams,
     parse, parse_selector, pretty,

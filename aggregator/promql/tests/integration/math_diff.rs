@@ -4,7 +4,7 @@ use std::collections::BTreeMap;
 use std::f64::consts::{FRAC_PI_4, PI};
 
 use common::model::{Labels, Sample, is_stale};
-use tidemark_promql::testing::MemoryStore;
+use tidemark_promql::memory_store::MemoryStore;
 use tidemark_promql::{Engine, EngineOptions, QueryOptions, Value};
 use tidemark_storage::read::ReadControl;
 

@@ -5,7 +5,7 @@ use std::time::Duration;
 
 use common::model::{Labels, Sample};
 use serde_json::Value as Json;
-use tidemark_promql::testing::MemoryStore;
+use tidemark_promql::memory_store::MemoryStore;
 use tidemark_promql::{
     Engine, EngineOptions, Features, QueryError, QueryOptions, QueryResult, RangeParams, Value,
 };

@@ -2,8 +2,8 @@
 
 use std::path::{Path, PathBuf};
 
+use tidemark_promql::memory_store::MemoryStore;
 use tidemark_promql::parser::series::SeriesDescription;
-use tidemark_promql::testing::MemoryStore;
 use tidemark_promql::{Engine, EngineOptions, Features, QueryError, QueryOptions, QueryResult};
 use tidemark_storage::read::ReadControl;
 

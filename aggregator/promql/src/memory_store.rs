@@ -1,4 +1,4 @@
-//! Series in memory, to test against instead of a store.
+//! Series in memory, for queries that need no store: `tidemarkctl test rules`, and tests.
 
 use std::collections::BTreeMap;
 use std::ops::Range;
@@ -13,22 +13,22 @@ use tidemark_storage::read::{
 use crate::eval::group_labels;
 use crate::parser::series::{SequenceValue, SeriesDescription};
 
-/// A store in memory. Series with the same timestamps share a clock number, as in the real one.
+/// Holds series in memory. Series with the same timestamps share a clock number, as in the real store.
 #[derive(Debug, Default, Clone)]
 pub struct MemoryStore {
     series: BTreeMap<Labels, BTreeMap<i64, f64>>,
-    /// What [`Readable::settled`] answers.
+    /// Result of [`Readable::settled`].
     pub settled: Option<Settled>,
 }
 
 impl MemoryStore {
-    /// A store without series.
+    /// Creates a store without series.
     #[must_use]
     pub fn new() -> Self {
         Self::default()
     }
 
-    /// Adds a sample, in place of one at the same time.
+    /// Adds a sample; replaces one with the same timestamp.
     pub fn add(&mut self, labels: &Labels, sample: Sample) {
         self.series
             .entry(labels.clone())
@@ -36,7 +36,8 @@ impl MemoryStore {
             .insert(sample.timestamp_ms, sample.value);
     }
 
-    /// Adds the values of a description, `step_ms` apart, the first one at `start_ms`.
+    /// Adds the values of a series description, the first at `start_ms`, the others `step_ms` apart. Omitted values and
+    /// histograms are skipped.
     pub fn load(&mut self, description: &SeriesDescription, start_ms: i64, step_ms: i64) {
         for (index, value) in description.values.iter().enumerate() {
             if let &SequenceValue::Float(value) = value {
@@ -50,12 +51,12 @@ impl MemoryStore {
         }
     }
 
-    /// Removes everything.
+    /// Removes all series.
     pub fn clear(&mut self) {
         self.series.clear();
     }
 
-    /// All series with their samples.
+    /// Iterates over all series and their samples.
     pub fn series(&self) -> impl Iterator<Item = (&Labels, impl Iterator<Item = Sample>)> {
         self.series.iter().map(|(labels, samples)| {
             let samples = samples.iter().map(|(&timestamp_ms, &value)| Sample {
