@@ -7,9 +7,9 @@
 //! **Invariant:** an Ack is sent only for what [`Store::when_durable`] has confirmed. `node` and `idc` of every stored series
 //! are those of the certificate.
 
+mod agent_series;
 mod agents;
-mod carrier;
-mod columns;
+mod connection;
 mod endpoint;
 mod ingestor;
 mod joining;
@@ -35,11 +35,11 @@ use tokio_util::task::TaskTracker;
 
 pub use agents::{AgentStatus, Agents};
 pub use liveness::AGENT_JOB;
-pub use metrics::{IngestMetrics, Refused};
+pub use metrics::{IngestMetrics, RefusalCause};
 
-use self::ingestor::WaitingRoom;
-use crate::join::Pki;
+use self::ingestor::PendingSeriesBudget;
 use crate::kube::Admission;
+use crate::pki::Pki;
 
 /// What ingest needs to know.
 #[derive(Debug, Clone)]
@@ -121,7 +121,7 @@ struct Context {
     /// One for each append that may be under way.
     appends: Semaphore,
     /// Memory for series that wait for room.
-    waiting: Arc<WaitingRoom>,
+    waiting: Arc<PendingSeriesBudget>,
 }
 
 /// Ingest, running.

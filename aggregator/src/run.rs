@@ -31,9 +31,9 @@ use crate::http::router::router;
 use crate::http::server::{Server, ServerOptions, with_headers};
 use crate::http::state::{Api, Core, ReloadAnswer, Shared};
 use crate::ingest::{self, Ingest, IngestConfig};
-use crate::join::{AggregatorName, Pki, is_later_replica};
 use crate::kube::join::JoinPolicy;
 use crate::kube::{self, Admission, ApiServer, Kubernetes, Surroundings};
+use crate::pki::{AggregatorName, Pki, is_later_replica};
 use crate::{metrics, self_scrape};
 
 /// Reload requests that may wait for each other.

@@ -9,7 +9,7 @@ use common::identity::Identity;
 use tidemark_storage::Appended;
 use tokio_util::sync::CancellationToken;
 
-use super::columns::Columns;
+use super::agent_series::AgentSeries;
 use super::new_series::NewSeries;
 
 /// A node agent as ingest knows it.
@@ -38,19 +38,19 @@ pub struct AgentStatus {
 }
 
 /// By data centre and node.
-type Entries = BTreeMap<(String, String), Arc<Entry>>;
+type AgentMap = BTreeMap<(String, String), Arc<Agent>>;
 
 /// The agents there are. Clones share the list.
 #[derive(Debug, Clone, Default)]
 pub struct Agents {
-    entries: Arc<Mutex<Entries>>,
+    agents: Arc<Mutex<AgentMap>>,
 }
 
 const NEVER: i64 = i64::MIN;
 
 /// One agent.
 #[derive(Debug)]
-pub(super) struct Entry {
+pub(super) struct Agent {
     pub(super) idc: String,
     pub(super) node: String,
     link: Mutex<Link>,
@@ -64,7 +64,7 @@ pub(super) struct Entry {
     /// What it may bring of series that the store does not know.
     pub(super) new_series: NewSeries,
     /// Held by its session; between sessions it has what the last one left.
-    pub(super) left: Arc<tokio::sync::Mutex<Option<Left>>>,
+    pub(super) parked: Arc<tokio::sync::Mutex<Option<ParkedSession>>>,
 }
 
 #[derive(Debug, Default)]
@@ -77,15 +77,15 @@ struct Link {
 
 /// What a session left behind.
 #[derive(Debug)]
-pub(super) struct Left {
-    pub(super) columns: Columns,
+pub(super) struct ParkedSession {
+    pub(super) columns: AgentSeries,
     pub(super) last_tick_ms: i64,
     pub(super) interval_ms: i64,
     /// When its series end, by our clock.
     pub(super) ends_at_ms: i64,
 }
 
-impl Left {
+impl ParkedSession {
     /// When to put the markers: later than the last tick and before any tick of that rhythm that may still come, so that
     /// ticks from the agent's spool are not hidden for longer than a millisecond.
     pub(super) fn marker_ms(&self, now_ms: i64) -> i64 {
@@ -96,7 +96,7 @@ impl Left {
     }
 }
 
-impl Entry {
+impl Agent {
     fn link(&self) -> MutexGuard<'_, Link> {
         self.link.lock().unwrap_or_else(PoisonError::into_inner)
     }
@@ -188,32 +188,32 @@ impl Entry {
 }
 
 impl Agents {
-    fn entries(&self) -> MutexGuard<'_, Entries> {
-        self.entries.lock().unwrap_or_else(PoisonError::into_inner)
+    fn agents(&self) -> MutexGuard<'_, AgentMap> {
+        self.agents.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
     /// All agents seen lately, by data centre and node.
     #[must_use]
     pub fn list(&self) -> Vec<AgentStatus> {
-        let entries = self.entries();
-        entries.values().map(|entry| entry.status()).collect()
+        let agents = self.agents();
+        agents.values().map(|agent| agent.status()).collect()
     }
 
-    pub(super) fn all(&self) -> Vec<Arc<Entry>> {
-        self.entries().values().cloned().collect()
+    pub(super) fn all(&self) -> Vec<Arc<Agent>> {
+        self.agents().values().cloned().collect()
     }
 
-    pub(super) fn of(&self, identity: &Identity, now_ms: i64) -> Arc<Entry> {
+    pub(super) fn of(&self, identity: &Identity, now_ms: i64) -> Arc<Agent> {
         self.known(identity.idc(), identity.name(), now_ms)
     }
 
     /// The agent of that name; made when it is not known.
-    pub(super) fn known(&self, idc: &str, node: &str, now_ms: i64) -> Arc<Entry> {
-        let mut entries = self.entries();
-        let entry = entries
+    pub(super) fn known(&self, idc: &str, node: &str, now_ms: i64) -> Arc<Agent> {
+        let mut agents = self.agents();
+        let agent = agents
             .entry((idc.to_owned(), node.to_owned()))
             .or_insert_with(|| {
-                Arc::new(Entry {
+                Arc::new(Agent {
                     idc: idc.to_owned(),
                     node: node.to_owned(),
                     link: Mutex::default(),
@@ -224,15 +224,15 @@ impl Agents {
                     refused_samples: AtomicU64::new(0),
                     too_old_samples: AtomicU64::new(0),
                     new_series: NewSeries::default(),
-                    left: Arc::default(),
+                    parked: Arc::default(),
                 })
             });
-        Arc::clone(entry)
+        Arc::clone(agent)
     }
 
-    pub(super) fn forget(&self, entry: &Entry) {
-        let key = (entry.idc.clone(), entry.node.clone());
-        self.entries().remove(&key);
+    pub(super) fn forget(&self, agent: &Agent) {
+        let key = (agent.idc.clone(), agent.node.clone());
+        self.agents().remove(&key);
     }
 }
 
@@ -244,8 +244,8 @@ mod tests {
     #[test]
     fn marker_lies_just_before_the_next_possible_tick() {
         let (store, _dir) = store();
-        let left = Left {
-            columns: Columns::new(&store, "x"),
+        let left = ParkedSession {
+            columns: AgentSeries::new(&store, "x"),
             last_tick_ms: 100_000,
             interval_ms: 10_000,
             ends_at_ms: 0,

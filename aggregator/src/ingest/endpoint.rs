@@ -16,12 +16,12 @@ use socket2::{Domain, Protocol, Socket, Type};
 use tokio::time::{sleep, timeout};
 use tokio_util::task::TaskTracker;
 
-use super::carrier::Carrier;
-use super::metrics::Refused;
-use super::session::Refusal;
+use super::connection::PeerConnection;
+use super::metrics::RefusalCause;
+use super::session::SessionRefusal;
 use super::tcp::Listener;
 use super::{Context, IngestError, joining, session};
-use crate::join::Pki;
+use crate::pki::Pki;
 
 /// What the kernel is asked for; it grants what `net.core.rmem_max` allows.
 const SOCKET_BYTES: usize = 8 << 20;
@@ -125,7 +125,7 @@ pub(super) async fn accept(context: Arc<Context>, endpoint: Endpoint) {
         };
         if endpoint.open_connections() > context.config.sessions_max {
             let code = RefusalCode::Overloaded;
-            context.metrics.refuse(Refused::Code(code));
+            context.metrics.refuse(RefusalCause::Code(code));
             tracing::warn!(address = %incoming.remote_address(), "too many connections");
             incoming.refuse();
             continue;
@@ -165,29 +165,38 @@ async fn serve(context: Arc<Context>, incoming: Incoming, handshake: Arc<()>) {
     let connection = match timeout(HANDSHAKE_TIMEOUT, connected).await {
         Ok(Ok(connection)) => connection,
         Ok(Err(error)) => {
-            context.metrics.refuse(Refused::Handshake);
+            context.metrics.refuse(RefusalCause::Handshake);
             return tracing::warn!(%address, %error, "handshake failed");
         }
         Err(_) => {
-            context.metrics.refuse(Refused::Timeout);
+            context.metrics.refuse(RefusalCause::Timeout);
             return tracing::warn!(%address, "handshake takes too long");
         }
     };
     drop(handshake);
     let protocol = protocol(&connection);
-    dispatch(context, Carrier::quic(connection), protocol.as_deref()).await;
+    dispatch(
+        context,
+        PeerConnection::quic(connection),
+        protocol.as_deref(),
+    )
+    .await;
 }
 
 /// Serves a connection whose handshake is done, by the protocol it was made for.
-pub(super) async fn dispatch(context: Arc<Context>, carrier: Carrier, protocol: Option<&[u8]>) {
+pub(super) async fn dispatch(
+    context: Arc<Context>,
+    connection: PeerConnection,
+    protocol: Option<&[u8]>,
+) {
     match protocol {
-        Some(ALPN) => session::serve(context, carrier).await,
-        Some(ALPN_JOIN) => joining::serve(context, carrier).await,
+        Some(ALPN) => session::serve(context, connection).await,
+        Some(ALPN_JOIN) => joining::serve(context, connection).await,
         _ => {
-            let refusal = Refusal::new(RefusalCode::Version, "unknown protocol");
-            context.metrics.refuse(Refused::Code(refusal.code));
-            tracing::warn!(address = %carrier.address(), "unknown protocol");
-            carrier.close(&refusal);
+            let refusal = SessionRefusal::new(RefusalCode::Version, "unknown protocol");
+            context.metrics.refuse(RefusalCause::Code(refusal.code));
+            tracing::warn!(address = %connection.address(), "unknown protocol");
+            connection.close(&refusal);
         }
     }
 }

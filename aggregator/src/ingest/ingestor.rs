@@ -1,7 +1,7 @@
 //! What the frames of one session do to the store. No network here.
 
 mod lane;
-mod refused;
+mod unstored;
 
 use std::sync::Arc;
 
@@ -10,10 +10,10 @@ use common::identity::Identity;
 use common::wire::{Frame, FrameBuffer, WireError};
 use tidemark_storage::{AppendError, LogPosition, Store};
 
-use self::lane::{Kind, Lane};
-pub(super) use self::refused::WaitingRoom;
-use super::agents::Entry;
-use super::columns::Columns;
+use self::lane::{Lane, LaneKind};
+pub(super) use self::unstored::PendingSeriesBudget;
+use super::agent_series::AgentSeries;
+use super::agents::Agent;
 use super::metrics::IngestMetrics;
 use super::new_series::SeriesLimits;
 
@@ -58,8 +58,8 @@ pub(super) struct Source {
     pub(super) identity: Identity,
     pub(super) limits: SeriesLimits,
     /// Its agent, which has what it may bring of new series.
-    pub(super) entry: Arc<Entry>,
-    pub(super) waiting: Arc<WaitingRoom>,
+    pub(super) agent: Arc<Agent>,
+    pub(super) waiting: Arc<PendingSeriesBudget>,
     pub(super) clock: Arc<dyn Clock>,
     pub(super) metrics: Arc<IngestMetrics>,
 }
@@ -75,10 +75,10 @@ pub(super) struct Ingestor {
 }
 
 impl Ingestor {
-    pub(super) fn new(source: Source, before: Option<Columns>) -> Self {
+    pub(super) fn new(source: Source, before: Option<AgentSeries>) -> Self {
         let source = Arc::new(source);
         Self {
-            live: Lane::new(Arc::clone(&source), Kind::Live, before),
+            live: Lane::new(Arc::clone(&source), LaneKind::Live, before),
             source,
             backfill: None,
             at_backfill: false,
@@ -105,28 +105,31 @@ impl Ingestor {
     }
 
     /// What is to end if the agent does not come back. A session that never got to a tick leaves what it took over.
-    pub(super) fn into_columns(self) -> Option<Columns> {
-        self.live.into_columns()
+    pub(super) fn into_series(self) -> Option<AgentSeries> {
+        self.live.into_series()
     }
 
     /// Takes every whole frame out of `buffer`.
     ///
     /// # Errors
     /// The agent breaks the protocol, or the store can't take more. The session ends.
-    pub(super) fn take(&mut self, buffer: &mut FrameBuffer) -> Result<Outcome, IngestorError> {
+    pub(super) fn apply_frames(
+        &mut self,
+        buffer: &mut FrameBuffer,
+    ) -> Result<Outcome, IngestorError> {
         let mut outcome = Outcome::default();
         while let Some(message) = buffer.next_message()? {
             self.source.metrics.bytes.add(message.len() as u64 + 4);
             match Frame::decode(message)? {
                 Frame::Lane { backfill } => self.at_backfill = backfill,
-                Frame::Schema { reset, payload } => self.lane().take_schema(reset, payload)?,
-                Frame::Base { payload } => self.lane().take_base(payload)?,
+                Frame::Schema { reset, payload } => self.lane().handle_schema(reset, payload)?,
+                Frame::Base { payload } => self.lane().handle_base(payload)?,
                 Frame::Samples {
                     sequence,
                     timestamp_ms,
                     payload,
                 } => {
-                    let position = self.lane().take_tick(sequence, timestamp_ms, payload)?;
+                    let position = self.lane().handle_tick(sequence, timestamp_ms, payload)?;
                     let appended = match self.at_backfill {
                         false => &mut outcome.appended,
                         true => &mut outcome.backfilled,
@@ -147,7 +150,7 @@ impl Ingestor {
         }
         self.backfill.get_or_insert_with(|| {
             let source = Arc::clone(&self.source);
-            Box::new(Lane::new(source, Kind::Backfill, None))
+            Box::new(Lane::new(source, LaneKind::Backfill, None))
         })
     }
 }

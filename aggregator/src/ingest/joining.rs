@@ -7,46 +7,52 @@ use common::wire::{Frame, FrameBuffer, RefusalCode};
 use tokio::time::timeout;
 
 use super::Context;
-use super::carrier::Carrier;
-use super::metrics::Refused;
-use super::session::{HELLO_BYTES_MAX, Refusal, tell};
-use crate::join::{Issued, JoinError};
+use super::connection::PeerConnection;
+use super::metrics::RefusalCause;
+use super::session::{HELLO_BYTES_MAX, SessionRefusal, tell};
 use crate::kube::{self, Admission};
+use crate::pki::{Issued, JoinError};
 use crate::report;
 
 const TIMEOUT: Duration = Duration::from_secs(10);
 
 /// Answers the one request that such a connection may make.
-pub(super) async fn serve(context: Arc<Context>, mut carrier: Carrier) {
-    let address = carrier.address();
-    match timeout(TIMEOUT, answer(&context, &mut carrier)).await {
+pub(super) async fn serve(context: Arc<Context>, mut connection: PeerConnection) {
+    let address = connection.address();
+    match timeout(TIMEOUT, answer(&context, &mut connection)).await {
         Ok(Ok(issued)) => {
             context.metrics.joined.inc();
             tracing::info!(%address, agent = %issued.identity, "node joined");
         }
         Ok(Err(refusal)) => {
-            context.metrics.refuse(Refused::Code(refusal.code));
+            context.metrics.refuse(RefusalCause::Code(refusal.code));
             let (code, reason) = (refusal.code.as_str(), refusal.reason.as_str());
             tracing::warn!(%address, code, reason, "refuse to let a node join");
-            carrier.close(&refusal);
+            connection.close(&refusal);
         }
         Err(_) => {
-            context.metrics.refuse(Refused::Timeout);
+            context.metrics.refuse(RefusalCause::Timeout);
             tracing::warn!(%address, "node that wants to join takes too long");
         }
     }
 }
 
-async fn answer(context: &Context, carrier: &mut Carrier) -> Result<Issued, Refusal> {
+async fn answer(
+    context: &Context,
+    connection: &mut PeerConnection,
+) -> Result<Issued, SessionRefusal> {
     let protocol = |error: &(dyn std::error::Error + 'static)| {
-        Refusal::new(RefusalCode::Protocol, report::chain(error))
+        SessionRefusal::new(RefusalCode::Protocol, report::chain(error))
     };
-    let (mut send, mut receive) = carrier.streams().await.map_err(|error| protocol(&error))?;
+    let (mut send, mut receive) = connection
+        .streams()
+        .await
+        .map_err(|error| protocol(&error))?;
     let mut buffer = FrameBuffer::new(HELLO_BYTES_MAX);
     while !buffer.has_message().map_err(|error| protocol(&error))? {
         let more = receive.read(&mut buffer, HELLO_BYTES_MAX).await;
         if !more.map_err(|error| protocol(&error))? {
-            return Err(Refusal::new(
+            return Err(SessionRefusal::new(
                 RefusalCode::Protocol,
                 "stream ended before Join",
             ));
@@ -62,7 +68,7 @@ async fn answer(context: &Context, carrier: &mut Carrier) -> Result<Issued, Refu
         } => grant(context, token, node, request).await,
         other => {
             let reason = format!("{} in place of Join", other.name());
-            Err(Refusal::new(RefusalCode::Protocol, reason))
+            Err(SessionRefusal::new(RefusalCode::Protocol, reason))
         }
     };
     let issued = match issued {
@@ -82,7 +88,7 @@ async fn answer(context: &Context, carrier: &mut Carrier) -> Result<Issued, Refu
         .await
         .map_err(|error| protocol(&error))?;
     // The peer closes once it has read; closing first could overtake the answer.
-    carrier.closed(&mut receive).await;
+    connection.closed(&mut receive).await;
     Ok(issued)
 }
 
@@ -91,7 +97,7 @@ async fn grant(
     token: &str,
     node: &str,
     request: &[u8],
-) -> Result<Issued, Refusal> {
+) -> Result<Issued, SessionRefusal> {
     if let Some(admission) = &context.config.kubernetes
         && kube::join::is_service_account_token(token)
     {
@@ -108,9 +114,9 @@ async fn grant(
                 JoinError::Identity(_) => RefusalCode::Request,
                 JoinError::Tokens(_) => RefusalCode::Internal,
             };
-            Err(Refusal::new(code, report::chain(&error)))
+            Err(SessionRefusal::new(code, report::chain(&error)))
         }
-        Err(_) => Err(Refusal::new(RefusalCode::Internal, "joining failed")),
+        Err(_) => Err(SessionRefusal::new(RefusalCode::Internal, "joining failed")),
     }
 }
 
@@ -120,14 +126,14 @@ async fn grant_by_kubernetes(
     admission: &Admission,
     token: &str,
     (node, request): (&str, &[u8]),
-) -> Result<Issued, Refusal> {
+) -> Result<Issued, SessionRefusal> {
     let admitted = admission.admit(token, node).await.map_err(|error| {
         let code = if error.is_retryable() {
             RefusalCode::Internal
         } else {
             RefusalCode::Token
         };
-        Refusal::new(code, report::chain(&error))
+        SessionRefusal::new(code, report::chain(&error))
     })?;
     tracing::info!(
         node = admitted.node,
@@ -135,5 +141,5 @@ async fn grant_by_kubernetes(
         "Kubernetes vouches for a node"
     );
     let granted = context.config.pki.admit(&admitted.node, request);
-    granted.map_err(|error| Refusal::new(RefusalCode::Request, report::chain(&error)))
+    granted.map_err(|error| SessionRefusal::new(RefusalCode::Request, report::chain(&error)))
 }

@@ -9,7 +9,7 @@ use tidemark_storage::{AppendError, ReadControl, Readable as _, Selection, Store
 use tokio::time::MissedTickBehavior;
 
 use super::Context;
-use super::agents::{Entry, Left};
+use super::agents::{Agent, ParkedSession};
 
 /// The `job` under which agents are up.
 pub const AGENT_JOB: &str = "agent";
@@ -127,36 +127,36 @@ impl Liveness {
         let forget_ms = context.config.forget_after.as_millis() as i64;
         self.row.clear();
         let mut gone = Vec::new();
-        for entry in context.agents.all() {
-            end_left(context, &entry, now_ms);
-            let is_up = entry.is_up(now_ms, grace_ms);
+        for agent in context.agents.all() {
+            end_left(context, &agent, now_ms);
+            let is_up = agent.is_up(now_ms, grace_ms);
             // After our own start agents get the time to come back before they are said to be down.
             if !is_up && now_ms < started_ms.saturating_add(grace_ms) {
                 continue;
             }
-            let Some(columns) = self.columns(&entry) else {
+            let Some(columns) = self.columns(&agent) else {
                 continue;
             };
-            let silence_ms = now_ms.saturating_sub(entry.seen_ms());
-            let is_gone = !entry.is_connected() && silence_ms > forget_ms;
+            let silence_ms = now_ms.saturating_sub(agent.seen_ms());
+            let is_gone = !agent.is_connected() && silence_ms > forget_ms;
             let (up, refused) = match is_gone {
                 true => (STALE_NAN, STALE_NAN),
-                false => (f64::from(u8::from(is_up)), entry.refused_series() as f64),
+                false => (f64::from(u8::from(is_up)), agent.refused_series() as f64),
             };
             self.row.push((columns.up, up));
             self.row
                 .extend(columns.refused.map(|column| (column, refused)));
             if is_gone {
-                gone.push((entry, columns));
+                gone.push((agent, columns));
             }
         }
         if let Err(error) = self.append(now_ms) {
             tracing::error!(error = %crate::report::chain(&error), "write up of agents");
         }
-        for (entry, columns) in gone {
-            context.agents.forget(&entry);
+        for (agent, columns) in gone {
+            context.agents.forget(&agent);
             self.columns
-                .remove(&(entry.idc.clone(), entry.node.clone()));
+                .remove(&(agent.idc.clone(), agent.node.clone()));
             for column in [Some(columns.up), columns.refused].into_iter().flatten() {
                 self.stream.undefine(column);
                 self.free.push(column);
@@ -175,30 +175,30 @@ impl Liveness {
             .map(drop)
     }
 
-    fn columns(&mut self, entry: &Entry) -> Option<AgentColumns> {
-        let key = (entry.idc.clone(), entry.node.clone());
+    fn columns(&mut self, agent: &Agent) -> Option<AgentColumns> {
+        let key = (agent.idc.clone(), agent.node.clone());
         let known = self.columns.get(&key).copied();
         let mut columns = match known {
             Some(columns) => columns,
             None => AgentColumns {
-                up: self.define("up", entry)?,
+                up: self.define("up", agent)?,
                 refused: None,
             },
         };
-        if columns.refused.is_none() && entry.refused_series() > 0 {
-            columns.refused = self.define(REFUSED_SERIES, entry);
+        if columns.refused.is_none() && agent.refused_series() > 0 {
+            columns.refused = self.define(REFUSED_SERIES, agent);
         }
         self.columns.insert(key, columns);
         Some(columns)
     }
 
-    fn define(&mut self, name: &str, entry: &Entry) -> Option<u32> {
+    fn define(&mut self, name: &str, agent: &Agent) -> Option<u32> {
         let labels = Labels::from_sorted([
             (METRIC_NAME, name),
-            ("idc", entry.idc.as_str()),
-            ("instance", entry.node.as_str()),
+            ("idc", agent.idc.as_str()),
+            ("instance", agent.node.as_str()),
             ("job", AGENT_JOB),
-            ("node", entry.node.as_str()),
+            ("node", agent.node.as_str()),
         ]);
         let column = self.free.pop().unwrap_or_else(|| {
             self.next += 1;
@@ -214,22 +214,22 @@ impl Liveness {
 }
 
 /// Ends the series of an agent that has stayed away for its grace.
-fn end_left(context: &Context, entry: &Entry, now_ms: i64) {
+fn end_left(context: &Context, agent: &Agent, now_ms: i64) {
     // Locked: it has a session.
-    let Ok(mut slot) = entry.left.try_lock() else {
+    let Ok(mut slot) = agent.parked.try_lock() else {
         return;
     };
     let Some(left) = slot.take_if(|left| left.ends_at_ms <= now_ms) else {
         return;
     };
     let marker_ms = left.marker_ms(now_ms);
-    let Left { columns, .. } = left;
+    let ParkedSession { columns, .. } = left;
     match columns.end(marker_ms, None) {
         Ok(ended) => {
             context.metrics.stale_markers.add(ended);
-            entry.progress(None, 0, 0);
+            agent.progress(None, 0, 0);
             tracing::info!(
-                node = entry.node,
+                node = agent.node,
                 series = ended,
                 "agent is away: its series end"
             );
@@ -237,7 +237,7 @@ fn end_left(context: &Context, entry: &Entry, now_ms: i64) {
         Err(error) => {
             let error = crate::report::chain(&error);
             tracing::error!(
-                node = entry.node,
+                node = agent.node,
                 error,
                 "end series of an agent that is away"
             );
@@ -259,7 +259,7 @@ mod tests {
     use super::*;
     use crate::ingest::tests::{NOW_MS, store_with};
     use crate::ingest::{Agents, IngestConfig, IngestMetrics};
-    use crate::join::{AggregatorName, Pki};
+    use crate::pki::{AggregatorName, Pki};
 
     fn context() -> (Context, Arc<ManualClock>, tempfile::TempDir) {
         let clock = Arc::new(ManualClock::new(NOW_MS));
@@ -316,18 +316,18 @@ mod tests {
             clock.advance(Duration::from_secs(after));
             liveness.round(&context, NOW_MS);
         };
-        let entry = context.agents.known("a", "n1", NOW_MS);
+        let agent = context.agents.known("a", "n1", NOW_MS);
         let lost = context.agents.known("a", "n2", NOW_MS);
         let session = CancellationToken::new();
         let address = "127.0.0.1:1".parse().unwrap();
-        entry.open(&session, address, "1", 10_000);
+        agent.open(&session, address, "1", 10_000);
         // `n2` is known from before the start, and gets the time to come back.
         round(10);
-        entry.seen(NOW_MS + 30_000);
+        agent.seen(NOW_MS + 30_000);
         round(40);
         // Connected, but silent.
         round(90);
-        entry.close(&session);
+        agent.close(&session);
         round(86_429);
         round(86_431);
         let n1 = [

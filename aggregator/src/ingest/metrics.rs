@@ -6,11 +6,11 @@ use common::telemetry::{Counter, Gauge, Histogram, Registry};
 use common::wire::RefusalCode;
 use tidemark_storage::DefineError;
 
-use super::columns::SeriesError;
+use super::agent_series::SeriesError;
 
 /// Why a connection or request was turned away, as a label value.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum Refused {
+pub enum RefusalCause {
     /// With a code that the peer is told.
     Code(RefusalCode),
     /// The TLS handshake failed: certificate of another authority or out of date, or no TLS at all.
@@ -21,7 +21,7 @@ pub enum Refused {
     Timeout,
 }
 
-impl Refused {
+impl RefusalCause {
     const fn as_str(self) -> &'static str {
         match self {
             Self::Code(code) => code.as_str(),
@@ -40,7 +40,7 @@ impl Refused {
 /// The metrics of ingest.
 #[derive(Debug)]
 pub struct IngestMetrics {
-    refused: Vec<(Refused, Arc<Counter>)>,
+    refused: Vec<(RefusalCause, Arc<Counter>)>,
     /// `aggregator_ingest_sessions`
     pub sessions: Arc<Gauge>,
     /// `aggregator_ingest_sessions_total`
@@ -149,7 +149,7 @@ impl IngestMetrics {
     }
 
     /// Counts a refusal.
-    pub fn refuse(&self, reason: Refused) {
+    pub fn refuse(&self, reason: RefusalCause) {
         let counter = self.refused.iter().find(|(one, _)| *one == reason);
         if let Some((_, counter)) = counter {
             counter.inc();
@@ -206,12 +206,12 @@ fn certificates(registry: &Registry, kind: &str) -> Arc<Counter> {
     registry.counter("aggregator_ingest_certificates_total", help, &labels)
 }
 
-fn refusals(registry: &Registry) -> Vec<(Refused, Arc<Counter>)> {
+fn refusals(registry: &Registry) -> Vec<(RefusalCause, Arc<Counter>)> {
     let help = "Connections, sessions and requests of agents that were refused, by reason.";
-    let register = |reason: Refused| {
+    let register = |reason: RefusalCause| {
         let labels = [("reason", reason.as_str())];
         let counter = registry.counter("aggregator_ingest_refused_total", help, &labels);
         (reason, counter)
     };
-    Refused::all().map(register).collect()
+    RefusalCause::all().map(register).collect()
 }

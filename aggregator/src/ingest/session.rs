@@ -13,10 +13,10 @@ use tokio::time::{sleep, timeout};
 use tokio_util::sync::CancellationToken;
 
 use super::Context;
-use super::agents::{Entry, Left};
-use super::carrier::{Carrier, ReceiveHalf, SendHalf};
+use super::agents::{Agent, ParkedSession};
+use super::connection::{PeerConnection, ReceiveHalf, SendHalf};
 use super::ingestor::{Ingestor, Outcome, Source};
-use super::metrics::Refused;
+use super::metrics::RefusalCause;
 use super::new_series::SeriesLimits;
 use crate::report;
 
@@ -35,12 +35,12 @@ const RENEWALS_MAX: u32 = 8;
 
 /// Why a connection ends at our wish.
 #[derive(Debug)]
-pub(super) struct Refusal {
+pub(super) struct SessionRefusal {
     pub(super) code: RefusalCode,
     pub(super) reason: String,
 }
 
-impl Refusal {
+impl SessionRefusal {
     pub(super) fn new(code: RefusalCode, reason: impl Into<String>) -> Self {
         let reason = reason.into();
         Self { code, reason }
@@ -49,62 +49,62 @@ impl Refusal {
 
 /// Why a session ended.
 #[derive(Debug)]
-enum End {
+enum SessionEnd {
     /// The agent closed, or its network did.
-    Peer(String),
+    Disconnected(String),
     /// We did.
-    Ours(Refusal),
+    Refused(SessionRefusal),
 }
 
-impl From<Refusal> for End {
-    fn from(refusal: Refusal) -> Self {
-        Self::Ours(refusal)
+impl From<SessionRefusal> for SessionEnd {
+    fn from(refusal: SessionRefusal) -> Self {
+        Self::Refused(refusal)
     }
 }
 
-fn protocol(error: &(dyn std::error::Error + 'static)) -> End {
-    Refusal::new(RefusalCode::Protocol, report::chain(error)).into()
+fn protocol(error: &(dyn std::error::Error + 'static)) -> SessionEnd {
+    SessionRefusal::new(RefusalCode::Protocol, report::chain(error)).into()
 }
 
-fn lost(error: &(dyn std::error::Error + 'static)) -> End {
-    End::Peer(report::chain(error))
+fn lost(error: &(dyn std::error::Error + 'static)) -> SessionEnd {
+    SessionEnd::Disconnected(report::chain(error))
 }
 
 /// Serves an agent that has shown a certificate.
-pub(super) async fn serve(context: Arc<Context>, mut carrier: Carrier) {
-    let address = carrier.address();
-    let identity = match identify(&context, carrier.leaf()) {
+pub(super) async fn serve(context: Arc<Context>, mut connection: PeerConnection) {
+    let address = connection.address();
+    let identity = match identify(&context, connection.leaf()) {
         Ok(identity) => identity,
         Err((refused, refusal)) => {
             context.metrics.refuse(refused);
             tracing::warn!(%address, reason = refusal.reason, "refuse agent");
-            if let Some(send) = carrier.streams_at_once() {
+            if let Some(send) = connection.streams_at_once() {
                 tell(send, &refusal).await;
             }
-            return carrier.close(&refusal);
+            return connection.close(&refusal);
         }
     };
-    let (mut session, receive) = match open(&context, &mut carrier, identity.clone()).await {
+    let (mut session, receive) = match open(&context, &mut connection, identity.clone()).await {
         Ok(opened) => opened,
-        Err(end) => return finish(&context, &carrier, &identity, end, None).await,
+        Err(end) => return finish(&context, &connection, &identity, end, None).await,
     };
     let end = session.run(receive).await;
     let send = session.park();
-    finish(&context, &carrier, &identity, end, Some(send)).await;
+    finish(&context, &connection, &identity, end, Some(send)).await;
 }
 
 /// Who the certificate says it is.
 fn identify(
     context: &Context,
     leaf: Option<&CertificateDer<'static>>,
-) -> Result<Identity, (Refused, Refusal)> {
+) -> Result<Identity, (RefusalCause, SessionRefusal)> {
     let leaf = leaf.ok_or_else(|| {
-        let refusal = Refusal::new(RefusalCode::Identity, "no certificate");
-        (Refused::NoCertificate, refusal)
+        let refusal = SessionRefusal::new(RefusalCode::Identity, "no certificate");
+        (RefusalCause::NoCertificate, refusal)
     })?;
     let refuse = |reason: String| {
-        let refusal = Refusal::new(RefusalCode::Identity, reason);
-        (Refused::Code(RefusalCode::Identity), refusal)
+        let refusal = SessionRefusal::new(RefusalCode::Identity, reason);
+        (RefusalCause::Code(RefusalCode::Identity), refusal)
     };
     let identity = Identity::of_certificate(leaf).map_err(|error| refuse(report::chain(&error)))?;
     let own = context.config.pki.identity();
@@ -136,11 +136,13 @@ async fn read_hello(
     receive: &mut ReceiveHalf,
     buffer: &mut FrameBuffer,
     identity: &Identity,
-) -> Result<Hello, End> {
+) -> Result<Hello, SessionEnd> {
     while !buffer.has_message().map_err(|error| protocol(&error))? {
         let more = receive.read(buffer, HELLO_BYTES_MAX).await;
         if !more.map_err(|error| lost(&error))? {
-            return Err(End::Peer("stream ended before Hello".to_owned()));
+            return Err(SessionEnd::Disconnected(
+                "stream ended before Hello".to_owned(),
+            ));
         }
     }
     let message = buffer.next_message().map_err(|error| protocol(&error))?;
@@ -155,12 +157,12 @@ async fn read_hello(
     } = frame
     else {
         let reason = format!("{} in place of Hello", frame.name());
-        return Err(Refusal::new(RefusalCode::Protocol, reason).into());
+        return Err(SessionRefusal::new(RefusalCode::Protocol, reason).into());
     };
     let Some(version) = common_version(&versions) else {
         let reason =
             format!("this aggregator speaks versions {VERSIONS:?}, the agent {versions:?}");
-        return Err(Refusal::new(RefusalCode::Version, reason).into());
+        return Err(SessionRefusal::new(RefusalCode::Version, reason).into());
     };
     if node != identity.name() {
         let node: String = node.chars().take(253).collect();
@@ -168,7 +170,7 @@ async fn read_hello(
             "node {node:?} with the certificate of {:?}",
             identity.name()
         );
-        return Err(Refusal::new(RefusalCode::OtherNode, reason).into());
+        return Err(SessionRefusal::new(RefusalCode::OtherNode, reason).into());
     }
     Ok(Hello {
         version,
@@ -179,12 +181,12 @@ async fn read_hello(
 }
 
 /// Nothing may follow Hello before the answer: what the agent sends depends on it.
-fn only_hello(buffer: &FrameBuffer) -> Result<(), End> {
+fn only_hello(buffer: &FrameBuffer) -> Result<(), SessionEnd> {
     if buffer.is_empty() {
         return Ok(());
     }
     let reason = "bytes behind Hello, before Welcome";
-    Err(Refusal::new(RefusalCode::Protocol, reason).into())
+    Err(SessionRefusal::new(RefusalCode::Protocol, reason).into())
 }
 
 /// What is on disk, as the store's log reports it.
@@ -198,7 +200,7 @@ struct Durable {
 
 /// What is on disk when the log's writer has come to a place.
 #[derive(Debug, Clone, Copy)]
-enum Reached {
+enum DurableMark {
     Live(u64),
     Backfill(u64),
 }
@@ -206,8 +208,8 @@ enum Reached {
 struct Session {
     context: Arc<Context>,
     leaf: Option<CertificateDer<'static>>,
-    entry: Arc<Entry>,
-    slot: tokio::sync::OwnedMutexGuard<Option<Left>>,
+    agent: Arc<Agent>,
+    slot: tokio::sync::OwnedMutexGuard<Option<ParkedSession>>,
     cancel: CancellationToken,
     interval_ms: i64,
     send: SendHalf,
@@ -223,17 +225,17 @@ struct Session {
 
 /// Waits for the stream and Hello on it; tells the agent when that is refused.
 async fn greet(
-    carrier: &mut Carrier,
+    connection: &mut PeerConnection,
     buffer: &mut FrameBuffer,
     identity: &Identity,
-) -> Result<(SendHalf, ReceiveHalf, Hello), End> {
-    let (send, mut receive) = carrier.streams().await.map_err(|error| lost(&error))?;
+) -> Result<(SendHalf, ReceiveHalf, Hello), SessionEnd> {
+    let (send, mut receive) = connection.streams().await.map_err(|error| lost(&error))?;
     let hello = read_hello(&mut receive, buffer, identity).await;
     match hello.and_then(|hello| only_hello(buffer).map(|()| hello)) {
         Ok(hello) => Ok((send, receive, hello)),
-        Err(End::Ours(refusal)) => {
+        Err(SessionEnd::Refused(refusal)) => {
             tell(send, &refusal).await;
-            Err(End::Ours(refusal))
+            Err(SessionEnd::Refused(refusal))
         }
         Err(end) => Err(end),
     }
@@ -242,26 +244,26 @@ async fn greet(
 /// Takes Hello, sees the session before off, and answers Welcome.
 async fn open(
     context: &Arc<Context>,
-    carrier: &mut Carrier,
+    connection: &mut PeerConnection,
     identity: Identity,
-) -> Result<(Session, ReceiveHalf), End> {
+) -> Result<(Session, ReceiveHalf), SessionEnd> {
     let mut buffer = FrameBuffer::new(HELLO_BYTES_MAX);
-    let greeting = timeout(HELLO_TIMEOUT, greet(carrier, &mut buffer, &identity));
+    let greeting = timeout(HELLO_TIMEOUT, greet(connection, &mut buffer, &identity));
     let (send, receive, hello) = greeting.await.map_err(|_| {
-        context.metrics.refuse(Refused::Timeout);
-        End::Peer("no Hello in time".to_owned())
+        context.metrics.refuse(RefusalCause::Timeout);
+        SessionEnd::Disconnected("no Hello in time".to_owned())
     })??;
     buffer.set_limit(FRAME_BYTES_MAX);
-    let address = carrier.address();
-    let entry = context.agents.of(&identity, context.clock.now_ms());
+    let address = connection.address();
+    let agent = context.agents.of(&identity, context.clock.now_ms());
     let cancel = context.cancel.child_token();
-    if entry.open(&cancel, address, &hello.program, hello.interval_ms) {
+    if agent.open(&cancel, address, &hello.program, hello.interval_ms) {
         tracing::info!(agent = %identity, %address, "newer session takes over");
     }
-    let slot = timeout(TAKEOVER_TIMEOUT, Arc::clone(&entry.left).lock_owned());
+    let slot = timeout(TAKEOVER_TIMEOUT, Arc::clone(&agent.parked).lock_owned());
     let mut slot = slot.await.map_err(|_| {
-        entry.close(&cancel);
-        Refusal::new(RefusalCode::Internal, "the session before does not end")
+        agent.close(&cancel);
+        SessionRefusal::new(RefusalCode::Internal, "the session before does not end")
     })?;
     let before = slot.take().map(|left| left.columns);
     let (idc, node) = (identity.idc(), identity.name());
@@ -273,7 +275,7 @@ async fn open(
             series_max: context.config.series_per_agent_max,
             new_per_minute: context.config.new_series_per_minute,
         },
-        entry: Arc::clone(&entry),
+        agent: Arc::clone(&agent),
         waiting: Arc::clone(&context.waiting),
         clock: Arc::clone(&context.clock),
         metrics: Arc::clone(&context.metrics),
@@ -282,8 +284,8 @@ async fn open(
     let session = Session {
         acked: ingestor.durable_sequence(),
         context: Arc::clone(context),
-        leaf: carrier.leaf().cloned(),
-        entry,
+        leaf: connection.leaf().cloned(),
+        agent,
         slot,
         cancel,
         interval_ms: hello.interval_ms.max(1),
@@ -302,7 +304,7 @@ async fn open(
 }
 
 impl Session {
-    async fn welcome(mut self, version: u16) -> Result<Self, End> {
+    async fn welcome(mut self, version: u16) -> Result<Self, SessionEnd> {
         let welcome = Frame::Welcome {
             version,
             limits: Limits {
@@ -316,12 +318,12 @@ impl Session {
             self.park();
             return Err(end);
         }
-        self.entry.seen(self.context.clock.now_ms());
+        self.agent.seen(self.context.clock.now_ms());
         self.context.metrics.sessions_opened.inc();
         Ok(self)
     }
 
-    async fn run(&mut self, mut receive: ReceiveHalf) -> End {
+    async fn run(&mut self, mut receive: ReceiveHalf) -> SessionEnd {
         self.context.metrics.sessions.add(1.0);
         let mut durable = self.durable.subscribe();
         let expiry = sleep(time_left(&self.context, self.leaf.as_ref()));
@@ -330,13 +332,13 @@ impl Session {
             let step = tokio::select! {
                 () = self.cancel.cancelled() => Err(self.cancelled().into()),
                 () = &mut expiry => {
-                    Err(Refusal::new(RefusalCode::Identity, "certificate has expired").into())
+                    Err(SessionRefusal::new(RefusalCode::Identity, "certificate has expired").into())
                 }
                 Ok(()) = durable.changed() => {
                     let now = *durable.borrow_and_update();
                     self.acknowledge(now).await
                 }
-                more = receive.read(&mut self.buffer, CHUNK_BYTES_MAX) => self.take(more).await,
+                more = receive.read(&mut self.buffer, CHUNK_BYTES_MAX) => self.on_bytes(more).await,
             };
             if let Err(end) = step {
                 break end;
@@ -346,22 +348,22 @@ impl Session {
         end
     }
 
-    fn cancelled(&self) -> Refusal {
+    fn cancelled(&self) -> SessionRefusal {
         if self.context.cancel.is_cancelled() {
-            Refusal::new(RefusalCode::ShuttingDown, "aggregator stops")
+            SessionRefusal::new(RefusalCode::ShuttingDown, "aggregator stops")
         } else {
-            Refusal::new(
+            SessionRefusal::new(
                 RefusalCode::Replaced,
                 "a newer session of this agent took over",
             )
         }
     }
 
-    async fn take(&mut self, more: std::io::Result<bool>) -> Result<(), End> {
+    async fn on_bytes(&mut self, more: std::io::Result<bool>) -> Result<(), SessionEnd> {
         if !more.map_err(|error| lost(&error))? {
-            return Err(End::Peer("stream ended".to_owned()));
+            return Err(SessionEnd::Disconnected("stream ended".to_owned()));
         }
-        self.entry.seen(self.context.clock.now_ms());
+        self.agent.seen(self.context.clock.now_ms());
         let ready = self.buffer.has_message();
         if !ready.map_err(|error: WireError| protocol(&error))? {
             return Ok(());
@@ -375,8 +377,9 @@ impl Session {
     }
 
     /// Lets another thread take the frames into the store; as many at a time as there are permits.
-    async fn ingest(&mut self) -> Result<Outcome, End> {
-        let internal = |what: &str| End::from(Refusal::new(RefusalCode::Internal, what));
+    async fn ingest(&mut self) -> Result<Outcome, SessionEnd> {
+        let internal =
+            |what: &str| SessionEnd::from(SessionRefusal::new(RefusalCode::Internal, what));
         let permit = self.context.appends.acquire().await;
         let _permit = permit.map_err(|_| internal("aggregator stops"))?;
         let Some(mut ingestor) = self.ingestor.take() else {
@@ -384,14 +387,14 @@ impl Session {
         };
         let mut buffer = std::mem::replace(&mut self.buffer, FrameBuffer::new(FRAME_BYTES_MAX));
         let work = move || {
-            let outcome = ingestor.take(&mut buffer);
+            let outcome = ingestor.apply_frames(&mut buffer);
             (ingestor, buffer, outcome)
         };
         let (ingestor, buffer, outcome) = tokio::task::spawn_blocking(work)
             .await
             .map_err(|_| internal("ingest failed"))?;
         self.buffer = buffer;
-        self.entry.progress(
+        self.agent.progress(
             ingestor.last_tick_ms(),
             ingestor.series(),
             ingestor.refused(),
@@ -404,36 +407,36 @@ impl Session {
             } else {
                 RefusalCode::Internal
             };
-            End::from(Refusal::new(code, report::chain(&error)))
+            SessionEnd::from(SessionRefusal::new(code, report::chain(&error)))
         })?;
         if let Some((sequence, position)) = outcome.appended {
-            self.tell_when_durable(Reached::Live(sequence), position);
+            self.tell_when_durable(DurableMark::Live(sequence), position);
         }
         if let Some((sequence, position)) = outcome.backfilled {
-            self.tell_when_durable(Reached::Backfill(sequence), position);
+            self.tell_when_durable(DurableMark::Backfill(sequence), position);
         }
         Ok(outcome)
     }
 
-    fn tell_when_durable(&self, reached: Reached, position: LogPosition) {
+    fn tell_when_durable(&self, reached: DurableMark, position: LogPosition) {
         let (durable, metrics) = (Arc::clone(&self.durable), Arc::clone(&self.context.metrics));
         let appended_at = Instant::now();
         self.context.store.when_durable(position, move |result| {
             metrics.ack_seconds.observe_duration(appended_at.elapsed());
             durable.send_modify(|durable| match (result, reached) {
-                (Ok(()), Reached::Live(sequence)) => {
+                (Ok(()), DurableMark::Live(sequence)) => {
                     durable.sequence = durable.sequence.max(Some(sequence));
                 }
-                (Ok(()), Reached::Backfill(sequence)) => durable.backfill = Some(sequence),
+                (Ok(()), DurableMark::Backfill(sequence)) => durable.backfill = Some(sequence),
                 (Err(_), _) => durable.failed = true,
             });
         });
     }
 
-    async fn acknowledge(&mut self, durable: Durable) -> Result<(), End> {
+    async fn acknowledge(&mut self, durable: Durable) -> Result<(), SessionEnd> {
         if durable.failed {
             let reason = "write-ahead log could not be written";
-            return Err(Refusal::new(RefusalCode::Internal, reason).into());
+            return Err(SessionRefusal::new(RefusalCode::Internal, reason).into());
         }
         if let Some(sequence) = durable.sequence.filter(|_| durable.sequence > self.acked) {
             self.acked = Some(sequence);
@@ -448,17 +451,21 @@ impl Session {
         Ok(())
     }
 
-    async fn renew(&mut self, request: &[u8]) -> Result<(), End> {
+    async fn renew(&mut self, request: &[u8]) -> Result<(), SessionEnd> {
         self.renewals += 1;
         if self.renewals > RENEWALS_MAX {
             let reason = "too many certificate requests";
-            return Err(Refusal::new(RefusalCode::Protocol, reason).into());
+            return Err(SessionRefusal::new(RefusalCode::Protocol, reason).into());
         }
         let refused = |error: &(dyn std::error::Error + 'static)| {
-            End::from(Refusal::new(RefusalCode::Request, report::chain(error)))
+            SessionEnd::from(SessionRefusal::new(
+                RefusalCode::Request,
+                report::chain(error),
+            ))
         };
         let leaf = self.leaf.as_ref();
-        let leaf = leaf.ok_or_else(|| Refusal::new(RefusalCode::Identity, "no certificate"))?;
+        let leaf =
+            leaf.ok_or_else(|| SessionRefusal::new(RefusalCode::Identity, "no certificate"))?;
         let identity = Identity::of_certificate(leaf).map_err(|error| refused(&error))?;
         let issued = self.context.config.pki.renew(identity, request);
         let issued = issued.map_err(|error| refused(&error))?;
@@ -475,7 +482,7 @@ impl Session {
     fn park(self) -> SendHalf {
         let Self {
             context,
-            entry,
+            agent,
             mut slot,
             ingestor,
             ..
@@ -487,8 +494,8 @@ impl Session {
         };
         let now_ms = context.clock.now_ms();
         let last_tick_ms = ingestor.as_ref().and_then(Ingestor::last_tick_ms);
-        if let Some(columns) = ingestor.and_then(Ingestor::into_columns) {
-            *slot = Some(Left {
+        if let Some(columns) = ingestor.and_then(Ingestor::into_series) {
+            *slot = Some(ParkedSession {
                 columns,
                 last_tick_ms: last_tick_ms.unwrap_or(now_ms),
                 interval_ms: self.interval_ms,
@@ -496,7 +503,7 @@ impl Session {
             });
         }
         drop(slot);
-        entry.close(&self.cancel);
+        agent.close(&self.cancel);
         self.send
     }
 }
@@ -504,16 +511,18 @@ impl Session {
 /// Says and counts why a session ended.
 async fn finish(
     context: &Context,
-    carrier: &Carrier,
+    connection: &PeerConnection,
     identity: &Identity,
-    end: End,
+    end: SessionEnd,
     send: Option<SendHalf>,
 ) {
-    let address = carrier.address();
+    let address = connection.address();
     match end {
-        End::Peer(reason) => tracing::info!(agent = %identity, %address, reason, "agent left"),
-        End::Ours(refusal) => {
-            context.metrics.refuse(Refused::Code(refusal.code));
+        SessionEnd::Disconnected(reason) => {
+            tracing::info!(agent = %identity, %address, reason, "agent left")
+        }
+        SessionEnd::Refused(refusal) => {
+            context.metrics.refuse(RefusalCause::Code(refusal.code));
             let (reason, code) = (refusal.reason.as_str(), refusal.code.as_str());
             match refusal.code {
                 RefusalCode::ShuttingDown | RefusalCode::Replaced => {
@@ -524,13 +533,13 @@ async fn finish(
             if let Some(send) = send {
                 tell(send, &refusal).await;
             }
-            carrier.close(&refusal);
+            connection.close(&refusal);
         }
     }
 }
 
 /// Sends the reason as a frame and waits a moment for it to arrive.
-pub(super) async fn tell(mut send: SendHalf, refusal: &Refusal) {
+pub(super) async fn tell(mut send: SendHalf, refusal: &SessionRefusal) {
     let frame = Frame::Refused {
         code: refusal.code,
         reason: &refusal.reason,
@@ -540,12 +549,12 @@ pub(super) async fn tell(mut send: SendHalf, refusal: &Refusal) {
     }
 }
 
-async fn write(send: &mut SendHalf, frame: &Frame<'_>) -> Result<(), End> {
+async fn write(send: &mut SendHalf, frame: &Frame<'_>) -> Result<(), SessionEnd> {
     let mut bytes = Vec::new();
     frame.encode(&mut bytes).map_err(|error| protocol(&error))?;
     match timeout(WRITE_TIMEOUT, send.write_all(&bytes)).await {
         Ok(Ok(())) => Ok(()),
         Ok(Err(error)) => Err(lost(&error)),
-        Err(_) => Err(End::Peer("agent reads nothing".to_owned())),
+        Err(_) => Err(SessionEnd::Disconnected("agent reads nothing".to_owned())),
     }
 }

@@ -18,9 +18,9 @@ use tokio::time::{sleep, timeout};
 use tokio_rustls::TlsAcceptor;
 use tokio_util::task::TaskTracker;
 
-use super::carrier::Carrier;
+use super::connection::PeerConnection;
 use super::endpoint::{HANDSHAKE_TIMEOUT, dispatch};
-use super::metrics::Refused;
+use super::metrics::RefusalCause;
 use super::{Context, IngestError};
 
 /// Handshakes under way; more connections wait in the kernel's queue.
@@ -87,7 +87,7 @@ pub(super) async fn accept(context: Arc<Context>, listener: Listener) {
         if open.load(Ordering::Relaxed) >= context.config.sessions_max {
             context
                 .metrics
-                .refuse(Refused::Code(RefusalCode::Overloaded));
+                .refuse(RefusalCause::Code(RefusalCode::Overloaded));
             tracing::warn!(%address, "too many TCP connections");
             continue;
         }
@@ -95,10 +95,10 @@ pub(super) async fn accept(context: Arc<Context>, listener: Listener) {
         let acceptor = TlsAcceptor::from(Arc::clone(&listener.tls.borrow()));
         open.fetch_add(1, Ordering::Relaxed);
         sessions.spawn(async move {
-            let carrier = handshake(&context, acceptor, stream, address).await;
+            let connection = handshake(&context, acceptor, stream, address).await;
             drop(permit);
-            if let Some((carrier, protocol)) = carrier {
-                dispatch(context, carrier, protocol.as_deref()).await;
+            if let Some((connection, protocol)) = connection {
+                dispatch(context, connection, protocol.as_deref()).await;
             }
             open.fetch_sub(1, Ordering::Relaxed);
         });
@@ -112,7 +112,7 @@ async fn handshake(
     acceptor: TlsAcceptor,
     stream: TcpStream,
     address: SocketAddr,
-) -> Option<(Carrier, Option<Vec<u8>>)> {
+) -> Option<(PeerConnection, Option<Vec<u8>>)> {
     if let Err(error) = watch_peer(&stream) {
         tracing::debug!(%address, %error, "set options of a TCP connection");
     }
@@ -120,15 +120,15 @@ async fn handshake(
         Ok(Ok(stream)) => {
             let protocol = stream.get_ref().1.alpn_protocol().map(<[u8]>::to_vec);
             context.metrics.tcp_connections.inc();
-            Some((Carrier::tcp(address, stream), protocol))
+            Some((PeerConnection::tcp(address, stream), protocol))
         }
         Ok(Err(error)) => {
-            context.metrics.refuse(Refused::Handshake);
+            context.metrics.refuse(RefusalCause::Handshake);
             tracing::warn!(%address, %error, "handshake failed");
             None
         }
         Err(_) => {
-            context.metrics.refuse(Refused::Timeout);
+            context.metrics.refuse(RefusalCause::Timeout);
             tracing::warn!(%address, "handshake takes too long");
             None
         }

@@ -4,7 +4,7 @@ use std::path::Path;
 use std::sync::Arc;
 
 use aggregator::config::file::ConfigFile;
-use aggregator::join::{AggregatorName, Pki};
+use aggregator::pki::{AggregatorName, Pki};
 use common::clock::SystemClock;
 use common::report::chain;
 

@@ -8,8 +8,8 @@ use common::model::{Labels, STALE_NAN};
 use common::wire::{SchemaEntry, SchemaReader, TickState};
 use tidemark_storage::{DefineError, LogPosition, STREAM_NUMBERS_MIN};
 
-use super::super::columns::{Columns, SeriesError, owned_labels};
-use super::refused::RefusedSeries;
+use super::super::agent_series::{AgentSeries, SeriesError, owned_labels};
+use super::unstored::UnstoredSeries;
 use super::{IngestorError, Source};
 
 thread_local! {
@@ -28,7 +28,7 @@ const HELP_BYTES_MAX: usize = 4096;
 
 /// Which lane it is.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(super) enum Kind {
+pub(super) enum LaneKind {
     /// Ticks as they come. Their sequence is kept with them.
     Live,
     /// Ticks that were passed over. Their sequence is not kept: the agent knows what it has to send, and a tick that comes again
@@ -40,15 +40,15 @@ pub(super) enum Kind {
 #[derive(Debug)]
 pub(super) struct Lane {
     source: Arc<Source>,
-    kind: Kind,
+    kind: LaneKind,
     state: TickState,
-    columns: Columns,
+    columns: AgentSeries,
     /// Series of before the reset, or of the session before: those that do not come again end with the next tick.
-    retiring: Vec<Columns>,
+    retiring: Vec<AgentSeries>,
     /// Removed since the last tick, which will mark their end.
     removed: Vec<u32>,
     /// Numbers in use that the store refused.
-    refused: RefusedSeries,
+    refused: UnstoredSeries,
     /// The log has it that this lane's series are refused.
     has_warned: bool,
     families: usize,
@@ -61,15 +61,15 @@ pub(super) struct Lane {
 }
 
 impl Lane {
-    pub(super) fn new(source: Arc<Source>, kind: Kind, before: Option<Columns>) -> Self {
-        let columns = Columns::new(&source.store, &source.stream_name);
+    pub(super) fn new(source: Arc<Source>, kind: LaneKind, before: Option<AgentSeries>) -> Self {
+        let columns = AgentSeries::new(&source.store, &source.stream_name);
         let last_sequence = match kind {
-            Kind::Live => columns.durable_sequence(),
-            Kind::Backfill => None,
+            LaneKind::Live => columns.durable_sequence(),
+            LaneKind::Backfill => None,
         };
         Self {
             last_sequence,
-            refused: RefusedSeries::new(&source.waiting),
+            refused: UnstoredSeries::new(&source.waiting),
             has_warned: false,
             source,
             kind,
@@ -102,7 +102,7 @@ impl Lane {
     }
 
     /// What is to end if the agent does not come back.
-    pub(super) fn into_columns(mut self) -> Option<Columns> {
+    pub(super) fn into_series(mut self) -> Option<AgentSeries> {
         match self.last_tick_ms {
             Some(_) => Some(self.columns),
             None => self.retiring.pop(),
@@ -115,9 +115,13 @@ impl Lane {
         of_limit.max(STREAM_NUMBERS_MIN as usize)
     }
 
-    pub(super) fn take_schema(&mut self, reset: bool, payload: &[u8]) -> Result<(), IngestorError> {
+    pub(super) fn handle_schema(
+        &mut self,
+        reset: bool,
+        payload: &[u8],
+    ) -> Result<(), IngestorError> {
         if reset {
-            let fresh = Columns::new(&self.source.store, &self.source.stream_name);
+            let fresh = AgentSeries::new(&self.source.store, &self.source.stream_name);
             let before = std::mem::replace(&mut self.columns, fresh);
             // Without a tick since the last reset there is nothing that could have ended.
             if self.retiring.is_empty() && before.len() > 0 {
@@ -128,7 +132,7 @@ impl Lane {
             self.refused.clear();
             self.has_warned = false;
             self.has_base = false;
-            self.may_go_back = self.kind == Kind::Backfill;
+            self.may_go_back = self.kind == LaneKind::Backfill;
         }
         let mut entries = SchemaReader::new(payload)?;
         while let Some(entry) = entries.next_entry()? {
@@ -189,7 +193,7 @@ impl Lane {
         }
         let labels = owned_labels(labels, source.identity.name(), source.identity.idc())?;
         let now_ms = source.clock.now_ms();
-        let mut admit = || source.entry.new_series.admit(limits, now_ms);
+        let mut admit = || source.agent.new_series.admit(limits, now_ms);
         let defined = self.columns.define(number, &labels, &mut admit);
         if defined.is_err() {
             self.columns.undefine(number);
@@ -215,13 +219,13 @@ impl Lane {
         }
     }
 
-    pub(super) fn take_base(&mut self, payload: &[u8]) -> Result<(), IngestorError> {
+    pub(super) fn handle_base(&mut self, payload: &[u8]) -> Result<(), IngestorError> {
         self.state.decode_base(payload, self.numbers_max())?;
         self.has_base = true;
         Ok(())
     }
 
-    pub(super) fn take_tick(
+    pub(super) fn handle_tick(
         &mut self,
         sequence: u64,
         timestamp_ms: i64,
@@ -245,8 +249,8 @@ impl Lane {
         }
         self.end_removed();
         let appended = match self.kind {
-            Kind::Live => self.columns.append(sequence, timestamp_ms, &self.values)?,
-            Kind::Backfill => self.columns.append_unnumbered(timestamp_ms, &self.values)?,
+            LaneKind::Live => self.columns.append(sequence, timestamp_ms, &self.values)?,
+            LaneKind::Backfill => self.columns.append_unnumbered(timestamp_ms, &self.values)?,
         };
         VALUES.set(std::mem::take(&mut self.values));
         self.last_sequence = Some(sequence);
@@ -255,13 +259,13 @@ impl Lane {
             self.columns.undefine(number);
         }
         self.source.metrics.ticks.inc();
-        if self.kind == Kind::Backfill {
+        if self.kind == LaneKind::Backfill {
             self.source.metrics.backfilled.inc();
         }
         self.source.metrics.stored.add(appended.stored);
         self.source.metrics.duplicates.add(appended.duplicates);
         self.source.metrics.refused_samples.add(appended.refused);
-        self.source.entry.refused(&appended);
+        self.source.agent.refused(&appended);
         if let Some(refusal) = appended.refusals.first() {
             tracing::debug!(agent = %self.source.identity, ?refusal, refused = appended.refused, "refuse samples");
         }

@@ -68,7 +68,7 @@ impl Sender {
     }
 }
 
-fn ingestor(store: &Store, before: Option<Columns>) -> Ingestor {
+fn ingestor(store: &Store, before: Option<AgentSeries>) -> Ingestor {
     let agents = Agents::default();
     let clock = Arc::new(ManualClock::new(NOW_MS));
     ingestor_of(store, &agents, clock, before)
@@ -79,7 +79,7 @@ fn ingestor_of(
     store: &Store,
     agents: &Agents,
     clock: Arc<ManualClock>,
-    before: Option<Columns>,
+    before: Option<AgentSeries>,
 ) -> Ingestor {
     let identity = Identity::new("t", "a", Role::Node, "n1").unwrap();
     let source = Source {
@@ -89,7 +89,7 @@ fn ingestor_of(
             series_max: 100,
             new_per_minute: 6,
         },
-        entry: agents.of(&identity, NOW_MS),
+        agent: agents.of(&identity, NOW_MS),
         identity,
         waiting: Arc::default(),
         clock,
@@ -148,7 +148,7 @@ fn removed_series_end_with_the_next_tick() {
     sender.schema(false, &[1], &[(2, "c")]);
     sender.tick(6, NOW_MS + 10, &[(0, 1.5), (2, 3.0)]);
     let mut ingestor = ingestor(&store, None);
-    let outcome = ingestor.take(&mut sender.buffer()).unwrap();
+    let outcome = ingestor.apply_frames(&mut sender.buffer()).unwrap();
     assert_eq!(outcome.appended.unwrap().0, 6);
     assert_eq!(ingestor.series(), 2);
     check(
@@ -169,15 +169,15 @@ fn next_session_ends_what_did_not_come_again() {
     sender.base();
     sender.tick(5, NOW_MS, &[(0, 1.0), (1, 2.0)]);
     let mut first = ingestor(&store, None);
-    first.take(&mut sender.buffer()).unwrap();
+    first.apply_frames(&mut sender.buffer()).unwrap();
 
     // The agent was started again: other numbers, `b` is gone.
     let mut sender = Sender::default();
     sender.schema(true, &[], &[(1, "a"), (0, "c")]);
     sender.base();
     sender.tick(1 << 32, NOW_MS + 10, &[(0, 3.0), (1, 1.5)]);
-    let mut second = ingestor(&store, first.into_columns());
-    second.take(&mut sender.buffer()).unwrap();
+    let mut second = ingestor(&store, first.into_series());
+    second.apply_frames(&mut sender.buffer()).unwrap();
     check(
         &store,
         &[
@@ -200,10 +200,10 @@ fn ticks_that_come_twice_are_stored_once() {
         let mut ingestor = ingestor(&store, before.take());
         // As for one that began before the first had become durable.
         ingestor.live.last_sequence = None;
-        let outcome = ingestor.take(&mut sender.buffer()).unwrap();
+        let outcome = ingestor.apply_frames(&mut sender.buffer()).unwrap();
         store.wait_durable(outcome.appended.unwrap().1).unwrap();
         assert_eq!(ingestor.durable_sequence(), Some(5));
-        before = ingestor.into_columns();
+        before = ingestor.into_series();
     }
     check(&store, &[("a", &[(0, Some(1.0))])]);
 }
@@ -214,7 +214,7 @@ fn refused(prepare: impl FnOnce(&mut Sender)) -> IngestorError {
     let mut sender = Sender::default();
     prepare(&mut sender);
     let error = ingestor(&store, None)
-        .take(&mut sender.buffer())
+        .apply_frames(&mut sender.buffer())
         .unwrap_err();
     assert!(error.is_protocol(), "{error}");
     error
@@ -272,7 +272,7 @@ fn series_beyond_the_limit_are_refused_and_come_in_once_others_have_gone() {
     sender.schema(true, &[], &added(&names(0, 105)));
     sender.base();
     sender.tick(1, NOW_MS, &values(105));
-    ingestor.take(&mut sender.buffer()).unwrap();
+    ingestor.apply_frames(&mut sender.buffer()).unwrap();
     assert_eq!((ingestor.series(), ingestor.refused()), (100, 5));
     let metrics = Arc::clone(&ingestor.source.metrics);
     assert_eq!(metrics.refused_series("per_agent"), 5);
@@ -281,18 +281,18 @@ fn series_beyond_the_limit_are_refused_and_come_in_once_others_have_gone() {
     sender.schema(false, &[0, 1, 104], &[]);
     sender.tick(2, NOW_MS + 10, &[(2, 5.0)]);
     sender.tick(3, NOW_MS + 20, &[(100, 7.0), (101, 7.0), (102, 7.0)]);
-    ingestor.take(&mut sender.buffer()).unwrap();
+    ingestor.apply_frames(&mut sender.buffer()).unwrap();
     assert_eq!((ingestor.series(), ingestor.refused()), (98, 4));
     // One in ten seconds is what they may bring once 100 are used up.
     clock.set_ms(NOW_MS + 10_000);
     sender.tick(4, NOW_MS + 30, &[(100, 8.0), (101, 8.0), (102, 8.0)]);
-    ingestor.take(&mut sender.buffer()).unwrap();
+    ingestor.apply_frames(&mut sender.buffer()).unwrap();
     clock.set_ms(NOW_MS + 20_000);
     sender.tick(5, NOW_MS + 40, &[(100, 9.0), (101, 9.0), (102, 9.0)]);
-    ingestor.take(&mut sender.buffer()).unwrap();
+    ingestor.apply_frames(&mut sender.buffer()).unwrap();
     clock.set_ms(NOW_MS + 60_000);
     sender.tick(6, NOW_MS + 50, &[(102, 10.0)]);
-    ingestor.take(&mut sender.buffer()).unwrap();
+    ingestor.apply_frames(&mut sender.buffer()).unwrap();
     assert_eq!((ingestor.series(), ingestor.refused()), (100, 2));
     assert_eq!(metrics.admitted_series.get(), 2);
     assert_eq!(metrics.refused_series("per_agent"), 5, "each counts once");
@@ -317,20 +317,20 @@ fn new_series_come_in_as_the_minutes_pass_whatever_the_session() {
     sender.tick(2, NOW_MS + 10, &values(50));
     sender.schema(false, &[], &added(&names(200, 220)));
     sender.tick(3, NOW_MS + 20, &values(50));
-    first.take(&mut sender.buffer()).unwrap();
+    first.apply_frames(&mut sender.buffer()).unwrap();
     assert_eq!((first.series(), first.refused()), (50, 20));
     let metrics = Arc::clone(&first.source.metrics);
     assert_eq!(metrics.refused_series("per_minute"), 20);
 
     // To connect anew gains nothing, and what is known comes at once.
-    let mut second = ingestor_of(&store, &agents, Arc::clone(&clock), first.into_columns());
+    let mut second = ingestor_of(&store, &agents, Arc::clone(&clock), first.into_series());
     let mut sender = Sender::default();
     let mut series = names(0, 50);
     series.extend(names(200, 220));
     sender.schema(true, &[], &added(&series));
     sender.base();
     sender.tick(4, NOW_MS + 30, &values(50));
-    second.take(&mut sender.buffer()).unwrap();
+    second.apply_frames(&mut sender.buffer()).unwrap();
     assert_eq!((second.series(), second.refused()), (50, 20));
     clock.set_ms(NOW_MS + 120_000);
     sender.tick(
@@ -338,7 +338,7 @@ fn new_series_come_in_as_the_minutes_pass_whatever_the_session() {
         NOW_MS + 40,
         &[(0, 1.0), (200, 2.0), (211, 3.0), (212, 4.0)],
     );
-    second.take(&mut sender.buffer()).unwrap();
+    second.apply_frames(&mut sender.buffer()).unwrap();
     assert_eq!((second.series(), second.refused()), (62, 8));
     let all = read(&store);
     assert_eq!(all["m200"], [(40, Some(2.0))]);
@@ -355,14 +355,14 @@ fn ticks_that_were_passed_over_come_behind_newer_ones() {
     first.base();
     first.tick(5, NOW_MS, &[(0, 1.0), (1, 2.0)]);
     let mut ingestor = ingestor(&store, None);
-    ingestor.take(&mut first.buffer()).unwrap();
+    ingestor.apply_frames(&mut first.buffer()).unwrap();
 
     // The newest one first: other numbers, `b` is gone.
     let mut live = Sender::default();
     live.schema(true, &[], &[(0, "c"), (1, "a")]);
     live.base();
     live.tick(8, NOW_MS + 30, &[(0, 9.0), (1, 1.3)]);
-    let outcome = ingestor.take(&mut live.buffer()).unwrap();
+    let outcome = ingestor.apply_frames(&mut live.buffer()).unwrap();
     assert_eq!(outcome.appended.unwrap().0, 8);
 
     // What was passed over, and once more, with a session of its own.
@@ -377,7 +377,7 @@ fn ticks_that_were_passed_over_come_behind_newer_ones() {
         late.tick(7, NOW_MS + 20, &[(0, 1.2), (2, 4.2)]);
         late.schema(false, &[2], &[(1, "c")]);
         late.tick(8, NOW_MS + 30, &[(0, 1.3), (1, 9.0)]);
-        let outcome = ingestor.take(&mut late.buffer()).unwrap();
+        let outcome = ingestor.apply_frames(&mut late.buffer()).unwrap();
         assert!(outcome.appended.is_none());
         assert_eq!(outcome.backfilled.unwrap().0, 8);
     }
@@ -385,7 +385,7 @@ fn ticks_that_were_passed_over_come_behind_newer_ones() {
     let backfill = false;
     Frame::Lane { backfill }.encode(&mut live.bytes).unwrap();
     live.tick(9, NOW_MS + 40, &[(0, 9.1), (1, 1.4)]);
-    let outcome = ingestor.take(&mut live.buffer()).unwrap();
+    let outcome = ingestor.apply_frames(&mut live.buffer()).unwrap();
     assert_eq!(outcome.appended.unwrap().0, 9);
     assert_eq!(ingestor.last_tick_ms(), Some(NOW_MS + 40));
     assert_eq!(ingestor.source.metrics.refused_samples.get(), 0);
@@ -414,7 +414,7 @@ fn ticks_that_are_passed_over_do_not_move_what_is_durable() {
     sender.base();
     sender.tick(7, NOW_MS, &[(0, 1.0)]);
     let mut ingestor = ingestor(&store, None);
-    let outcome = ingestor.take(&mut sender.buffer()).unwrap();
+    let outcome = ingestor.apply_frames(&mut sender.buffer()).unwrap();
     store.wait_durable(outcome.backfilled.unwrap().1).unwrap();
     assert_eq!(ingestor.durable_sequence(), None);
     assert_eq!(ingestor.last_tick_ms(), None);

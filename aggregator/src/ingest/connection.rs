@@ -12,7 +12,7 @@ use tokio::net::TcpStream;
 use tokio::time::timeout;
 use tokio_rustls::server::TlsStream;
 
-use super::session::Refusal;
+use super::session::SessionRefusal;
 
 /// How long a peer may take to confirm what it was told last.
 const LINGER: Duration = Duration::from_millis(500);
@@ -20,7 +20,7 @@ const LINGER: Duration = Duration::from_millis(500);
 const CHUNK_BYTES: usize = 16 << 10;
 
 /// A connection whose handshake is done.
-pub(super) struct Carrier {
+pub(super) struct PeerConnection {
     address: SocketAddr,
     leaf: Option<CertificateDer<'static>>,
     quic: Option<Connection>,
@@ -41,7 +41,7 @@ pub(super) enum ReceiveHalf {
     Tcp(ReadHalf<TlsStream<TcpStream>>, Box<[u8]>),
 }
 
-impl Carrier {
+impl PeerConnection {
     /// A QUIC connection.
     pub(super) fn quic(connection: Connection) -> Self {
         let chain = connection.peer_identity();
@@ -96,7 +96,7 @@ impl Carrier {
     }
 
     /// Closes with a code and a reason that the peer can log; on TCP the frame `Refused` says it, and dropping the halves closes.
-    pub(super) fn close(&self, refusal: &Refusal) {
+    pub(super) fn close(&self, refusal: &SessionRefusal) {
         if let Some(connection) = &self.quic {
             let code = VarInt::from_u32(refusal.code as u32);
             let reason: String = refusal.reason.chars().take(200).collect();

@@ -17,7 +17,7 @@ const RETRY_MS: i64 = 10_000;
 
 /// Memory for series that wait, shared by all sessions.
 #[derive(Debug, Default)]
-pub(in crate::ingest) struct WaitingRoom {
+pub(in crate::ingest) struct PendingSeriesBudget {
     bytes: AtomicUsize,
 }
 
@@ -25,16 +25,16 @@ pub(in crate::ingest) struct WaitingRoom {
 ///
 /// Invariant: whatever waits is refused; `bytes` is what this lane has of the room.
 #[derive(Debug)]
-pub(super) struct RefusedSeries {
-    room: Arc<WaitingRoom>,
+pub(super) struct UnstoredSeries {
+    room: Arc<PendingSeriesBudget>,
     numbers: HashSet<u32>,
     waiting: BTreeMap<u32, Labels>,
     bytes: usize,
     retry_at_ms: i64,
 }
 
-impl RefusedSeries {
-    pub(super) fn new(room: &Arc<WaitingRoom>) -> Self {
+impl UnstoredSeries {
+    pub(super) fn new(room: &Arc<PendingSeriesBudget>) -> Self {
         Self {
             room: Arc::clone(room),
             numbers: HashSet::new(),
@@ -114,7 +114,7 @@ impl RefusedSeries {
     }
 }
 
-impl Drop for RefusedSeries {
+impl Drop for UnstoredSeries {
     fn drop(&mut self) {
         self.give_back(self.bytes);
     }
@@ -135,18 +135,18 @@ mod tests {
 
     #[test]
     fn room_is_bounded_a_session_and_in_all_and_comes_back() {
-        let room = Arc::new(WaitingRoom::default());
+        let room = Arc::new(PendingSeriesBudget::default());
         let fits = SESSION_BYTES_MAX / bytes_of(&labels(0));
         let mut sessions = Vec::new();
         for _ in 0..9 {
-            let mut refused = RefusedSeries::new(&room);
+            let mut refused = UnstoredSeries::new(&room);
             for number in 0..fits as u32 + 1 {
                 refused.add_waiting(number, &labels(number));
             }
             assert_eq!(refused.len(), fits + 1, "all are known to be refused");
             sessions.push(refused);
         }
-        let waiting = |refused: &RefusedSeries| refused.waiting.len();
+        let waiting = |refused: &UnstoredSeries| refused.waiting.len();
         assert_eq!(waiting(&sessions[0]), fits);
         assert_eq!(waiting(&sessions[7]), fits);
         assert!(waiting(&sessions[8]) < fits, "the ninth finds no room");
@@ -161,7 +161,7 @@ mod tests {
 
     #[test]
     fn tried_again_every_ten_seconds_whatever_the_clock_does() {
-        let mut refused = RefusedSeries::new(&Arc::default());
+        let mut refused = UnstoredSeries::new(&Arc::default());
         refused.add(7);
         assert!(!refused.is_due(0), "no series may have those labels");
         refused.add_waiting(8, &labels(8));

@@ -12,14 +12,14 @@ use tidemark_storage::{AppendError, Appended, DefineError, Store, Stream};
 ///
 /// A series is remembered by a hash of its labels: 8 bytes, where the labels themselves would be in memory twice.
 #[derive(Debug)]
-pub(super) struct Columns {
+pub(super) struct AgentSeries {
     stream: Stream,
     /// By number; 0 for a number that stands for no series of the store.
     hashes: Vec<u64>,
     live: u64,
 }
 
-impl Columns {
+impl AgentSeries {
     pub(super) fn new(store: &Store, name: &str) -> Self {
         Self {
             stream: store.stream(name),
