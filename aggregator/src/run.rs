@@ -24,9 +24,9 @@ use crate::alerting::{self, Alerting};
 use crate::allocator::OwnMemory;
 use crate::config::{ConfigFile, Flags, Settings};
 use crate::http::auth::{self, Auth};
-use crate::http::cheap::CheapRequests;
-use crate::http::gate::Gate;
+use crate::http::inline::InlineRequests;
 use crate::http::metrics::RequestMetrics;
+use crate::http::query_limiter::QueryLimiter;
 use crate::http::router::router;
 use crate::http::server::{Server, ServerOptions, with_headers};
 use crate::http::state::{Api, Core, ReloadAnswer, Shared};
@@ -117,12 +117,12 @@ pub fn shared(
     shutdown: CancellationToken,
 ) -> Api {
     Arc::new(Shared {
-        gate: Gate::new(
+        query_limiter: QueryLimiter::new(
             flags.query_max_concurrency,
             file.limits.query_queue_max,
             registry,
         ),
-        cheap: CheapRequests::default(),
+        inline_requests: InlineRequests::default(),
         writes: Semaphore::new(file.limits.write_concurrency_max as usize),
         config: ArcSwap::from_pointee(file),
         core: OnceLock::new(),

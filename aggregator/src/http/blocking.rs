@@ -7,8 +7,8 @@ use axum::response::{IntoResponse as _, Response};
 use http::HeaderMap;
 use tidemark_storage::{ReadControl, ReadError};
 
-use super::cheap::{INLINE_MAX, RequestKey};
 use super::error::{ApiError, ErrorType};
+use super::inline::{INLINE_MAX, RequestKey};
 use super::reply::{Encoding, ReplyOptions, Sink, reply, reply_inline};
 use super::state::{Api, CancelOnDrop};
 
@@ -35,8 +35,8 @@ pub async fn respond_cheaply(
     timeout: Option<Duration>,
     work: impl Fn(&mut Sink, &Permitted) -> Result<(), ApiError> + Send + 'static,
 ) -> Response {
-    if api.cheap.contains(key)
-        && let Some(permit) = api.gate.try_enter()
+    if api.inline_requests.contains(key)
+        && let Some(permit) = api.query_limiter.try_enter()
     {
         let started = Instant::now();
         let permitted = Permitted {
@@ -53,10 +53,10 @@ pub async fn respond_cheaply(
         drop(permit);
         match response {
             Some(response) => {
-                api.cheap.note(key, started.elapsed());
+                api.inline_requests.note(key, started.elapsed());
                 return response;
             }
-            None => api.cheap.forget(key),
+            None => api.inline_requests.forget(key),
         }
     }
     let shared = Arc::clone(api);
@@ -64,7 +64,7 @@ pub async fn respond_cheaply(
         let started = Instant::now();
         let result = work(sink, permitted);
         if result.is_ok() {
-            shared.cheap.note(key, started.elapsed());
+            shared.inline_requests.note(key, started.elapsed());
         }
         result
     })
@@ -81,7 +81,7 @@ pub async fn respond(
 ) -> Response {
     let timeout = api.query_timeout(timeout);
     let started = Instant::now();
-    let permit = match api.gate.enter(timeout).await {
+    let permit = match api.query_limiter.enter(timeout).await {
         Ok(permit) => permit,
         Err(error) => return error.into_response(),
     };

@@ -94,8 +94,8 @@ fn write(sink: &mut Sink, found: &[(Labels, Vec<Exemplar>)]) -> Result<(), ApiEr
             text.push(b'}');
         }
         text.extend_from_slice(b"]}");
-        sink.spill()?;
+        sink.flush_chunk()?;
     }
     sink.text.extend_from_slice(b"]}");
-    sink.spill()
+    sink.flush_chunk()
 }

@@ -121,7 +121,7 @@ impl Writer<'_> {
                     family.metric(pairs.into_iter(), **sample);
                 }
                 family.write(&mut sink.text);
-                sink.spill()?;
+                sink.flush_chunk()?;
                 continue;
             }
             sink.text.extend_from_slice(b"# TYPE ");
@@ -133,10 +133,10 @@ impl Writer<'_> {
             sink.text.extend_from_slice(b" untyped\n");
             for (_, labels, sample) in series {
                 self.line(&mut sink.text, &name, labels, **sample);
-                sink.spill()?;
+                sink.flush_chunk()?;
             }
         }
-        sink.spill()
+        sink.flush_chunk()
     }
 
     /// The labels of a line: the series' own, external ones it has not, and the lack of an instance.

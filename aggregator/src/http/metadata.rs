@@ -48,10 +48,10 @@ pub async fn metadata(State(api): State<Api>, headers: HeaderMap, params: Params
                 text.push(b'}');
             }
             text.push(b']');
-            sink.spill()?;
+            sink.flush_chunk()?;
         }
         sink.text.extend_from_slice(b"}}");
-        sink.spill()
+        sink.flush_chunk()
     })
     .await
 }

@@ -12,8 +12,8 @@ use tidemark_promql::{ErrorKind, QueryError, QueryOptions, QueryResult, RangePar
 
 use self::render::{Render, Timings};
 use super::blocking::{Permitted, respond_cheaply};
-use super::cheap::RequestKey;
 use super::error::{ApiError, ErrorType};
+use super::inline::RequestKey;
 use super::params::Params;
 use super::state::{Api, Core};
 use super::time::{evaluation_ms, parse_duration_ns, parse_timeout};

@@ -148,7 +148,7 @@ enum Head {
 
 /// Where a response is written to. Until the first chunk is full an error can still become an error response.
 pub struct Sink {
-    /// Text that was not handed on yet; writers append here and call [`Self::spill`] now and then.
+    /// Text that was not handed on yet; writers append here and call [`Self::flush_chunk`] now and then.
     pub text: Vec<u8>,
     encoding: Encoding,
     encoder: Option<Encoder>,
@@ -183,7 +183,7 @@ impl Sink {
     ///
     /// # Errors
     /// The client is gone, or has read nothing for too long.
-    pub fn spill(&mut self) -> Result<(), ApiError> {
+    pub fn flush_chunk(&mut self) -> Result<(), ApiError> {
         if self.text.len() > self.whole_max {
             return Err(ApiError::new(
                 ErrorType::Canceled,
@@ -383,7 +383,7 @@ mod tests {
             for line in 0..count {
                 sink.text
                     .extend_from_slice(format!("line {line}\n").as_bytes());
-                sink.spill()?;
+                sink.flush_chunk()?;
             }
             Ok(())
         }

@@ -13,8 +13,8 @@ use super::metrics::RequestMetrics;
 use super::params::FormBytesMax;
 use super::state::Api;
 use super::{
-    admin, agents, alertmanager, exemplars, expression, federate, health, index, metadata, metrics,
-    query, read, rules, series, status, targets, transfer, write,
+    admin, agents, alertmanager, exemplars, expression, federate, index, lifecycle, metadata,
+    metrics, query, remote_read, remote_write, rules, series, status, targets, transfer,
 };
 
 /// All paths, under the prefix of the external URL.
@@ -46,18 +46,21 @@ pub fn router(api: Api, requests: Arc<RequestMetrics>) -> Router {
 }
 
 fn process() -> Router<Api> {
-    let switch = |method: MethodRouter<Api>| method.fallback(health::post_only);
+    let switch = |method: MethodRouter<Api>| method.fallback(lifecycle::post_only);
     Router::new()
         .route("/", get(index::index))
         .route("/metrics", get(metrics::metrics))
         .route("/version", get(status::version))
-        .route("/-/healthy", get(health::healthy))
-        .route("/-/ready", get(health::ready))
+        .route("/-/healthy", get(lifecycle::healthy))
+        .route("/-/ready", get(lifecycle::ready))
         .route(
             "/-/reload",
-            switch(post(health::reload).put(health::reload)),
+            switch(post(lifecycle::reload).put(lifecycle::reload)),
         )
-        .route("/-/quit", switch(post(health::quit).put(health::quit)))
+        .route(
+            "/-/quit",
+            switch(post(lifecycle::quit).put(lifecycle::quit)),
+        )
 }
 
 fn api_v1() -> Router<Api> {
@@ -93,10 +96,10 @@ fn api_v1() -> Router<Api> {
         .route("/alerts", get(rules::alerts))
         .route("/agents", get(agents::agents))
         .route("/notifications", get(targets::notifications))
-        .route("/write", post(write::write))
+        .route("/write", post(remote_write::write))
         .route("/export", get(transfer::export).post(transfer::export))
         .route("/import", post(transfer::import))
-        .route("/read", post(read::read))
+        .route("/read", post(remote_read::read))
         .merge(status_routes())
 }
 

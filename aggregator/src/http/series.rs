@@ -7,8 +7,8 @@ use http::{HeaderMap, Uri};
 use tidemark_storage::{ReadControl, ReadError, Readable as _, Selection};
 
 use super::blocking::{read_error, respond_cheaply};
-use super::cheap::RequestKey;
 use super::error::{ApiError, ErrorType};
+use super::inline::RequestKey;
 use super::json;
 use super::label_name::unescape;
 use super::params::{Params, decode};
@@ -185,12 +185,12 @@ fn write_list<T>(
             sink.text.push(b',');
         }
         write(&mut sink.text, one);
-        sink.spill()?;
+        sink.flush_chunk()?;
     }
     sink.text.push(b']');
     annotations(&mut sink.text, "warnings", warnings);
     sink.text.push(b'}');
-    sink.spill()
+    sink.flush_chunk()
 }
 
 /// `DELETE /api/v1/series`, which Prometheus answers like this too.

@@ -12,9 +12,9 @@ use tidemark_storage::{ReadControl, Store};
 use tokio::sync::{Semaphore, mpsc, oneshot};
 use tokio_util::sync::CancellationToken;
 
-use super::cheap::CheapRequests;
 use super::error::ApiError;
-use super::gate::Gate;
+use super::inline::InlineRequests;
+use super::query_limiter::QueryLimiter;
 use crate::alerting::Alerting;
 use crate::config::{ConfigFile, Flags, Settings};
 use crate::ingest::Agents;
@@ -47,9 +47,9 @@ pub struct Shared {
     /// Our own metrics.
     pub registry: Registry,
     /// Bounds queries.
-    pub gate: Gate,
+    pub query_limiter: QueryLimiter,
     /// Which requests are answered without a change of threads.
-    pub cheap: CheapRequests,
+    pub inline_requests: InlineRequests,
     /// Bounds remote-write requests that are worked on.
     pub writes: Semaphore,
     /// Set when the store is open.

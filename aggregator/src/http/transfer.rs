@@ -47,7 +47,7 @@ pub async fn export(State(api): State<Api>, headers: HeaderMap, params: Params) 
         {
             write_selection(&core.store, selection, &sets[..number], sink, permitted)?;
         }
-        sink.spill()
+        sink.flush_chunk()
     })
     .await
 }
@@ -73,7 +73,7 @@ fn write_selection(
     let ranges = (0..set.len()).step_by(SERIES_AT_ONCE);
     for range in ranges.map(|first| first..set.len().min(first + SERIES_AT_ONCE)) {
         write_range(&set, range, before, sink, permitted)?;
-        sink.spill()?;
+        sink.flush_chunk()?;
     }
     match set.warnings().first() {
         Some(warning) => Err(ApiError::unavailable(warning.clone())),

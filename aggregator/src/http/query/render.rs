@@ -11,7 +11,7 @@ use crate::http::reply::Sink;
 /// Annotations of one kind that are shown (`web/api/v1/api.go`: `AsStrings(query, 10, 10)`).
 const ANNOTATIONS_MAX: usize = 10;
 /// Samples after which a long series is handed on.
-const SAMPLES_PER_SPILL: usize = 1024;
+const SAMPLES_PER_CHUNK_CHECK: usize = 1024;
 
 /// The warning when a limit cut the result.
 pub const TRUNCATED: &str = "results truncated due to limit";
@@ -61,7 +61,7 @@ impl Render {
         annotations(&mut sink.text, "warnings", &warnings);
         annotations(&mut sink.text, "infos", &shown(&self.result.infos, "info"));
         sink.text.push(b'}');
-        sink.spill()
+        sink.flush_chunk()
     }
 
     fn truncate(&mut self) -> bool {
@@ -124,7 +124,7 @@ fn value(sink: &mut Sink, value: &Value) -> Result<(), ApiError> {
                 text.extend_from_slice(b",\"value\":");
                 json::point(text, one.sample.timestamp_ms, one.sample.value);
                 text.push(b'}');
-                sink.spill()?;
+                sink.flush_chunk()?;
             }
             sink.text.push(b']');
         }
@@ -141,7 +141,7 @@ fn value(sink: &mut Sink, value: &Value) -> Result<(), ApiError> {
                 text.extend_from_slice(b",\"values\":[");
                 points(sink, &series.samples)?;
                 sink.text.extend_from_slice(b"]}");
-                sink.spill()?;
+                sink.flush_chunk()?;
             }
             sink.text.push(b']');
         }
@@ -161,8 +161,8 @@ fn points(sink: &mut Sink, samples: &[common::model::Sample]) -> Result<(), ApiE
     for (index, sample) in samples.iter().enumerate() {
         if index > 0 {
             sink.text.push(b',');
-            if index % SAMPLES_PER_SPILL == 0 {
-                sink.spill()?;
+            if index % SAMPLES_PER_CHUNK_CHECK == 0 {
+                sink.flush_chunk()?;
             }
         }
         json::point(&mut sink.text, sample.timestamp_ms, sample.value);

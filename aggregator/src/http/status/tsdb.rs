@@ -33,7 +33,7 @@ pub async fn tsdb(State(api): State<Api>, headers: HeaderMap, params: Params) ->
         let counts = core.store.cardinality(limit);
         let refused = refused_by_agent(&core.agents.list(), limit);
         write(&mut sink.text, &counts, &refused, &core.store.stats());
-        sink.spill()
+        sink.flush_chunk()
     })
     .await
 }

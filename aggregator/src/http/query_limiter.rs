@@ -11,15 +11,15 @@ use super::error::{ApiError, ErrorType};
 
 /// Lets a bounded number of queries run, makes a bounded number wait, and turns the others away.
 #[derive(Debug)]
-pub struct Gate {
+pub struct QueryLimiter {
     running: Arc<Semaphore>,
     waiting: Arc<AtomicU32>,
     waiting_max: u32,
-    turned_away: Arc<Counter>,
+    rejected: Arc<Counter>,
     wait: Arc<Histogram>,
 }
 
-impl Gate {
+impl QueryLimiter {
     /// A gate for `running_max` queries, and `waiting_max` behind it.
     #[must_use]
     pub fn new(running_max: u32, waiting_max: u32, registry: &Registry) -> Self {
@@ -57,8 +57,8 @@ impl Gate {
             running,
             waiting,
             waiting_max,
-            turned_away: registry.counter(
-                "aggregator_query_turned_away_total",
+            rejected: registry.counter(
+                "aggregator_query_rejected_total",
                 "Queries that were refused because too many were waiting.",
                 &[],
             ),
@@ -110,7 +110,7 @@ impl Gate {
         {
             Ok(_) => Ok(Place(Arc::clone(&self.waiting))),
             Err(waiting) => {
-                self.turned_away.inc();
+                self.rejected.inc();
                 let message = format!("too many queries: {waiting} are waiting already");
                 Err(ApiError::unavailable(message))
             }
@@ -133,7 +133,7 @@ mod tests {
 
     #[tokio::test]
     async fn queue_is_bounded_and_waiting_ends() {
-        let gate = Arc::new(Gate::new(1, 1, &Registry::default()));
+        let gate = Arc::new(QueryLimiter::new(1, 1, &Registry::default()));
         let first = gate.enter(Duration::from_secs(1)).await.unwrap();
         let waiter = {
             let gate = Arc::clone(&gate);

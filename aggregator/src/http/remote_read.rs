@@ -212,7 +212,7 @@ impl Answer<'_> {
                         query_index: index as i64,
                     };
                     frame(&mut sink.text, &message.encode_to_vec());
-                    sink.spill()?;
+                    sink.flush_chunk()?;
                 }
                 Ok(())
             })?;

@@ -31,18 +31,18 @@ impl RequestKey {
 
 /// The requests that were cheap last time. 32 KiB, without locks.
 #[derive(Debug)]
-pub struct CheapRequests {
+pub struct InlineRequests {
     places: Box<[AtomicU64]>,
 }
 
-impl Default for CheapRequests {
+impl Default for InlineRequests {
     fn default() -> Self {
         let places = (0..PLACES).map(|_| AtomicU64::new(0)).collect();
         Self { places }
     }
 }
 
-impl CheapRequests {
+impl InlineRequests {
     fn place(&self, key: RequestKey) -> Option<&AtomicU64> {
         self.places.get(key.0 as usize % PLACES)
     }
@@ -80,7 +80,7 @@ mod tests {
 
     #[test]
     fn requests_are_cheap_until_they_are_not() {
-        let cheap = CheapRequests::default();
+        let cheap = InlineRequests::default();
         let key = RequestKey::of(["query", "up"], 1);
         assert!(!cheap.contains(key));
         cheap.note(key, CHEAP_MAX);
