@@ -9,7 +9,7 @@ use std::sync::{Arc, Mutex, PoisonError};
 
 use common::model::Sample;
 use hashbrown::HashMap;
-use tidemark_storage::read::Settled;
+use tidemark_storage::read::StableUntil;
 
 use crate::parser::ast::{DurationValue, Expr, VectorSelector};
 use crate::signature::Function;
@@ -40,18 +40,18 @@ pub(crate) struct Entry {
 
 impl Entry {
     /// The part of a result that cannot change any more; `None` when there is none.
-    pub(crate) fn settled_part(
-        settled: Settled,
+    pub(crate) fn stable_part(
+        stable: StableUntil,
         (start_ms, end_ms, step_ms): (i64, i64, i64),
         series: &[MatrixSeries],
     ) -> Option<Self> {
-        let until_ms = settled.until_ms.min(end_ms);
+        let until_ms = stable.until_ms.min(end_ms);
         if until_ms < start_ms {
             return None;
         }
         let end_ms = start_ms + (until_ms - start_ms) / step_ms * step_ms;
         Some(Self {
-            generation: settled.generation,
+            generation: stable.generation,
             start_ms,
             end_ms,
             series: cut(series, start_ms, end_ms),
@@ -130,10 +130,10 @@ impl Cache {
     }
 
     /// The result of `key`, unless data under it changed.
-    pub(crate) fn get(&self, key: &Key, settled: Settled) -> Option<Arc<Entry>> {
+    pub(crate) fn get(&self, key: &Key, stable: StableUntil) -> Option<Arc<Entry>> {
         let mut state = self.state.lock().unwrap_or_else(PoisonError::into_inner);
         let entry = state.entries.get(key)?.clone();
-        if entry.generation != settled.generation {
+        if entry.generation != stable.generation {
             state.remove(key);
             return None;
         }

@@ -4,7 +4,7 @@ use std::sync::{Arc, Mutex, PoisonError};
 use std::time::{Duration, Instant};
 
 use common::model::{Labels, Sample};
-use tidemark_storage::read::{ReadControl, Readable, Settled};
+use tidemark_storage::read::{ReadControl, Readable, StableUntil};
 
 use crate::cache::{Cache, Entry, Key, cut, is_cacheable, join};
 use crate::durations::settle;
@@ -186,20 +186,20 @@ impl Engine {
                     .to_owned(),
             ));
         }
-        let settled = data
-            .settled()
+        let stable = data
+            .stable_until()
             .filter(|_| !self.cache.is_off() && !options.per_step_stats && is_cacheable(&expr));
-        let Some(settled) = settled else {
+        let Some(stable) = stable else {
             return self.range_steps(data, query, &expr, range, options);
         };
         let key = self.cache_key(query, range, options);
-        let hit = self.cache.get(&key, settled);
+        let hit = self.cache.get(&key, stable);
         let hit = hit.filter(|hit| (hit.start_ms..=hit.end_ms).contains(&range.start_ms));
         let Some(hit) = hit else {
             let result = self.range_steps(data, query, &expr, range, options)?;
             if let Value::Matrix(matrix) = &result.value {
                 let steps = (range.start_ms, range.end_ms, range.step_ms);
-                self.keep(data, settled, key, (steps, matrix, &result));
+                self.keep(data, stable, key, (steps, matrix, &result));
             }
             return Ok(result);
         };
@@ -223,7 +223,7 @@ impl Engine {
                 matrix = join(matrix, later);
             }
             let steps = (range.start_ms, range.end_ms, range.step_ms);
-            self.keep(data, settled, key, (steps, &matrix, &result));
+            self.keep(data, stable, key, (steps, &matrix, &result));
         }
         result.value = Value::Matrix(matrix);
         Ok(result)
@@ -241,21 +241,21 @@ impl Engine {
         }
     }
 
-    /// Keeps the settled part of a result, unless data changed while it was made.
+    /// Keeps the stable part of a result, unless data changed while it was made.
     fn keep(
         &self,
         data: &dyn Readable,
-        settled: Settled,
+        stable: StableUntil,
         key: Key,
         (steps, matrix, result): ((i64, i64, i64), &[MatrixSeries], &QueryResult),
     ) {
         let unchanged = data
-            .settled()
-            .is_some_and(|now| now.generation == settled.generation);
+            .stable_until()
+            .is_some_and(|now| now.generation == stable.generation);
         if !unchanged {
             return;
         }
-        if let Some(mut entry) = Entry::settled_part(settled, steps, matrix) {
+        if let Some(mut entry) = Entry::stable_part(stable, steps, matrix) {
             entry.warnings = result.warnings.to_vec();
             entry.infos = result.infos.to_vec();
             self.cache.put(key, entry);

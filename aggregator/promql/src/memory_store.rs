@@ -6,19 +6,19 @@ use std::sync::Arc;
 
 use common::model::{Labels, Sample};
 use tidemark_storage::read::{
-    Column, Grouping, Groups, ReadControl, ReadError, Readable, Selection, SeriesSet, Settled,
+    Column, Grouping, Groups, ReadControl, ReadError, Readable, Selection, SeriesSet, StableUntil,
     Values, Visit,
 };
 
 use crate::eval::group_labels;
 use crate::parser::series::{SequenceValue, SeriesDescription};
 
-/// Holds series in memory. Series with the same timestamps share a clock number, as in the real store.
+/// Holds series in memory. Series with the same timestamps share a timestamps id, as in the real store.
 #[derive(Debug, Default, Clone)]
 pub struct MemoryStore {
     series: BTreeMap<Labels, BTreeMap<i64, f64>>,
-    /// Result of [`Readable::settled`].
-    pub settled: Option<Settled>,
+    /// Result of [`Readable::stable_until`].
+    pub stable_until: Option<StableUntil>,
 }
 
 impl MemoryStore {
@@ -93,11 +93,11 @@ impl SeriesSet for Selected {
         visit: &mut Visit<'_>,
     ) -> Result<(), ReadError> {
         for index in range {
-            let (clock, timestamps_ms, values) = &self.columns[index];
+            let (timestamps_id, timestamps_ms, values) = &self.columns[index];
             control.charge_samples(values.len() as u64)?;
             if !values.is_empty() {
                 let column = Column {
-                    clock: *clock,
+                    timestamps_id: *timestamps_id,
                     timestamps_ms,
                     values: Values::Floats(values),
                 };
@@ -109,8 +109,8 @@ impl SeriesSet for Selected {
 }
 
 impl Readable for MemoryStore {
-    fn settled(&self) -> Option<Settled> {
-        self.settled
+    fn stable_until(&self) -> Option<StableUntil> {
+        self.stable_until
     }
 
     fn select(
@@ -137,9 +137,9 @@ impl Readable for MemoryStore {
                 (times, values) = range.map(|(&time, &value)| (time, value)).unzip();
             }
             let next = clocks.len() as u64 + 1;
-            let clock = *clocks.entry(times.clone()).or_insert(next);
+            let timestamps_id = *clocks.entry(times.clone()).or_insert(next);
             selected.labels.push(labels.clone());
-            selected.columns.push((clock, times, values));
+            selected.columns.push((timestamps_id, times, values));
         }
         control.check_series(selected.labels.len() as u64)?;
         Ok(Arc::new(selected))

@@ -78,9 +78,7 @@ fn newest(
 ) -> Result<(), ApiError> {
     let set = select(&core.store, selection, control)?;
     set.read(0..set.len(), control, &mut |index, column| {
-        let Values::Floats(values) = column.values else {
-            return Ok(());
-        };
+        let Values::Floats(values) = column.values;
         if let (Some(&timestamp_ms), Some(&value)) = (column.timestamps_ms.last(), values.last())
             && !is_stale(value)
         {

@@ -252,9 +252,7 @@ impl Answer<'_> {
                 let limit = self.samples_max;
                 return Err(ReadError::TooManySamples { limit });
             }
-            let Values::Floats(values) = column.values else {
-                return Ok(());
-            };
+            let Values::Floats(values) = column.values;
             if let Err(error) = visit(self.with_external(labels), column.timestamps_ms, values) {
                 failure = Some(error);
                 return Err(ReadError::Cancelled);

@@ -90,9 +90,7 @@ fn write_range(
 ) -> Result<(), ApiError> {
     let text = &mut sink.text;
     set.read(range, &permitted.control, &mut |index, column| {
-        let Values::Floats(values) = column.values else {
-            return Ok(());
-        };
+        let Values::Floats(values) = column.values;
         let labels = set.labels(index);
         if before.iter().any(|matchers| matches(matchers, &labels)) {
             return Ok(());

@@ -147,9 +147,7 @@ impl Fixture {
         let set = self.store.select(&selection, &control).unwrap();
         let mut lines = Vec::new();
         set.read(0..set.len(), &control, &mut |index, column| {
-            let Values::Floats(values) = column.values else {
-                panic!("only floats are stored");
-            };
+            let Values::Floats(values) = column.values;
             for (time, value) in column.timestamps_ms.iter().zip(values) {
                 lines.push(format!(
                     "{} {time} {:x}",

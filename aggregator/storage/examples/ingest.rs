@@ -199,9 +199,8 @@ fn time_query(store: &Store, name: &str, matchers: Vec<Matcher>, range: (i64, i6
         let groups = set.group(Grouping::By(by));
         series = set.len();
         set.read(0..set.len(), &control, &mut |_, column| {
-            if let Values::Floats(values) = column.values {
-                sum += values.iter().sum::<f64>() + groups.labels.len() as f64;
-            }
+            let Values::Floats(values) = column.values;
+            sum += values.iter().sum::<f64>() + groups.labels.len() as f64;
             Ok(())
         })
         .unwrap();

@@ -53,8 +53,8 @@ impl Store {
         end_ms: i64,
     ) -> Result<u64, AdminError> {
         let inner = self.inner();
-        let mut upkeep = lock(&inner.upkeep);
-        inner.seal(&mut upkeep)?;
+        let mut maintenance = lock(&inner.maintenance);
+        inner.seal(&mut maintenance)?;
         let prepared = Prepared::new(matchers);
         let mut deleted = 0;
         for block in inner.blocks.overlapping(start_ms, end_ms) {
@@ -76,7 +76,7 @@ impl Store {
                 last_ms: end_ms,
             };
             let rewritten = inner.rewrite(&[block], Some(&deletion), &mut || Ok(()));
-            inner.settling.removed();
+            inner.stability.removed();
             deleted += rewritten?;
         }
         // Also what an earlier attempt wrote and could not finish.
@@ -96,8 +96,8 @@ impl Store {
             return Err(AdminError::BadName(name.to_owned()));
         }
         let inner = self.inner();
-        let mut upkeep = lock(&inner.upkeep);
-        inner.seal(&mut upkeep)?;
+        let mut maintenance = lock(&inner.maintenance);
+        inner.seal(&mut maintenance)?;
         let target = inner.options.path.join("snapshots").join(name);
         let snapshots = inner.options.path.join("snapshots");
         create_directory(&snapshots)?;

@@ -9,7 +9,7 @@ use crate::checkpoint::DEFINITIONS;
 use crate::head::group::{Group, GroupData, Stored};
 use crate::head::{Head, PlaceError, Placed};
 use crate::index::view::SeriesIndex as _;
-use crate::index::{Index, Place, SeriesId};
+use crate::index::{ColumnRef, Index, SeriesId};
 use crate::store::Inner;
 use crate::sync::{lock, read, write};
 use crate::wal::definitions::Definition;
@@ -26,7 +26,7 @@ const REFUSALS_MAX: usize = 16;
 /// One sample on its way to a place.
 #[derive(Debug, Clone, Copy)]
 pub(crate) struct Cell {
-    pub(crate) place: Place,
+    pub(crate) place: ColumnRef,
     pub(crate) series: SeriesId,
     pub(crate) timestamp_ms: i64,
     pub(crate) bits: u64,
@@ -120,7 +120,7 @@ impl Inner {
     ) -> Result<Appended, AppendError> {
         self.admit()?;
         let window = self.window();
-        let _cut = read(&self.cut);
+        let _barrier = read(&self.append_barrier);
         let head = self.head();
         let mut to = Collected {
             window,
@@ -164,7 +164,7 @@ impl Inner {
         head: &Head,
         labels: &Labels,
         fresh: &mut FreshPlaces,
-    ) -> Result<(SeriesId, Place), PlaceError> {
+    ) -> Result<(SeriesId, ColumnRef), PlaceError> {
         let hash = head.key.hash(labels);
         {
             let index = read(&head.index);
@@ -214,13 +214,13 @@ impl Inner {
             return Err(AppendError::Refused(appended));
         }
         appended.stored = cells.len() as u64;
-        self.unsealed.add(appended.stored);
+        self.throttle.add(appended.stored);
         let times = || cells.iter().map(|cell| cell.timestamp_ms);
         let span = times().min().zip(times().max());
         appended.position = self.store_cells(&mut locked, cells, sequence);
         drop(locked);
         if let Some((first_ms, last_ms)) = span {
-            self.settling.wrote(first_ms, last_ms);
+            self.stability.wrote(first_ms, last_ms);
         }
         Ok(appended)
     }
@@ -433,7 +433,7 @@ impl FreshPlaces {
 }
 
 fn log_columns(inner: &Inner, head: &Head, (group, key): (u32, &str), columns: &[(u32, SeriesId)]) {
-    let place = |column| Place { group, column };
+    let place = |column| ColumnRef { group, column };
     let definitions: Vec<Definition> = {
         let index = read(&head.index);
         // A place that was given up since, before it had a sample, may be another series' by now.

@@ -10,8 +10,8 @@
 //! **Invariant:** the series of a block are ordered by group, metric name and labels, so the columns that compress
 //! well together are neighbours, and the columns of a chunk are consecutive series.
 
+pub(crate) mod block_list;
 pub(crate) mod cache;
-pub(crate) mod catalogue;
 pub(crate) mod format;
 pub(crate) mod index;
 pub(crate) mod reader;

@@ -11,9 +11,9 @@ use crate::block::format::{ChunkEntry, FOOTER_BYTES, Footer, read_directory, wri
 use crate::block::index::{BlockIndex, IndexWriter};
 use crate::bytes::Reader;
 use crate::codec::{Chunk, ChunkBuilder};
-use crate::identity::HashKey;
 use crate::index::SeriesId;
 use crate::index::view::SeriesIndex as _;
+use crate::series_hash::HashKey;
 use crate::wal::definitions::Definition;
 use crate::wal::frame::{self, Found};
 use crate::wal::record::{self, Record};

@@ -14,8 +14,8 @@ use std::sync::{Arc, RwLock};
 use common::model::Labels;
 
 use crate::budget::{Budget, Pressure};
-use crate::identity::HashKey;
-use crate::index::{Index, IndexFull, Place, SeriesId};
+use crate::index::{ColumnRef, Index, IndexFull, SeriesId};
+use crate::series_hash::HashKey;
 use crate::sync::{lock, read, write};
 use crate::write::{DefineError, RefusalReason};
 use group::{COLUMNS_MAX, Group, GroupData};
@@ -76,7 +76,7 @@ impl From<IndexFull> for PlaceError {
 /// A series, where its samples go, and whether that was decided just now.
 #[derive(Debug, Clone, Copy)]
 pub(crate) struct Placed {
-    pub(crate) place: Place,
+    pub(crate) place: ColumnRef,
     /// The log does not know the place yet.
     pub(crate) is_new: bool,
 }
@@ -204,7 +204,7 @@ impl Head {
         let mut data = lock(&group.data);
         // Samples of the series in its former group must be looked at before one is taken here.
         data.floor_ms = data.floor_ms.max(floor);
-        let place = known.unwrap_or_else(|| Place {
+        let place = known.unwrap_or_else(|| ColumnRef {
             group: group.number,
             column: {
                 let before = data.columns().len();
@@ -290,7 +290,7 @@ impl Head {
         }
         let before = data.set_column(column, id);
         drop(data);
-        let place = Place {
+        let place = ColumnRef {
             group: group.number,
             column,
         };

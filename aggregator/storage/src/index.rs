@@ -18,7 +18,7 @@ use rustc_hash::FxBuildHasher;
 use common::model::Labels;
 use roaring::RoaringBitmap;
 
-use crate::identity::SeriesHash;
+use crate::series_hash::SeriesHash;
 use crate::symbols::{Symbol, Symbols};
 use postings::Postings;
 use view::{PostingsRef, SeriesIndex};
@@ -29,7 +29,7 @@ pub(crate) struct SeriesId(pub(crate) u32);
 
 /// A place in the head: a group, and a column of it.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
-pub(crate) struct Place {
+pub(crate) struct ColumnRef {
     /// Index into the head's groups.
     pub(crate) group: u32,
     /// Index into the group's columns.
@@ -48,7 +48,7 @@ struct Entry {
     /// Where its values begin in `Index::values`; as many follow as the shape has names.
     values: u32,
     shape: u32,
-    place: Option<Place>,
+    place: Option<ColumnRef>,
     /// The log knows the place.
     logged: bool,
 }
@@ -80,7 +80,7 @@ pub(crate) struct Index {
     /// Counts the times that a place stopped being where a series' samples go.
     generation: u64,
     /// Places besides `Entry::place`, of series that moved from one group to another.
-    more_places: HashMap<u32, Vec<Place>, FxBuildHasher>,
+    more_places: HashMap<u32, Vec<ColumnRef>, FxBuildHasher>,
 }
 
 impl Index {
@@ -246,12 +246,12 @@ impl Index {
     }
 
     /// Where new samples of the series go.
-    pub(crate) fn place(&self, id: SeriesId) -> Option<Place> {
+    pub(crate) fn place(&self, id: SeriesId) -> Option<ColumnRef> {
         self.series[id.0 as usize].place
     }
 
     /// Where samples of the series are: [`Self::place`] first, then where it was before.
-    pub(crate) fn places(&self, id: SeriesId) -> impl Iterator<Item = Place> {
+    pub(crate) fn places(&self, id: SeriesId) -> impl Iterator<Item = ColumnRef> {
         let more = self.more_places.get(&id.0).into_iter().flatten().copied();
         self.place(id).into_iter().chain(more)
     }
@@ -267,12 +267,12 @@ impl Index {
     }
 
     /// Where samples of the series were put before it moved to [`Self::place`].
-    pub(crate) fn former_places(&self, id: SeriesId) -> impl Iterator<Item = Place> {
+    pub(crate) fn former_places(&self, id: SeriesId) -> impl Iterator<Item = ColumnRef> {
         self.more_places.get(&id.0).into_iter().flatten().copied()
     }
 
     /// Sends new samples of the series to `place`; where it was before is remembered.
-    pub(crate) fn set_place(&mut self, id: SeriesId, place: Place) {
+    pub(crate) fn set_place(&mut self, id: SeriesId, place: ColumnRef) {
         let entry = &mut self.series[id.0 as usize];
         entry.logged = false;
         if let Some(before) = entry.place.replace(place)
@@ -291,7 +291,7 @@ impl Index {
     }
 
     /// Forgets a former place of a series.
-    pub(crate) fn forget_place(&mut self, id: SeriesId, place: Place) {
+    pub(crate) fn forget_place(&mut self, id: SeriesId, place: ColumnRef) {
         if let Some(list) = self.more_places.get_mut(&id.0) {
             list.retain(|&other| other != place);
             if list.is_empty() {
@@ -306,7 +306,7 @@ impl Index {
     }
 
     /// Notes that the log knows the place of a series, if that is still `place`.
-    pub(crate) fn set_logged(&mut self, id: SeriesId, place: Place) {
+    pub(crate) fn set_logged(&mut self, id: SeriesId, place: ColumnRef) {
         let entry = &mut self.series[id.0 as usize];
         entry.logged |= entry.place == Some(place);
     }

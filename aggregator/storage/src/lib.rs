@@ -4,6 +4,7 @@
 
 pub mod admin;
 mod append;
+mod append_throttle;
 mod block;
 mod budget;
 mod bytes;
@@ -12,11 +13,9 @@ mod codec;
 mod disk;
 pub mod exemplars;
 mod files;
-mod flood;
 #[doc(hidden)]
 pub mod fuzzing;
 mod head;
-mod identity;
 mod index;
 mod labels;
 mod maintenance;
@@ -27,8 +26,9 @@ pub mod raw;
 pub mod read;
 mod seal;
 mod select;
-mod settle;
+mod series_hash;
 mod space;
+mod stability;
 pub mod state;
 pub mod stats;
 pub mod store;
@@ -45,7 +45,7 @@ pub use exemplars::{Exemplar, ExemplarOutcome};
 pub use memory::ProcessMemory;
 pub use raw::RawBatch;
 pub use read::{
-    Column, Grouping, Groups, ReadControl, ReadError, Readable, Selection, SeriesSet, Settled,
+    Column, Grouping, Groups, ReadControl, ReadError, Readable, Selection, SeriesSet, StableUntil,
     Values,
 };
 pub use state::{StateChange, StateDb, StateError, StateScan, StateTable};

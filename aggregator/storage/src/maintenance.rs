@@ -5,11 +5,11 @@ use std::sync::{Arc, Condvar, Mutex, PoisonError};
 use std::thread::JoinHandle;
 use std::time::{Duration, Instant};
 
+use crate::append_throttle::SEAL_AT;
 use crate::block::reader::BlockError;
 use crate::budget::Pressure;
-use crate::flood::SEAL_AT;
 use crate::merge::choose;
-use crate::seal::Upkeep;
+use crate::seal::MaintenanceState;
 use crate::store::Inner;
 use crate::sync::lock;
 
@@ -56,7 +56,7 @@ impl Maintenance {
             thread.spawn(move || run(&inner, &signal))
         };
         for (name, run) in [
-            ("store-upkeep", run as fn(&Inner, &Signal)),
+            ("store-maintenance", run as fn(&Inner, &Signal)),
             ("store-watch", watch),
         ] {
             let thread = spawn(name, run)?;
@@ -124,13 +124,15 @@ fn watch(inner: &Inner, signal: &Signal) {
 }
 
 fn round(inner: &Inner, last_seal: &mut Instant) -> Result<(), BlockError> {
-    let mut upkeep = lock(&inner.upkeep);
-    inner.thaw(&mut upkeep);
+    let mut maintenance = lock(&inner.maintenance);
+    inner.release_sealed(&mut maintenance);
     inner.remove_old()?;
-    seal_if_due(inner, &mut upkeep, last_seal)?;
+    seal_if_due(inner, &mut maintenance, last_seal)?;
     if let Some(blocks) = choose(&inner.blocks.all(), inner.clock.now_ms()) {
         // Appends go on meanwhile: the head must not grow for as long as a merge takes.
-        inner.merge(&blocks, &mut || seal_if_due(inner, &mut upkeep, last_seal))?;
+        inner.merge(&blocks, &mut || {
+            seal_if_due(inner, &mut maintenance, last_seal)
+        })?;
         inner.release_memory();
     }
     Ok(())
@@ -138,10 +140,10 @@ fn round(inner: &Inner, last_seal: &mut Instant) -> Result<(), BlockError> {
 
 fn seal_if_due(
     inner: &Inner,
-    upkeep: &mut Upkeep,
+    maintenance: &mut MaintenanceState,
     last_seal: &mut Instant,
 ) -> Result<(), BlockError> {
-    let unsealed = inner.unsealed.open();
+    let unsealed = inner.throttle.open();
     let is_time = unsealed > 0 && last_seal.elapsed() >= SEAL_INTERVAL;
     let is_tight = unsealed > 0
         && match inner.budget.pressure() {
@@ -149,8 +151,8 @@ fn seal_if_due(
             Pressure::Seal => last_seal.elapsed() >= EARLY_SEAL_INTERVAL,
             Pressure::Series | Pressure::Queries | Pressure::Writes => true,
         };
-    if unsealed >= SEAL_AT || is_time || is_tight || upkeep.is_unfinished {
-        inner.seal(upkeep)?;
+    if unsealed >= SEAL_AT || is_time || is_tight || maintenance.is_unfinished {
+        inner.seal(maintenance)?;
         *last_seal = Instant::now();
         // What was sealed is free now, in pieces that the allocator would keep.
         inner.release_memory();
@@ -186,7 +188,7 @@ impl Inner {
         if !gone.is_empty() {
             tracing::info!(blocks = gone.len(), "remove blocks beyond the retention");
             let removed = self.blocks.remove(&gone);
-            self.settling.removed();
+            self.stability.removed();
             removed?;
         }
         Ok(())

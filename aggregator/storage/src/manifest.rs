@@ -92,7 +92,7 @@ impl Manifest {
 
     /// Notes what came and what goes. Durable when this returns; called before the files of `gone` are removed, so that a
     /// block of which a row is left is one that somebody else took away.
-    pub(crate) fn note<'b>(&self, came: impl Iterator<Item = &'b Block>, gone: &[u64]) {
+    pub(crate) fn record<'b>(&self, came: impl Iterator<Item = &'b Block>, gone: &[u64]) {
         let insert = came.map(|block| row_of(block.id, Some(BlockRow::of(block))));
         let changes: Vec<StateChange> = insert
             .chain(gone.iter().map(|&id| row_of(id, None)))
@@ -163,7 +163,7 @@ impl AgentTable {
     }
 
     /// Writes the sequences that changed, and forgets agents that are long gone. Durable when this returns.
-    pub(crate) fn note<'n>(&mut self, now: impl Iterator<Item = (&'n str, u64)>, now_ms: i64) {
+    pub(crate) fn record<'n>(&mut self, now: impl Iterator<Item = (&'n str, u64)>, now_ms: i64) {
         let mut changes: Vec<StateChange> = Vec::new();
         for (name, sequence) in now {
             let before = self.known.get(name).map(|&(sequence, _)| sequence);
@@ -204,12 +204,12 @@ mod tests {
     fn agents_are_remembered_while_they_speak_and_forgotten_after() {
         let table: Arc<dyn StateTable> = Arc::new(MemoryTable::default());
         let mut agents = AgentTable::open(Arc::clone(&table));
-        agents.note([("a", 5), ("b", 9)].into_iter(), 1_000);
-        agents.note([("a", 4), ("b", 10)].into_iter(), FORGET_MS + 500);
+        agents.record([("a", 5), ("b", 9)].into_iter(), 1_000);
+        agents.record([("a", 4), ("b", 10)].into_iter(), FORGET_MS + 500);
         let again = AgentTable::open(Arc::clone(&table));
         let list: Vec<_> = again.sequences().collect();
         assert_eq!(list, [("a", 5), ("b", 10)], "a sequence never goes back");
-        agents.note([("b", 10)].into_iter(), FORGET_MS + 1_000);
+        agents.record([("b", 10)].into_iter(), FORGET_MS + 1_000);
         let again = AgentTable::open(table);
         let list: Vec<_> = again.sequences().collect();
         assert_eq!(list, [("b", 10)]);

@@ -16,9 +16,9 @@ use crate::block::reader::{BlockError, Loaded};
 use crate::block::slice::Samples;
 use crate::block::writer::BlockWriter;
 use crate::codec::Chunk;
-use crate::identity::SeriesHash;
 use crate::index::SeriesId;
 use crate::index::view::SeriesIndex as _;
+use crate::series_hash::SeriesHash;
 use crate::store::Inner;
 
 use copy::Slice;

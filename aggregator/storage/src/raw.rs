@@ -12,9 +12,9 @@ use hashbrown::HashTable;
 
 use crate::append::{Cell, FreshPlaces, Window};
 use crate::head::Head;
-use crate::identity::{HashKey, SeriesHash};
 use crate::index::view::SeriesIndex as _;
-use crate::index::{Place, SeriesId};
+use crate::index::{ColumnRef, SeriesId};
+use crate::series_hash::{HashKey, SeriesHash};
 use crate::store::{Inner, Store};
 use crate::sync::{read, write};
 use crate::write::{AppendError, AppendMode, Appended, RefusalReason};
@@ -99,7 +99,7 @@ pub type LabelsOf<'f> = dyn Fn(&[u8]) -> Option<Labels> + 'f;
 struct Known {
     hash: SeriesHash,
     series: SeriesId,
-    place: Place,
+    place: ColumnRef,
     /// The one that came next the last time.
     next: AtomicU32,
 }
@@ -173,7 +173,7 @@ impl State {
 struct Miss {
     hash: SeriesHash,
     series: SeriesId,
-    place: Place,
+    place: ColumnRef,
     length: u16,
 }
 
@@ -234,7 +234,7 @@ impl Inner {
     ) -> Result<(Appended, u64), AppendError> {
         self.admit()?;
         let window = self.window();
-        let _cut = read(&self.cut);
+        let _barrier = read(&self.append_barrier);
         let head = self.head();
         let (generation, series) = {
             let index = read(&head.index);
@@ -362,7 +362,7 @@ impl Inner {
 fn push_cells(
     samples: &[Sample],
     window: Window,
-    (series, place): (SeriesId, Place),
+    (series, place): (SeriesId, ColumnRef),
     labels: &dyn Fn() -> Labels,
     to: &mut Collected,
 ) {

@@ -128,18 +128,19 @@ impl ReadControl {
 /// The samples of one series inside the selection's range, oldest first.
 #[derive(Debug, Clone, Copy)]
 pub struct Column<'a> {
-    /// Names the timestamps: columns of one read with the same number, other than 0, have the same timestamps, so
-    /// work that depends on them alone is done once. 0: nothing is known.
-    pub clock: u64,
+    /// Identifies the timestamps: columns of one read with the same id, other than 0, have the same timestamps, so
+    /// work that depends only on them is done once. 0: unknown.
+    pub timestamps_id: u64,
     /// Ascending strictly, milliseconds.
     pub timestamps_ms: &'a [i64],
     /// As many as there are timestamps.
     pub values: Values<'a>,
 }
 
-/// The values of a column. Native histograms will be a second kind.
+/// The values of a column.
+///
+/// Exhaustive on purpose: a new kind must not compile until each reader says what it does with it.
 #[derive(Debug, Clone, Copy)]
-#[non_exhaustive]
 pub enum Values<'a> {
     /// Floats, staleness markers among them.
     Floats(&'a [f64]),
@@ -223,7 +224,7 @@ pub trait SeriesSet: Send + Sync {
 
 /// Up to when what was read stays as it is.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub struct Settled {
+pub struct StableUntil {
     /// Grows whenever a sample at or before an `until_ms` that was given out is written or removed.
     pub generation: u64,
     /// Last millisecond, inclusive.
@@ -233,7 +234,7 @@ pub struct Settled {
 /// A source of series. The store is one; tests of the evaluator have another.
 pub trait Readable: Send + Sync {
     /// Up to when results may be kept; `None` when the source does not know.
-    fn settled(&self) -> Option<Settled> {
+    fn stable_until(&self) -> Option<StableUntil> {
         None
     }
 

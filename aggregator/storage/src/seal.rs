@@ -1,6 +1,6 @@
 //! Sealing: what is in the head goes into blocks, then the log before it goes.
 //!
-//! 1. Under the cut: every group's open part is frozen, and the log's position noted. Appends go on right after.
+//! 1. Under the append barrier: every group's open part is frozen, and the log's position noted. Appends go on right after.
 //! 2. When the log is durable up to there, the frozen parts are written as blocks: file synced, renamed, directory synced.
 //! 3. The blocks are published together with the number of the seal. A set that lists them skips the frozen parts;
 //!    a set that listed before reads the frozen parts, which stay until the last such set is gone.
@@ -25,9 +25,9 @@ use crate::checkpoint::{CheckpointWriter, GroupState};
 use crate::codec::chunk::COLUMNS_MAX;
 use crate::head::Head;
 use crate::head::group::Group;
-use crate::head::part::Part;
+use crate::head::part::HeadPart;
 use crate::index::view::SeriesIndex as _;
-use crate::index::{Index, Place, SeriesId};
+use crate::index::{ColumnRef, Index, SeriesId};
 use crate::select::ReaderGuard;
 use crate::store::Inner;
 use crate::sync::{lock, read, write};
@@ -46,24 +46,24 @@ const IDLE_AT_ONCE: usize = 4096;
 
 /// What the maintenance of blocks remembers between its rounds.
 #[derive(Debug, Default)]
-pub(crate) struct Upkeep {
+pub(crate) struct MaintenanceState {
     generation: u64,
     /// A seal failed before its checkpoint was written.
     pub(crate) is_unfinished: bool,
     /// Seals whose parts are still in the head, and the guards of the sets that may need them.
-    to_thaw: Vec<(u64, Weak<ReaderGuard>)>,
+    to_release: Vec<(u64, Weak<ReaderGuard>)>,
     /// The number of the checkpoint that the next one may be added to; `None`: it must hold everything.
     base: Option<u64>,
     /// Columns that had no sample in a seal.
     idle: Vec<Column>,
     /// Columns and series that were given up, and the guard of the sets that may still have their numbers.
-    resting: Vec<(Weak<ReaderGuard>, Vec<Column>)>,
+    pending_reuse: Vec<(Weak<ReaderGuard>, Vec<Column>)>,
 }
 
 /// A column of a group and its series.
 #[derive(Debug, Clone, Copy)]
 struct Column {
-    place: Place,
+    place: ColumnRef,
     series: SeriesId,
     /// The series has no other place, so it went with the column.
     series_too: bool,
@@ -72,12 +72,12 @@ struct Column {
 /// The frozen parts of a group.
 struct FrozenGroup {
     group: Arc<Group>,
-    parts: Vec<Arc<Part>>,
+    parts: Vec<Arc<HeadPart>>,
     columns: Vec<Option<SeriesId>>,
 }
 
-/// What the cut saw.
-struct Cut {
+/// What a seal saw of the head when it began.
+struct SealSnapshot {
     /// The first log record that is not in the frozen parts.
     from: u64,
     groups: Vec<FrozenGroup>,
@@ -90,47 +90,49 @@ impl Inner {
     ///
     /// # Errors
     /// A block or the checkpoint could not be written. The samples stay in the head and in the log.
-    pub(crate) fn seal(&self, upkeep: &mut Upkeep) -> Result<(), BlockError> {
-        let sealed = self.seal_head(upkeep);
-        self.unsealed.end_seal();
+    pub(crate) fn seal(&self, maintenance: &mut MaintenanceState) -> Result<(), BlockError> {
+        let sealed = self.seal_head(maintenance);
+        self.throttle.end_seal();
         sealed
     }
 
-    fn seal_head(&self, upkeep: &mut Upkeep) -> Result<(), BlockError> {
-        self.thaw(upkeep);
+    fn seal_head(&self, maintenance: &mut MaintenanceState) -> Result<(), BlockError> {
+        self.release_sealed(maintenance);
         let head = self.head();
-        upkeep.generation += 1;
-        let generation = upkeep.generation;
-        let cut = self.freeze(&head, generation);
-        if cut.groups.is_empty() && !upkeep.is_unfinished {
+        maintenance.generation += 1;
+        let generation = maintenance.generation;
+        let snapshot = self.freeze(&head, generation);
+        if snapshot.groups.is_empty() && !maintenance.is_unfinished {
             return Ok(());
         }
-        upkeep.is_unfinished = true;
+        maintenance.is_unfinished = true;
         // A block must hold nothing that the log could still lose: the sequences of its rows are in the log only.
         self.wal
-            .wait_durable(LogPosition(cut.from - 1))
+            .wait_durable(LogPosition(snapshot.from - 1))
             .map_err(|error| BlockError::Io(io::Error::other(error)))?;
-        let paths = self.write_blocks(&head, &cut)?;
+        let paths = self.write_blocks(&head, &snapshot)?;
         self.blocks.publish(&paths, &[], Some(generation))?;
         let old = std::mem::take(&mut *lock(&self.readers));
-        upkeep.to_thaw.push((generation, Arc::downgrade(&old)));
+        maintenance
+            .to_release
+            .push((generation, Arc::downgrade(&old)));
         drop(old);
         // Until it is written the log stands for what is in the blocks too: samples deleted there would come back.
-        self.checkpoint(&head, &cut, upkeep)?;
-        upkeep.is_unfinished = false;
-        upkeep.idle = idle_columns(&head, &cut);
-        drop(cut);
-        self.thaw(upkeep);
+        self.checkpoint(&head, &snapshot, maintenance)?;
+        maintenance.is_unfinished = false;
+        maintenance.idle = idle_columns(&head, &snapshot);
+        drop(snapshot);
+        self.release_sealed(maintenance);
         Ok(())
     }
 
     /// Gives up series that had no sample since the seal before the last: they live on in the blocks.
-    fn give_up_idle(&self, upkeep: &mut Upkeep) {
+    fn give_up_idle(&self, maintenance: &mut MaintenanceState) {
         let head = self.head();
         let mut given_up = Vec::new();
-        for columns in std::mem::take(&mut upkeep.idle).chunks(IDLE_AT_ONCE) {
+        for columns in std::mem::take(&mut maintenance.idle).chunks(IDLE_AT_ONCE) {
             // No append is on its way to a place while this is held.
-            let _cut = write(&self.cut);
+            let _barrier = write(&self.append_barrier);
             let mut index = write(&head.index);
             for column in columns {
                 given_up.extend(give_up(&head, &mut index, *column));
@@ -138,16 +140,18 @@ impl Inner {
         }
         if !given_up.is_empty() {
             let old = std::mem::take(&mut *lock(&self.readers));
-            upkeep.resting.push((Arc::downgrade(&old), given_up));
+            maintenance
+                .pending_reuse
+                .push((Arc::downgrade(&old), given_up));
         }
     }
 
     /// Gives back the numbers of series and columns that no set has any more.
-    fn free_rested(&self, upkeep: &mut Upkeep) {
+    fn free_unreferenced(&self, maintenance: &mut MaintenanceState) {
         let waiting = |(guard, _): &&(Weak<ReaderGuard>, Vec<Column>)| guard.strong_count() == 0;
-        let done = upkeep.resting.iter().take_while(waiting).count();
+        let done = maintenance.pending_reuse.iter().take_while(waiting).count();
         let head = self.head();
-        for (_, columns) in upkeep.resting.drain(..done) {
+        for (_, columns) in maintenance.pending_reuse.drain(..done) {
             let gone = columns.iter().filter(|column| column.series_too);
             let series: Vec<SeriesId> = gone.map(|column| column.series).collect();
             write(&head.index).free(&series);
@@ -160,33 +164,34 @@ impl Inner {
     }
 
     /// Forgets frozen parts that no set needs any more.
-    pub(crate) fn thaw(&self, upkeep: &mut Upkeep) {
-        self.free_rested(upkeep);
+    pub(crate) fn release_sealed(&self, maintenance: &mut MaintenanceState) {
+        self.free_unreferenced(maintenance);
         let waiting = |(_, guard): &&(u64, Weak<ReaderGuard>)| guard.strong_count() == 0;
-        let done = upkeep.to_thaw.iter().take_while(waiting).count();
-        let Some((generation, _)) = upkeep.to_thaw.drain(..done).next_back() else {
+        let done = maintenance.to_release.iter().take_while(waiting).count();
+        let Some((generation, _)) = maintenance.to_release.drain(..done).next_back() else {
             return;
         };
         for group in self.head().groups() {
-            lock(&group.data).thaw(generation);
+            lock(&group.data).release_sealed(generation);
         }
-        self.give_up_idle(upkeep);
-        self.free_rested(upkeep);
+        self.give_up_idle(maintenance);
+        self.free_unreferenced(maintenance);
     }
 
-    fn freeze(&self, head: &Head, generation: u64) -> Cut {
-        let _cut = write(&self.cut);
+    fn freeze(&self, head: &Head, generation: u64) -> SealSnapshot {
+        let _barrier = write(&self.append_barrier);
         let sealed = self.blocks.sealed();
-        let mut cut = Cut {
+        let mut snapshot = SealSnapshot {
             from: self.wal.end().0 + 1,
             groups: Vec::new(),
             sequences: HashMap::default(),
         };
-        self.unsealed.begin_seal();
+        self.throttle.begin_seal();
         for group in head.groups() {
             let mut data = lock(&group.data);
             data.freeze(generation);
-            cut.sequences
+            snapshot
+                .sequences
                 .extend(data.sequence.map(|sequence| (group.number, sequence)));
             let frozen = data.frozen().iter();
             let parts: Vec<_> = frozen
@@ -194,7 +199,7 @@ impl Inner {
                 .cloned()
                 .collect();
             if !parts.is_empty() {
-                cut.groups.push(FrozenGroup {
+                snapshot.groups.push(FrozenGroup {
                     group: Arc::clone(&group),
                     parts,
                     columns: data.columns().to_vec(),
@@ -202,17 +207,21 @@ impl Inner {
             }
         }
         self.wal.rotate();
-        cut
+        snapshot
     }
 
-    fn write_blocks(&self, head: &Head, cut: &Cut) -> Result<Vec<PathBuf>, BlockError> {
+    fn write_blocks(
+        &self,
+        head: &Head,
+        snapshot: &SealSnapshot,
+    ) -> Result<Vec<PathBuf>, BlockError> {
         let mut windows = BTreeSet::new();
-        for part in cut.groups.iter().flat_map(|group| &group.parts) {
+        for part in snapshot.groups.iter().flat_map(|group| &group.parts) {
             windows_of(part, &mut windows);
         }
-        let mut order: Vec<&FrozenGroup> = cut.groups.iter().collect();
+        let mut order: Vec<&FrozenGroup> = snapshot.groups.iter().collect();
         order.sort_by(|a, b| a.group.key.cmp(&b.group.key));
-        let elsewhere = Elsewhere::find(head, cut);
+        let moved = MovedSeries::find(head, snapshot);
         let mut paths = Vec::new();
         let only_one = windows.len() == 1;
         for window in windows {
@@ -224,7 +233,7 @@ impl Inner {
             };
             let mut writer = BlockWriter::create(&self.blocks.directory, self.blocks.new_id())?;
             for group in &order {
-                write_group(&mut writer, head, group, &elsewhere, range)?;
+                write_group(&mut writer, head, group, &moved, range)?;
             }
             if writer.samples() > 0 {
                 paths.push(writer.finish(0, &[])?);
@@ -234,7 +243,12 @@ impl Inner {
     }
 
     /// Writes the columns that changed since the base, or all of them when those are many, as a new base.
-    fn checkpoint(&self, head: &Head, cut: &Cut, upkeep: &mut Upkeep) -> Result<(), BlockError> {
+    fn checkpoint(
+        &self,
+        head: &Head,
+        snapshot: &SealSnapshot,
+        maintenance: &mut MaintenanceState,
+    ) -> Result<(), BlockError> {
         let groups = head.groups();
         let (mut columns, mut changed) = (0, 0);
         for group in &groups {
@@ -242,8 +256,8 @@ impl Inner {
             columns += data.columns().len();
             changed += data.changed().len();
         }
-        let base = upkeep.base.take().filter(|_| changed * 4 <= columns);
-        let mut writer = CheckpointWriter::new(self.key().seed(), cut.from, base);
+        let base = maintenance.base.take().filter(|_| changed * 4 <= columns);
+        let mut writer = CheckpointWriter::new(self.key().seed(), snapshot.from, base);
         for (family, metadata) in lock(&self.metadata).iter() {
             writer.push(&record::metadata(family, metadata));
         }
@@ -251,19 +265,19 @@ impl Inner {
             writer.group(&GroupState {
                 number: group.number,
                 key: group.key.to_string(),
-                sequence: cut.sequences.get(&group.number).copied(),
+                sequence: snapshot.sequences.get(&group.number).copied(),
                 definitions: definitions(head, group, base.is_none()),
             });
         }
         writer.finish(&self.options.path)?;
         let of_agents = groups.iter().filter_map(|group| {
-            let sequence = cut.sequences.get(&group.number).copied()?;
+            let sequence = snapshot.sequences.get(&group.number).copied()?;
             Some((&*group.key, sequence))
         });
         // Before the log goes that had them last.
-        lock(&self.agents).note(of_agents, self.clock.now_ms());
-        upkeep.base = base.or(Some(cut.from));
-        remove_before(&self.options.path.join("wal"), cut.from)?;
+        lock(&self.agents).record(of_agents, self.clock.now_ms());
+        maintenance.base = base.or(Some(snapshot.from));
+        remove_before(&self.options.path.join("wal"), snapshot.from)?;
         Ok(())
     }
 }
@@ -292,10 +306,10 @@ fn definitions(head: &Head, group: &Group, all: bool) -> Vec<Definition> {
 }
 
 /// The columns without a sample in what was sealed.
-fn idle_columns(head: &Head, cut: &Cut) -> Vec<Column> {
+fn idle_columns(head: &Head, snapshot: &SealSnapshot) -> Vec<Column> {
     let mut idle = Vec::new();
     for group in head.groups() {
-        let sealed = cut
+        let sealed = snapshot
             .groups
             .iter()
             .find(|one| one.group.number == group.number);
@@ -308,7 +322,7 @@ fn idle_columns(head: &Head, cut: &Cut) -> Vec<Column> {
             if let (Some(series), false) = (*series, used) {
                 let group = group.number;
                 idle.push(Column {
-                    place: Place { group, column },
+                    place: ColumnRef { group, column },
                     series,
                     series_too: false,
                 });
@@ -343,7 +357,7 @@ fn give_up(head: &Head, index: &mut Index, mut column: Column) -> Option<Column>
     Some(column)
 }
 
-fn windows_of(part: &Part, to: &mut BTreeSet<i64>) {
+fn windows_of(part: &HeadPart, to: &mut BTreeSet<i64>) {
     let Some((first, last)) = part.bounds() else {
         return;
     };
@@ -365,29 +379,29 @@ fn windows_of(part: &Part, to: &mut BTreeSet<i64>) {
             );
         }
     }
-    for column in part.loose_columns() {
-        let times = part.loose(column).iter();
+    for column in part.out_of_row_columns() {
+        let times = part.out_of_row(column).iter();
         to.extend(times.map(|&(time, _)| time.div_euclid(WINDOW_MS)));
     }
 }
 
 /// Series that have samples in more than one group, and those of their places that are not written as such.
-struct Elsewhere {
+struct MovedSeries {
     by_series: HashMap<SeriesId, Vec<Samples>, FxBuildHasher>,
     /// The places whose samples are in `by_series`.
-    places: HashMap<Place, (), FxBuildHasher>,
+    places: HashMap<ColumnRef, (), FxBuildHasher>,
 }
 
-impl Elsewhere {
-    fn find(head: &Head, cut: &Cut) -> Self {
+impl MovedSeries {
+    fn find(head: &Head, snapshot: &SealSnapshot) -> Self {
         let mut found = Self {
             by_series: HashMap::default(),
             places: HashMap::default(),
         };
         let index = read(&head.index);
         for series in index.moved() {
-            let samples_at = |place: Place| {
-                let group = cut
+            let samples_at = |place: ColumnRef| {
+                let group = snapshot
                     .groups
                     .iter()
                     .find(|one| one.group.number == place.group)?;
@@ -408,7 +422,7 @@ impl Elsewhere {
 }
 
 /// Adds the samples of a column to `to`.
-pub(crate) fn take_column(part: &Part, column: u32, to: &mut Samples) {
+pub(crate) fn take_column(part: &HeadPart, column: u32, to: &mut Samples) {
     let first = column / COLUMNS_MAX as u32 * COLUMNS_MAX as u32;
     let mut piece = vec![Samples::default(); (column - first) as usize + 1];
     part.samples_of_piece(first, &mut piece);
@@ -423,7 +437,7 @@ fn write_group(
     writer: &mut BlockWriter,
     head: &Head,
     group: &FrozenGroup,
-    elsewhere: &Elsewhere,
+    moved: &MovedSeries,
     range: (i64, i64),
 ) -> Result<(), BlockError> {
     let width = group
@@ -438,15 +452,15 @@ fn write_group(
         let mut samples = take_columns(group, first..end);
         let mut order = labels_in_order(head, group, first..end);
         order.retain(|(_, column, _)| {
-            let place = Place {
+            let place = ColumnRef {
                 group: group.group.number,
                 column: *column,
             };
-            !elsewhere.places.contains_key(&place)
+            !moved.places.contains_key(&place)
         });
         for (labels, column, series) in &order {
             let own = &mut samples[(column - first) as usize];
-            for more in elsewhere.by_series.get(series).into_iter().flatten() {
+            for more in moved.by_series.get(series).into_iter().flatten() {
                 own.times_ms.extend_from_slice(&more.times_ms);
                 own.bits.extend_from_slice(&more.bits);
             }

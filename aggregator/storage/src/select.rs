@@ -18,11 +18,11 @@ use crate::block::Block;
 use crate::block::reader::{BlockError, Loaded};
 use crate::codec::Chunk;
 use crate::head::Head;
-use crate::identity::SeriesHash;
 use crate::index::resolve::Prepared;
 use crate::index::view::{PostingsRef, SeriesIndex as _};
-use crate::index::{Index, Place, SeriesId};
+use crate::index::{ColumnRef, Index, SeriesId};
 use crate::read::{Grouping, Groups, ReadControl, ReadError, Selection, SeriesSet, Visit};
+use crate::series_hash::SeriesHash;
 use crate::sync::{lock, read};
 use assemble::{Assembler, Data, Segment};
 use grouping::Grouper;
@@ -52,9 +52,9 @@ pub(crate) struct Set {
     /// For each series of the set its number in the head, or [`ABSENT`].
     in_head: Vec<u32>,
     /// Where the head has samples of a series.
-    places: Vec<Option<Place>>,
+    places: Vec<Option<ColumnRef>>,
     /// For series that moved between groups, their other places.
-    moved: HashMap<u32, Vec<Place>, FxBuildHasher>,
+    moved: HashMap<u32, Vec<ColumnRef>, FxBuildHasher>,
     start_ms: i64,
     end_ms: i64,
     warnings: Mutex<Vec<String>>,
@@ -80,8 +80,8 @@ pub(crate) struct Parts {
 
 /// Series of the head that have samples in the range.
 struct HeadMatch {
-    series: Vec<(SeriesId, Place)>,
-    moved: HashMap<u32, Vec<Place>, FxBuildHasher>,
+    series: Vec<(SeriesId, ColumnRef)>,
+    moved: HashMap<u32, Vec<ColumnRef>, FxBuildHasher>,
 }
 
 /// Resolves in the head; series without samples in the range are left out, a group at a time.
@@ -92,7 +92,7 @@ fn match_head(
     selection: &Selection,
 ) -> HeadMatch {
     let mut overlapping: HashMap<u32, bool, FxBuildHasher> = HashMap::default();
-    let mut overlaps = |place: &Place| {
+    let mut overlaps = |place: &ColumnRef| {
         *overlapping.entry(place.group).or_insert_with(|| {
             head.group(place.group).is_some_and(|group| {
                 lock(&group.data).overlaps(selection.start_ms, selection.end_ms)
@@ -110,7 +110,7 @@ fn match_head(
             continue;
         };
         found.series.push((id, first));
-        let more: Vec<Place> = places.collect();
+        let more: Vec<ColumnRef> = places.collect();
         if !more.is_empty() {
             found.moved.insert(id.0, more);
         }
@@ -403,7 +403,7 @@ impl Reader<'_> {
         visit(index, column)
     }
 
-    fn add_other_place(&mut self, place: Place) {
+    fn add_other_place(&mut self, place: ColumnRef) {
         if let Some(group) = self.set.head.group(place.group) {
             let mut batch = HeadBatch::default();
             let column = std::iter::once(place.column);

@@ -129,7 +129,7 @@ fn top(all: impl Iterator<Item = (String, u64)>, limit: usize) -> Vec<(String, u
 impl Inner {
     /// Tells the budget what the store holds.
     pub(crate) fn look_at_memory(&self) {
-        let samples = self.unsealed.open();
+        let samples = self.throttle.open();
         let used = self.memory_bytes();
         let beyond = self.overhead.look(used, self.budget.max_bytes());
         self.budget.update(used.saturating_add(beyond), samples);
@@ -163,7 +163,7 @@ impl Store {
         let head = inner.head();
         let wal = inner.wal.stats();
         let mut stats = StoreStats {
-            head_samples: inner.unsealed.open(),
+            head_samples: inner.throttle.open(),
             wal_pending_bytes: wal.pending_bytes,
             wal_written_bytes: wal.written_bytes,
             wal_commits: wal.commits,

@@ -9,26 +9,26 @@ use std::time::Duration;
 use common::clock::Clock;
 use common::model::Metadata;
 
-use crate::block::catalogue::{Catalogue, Quarantined};
+use crate::append_throttle::AppendThrottle;
+use crate::block::block_list::{BlockList, Quarantined};
 use crate::block::reader::BlockError;
 use crate::budget::{Budget, Pressure};
 use crate::exemplars::{EXEMPLARS_MAX, Exemplars};
 use crate::files::DirectoryLock;
-use crate::flood::Unsealed;
 use crate::head::Head;
 use crate::head::group::Stored;
-use crate::identity::{HashKey, SeriesHash};
 use crate::index::resolve::{Prepared, label_names, label_values};
 use crate::index::view::{PostingsRef, SeriesIndex};
 use crate::maintenance::Maintenance;
 use crate::manifest::AgentTable;
 use crate::memory::{Overhead, ProcessMemory};
 use crate::raw::RawCache;
-use crate::read::{ReadControl, ReadError, Readable, Selection, SeriesSet, Settled};
-use crate::seal::Upkeep;
+use crate::read::{ReadControl, ReadError, Readable, Selection, SeriesSet, StableUntil};
+use crate::seal::MaintenanceState;
 use crate::select::{Parts, ReaderGuard, Set};
-use crate::settle::Settling;
+use crate::series_hash::{HashKey, SeriesHash};
 use crate::space::Space;
+use crate::stability::StabilityTracker;
 use crate::state::StateDb;
 use crate::stats::Lost;
 use crate::stream::{SERIES_PER_STREAM_MAX, Stream};
@@ -90,19 +90,19 @@ pub(crate) struct Inner {
     pub(crate) clock: Arc<dyn Clock>,
     head: RwLock<Arc<Head>>,
     pub(crate) wal: Wal,
-    pub(crate) blocks: Catalogue,
+    pub(crate) blocks: BlockList,
     /// Held for reading while samples are logged and put into the head, so that whoever holds it for writing sees
     /// a head that agrees with a position of the log.
-    pub(crate) cut: RwLock<()>,
+    pub(crate) append_barrier: RwLock<()>,
     pub(crate) metadata: Mutex<BTreeMap<String, Metadata>>,
     /// Cloned by each set; replaced by each seal.
     pub(crate) readers: Mutex<Arc<ReaderGuard>>,
     /// What the maintenance of blocks remembers; held while it works, so that there is one seal at a time.
-    pub(crate) upkeep: Mutex<Upkeep>,
+    pub(crate) maintenance: Mutex<MaintenanceState>,
     pub(crate) exemplars: Mutex<Exemplars>,
     pub(crate) raw: RawCache,
-    pub(crate) unsealed: Unsealed,
-    pub(crate) settling: Settling,
+    pub(crate) throttle: AppendThrottle,
+    pub(crate) stability: StabilityTracker,
     pub(crate) state: StateDb,
     pub(crate) budget: Arc<Budget>,
     pub(crate) overhead: Overhead,
@@ -116,7 +116,7 @@ pub(crate) struct Inner {
 impl Inner {
     /// Waits until samples may be appended. To be called without any lock of the store.
     pub(crate) fn admit(&self) -> Result<(), AppendError> {
-        self.unsealed.admit();
+        self.throttle.admit();
         self.may_append()
     }
 
@@ -125,7 +125,7 @@ impl Inner {
         if let Some(free_bytes) = self.space.refusal() {
             return Err(AppendError::DiskFull { free_bytes });
         }
-        if self.budget.is_full(self.unsealed.open()) {
+        if self.budget.is_full(self.throttle.open()) {
             return Err(AppendError::OverBudget {
                 used_bytes: self.budget.used_bytes(),
                 budget_bytes: self.budget.max_bytes(),
@@ -257,9 +257,9 @@ impl Store {
     /// A block could not be written.
     pub fn flush(&self) -> Result<(), AppendError> {
         self.inner.wal.wait_durable(self.inner.wal.end())?;
-        let mut upkeep = lock(&self.inner.upkeep);
+        let mut maintenance = lock(&self.inner.maintenance);
         self.inner
-            .seal(&mut upkeep)
+            .seal(&mut maintenance)
             .map_err(block_to_append_error)?;
         self.inner.merge_all().map_err(block_to_append_error)
     }
@@ -354,8 +354,8 @@ impl Inner {
 }
 
 impl Readable for Store {
-    fn settled(&self) -> Option<Settled> {
-        self.inner.settling.settled(self.inner.clock.now_ms())
+    fn stable_until(&self) -> Option<StableUntil> {
+        self.inner.stability.stable_until(self.inner.clock.now_ms())
     }
 
     fn select(

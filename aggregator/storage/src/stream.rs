@@ -9,7 +9,7 @@ use crate::append::{self, FreshPlaces, Sequence};
 use crate::head::Head;
 use crate::head::group::Group;
 use crate::index::view::SeriesIndex as _;
-use crate::index::{Place, SeriesId};
+use crate::index::{ColumnRef, SeriesId};
 use crate::store::{Inner, Store};
 use crate::sync::{lock, read};
 use crate::wal::rows::{RowHead, RowsBuilder};
@@ -102,7 +102,7 @@ impl Stream {
         }
         let store = self.store.clone();
         // While this is held, no column is taken from its series.
-        let _cut = read(&store.inner().cut);
+        let _barrier = read(&store.inner().append_barrier);
         let (series, placed) = self.head.place_within(&self.group, labels, admit)?;
         self.fresh.add(&self.group, series, placed);
         if at >= self.columns.len() {
@@ -157,7 +157,7 @@ impl Stream {
         inner.admit()?;
         self.map_columns(values)?;
         let refusal = inner.window().refusal(timestamp_ms);
-        let _cut = read(&inner.cut);
+        let _barrier = read(&inner.append_barrier);
         self.fresh.log(inner, &self.head);
         if let Some(reason) = refusal {
             return self.refuse_row(inner, sequence, timestamp_ms, values, reason);
@@ -199,7 +199,7 @@ impl Stream {
             }
             return Ok(appended);
         }
-        let _cut = read(&inner.cut);
+        let _barrier = read(&inner.append_barrier);
         self.fresh.log(inner, &self.head);
         if let Some(appended) = self.append_at_end(inner, None, timestamp_ms) {
             return Ok(appended);
@@ -215,7 +215,7 @@ impl Stream {
     fn cell(&self, timestamp_ms: i64, &(column, value): &(u32, f64)) -> Option<append::Cell> {
         let (column, series) = self.columns.get(column as usize).copied().flatten()?;
         Some(append::Cell {
-            place: Place {
+            place: ColumnRef {
                 group: self.group.number,
                 column,
             },
@@ -277,9 +277,9 @@ impl Stream {
             data.set_sequence(sequence, position);
             data.durable_sequence(inner.wal.durable());
         }
-        inner.unsealed.add(self.cells.len() as u64);
+        inner.throttle.add(self.cells.len() as u64);
         drop(data);
-        inner.settling.wrote(timestamp_ms, timestamp_ms);
+        inner.stability.wrote(timestamp_ms, timestamp_ms);
         Some(Appended {
             position,
             stored: self.cells.len() as u64,

@@ -14,10 +14,10 @@ use crate::block::cache::Cache;
 use crate::block::format::MAGIC;
 use crate::block::reader::{BlockError, Caches, Loaded};
 use crate::checkpoint;
-use crate::identity::HashKey;
 use crate::index::SeriesId;
 use crate::index::view::SeriesIndex as _;
 use crate::manifest::{BlockRow, Manifest};
+use crate::series_hash::HashKey;
 use crate::state::StateDb;
 use crate::wal::frame::{self, Found};
 use crate::wal::record::{self, Record};
@@ -304,7 +304,7 @@ impl Check<'_> {
                 // What a crash left; the next start removes it.
                 continue;
             }
-            let Some((id, first_ms, last_ms)) = crate::block::catalogue::parse_name(&path) else {
+            let Some((id, first_ms, last_ms)) = crate::block::block_list::parse_name(&path) else {
                 self.damaged(&path, 0, "file has no name of a block");
                 continue;
             };

@@ -65,7 +65,7 @@ impl SeriesSet for Collected {
     ) -> Result<(), ReadError> {
         for index in range {
             control.check()?;
-            let (clock, times, values) = match &self.series[index].1 {
+            let (timestamps_id, times, values) = match &self.series[index].1 {
                 Points::Full(values) => (1, &self.times, values),
                 Points::Sparse(times, values) => (0, times, values),
             };
@@ -75,7 +75,7 @@ impl SeriesSet for Collected {
             visit(
                 index,
                 Column {
-                    clock,
+                    timestamps_id,
                     timestamps_ms: times,
                     values: Values::Floats(values),
                 },

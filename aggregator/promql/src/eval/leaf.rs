@@ -92,9 +92,7 @@ impl Leaf {
         budget: &Budget<'_>,
         looked: &mut Looked,
     ) -> Result<bool, ReadError> {
-        let Values::Floats(floats) = column.values else {
-            return Ok(false);
-        };
+        let Values::Floats(floats) = column.values;
         match &self.kind {
             Kind::Instant | Kind::Timestamp => {
                 scratch.find_newest(self, column);
@@ -108,8 +106,8 @@ impl Leaf {
                 } else {
                     (column.timestamps_ms, floats)
                 };
-                let clock = if stale { 0 } else { column.clock };
-                find_windows(&mut scratch.windows, self, clock, times);
+                let timestamps_id = if stale { 0 } else { column.timestamps_id };
+                find_windows(&mut scratch.windows, self, timestamps_id, times);
                 if needs_resets(*function) {
                     find_resets(&mut scratch.resets, floats);
                 }
@@ -225,7 +223,7 @@ struct Scratch {
 /// Windows of the last column, kept for the next one with the same timestamps.
 #[derive(Default)]
 struct Windows {
-    clock: u64,
+    timestamps_id: u64,
     /// Samples of each step's window.
     ranges: Vec<(u32, u32)>,
     /// The newest sample of each step, `u32::MAX` for none.
@@ -246,10 +244,10 @@ impl Scratch {
 
     fn find_newest(&mut self, leaf: &Leaf, column: &Column<'_>) {
         let windows = &mut self.windows;
-        if column.clock != 0 && column.clock == windows.clock {
+        if column.timestamps_id != 0 && column.timestamps_id == windows.timestamps_id {
             return;
         }
-        windows.clock = column.clock;
+        windows.timestamps_id = column.timestamps_id;
         windows.newest.clear();
         let times = column.timestamps_ms;
         let mut next = 0;
@@ -265,11 +263,11 @@ impl Scratch {
     }
 }
 
-fn find_windows(windows: &mut Windows, leaf: &Leaf, clock: u64, times: &[i64]) {
-    if clock != 0 && clock == windows.clock {
+fn find_windows(windows: &mut Windows, leaf: &Leaf, timestamps_id: u64, times: &[i64]) {
+    if timestamps_id != 0 && timestamps_id == windows.timestamps_id {
         return;
     }
-    windows.clock = clock;
+    windows.timestamps_id = timestamps_id;
     windows.ranges.clear();
     let (mut from, mut to) = (0, 0);
     for step in 0..leaf.steps.count {

@@ -209,9 +209,7 @@ impl Evaluator<'_> {
             0..leaf.set.len(),
             self.budget.control,
             &mut |index, column| {
-                let Values::Floats(floats) = column.values else {
-                    return Ok(());
-                };
+                let Values::Floats(floats) = column.values;
                 self.budget.check()?;
                 let samples: Vec<_> = column
                     .timestamps_ms

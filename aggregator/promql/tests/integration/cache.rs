@@ -3,7 +3,7 @@
 use common::model::{Labels, Sample};
 use tidemark_promql::memory_store::MemoryStore;
 use tidemark_promql::{Engine, EngineOptions, QueryOptions, QueryResult, RangeParams};
-use tidemark_storage::read::{ReadControl, Settled};
+use tidemark_storage::read::{ReadControl, StableUntil};
 
 const STEP_MS: i64 = 15_000;
 
@@ -78,7 +78,7 @@ fn refreshes_see_what_an_evaluation_would() {
     ];
     for refresh in 0..30 {
         let end_ms = 10 * 60_000 + refresh * 60_000;
-        store.settled = Some(Settled {
+        store.stable_until = Some(StableUntil {
             generation: 1,
             until_ms: end_ms - 90_000,
         });
@@ -97,7 +97,7 @@ fn refreshes_see_what_an_evaluation_would() {
 #[test]
 fn a_refresh_reads_only_the_new_end() {
     let mut store = store(60);
-    store.settled = Some(Settled {
+    store.stable_until = Some(StableUntil {
         generation: 1,
         until_ms: 40 * 60_000,
     });
@@ -113,7 +113,7 @@ fn a_refresh_reads_only_the_new_end() {
 #[test]
 fn changed_data_is_read_again() {
     let mut store = store(60);
-    store.settled = Some(Settled {
+    store.stable_until = Some(StableUntil {
         generation: 1,
         until_ms: 60 * 60_000,
     });
@@ -132,7 +132,7 @@ fn changed_data_is_read_again() {
         before.value,
         "not told, it does not look"
     );
-    store.settled = Some(Settled {
+    store.stable_until = Some(StableUntil {
         generation: 2,
         until_ms: 60 * 60_000,
     });

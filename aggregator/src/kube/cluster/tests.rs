@@ -39,9 +39,7 @@ fn up(store: &Store) -> Vec<f64> {
     let set = store.select(&selection, &control).unwrap();
     let mut values = Vec::new();
     set.read(0..set.len(), &control, &mut |_, column| {
-        let Values::Floats(floats) = column.values else {
-            panic!("only floats were written");
-        };
+        let Values::Floats(floats) = column.values;
         values.extend_from_slice(floats);
         Ok(())
     })

@@ -17,9 +17,9 @@ use common::model::Labels;
 use roaring::RoaringBitmap;
 
 use crate::bytes::{Malformed, Reader, put_bytes, put_varint, zigzag};
-use crate::identity::{HashKey, SeriesHash};
 use crate::index::view::{PostingsRef, SeriesIndex};
 use crate::index::{SeriesId, Shape};
+use crate::series_hash::{HashKey, SeriesHash};
 use crate::symbols::Symbol;
 use hashbrown::{HashMap, HashTable};
 use rustc_hash::FxBuildHasher;

@@ -13,8 +13,8 @@ use crate::bytes::{Malformed, Reader};
 use crate::codec::Chunk;
 use crate::codec::chunk::COLUMNS_MAX;
 use crate::disk::{File, read_exact_at};
-use crate::identity::{HashKey, SeriesHash};
 use crate::index::SeriesId;
+use crate::series_hash::{HashKey, SeriesHash};
 
 /// Why a part of a block can't be used.
 #[derive(Debug, thiserror::Error)]

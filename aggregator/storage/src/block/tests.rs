@@ -13,10 +13,10 @@ use super::reader::{BlockError, Caches};
 use super::slice::Samples;
 use super::writer::BlockWriter;
 use crate::bytes::{put_bytes, put_varint};
-use crate::identity::HashKey;
 use crate::index::SeriesId;
 use crate::index::view::SeriesIndex as _;
 use crate::manifest::Manifest;
+use crate::series_hash::HashKey;
 use crate::state::MemoryTable;
 
 type Content = BTreeMap<Labels, Vec<(i64, u64)>>;
@@ -246,11 +246,11 @@ fn damaged_block_is_set_aside_and_remembered() {
     bytes[at] ^= 4;
     fs::write(&path, bytes).unwrap();
     for _ in 0..2 {
-        let catalogue =
-            catalogue::Catalogue::open(&blocks, &quarantine, key(), caches(), manifest()).unwrap();
-        assert!(catalogue.all().is_empty());
-        assert_eq!(catalogue.quarantined(0, 5).len(), 1);
-        assert_eq!(catalogue.quarantined(1 << 50, 1 << 51).len(), 0);
+        let block_list =
+            block_list::BlockList::open(&blocks, &quarantine, key(), caches(), manifest()).unwrap();
+        assert!(block_list.all().is_empty());
+        assert_eq!(block_list.quarantined(0, 5).len(), 1);
+        assert_eq!(block_list.quarantined(1 << 50, 1 << 51).len(), 0);
     }
     assert!(!path.try_exists().unwrap());
 }
@@ -272,10 +272,10 @@ fn what_a_merged_block_replaces_is_gone_after_a_crash_between() {
     }
     fs::write(blocks.join("0000000000000063.tmp"), b"unfinished").unwrap();
     let quarantine = directory.path().join("corrupt");
-    let catalogue =
-        catalogue::Catalogue::open(&blocks, &quarantine, key(), caches(), manifest()).unwrap();
-    let ids: Vec<u64> = catalogue.all().iter().map(|block| block.id).collect();
+    let block_list =
+        block_list::BlockList::open(&blocks, &quarantine, key(), caches(), manifest()).unwrap();
+    let ids: Vec<u64> = block_list.all().iter().map(|block| block.id).collect();
     assert_eq!(ids, [9, 10]);
     assert_eq!(fs::read_dir(&blocks).unwrap().count(), 2);
-    assert_eq!(catalogue.new_id(), 11);
+    assert_eq!(block_list.new_id(), 11);
 }

@@ -102,7 +102,7 @@ impl BlockWriter {
         Ok(())
     }
 
-    /// Adds a chunk of the last series of [`Self::begin_copy`]: `bytes` are as `entry` describes them elsewhere.
+    /// Adds a chunk of the last series of [`Self::begin_copy`]: `bytes` are as `entry` describes them moved.
     ///
     /// # Errors
     /// The file can't be written.

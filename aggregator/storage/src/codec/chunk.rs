@@ -145,13 +145,13 @@ struct Column {
 pub(crate) struct Chunk {
     times_ms: Vec<i64>,
     /// A hash of the times: equal times have equal numbers.
-    clock: u64,
+    timestamps_id: u64,
     columns: Vec<Column>,
     planes: Vec<Vec<u8>>,
 }
 
 /// A number for a list of times; equal lists have equal numbers, never 0.
-pub(crate) fn clock_of(times_ms: &[i64]) -> u64 {
+pub(crate) fn timestamps_id_of(times_ms: &[i64]) -> u64 {
     let mut hash = times_ms.len() as u64 ^ 0x9e37_79b9_7f4a_7c15;
     for &time in times_ms {
         let product = u128::from(hash ^ time as u64).wrapping_mul(0xd6e8_feb8_6659_fd93_a5a3_5625);
@@ -170,7 +170,7 @@ impl Chunk {
         let head = Head::read(&mut reader)?;
         let planes = read_planes(&mut reader, &head.lengths)?;
         Ok(Self {
-            clock: clock_of(&head.times_ms),
+            timestamps_id: timestamps_id_of(&head.times_ms),
             times_ms: head.times_ms,
             columns: head.columns,
             planes,
@@ -194,8 +194,8 @@ impl Chunk {
     }
 
     /// A number that chunks with the same times have in common; never 0.
-    pub(crate) const fn clock(&self) -> u64 {
-        self.clock
+    pub(crate) const fn timestamps_id(&self) -> u64 {
+        self.timestamps_id
     }
 
     #[cfg(test)]

@@ -3,7 +3,7 @@
 use std::collections::VecDeque;
 use std::sync::{Arc, Mutex};
 
-use super::part::Part;
+use super::part::HeadPart;
 use crate::block::slice::Samples;
 use crate::index::SeriesId;
 use crate::seal::take_column;
@@ -33,9 +33,9 @@ pub(crate) struct GroupData {
     /// Columns that were given a series since the last checkpoint of all columns.
     changed: Vec<u32>,
     /// What came since the last seal.
-    open: Part,
+    open: HeadPart,
     /// What is being sealed, or was, while a reader may still need it here; oldest first.
-    frozen: Vec<Arc<Part>>,
+    frozen: Vec<Arc<HeadPart>>,
     /// Later than this there is no sample of these columns anywhere in the store, so nothing need be compared.
     pub(crate) floor_ms: i64,
     /// How the log writes its rows.
@@ -61,7 +61,7 @@ impl GroupData {
             pins: Vec::new(),
             free: Vec::new(),
             changed: Vec::new(),
-            open: Part::default(),
+            open: HeadPart::default(),
             frozen: Vec::new(),
             floor_ms,
             coder: RowCoder::default(),
@@ -120,7 +120,7 @@ impl GroupData {
     /// Takes the series off a column, unless a stream has it defined or a sample is there. Returns whether it did.
     pub(crate) fn vacate(&mut self, column: u32) -> bool {
         let pinned = self.pins.get(column as usize).is_some_and(|&pins| pins > 0);
-        let used = |part: &Part| part.has_column(column);
+        let used = |part: &HeadPart| part.has_column(column);
         if pinned || used(&self.open) || self.frozen.iter().any(|part| used(part)) {
             return false;
         }
@@ -184,12 +184,12 @@ impl GroupData {
     }
 
     /// What came since the last seal.
-    pub(crate) const fn open(&self) -> &Part {
+    pub(crate) const fn open(&self) -> &HeadPart {
         &self.open
     }
 
     /// What is being sealed, or was.
-    pub(crate) fn frozen(&self) -> &[Arc<Part>] {
+    pub(crate) fn frozen(&self) -> &[Arc<HeadPart>] {
         &self.frozen
     }
 
@@ -204,7 +204,7 @@ impl GroupData {
     }
 
     /// Forgets what was sealed up to `generation`.
-    pub(crate) fn thaw(&mut self, generation: u64) {
+    pub(crate) fn release_sealed(&mut self, generation: u64) {
         self.frozen.retain(|part| part.generation > generation);
     }
 

@@ -1,4 +1,4 @@
-//! What a group holds of one span between two seals: open rows, rows packed to chunks, and loose samples.
+//! What a group holds of one span between two seals: open rows, rows packed to chunks, and out-of-row samples.
 
 use std::cell::RefCell;
 use std::ops::Range;
@@ -49,11 +49,11 @@ impl PackedRows {
 
 /// One span of a group.
 #[derive(Debug, Clone, Default)]
-pub(crate) struct Part {
+pub(crate) struct HeadPart {
     pub(crate) packed: Vec<Arc<PackedRows>>,
     pub(crate) rows: Rows,
     /// Samples that fit no row, by column, ascending in time.
-    loose: HashMap<u32, Vec<(i64, u64)>, FxBuildHasher>,
+    out_of_row: HashMap<u32, Vec<(i64, u64)>, FxBuildHasher>,
     /// Earliest and latest sample.
     bounds: Option<(i64, i64)>,
     /// Samples.
@@ -62,7 +62,7 @@ pub(crate) struct Part {
     pub(crate) generation: u64,
 }
 
-impl Part {
+impl HeadPart {
     pub(crate) const fn is_empty(&self) -> bool {
         self.bounds.is_none()
     }
@@ -86,9 +86,9 @@ impl Part {
                 return Some(bits);
             }
         }
-        let loose = self.loose(column);
-        if let Ok(at) = loose.binary_search_by_key(&time_ms, |&(time, _)| time) {
-            return Some(loose[at].1);
+        let out_of_row = self.out_of_row(column);
+        if let Ok(at) = out_of_row.binary_search_by_key(&time_ms, |&(time, _)| time) {
+            return Some(out_of_row[at].1);
         }
         let covers = |one: &&Arc<PackedRows>| one.first_ms <= time_ms && time_ms <= one.last_ms;
         self.packed
@@ -98,8 +98,8 @@ impl Part {
     }
 
     /// The samples of a column that are in no row.
-    pub(crate) fn loose(&self, column: u32) -> &[(i64, u64)] {
-        self.loose.get(&column).map_or(&[], Vec::as_slice)
+    pub(crate) fn out_of_row(&self, column: u32) -> &[(i64, u64)] {
+        self.out_of_row.get(&column).map_or(&[], Vec::as_slice)
     }
 
     /// Sets the mark of each column that has a sample.
@@ -118,7 +118,7 @@ impl Part {
                 }
             }
         }
-        for &column in self.loose.keys() {
+        for &column in self.out_of_row.keys() {
             if let Some(mark) = marks.get_mut(column as usize) {
                 *mark = true;
             }
@@ -134,12 +134,12 @@ impl Part {
                 piece.is_some_and(|(chunk, at)| *chunk.presence(at) != Presence::None)
             })
         };
-        self.loose.contains_key(&column) || in_rows() || in_packed()
+        self.out_of_row.contains_key(&column) || in_rows() || in_packed()
     }
 
-    /// Columns with loose samples.
-    pub(crate) fn loose_columns(&self) -> impl Iterator<Item = u32> {
-        self.loose.keys().copied()
+    /// Columns with out-of-row samples.
+    pub(crate) fn out_of_row_columns(&self) -> impl Iterator<Item = u32> {
+        self.out_of_row.keys().copied()
     }
 
     /// Stores cells of one timestamp, at which none of these columns has a sample. `width`: columns of the group.
@@ -158,14 +158,14 @@ impl Part {
             let in_row =
                 bits != ABSENT && row.is_some_and(|row| self.rows.set(row, column, bits, width));
             if !in_row {
-                self.put_loose(column, time_ms, bits);
+                self.put_out_of_row(column, time_ms, bits);
             }
         }
         let (first, last) = self.bounds.unwrap_or((time_ms, time_ms));
         self.bounds = Some((first.min(time_ms), last.max(time_ms)));
     }
 
-    /// The row to use, begun now if it is worth it; `None`: the samples go loose.
+    /// The row to use, begun now if it is worth it; `None`: the samples are kept out of rows.
     fn row_for(&mut self, time_ms: i64, width: usize, cells: usize) -> Option<usize> {
         if let Some(row) = self.rows.find(time_ms) {
             return Some(row);
@@ -188,8 +188,8 @@ impl Part {
         dense.then(|| self.rows.begin(time_ms, width))
     }
 
-    fn put_loose(&mut self, column: u32, time_ms: i64, bits: u64) {
-        let list = self.loose.entry(column).or_default();
+    fn put_out_of_row(&mut self, column: u32, time_ms: i64, bits: u64) {
+        let list = self.out_of_row.entry(column).or_default();
         if list.last().is_none_or(|&(last, _)| last < time_ms) {
             list.push((time_ms, bits));
         } else if let Err(at) = list.binary_search_by_key(&time_ms, |&(time, _)| time) {
@@ -221,15 +221,15 @@ impl Part {
         self.rows.drop_front(count);
     }
 
-    /// Columns that rows, packed rows or loose samples may have.
+    /// Columns that rows, packed rows or out-of-row samples may have.
     pub(crate) fn width(&self) -> u32 {
         let open = (0..self.rows.len()).map(|row| self.rows.row(row).len());
         let packed = self.packed.iter().map(|one| one.pieces.len() * COLUMNS_MAX);
-        let loose = self.loose.keys().map(|&column| column as usize + 1);
-        open.chain(packed).chain(loose).max().unwrap_or(0) as u32
+        let out_of_row = self.out_of_row.keys().map(|&column| column as usize + 1);
+        open.chain(packed).chain(out_of_row).max().unwrap_or(0) as u32
     }
 
-    /// Adds the samples of a piece of columns to `to`, in no order between rows and loose samples.
+    /// Adds the samples of a piece of columns to `to`, in no order between rows and out-of-row samples.
     pub(crate) fn samples_of_piece(&self, first: u32, to: &mut [Samples]) {
         let mut scratch = Vec::new();
         let mut floats = Vec::new();
@@ -254,9 +254,9 @@ impl Part {
             }
         }
         for (column, samples) in (first..).zip(to.iter_mut()) {
-            let loose = self.loose(column);
-            if !loose.is_empty() {
-                loose
+            let out_of_row = self.out_of_row(column);
+            if !out_of_row.is_empty() {
+                out_of_row
                     .iter()
                     .for_each(|&(time, bits)| samples.push(time, bits));
                 samples.sort();
@@ -266,13 +266,13 @@ impl Part {
 
     /// Bytes of memory.
     pub(crate) fn memory_bytes(&self) -> usize {
-        let loose: usize = self
-            .loose
+        let out_of_row: usize = self
+            .out_of_row
             .values()
             .map(|list| list.capacity() * 16 + 40)
             .sum();
         let packed: usize = self.packed.iter().map(|one| one.memory_bytes()).sum();
-        self.rows.memory_bytes() + loose + packed
+        self.rows.memory_bytes() + out_of_row + packed
     }
 }
 

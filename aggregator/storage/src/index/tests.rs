@@ -3,8 +3,8 @@ use super::*;
 use common::model::{MatchOp, Matcher};
 use proptest::prelude::*;
 
-use crate::identity::HashKey;
 use crate::read::ReadControl;
+use crate::series_hash::HashKey;
 
 fn key() -> HashKey {
     HashKey::from_bytes([3; 32])
@@ -94,11 +94,11 @@ fn moved_series_remembers_where_it_was() {
     let mut index = index_of(&[labels]);
     let id = SeriesId(0);
     let (a, b) = (
-        Place {
+        ColumnRef {
             group: 0,
             column: 1,
         },
-        Place {
+        ColumnRef {
             group: 1,
             column: 0,
         },

@@ -6,7 +6,7 @@ use common::model::Labels;
 
 use super::found::meet;
 use super::{SeriesId, Shape};
-use crate::identity::SeriesHash;
+use crate::series_hash::SeriesHash;
 use crate::symbols::Symbol;
 
 /// A list of series, borrowed.

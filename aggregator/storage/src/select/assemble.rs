@@ -2,7 +2,7 @@
 
 use std::sync::Arc;
 
-use crate::codec::chunk::clock_of;
+use crate::codec::chunk::timestamps_id_of;
 use crate::codec::{Chunk, Presence};
 use crate::read::{Column, ReadControl, ReadError, Values};
 
@@ -12,11 +12,11 @@ pub(super) struct Segment {
     data: Data,
     first_ms: i64,
     last_ms: i64,
-    /// The samples inside the range, counted from the segment's first; only when it has a clock.
+    /// The samples inside the range, counted from the segment's first; only when it has a timestamps_id.
     start: usize,
     end: usize,
     /// Names the times of the whole segment; 0 when the column has not all of them.
-    clock: u64,
+    timestamps_id: u64,
 }
 
 /// Where the samples are.
@@ -30,12 +30,15 @@ pub(super) enum Data {
 
 impl Segment {
     pub(super) fn new(data: Data) -> Self {
-        let (times, clock): (&[i64], u64) = match &data {
+        let (times, timestamps_id): (&[i64], u64) = match &data {
             Data::Chunk(chunk, column) => {
                 let full = *chunk.presence(*column) == Presence::All;
-                (chunk.times_ms(), if full { chunk.clock() } else { 0 })
+                (
+                    chunk.times_ms(),
+                    if full { chunk.timestamps_id() } else { 0 },
+                )
             }
-            Data::Shared(times, clock, _) => (times, *clock),
+            Data::Shared(times, timestamps_id, _) => (times, *timestamps_id),
             Data::Loose(samples) => {
                 let (first_ms, last_ms) = (
                     samples.first().map_or(0, |&(time, _)| time),
@@ -46,7 +49,7 @@ impl Segment {
                     last_ms,
                     start: 0,
                     end: samples.len(),
-                    clock: 0,
+                    timestamps_id: 0,
                     data,
                 };
             }
@@ -56,7 +59,7 @@ impl Segment {
             last_ms: times.last().copied().unwrap_or(0),
             start: 0,
             end: times.len(),
-            clock,
+            timestamps_id,
             data,
         }
     }
@@ -77,7 +80,7 @@ pub(super) struct Assembler {
     end_ms: i64,
     segments: Vec<Segment>,
     /// What `times` are, when they are shared; 0 otherwise.
-    clock: u64,
+    timestamps_id: u64,
     times: Vec<i64>,
     values: Vec<f64>,
     part_times: Vec<i64>,
@@ -91,7 +94,7 @@ impl Assembler {
             start_ms,
             end_ms,
             segments: Vec::new(),
-            clock: 0,
+            timestamps_id: 0,
             times: Vec::new(),
             values: Vec::new(),
             part_times: Vec::new(),
@@ -110,7 +113,7 @@ impl Assembler {
         if segment.first_ms > self.end_ms || segment.last_ms < self.start_ms {
             return;
         }
-        if segment.clock != 0 {
+        if segment.timestamps_id != 0 {
             let times = segment.times();
             let start = times.partition_point(|&time| time < self.start_ms);
             let end = times.partition_point(|&time| time <= self.end_ms);
@@ -135,7 +138,12 @@ impl Assembler {
         }
         let ordered = is_ordered(&self.segments);
         self.values.clear();
-        if ordered && self.segments.iter().all(|segment| segment.clock != 0) {
+        if ordered
+            && self
+                .segments
+                .iter()
+                .all(|segment| segment.timestamps_id != 0)
+        {
             let count: usize = self.segments.iter().map(|one| one.end - one.start).sum();
             control.charge_samples(count as u64)?;
             self.assemble_shared();
@@ -144,7 +152,7 @@ impl Assembler {
             control.charge_samples(self.times.len() as u64)?;
         }
         Ok(Column {
-            clock: self.clock,
+            timestamps_id: self.timestamps_id,
             timestamps_ms: &self.times,
             values: Values::Floats(&self.values),
         })
@@ -152,17 +160,21 @@ impl Assembler {
 
     /// The usual case: whole segments one behind the other; the times are often those of the series before.
     fn assemble_shared(&mut self) {
-        let mut clock = 0_u64;
+        let mut timestamps_id = 0_u64;
         for segment in &self.segments {
-            for part in [segment.clock, segment.start as u64, segment.end as u64] {
+            for part in [
+                segment.timestamps_id,
+                segment.start as u64,
+                segment.end as u64,
+            ] {
                 let product =
-                    u128::from(clock ^ part).wrapping_mul(0x9e37_79b9_7f4a_7c15_f39c_c061);
-                clock = ((product as u64) ^ ((product >> 64) as u64)).wrapping_add(1);
+                    u128::from(timestamps_id ^ part).wrapping_mul(0x9e37_79b9_7f4a_7c15_f39c_c061);
+                timestamps_id = ((product as u64) ^ ((product >> 64) as u64)).wrapping_add(1);
             }
         }
-        let clock = clock.max(1);
-        if self.clock != clock {
-            self.clock = clock;
+        let timestamps_id = timestamps_id.max(1);
+        if self.timestamps_id != timestamps_id {
+            self.timestamps_id = timestamps_id;
             self.times.clear();
             for segment in &self.segments {
                 self.times
@@ -193,7 +205,7 @@ impl Assembler {
     }
 
     fn assemble_any(&mut self, ordered: bool) {
-        self.clock = 0;
+        self.timestamps_id = 0;
         self.times.clear();
         for segment in &self.segments {
             self.part_times.clear();
@@ -223,7 +235,7 @@ impl Assembler {
             self.sort();
         }
         if !self.times.is_empty() {
-            self.clock = 0;
+            self.timestamps_id = 0;
         }
     }
 
@@ -237,7 +249,7 @@ impl Assembler {
     }
 }
 
-/// The clock of times that are shared outside a chunk.
-pub(super) fn shared_clock(times: &[i64]) -> u64 {
-    clock_of(times)
+/// The timestamps_id of times that are shared outside a chunk.
+pub(super) fn shared_timestamps_id(times: &[i64]) -> u64 {
+    timestamps_id_of(times)
 }

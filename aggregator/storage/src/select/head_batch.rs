@@ -3,11 +3,11 @@
 use std::ops::Range;
 use std::sync::Arc;
 
-use super::assemble::{Assembler, Data, Segment, shared_clock};
+use super::assemble::{Assembler, Data, Segment, shared_timestamps_id};
 use crate::codec::Chunk;
 use crate::codec::chunk::COLUMNS_MAX;
 use crate::head::group::Group;
-use crate::head::part::{PackedRows, Part};
+use crate::head::part::{HeadPart, PackedRows};
 use crate::head::rows::ABSENT;
 use crate::sync::lock;
 
@@ -15,7 +15,7 @@ use crate::sync::lock;
 #[derive(Debug)]
 struct RowsCopy {
     times: Arc<[i64]>,
-    clock: u64,
+    timestamps_id: u64,
     /// Column by column, as many as there are times.
     cells: Vec<u64>,
 }
@@ -27,14 +27,14 @@ pub(super) struct HeadBatch {
     packed: Vec<Arc<PackedRows>>,
     rows: Vec<RowsCopy>,
     /// By the offset of the column.
-    loose: Vec<(usize, Vec<(i64, u64)>)>,
+    out_of_row: Vec<(usize, Vec<(i64, u64)>)>,
     /// Pieces that were unpacked: the number of the packed rows, of the piece, and the chunk.
     pieces: Vec<(usize, u32, Option<Arc<Chunk>>)>,
     /// Whether samples before the newest of a column may be left out.
     newest_only: bool,
 }
 
-fn rows_in_range(part: &Part, start_ms: i64, end_ms: i64) -> Range<usize> {
+fn rows_in_range(part: &HeadPart, start_ms: i64, end_ms: i64) -> Range<usize> {
     let times = part.rows.times_ms();
     let first = times.partition_point(|&time| time < start_ms);
     let end = times.partition_point(|&time| time <= end_ms);
@@ -55,7 +55,7 @@ impl HeadBatch {
         self.columns.clear();
         self.packed.clear();
         self.rows.clear();
-        self.loose.clear();
+        self.out_of_row.clear();
         self.pieces.clear();
     }
 
@@ -82,7 +82,7 @@ impl HeadBatch {
 
     /// The time of the last open row in the range, when it has a sample of every column: what is older is nobody's
     /// newest.
-    fn full_row_ms(&self, part: &Part, start_ms: i64, end_ms: i64) -> Option<i64> {
+    fn full_row_ms(&self, part: &HeadPart, start_ms: i64, end_ms: i64) -> Option<i64> {
         let last = rows_in_range(part, start_ms, end_ms).last()?;
         let row = part.rows.row(last);
         let is_there = |&column: &u32| row.get(column as usize).is_some_and(|&bits| bits != ABSENT);
@@ -91,7 +91,7 @@ impl HeadBatch {
     }
 
     /// Copies what a part has. Returns from when on the other parts are of interest.
-    fn copy(&mut self, part: &Part, mut start_ms: i64, end_ms: i64) -> i64 {
+    fn copy(&mut self, part: &HeadPart, mut start_ms: i64, end_ms: i64) -> i64 {
         if !part.overlaps(start_ms, end_ms) {
             return start_ms;
         }
@@ -116,19 +116,20 @@ impl HeadBatch {
                     }
                 }
             }
-            let clock = shared_clock(&times);
+            let timestamps_id = shared_timestamps_id(&times);
             self.rows.push(RowsCopy {
                 times,
-                clock,
+                timestamps_id,
                 cells,
             });
         }
         for (offset, &column) in self.columns.iter().enumerate() {
-            let loose = part.loose(column);
-            let first = loose.partition_point(|&(time, _)| time < start_ms);
-            let end = loose.partition_point(|&(time, _)| time <= end_ms);
+            let out_of_row = part.out_of_row(column);
+            let first = out_of_row.partition_point(|&(time, _)| time < start_ms);
+            let end = out_of_row.partition_point(|&(time, _)| time <= end_ms);
             if first < end {
-                self.loose.push((offset, loose[first..end].to_vec()));
+                self.out_of_row
+                    .push((offset, out_of_row[first..end].to_vec()));
             }
         }
         start_ms
@@ -149,7 +150,8 @@ impl HeadBatch {
             let count = copy.times.len();
             let cells = &copy.cells[offset * count..(offset + 1) * count];
             if !cells.contains(&ABSENT) {
-                let data = Data::Shared(Arc::clone(&copy.times), copy.clock, cells.to_vec());
+                let data =
+                    Data::Shared(Arc::clone(&copy.times), copy.timestamps_id, cells.to_vec());
                 to.add(Segment::new(data));
                 continue;
             }
@@ -159,8 +161,8 @@ impl HeadBatch {
                 to.add(Segment::new(Data::Loose(present)));
             }
         }
-        for (_, loose) in self.loose.iter().filter(|(owner, _)| *owner == offset) {
-            to.add(Segment::new(Data::Loose(loose.clone())));
+        for (_, out_of_row) in self.out_of_row.iter().filter(|(owner, _)| *owner == offset) {
+            to.add(Segment::new(Data::Loose(out_of_row.clone())));
         }
     }
 

@@ -69,8 +69,8 @@ fn write(path: &Path, ticks: u64, seal: u64) -> Content {
         last = stream.append_row(tick, time, &row).unwrap().position;
         store.wait_durable(last).unwrap();
         if tick % seal == 0 {
-            let mut upkeep = lock(&store.inner().upkeep);
-            store.inner().seal(&mut upkeep).unwrap();
+            let mut maintenance = lock(&store.inner().maintenance);
+            store.inner().seal(&mut maintenance).unwrap();
         }
     }
     store.wait_durable(last).unwrap();

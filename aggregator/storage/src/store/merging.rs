@@ -61,7 +61,7 @@ fn seal(store: &Store, series: &[u32], rows: std::ops::Range<i64>, want: &mut Co
         }
     }
     let inner = store.inner();
-    inner.seal(&mut lock(&inner.upkeep)).unwrap();
+    inner.seal(&mut lock(&inner.maintenance)).unwrap();
 }
 
 /// The checksums of a block's chunks.
@@ -168,7 +168,7 @@ fn chunks_that_overlap_in_time_are_not_taken_over() {
         list.extend(late.iter().map(|s| (s.timestamp_ms, s.value.to_bits())));
         list.sort_unstable();
         let inner = store.inner();
-        inner.seal(&mut lock(&inner.upkeep)).unwrap();
+        inner.seal(&mut lock(&inner.maintenance)).unwrap();
         let (_, kept) = merge(store, want);
         assert_eq!(kept, 0);
     });

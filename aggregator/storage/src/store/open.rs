@@ -8,21 +8,21 @@ use common::clock::Clock;
 
 use super::replay::Replayed;
 use super::{Inner, StoreOptions};
+use crate::append_throttle::AppendThrottle;
+use crate::block::block_list::BlockList;
 use crate::block::cache::Cache;
-use crate::block::catalogue::Catalogue;
 use crate::block::reader::Caches;
 use crate::budget::Budget;
 use crate::checkpoint;
 use crate::exemplars::Exemplars;
 use crate::files::{self, DirectoryLock};
-use crate::flood::Unsealed;
 use crate::head::Head;
-use crate::identity::HashKey;
 use crate::manifest::{AgentTable, Manifest};
 use crate::memory::Overhead;
 use crate::raw::RawCache;
-use crate::settle::Settling;
+use crate::series_hash::HashKey;
 use crate::space::Space;
+use crate::stability::StabilityTracker;
 use crate::state::StateDb;
 use crate::stats::Lost;
 use crate::wal::{self, Numbered, Wal, WalOptions};
@@ -72,14 +72,14 @@ pub(super) fn open(options: StoreOptions, clock: Arc<dyn Clock>) -> Result<Inner
         head: RwLock::new(Arc::new(replayed.head)),
         wal,
         blocks,
-        cut: RwLock::default(),
+        append_barrier: RwLock::default(),
         metadata: Mutex::new(replayed.metadata),
         readers: Mutex::default(),
-        upkeep: Mutex::default(),
+        maintenance: Mutex::default(),
         exemplars: Mutex::new(Exemplars::new(exemplars_max)),
         raw: RawCache::default(),
-        unsealed: Unsealed::new(replayed.counts.samples),
-        settling: Settling::default(),
+        throttle: AppendThrottle::new(replayed.counts.samples),
+        stability: StabilityTracker::default(),
         agents: Mutex::new(recovered.agents),
         state,
         lost,
@@ -103,7 +103,7 @@ struct Recovered {
 fn recover(
     directory: &Path,
     head: Head,
-    blocks: &Catalogue,
+    blocks: &BlockList,
     state: &StateDb,
 ) -> Result<Recovered, OpenError> {
     let seed = head.key.seed();
@@ -153,7 +153,7 @@ fn open_blocks(
     quarantine: &Path,
     key: HashKey,
     state: &StateDb,
-) -> Result<Catalogue, OpenError> {
+) -> Result<BlockList, OpenError> {
     let budget = usize::try_from(options.memory_budget_bytes).unwrap_or(usize::MAX);
     let cache_bytes = (budget / 16).max(CACHE_BYTES_MIN.min(budget / 8));
     let caches = Arc::new(Caches {
@@ -163,7 +163,7 @@ fn open_blocks(
     let directory = options.path.join("blocks");
     in_path(
         &directory,
-        Catalogue::open(
+        BlockList::open(
             &directory,
             quarantine,
             key,

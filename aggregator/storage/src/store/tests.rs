@@ -229,15 +229,20 @@ fn columns_of_one_group_share_their_clock() {
         end_ms: 3,
     };
     let set = store.select(&selection, &control).unwrap();
-    let mut clocks = Vec::new();
+    let mut timestamps_ids = Vec::new();
     set.read(0..set.len(), &control, &mut |_, column| {
         assert_eq!(column.timestamps_ms, [1, 2, 3]);
-        clocks.push(column.clock);
+        timestamps_ids.push(column.timestamps_id);
         Ok(())
     })
     .unwrap();
-    assert_eq!(clocks.len(), 100);
-    assert!(clocks[0] != 0 && clocks.iter().all(|&clock| clock == clocks[0]));
+    assert_eq!(timestamps_ids.len(), 100);
+    assert!(
+        timestamps_ids[0] != 0
+            && timestamps_ids
+                .iter()
+                .all(|&clock| clock == timestamps_ids[0])
+    );
 }
 
 #[test]

@@ -18,7 +18,7 @@ const WAIT_MAX: Duration = Duration::from_secs(2);
 
 /// Samples that are not in blocks.
 #[derive(Debug)]
-pub(crate) struct Unsealed {
+pub(crate) struct AppendThrottle {
     /// Those that came since the last seal began.
     open: AtomicU64,
     /// Those that are being sealed.
@@ -28,7 +28,7 @@ pub(crate) struct Unsealed {
     sealed: Condvar,
 }
 
-impl Unsealed {
+impl AppendThrottle {
     /// Begins with the samples that a start found in the log.
     pub(crate) const fn new(open: u64) -> Self {
         Self {
@@ -93,38 +93,38 @@ mod tests {
     use std::sync::Arc;
     use std::sync::mpsc;
 
-    fn small(wait_at: u64) -> Arc<Unsealed> {
-        let mut unsealed = Unsealed::new(0);
-        unsealed.wait_at = wait_at;
-        Arc::new(unsealed)
+    fn small(wait_at: u64) -> Arc<AppendThrottle> {
+        let mut throttle = AppendThrottle::new(0);
+        throttle.wait_at = wait_at;
+        Arc::new(throttle)
     }
 
     #[test]
     fn an_append_waits_for_the_seal_of_a_flood() {
-        let unsealed = small(10);
-        unsealed.add(9);
-        unsealed.admit();
-        unsealed.begin_seal();
-        unsealed.add(1);
-        assert_eq!(unsealed.open(), 1);
+        let throttle = small(10);
+        throttle.add(9);
+        throttle.admit();
+        throttle.begin_seal();
+        throttle.add(1);
+        assert_eq!(throttle.open(), 1);
         let (sender, receiver) = mpsc::channel();
-        let other = Arc::clone(&unsealed);
+        let other = Arc::clone(&throttle);
         let waits = std::thread::spawn(move || {
             other.admit();
             sender.send(other.is_flood()).unwrap();
         });
         assert!(receiver.recv_timeout(Duration::from_millis(50)).is_err());
-        unsealed.end_seal();
+        throttle.end_seal();
         assert!(!receiver.recv().unwrap());
         waits.join().unwrap();
-        assert_eq!(unsealed.open(), 1);
+        assert_eq!(throttle.open(), 1);
     }
 
     #[test]
     fn a_seal_that_never_ends_stops_no_append() {
-        let unsealed = small(10);
-        unsealed.add(10);
-        unsealed.admit();
-        assert!(unsealed.is_flood());
+        let throttle = small(10);
+        throttle.add(10);
+        throttle.admit();
+        assert!(throttle.is_flood());
     }
 }

@@ -8,8 +8,8 @@ use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::sync::{Arc, RwLock};
 
 use super::reader::{Block, BlockError, Caches};
-use crate::identity::HashKey;
 use crate::manifest::{BlockRow, Manifest};
+use crate::series_hash::HashKey;
 use crate::sync::{read, write};
 use crate::{disk, files};
 
@@ -34,7 +34,7 @@ struct State {
 
 /// All blocks.
 #[derive(Debug)]
-pub(crate) struct Catalogue {
+pub(crate) struct BlockList {
     pub(crate) directory: PathBuf,
     quarantine: PathBuf,
     key: HashKey,
@@ -61,7 +61,7 @@ pub(crate) fn parse_name(path: &Path) -> Option<(u64, i64, i64)> {
     parts.next().is_none().then_some((id, first, last))
 }
 
-impl Catalogue {
+impl BlockList {
     /// Opens the blocks of a directory: removes what was not finished and what a merged block replaces, sets aside
     /// what is damaged.
     ///
@@ -75,7 +75,7 @@ impl Catalogue {
         manifest: Manifest,
     ) -> io::Result<Self> {
         files::create_directory(directory)?;
-        let catalogue = Self {
+        let block_list = Self {
             directory: directory.to_path_buf(),
             quarantine: quarantine.to_path_buf(),
             key,
@@ -91,16 +91,16 @@ impl Catalogue {
             if path.extension().is_some_and(|e| e == "tmp") {
                 files::remove_if_there(&path)?;
             } else if let Some((id, ..)) = parse_name(&path) {
-                catalogue.next_id.fetch_max(id + 1, Ordering::Relaxed);
-                if let Some(block) = catalogue.add_file(&path, id)? {
+                block_list.next_id.fetch_max(id + 1, Ordering::Relaxed);
+                if let Some(block) = block_list.add_file(&path, id)? {
                     replaced.extend(block.replaces().unwrap_or_default());
                 }
             }
         }
-        catalogue.find_quarantined()?;
-        catalogue.remove(&replaced)?;
-        catalogue.compare_with_manifest(&replaced);
-        Ok(catalogue)
+        block_list.find_quarantined()?;
+        block_list.remove(&replaced)?;
+        block_list.compare_with_manifest(&replaced);
+        Ok(block_list)
     }
 
     /// Finds the blocks that should be here and are not, and makes the manifest agree with the rest.
@@ -141,7 +141,7 @@ impl Catalogue {
         let old = known.iter().filter(|(_, row)| row.last_ms < before_ms);
         let gone: Vec<u64> = old.map(|(&id, _)| id).collect();
         if !gone.is_empty() {
-            self.manifest.note(std::iter::empty(), &gone);
+            self.manifest.record(std::iter::empty(), &gone);
         }
     }
 
@@ -215,7 +215,7 @@ impl Catalogue {
                 tracing::error!(%error, path = %block.path.display(), "set a block aside");
             }
             self.remember_quarantined(&block.path);
-            self.manifest.note(std::iter::empty(), &[block.id]);
+            self.manifest.record(std::iter::empty(), &[block.id]);
         }
     }
 
@@ -268,7 +268,7 @@ impl Catalogue {
         }
         // Before the files go: a row without a file means that somebody else took it.
         self.manifest
-            .note(opened.iter().map(AsRef::as_ref), replaces);
+            .record(opened.iter().map(AsRef::as_ref), replaces);
         self.forget(replaces);
         self.sweep()?;
         Ok(())
@@ -285,7 +285,7 @@ impl Catalogue {
         write(&self.state)
             .blocks
             .retain(|block| !ids.contains(&block.id));
-        self.manifest.note(std::iter::empty(), ids);
+        self.manifest.record(std::iter::empty(), ids);
         self.forget(ids);
         self.sweep()
     }
@@ -299,7 +299,7 @@ impl Catalogue {
 
     /// Removes the files of blocks that are not, or no longer, in the list: those that were replaced or are too old,
     /// and those that were written whole but whose directory could not be synced. Durable when this returns, also for
-    /// what an earlier call removed and could not sync. Called by whoever holds the upkeep, so no block is being written.
+    /// what an earlier call removed and could not sync. Called by whoever holds the maintenance, so no block is being written.
     ///
     /// # Errors
     /// A file can't be removed, or the directory can't be synced.
