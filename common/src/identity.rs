@@ -37,7 +37,7 @@ pub enum IdentityError {
         what: &'static str,
     },
     /// A certificate, key or request that can't be understood or made.
-    #[error("{what}: {source}")]
+    #[error("{what}")]
     X509 {
         /// What was being done.
         what: &'static str,

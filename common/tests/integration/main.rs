@@ -2,6 +2,8 @@
 #![expect(clippy::print_stderr, reason = "a skipped test says so")]
 #![expect(clippy::unwrap_used, reason = "a test that can't go on fails")]
 
+mod error_reports;
 mod licences;
 mod metrics_page;
 mod tidy;
+mod workspace;

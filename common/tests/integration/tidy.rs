@@ -1,146 +1,69 @@
-//! What no compiler checks: that files stay readable, and that nothing unfinished or foreign is left in them.
+//! Rules that no compiler checks: files stay readable, and nothing unfinished is left in them.
 
-use std::fs;
-use std::path::{Path, PathBuf};
-use std::process::Command;
+use regex::Regex;
 
-/// Lines after which a source file holds more than one idea; tests apart.
-const SOURCE_LINES_MAX: usize = 800;
+use super::workspace::{assert_none, rust_files, text_files};
 
-fn workspace() -> PathBuf {
-    Path::new(env!("CARGO_MANIFEST_DIR"))
-        .parent()
-        .unwrap()
-        .to_owned()
-}
-
-/// The files git tracks, relative to the workspace; `None` where there is no git checkout (a release archive).
-fn tracked_files() -> Option<Vec<PathBuf>> {
-    let output = Command::new("git")
-        .args(["ls-files", "-z"])
-        .current_dir(workspace())
-        .output()
-        .ok()?;
-    if !output.status.success() {
-        eprintln!("SKIPPED: not a git checkout, so there is no list of files to look at");
-        return None;
-    }
-    let list = String::from_utf8(output.stdout).unwrap();
-    Some(
-        list.split('\0')
-            .filter(|path| !path.is_empty())
-            .map(PathBuf::from)
-            .collect(),
-    )
-}
-
-fn is_rust(path: &Path) -> bool {
-    path.extension().is_some_and(|extension| extension == "rs")
-}
-
-fn is_test_code(path: &Path) -> bool {
-    path.components()
-        .any(|part| matches!(part.as_os_str().to_str(), Some("tests" | "benches")))
-        || path.file_name().is_some_and(|name| name == "tests.rs")
-}
-
-/// Lines before the unit tests of a file.
-fn code_lines(text: &str) -> usize {
-    text.lines()
-        .take_while(|line| *line != "#[cfg(test)]")
-        .count()
-}
+/// Longest source file, in lines, unit tests excluded.
+const SOURCE_LINES_MAX: usize = 700;
 
 #[test]
-fn source_files_hold_one_idea() {
-    let Some(files) = tracked_files() else { return };
-    let mut long = Vec::new();
-    for path in files
-        .iter()
-        .filter(|path| is_rust(path) && !is_test_code(path))
-    {
-        let lines = code_lines(&fs::read_to_string(workspace().join(path)).unwrap());
-        if lines > SOURCE_LINES_MAX {
-            long.push(format!("{}: {lines} lines", path.display()));
-        }
-    }
-    assert!(
-        long.is_empty(),
-        "over {SOURCE_LINES_MAX} lines:\n{}",
-        long.join("\n")
+fn source_files_stay_below_the_length_limit() {
+    let files = rust_files();
+    let files = files.iter().filter(|file| !file.is_test_code());
+    let lengths = files.map(|file| (file, file.production_code().lines().count()));
+    let long = lengths.filter(|(_, lines)| *lines > SOURCE_LINES_MAX);
+    let long = long.map(|(file, lines)| format!("{}: {lines} lines", file.path.display()));
+    assert_none(
+        &long.collect::<Vec<_>>(),
+        "split files with several ideas, they are too long",
     );
 }
 
 #[test]
-fn modules_begin_with_what_they_are_for() {
-    let Some(files) = tracked_files() else { return };
-    let mut bare = Vec::new();
-    for path in files
-        .iter()
-        .filter(|path| is_rust(path) && !path.ends_with("tests.rs"))
-    {
-        let text = fs::read_to_string(workspace().join(path)).unwrap();
-        if !text.lines().any(|line| line.starts_with("//!")) {
-            bare.push(path.display().to_string());
-        }
-    }
-    assert!(
-        bare.is_empty(),
-        "no module documentation:\n{}",
-        bare.join("\n")
-    );
+fn every_module_has_documentation() {
+    let files = rust_files();
+    let bare = files.iter().filter(|file| {
+        !file.path.ends_with("tests.rs") && !file.text.lines().any(|line| line.starts_with("//!"))
+    });
+    let bare: Vec<_> = bare.map(|file| file.path.display().to_string()).collect();
+    assert_none(&bare, "no module documentation");
 }
 
 #[test]
 fn nothing_unfinished_is_left_in_sources() {
-    // Spelled in two halves so that this file does not find itself.
+    // Spelled in two halves, so that this file does not find itself.
     let words = [
         concat!("FIX", "ME"),
         concat!("XX", "X:"),
-        concat!("to", "do!("),
-        concat!("unimple", "mented!("),
+        concat!("to", r"do!\("),
+        concat!("unimple", r"mented!\("),
     ];
-    let Some(files) = tracked_files() else { return };
+    let words = Regex::new(&words.join("|")).unwrap();
     let mut found = Vec::new();
-    for path in files
-        .iter()
-        .filter(|path| is_rust(path) || path.starts_with("scripts"))
-    {
-        let Ok(text) = fs::read_to_string(workspace().join(path)) else {
-            continue;
-        };
-        for (index, line) in text.lines().enumerate() {
-            if words.iter().any(|word| line.contains(word)) {
-                found.push(format!("{}:{}: {}", path.display(), index + 1, line.trim()));
-            }
+    for file in text_files() {
+        if file.is_rust() || file.path.starts_with("scripts") {
+            let hits = words.find_iter(&file.text);
+            found.extend(hits.map(|hit| format!("{}: {}", file.place(hit.start()), hit.as_str())));
         }
     }
-    assert!(found.is_empty(), "unfinished:\n{}", found.join("\n"));
+    assert_none(&found, "unfinished");
 }
 
 #[test]
-fn links_between_documents_lead_somewhere() {
-    let Some(files) = tracked_files() else { return };
+fn links_between_documents_resolve() {
+    let link = Regex::new(r"\]\(([^)\s]+)\)").unwrap();
     let mut broken = Vec::new();
-    for path in files
-        .iter()
-        .filter(|path| path.extension().is_some_and(|e| e == "md"))
-    {
-        let text = fs::read_to_string(workspace().join(path)).unwrap();
-        let folder = workspace().join(path).parent().unwrap().to_owned();
-        for link in text
-            .split("](")
-            .skip(1)
-            .filter_map(|rest| rest.split(')').next())
-        {
-            let target = link.split('#').next().unwrap_or("");
-            if target.is_empty() || target.contains("://") || target.contains(' ') {
-                continue;
-            }
-            if !folder.join(target).try_exists().unwrap() {
-                broken.push(format!("{}: {link}", path.display()));
+    for file in text_files().iter().filter(|file| file.is_markdown()) {
+        let folder = super::workspace::workspace().join(&file.path);
+        for found in link.captures_iter(&file.text) {
+            let (whole, target) = (found.get(0).unwrap(), &found[1]);
+            let target = target.split('#').next().unwrap_or_default();
+            let is_local = !target.is_empty() && !target.contains("://");
+            if is_local && !folder.with_file_name(target).exists() {
+                broken.push(format!("{}: {target}", file.place(whole.start())));
             }
         }
     }
-    assert!(broken.is_empty(), "broken links:\n{}", broken.join("\n"));
+    assert_none(&broken, "broken links");
 }
