@@ -2,8 +2,8 @@
 
 use std::time::Instant;
 
-use crate::faults::Faults;
 use crate::file::Buffer;
+use crate::read_errors::ReadErrors;
 use crate::schema::{FamilyDef, Schema, Target, gauge};
 use crate::table::{SeriesId, SeriesTable};
 
@@ -72,7 +72,7 @@ impl Due {
 
     /// Whether this is no tick of the clock but somebody's scrape.
     #[must_use]
-    pub const fn is_everything(self) -> bool {
+    pub const fn is_scrape(self) -> bool {
         self.tick.is_none()
     }
 
@@ -90,7 +90,7 @@ const fn ticks_per(period_ms: u64, interval_ms: u64) -> u64 {
 
 /// What a collector works with during one tick.
 #[derive(Debug)]
-pub struct Tick<'a> {
+pub struct CollectContext<'a> {
     /// Where values go.
     pub table: &'a mut SeriesTable,
     /// Names and target labels for new series.
@@ -98,7 +98,7 @@ pub struct Tick<'a> {
     /// What files are read into.
     pub buffer: &'a mut Buffer,
     /// Where unreadable files are counted.
-    pub faults: &'a mut Faults,
+    pub errors: &'a mut ReadErrors,
     /// What is read this time.
     pub due: Due,
 }
@@ -135,7 +135,7 @@ pub trait Collector: Send {
     }
 
     /// Reads and stores. Allocates only when something new appeared.
-    fn collect(&mut self, tick: &mut Tick<'_>) -> Outcome;
+    fn collect(&mut self, context: &mut CollectContext<'_>) -> Outcome;
 }
 
 struct Entry {
@@ -148,7 +148,7 @@ struct Entry {
 pub struct Collectors {
     entries: Vec<Entry>,
     buffer: Buffer,
-    faults: Faults,
+    errors: ReadErrors,
 }
 
 impl std::fmt::Debug for Collectors {
@@ -161,8 +161,8 @@ impl std::fmt::Debug for Collectors {
 
 impl Collectors {
     /// Adds the collector that `make` builds; it runs after those added before.
-    pub fn add<C: Collector + 'static>(&mut self, make: impl FnOnce(&mut Faults) -> C) {
-        let collector = make(&mut self.faults);
+    pub fn add<C: Collector + 'static>(&mut self, make: impl FnOnce(&mut ReadErrors) -> C) {
+        let collector = make(&mut self.errors);
         self.push(Box::new(collector));
     }
 
@@ -172,9 +172,9 @@ impl Collectors {
     /// What `make` says.
     pub fn try_add<C: Collector + 'static, E>(
         &mut self,
-        make: impl FnOnce(&mut Faults) -> Result<C, E>,
+        make: impl FnOnce(&mut ReadErrors) -> Result<C, E>,
     ) -> Result<(), E> {
-        let collector = make(&mut self.faults)?;
+        let collector = make(&mut self.errors)?;
         self.push(Box::new(collector));
         Ok(())
     }
@@ -193,12 +193,12 @@ impl Collectors {
                 continue;
             }
             let started = Instant::now();
-            let (buffer, faults) = (&mut self.buffer, &mut self.faults);
-            let outcome = entry.collector.collect(&mut Tick {
+            let (buffer, errors) = (&mut self.buffer, &mut self.errors);
+            let outcome = entry.collector.collect(&mut CollectContext {
                 table,
                 schema,
                 buffer,
-                faults,
+                errors,
                 due,
             });
             let (duration, success) = *entry.series.get_or_insert_with(|| {
@@ -211,13 +211,13 @@ impl Collectors {
             table.set(duration, started.elapsed().as_secs_f64());
             table.set(success, f64::from(u8::from(outcome == Outcome::Done)));
         }
-        self.faults.store(table, schema);
+        self.errors.store(table, schema);
     }
 
-    /// Faults of all files so far.
+    /// ReadErrors of all files so far.
     #[must_use]
-    pub fn faults_total(&self) -> u64 {
-        self.faults.total()
+    pub fn errors_total(&self) -> u64 {
+        self.errors.total()
     }
 }
 

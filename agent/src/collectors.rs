@@ -4,8 +4,8 @@ use std::io;
 
 use crate::collect::Collectors;
 use crate::config::Config;
-use crate::faults::Faults;
 use crate::kube::KubeletData;
+use crate::read_errors::ReadErrors;
 
 pub mod cgroup;
 pub mod kubelet;
@@ -143,7 +143,7 @@ pub fn build(config: &Config, kubelet: Option<&KubeletData>) -> Result<Collector
     if config.collectors.is_on("cgroup") {
         let names = kubelet.map(|data| data.names.clone());
         collectors
-            .try_add(|faults| Cgroups::new(&roots, names, faults).map_err(BuildError::Cgroup))?;
+            .try_add(|errors| Cgroups::new(&roots, names, errors).map_err(BuildError::Cgroup))?;
     }
     let asked = kubelet.filter(|_| config.collectors.is_on("kubelet"));
     if let Some(data) = kubelet.filter(|_| config.collectors.is_on(KUBELET_METRICS)) {
@@ -171,8 +171,8 @@ fn add_node(collectors: &mut Collectors, config: &Config, roots: &Roots) -> Resu
     macro_rules! add {
         ($name:literal, $make:expr) => {
             if config.collectors.is_on($name) {
-                let make: fn(&Roots, &mut Faults) -> _ = $make;
-                collectors.add(|faults| make(roots, faults));
+                let make: fn(&Roots, &mut ReadErrors) -> _ = $make;
+                collectors.add(|errors| make(roots, errors));
             }
         };
     }
@@ -229,11 +229,11 @@ fn add_filtered(
     };
     if config.collectors.is_on("netdev") {
         collectors
-            .try_add(|faults| node::netdev::Netdev::new(roots, exclude, faults).map_err(regex))?;
+            .try_add(|errors| node::netdev::Netdev::new(roots, exclude, errors).map_err(regex))?;
     }
     if config.collectors.is_on("netclass") {
-        collectors.try_add(|faults| {
-            node::netclass::Netclass::new(roots, exclude, faults).map_err(regex)
+        collectors.try_add(|errors| {
+            node::netclass::Netclass::new(roots, exclude, errors).map_err(regex)
         })?;
     }
     if config.collectors.is_on("filesystem") {
@@ -241,12 +241,12 @@ fn add_filtered(
             flag: "collector.filesystem.*-exclude",
             source,
         };
-        collectors.try_add(|faults| {
+        collectors.try_add(|errors| {
             let (mountpoints, types) = (
                 &config.filesystem_mountpoints_exclude,
                 &config.filesystem_types_exclude,
             );
-            node::filesystem::Filesystem::new(roots, mountpoints, types, faults).map_err(regex)
+            node::filesystem::Filesystem::new(roots, mountpoints, types, errors).map_err(regex)
         })?;
     }
     Ok(())

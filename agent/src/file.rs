@@ -15,7 +15,7 @@ use nix::errno::Errno;
 use nix::fcntl::{OFlag, openat};
 use nix::sys::stat::Mode;
 
-use crate::faults::{FaultId, Faults};
+use crate::read_errors::{ReadErrorId, ReadErrors};
 
 /// Most bytes taken from one file; /proc/net/netstat of a large machine has about 10 KB, mountinfo of a busy node 1 MB.
 const FILE_BYTES_MAX: usize = 16 << 20;
@@ -106,26 +106,30 @@ pub fn is_unsupported(error: &io::Error) -> bool {
 pub struct KeptFile {
     path: PathBuf,
     file: Option<File>,
-    fault: FaultId,
+    error_id: ReadErrorId,
 }
 
 impl KeptFile {
     /// A file that is opened at its first read. `name` is how its faults are counted.
-    pub fn new(path: impl Into<PathBuf>, name: &str, faults: &mut Faults) -> Self {
+    pub fn new(path: impl Into<PathBuf>, name: &str, errors: &mut ReadErrors) -> Self {
         Self {
             path: path.into(),
             file: None,
-            fault: faults.file(name),
+            error_id: errors.file(name),
         }
     }
 
     /// The file's contents; `None` when there is no such file, or after a failed read, which is counted.
-    pub fn read<'b>(&mut self, buffer: &'b mut Buffer, faults: &mut Faults) -> Option<&'b [u8]> {
+    pub fn read<'b>(
+        &mut self,
+        buffer: &'b mut Buffer,
+        errors: &mut ReadErrors,
+    ) -> Option<&'b [u8]> {
         match self.try_read(buffer) {
             Ok(data) => Some(data),
             Err(error) if is_gone(&error) || is_unsupported(&error) => None,
             Err(error) => {
-                faults.read(self.fault, &error);
+                errors.read(self.error_id, &error);
                 None
             }
         }
@@ -150,8 +154,8 @@ impl KeptFile {
 
     /// Under which name faults of this file are counted.
     #[must_use]
-    pub const fn fault(&self) -> FaultId {
-        self.fault
+    pub const fn error_id(&self) -> ReadErrorId {
+        self.error_id
     }
 
     /// Where the file is.
@@ -169,26 +173,26 @@ mod tests {
     fn kept_file_is_read_anew_and_grows_the_buffer() {
         let dir = tempfile::tempdir().unwrap();
         let path = dir.path().join("f");
-        let (mut buffer, mut faults) = (Buffer::default(), Faults::default());
-        let mut file = KeptFile::new(&path, "f", &mut faults);
+        let (mut buffer, mut errors) = (Buffer::default(), ReadErrors::default());
+        let mut file = KeptFile::new(&path, "f", &mut errors);
         assert_eq!(
-            file.read(&mut buffer, &mut faults),
+            file.read(&mut buffer, &mut errors),
             None,
             "absent is no fault"
         );
         for size in [10, BUFFER_BYTES_START, BUFFER_BYTES_START * 3 + 1] {
             std::fs::write(&path, vec![b'x'; size]).unwrap();
-            assert_eq!(file.read(&mut buffer, &mut faults).unwrap().len(), size);
+            assert_eq!(file.read(&mut buffer, &mut errors).unwrap().len(), size);
         }
-        assert_eq!(faults.total(), 0);
+        assert_eq!(errors.total(), 0);
     }
 
     #[test]
     fn unreadable_file_is_counted() {
         let dir = tempfile::tempdir().unwrap();
-        let (mut buffer, mut faults) = (Buffer::default(), Faults::default());
-        let mut file = KeptFile::new(dir.path(), "dir", &mut faults);
-        assert_eq!(file.read(&mut buffer, &mut faults), None);
-        assert_eq!(faults.total(), 1, "EISDIR is a fault");
+        let (mut buffer, mut errors) = (Buffer::default(), ReadErrors::default());
+        let mut file = KeptFile::new(dir.path(), "dir", &mut errors);
+        assert_eq!(file.read(&mut buffer, &mut errors), None);
+        assert_eq!(errors.total(), 1, "EISDIR is a fault");
     }
 }

@@ -441,7 +441,10 @@ mod tests {
             self.0
         }
 
-        fn collect(&mut self, _: &mut crate::collect::Tick<'_>) -> crate::collect::Outcome {
+        fn collect(
+            &mut self,
+            _: &mut crate::collect::CollectContext<'_>,
+        ) -> crate::collect::Outcome {
             self.1.fetch_add(1, Ordering::Relaxed);
             crate::collect::Outcome::Done
         }

@@ -17,10 +17,10 @@ use self::network::Networks;
 use self::reader::{Layouts, Reader};
 use self::tree::Tree;
 use super::node::Roots;
-use crate::collect::{Collector, Outcome, Single, Tick, Tier};
-use crate::faults::Faults;
+use crate::collect::{CollectContext, Collector, Outcome, Single, Tier};
 use crate::file::KeptFile;
 use crate::parse;
+use crate::read_errors::ReadErrors;
 use crate::schema::{FamilyDef, Target, gauge};
 
 pub mod blkio;
@@ -92,7 +92,11 @@ impl Cgroups {
     ///
     /// # Errors
     /// There is no cgroup hierarchy.
-    pub fn new(roots: &Roots, names: Option<NamesHandle>, faults: &mut Faults) -> io::Result<Self> {
+    pub fn new(
+        roots: &Roots,
+        names: Option<NamesHandle>,
+        errors: &mut ReadErrors,
+    ) -> io::Result<Self> {
         let hierarchy = Hierarchy::detect(&roots.cgroup)?;
         let sees_all_processes = processes::sees_all(&roots.proc);
         if matches!(hierarchy, Hierarchy::Split(_)) && !sees_all_processes {
@@ -111,12 +115,12 @@ impl Cgroups {
             over_limit: 0,
             layouts: Layouts::default(),
             device_names: DeviceNames::new(&roots.sys),
-            page_sizes: PageSizes::new(&roots.sys, faults),
-            local_names: LocalNames::new(&roots.root, faults),
+            page_sizes: PageSizes::new(&roots.sys, errors),
+            local_names: LocalNames::new(&roots.root, errors),
             names,
-            networks: Networks::new(&roots.proc, faults),
+            networks: Networks::new(&roots.proc, errors),
             has_changed: false,
-            meminfo: KeptFile::new(roots.proc.join("meminfo"), "proc/meminfo", faults),
+            meminfo: KeptFile::new(roots.proc.join("meminfo"), "proc/meminfo", errors),
             memory_total_bytes: None,
             counts: [&CGROUPS, &OVER_LIMIT, &NAMELESS]
                 .map(|family| Single::new(Target::Agent, family)),
@@ -124,8 +128,8 @@ impl Cgroups {
     }
 
     /// Walks the trees when something changed: opens what is new, drops what has gone.
-    fn find(&mut self, tick: &mut Tick<'_>) {
-        let now_ms = tick.table.timestamp_ms();
+    fn find(&mut self, context: &mut CollectContext<'_>) {
+        let now_ms = context.table.timestamp_ms();
         let changed = self.tree.has_changed();
         // A clock that was set back must not put the next walk off.
         let is_due = now_ms >= self.walk_due_ms || now_ms < self.walk_due_ms - WALK_MS_WATCHED;
@@ -139,7 +143,7 @@ impl Cgroups {
         self.entries.retain(|path, entry| {
             let is_there = found.cgroups.contains_key(path);
             if !is_there {
-                entry.remove_series(tick.table);
+                entry.remove_series(context.table);
             }
             is_there
         });
@@ -166,10 +170,10 @@ impl Cgroups {
     }
 
     /// Gives new cgroups their labels, and others new ones when names have changed.
-    fn label(&mut self, tick: &mut Tick<'_>) {
+    fn label(&mut self, context: &mut CollectContext<'_>) {
         let names = self.names.as_ref().map(NamesHandle::current);
         let generation = names.as_ref().map_or(0, |names| names.generation);
-        let now_ms = tick.table.timestamp_ms();
+        let now_ms = context.table.timestamp_ms();
         for (path, entry) in &mut self.entries {
             if entry.names_generation == Some(generation) {
                 continue;
@@ -181,7 +185,7 @@ impl Cgroups {
                 names.as_ref(),
                 &self.proc,
                 &self.local_names,
-                tick,
+                context,
             );
             if is_settled {
                 entry.names_generation = Some(generation);
@@ -197,16 +201,16 @@ impl Cgroups {
         }
     }
 
-    fn collect_networks(&mut self, tick: &mut Tick<'_>) {
+    fn collect_networks(&mut self, context: &mut CollectContext<'_>) {
         if std::mem::take(&mut self.has_changed) {
             let names = self.names.as_ref().map(NamesHandle::current);
             let is_host = |uid: &str| {
                 let pod = names.as_ref().and_then(|names| names.pods.get(uid));
                 pod.is_some_and(|pod| pod.host_network)
             };
-            self.networks.follow(&self.entries, is_host, tick.table);
+            self.networks.follow(&self.entries, is_host, context.table);
         }
-        self.networks.collect(&self.entries, tick);
+        self.networks.collect(&self.entries, context);
     }
 
     fn nameless(&self) -> usize {
@@ -220,13 +224,16 @@ impl Cgroups {
     }
 
     /// The machine's memory is the root's limit.
-    fn read_memory_total(&mut self, tick: &mut Tick<'_>) {
-        let total = self.meminfo.read(tick.buffer, tick.faults).map(|data| {
-            let line = parse::lines(data).find_map(|line| line.strip_prefix(b"MemTotal:"))?;
-            parse::integer(parse::words(line).next()?)
-        });
-        let fault = self.meminfo.fault();
-        let total = total.and_then(|total| tick.faults.parsed(fault, total));
+    fn read_memory_total(&mut self, context: &mut CollectContext<'_>) {
+        let total = self
+            .meminfo
+            .read(context.buffer, context.errors)
+            .map(|data| {
+                let line = parse::lines(data).find_map(|line| line.strip_prefix(b"MemTotal:"))?;
+                parse::integer(parse::words(line).next()?)
+            });
+        let error_id = self.meminfo.error_id();
+        let total = total.and_then(|total| context.errors.parsed(error_id, total));
         self.memory_total_bytes = total.map(|kibibytes| kibibytes as f64 * 1024.0);
     }
 }
@@ -238,27 +245,27 @@ fn relabel(
     names: Option<&Arc<Names>>,
     proc: &Path,
     local: &LocalNames,
-    tick: &mut Tick<'_>,
+    context: &mut CollectContext<'_>,
 ) -> bool {
-    let outside = labels::outside(&entry.identity, path, local, tick.faults);
+    let outside = labels::outside(&entry.identity, path, local, context.errors);
     let (labels, is_settled) = if outside.is_some() {
         (outside, true)
     } else {
         let empty = Names::default();
         let known = names.map_or(&empty, |names| names);
-        let is_pause = || is_pause(entry, proc, tick);
+        let is_pause = || is_pause(entry, proc, context);
         match labels::kubernetes(&entry.identity, path, known, is_pause) {
             Shown::As(labels) => (Some(labels), true),
             Shown::Hidden => (None, true),
             Shown::Nameless(labels) => {
-                let waited_ms = tick.table.timestamp_ms().saturating_sub(entry.found_ms);
+                let waited_ms = context.table.timestamp_ms().saturating_sub(entry.found_ms);
                 let is_final = names.is_none() || waited_ms >= NAMELESS_MS_MAX;
                 (is_final.then_some(labels), is_final)
             }
         }
     };
     if entry.labels != labels {
-        entry.remove_series(tick.table);
+        entry.remove_series(context.table);
         entry.labels = labels;
     }
     let container = match &entry.identity {
@@ -274,12 +281,12 @@ fn relabel(
 }
 
 /// Whether the cgroup holds a single process called `pause`, as sandboxes do.
-fn is_pause(entry: &Entry, proc: &Path, tick: &mut Tick<'_>) -> bool {
+fn is_pause(entry: &Entry, proc: &Path, context: &mut CollectContext<'_>) -> bool {
     let Some(dir) = entry.dir() else { return false };
-    let Some((pid, true)) = processes::first(tick.buffer, dir) else {
+    let Some((pid, true)) = processes::first(context.buffer, dir) else {
         return false;
     };
-    let comm = tick
+    let comm = context
         .buffer
         .read_path(&proc.join(pid.to_string()).join("comm"));
     comm.is_ok_and(|comm| comm.trim_ascii() == b"pause")
@@ -290,13 +297,13 @@ impl Collector for Cgroups {
         "cgroup"
     }
 
-    fn collect(&mut self, tick: &mut Tick<'_>) -> Outcome {
-        self.find(tick);
-        self.label(tick);
-        if tick.due.includes(Tier::Slow) {
-            self.read_memory_total(tick);
+    fn collect(&mut self, context: &mut CollectContext<'_>) -> Outcome {
+        self.find(context);
+        self.label(context);
+        if context.due.includes(Tier::Slow) {
+            self.read_memory_total(context);
             self.device_names.clear();
-            self.page_sizes.refresh(tick.buffer, tick.faults);
+            self.page_sizes.refresh(context.buffer, context.errors);
         }
         let mut has_gone = false;
         for entry in self
@@ -305,27 +312,27 @@ impl Collector for Cgroups {
             .filter(|entry| entry.labels.is_some())
         {
             let mut reader = Reader {
-                buffer: tick.buffer,
-                faults: tick.faults,
+                buffer: context.buffer,
+                errors: context.errors,
                 layouts: &mut self.layouts,
                 memory_total_bytes: self.memory_total_bytes,
                 sees_all_processes: self.sees_all_processes,
             };
-            let target = (&mut *tick.table, &mut *tick.schema);
+            let target = (&mut *context.table, &mut *context.schema);
             let known = (&mut self.device_names, self.page_sizes.list());
-            let due = tick.due.of_number(entry.number);
+            let due = context.due.of_number(entry.number);
             if entry.collect(&mut reader, due, known, target).is_err() {
-                entry.remove_series(tick.table);
+                entry.remove_series(context.table);
                 has_gone = true;
             }
         }
         if has_gone {
             self.walk_due_ms = i64::MIN;
         }
-        self.collect_networks(tick);
+        self.collect_networks(context);
         let counts = [self.entries.len(), self.over_limit, self.nameless()];
         for (series, count) in self.counts.iter_mut().zip(counts) {
-            series.set(tick.table, tick.schema, count as f64);
+            series.set(context.table, context.schema, count as f64);
         }
         Outcome::of(self.entries.values().next())
     }

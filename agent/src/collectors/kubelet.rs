@@ -6,13 +6,13 @@ use std::sync::Arc;
 
 use common::model::Metadata;
 
-use crate::collect::{Collector, Outcome, Tick, Tier};
-use crate::faults::{FaultId, Faults};
+use crate::collect::{CollectContext, Collector, Outcome, Tier};
 use crate::kube::KubeletData;
 use crate::kube::api::PodList;
 use crate::kube::poll::{PODS, SUMMARY};
 use crate::kube::quantity::{parse_quantity, parse_time};
 use crate::kube::summary::Summary;
+use crate::read_errors::{ReadErrorId, ReadErrors};
 use crate::schema::{FamilyDef, Schema, Target};
 use crate::table::{SeriesId, SeriesTable};
 
@@ -64,7 +64,7 @@ impl Kubelet {
     }
 
     /// Takes over new answers: adds what is new, removes what is gone.
-    fn update(&mut self, tick: &mut Tick<'_>) {
+    fn update(&mut self, context: &mut CollectContext<'_>) {
         let latest = self.data.latest();
         if self.generation == Some(latest.generation) {
             return;
@@ -74,10 +74,10 @@ impl Kubelet {
         let mut sink = Sink {
             series: &mut self.series,
             generation: latest.generation,
-            table: tick.table,
-            schema: tick.schema,
-            answer: tick.faults.file(PODS),
-            faults: tick.faults,
+            table: context.table,
+            schema: context.schema,
+            answer: context.errors.file(PODS),
+            errors: context.errors,
             is_new: true,
         };
         if let Some(pods) = &latest.pods {
@@ -87,14 +87,14 @@ impl Kubelet {
             }
         }
         if let Some(summary) = &latest.summary {
-            sink.answer = sink.faults.file(SUMMARY);
+            sink.answer = sink.errors.file(SUMMARY);
             sink.is_new = !is_same(self.summary.as_ref(), summary);
             storage::store(summary, &mut sink);
         }
         self.series.retain(|_, stored| {
             let is_current = stored.generation == latest.generation;
             if !is_current {
-                tick.table.remove(stored.id);
+                context.table.remove(stored.id);
             }
             is_current
         });
@@ -108,15 +108,15 @@ impl Collector for Kubelet {
         "kubelet"
     }
 
-    fn collect(&mut self, tick: &mut Tick<'_>) -> Outcome {
-        self.update(tick);
+    fn collect(&mut self, context: &mut CollectContext<'_>) -> Outcome {
+        self.update(context);
         // What is new at once, what stays the same every 30 s.
-        if self.is_unsent || tick.due.includes(Tier::Medium) {
+        if self.is_unsent || context.due.includes(Tier::Medium) {
             for stored in self.series.values() {
-                tick.table.set(stored.id, stored.value);
+                context.table.set(stored.id, stored.value);
             }
             // A scrape takes nothing from the next tick.
-            self.is_unsent &= tick.due.is_everything();
+            self.is_unsent &= context.due.is_scrape();
         }
         Outcome::of(self.series.values().next())
     }
@@ -132,9 +132,9 @@ struct Sink<'a> {
     generation: u64,
     table: &'a mut SeriesTable,
     schema: &'a mut Schema,
-    faults: &'a mut Faults,
+    errors: &'a mut ReadErrors,
     /// The answer that is being stored.
-    answer: FaultId,
+    answer: ReadErrorId,
     /// Whether it was not stored before: one answer is counted once.
     is_new: bool,
 }
@@ -152,7 +152,7 @@ impl Sink<'_> {
 
     fn understood(&mut self, text: &str, value: Option<f64>) -> Option<f64> {
         if value.is_none() && self.is_new {
-            self.faults.word(self.answer, text);
+            self.errors.word(self.answer, text);
         }
         value
     }

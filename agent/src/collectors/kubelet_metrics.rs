@@ -6,7 +6,7 @@ use std::sync::Arc;
 use common::model::Labels;
 use common::model::label::METRIC_NAME;
 
-use crate::collect::{Collector, Outcome, Tick};
+use crate::collect::{CollectContext, Collector, Outcome};
 use crate::kube::KubeletData;
 use crate::kube::metrics::{KubeletMetrics as Answer, MetricSample};
 use crate::schema::{Schema, Target};
@@ -76,20 +76,20 @@ impl Collector for KubeletMetrics {
         super::KUBELET_METRICS
     }
 
-    fn collect(&mut self, tick: &mut Tick<'_>) -> Outcome {
+    fn collect(&mut self, context: &mut CollectContext<'_>) -> Outcome {
         let (generation, answer) = self.data.metrics();
         let samples = answer
             .as_deref()
             .map_or(&[][..], |answer: &Answer| &answer.samples);
         if self.followed != generation {
             self.followed = generation;
-            self.follow(samples, tick.table, tick.schema);
+            self.follow(samples, context.table, context.schema);
         }
         // A scrape sees everything, and takes nothing from the next tick.
-        let is_scrape = tick.due.is_everything();
+        let is_scrape = context.due.is_scrape();
         if is_scrape || self.sent != generation {
             for (sample, (_, id)) in samples.iter().zip(&self.series) {
-                tick.table.set(*id, sample.value);
+                context.table.set(*id, sample.value);
             }
         }
         if !is_scrape {

@@ -1,10 +1,10 @@
 //! The machine as cAdvisor describes it: `machine_*`.
 
 use super::node::Roots;
-use crate::collect::{Collector, Outcome, Single, Tick, Tier};
-use crate::faults::Faults;
+use crate::collect::{CollectContext, Collector, Outcome, Single, Tier};
 use crate::file::KeptFile;
 use crate::parse;
+use crate::read_errors::ReadErrors;
 use crate::schema::{FamilyDef, Target, gauge};
 
 static CORES: FamilyDef = gauge("machine_cpu_cores", "Number of logical CPU cores.");
@@ -29,11 +29,11 @@ pub struct Machine {
 
 impl Machine {
     /// A collector over the host's /proc.
-    pub fn new(roots: &Roots, faults: &mut Faults) -> Self {
+    pub fn new(roots: &Roots, errors: &mut ReadErrors) -> Self {
         let single = |family| Single::new(Target::Cadvisor, family);
         Self {
-            stat: KeptFile::new(roots.proc.join("stat"), "proc/stat", faults),
-            meminfo: KeptFile::new(roots.proc.join("meminfo"), "proc/meminfo", faults),
+            stat: KeptFile::new(roots.proc.join("stat"), "proc/stat", errors),
+            meminfo: KeptFile::new(roots.proc.join("meminfo"), "proc/meminfo", errors),
             cores: single(&CORES),
             memory: single(&MEMORY),
             swap: single(&SWAP),
@@ -50,17 +50,17 @@ impl Collector for Machine {
         Tier::Slow
     }
 
-    fn collect(&mut self, tick: &mut Tick<'_>) -> Outcome {
+    fn collect(&mut self, context: &mut CollectContext<'_>) -> Outcome {
         let is_core =
             |line: &&[u8]| line.starts_with(b"cpu") && line.get(3).is_some_and(u8::is_ascii_digit);
         let cores = self
             .stat
-            .read(tick.buffer, tick.faults)
+            .read(context.buffer, context.errors)
             .map(|data| parse::lines(data).filter(is_core).count());
         if let Some(cores) = cores.filter(|cores| *cores > 0) {
-            self.cores.set(tick.table, tick.schema, cores as f64);
+            self.cores.set(context.table, context.schema, cores as f64);
         }
-        let Some(data) = self.meminfo.read(tick.buffer, tick.faults) else {
+        let Some(data) = self.meminfo.read(context.buffer, context.errors) else {
             return Outcome::of(cores.as_ref());
         };
         for (key, series) in [
@@ -69,8 +69,8 @@ impl Collector for Machine {
         ] {
             let line = parse::lines(data).find_map(|line| line.strip_prefix(key));
             let kibibytes = line.and_then(|line| parse::integer(parse::words(line).next()?));
-            if let Some(kibibytes) = tick.faults.parsed(self.meminfo.fault(), kibibytes) {
-                series.set(tick.table, tick.schema, kibibytes as f64 * 1024.0);
+            if let Some(kibibytes) = context.errors.parsed(self.meminfo.error_id(), kibibytes) {
+                series.set(context.table, context.schema, kibibytes as f64 * 1024.0);
             }
         }
         Outcome::Done
@@ -88,7 +88,7 @@ mod tests {
         bench.write("proc/stat", "cpu  1\ncpu0 1\ncpu1 1\nintr 1\n");
         bench.write("proc/meminfo", "MemTotal:  2 kB\nSwapTotal: x kB\n");
         let roots = bench.roots();
-        let mut machine = Machine::new(&roots, bench.faults());
+        let mut machine = Machine::new(&roots, bench.errors());
         bench.collect(&mut machine);
         assert_eq!(bench.value("machine_cpu_cores", &[]), Some(2.0));
         assert_eq!(
@@ -98,7 +98,7 @@ mod tests {
         assert_eq!(
             (
                 bench.value("machine_swap_bytes", &[]),
-                bench.faults().total()
+                bench.errors().total()
             ),
             (None, 1)
         );

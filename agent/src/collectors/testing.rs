@@ -3,9 +3,9 @@
 use std::fs;
 
 use super::node::Roots;
-use crate::collect::{Collector, Due, Outcome, Tick};
-use crate::faults::Faults;
+use crate::collect::{CollectContext, Collector, Due, Outcome};
 use crate::file::Buffer;
+use crate::read_errors::ReadErrors;
 use crate::schema::Schema;
 use crate::table::SeriesTable;
 
@@ -14,7 +14,7 @@ pub(crate) struct Bench {
     pub(crate) table: SeriesTable,
     pub(crate) schema: Schema,
     buffer: Buffer,
-    pub(crate) faults: Faults,
+    pub(crate) errors: ReadErrors,
     now_ms: i64,
 }
 
@@ -25,7 +25,7 @@ impl Bench {
             table: SeriesTable::default(),
             schema: Schema::for_node("n"),
             buffer: Buffer::default(),
-            faults: Faults::default(),
+            errors: ReadErrors::default(),
             now_ms: 0,
         }
     }
@@ -47,13 +47,13 @@ impl Bench {
         fs::write(path, text).unwrap();
     }
 
-    pub(crate) fn faults(&mut self) -> &mut Faults {
-        &mut self.faults
+    pub(crate) fn errors(&mut self) -> &mut ReadErrors {
+        &mut self.errors
     }
 
     /// How often what `file` holds was not understood.
     pub(crate) fn not_understood(&mut self, file: &str) -> Option<f64> {
-        self.faults.store(&mut self.table, &mut self.schema);
+        self.errors.store(&mut self.table, &mut self.schema);
         let labels = [("file", file), ("kind", "parse")];
         self.value("agent_collector_faults_total", &labels)
     }
@@ -65,11 +65,11 @@ impl Bench {
     pub(crate) fn collect_due(&mut self, collector: &mut dyn Collector, due: Due) -> Outcome {
         self.now_ms += 1000;
         self.table.begin_tick(self.now_ms);
-        collector.collect(&mut Tick {
+        collector.collect(&mut CollectContext {
             table: &mut self.table,
             schema: &mut self.schema,
             buffer: &mut self.buffer,
-            faults: &mut self.faults,
+            errors: &mut self.errors,
             due,
         })
     }

@@ -3,7 +3,7 @@
 //! When the agent itself is gone these series end with all others of the node, and the aggregator's
 //! `up{job="agent"}` is 0.
 
-use crate::collect::{Collector, Outcome, Single, Tick, Tier};
+use crate::collect::{CollectContext, Collector, Outcome, Single, Tier};
 use crate::kube::KubeletData;
 use crate::schema::{FamilyDef, Target, gauge};
 
@@ -44,15 +44,15 @@ impl Collector for Up {
         Tier::Fast
     }
 
-    fn collect(&mut self, tick: &mut Tick<'_>) -> Outcome {
-        self.node.set(tick.table, tick.schema, 1.0);
+    fn collect(&mut self, context: &mut CollectContext<'_>) -> Outcome {
+        self.node.set(context.table, context.schema, 1.0);
         if let Some(cadvisor) = &mut self.cadvisor {
-            cadvisor.set(tick.table, tick.schema, 1.0);
+            cadvisor.set(context.table, context.schema, 1.0);
         }
         if let Some((kubelet, data)) = &mut self.kubelet
             && let Some(is_up) = data.is_up()
         {
-            kubelet.set(tick.table, tick.schema, f64::from(u8::from(is_up)));
+            kubelet.set(context.table, context.schema, f64::from(u8::from(is_up)));
         }
         Outcome::Done
     }

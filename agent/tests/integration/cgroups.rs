@@ -139,7 +139,7 @@ impl Reader {
     pub(crate) fn new(roots: &Roots) -> Self {
         let mut collectors = Collectors::default();
         collectors
-            .try_add(|faults| Cgroups::new(roots, None, faults))
+            .try_add(|errors| Cgroups::new(roots, None, errors))
             .unwrap();
         Self {
             collectors,

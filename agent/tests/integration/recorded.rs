@@ -256,13 +256,13 @@ fn check_containers(
             );
         }
     }
-    let faults: Vec<_> = node
+    let errors: Vec<_> = node
         .table
         .current()
         .filter_map(|(id, value)| Some((node.table.def(id)?.labels.to_string(), value)))
         .filter(|(labels, _)| labels.contains("agent_collector_faults_total"))
         .collect();
-    assert_eq!(faults, [], "recorded files that are not understood");
+    assert_eq!(errors, [], "recorded files that are not understood");
 }
 
 #[test]

@@ -4,7 +4,7 @@ use std::collections::BTreeMap;
 use std::path::PathBuf;
 
 use super::blkio::{DeviceIo, device_numbers};
-use crate::in_order::InOrder;
+use crate::ordered_cache::OrderedCache;
 use crate::parse;
 use crate::schema::{FamilyDef, counter};
 use crate::table::SeriesId;
@@ -72,7 +72,7 @@ impl Device {
 /// The devices of one cgroup. A device stays once it was used: its counters do not go back.
 #[derive(Debug, Default)]
 pub struct Devices {
-    devices: InOrder<Device>,
+    devices: OrderedCache<Device>,
 }
 
 impl Devices {

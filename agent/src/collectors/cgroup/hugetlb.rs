@@ -5,9 +5,9 @@ use std::os::fd::OwnedFd;
 use std::path::Path;
 
 use super::reader::{Layouts, Reader, number};
-use crate::faults::Faults;
 use crate::file::{Buffer, KeptFile};
 use crate::parse;
+use crate::read_errors::ReadErrors;
 use crate::schema::{FamilyDef, counter, gauge};
 use crate::table::SeriesId;
 
@@ -105,7 +105,7 @@ pub struct PageSizes {
 impl PageSizes {
     /// Sizes below the host's /sys.
     #[must_use]
-    pub fn new(sys: &Path, faults: &mut Faults) -> Self {
+    pub fn new(sys: &Path, errors: &mut ReadErrors) -> Self {
         let directory = sys.join("kernel/mm/hugepages");
         let mut unused = Vec::new();
         // Which sizes there are is up to the processor.
@@ -116,7 +116,7 @@ impl PageSizes {
         {
             if let Some(size) = PageSize::of_directory(&entry.file_name().to_string_lossy()) {
                 let path = entry.path().join("nr_hugepages");
-                unused.push((size, KeptFile::new(path, "sys/nr_hugepages", faults)));
+                unused.push((size, KeptFile::new(path, "sys/nr_hugepages", errors)));
             }
         }
         let sizes = Vec::new();
@@ -124,9 +124,9 @@ impl PageSizes {
     }
 
     /// Looks which sizes there are pages of; one that has been there stays, so that its series go on.
-    pub fn refresh(&mut self, buffer: &mut Buffer, faults: &mut Faults) {
+    pub fn refresh(&mut self, buffer: &mut Buffer, errors: &mut ReadErrors) {
         let has_pages = |(_, file): &mut (PageSize, KeptFile)| {
-            file.read(buffer, faults).and_then(parse::single) > Some(0)
+            file.read(buffer, errors).and_then(parse::single) > Some(0)
         };
         let used = self.unused.extract_if(.., has_pages);
         self.sizes.extend(used.map(|(size, _)| size));

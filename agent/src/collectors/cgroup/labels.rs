@@ -4,7 +4,7 @@ use super::entry::CgroupLabels;
 use super::identity::Identity;
 use super::local_names::LocalNames;
 use super::names::Names;
-use crate::faults::Faults;
+use crate::read_errors::ReadErrors;
 
 /// How a cgroup is shown.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -66,7 +66,7 @@ pub fn outside(
     identity: &Identity,
     path: &str,
     runtimes: &LocalNames,
-    faults: &mut Faults,
+    errors: &mut ReadErrors,
 ) -> Option<CgroupLabels> {
     match identity {
         Identity::Root => Some(labels(path, &[])),
@@ -80,7 +80,7 @@ pub fn outside(
             pod_uid: None,
             container_id,
         } => {
-            let found = runtimes.look_up(container_id, path, faults);
+            let found = runtimes.look_up(container_id, path, errors);
             let (name, image) = found.unwrap_or_default();
             let name = if name.is_empty() { container_id } else { &name };
             Some(labels(path, &[("name", name), ("image", &image)]))

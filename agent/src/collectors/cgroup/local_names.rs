@@ -8,7 +8,7 @@ use std::path::{Path, PathBuf};
 use nix::fcntl::OFlag;
 use serde::Deserialize;
 
-use crate::faults::{FaultId, Faults};
+use crate::read_errors::{ReadErrorId, ReadErrors};
 
 /// Bytes of such a file: a container of podman takes about 500 bytes in its list.
 const FILE_BYTES_MAX: u64 = 16 << 20;
@@ -22,8 +22,8 @@ const PODMAN_FILES: [&str; 2] = [
 #[derive(Debug)]
 pub struct LocalNames {
     root: PathBuf,
-    docker_fault: FaultId,
-    podman_fault: FaultId,
+    docker_fault: ReadErrorId,
+    podman_fault: ReadErrorId,
 }
 
 #[derive(Deserialize)]
@@ -65,34 +65,39 @@ struct User {
 impl LocalNames {
     /// Names below the host's root.
     #[must_use]
-    pub fn new(root: &Path, faults: &mut Faults) -> Self {
+    pub fn new(root: &Path, errors: &mut ReadErrors) -> Self {
         Self {
             root: root.to_owned(),
-            docker_fault: faults.file("docker/config.v2.json"),
-            podman_fault: faults.file("podman/containers.json"),
+            docker_fault: errors.file("docker/config.v2.json"),
+            podman_fault: errors.file("podman/containers.json"),
         }
     }
 
     /// Name and image of the container with its cgroup at `path`; `None` where they can't be read.
-    pub fn look_up(&self, id: &str, path: &str, faults: &mut Faults) -> Option<(String, String)> {
-        self.docker(id, faults)
+    pub fn look_up(
+        &self,
+        id: &str,
+        path: &str,
+        errors: &mut ReadErrors,
+    ) -> Option<(String, String)> {
+        self.docker(id, errors)
             .or_else(|| {
                 let storage = self.root.join("var/lib/containers/storage");
-                self.podman(&storage, None, id, faults)
+                self.podman(&storage, None, id, errors)
             })
             .or_else(|| {
                 let user = self.user_of(path)?;
                 let storage = user.home.join(".local/share/containers/storage");
-                self.podman(&storage, Some(user.uid), id, faults)
+                self.podman(&storage, Some(user.uid), id, errors)
             })
     }
 
     // A file that can't be read belongs to a runtime that is not there, or to root: no fault.
-    fn docker(&self, id: &str, faults: &mut Faults) -> Option<(String, String)> {
+    fn docker(&self, id: &str, errors: &mut ReadErrors) -> Option<(String, String)> {
         let containers = self.root.join("var/lib/docker/containers");
         let text = read(&containers.join(id).join("config.v2.json"), None)?;
         let config = serde_json::from_slice(&text).ok();
-        let config: DockerConfig = faults.parsed(self.docker_fault, config)?;
+        let config: DockerConfig = errors.parsed(self.docker_fault, config)?;
         let name = config.name.trim_start_matches('/').to_owned();
         Some((name, config.config.image))
     }
@@ -102,12 +107,12 @@ impl LocalNames {
         storage: &Path,
         owner: Option<u32>,
         id: &str,
-        faults: &mut Faults,
+        errors: &mut ReadErrors,
     ) -> Option<(String, String)> {
         let found = PODMAN_FILES.into_iter().find_map(|file| {
             let text = read(&storage.join(file), owner)?;
             let containers = serde_json::from_slice(&text).ok();
-            let containers: Vec<PodmanContainer> = faults.parsed(self.podman_fault, containers)?;
+            let containers: Vec<PodmanContainer> = errors.parsed(self.podman_fault, containers)?;
             let mut containers = containers.into_iter();
             containers.find(|container| container.id == id)
         })?;
@@ -115,7 +120,7 @@ impl LocalNames {
             "" => PodmanMetadata::default(),
             text => {
                 let metadata = serde_json::from_str(text).ok();
-                faults
+                errors
                     .parsed(self.podman_fault, metadata)
                     .unwrap_or_default()
             }
@@ -192,13 +197,13 @@ mod tests {
     #[test]
     fn docker_and_podman_names_are_read_where_they_can_be() {
         let dir = tempfile::tempdir().unwrap();
-        let mut faults = Faults::default();
-        let local = LocalNames::new(dir.path(), &mut faults);
+        let mut errors = ReadErrors::default();
+        let local = LocalNames::new(dir.path(), &mut errors);
         let alone = Identity::Container {
             pod_uid: None,
             container_id: ID.to_owned(),
         };
-        let mut shown = |local: &LocalNames| outside(&alone, "/c", local, &mut faults).unwrap();
+        let mut shown = |local: &LocalNames| outside(&alone, "/c", local, &mut errors).unwrap();
         assert_eq!(shown(&local), labels("/c", &[("name", ID)]));
         let storage = dir
             .path()
@@ -223,14 +228,14 @@ mod tests {
             shown(&local),
             labels("/c", &[("name", "web"), ("image", "nginx")])
         );
-        assert_eq!(faults.total(), 0, "what is not there is no fault");
+        assert_eq!(errors.total(), 0, "what is not there is no fault");
     }
 
     #[test]
     fn damaged_files_of_docker_and_podman_are_counted() {
         let dir = tempfile::tempdir().unwrap();
-        let mut faults = Faults::default();
-        let local = LocalNames::new(dir.path(), &mut faults);
+        let mut errors = ReadErrors::default();
+        let local = LocalNames::new(dir.path(), &mut errors);
         let alone = Identity::Container {
             pod_uid: None,
             container_id: ID.to_owned(),
@@ -245,18 +250,18 @@ mod tests {
         let by_name = labels("/c", &[("name", "db")]);
         for (text, want) in [(torn, by_id.clone()), (no_metadata, by_name)] {
             fs::write(storage.join("containers.json"), text).unwrap();
-            let before = faults.total();
-            let shown = outside(&alone, "/c", &local, &mut faults);
+            let before = errors.total();
+            let shown = outside(&alone, "/c", &local, &mut errors);
             assert_eq!(shown.as_ref(), Some(&want));
-            assert_eq!(faults.total(), before + 1);
+            assert_eq!(errors.total(), before + 1);
         }
         fs::remove_file(storage.join("containers.json")).unwrap();
         let docker = dir.path().join("var/lib/docker/containers").join(ID);
         fs::create_dir_all(&docker).unwrap();
         fs::write(docker.join("config.v2.json"), r#"{"Name":7}"#).unwrap();
-        let before = faults.total();
-        assert_eq!(outside(&alone, "/c", &local, &mut faults), Some(by_id));
-        assert_eq!(faults.total(), before + 1);
+        let before = errors.total();
+        assert_eq!(outside(&alone, "/c", &local, &mut errors), Some(by_id));
+        assert_eq!(errors.total(), before + 1);
     }
 
     fn list(name: &str) -> String {
@@ -266,16 +271,16 @@ mod tests {
     #[test]
     fn containers_started_with_rm_and_those_of_users_have_their_names() {
         let dir = tempfile::tempdir().unwrap();
-        let mut faults = Faults::default();
-        let local = LocalNames::new(dir.path(), &mut faults);
+        let mut errors = ReadErrors::default();
+        let local = LocalNames::new(dir.path(), &mut errors);
         let write = |path: &str, text: &str| {
             let path = dir.path().join(path);
             fs::create_dir_all(path.parent().unwrap()).unwrap();
             fs::write(path, text).unwrap();
         };
         let name = |path: &str| {
-            let mut faults = Faults::default();
-            let found = local.look_up(ID, path, &mut faults);
+            let mut errors = ReadErrors::default();
+            let found = local.look_up(ID, path, &mut errors);
             found.map(|(name, _)| name)
         };
         let system = "/machine.slice/libpod-x.scope";

@@ -18,12 +18,12 @@ use super::entry::{CgroupLabels, Entry};
 use super::identity::{Identity, is_pod_of_processes, pod_of_processes};
 use super::processes;
 use super::reader::open_dir;
-use crate::collect::{Tick, Tier};
+use crate::collect::{CollectContext, Tier};
 use crate::collectors::node::netdev;
-use crate::faults::{FaultId, Faults};
 use crate::file::{Buffer, is_gone};
-use crate::in_order::InOrder;
+use crate::ordered_cache::OrderedCache;
 use crate::parse;
+use crate::read_errors::{ReadErrorId, ReadErrors};
 use crate::schema::{FamilyDef, Schema, Target, counter};
 use crate::table::{SeriesId, SeriesTable};
 
@@ -99,7 +99,7 @@ struct Network {
     pid: Option<u32>,
     /// Whether it was found by a look through all processes, which is too dear to be repeated often.
     is_scanned: bool,
-    interfaces: InOrder<[SeriesId; FAMILIES.len()]>,
+    interfaces: OrderedCache<[SeriesId; FAMILIES.len()]>,
 }
 
 impl Network {
@@ -117,7 +117,7 @@ pub struct Networks {
     proc_dir: Option<OwnedFd>,
     /// /proc/net/dev of the node's own namespace.
     host_net_dev: PathBuf,
-    fault: FaultId,
+    error_id: ReadErrorId,
     /// By the cgroup's path.
     networks: BTreeMap<String, Network>,
     /// When all processes are looked through again for pods that have none.
@@ -126,12 +126,12 @@ pub struct Networks {
 
 impl Networks {
     /// Traffic by the processes of the host's /proc.
-    pub fn new(proc: &Path, faults: &mut Faults) -> Self {
+    pub fn new(proc: &Path, errors: &mut ReadErrors) -> Self {
         Self {
             proc: proc.to_owned(),
             proc_dir: open_dir(proc),
             host_net_dev: proc.join("1/net/dev"),
-            fault: faults.file("proc/PID/net/dev"),
+            error_id: errors.file("proc/PID/net/dev"),
             networks: BTreeMap::new(),
             scan_due_ms: i64::MIN,
         }
@@ -168,7 +168,7 @@ impl Networks {
                     labels,
                     pid: None,
                     is_scanned: false,
-                    interfaces: InOrder::default(),
+                    interfaces: OrderedCache::default(),
                 };
                 self.networks.insert(path.clone(), network);
             }
@@ -176,8 +176,8 @@ impl Networks {
     }
 
     /// Reads every namespace and stores its interfaces.
-    pub fn collect(&mut self, entries: &BTreeMap<String, Entry>, tick: &mut Tick<'_>) {
-        if tick.due.includes(Tier::Medium) {
+    pub fn collect(&mut self, entries: &BTreeMap<String, Entry>, context: &mut CollectContext<'_>) {
+        if context.due.includes(Tier::Medium) {
             // A process ID may have gone to a stranger meanwhile.
             for (path, network) in &mut self.networks {
                 let scanned = network.pid.filter(|_| network.is_scanned);
@@ -186,7 +186,7 @@ impl Networks {
                     let proc_dir = self.proc_dir.as_ref();
                     proc_dir
                         .zip(uid)
-                        .is_some_and(|(dir, uid)| is_in(dir, *pid, uid, tick.buffer))
+                        .is_some_and(|(dir, uid)| is_in(dir, *pid, uid, context.buffer))
                 });
                 if scanned != network.pid && network.is_scanned {
                     self.scan_due_ms = i64::MIN;
@@ -194,14 +194,14 @@ impl Networks {
             }
         }
         if self.networks.values().any(|network| network.pid.is_none()) {
-            self.find_processes(entries, tick);
+            self.find_processes(entries, context);
         }
         let host = stat(&self.host_net_dev).map_or(0, |stat| stat.st_ino);
         for network in self.networks.values_mut() {
             let (Some(proc_dir), Some(pid)) = (&self.proc_dir, network.pid) else {
                 continue;
             };
-            if read(proc_dir, pid, host, network, self.fault, tick).is_none() {
+            if read(proc_dir, pid, host, network, self.error_id, context).is_none() {
                 network.pid = None;
                 self.scan_due_ms = i64::MIN;
             }
@@ -209,7 +209,11 @@ impl Networks {
     }
 
     /// Takes the first process of any container of a pod, its sandbox included.
-    fn find_processes(&mut self, entries: &BTreeMap<String, Entry>, tick: &mut Tick<'_>) {
+    fn find_processes(
+        &mut self,
+        entries: &BTreeMap<String, Entry>,
+        context: &mut CollectContext<'_>,
+    ) {
         for (path, entry) in entries {
             let owner = match &entry.identity {
                 Identity::Container {
@@ -227,7 +231,7 @@ impl Networks {
             };
             let first = entry
                 .dir()
-                .and_then(|dir| processes::first(tick.buffer, dir));
+                .and_then(|dir| processes::first(context.buffer, dir));
             network.pid = first.map(|(pid, _)| pid).filter(|pid| *pid != 0);
             network.is_scanned = false;
         }
@@ -236,10 +240,10 @@ impl Networks {
             .networks
             .iter()
             .any(|(path, network)| network.pid.is_none() && pod_uid(entries, path).is_some());
-        let now_ms = tick.table.timestamp_ms();
+        let now_ms = context.table.timestamp_ms();
         // A clock that was set back must not put it off.
         let is_due = now_ms >= self.scan_due_ms || now_ms < self.scan_due_ms - SCAN_MS;
-        if is_missing && is_due && tick.due.includes(Tier::Slow) {
+        if is_missing && is_due && context.due.includes(Tier::Slow) {
             self.scan_processes(entries);
             self.scan_due_ms = now_ms + SCAN_MS;
         }
@@ -321,31 +325,31 @@ fn read(
     pid: u32,
     host: u64,
     network: &mut Network,
-    fault: FaultId,
-    tick: &mut Tick<'_>,
+    error_id: ReadErrorId,
+    context: &mut CollectContext<'_>,
 ) -> Option<()> {
     let file = open_of(proc_dir, pid, "net/dev")?;
     if fstat(file.as_fd()).is_ok_and(|stat| stat.st_ino == host) {
         return Some(()); // The node's own interfaces are node_network_*.
     }
-    let data = match tick.buffer.read_file(&file) {
+    let data = match context.buffer.read_file(&file) {
         Ok(data) => data,
         Err(error) => {
             if !is_gone(&error) {
-                tick.faults.read(fault, &error);
+                context.errors.read(error_id, &error);
             }
             return None;
         }
     };
-    let Tick {
+    let CollectContext {
         table,
         schema,
-        faults,
+        errors,
         ..
-    } = tick;
+    } = context;
     network.interfaces.begin();
     for row in netdev::rows(data) {
-        let Some(row) = faults.parsed(fault, row) else {
+        let Some(row) = errors.parsed(error_id, row) else {
             continue;
         };
         if row.interface == b"lo" {

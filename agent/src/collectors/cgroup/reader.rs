@@ -10,8 +10,8 @@ use nix::fcntl::{OFlag, open, openat};
 use nix::sys::stat::Mode;
 
 use super::memory_stat::KeyedPicker;
-use crate::faults::{FaultId, Faults};
 use crate::file::{Buffer, is_gone, is_unsupported};
+use crate::read_errors::{ReadErrorId, ReadErrors};
 
 /// The cgroup vanished while it was read; what was read of it so far is dropped.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -114,7 +114,7 @@ pub struct Reader<'a> {
     /// What files are read into.
     pub buffer: &'a mut Buffer,
     /// Where faults are counted.
-    pub faults: &'a mut Faults,
+    pub errors: &'a mut ReadErrors,
     /// What was learnt about files' layouts.
     pub layouts: &'a mut Layouts,
     /// Bytes of the machine's memory, which is the root's limit.
@@ -163,15 +163,15 @@ impl Reader<'_> {
             Ok(data) => match parse(data, self.layouts) {
                 Some(value) => Ok(Some(value)),
                 None => {
-                    let fault = self.fault(name);
-                    self.faults.parse(fault);
+                    let error_id = self.error_id(name);
+                    self.errors.parse(error_id);
                     Ok(None)
                 }
             },
             Err(error) if is_gone(&error) => Err(Gone),
             Err(error) => {
-                let fault = self.fault(name);
-                self.faults.read(fault, &error);
+                let error_id = self.error_id(name);
+                self.errors.read(error_id, &error);
                 Ok(None)
             }
         }
@@ -188,8 +188,8 @@ impl Reader<'_> {
             Ok(data) => match parse(data, self.layouts) {
                 Some(value) => Some(value),
                 None => {
-                    let fault = self.fault(name);
-                    self.faults.parse(fault);
+                    let error_id = self.error_id(name);
+                    self.errors.parse(error_id);
                     None
                 }
             },
@@ -197,16 +197,16 @@ impl Reader<'_> {
             // The root of a v1 hierarchy refuses some files rather than not to have them.
             Err(error) if error.raw_os_error() == Some(Errno::EOPNOTSUPP as i32) => None,
             Err(error) => {
-                let fault = self.fault(name);
-                self.faults.read(fault, &error);
+                let error_id = self.error_id(name);
+                self.errors.read(error_id, &error);
                 None
             }
         }
     }
 
     /// Only on the way of a fault, so that looking up the name costs the good path nothing.
-    fn fault(&mut self, name: &CStr) -> FaultId {
-        self.faults.file(&name.to_string_lossy())
+    fn error_id(&mut self, name: &CStr) -> ReadErrorId {
+        self.errors.file(&name.to_string_lossy())
     }
 }
 

@@ -48,7 +48,7 @@ fn v2_values_and_labels_are_cadvisors() {
     let mut bench = v2_bench();
     v2_cgroup(&bench, "system.slice/nginx.service", 2_500_000);
     let roots = bench.roots();
-    let mut cgroups = Cgroups::new(&roots, None, bench.faults()).unwrap();
+    let mut cgroups = Cgroups::new(&roots, None, bench.errors()).unwrap();
     assert_eq!(bench.collect(&mut cgroups), Outcome::Done);
     let unit = [
         ("id", "/system.slice/nginx.service"),
@@ -109,14 +109,14 @@ fn v2_values_and_labels_are_cadvisors() {
         None,
         "no quota"
     );
-    assert_eq!(bench.faults().total(), 0);
+    assert_eq!(bench.errors().total(), 0);
 }
 
 #[test]
 fn cgroups_come_and_go_with_their_series() {
     let mut bench = v2_bench();
     let roots = bench.roots();
-    let mut cgroups = Cgroups::new(&roots, None, bench.faults()).unwrap();
+    let mut cgroups = Cgroups::new(&roots, None, bench.errors()).unwrap();
     bench.collect(&mut cgroups);
     let before = bench.series_count();
     v2_cgroup(&bench, "a/b", 1);
@@ -137,7 +137,7 @@ fn slow_values_of_cgroups_are_read_in_turns() {
         v2_cgroup(&bench, &format!("a{number}"), 1);
     }
     let roots = bench.roots();
-    let mut cgroups = Cgroups::new(&roots, None, bench.faults()).unwrap();
+    let mut cgroups = Cgroups::new(&roots, None, bench.errors()).unwrap();
     let mut seen = BTreeMap::<String, Vec<u64>>::new();
     for tick in 0..13 {
         bench.collect_due(&mut cgroups, Due::at(tick, 10_000));
@@ -173,7 +173,7 @@ fn pods_wait_for_their_names_and_follow_changes() {
     v2_cgroup(&bench, &format!("{POD}/{ID}"), 2_000_000);
     let roots = bench.roots();
     let handle = NamesHandle::default();
-    let mut cgroups = Cgroups::new(&roots, Some(handle.clone()), bench.faults()).unwrap();
+    let mut cgroups = Cgroups::new(&roots, Some(handle.clone()), bench.errors()).unwrap();
     bench.collect(&mut cgroups);
     let id = format!("/{POD}/{ID}");
     assert_eq!(
@@ -227,7 +227,7 @@ fn pods_unknown_for_long_are_shown_by_uid() {
     let mut bench = v2_bench();
     v2_cgroup(&bench, POD, 1);
     let roots = bench.roots();
-    let mut cgroups = Cgroups::new(&roots, Some(NamesHandle::default()), bench.faults()).unwrap();
+    let mut cgroups = Cgroups::new(&roots, Some(NamesHandle::default()), bench.errors()).unwrap();
     for _ in 0..31 {
         bench.collect(&mut cgroups);
     }
@@ -280,7 +280,7 @@ fn v1_reads_each_controllers_tree() {
         bench.write(&format!("{ROOT}/{file}"), text);
     }
     let roots = bench.roots();
-    let mut cgroups = Cgroups::new(&roots, None, bench.faults()).unwrap();
+    let mut cgroups = Cgroups::new(&roots, None, bench.errors()).unwrap();
     bench.collect(&mut cgroups);
     let value =
         |name: &str, more: &[(&str, &str)]| bench.value(name, &[&[("id", "/x")], more].concat());
@@ -319,7 +319,7 @@ fn v1_reads_each_controllers_tree() {
         Some(33.0)
     );
     assert_eq!(value("container_fs_writes_total", &[]), None);
-    assert_eq!(bench.faults().total(), 0);
+    assert_eq!(bench.errors().total(), 0);
 }
 
 #[test]
@@ -329,7 +329,7 @@ fn devices_without_a_name_are_told_apart_by_their_numbers() {
     let io = "254:0 rbytes=1 wbytes=0 rios=0 wios=0\n253:7 rbytes=5 wbytes=0 rios=0 wios=0\n253:8 rbytes=6 wbytes=0 rios=0 wios=0\n";
     bench.write(&format!("{ROOT}/a/io.stat"), io);
     let roots = bench.roots();
-    let mut cgroups = Cgroups::new(&roots, None, bench.faults()).unwrap();
+    let mut cgroups = Cgroups::new(&roots, None, bench.errors()).unwrap();
     bench.collect(&mut cgroups);
     for (device, bytes) in [("/dev/vda", 1.0), ("253:7", 5.0), ("253:8", 6.0)] {
         let of = [("id", "/a"), ("device", device)];
@@ -352,7 +352,7 @@ fn check_hugetlb(mut bench: Bench, files: &[(&str, &str)], want: [Option<f64>; 3
         bench.write(&format!("{ROOT}/{file}"), text);
     }
     let roots = bench.roots();
-    let mut cgroups = Cgroups::new(&roots, None, bench.faults()).unwrap();
+    let mut cgroups = Cgroups::new(&roots, None, bench.errors()).unwrap();
     bench.collect(&mut cgroups);
     let got = hugetlb::FAMILIES.map(|family| bench.value(family.name, &OF_2MB));
     assert_eq!(got, want);
@@ -362,7 +362,7 @@ fn check_hugetlb(mut bench: Bench, files: &[(&str, &str)], want: [Option<f64>; 3
         None,
         "there are none"
     );
-    assert_eq!(bench.faults().total(), 0);
+    assert_eq!(bench.errors().total(), 0);
 }
 
 #[test]
@@ -430,7 +430,7 @@ fn traffic_is_found_without_a_process_in_the_containers_own_cgroup() {
         bench.write(&format!("{ROOT}/{POD}/{below}/cgroup.procs"), "0\n");
         process(&bench, &below, 100);
         let roots = bench.roots();
-        let mut cgroups = Cgroups::new(&roots, None, bench.faults()).unwrap();
+        let mut cgroups = Cgroups::new(&roots, None, bench.errors()).unwrap();
         let mut received = |bench: &mut Bench, tick| {
             bench.collect_due(&mut cgroups, Due::at(tick, 10_000));
             bench.value(
@@ -454,7 +454,7 @@ fn container_in_which_nothing_ever_ran_has_no_numbers_but_its_pod_has() {
     v2_cgroup(&bench, POD, 5_000_000);
     v2_cgroup(&bench, &format!("{POD}/{ID}"), 0);
     let roots = bench.roots();
-    let mut cgroups = Cgroups::new(&roots, None, bench.faults()).unwrap();
+    let mut cgroups = Cgroups::new(&roots, None, bench.errors()).unwrap();
     let name = "container_cpu_usage_seconds_total";
     let (pod, container) = (format!("/{POD}"), format!("/{POD}/{ID}"));
     let of = |bench: &Bench, id: &str| bench.value(name, &[("id", id)]);
@@ -475,7 +475,7 @@ fn pods_of_a_nested_node_are_found_below_its_container() {
     let nested = format!("docker/{node}/kubelet/{POD}/{ID}");
     v2_cgroup(&bench, &nested, 2_000_000);
     let roots = bench.roots();
-    let mut cgroups = Cgroups::new(&roots, None, bench.faults()).unwrap();
+    let mut cgroups = Cgroups::new(&roots, None, bench.errors()).unwrap();
     bench.collect(&mut cgroups);
     let labels = [
         ("id", &*format!("/{nested}")),

@@ -105,7 +105,7 @@ impl V2 {
             writeback,
             inactive,
             active,
-            faults,
+            errors,
             major,
         ] = stat;
         // The root has no memory.current; the kubelet takes the sum of what its memory.stat has.
@@ -122,9 +122,9 @@ impl V2 {
             (Metric::MemoryInactiveFile, inactive),
             (Metric::MemoryActiveFile, active),
             // v2 counts the subtree only; cAdvisor gives it for both scopes.
-            (Metric::Pgfault, faults),
+            (Metric::Pgfault, errors),
             (Metric::Pgmajfault, major),
-            (Metric::PgfaultTotal, faults),
+            (Metric::PgfaultTotal, errors),
             (Metric::PgmajfaultTotal, major),
             (Metric::MemoryWorkingSet, working_set(usage, inactive)),
         ] {

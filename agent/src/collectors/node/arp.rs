@@ -1,11 +1,11 @@
 //! Neighbours by interface, from /proc/net/arp.
 
 use super::Roots;
-use crate::collect::{Collector, Outcome, Tick, Tier};
-use crate::faults::Faults;
+use crate::collect::{CollectContext, Collector, Outcome, Tier};
 use crate::file::KeptFile;
-use crate::in_order::InOrder;
+use crate::ordered_cache::OrderedCache;
 use crate::parse;
+use crate::read_errors::ReadErrors;
 use crate::schema::{FamilyDef, Target, gauge};
 use crate::table::SeriesId;
 
@@ -17,16 +17,16 @@ const DEVICE: usize = 5;
 #[derive(Debug)]
 pub struct Arp {
     file: KeptFile,
-    devices: InOrder<(SeriesId, u64)>,
+    devices: OrderedCache<(SeriesId, u64)>,
 }
 
 impl Arp {
     /// A collector over the host's network namespace.
-    pub fn new(roots: &Roots, faults: &mut Faults) -> Self {
-        let file = KeptFile::new(roots.proc_net("arp"), "proc/net/arp", faults);
+    pub fn new(roots: &Roots, errors: &mut ReadErrors) -> Self {
+        let file = KeptFile::new(roots.proc_net("arp"), "proc/net/arp", errors);
         Self {
             file,
-            devices: InOrder::default(),
+            devices: OrderedCache::default(),
         }
     }
 }
@@ -40,20 +40,20 @@ impl Collector for Arp {
         Tier::Medium
     }
 
-    fn collect(&mut self, tick: &mut Tick<'_>) -> Outcome {
-        let Some(data) = self.file.read(tick.buffer, tick.faults) else {
+    fn collect(&mut self, context: &mut CollectContext<'_>) -> Outcome {
+        let Some(data) = self.file.read(context.buffer, context.errors) else {
             return Outcome::NoData;
         };
-        let Tick {
+        let CollectContext {
             table,
             schema,
-            faults,
+            errors,
             ..
-        } = tick;
+        } = context;
         self.devices.begin();
         self.devices.values_mut().for_each(|(_, count)| *count = 0);
         for line in parse::lines(data).skip(1) {
-            let Some(device) = faults.parsed(self.file.fault(), parse::words(line).nth(DEVICE))
+            let Some(device) = errors.parsed(self.file.error_id(), parse::words(line).nth(DEVICE))
             else {
                 continue;
             };
@@ -93,13 +93,13 @@ mod tests {
             &format!("{head}{}{}{}torn\n", row("eth0"), row("eth1"), row("eth0")),
         );
         let roots = bench.roots();
-        let mut arp = Arp::new(&roots, bench.faults());
+        let mut arp = Arp::new(&roots, bench.errors());
         bench.collect(&mut arp);
         assert_eq!(
             bench.value("node_arp_entries", &[("device", "eth0")]),
             Some(2.0)
         );
-        assert_eq!(bench.faults().total(), 1);
+        assert_eq!(bench.errors().total(), 1);
         bench.write("proc/net/arp", head);
         bench.collect(&mut arp);
         assert_eq!(bench.series_count(), 0);

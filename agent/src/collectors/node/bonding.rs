@@ -3,11 +3,11 @@
 use std::path::{Path, PathBuf};
 
 use super::Roots;
-use crate::collect::{Collector, Outcome, Tick, Tier};
-use crate::faults::Faults;
+use crate::collect::{CollectContext, Collector, Outcome, Tier};
 use crate::file::KeptFile;
-use crate::in_order::InOrder;
+use crate::ordered_cache::OrderedCache;
 use crate::parse;
+use crate::read_errors::ReadErrors;
 use crate::schema::{FamilyDef, Schema, Target, gauge};
 use crate::table::{SeriesId, SeriesTable};
 
@@ -19,7 +19,7 @@ const ACTIVE: FamilyDef = gauge(
     "node_bonding_active",
     "Number of active slaves per bonding interface.",
 );
-/// Faults of all these files are counted together.
+/// ReadErrors of all these files are counted together.
 const FILES: &str = "sys/class/net/*/bonding";
 
 /// A bonding interface.
@@ -28,7 +28,7 @@ struct Master {
     directory: PathBuf,
     slaves: KeptFile,
     /// `mii_status` of each slave.
-    statuses: InOrder<KeptFile>,
+    statuses: OrderedCache<KeptFile>,
     series: [SeriesId; 2],
 }
 
@@ -36,15 +36,15 @@ impl Master {
     fn new(
         directory: &Path,
         name: &str,
-        faults: &mut Faults,
+        errors: &mut ReadErrors,
         (table, schema): (&mut SeriesTable, &mut Schema),
     ) -> Self {
         let directory = directory.join(name);
         let mut add = |family| schema.series(table, Target::Node, family, &[("master", name)]);
         Self {
-            slaves: KeptFile::new(directory.join("bonding/slaves"), FILES, faults),
+            slaves: KeptFile::new(directory.join("bonding/slaves"), FILES, errors),
             directory,
-            statuses: InOrder::default(),
+            statuses: OrderedCache::default(),
             series: [add(&SLAVES), add(&ACTIVE)],
         }
     }
@@ -55,28 +55,31 @@ impl Master {
 pub struct Bonding {
     directory: PathBuf,
     names: KeptFile,
-    masters: InOrder<Master>,
+    masters: OrderedCache<Master>,
     /// Names of masters, and of one's slaves, while other files are read; kept for their allocations.
     texts: [Vec<u8>; 2],
 }
 
 impl Bonding {
     /// A collector over the host's /sys.
-    pub fn new(roots: &Roots, faults: &mut Faults) -> Self {
+    pub fn new(roots: &Roots, errors: &mut ReadErrors) -> Self {
         let directory = roots.sys.join("class/net");
         Self {
-            names: KeptFile::new(directory.join("bonding_masters"), FILES, faults),
+            names: KeptFile::new(directory.join("bonding_masters"), FILES, errors),
             directory,
-            masters: InOrder::default(),
+            masters: OrderedCache::default(),
             texts: Default::default(),
         }
     }
 }
 
 /// Takes over what a file has; nothing when it is not there.
-fn copy(file: &mut KeptFile, text: &mut Vec<u8>, tick: &mut Tick<'_>) {
+fn copy(file: &mut KeptFile, text: &mut Vec<u8>, context: &mut CollectContext<'_>) {
     text.clear();
-    text.extend_from_slice(file.read(tick.buffer, tick.faults).unwrap_or_default());
+    text.extend_from_slice(
+        file.read(context.buffer, context.errors)
+            .unwrap_or_default(),
+    );
 }
 
 impl Collector for Bonding {
@@ -88,42 +91,46 @@ impl Collector for Bonding {
         Tier::Medium
     }
 
-    fn collect(&mut self, tick: &mut Tick<'_>) -> Outcome {
+    fn collect(&mut self, context: &mut CollectContext<'_>) -> Outcome {
         let [names, slaves] = &mut self.texts;
-        copy(&mut self.names, names, tick);
+        copy(&mut self.names, names, context);
         self.masters.begin();
         for name in parse::words(names.trim_ascii()) {
             // A name that is no text could not be told from another such one.
-            if tick
-                .faults
-                .parsed(self.names.fault(), std::str::from_utf8(name).ok())
+            if context
+                .errors
+                .parsed(self.names.error_id(), std::str::from_utf8(name).ok())
                 .is_none()
             {
                 continue;
             }
-            let target = (&mut *tick.table, &mut *tick.schema);
+            let target = (&mut *context.table, &mut *context.schema);
             let master = self.masters.entry(name, |name| {
-                Master::new(&self.directory, &parse::text(name), tick.faults, target)
+                Master::new(&self.directory, &parse::text(name), context.errors, target)
             });
-            copy(&mut master.slaves, slaves, tick);
+            copy(&mut master.slaves, slaves, context);
             let (mut configured, mut active) = (0, 0);
             master.statuses.begin();
             for slave in parse::words(slaves.trim_ascii()) {
                 let status = master.statuses.entry(slave, |slave| {
                     let file = format!("lower_{}/bonding_slave/mii_status", parse::text(slave));
-                    KeptFile::new(master.directory.join(file), FILES, tick.faults)
+                    KeptFile::new(master.directory.join(file), FILES, context.errors)
                 });
-                let status = status.read(tick.buffer, tick.faults);
+                let status = status.read(context.buffer, context.errors);
                 configured += 1;
                 active += u32::from(status.is_some_and(|text| text.trim_ascii() == b"up"));
             }
             master.statuses.end(drop);
             for (id, count) in master.series.into_iter().zip([configured, active]) {
-                tick.table.set(id, f64::from(count));
+                context.table.set(id, f64::from(count));
             }
         }
-        self.masters
-            .end(|master| master.series.iter().for_each(|id| tick.table.remove(*id)));
+        self.masters.end(|master| {
+            master
+                .series
+                .iter()
+                .for_each(|id| context.table.remove(*id))
+        });
         if self.masters.is_empty() {
             return Outcome::NoData;
         }
@@ -140,7 +147,7 @@ mod tests {
     fn slave_that_is_down_is_configured_and_not_active() {
         let mut bench = Bench::new();
         let net = "sys/class/net";
-        let mut bonding = Bonding::new(&bench.roots(), bench.faults());
+        let mut bonding = Bonding::new(&bench.roots(), bench.errors());
         assert_eq!(bench.collect(&mut bonding), Outcome::NoData);
         bench.write(&format!("{net}/bonding_masters"), "bond0 bond1\n");
         bench.write(&format!("{net}/bond0/bonding/slaves"), "eth0 eth1\n");
@@ -156,6 +163,6 @@ mod tests {
         assert_eq!(value("bond1", "node_bonding_slaves"), Some(0.0));
         bench.write(&format!("{net}/bonding_masters"), "\n");
         bench.collect(&mut bonding);
-        assert_eq!((bench.series_count(), bench.faults().total()), (0, 0));
+        assert_eq!((bench.series_count(), bench.errors().total()), (0, 0));
     }
 }

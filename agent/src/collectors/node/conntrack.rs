@@ -1,10 +1,10 @@
 //! Connection tracking: /proc/net/stat/nf_conntrack, a row of hexadecimal columns for each CPU, and two limits.
 
 use super::Roots;
-use crate::collect::{Collector, Outcome, Single, Tick, Tier};
-use crate::faults::Faults;
+use crate::collect::{CollectContext, Collector, Outcome, Single, Tier};
 use crate::file::KeptFile;
 use crate::parse;
+use crate::read_errors::ReadErrors;
 use crate::schema::{FamilyDef, gauge};
 
 static ENTRIES: FamilyDef = gauge(
@@ -88,10 +88,10 @@ pub struct Conntrack {
 
 impl Conntrack {
     /// A collector over the host's network namespace.
-    pub fn new(roots: &Roots, faults: &mut Faults) -> Self {
+    pub fn new(roots: &Roots, errors: &mut ReadErrors) -> Self {
         let mut sysctl = |name: &str| {
             let path = format!("sys/net/netfilter/{name}");
-            KeptFile::new(roots.proc.join(&path), &format!("proc/{path}"), faults)
+            KeptFile::new(roots.proc.join(&path), &format!("proc/{path}"), errors)
         };
         Self {
             count: sysctl("nf_conntrack_count"),
@@ -99,7 +99,7 @@ impl Conntrack {
             stat: KeptFile::new(
                 roots.proc_net("stat/nf_conntrack"),
                 "proc/net/stat/nf_conntrack",
-                faults,
+                errors,
             ),
             entries: Single::node(&ENTRIES),
             limit: Single::node(&LIMIT),
@@ -117,15 +117,17 @@ impl Collector for Conntrack {
         Tier::Medium
     }
 
-    fn collect(&mut self, tick: &mut Tick<'_>) -> Outcome {
+    fn collect(&mut self, context: &mut CollectContext<'_>) -> Outcome {
         let mut entries = None;
-        if let Some(data) = self.stat.read(tick.buffer, tick.faults) {
-            let sums = tick.faults.parsed(self.stat.fault(), parse_stat(data));
+        if let Some(data) = self.stat.read(context.buffer, context.errors) {
+            let sums = context
+                .errors
+                .parsed(self.stat.error_id(), parse_stat(data));
             if let Some(sums) = sums {
                 entries = Some(sums.entries);
                 for (series, sum) in self.stats.iter_mut().zip(sums.stats) {
                     if let Some(sum) = sum {
-                        series.set(tick.table, tick.schema, sum as f64);
+                        series.set(context.table, context.schema, sum as f64);
                     }
                 }
             }
@@ -134,16 +136,16 @@ impl Collector for Conntrack {
         if entries.is_none() {
             entries = self
                 .count
-                .read(tick.buffer, tick.faults)
+                .read(context.buffer, context.errors)
                 .and_then(parse::single);
         }
         let limit = self
             .max
-            .read(tick.buffer, tick.faults)
+            .read(context.buffer, context.errors)
             .and_then(parse::single);
         for (series, value) in [(&mut self.entries, entries), (&mut self.limit, limit)] {
             if let Some(value) = value {
-                series.set(tick.table, tick.schema, value as f64);
+                series.set(context.table, context.schema, value as f64);
             }
         }
         Outcome::of(entries.as_ref())

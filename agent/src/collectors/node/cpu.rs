@@ -1,11 +1,11 @@
 //! CPU time by core and mode, from /proc/stat.
 
 use super::Roots;
-use crate::collect::{Collector, Outcome, Tick};
-use crate::faults::Faults;
+use crate::collect::{CollectContext, Collector, Outcome};
 use crate::file::KeptFile;
-use crate::in_order::InOrder;
+use crate::ordered_cache::OrderedCache;
 use crate::parse;
+use crate::read_errors::ReadErrors;
 use crate::schema::{FamilyDef, Schema, Target, counter};
 use crate::table::{SeriesId, SeriesTable};
 
@@ -71,16 +71,16 @@ impl Core {
 #[derive(Debug)]
 pub struct Cpu {
     stat: KeptFile,
-    cores: InOrder<Core>,
+    cores: OrderedCache<Core>,
 }
 
 impl Cpu {
     /// A collector over the host's /proc.
-    pub fn new(roots: &Roots, faults: &mut Faults) -> Self {
-        let stat = KeptFile::new(roots.proc.join("stat"), "proc/stat", faults);
+    pub fn new(roots: &Roots, errors: &mut ReadErrors) -> Self {
+        let stat = KeptFile::new(roots.proc.join("stat"), "proc/stat", errors);
         Self {
             stat,
-            cores: InOrder::default(),
+            cores: OrderedCache::default(),
         }
     }
 }
@@ -90,16 +90,16 @@ impl Collector for Cpu {
         "cpu"
     }
 
-    fn collect(&mut self, tick: &mut Tick<'_>) -> Outcome {
-        let Some(data) = self.stat.read(tick.buffer, tick.faults) else {
+    fn collect(&mut self, context: &mut CollectContext<'_>) -> Outcome {
+        let Some(data) = self.stat.read(context.buffer, context.errors) else {
             return Outcome::NoData;
         };
-        let Tick {
+        let CollectContext {
             table,
             schema,
-            faults,
+            errors,
             ..
-        } = tick;
+        } = context;
         self.cores.begin();
         for line in parse::lines(data) {
             let Some(line) = line.strip_prefix(b"cpu") else {
@@ -108,7 +108,7 @@ impl Collector for Cpu {
             if line.first() == Some(&b' ') {
                 continue; // The sum over all cores.
             }
-            let Some((cpu, ticks)) = faults.parsed(self.stat.fault(), parse_line(line)) else {
+            let Some((cpu, ticks)) = errors.parsed(self.stat.error_id(), parse_line(line)) else {
                 continue;
             };
             let core = self
@@ -150,7 +150,7 @@ mod tests {
     fn counters_never_run_backwards_except_after_hotplug() {
         let mut bench = Bench::new();
         let roots = bench.roots();
-        let mut cpu = Cpu::new(&roots, bench.faults());
+        let mut cpu = Cpu::new(&roots, bench.errors());
         bench.write(
             "proc/stat",
             "cpu  1 1 1 1 1 1 1 1 1 1\ncpu0 10 0 0 1000 500 0 0 0 0 0\n",
@@ -188,13 +188,13 @@ mod tests {
     fn offline_cpu_loses_its_series_and_torn_line_is_counted() {
         let mut bench = Bench::new();
         let roots = bench.roots();
-        let mut cpu = Cpu::new(&roots, bench.faults());
+        let mut cpu = Cpu::new(&roots, bench.errors());
         let (zero, one) = ("cpu0 1 1 1 1 1 1 1 1 1 1\n", "cpu1 1 1 1 1 1 1 1 1 1 1\n");
         bench.write("proc/stat", &format!("{zero}{one}intr 5\n"));
         bench.collect(&mut cpu);
         assert_eq!(bench.series_count(), 20);
         bench.write("proc/stat", &format!("{zero}cpu1 1 1\n"));
         bench.collect(&mut cpu);
-        assert_eq!((bench.series_count(), bench.faults().total()), (10, 1));
+        assert_eq!((bench.series_count(), bench.errors().total()), (10, 1));
     }
 }

@@ -4,11 +4,11 @@ use std::os::unix::ffi::OsStrExt as _;
 use std::path::PathBuf;
 
 use super::Roots;
-use crate::collect::{Collector, Outcome, Tick};
-use crate::faults::Faults;
+use crate::collect::{CollectContext, Collector, Outcome};
 use crate::file::KeptFile;
-use crate::in_order::InOrder;
+use crate::ordered_cache::OrderedCache;
 use crate::parse;
+use crate::read_errors::ReadErrors;
 use crate::schema::{FamilyDef, Schema, Target, counter, gauge, info};
 use crate::table::{SeriesId, SeriesTable};
 
@@ -173,17 +173,17 @@ pub struct Diskstats {
     sys_block: PathBuf,
     udev: PathBuf,
     /// `None` for devices that are not exported.
-    disks: InOrder<Option<Disk>>,
+    disks: OrderedCache<Option<Disk>>,
 }
 
 impl Diskstats {
     /// A collector over the host's /proc, /sys and /run/udev.
-    pub fn new(roots: &Roots, faults: &mut Faults) -> Self {
+    pub fn new(roots: &Roots, errors: &mut ReadErrors) -> Self {
         Self {
-            file: KeptFile::new(roots.proc.join("diskstats"), "proc/diskstats", faults),
+            file: KeptFile::new(roots.proc.join("diskstats"), "proc/diskstats", errors),
             sys_block: roots.sys.join("block"),
             udev: roots.root.join("run/udev/data"),
-            disks: InOrder::default(),
+            disks: OrderedCache::default(),
         }
     }
 
@@ -273,20 +273,20 @@ impl Collector for Diskstats {
         "diskstats"
     }
 
-    fn collect(&mut self, tick: &mut Tick<'_>) -> Outcome {
-        let Some(data) = self.file.read(tick.buffer, tick.faults) else {
+    fn collect(&mut self, context: &mut CollectContext<'_>) -> Outcome {
+        let Some(data) = self.file.read(context.buffer, context.errors) else {
             return Outcome::NoData;
         };
-        let Tick {
+        let CollectContext {
             table,
             schema,
-            faults,
+            errors,
             ..
-        } = tick;
+        } = context;
         let mut disks = std::mem::take(&mut self.disks);
         disks.begin();
         for line in parse::lines(data) {
-            let Some(row) = faults.parsed(self.file.fault(), parse_line(line)) else {
+            let Some(row) = errors.parsed(self.file.error_id(), parse_line(line)) else {
                 continue;
             };
             let disk = disks.entry(row.device, |_| self.disk(&row, table, schema));
@@ -425,7 +425,7 @@ mod tests {
             "S:disk\nE:ID_MODEL=Best\nE:ID_SERIAL=s1\n",
         );
         let roots = bench.roots();
-        let mut disks = Diskstats::new(&roots, bench.faults());
+        let mut disks = Diskstats::new(&roots, bench.errors());
         assert_eq!(bench.collect(&mut disks), Outcome::Done);
         assert_eq!(
             bench.value("node_disk_read_bytes_total", &[("device", "sda")]),
@@ -452,7 +452,7 @@ mod tests {
         ];
         assert_eq!(bench.value("node_disk_info", &labels), Some(1.0));
         assert_eq!(
-            (bench.series_count(), bench.faults().total()),
+            (bench.series_count(), bench.errors().total()),
             (11 + 17 + 2, 1)
         );
         bench.write("proc/diskstats", " 8 0 sda 1 2 3 4000 5 6 7 8 9 10 11\n");

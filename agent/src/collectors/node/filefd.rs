@@ -1,10 +1,10 @@
 //! Open files of the whole machine, from /proc/sys/fs/file-nr.
 
 use super::Roots;
-use crate::collect::{Collector, Outcome, Single, Tick};
-use crate::faults::Faults;
+use crate::collect::{CollectContext, Collector, Outcome, Single};
 use crate::file::KeptFile;
 use crate::parse;
+use crate::read_errors::ReadErrors;
 use crate::schema::{FamilyDef, gauge};
 
 static ALLOCATED: FamilyDef = gauge(
@@ -26,12 +26,12 @@ pub struct Filefd {
 
 impl Filefd {
     /// A collector over the host's /proc.
-    pub fn new(roots: &Roots, faults: &mut Faults) -> Self {
+    pub fn new(roots: &Roots, errors: &mut ReadErrors) -> Self {
         Self {
             file: KeptFile::new(
                 roots.proc.join("sys/fs/file-nr"),
                 "proc/sys/fs/file-nr",
-                faults,
+                errors,
             ),
             allocated: Single::node(&ALLOCATED),
             maximum: Single::node(&MAXIMUM),
@@ -44,17 +44,20 @@ impl Collector for Filefd {
         "filefd"
     }
 
-    fn collect(&mut self, tick: &mut Tick<'_>) -> Outcome {
-        let Some(data) = self.file.read(tick.buffer, tick.faults) else {
+    fn collect(&mut self, context: &mut CollectContext<'_>) -> Outcome {
+        let Some(data) = self.file.read(context.buffer, context.errors) else {
             return Outcome::NoData;
         };
-        let Some((allocated, maximum)) = tick.faults.parsed(self.file.fault(), parse_file(data))
+        let Some((allocated, maximum)) = context
+            .errors
+            .parsed(self.file.error_id(), parse_file(data))
         else {
             return Outcome::NoData;
         };
         self.allocated
-            .set(tick.table, tick.schema, allocated as f64);
-        self.maximum.set(tick.table, tick.schema, maximum as f64);
+            .set(context.table, context.schema, allocated as f64);
+        self.maximum
+            .set(context.table, context.schema, maximum as f64);
         Outcome::Done
     }
 }

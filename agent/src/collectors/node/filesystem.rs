@@ -7,11 +7,11 @@ use regex::Regex;
 use self::worker::{Answer, Usage, Worker};
 use super::Roots;
 use super::mountinfo::{self, Mount};
-use crate::collect::{Collector, Outcome, Tick, Tier};
-use crate::faults::Faults;
+use crate::collect::{CollectContext, Collector, Outcome, Tier};
 use crate::file::KeptFile;
-use crate::in_order::InOrder;
+use crate::ordered_cache::OrderedCache;
 use crate::parse;
+use crate::read_errors::ReadErrors;
 use crate::schema::{FamilyDef, Schema, Target, gauge, info};
 use crate::table::{SeriesId, SeriesTable};
 
@@ -86,7 +86,7 @@ pub struct Filesystem {
     mountpoints_exclude: Regex,
     types_exclude: Regex,
     /// By the line of mountinfo; `None` for mounts that are not exported.
-    mounts: InOrder<Option<Exported>>,
+    mounts: OrderedCache<Option<Exported>>,
     /// Source and mountpoint of those that are exported.
     exported: Vec<(String, String)>,
     worker: Worker,
@@ -101,7 +101,7 @@ impl Filesystem {
         roots: &Roots,
         mountpoints_exclude: &str,
         types_exclude: &str,
-        faults: &mut Faults,
+        errors: &mut ReadErrors,
     ) -> Result<Self, regex::Error> {
         let host = roots.proc.join("1/mountinfo");
         let readable = std::fs::File::open(&host).is_ok();
@@ -111,25 +111,25 @@ impl Filesystem {
             roots.proc.join("self/mountinfo")
         };
         Ok(Self {
-            mountinfo: KeptFile::new(path, "proc/1/mountinfo", faults),
+            mountinfo: KeptFile::new(path, "proc/1/mountinfo", errors),
             roots: roots.clone(),
             mountpoints_exclude: Regex::new(mountpoints_exclude)?,
             types_exclude: Regex::new(types_exclude)?,
-            mounts: InOrder::default(),
+            mounts: OrderedCache::default(),
             exported: Vec::new(),
             worker: Worker::default(),
         })
     }
 
     /// The mounts to look at, without those another one hides. Returns whether mountinfo could be read.
-    fn list(&mut self, tick: &mut Tick<'_>) -> Option<()> {
-        let data = self.mountinfo.read(tick.buffer, tick.faults)?;
-        let Tick {
+    fn list(&mut self, context: &mut CollectContext<'_>) -> Option<()> {
+        let data = self.mountinfo.read(context.buffer, context.errors)?;
+        let CollectContext {
             table,
             schema,
-            faults,
+            errors,
             ..
-        } = tick;
+        } = context;
         let mut mounts = std::mem::take(&mut self.mounts);
         let mut is_changed = false;
         // Those that went give up their series first: a mount that only changed (`ro` after an error) is another line.
@@ -144,7 +144,8 @@ impl Filesystem {
         mounts.begin();
         for line in parse::lines(data) {
             mounts.entry(line, |line| {
-                let mount = faults.parsed(self.mountinfo.fault(), mountinfo::parse_line(line))?;
+                let mount =
+                    errors.parsed(self.mountinfo.error_id(), mountinfo::parse_line(line))?;
                 let key = (mount.source.clone(), mount.mountpoint.clone());
                 // The same device twice at one place (stacked mounts) is one series.
                 if self.is_excluded(&mount) || exported.contains(&key) {
@@ -292,11 +293,11 @@ impl Collector for Filesystem {
         Tier::Medium
     }
 
-    fn collect(&mut self, tick: &mut Tick<'_>) -> Outcome {
-        let listed = self.list(tick);
+    fn collect(&mut self, context: &mut CollectContext<'_>) -> Outcome {
+        let listed = self.list(context);
         self.worker.ask();
         for (index, mount) in self.mounts.values_mut().flatten().enumerate() {
-            mount.store(self.worker.answer(index), tick.table);
+            mount.store(self.worker.answer(index), context.table);
         }
         Outcome::of(listed.as_ref())
     }
@@ -314,7 +315,7 @@ mod tests {
         bench.write("proc/self/mountinfo", "1 0 254:0 / / rw - ext4 /dev/vda rw\n2 1 254:1 / /data ro - ext4 /dev/vdb rw\n3 1 0:9 / /proc rw - proc proc rw\n4 1 0:9 / /gone rw - ext4 /dev/vdc rw\n");
         let roots = bench.roots();
         let mut fs =
-            Filesystem::new(&roots, MOUNTPOINTS_EXCLUDE, TYPES_EXCLUDE, bench.faults()).unwrap();
+            Filesystem::new(&roots, MOUNTPOINTS_EXCLUDE, TYPES_EXCLUDE, bench.errors()).unwrap();
         fs.worker = Worker::patient();
         bench.collect(&mut fs);
         let size = bench
@@ -359,7 +360,7 @@ mod tests {
         );
         let roots = bench.roots();
         let mut fs =
-            Filesystem::new(&roots, MOUNTPOINTS_EXCLUDE, TYPES_EXCLUDE, bench.faults()).unwrap();
+            Filesystem::new(&roots, MOUNTPOINTS_EXCLUDE, TYPES_EXCLUDE, bench.errors()).unwrap();
         fs.worker = Worker::patient();
         bench.collect(&mut fs);
         let size = bench.value("node_filesystem_size_bytes", &[("mountpoint", "/a")]);

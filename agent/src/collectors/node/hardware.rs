@@ -6,10 +6,10 @@ use std::path::{Path, PathBuf};
 use common::model::{Metadata, MetricType};
 
 use super::Roots;
-use crate::collect::{Collector, Outcome, Tick, Tier};
-use crate::faults::{FaultId, Faults};
+use crate::collect::{CollectContext, Collector, Outcome, Tier};
 use crate::file::{is_gone, is_unsupported};
 use crate::parse;
+use crate::read_errors::{ReadErrorId, ReadErrors};
 use crate::schema::Target;
 use crate::table::SeriesId;
 
@@ -122,7 +122,7 @@ struct Planned {
     path: PathBuf,
     picks: Vec<(Pick, SeriesId, MetricType)>,
     /// Where contents that are not understood are counted, once there were any.
-    fault: Option<FaultId>,
+    error_id: Option<ReadErrorId>,
 }
 
 /// A collector of such things.
@@ -136,7 +136,7 @@ pub struct Hardware {
     files: Vec<Planned>,
     constants: Vec<(SeriesId, f64)>,
     runs_left: u32,
-    fault: FaultId,
+    error_id: ReadErrorId,
 }
 
 /// Declares the collectors of this module by name.
@@ -144,8 +144,8 @@ macro_rules! collectors {
     ($($name:ident: $search:path, $doc:literal;)*) => {
         impl Hardware {
             $(#[doc = $doc]
-            pub fn $name(roots: &Roots, faults: &mut Faults) -> Self {
-                Self::new(stringify!($name), roots, $search, faults)
+            pub fn $name(roots: &Roots, errors: &mut ReadErrors) -> Self {
+                Self::new(stringify!($name), roots, $search, errors)
             })*
         }
     };
@@ -168,7 +168,7 @@ impl Hardware {
         name: &'static str,
         roots: &Roots,
         search: fn(&Roots) -> Vec<Found>,
-        faults: &mut Faults,
+        errors: &mut ReadErrors,
     ) -> Self {
         Self {
             name,
@@ -179,11 +179,11 @@ impl Hardware {
             files: Vec::new(),
             constants: Vec::new(),
             runs_left: 0,
-            fault: faults.file(name),
+            error_id: errors.file(name),
         }
     }
 
-    fn search(&mut self, tick: &mut Tick<'_>) {
+    fn search(&mut self, context: &mut CollectContext<'_>) {
         let mut found = (self.search)(&self.roots);
         // Two chips of one name and no device to tell them apart by: the first one counts.
         let mut seen = HashSet::new();
@@ -200,7 +200,9 @@ impl Hardware {
         if found == self.found {
             return;
         }
-        self.series.drain(..).for_each(|id| tick.table.remove(id));
+        self.series
+            .drain(..)
+            .for_each(|id| context.table.remove(id));
         self.files.clear();
         self.constants.clear();
         for one in &found {
@@ -215,9 +217,9 @@ impl Hardware {
                 .map(|(name, value)| (*name, &**value))
                 .collect();
             let named = (&*one.name, metadata);
-            let id = tick
+            let id = context
                 .schema
-                .named_series(tick.table, Target::Node, named, &labels);
+                .named_series(context.table, Target::Node, named, &labels);
             self.series.push(id);
             let Some(path) = &one.path else {
                 self.constants.push((id, one.constant));
@@ -229,7 +231,7 @@ impl Hardware {
                 None => self.files.push(Planned {
                     path: path.clone(),
                     picks: vec![pick],
-                    fault: None,
+                    error_id: None,
                 }),
             }
         }
@@ -246,26 +248,26 @@ impl Collector for Hardware {
         Tier::Slow
     }
 
-    fn collect(&mut self, tick: &mut Tick<'_>) -> Outcome {
+    fn collect(&mut self, context: &mut CollectContext<'_>) -> Outcome {
         if self.runs_left == 0 {
-            self.search(tick);
+            self.search(context);
             self.runs_left = RUNS_PER_SEARCH;
         }
         self.runs_left -= 1;
         for &(id, value) in &self.constants {
-            tick.table.set(id, value);
+            context.table.set(id, value);
         }
         for file in &mut self.files {
-            match tick.buffer.read_path(&file.path) {
+            match context.buffer.read_path(&file.path) {
                 Ok(data) => {
-                    if !file.store(data, |id, value| tick.table.set(id, value)) {
-                        let fault = file.fault(self.name, tick.faults);
-                        tick.faults.parse(fault);
+                    if !file.store(data, |id, value| context.table.set(id, value)) {
+                        let error_id = file.error_id(self.name, context.errors);
+                        context.errors.parse(error_id);
                     }
                 }
                 // A sensor that is asleep gives EAGAIN or EIO at times; node_exporter leaves it out too.
                 Err(error) if is_gone(&error) || is_unsupported(&error) => {}
-                Err(error) => tick.faults.read(self.fault, &error),
+                Err(error) => context.errors.read(self.error_id, &error),
             }
         }
         Outcome::of(self.series.first())
@@ -274,11 +276,11 @@ impl Collector for Hardware {
 
 impl Planned {
     /// The file's name behind the collector's, without the directory: thousands of sensors alike are one count.
-    fn fault(&mut self, collector: &str, faults: &mut Faults) -> FaultId {
+    fn error_id(&mut self, collector: &str, errors: &mut ReadErrors) -> ReadErrorId {
         let path = &self.path;
-        *self.fault.get_or_insert_with(|| {
+        *self.error_id.get_or_insert_with(|| {
             let name = path.file_name().unwrap_or_default().to_string_lossy();
-            faults.file(&format!("{collector}/{name}"))
+            errors.file(&format!("{collector}/{name}"))
         })
     }
 
@@ -373,7 +375,7 @@ mod tests {
         }
         std::fs::create_dir(bench.roots().sys.join("block/dm-1/slaves")).unwrap();
         let roots = bench.roots();
-        let mut stacked = Hardware::stacked(&roots, bench.faults());
+        let mut stacked = Hardware::stacked(&roots, bench.errors());
         bench.collect(&mut stacked);
         let device = [("device", "/dev/dm-0")];
         let value = bench.value("container_fs_stacked_device", &device);
@@ -386,10 +388,10 @@ mod tests {
         bench.write("sys/class/thermal/thermal_zone0/type", "cpu\n");
         bench.write("sys/class/thermal/thermal_zone0/temp", "50000\n");
         let roots = bench.roots();
-        let mut thermal = Hardware::thermal_zone(&roots, bench.faults());
+        let mut thermal = Hardware::thermal_zone(&roots, bench.errors());
         bench.collect(&mut thermal);
         assert_eq!(bench.value("node_thermal_zone_temp", &[]), Some(50.0));
-        assert_eq!(bench.faults().total(), 0);
+        assert_eq!(bench.errors().total(), 0);
         bench.write("sys/class/thermal/thermal_zone0/temp", "hot\n");
         bench.collect(&mut thermal);
         assert_eq!(bench.value("node_thermal_zone_temp", &[]), None);

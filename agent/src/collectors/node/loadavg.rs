@@ -1,10 +1,10 @@
 //! Load averages, from /proc/loadavg.
 
 use super::Roots;
-use crate::collect::{Collector, Outcome, Single, Tick};
-use crate::faults::Faults;
+use crate::collect::{CollectContext, Collector, Outcome, Single};
 use crate::file::KeptFile;
 use crate::parse;
+use crate::read_errors::ReadErrors;
 use crate::schema::{FamilyDef, gauge};
 
 static FAMILIES: [FamilyDef; 3] = [
@@ -22,9 +22,9 @@ pub struct Loadavg {
 
 impl Loadavg {
     /// A collector over the host's /proc.
-    pub fn new(roots: &Roots, faults: &mut Faults) -> Self {
+    pub fn new(roots: &Roots, errors: &mut ReadErrors) -> Self {
         Self {
-            file: KeptFile::new(roots.proc.join("loadavg"), "proc/loadavg", faults),
+            file: KeptFile::new(roots.proc.join("loadavg"), "proc/loadavg", errors),
             series: std::array::from_fn(|index| Single::node(&FAMILIES[index])),
         }
     }
@@ -35,17 +35,17 @@ impl Collector for Loadavg {
         "loadavg"
     }
 
-    fn collect(&mut self, tick: &mut Tick<'_>) -> Outcome {
-        let Some(data) = self.file.read(tick.buffer, tick.faults) else {
+    fn collect(&mut self, context: &mut CollectContext<'_>) -> Outcome {
+        let Some(data) = self.file.read(context.buffer, context.errors) else {
             return Outcome::NoData;
         };
         let mut words = parse::words(data);
         for series in &mut self.series {
             let load = words.next().and_then(parse::decimal);
-            let Some(load) = tick.faults.parsed(self.file.fault(), load) else {
+            let Some(load) = context.errors.parsed(self.file.error_id(), load) else {
                 return Outcome::NoData;
             };
-            series.set(tick.table, tick.schema, load);
+            series.set(context.table, context.schema, load);
         }
         Outcome::Done
     }
@@ -61,10 +61,10 @@ mod tests {
         let mut bench = Bench::new();
         bench.write("proc/loadavg", "0.53 0.40 x 1/90 11\n");
         let roots = bench.roots();
-        let mut load = Loadavg::new(&roots, bench.faults());
+        let mut load = Loadavg::new(&roots, bench.errors());
         assert_eq!(bench.collect(&mut load), Outcome::NoData);
         assert_eq!(bench.value("node_load5", &[]), Some(0.4));
         assert_eq!(bench.value("node_load15", &[]), None);
-        assert_eq!(bench.faults().total(), 1);
+        assert_eq!(bench.errors().total(), 1);
     }
 }

@@ -1,11 +1,11 @@
 //! Software RAID, from /proc/mdstat (`drivers/md/md.c`, `md_seq_show`; `raid*.c` for the brackets).
 
 use super::Roots;
-use crate::collect::{Collector, Outcome, Tick, Tier};
-use crate::faults::Faults;
+use crate::collect::{CollectContext, Collector, Outcome, Tier};
 use crate::file::KeptFile;
-use crate::in_order::InOrder;
+use crate::ordered_cache::OrderedCache;
 use crate::parse;
+use crate::read_errors::ReadErrors;
 use crate::schema::{FamilyDef, Schema, Target, gauge};
 use crate::table::{SeriesId, SeriesTable};
 
@@ -219,16 +219,16 @@ impl Series {
 #[derive(Debug)]
 pub struct Mdadm {
     file: KeptFile,
-    arrays: InOrder<Series>,
+    arrays: OrderedCache<Series>,
 }
 
 impl Mdadm {
     /// A collector over the host's /proc.
-    pub fn new(roots: &Roots, faults: &mut Faults) -> Self {
-        let file = KeptFile::new(roots.proc.join("mdstat"), "proc/mdstat", faults);
+    pub fn new(roots: &Roots, errors: &mut ReadErrors) -> Self {
+        let file = KeptFile::new(roots.proc.join("mdstat"), "proc/mdstat", errors);
         Self {
             file,
-            arrays: InOrder::default(),
+            arrays: OrderedCache::default(),
         }
     }
 }
@@ -242,19 +242,19 @@ impl Collector for Mdadm {
         Tier::Medium
     }
 
-    fn collect(&mut self, tick: &mut Tick<'_>) -> Outcome {
-        let Some(data) = self.file.read(tick.buffer, tick.faults) else {
+    fn collect(&mut self, context: &mut CollectContext<'_>) -> Outcome {
+        let Some(data) = self.file.read(context.buffer, context.errors) else {
             return Outcome::NoData;
         };
-        let Tick {
+        let CollectContext {
             table,
             schema,
-            faults,
+            errors,
             ..
-        } = tick;
+        } = context;
         self.arrays.begin();
         for array in arrays(data) {
-            let Some(array) = faults.parsed(self.file.fault(), array) else {
+            let Some(array) = errors.parsed(self.file.error_id(), array) else {
                 continue;
             };
             let series = self
@@ -278,7 +278,7 @@ mod tests {
     fn array_that_loses_a_disk_shows_it_and_one_that_goes_ends() {
         let mut bench = Bench::new();
         bench.write("proc/mdstat", HEALTHY);
-        let mut mdadm = Mdadm::new(&bench.roots(), bench.faults());
+        let mut mdadm = Mdadm::new(&bench.roots(), bench.errors());
         bench.collect(&mut mdadm);
         let disks = |bench: &Bench| {
             DISK_STATES.map(|state| bench.value("node_md_disks", &[("state", state)]).unwrap())
@@ -296,7 +296,7 @@ mod tests {
         assert_eq!(bench.value("node_md_state", &state), Some(1.0));
         bench.write("proc/mdstat", "Personalities :\nunused devices: <none>\n");
         bench.collect(&mut mdadm);
-        assert_eq!((bench.series_count(), bench.faults().total()), (0, 0));
+        assert_eq!((bench.series_count(), bench.errors().total()), (0, 0));
     }
 
     #[test]
@@ -304,10 +304,10 @@ mod tests {
         let mut bench = Bench::new();
         let text = "mda : active raid1 sda1[0]\n      x blocks [2/2] [UU]\nmdb : odd raid1 sda1[0]\n      5 blocks [2/2] [UU]\nmdc : active raid1 sda1[0]\nmdd : active raid1 sda1[0]\n      5 blocks [2-2] [UU]\nmde : active raid5 sda1[0]\n      5 blocks [2/2] [UU]\n      resync = 5% (a/b)\nmd9 : active raid0 sda1[0] sdb1[1]\n      5 blocks\n";
         bench.write("proc/mdstat", text);
-        let mut mdadm = Mdadm::new(&bench.roots(), bench.faults());
+        let mut mdadm = Mdadm::new(&bench.roots(), bench.errors());
         bench.collect(&mut mdadm);
         assert_eq!(bench.value("node_md_disks_required", &[]), Some(2.0));
-        assert_eq!(bench.faults().total(), 5);
+        assert_eq!(bench.errors().total(), 5);
     }
 
     proptest::proptest! {

@@ -3,11 +3,11 @@
 use common::model::{Metadata, MetricType};
 
 use super::Roots;
-use crate::collect::{Collector, Outcome, Tick};
-use crate::faults::Faults;
+use crate::collect::{CollectContext, Collector, Outcome};
 use crate::file::KeptFile;
-use crate::in_order::InOrder;
+use crate::ordered_cache::OrderedCache;
 use crate::parse;
+use crate::read_errors::ReadErrors;
 use crate::schema::{Schema, Target};
 use crate::table::{SeriesId, SeriesTable};
 
@@ -15,16 +15,16 @@ use crate::table::{SeriesId, SeriesTable};
 #[derive(Debug)]
 pub struct Meminfo {
     file: KeptFile,
-    fields: InOrder<SeriesId>,
+    fields: OrderedCache<SeriesId>,
 }
 
 impl Meminfo {
     /// A collector over the host's /proc.
-    pub fn new(roots: &Roots, faults: &mut Faults) -> Self {
-        let file = KeptFile::new(roots.proc.join("meminfo"), "proc/meminfo", faults);
+    pub fn new(roots: &Roots, errors: &mut ReadErrors) -> Self {
+        let file = KeptFile::new(roots.proc.join("meminfo"), "proc/meminfo", errors);
         Self {
             file,
-            fields: InOrder::default(),
+            fields: OrderedCache::default(),
         }
     }
 }
@@ -34,19 +34,19 @@ impl Collector for Meminfo {
         "meminfo"
     }
 
-    fn collect(&mut self, tick: &mut Tick<'_>) -> Outcome {
-        let Some(data) = self.file.read(tick.buffer, tick.faults) else {
+    fn collect(&mut self, context: &mut CollectContext<'_>) -> Outcome {
+        let Some(data) = self.file.read(context.buffer, context.errors) else {
             return Outcome::NoData;
         };
-        let Tick {
+        let CollectContext {
             table,
             schema,
-            faults,
+            errors,
             ..
-        } = tick;
+        } = context;
         self.fields.begin();
         for line in parse::lines(data) {
-            let Some(field) = faults.parsed(self.file.fault(), parse_line(line)) else {
+            let Some(field) = errors.parsed(self.file.error_id(), parse_line(line)) else {
                 continue;
             };
             let in_bytes = matches!(field.value, Value::Bytes(_));
@@ -125,7 +125,7 @@ mod tests {
         let mut bench = Bench::new();
         bench.write("proc/meminfo", "MemTotal:  24684084 kB\nActive(anon):  8 kB\nHugePages_Total:  3\nBad 7 kB\nOdd: 7 MB\n");
         let roots = bench.roots();
-        let mut meminfo = Meminfo::new(&roots, bench.faults());
+        let mut meminfo = Meminfo::new(&roots, bench.errors());
         bench.collect(&mut meminfo);
         assert_eq!(
             bench.value("node_memory_MemTotal_bytes", &[]),
@@ -136,6 +136,6 @@ mod tests {
             Some(8192.0)
         );
         assert_eq!(bench.value("node_memory_HugePages_Total", &[]), Some(3.0));
-        assert_eq!((bench.series_count(), bench.faults().total()), (3, 2));
+        assert_eq!((bench.series_count(), bench.errors().total()), (3, 2));
     }
 }

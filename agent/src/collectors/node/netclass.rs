@@ -7,12 +7,12 @@ use std::path::PathBuf;
 use regex::bytes::Regex;
 
 use super::{Roots, netdev};
-use crate::collect::{Collector, Outcome, Tick, Tier};
+use crate::collect::{CollectContext, Collector, Outcome, Tier};
 use crate::collectors::cgroup::reader::open_dir;
-use crate::faults::Faults;
 use crate::file::{Buffer, KeptFile};
-use crate::in_order::InOrder;
+use crate::ordered_cache::OrderedCache;
 use crate::parse;
+use crate::read_errors::ReadErrors;
 use crate::schema::{FamilyDef, Schema, Target, counter, gauge, info};
 use crate::table::{SeriesId, SeriesTable};
 
@@ -189,7 +189,7 @@ pub struct Netclass {
     dev: KeptFile,
     class_net: PathBuf,
     exclude: Regex,
-    devices: InOrder<Option<Device>>,
+    devices: OrderedCache<Option<Device>>,
     /// Words of the device at hand, each ended by a line feed.
     words: Vec<u8>,
 }
@@ -199,12 +199,16 @@ impl Netclass {
     ///
     /// # Errors
     /// The expression is not valid.
-    pub fn new(roots: &Roots, exclude: &str, faults: &mut Faults) -> Result<Self, regex::Error> {
+    pub fn new(
+        roots: &Roots,
+        exclude: &str,
+        errors: &mut ReadErrors,
+    ) -> Result<Self, regex::Error> {
         Ok(Self {
-            dev: KeptFile::new(roots.proc_net("dev"), "proc/net/dev", faults),
+            dev: KeptFile::new(roots.proc_net("dev"), "proc/net/dev", errors),
             class_net: roots.sys.join("class/net"),
             exclude: Regex::new(exclude)?,
-            devices: InOrder::default(),
+            devices: OrderedCache::default(),
             words: Vec::with_capacity(WORDS.len() * (WORD_BYTES_MAX + 1)),
         })
     }
@@ -221,42 +225,46 @@ impl Device {
     }
 
     /// What was read at the last run that read all, of which only the link's state is likely to change.
-    fn has_state_only(&self, tick: &Tick<'_>) -> bool {
-        !tick.due.includes(Tier::Slow) && self.info.is_some()
+    fn has_state_only(&self, context: &CollectContext<'_>) -> bool {
+        !context.due.includes(Tier::Slow) && self.info.is_some()
     }
 
-    fn read_numbers(&mut self, dir: &OwnedFd, tick: &mut Tick<'_>) {
-        let state_only = self.has_state_only(tick);
+    fn read_numbers(&mut self, dir: &OwnedFd, context: &mut CollectContext<'_>) {
+        let state_only = self.has_state_only(context);
         for (series, (file, family, factor)) in self.numbers.iter_mut().zip(&NUMBERS) {
             if state_only && !STATE.contains(file) {
                 continue;
             }
             // Interfaces that are down refuse some of these; a speed of -1 means "unknown".
-            let value = match tick.buffer.read_at(dir, file) {
+            let value = match context.buffer.read_at(dir, file) {
                 Ok(data) => parse_number(data),
                 Err(_) => continue,
             };
             if value.is_none() {
                 let name = format!("sys/class/net/{}", file.to_string_lossy());
-                let fault = tick.faults.file(&name);
-                tick.faults.parse(fault);
+                let error_id = context.errors.file(&name);
+                context.errors.parse(error_id);
             }
             let Some(value) = value.filter(|value| *value >= 0) else {
                 continue;
             };
             let id = *series.get_or_insert_with(|| {
-                tick.schema
-                    .series(tick.table, Target::Node, family, &[("device", &self.name)])
+                context.schema.series(
+                    context.table,
+                    Target::Node,
+                    family,
+                    &[("device", &self.name)],
+                )
             });
-            tick.table.set(id, value as f64 * factor);
+            context.table.set(id, value as f64 * factor);
         }
     }
 
-    fn read_words(&mut self, dir: &OwnedFd, words: &mut Vec<u8>, tick: &mut Tick<'_>) {
+    fn read_words(&mut self, dir: &OwnedFd, words: &mut Vec<u8>, context: &mut CollectContext<'_>) {
         let operstate = WORDS.iter().position(|(file, _)| *file == OPERSTATE);
         words.clear();
-        if self.has_state_only(tick) {
-            push_word(dir, OPERSTATE, tick.buffer, words);
+        if self.has_state_only(context) {
+            push_word(dir, OPERSTATE, context.buffer, words);
             let before = operstate.and_then(|index| parse::lines(&self.words).nth(index));
             if parse::lines(words).next() == before {
                 words.clone_from(&self.words);
@@ -266,24 +274,27 @@ impl Device {
         }
         if words.is_empty() {
             for (file, _) in WORDS {
-                push_word(dir, file, tick.buffer, words);
+                push_word(dir, file, context.buffer, words);
             }
         }
         if self.info.is_none() || self.words != *words {
             self.info
                 .take()
                 .into_iter()
-                .for_each(|id| tick.table.remove(id));
+                .for_each(|id| context.table.remove(id));
             self.words.clone_from(words);
-            self.info = Some(self.add_info(tick.table, tick.schema));
+            self.info = Some(self.add_info(context.table, context.schema));
         }
-        self.info.into_iter().for_each(|id| tick.table.set(id, 1.0));
+        self.info
+            .into_iter()
+            .for_each(|id| context.table.set(id, 1.0));
         let is_up = operstate.and_then(|index| parse::lines(words).nth(index)) == Some(b"up");
         let up = *self.up.get_or_insert_with(|| {
-            tick.schema
-                .series(tick.table, Target::Node, &UP, &[("device", &self.name)])
+            context
+                .schema
+                .series(context.table, Target::Node, &UP, &[("device", &self.name)])
         });
-        tick.table.set(up, f64::from(u8::from(is_up)));
+        context.table.set(up, f64::from(u8::from(is_up)));
     }
 
     fn add_info(&self, table: &mut SeriesTable, schema: &mut Schema) -> SeriesId {
@@ -325,8 +336,8 @@ impl Collector for Netclass {
         Tier::Medium
     }
 
-    fn collect(&mut self, tick: &mut Tick<'_>) -> Outcome {
-        let Some(data) = self.dev.read(tick.buffer, tick.faults) else {
+    fn collect(&mut self, context: &mut CollectContext<'_>) -> Outcome {
+        let Some(data) = self.dev.read(context.buffer, context.errors) else {
             return Outcome::NoData;
         };
         self.devices.begin();
@@ -347,14 +358,14 @@ impl Collector for Netclass {
         self.devices.end(|device| {
             device
                 .into_iter()
-                .for_each(|device| device.remove(tick.table));
+                .for_each(|device| device.remove(context.table));
         });
         for device in self.devices.values_mut().flatten() {
             let Some(dir) = device.dir.take() else {
                 continue;
             };
-            device.read_numbers(&dir, tick);
-            device.read_words(&dir, &mut self.words, tick);
+            device.read_numbers(&dir, context);
+            device.read_words(&dir, &mut self.words, context);
             device.dir = Some(dir);
         }
         if self.devices.is_empty() {
@@ -385,7 +396,7 @@ mod tests {
             bench.write(&format!("sys/class/net/eth0/{file}"), text);
         }
         let roots = bench.roots();
-        let mut netclass = Netclass::new(&roots, netdev::DEVICES_EXCLUDE, bench.faults()).unwrap();
+        let mut netclass = Netclass::new(&roots, netdev::DEVICES_EXCLUDE, bench.errors()).unwrap();
         bench.collect(&mut netclass);
         assert_eq!(
             bench.value("node_network_mtu_bytes", &[("device", "eth0")]),
@@ -435,11 +446,11 @@ mod tests {
         bench.write("sys/class/net/eth0/mtu", "1400\n");
         bench.write("sys/class/net/eth0/carrier", "yes\n");
         let roots = bench.roots();
-        let mut netclass = Netclass::new(&roots, netdev::DEVICES_EXCLUDE, bench.faults()).unwrap();
+        let mut netclass = Netclass::new(&roots, netdev::DEVICES_EXCLUDE, bench.errors()).unwrap();
         bench.collect(&mut netclass);
         assert_eq!(bench.value("node_network_mtu_bytes", &[]), Some(1400.0));
         assert_eq!(bench.value("node_network_carrier", &[]), None);
         assert_eq!(bench.not_understood("sys/class/net/carrier"), Some(1.0));
-        assert_eq!(bench.faults().total(), 1, "of the others there are none");
+        assert_eq!(bench.errors().total(), 1, "of the others there are none");
     }
 }

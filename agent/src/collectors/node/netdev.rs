@@ -3,11 +3,11 @@
 use regex::bytes::Regex;
 
 use super::Roots;
-use crate::collect::{Collector, Outcome, Tick};
-use crate::faults::Faults;
+use crate::collect::{CollectContext, Collector, Outcome};
 use crate::file::KeptFile;
-use crate::in_order::InOrder;
+use crate::ordered_cache::OrderedCache;
 use crate::parse;
+use crate::read_errors::ReadErrors;
 use crate::schema::{FamilyDef, Schema, Target, counter};
 use crate::table::{SeriesId, SeriesTable};
 
@@ -104,7 +104,7 @@ pub struct Netdev {
     sys_class_net: std::path::PathBuf,
     exclude: Regex,
     /// `None` for interfaces that are not exported.
-    devices: InOrder<Option<Device>>,
+    devices: OrderedCache<Option<Device>>,
 }
 
 impl Netdev {
@@ -112,12 +112,16 @@ impl Netdev {
     ///
     /// # Errors
     /// The expression for what to leave out is not valid.
-    pub fn new(roots: &Roots, exclude: &str, faults: &mut Faults) -> Result<Self, regex::Error> {
+    pub fn new(
+        roots: &Roots,
+        exclude: &str,
+        errors: &mut ReadErrors,
+    ) -> Result<Self, regex::Error> {
         Ok(Self {
-            file: KeptFile::new(roots.proc_net("dev"), "proc/net/dev", faults),
+            file: KeptFile::new(roots.proc_net("dev"), "proc/net/dev", errors),
             sys_class_net: roots.sys.join("class/net"),
             exclude: Regex::new(exclude)?,
-            devices: InOrder::default(),
+            devices: OrderedCache::default(),
         })
     }
 }
@@ -128,14 +132,14 @@ impl Device {
         dir: &std::path::Path,
         table: &mut SeriesTable,
         schema: &mut Schema,
-        faults: &mut Faults,
+        errors: &mut ReadErrors,
     ) -> Self {
         let mut add = |family| schema.series(table, Target::Node, family, &[("device", name)]);
         let path = dir.join(name).join("statistics/rx_nohandler");
         Self {
             columns: std::array::from_fn(|index| add(&COLUMNS[index])),
             nohandler: add(&NOHANDLER),
-            nohandler_file: KeptFile::new(path, "sys/class/net/statistics/rx_nohandler", faults),
+            nohandler_file: KeptFile::new(path, "sys/class/net/statistics/rx_nohandler", errors),
         }
     }
 }
@@ -145,19 +149,19 @@ impl Collector for Netdev {
         "netdev"
     }
 
-    fn collect(&mut self, tick: &mut Tick<'_>) -> Outcome {
-        let Some(data) = self.file.read(tick.buffer, tick.faults) else {
+    fn collect(&mut self, context: &mut CollectContext<'_>) -> Outcome {
+        let Some(data) = self.file.read(context.buffer, context.errors) else {
             return Outcome::NoData;
         };
-        let Tick {
+        let CollectContext {
             table,
             schema,
-            faults,
+            errors,
             ..
-        } = tick;
+        } = context;
         self.devices.begin();
         for row in rows(data) {
-            let Some(row) = faults.parsed(self.file.fault(), row) else {
+            let Some(row) = errors.parsed(self.file.error_id(), row) else {
                 continue;
             };
             let device = self.devices.entry(row.interface, |name| {
@@ -168,7 +172,7 @@ impl Collector for Netdev {
                         &self.sys_class_net,
                         table,
                         schema,
-                        faults,
+                        errors,
                     )
                 })
             });
@@ -188,10 +192,10 @@ impl Collector for Netdev {
         });
         for device in self.devices.values_mut().flatten() {
             let file = &mut device.nohandler_file;
-            if let Some(value) = file.read(tick.buffer, tick.faults).map(parse::single)
-                && let Some(value) = tick.faults.parsed(file.fault(), value)
+            if let Some(value) = file.read(context.buffer, context.errors).map(parse::single)
+                && let Some(value) = context.errors.parsed(file.error_id(), value)
             {
-                tick.table.set(device.nohandler, value as f64);
+                context.table.set(device.nohandler, value as f64);
             }
         }
         if self.devices.is_empty() {
@@ -248,7 +252,7 @@ mod tests {
         );
         bench.write("sys/class/net/eth0/statistics/rx_nohandler", "9\n");
         let roots = bench.roots();
-        let mut netdev = Netdev::new(&roots, DEVICES_EXCLUDE, bench.faults()).unwrap();
+        let mut netdev = Netdev::new(&roots, DEVICES_EXCLUDE, bench.errors()).unwrap();
         bench.collect(&mut netdev);
         let eth = [("device", "eth0")];
         assert_eq!(
@@ -263,7 +267,7 @@ mod tests {
             bench.value("node_network_receive_nohandler_total", &eth),
             Some(9.0)
         );
-        assert_eq!((bench.series_count(), bench.faults().total()), (17, 1));
+        assert_eq!((bench.series_count(), bench.errors().total()), (17, 1));
         bench.write("proc/1/net/dev", HEAD);
         bench.collect(&mut netdev);
         assert_eq!(bench.series_count(), 0);

@@ -5,11 +5,11 @@ use std::collections::HashSet;
 use common::model::Metadata;
 
 use super::Roots;
-use crate::collect::{Collector, Outcome, Tick};
-use crate::faults::Faults;
+use crate::collect::{CollectContext, Collector, Outcome};
 use crate::file::KeptFile;
-use crate::in_order::InOrder;
+use crate::ordered_cache::OrderedCache;
 use crate::parse;
+use crate::read_errors::ReadErrors;
 use crate::schema::{Schema, Target};
 use crate::table::{SeriesId, SeriesTable};
 
@@ -25,23 +25,23 @@ struct Protocol {
 /// Collects `node_netstat_*`.
 #[derive(Debug)]
 pub struct Netstat {
-    tables: [(KeptFile, InOrder<Protocol>); 2],
+    tables: [(KeptFile, OrderedCache<Protocol>); 2],
     snmp6: KeptFile,
-    snmp6_fields: InOrder<Option<SeriesId>>,
+    snmp6_fields: OrderedCache<Option<SeriesId>>,
 }
 
 impl Netstat {
     /// A collector over the host's network namespace.
-    pub fn new(roots: &Roots, faults: &mut Faults) -> Self {
+    pub fn new(roots: &Roots, errors: &mut ReadErrors) -> Self {
         let mut file =
-            |name: &str| KeptFile::new(roots.proc_net(name), &format!("proc/net/{name}"), faults);
+            |name: &str| KeptFile::new(roots.proc_net(name), &format!("proc/net/{name}"), errors);
         Self {
             tables: [
-                (file("netstat"), InOrder::default()),
-                (file("snmp"), InOrder::default()),
+                (file("netstat"), OrderedCache::default()),
+                (file("snmp"), OrderedCache::default()),
             ],
             snmp6: file("snmp6"),
-            snmp6_fields: InOrder::default(),
+            snmp6_fields: OrderedCache::default(),
         }
     }
 }
@@ -51,23 +51,23 @@ impl Collector for Netstat {
         "netstat"
     }
 
-    fn collect(&mut self, tick: &mut Tick<'_>) -> Outcome {
+    fn collect(&mut self, context: &mut CollectContext<'_>) -> Outcome {
         let mut found = None;
         for (file, protocols) in &mut self.tables {
-            found = collect_table(file, protocols, tick).or(found);
+            found = collect_table(file, protocols, context).or(found);
         }
-        if let Some(data) = self.snmp6.read(tick.buffer, tick.faults) {
+        if let Some(data) = self.snmp6.read(context.buffer, context.errors) {
             self.snmp6_fields.begin();
             for pair in parse::flat_keyed(data) {
-                let Some((key, value)) = tick.faults.parsed(self.snmp6.fault(), pair) else {
+                let Some((key, value)) = context.errors.parsed(self.snmp6.error_id(), pair) else {
                     continue;
                 };
                 let series = *self.snmp6_fields.entry(key, |key| {
                     let (protocol, field) = split_snmp6(key)?;
-                    add(tick.table, tick.schema, protocol, field)
+                    add(context.table, context.schema, protocol, field)
                 });
                 if let Some(series) = series {
-                    tick.table.set(series, value as f64);
+                    context.table.set(series, value as f64);
                 }
             }
         }
@@ -78,10 +78,10 @@ impl Collector for Netstat {
 /// Reads pairs of lines `Tcp: A B` and `Tcp: 1 2`.
 fn collect_table(
     file: &mut KeptFile,
-    protocols: &mut InOrder<Protocol>,
-    tick: &mut Tick<'_>,
+    protocols: &mut OrderedCache<Protocol>,
+    context: &mut CollectContext<'_>,
 ) -> Option<()> {
-    let data = file.read(tick.buffer, tick.faults)?;
+    let data = file.read(context.buffer, context.errors)?;
     protocols.begin();
     let mut lines = parse::lines(data);
     while let (Some(header), Some(values)) = (lines.next(), lines.next()) {
@@ -91,15 +91,15 @@ fn collect_table(
             .next()
             .filter(|word| names == Some(word) && word.ends_with(b":"))
         else {
-            tick.faults.parse(file.fault());
+            context.errors.parse(file.error_id());
             continue;
         };
         let protocol = protocols.entry(name, |_| Protocol::default());
-        protocol.set_header(header, tick.table, tick.schema);
+        protocol.set_header(header, context.table, context.schema);
         for (series, word) in protocol.columns.iter().zip(words) {
             let Some(series) = *series else { continue };
-            if let Some(value) = tick.faults.parsed(file.fault(), parse::signed(word)) {
-                tick.table.set(series, value as f64);
+            if let Some(value) = context.errors.parsed(file.error_id(), parse::signed(word)) {
+                context.table.set(series, value as f64);
             }
         }
     }
@@ -211,14 +211,14 @@ mod tests {
             "TcpExt: ListenDrops TWs\nTcpExt: 8 1\nBroken: A\nOther: 1\n",
         );
         let roots = bench.roots();
-        let mut netstat = Netstat::new(&roots, bench.faults());
+        let mut netstat = Netstat::new(&roots, bench.errors());
         assert_eq!(bench.collect(&mut netstat), Outcome::Done);
         let value = |bench: &Bench, name: &str| bench.value(&format!("node_netstat_{name}"), &[]);
         assert_eq!(value(&bench, "Tcp_CurrEstab"), Some(6.0));
         assert_eq!(value(&bench, "Ip_Forwarding"), Some(2.0));
         assert_eq!(value(&bench, "Udp6_NoPorts"), Some(3.0));
         assert_eq!(value(&bench, "TcpExt_ListenDrops"), Some(8.0));
-        assert_eq!((bench.series_count(), bench.faults().total()), (6, 1));
+        assert_eq!((bench.series_count(), bench.errors().total()), (6, 1));
         bench.write(
             "proc/net/snmp",
             "Ip: Forwarding Other\nIp: 2 7\nTcp: MaxConn CurrEstab\nTcp: -1 66\n",

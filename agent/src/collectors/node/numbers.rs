@@ -1,10 +1,10 @@
 //! Files of /proc and /sys that hold one number each.
 
 use super::Roots;
-use crate::collect::{Collector, Outcome, Single, Tick, Tier};
-use crate::faults::Faults;
+use crate::collect::{CollectContext, Collector, Outcome, Single, Tier};
 use crate::file::KeptFile;
 use crate::parse;
+use crate::read_errors::ReadErrors;
 use crate::schema::{FamilyDef, counter, gauge};
 
 /// A file below a root, and its family.
@@ -38,24 +38,24 @@ pub struct Numbers {
 
 impl Numbers {
     /// `node_entropy_*`.
-    pub fn entropy(roots: &Roots, faults: &mut Faults) -> Self {
-        Self::new("entropy", &ENTROPY, roots, faults)
+    pub fn entropy(roots: &Roots, errors: &mut ReadErrors) -> Self {
+        Self::new("entropy", &ENTROPY, roots, errors)
     }
 
     /// `node_kernel_hung_tasks_total`, of Linux 6.13 and later.
-    pub fn kernel_hung(roots: &Roots, faults: &mut Faults) -> Self {
-        Self::new("kernel_hung", &KERNEL_HUNG, roots, faults)
+    pub fn kernel_hung(roots: &Roots, errors: &mut ReadErrors) -> Self {
+        Self::new("kernel_hung", &KERNEL_HUNG, roots, errors)
     }
 
     fn new(
         name: &'static str,
         numbers: &'static [Number],
         roots: &Roots,
-        faults: &mut Faults,
+        errors: &mut ReadErrors,
     ) -> Self {
         let files = numbers.iter().map(|(path, family)| {
             (
-                KeptFile::new(roots.proc.join(path), &format!("proc/{path}"), faults),
+                KeptFile::new(roots.proc.join(path), &format!("proc/{path}"), errors),
                 Single::node(family),
             )
         });
@@ -75,14 +75,14 @@ impl Collector for Numbers {
         Tier::Medium
     }
 
-    fn collect(&mut self, tick: &mut Tick<'_>) -> Outcome {
+    fn collect(&mut self, context: &mut CollectContext<'_>) -> Outcome {
         let mut outcome = Outcome::NoData;
         for (file, series) in &mut self.files {
-            let Some(data) = file.read(tick.buffer, tick.faults) else {
+            let Some(data) = file.read(context.buffer, context.errors) else {
                 continue;
             };
-            if let Some(value) = tick.faults.parsed(file.fault(), parse::single(data)) {
-                series.set(tick.table, tick.schema, value as f64);
+            if let Some(value) = context.errors.parsed(file.error_id(), parse::single(data)) {
+                series.set(context.table, context.schema, value as f64);
                 outcome = Outcome::Done;
             }
         }

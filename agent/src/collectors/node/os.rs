@@ -1,10 +1,10 @@
 //! The operating system's name and version, from os-release.
 
 use super::Roots;
-use crate::collect::{Collector, Outcome, Tick, Tier};
-use crate::faults::Faults;
+use crate::collect::{CollectContext, Collector, Outcome, Tier};
 use crate::file::KeptFile;
 use crate::parse;
+use crate::read_errors::ReadErrors;
 use crate::schema::{FamilyDef, Target, gauge, info};
 use crate::table::SeriesId;
 
@@ -43,9 +43,9 @@ pub struct Os {
 
 impl Os {
     /// A collector over the host's root.
-    pub fn new(roots: &Roots, faults: &mut Faults) -> Self {
+    pub fn new(roots: &Roots, errors: &mut ReadErrors) -> Self {
         let files = ["etc/os-release", "usr/lib/os-release"]
-            .map(|name| KeptFile::new(roots.root.join(name), name, faults));
+            .map(|name| KeptFile::new(roots.root.join(name), name, errors));
         Self {
             files,
             text: Vec::new(),
@@ -54,13 +54,17 @@ impl Os {
         }
     }
 
-    fn describe(&mut self, tick: &mut Tick<'_>) {
+    fn describe(&mut self, context: &mut CollectContext<'_>) {
         let (info, version) = (self.info.take(), self.version.take());
         let old = info.into_iter().chain(version.map(|(series, _)| series));
-        old.for_each(|series| tick.table.remove(series));
+        old.for_each(|series| context.table.remove(series));
         let fields = FIELDS.map(|field| (field, value_of(&self.text, field).unwrap_or_default()));
         let labels = fields.each_ref().map(|(name, value)| (*name, &**value));
-        self.info = Some(tick.schema.series(tick.table, Target::Node, &INFO, &labels));
+        self.info = Some(
+            context
+                .schema
+                .series(context.table, Target::Node, &INFO, &labels),
+        );
         let get = |name: &str| {
             labels
                 .iter()
@@ -73,9 +77,9 @@ impl Os {
                 ("id_like", get("id_like")),
                 ("name", get("name")),
             ];
-            let series = tick
+            let series = context
                 .schema
-                .series(tick.table, Target::Node, &VERSION, &labels);
+                .series(context.table, Target::Node, &VERSION, &labels);
             self.version = Some((series, number));
         }
     }
@@ -90,25 +94,25 @@ impl Collector for Os {
         Tier::Slow
     }
 
-    fn collect(&mut self, tick: &mut Tick<'_>) -> Outcome {
+    fn collect(&mut self, context: &mut CollectContext<'_>) -> Outcome {
         let [first, second] = &mut self.files;
         let found = match first.try_exists() {
-            true => first.read(tick.buffer, tick.faults),
-            false => second.read(tick.buffer, tick.faults),
+            true => first.read(context.buffer, context.errors),
+            false => second.read(context.buffer, context.errors),
         };
         let Some(text) = found else {
             return Outcome::NoData;
         };
         if self.info.is_none() || self.text != text {
             self.text = text.to_vec();
-            self.describe(tick);
+            self.describe(context);
         }
         self.info
             .into_iter()
-            .for_each(|series| tick.table.set(series, 1.0));
+            .for_each(|series| context.table.set(series, 1.0));
         self.version
             .into_iter()
-            .for_each(|(series, number)| tick.table.set(series, number));
+            .for_each(|(series, number)| context.table.set(series, number));
         Outcome::Done
     }
 }
@@ -161,7 +165,7 @@ mod tests {
             "PRETTY_NAME=\"Debian GNU/Linux 12 (bookworm)\"\nID=debian\nVERSION_ID=\"12.7.1\"\n",
         );
         let roots = bench.roots();
-        let mut os = Os::new(&roots, bench.faults());
+        let mut os = Os::new(&roots, bench.errors());
         bench.collect(&mut os);
         let labels = [
             ("pretty_name", "Debian GNU/Linux 12 (bookworm)"),

@@ -1,10 +1,10 @@
 //! Pressure stall information of the node, from /proc/pressure.
 
 use super::Roots;
-use crate::collect::{Collector, Outcome, Single, Tick, Tier};
-use crate::faults::Faults;
+use crate::collect::{CollectContext, Collector, Outcome, Single, Tier};
 use crate::file::KeptFile;
 use crate::parse;
+use crate::read_errors::ReadErrors;
 use crate::schema::{FamilyDef, counter};
 
 /// A pressure file and the families of its `some` and `full` line.
@@ -71,13 +71,13 @@ pub struct NodePressure {
 
 impl NodePressure {
     /// A collector over the host's /proc.
-    pub fn new(roots: &Roots, faults: &mut Faults) -> Self {
+    pub fn new(roots: &Roots, errors: &mut ReadErrors) -> Self {
         let dir = roots.proc.join("pressure");
         let entries = RESOURCES.iter().map(|resource| Entry {
             file: KeptFile::new(
                 dir.join(resource.file),
                 &format!("proc/pressure/{}", resource.file),
-                faults,
+                errors,
             ),
             some: resource.some.as_ref().map(Single::node),
             full: resource.full.as_ref().map(Single::node),
@@ -97,13 +97,16 @@ impl Collector for NodePressure {
         Tier::Fast
     }
 
-    fn collect(&mut self, tick: &mut Tick<'_>) -> Outcome {
+    fn collect(&mut self, context: &mut CollectContext<'_>) -> Outcome {
         let mut outcome = Outcome::NoData;
         for entry in &mut self.entries {
-            let Some(data) = entry.file.read(tick.buffer, tick.faults) else {
+            let Some(data) = entry.file.read(context.buffer, context.errors) else {
                 continue;
             };
-            let Some(totals) = tick.faults.parsed(entry.file.fault(), parse_pressure(data)) else {
+            let Some(totals) = context
+                .errors
+                .parsed(entry.file.error_id(), parse_pressure(data))
+            else {
                 continue;
             };
             for (series, total_usec) in [
@@ -111,7 +114,7 @@ impl Collector for NodePressure {
                 (&mut entry.full, totals.full_usec),
             ] {
                 if let (Some(series), Some(usec)) = (series, total_usec) {
-                    series.set(tick.table, tick.schema, usec as f64 / 1e6);
+                    series.set(context.table, context.schema, usec as f64 / 1e6);
                 }
             }
             outcome = Outcome::Done;

@@ -1,11 +1,11 @@
 //! Scheduling by CPU, from /proc/schedstat.
 
 use super::Roots;
-use crate::collect::{Collector, Outcome, Tick};
-use crate::faults::Faults;
+use crate::collect::{CollectContext, Collector, Outcome};
 use crate::file::KeptFile;
-use crate::in_order::InOrder;
+use crate::ordered_cache::OrderedCache;
 use crate::parse;
+use crate::read_errors::ReadErrors;
 use crate::schema::{FamilyDef, Target, counter};
 use crate::table::SeriesId;
 
@@ -30,16 +30,16 @@ const FIRST: usize = 6;
 #[derive(Debug)]
 pub struct Schedstat {
     file: KeptFile,
-    cpus: InOrder<[SeriesId; FAMILIES.len()]>,
+    cpus: OrderedCache<[SeriesId; FAMILIES.len()]>,
 }
 
 impl Schedstat {
     /// A collector over the host's /proc.
-    pub fn new(roots: &Roots, faults: &mut Faults) -> Self {
-        let file = KeptFile::new(roots.proc.join("schedstat"), "proc/schedstat", faults);
+    pub fn new(roots: &Roots, errors: &mut ReadErrors) -> Self {
+        let file = KeptFile::new(roots.proc.join("schedstat"), "proc/schedstat", errors);
         Self {
             file,
-            cpus: InOrder::default(),
+            cpus: OrderedCache::default(),
         }
     }
 }
@@ -49,19 +49,19 @@ impl Collector for Schedstat {
         "schedstat"
     }
 
-    fn collect(&mut self, tick: &mut Tick<'_>) -> Outcome {
-        let Some(data) = self.file.read(tick.buffer, tick.faults) else {
+    fn collect(&mut self, context: &mut CollectContext<'_>) -> Outcome {
+        let Some(data) = self.file.read(context.buffer, context.errors) else {
             return Outcome::NoData;
         };
-        let Tick {
+        let CollectContext {
             table,
             schema,
-            faults,
+            errors,
             ..
-        } = tick;
+        } = context;
         self.cpus.begin();
         for line in parse::lines(data).filter_map(|line| line.strip_prefix(b"cpu")) {
-            let Some((cpu, values)) = faults.parsed(self.file.fault(), parse_line(line)) else {
+            let Some((cpu, values)) = errors.parsed(self.file.error_id(), parse_line(line)) else {
                 continue;
             };
             let series = *self.cpus.entry(cpu, |cpu| {

@@ -3,18 +3,18 @@
 use common::model::{Metadata, MetricType};
 
 use super::Roots;
-use crate::collect::{Collector, Outcome, Tick};
-use crate::faults::Faults;
+use crate::collect::{CollectContext, Collector, Outcome};
 use crate::file::KeptFile;
-use crate::in_order::InOrder;
+use crate::ordered_cache::OrderedCache;
 use crate::parse;
+use crate::read_errors::ReadErrors;
 use crate::schema::{Schema, Target};
 use crate::table::{SeriesId, SeriesTable};
 
 /// One line: `TCP: inuse 4 orphan 0 tw 3 alloc 4 mem 145`.
 #[derive(Debug, Default)]
 struct Protocol {
-    fields: InOrder<Field>,
+    fields: OrderedCache<Field>,
 }
 
 #[derive(Debug)]
@@ -27,16 +27,16 @@ struct Field {
 /// Collects `node_sockstat_*`.
 #[derive(Debug)]
 pub struct Sockstat {
-    files: [(KeptFile, InOrder<Protocol>); 2],
+    files: [(KeptFile, OrderedCache<Protocol>); 2],
     page_bytes: f64,
 }
 
 impl Sockstat {
     /// A collector over the host's network namespace.
-    pub fn new(roots: &Roots, faults: &mut Faults) -> Self {
+    pub fn new(roots: &Roots, errors: &mut ReadErrors) -> Self {
         let files = ["sockstat", "sockstat6"].map(|name| {
-            let file = KeptFile::new(roots.proc_net(name), &format!("proc/net/{name}"), faults);
-            (file, InOrder::default())
+            let file = KeptFile::new(roots.proc_net(name), &format!("proc/net/{name}"), errors);
+            (file, OrderedCache::default())
         });
         Self {
             files,
@@ -60,31 +60,31 @@ impl Collector for Sockstat {
         "sockstat"
     }
 
-    fn collect(&mut self, tick: &mut Tick<'_>) -> Outcome {
+    fn collect(&mut self, context: &mut CollectContext<'_>) -> Outcome {
         let mut outcome = Outcome::NoData;
         for (file, protocols) in &mut self.files {
-            let Some(data) = file.read(tick.buffer, tick.faults) else {
+            let Some(data) = file.read(context.buffer, context.errors) else {
                 continue;
             };
             outcome = Outcome::Done;
-            let Tick {
+            let CollectContext {
                 table,
                 schema,
-                faults,
+                errors,
                 ..
-            } = tick;
+            } = context;
             protocols.begin();
             for line in parse::lines(data) {
                 let mut words = parse::words(line);
                 let Some(name) = words.next().and_then(|word| word.strip_suffix(b":")) else {
-                    faults.parse(file.fault());
+                    errors.parse(file.error_id());
                     continue;
                 };
                 let fields = &mut protocols.entry(name, |_| Protocol::default()).fields;
                 fields.begin();
                 while let Some(key) = words.next() {
                     let value = words.next().and_then(parse::integer);
-                    let Some(value) = faults.parsed(file.fault(), value) else {
+                    let Some(value) = errors.parsed(file.error_id(), value) else {
                         break;
                     };
                     let field = fields.entry(key, |key| Field::new(name, key, table, schema));
@@ -138,7 +138,7 @@ mod tests {
         );
         bench.write("proc/net/sockstat6", "TCP6: inuse 1\n");
         let roots = bench.roots();
-        let mut sockstat = Sockstat::new(&roots, bench.faults());
+        let mut sockstat = Sockstat::new(&roots, bench.errors());
         bench.collect(&mut sockstat);
         assert_eq!(bench.value("node_sockstat_sockets_used", &[]), Some(20.0));
         assert_eq!(
@@ -146,6 +146,6 @@ mod tests {
             Some(145.0 * page_bytes() as f64)
         );
         assert_eq!(bench.value("node_sockstat_TCP6_inuse", &[]), Some(1.0));
-        assert_eq!((bench.series_count(), bench.faults().total()), (5, 1));
+        assert_eq!((bench.series_count(), bench.errors().total()), (5, 1));
     }
 }

@@ -1,10 +1,10 @@
 //! Packet processing by CPU, from /proc/net/softnet_stat: rows of hexadecimal columns.
 
 use super::Roots;
-use crate::collect::{Collector, Outcome, Tick};
-use crate::faults::Faults;
+use crate::collect::{CollectContext, Collector, Outcome};
 use crate::file::KeptFile;
 use crate::parse;
+use crate::read_errors::ReadErrors;
 use crate::schema::{FamilyDef, Target, counter, gauge};
 use crate::table::SeriesId;
 
@@ -68,11 +68,11 @@ pub struct Softnet {
 
 impl Softnet {
     /// A collector over the host's /proc.
-    pub fn new(roots: &Roots, faults: &mut Faults) -> Self {
+    pub fn new(roots: &Roots, errors: &mut ReadErrors) -> Self {
         let file = KeptFile::new(
             roots.proc_net("softnet_stat"),
             "proc/net/softnet_stat",
-            faults,
+            errors,
         );
         Self {
             file,
@@ -86,18 +86,21 @@ impl Collector for Softnet {
         "softnet"
     }
 
-    fn collect(&mut self, tick: &mut Tick<'_>) -> Outcome {
-        let Some(data) = self.file.read(tick.buffer, tick.faults) else {
+    fn collect(&mut self, context: &mut CollectContext<'_>) -> Outcome {
+        let Some(data) = self.file.read(context.buffer, context.errors) else {
             return Outcome::NoData;
         };
         for (row, line) in parse::lines(data).enumerate() {
-            let Some(columns) = tick.faults.parsed(self.file.fault(), parse_line(line)) else {
+            let Some(columns) = context
+                .errors
+                .parsed(self.file.error_id(), parse_line(line))
+            else {
                 continue;
             };
             let cpu = columns[CPU_COLUMN].map_or(row, |cpu| usize::try_from(cpu).unwrap_or(row));
             // Bounded by the kernel's own limit of CPUs.
             if cpu >= 1 << 14 {
-                tick.faults.parse(self.file.fault());
+                context.errors.parse(self.file.error_id());
                 continue;
             }
             if self.series.len() <= cpu {
@@ -108,14 +111,14 @@ impl Collector for Softnet {
                     continue;
                 };
                 let id = *series.get_or_insert_with(|| {
-                    tick.schema.series(
-                        tick.table,
+                    context.schema.series(
+                        context.table,
                         Target::Node,
                         family,
                         &[("cpu", &cpu.to_string())],
                     )
                 });
-                tick.table.set(id, value as f64);
+                context.table.set(id, value as f64);
             }
         }
         Outcome::Done
@@ -140,7 +143,7 @@ mod tests {
         let mut bench = Bench::new();
         bench.write("proc/net/softnet_stat", "000000ff 00000001 00000002 0 0 0 0 0 00000003 00000003 00000004 00000005 00000002\n0000000a 0 0\nbad\n");
         let roots = bench.roots();
-        let mut softnet = Softnet::new(&roots, bench.faults());
+        let mut softnet = Softnet::new(&roots, bench.errors());
         bench.collect(&mut softnet);
         assert_eq!(
             bench.value("node_softnet_processed_total", &[("cpu", "2")]),
@@ -162,7 +165,7 @@ mod tests {
             bench.value("node_softnet_backlog_len", &[("cpu", "1")]),
             None
         );
-        assert_eq!(bench.faults().total(), 1);
+        assert_eq!(bench.errors().total(), 1);
     }
 
     proptest::proptest! {

@@ -1,10 +1,10 @@
 //! Kernel totals of /proc/stat: interrupts, context switches, forks, processes, boot time.
 
 use super::Roots;
-use crate::collect::{Collector, Outcome, Single, Tick};
-use crate::faults::Faults;
+use crate::collect::{CollectContext, Collector, Outcome, Single};
 use crate::file::KeptFile;
 use crate::parse;
+use crate::read_errors::ReadErrors;
 use crate::schema::{FamilyDef, counter, gauge};
 
 /// Keys of /proc/stat and their families.
@@ -53,9 +53,9 @@ pub struct Stat {
 
 impl Stat {
     /// A collector over the host's /proc.
-    pub fn new(roots: &Roots, faults: &mut Faults) -> Self {
+    pub fn new(roots: &Roots, errors: &mut ReadErrors) -> Self {
         Self {
-            stat: KeptFile::new(roots.proc.join("stat"), "proc/stat", faults),
+            stat: KeptFile::new(roots.proc.join("stat"), "proc/stat", errors),
             series: std::array::from_fn(|index| Single::node(&KEYS[index].1)),
         }
     }
@@ -66,8 +66,8 @@ impl Collector for Stat {
         "stat"
     }
 
-    fn collect(&mut self, tick: &mut Tick<'_>) -> Outcome {
-        let Some(data) = self.stat.read(tick.buffer, tick.faults) else {
+    fn collect(&mut self, context: &mut CollectContext<'_>) -> Outcome {
+        let Some(data) = self.stat.read(context.buffer, context.errors) else {
             return Outcome::NoData;
         };
         for line in parse::lines(data) {
@@ -77,8 +77,8 @@ impl Collector for Stat {
                 continue;
             };
             let value = words.next().and_then(parse::integer);
-            if let Some(value) = tick.faults.parsed(self.stat.fault(), value) {
-                self.series[index].set(tick.table, tick.schema, value as f64);
+            if let Some(value) = context.errors.parsed(self.stat.error_id(), value) {
+                self.series[index].set(context.table, context.schema, value as f64);
             }
         }
         Outcome::Done
@@ -98,7 +98,7 @@ mod tests {
             "cpu 1\nintr 77 1 2 3\nctxt 5\nbtime 1700000000\nprocesses x\nprocs_running 2\n",
         );
         let roots = bench.roots();
-        let mut stat = Stat::new(&roots, bench.faults());
+        let mut stat = Stat::new(&roots, bench.errors());
         bench.collect(&mut stat);
         assert_eq!(bench.value("node_intr_total", &[]), Some(77.0));
         assert_eq!(bench.value("node_boot_time_seconds", &[]), Some(1.7e9));
@@ -108,6 +108,6 @@ mod tests {
             None,
             "absent is not 0"
         );
-        assert_eq!(bench.faults().total(), 1);
+        assert_eq!(bench.errors().total(), 1);
     }
 }

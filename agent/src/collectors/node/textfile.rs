@@ -9,8 +9,8 @@ use std::path::{Path, PathBuf};
 use common::model::{Labels, Metadata, MetricType};
 
 use self::file::{Contents, FileError, Stamp};
-use crate::collect::{Collector, Outcome, Single, Tick, Tier};
-use crate::faults::{FaultId, FaultKind, Faults};
+use crate::collect::{CollectContext, Collector, Outcome, Single, Tier};
+use crate::read_errors::{ReadErrorId, ReadErrorKind, ReadErrors};
 use crate::schema::{FamilyDef, Target, gauge};
 use crate::table::SeriesId;
 
@@ -89,7 +89,7 @@ pub struct Textfile {
     /// Families that came from here.
     families: HashSet<String>,
     /// By the file's name.
-    faults: BTreeMap<PathBuf, FaultId>,
+    errors: BTreeMap<PathBuf, ReadErrorId>,
     pass: u64,
     /// Paths that could not be read, so that each trouble is logged once.
     unreadable: Vec<PathBuf>,
@@ -110,7 +110,7 @@ impl Textfile {
             files: BTreeMap::new(),
             series: HashMap::new(),
             families: HashSet::new(),
-            faults: BTreeMap::new(),
+            errors: BTreeMap::new(),
             pass: 0,
             unreadable: Vec::new(),
             left_out: LeftOut::default(),
@@ -155,33 +155,33 @@ impl Textfile {
     }
 
     /// Reads the files that have changed. Returns whether any has.
-    fn load(&mut self, tick: &mut Tick<'_>) -> bool {
+    fn load(&mut self, context: &mut CollectContext<'_>) -> bool {
         let mut has_changed = false;
         let paths = std::mem::take(&mut self.paths);
         for path in paths.iter().take(self.limits.files) {
-            has_changed |= self.load_file(path, tick);
+            has_changed |= self.load_file(path, context);
         }
         self.paths = paths;
         has_changed
     }
 
-    fn load_file(&mut self, path: &Path, tick: &mut Tick<'_>) -> bool {
+    fn load_file(&mut self, path: &Path, context: &mut CollectContext<'_>) -> bool {
         let known = self.files.get(path);
         let stamp = match Stamp::at(path) {
             Ok(stamp) => stamp,
             Err(error) => {
                 let was_there = self.files.remove(path).is_some();
-                self.fail(path, &FileError::Read(error), tick.faults);
+                self.fail(path, &FileError::Read(error), context.errors);
                 return was_there;
             }
         };
         if known.is_some_and(|known| stamp.is_still(known.stamp)) {
             return false;
         }
-        let contents = file::read(path).and_then(|contents| self.check(contents, tick));
+        let contents = file::read(path).and_then(|contents| self.check(contents, context));
         match &contents {
             Ok(_) => self.unreadable.retain(|unreadable| unreadable != path),
-            Err(error) => self.fail(path, error, tick.faults),
+            Err(error) => self.fail(path, error, context.errors),
         }
         let contents = contents.ok();
         self.files
@@ -190,12 +190,16 @@ impl Textfile {
     }
 
     /// Refuses metrics that the agent has itself: two series with equal labels would be one.
-    fn check(&mut self, contents: Contents, tick: &Tick<'_>) -> Result<Contents, FileError> {
+    fn check(
+        &mut self,
+        contents: Contents,
+        context: &CollectContext<'_>,
+    ) -> Result<Contents, FileError> {
         for (labels, _) in &contents.samples {
             let name = labels.metric_name().unwrap_or_default();
             let family = contents.family_of(name);
             let is_taken =
-                |name: &str| tick.schema.is_of_node(name) && !self.families.contains(name);
+                |name: &str| context.schema.is_of_node(name) && !self.families.contains(name);
             if let Some(taken) = [name, family].into_iter().find(|name| is_taken(name)) {
                 return Err(FileError::Taken(taken.to_owned()));
             }
@@ -204,23 +208,23 @@ impl Textfile {
     }
 
     /// Counts a file that can't be used, and logs it when it could be before.
-    fn fail(&mut self, path: &Path, error: &FileError, faults: &mut Faults) {
+    fn fail(&mut self, path: &Path, error: &FileError, errors: &mut ReadErrors) {
         let kind = if error.is_of_contents() {
-            FaultKind::Parse
+            ReadErrorKind::Parse
         } else {
-            FaultKind::Read
+            ReadErrorKind::Read
         };
-        let fault = match self.faults.get(path) {
-            Some(&fault) => fault,
-            None if self.faults.len() >= NAMES_MAX => faults.file("textfile/others"),
+        let error_id = match self.errors.get(path) {
+            Some(&error_id) => error_id,
+            None if self.errors.len() >= NAMES_MAX => errors.file("textfile/others"),
             None => {
                 let name = path.file_name().unwrap_or_default().to_string_lossy();
-                let fault = faults.file(&format!("textfile/{name}"));
-                self.faults.insert(path.to_owned(), fault);
-                fault
+                let error_id = errors.file(&format!("textfile/{name}"));
+                self.errors.insert(path.to_owned(), error_id);
+                error_id
             }
         };
-        faults.count(fault, kind);
+        errors.count(error_id, kind);
         if !self.unreadable.iter().any(|unreadable| unreadable == path) {
             tracing::warn!(path = %path.display(), error = common::report::chain(error), "text file left out");
             self.unreadable.push(path.to_owned());
@@ -228,7 +232,7 @@ impl Textfile {
     }
 
     /// Takes over the samples of all files: adds series that are new, removes those that are gone.
-    fn store(&mut self, tick: &mut Tick<'_>) {
+    fn store(&mut self, context: &mut CollectContext<'_>) {
         self.pass += 1;
         self.left_out = LeftOut {
             files: self.paths.len().saturating_sub(self.limits.files),
@@ -244,7 +248,7 @@ impl Textfile {
                 let name = labels.metric_name().unwrap_or_default();
                 let family = contents.family_of(name);
                 let metadata = contents.metadata.get(family);
-                self.store_sample(labels, *value, (family, metadata), tick);
+                self.store_sample(labels, *value, (family, metadata), context);
             }
             if let Some(modified) = contents.modified_seconds {
                 let path = path.display().to_string();
@@ -254,14 +258,14 @@ impl Textfile {
                     help: MTIME.help.to_owned(),
                     unit: "seconds".to_owned(),
                 };
-                self.store_sample(&labels, modified, (MTIME.name, Some(&metadata)), tick);
+                self.store_sample(&labels, modified, (MTIME.name, Some(&metadata)), context);
             }
         }
         (self.files, self.paths) = (files, paths);
         let pass = self.pass;
         self.series.retain(|_, stored| {
             if stored.pass != pass {
-                tick.table.remove(stored.id);
+                context.table.remove(stored.id);
             }
             stored.pass == pass
         });
@@ -273,7 +277,7 @@ impl Textfile {
         labels: &Labels,
         value: f64,
         (family, metadata): (&str, Option<&Metadata>),
-        tick: &mut Tick<'_>,
+        context: &mut CollectContext<'_>,
     ) {
         let (pass, count) = (self.pass, self.series.len());
         match self.series.entry(labels.clone()) {
@@ -294,8 +298,8 @@ impl Textfile {
                 let pairs = labels.iter().filter(|(name, _)| *name != "__name__");
                 let pairs: Vec<(&str, &str)> = pairs.collect();
                 let metadata = metadata.cloned().unwrap_or_default();
-                let id = tick.schema.member_series(
-                    tick.table,
+                let id = context.schema.member_series(
+                    context.table,
                     Target::Node,
                     (family, metadata),
                     name,
@@ -307,7 +311,7 @@ impl Textfile {
     }
 
     /// Says what was left out: in the log when it begins.
-    fn report(&mut self, before: LeftOut, tick: &mut Tick<'_>) {
+    fn report(&mut self, before: LeftOut, context: &mut CollectContext<'_>) {
         let LeftOut {
             files,
             series,
@@ -326,7 +330,7 @@ impl Textfile {
         }
         let counts = [files, series, duplicates];
         for (single, count) in self.left_out_series.iter_mut().zip(counts) {
-            single.set(tick.table, tick.schema, count as f64);
+            single.set(context.table, context.schema, count as f64);
         }
     }
 }
@@ -340,9 +344,9 @@ impl Collector for Textfile {
         Tier::Medium
     }
 
-    fn collect(&mut self, tick: &mut Tick<'_>) -> Outcome {
+    fn collect(&mut self, context: &mut CollectContext<'_>) -> Outcome {
         // Before files are read, which must not have this name.
-        self.error.set(tick.table, tick.schema, 0.0);
+        self.error.set(context.table, context.schema, 0.0);
         let listed = self.list();
         if let Err(error) = &listed {
             if !self.unreadable.contains(&self.directory) {
@@ -358,17 +362,17 @@ impl Collector for Textfile {
                 .retain(|path| path != directory && paths.contains(path));
         }
         let before = self.left_out;
-        let has_changed = self.load(tick) || *listed.as_ref().unwrap_or(&true);
+        let has_changed = self.load(context) || *listed.as_ref().unwrap_or(&true);
         if has_changed {
-            self.store(tick);
+            self.store(context);
         }
         for stored in self.series.values() {
-            tick.table.set(stored.id, stored.value);
+            context.table.set(stored.id, stored.value);
         }
-        self.report(before, tick);
+        self.report(before, context);
         let is_whole = self.unreadable.is_empty() && self.left_out == LeftOut::default();
         let error = f64::from(u8::from(!is_whole));
-        self.error.set(tick.table, tick.schema, error);
+        self.error.set(context.table, context.schema, error);
         Outcome::of(listed.ok().as_ref())
     }
 }

@@ -3,10 +3,10 @@
 use std::time::{SystemTime, UNIX_EPOCH};
 
 use super::Roots;
-use crate::collect::{Collector, Outcome, Single, Tick, Tier};
-use crate::faults::Faults;
+use crate::collect::{CollectContext, Collector, Outcome, Single, Tier};
 use crate::file::KeptFile;
 use crate::parse;
+use crate::read_errors::ReadErrors;
 use crate::schema::{FamilyDef, Target, gauge, info};
 use crate::table::SeriesId;
 
@@ -43,13 +43,13 @@ struct Sources {
 
 impl Time {
     /// A collector over the host's clock and /sys.
-    pub fn new(roots: &Roots, faults: &mut Faults) -> Self {
+    pub fn new(roots: &Roots, errors: &mut ReadErrors) -> Self {
         let dir = roots.sys.join("devices/system/clocksource/clocksource0");
         let mut sources = |name: &str, family| Sources {
             file: KeptFile::new(
                 dir.join(name),
                 &format!("sys/devices/system/clocksource/{name}"),
-                faults,
+                errors,
             ),
             family,
             text: Vec::new(),
@@ -66,25 +66,26 @@ impl Time {
 }
 
 impl Sources {
-    fn collect(&mut self, tick: &mut Tick<'_>) {
-        let Some(text) = self.file.read(tick.buffer, tick.faults) else {
+    fn collect(&mut self, context: &mut CollectContext<'_>) {
+        let Some(text) = self.file.read(context.buffer, context.errors) else {
             return;
         };
         if self.text != text {
             self.text = text.to_vec();
             self.series
                 .drain(..)
-                .for_each(|series| tick.table.remove(series));
+                .for_each(|series| context.table.remove(series));
             let names = parse::words(&self.text).map(parse::text);
             self.series.extend(names.map(|name| {
                 let labels = [("device", "0"), ("clocksource", &*name)];
-                tick.schema
-                    .series(tick.table, Target::Node, self.family, &labels)
+                context
+                    .schema
+                    .series(context.table, Target::Node, self.family, &labels)
             }));
         }
         self.series
             .iter()
-            .for_each(|&series| tick.table.set(series, 1.0));
+            .for_each(|&series| context.table.set(series, 1.0));
     }
 }
 
@@ -93,15 +94,15 @@ impl Collector for Time {
         "time"
     }
 
-    fn collect(&mut self, tick: &mut Tick<'_>) -> Outcome {
+    fn collect(&mut self, context: &mut CollectContext<'_>) -> Outcome {
         let Some(now) = seconds_since_epoch() else {
             return Outcome::NoData;
         };
-        self.seconds.set(tick.table, tick.schema, now);
-        if tick.due.includes(Tier::Slow) {
+        self.seconds.set(context.table, context.schema, now);
+        if context.due.includes(Tier::Slow) {
             self.sources
                 .iter_mut()
-                .for_each(|sources| sources.collect(tick));
+                .for_each(|sources| sources.collect(context));
         }
         Outcome::Done
     }
@@ -132,7 +133,7 @@ mod tests {
         bench.write(&format!("{dir}/available_clocksource"), "kvm-clock tsc \n");
         bench.write(&format!("{dir}/current_clocksource"), "tsc\n");
         let roots = bench.roots();
-        let mut time = Time::new(&roots, bench.faults());
+        let mut time = Time::new(&roots, bench.errors());
         bench.collect(&mut time);
         assert_eq!(bench.series_count(), 4);
         bench.write(&format!("{dir}/current_clocksource"), "hpet\n");

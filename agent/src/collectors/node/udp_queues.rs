@@ -1,10 +1,10 @@
 //! Bytes waiting in UDP sockets, from /proc/net/udp and udp6.
 
 use super::Roots;
-use crate::collect::{Collector, Outcome, Tick, Tier};
-use crate::faults::Faults;
+use crate::collect::{CollectContext, Collector, Outcome, Tier};
 use crate::file::KeptFile;
 use crate::parse;
+use crate::read_errors::ReadErrors;
 use crate::schema::{FamilyDef, Target, gauge};
 use crate::table::SeriesId;
 
@@ -23,9 +23,9 @@ pub struct UdpQueues {
 
 impl UdpQueues {
     /// A collector over the host's network namespace.
-    pub fn new(roots: &Roots, faults: &mut Faults) -> Self {
+    pub fn new(roots: &Roots, errors: &mut ReadErrors) -> Self {
         let mut file =
-            |name: &str| KeptFile::new(roots.proc_net(name), &format!("proc/net/{name}"), faults);
+            |name: &str| KeptFile::new(roots.proc_net(name), &format!("proc/net/{name}"), errors);
         Self {
             files: [(file("udp"), "v4", None), (file("udp6"), "v6", None)],
         }
@@ -41,19 +41,19 @@ impl Collector for UdpQueues {
         Tier::Medium
     }
 
-    fn collect(&mut self, tick: &mut Tick<'_>) -> Outcome {
+    fn collect(&mut self, context: &mut CollectContext<'_>) -> Outcome {
         let mut outcome = Outcome::NoData;
         for (file, ip, series) in &mut self.files {
-            let Some(data) = file.read(tick.buffer, tick.faults) else {
+            let Some(data) = file.read(context.buffer, context.errors) else {
                 continue;
             };
-            let Some(queues) = tick.faults.parsed(file.fault(), sum(data)) else {
+            let Some(queues) = context.errors.parsed(file.error_id(), sum(data)) else {
                 continue;
             };
             let ids = *series.get_or_insert_with(|| {
                 ["tx", "rx"].map(|queue| {
-                    tick.schema.series(
-                        tick.table,
+                    context.schema.series(
+                        context.table,
                         Target::Node,
                         &QUEUES,
                         &[("queue", queue), ("ip", ip)],
@@ -61,7 +61,7 @@ impl Collector for UdpQueues {
                 })
             });
             for (id, bytes) in ids.iter().zip(queues) {
-                tick.table.set(*id, bytes as f64);
+                context.table.set(*id, bytes as f64);
             }
             outcome = Outcome::Done;
         }

@@ -2,7 +2,7 @@
 
 use nix::sys::utsname;
 
-use crate::collect::{Collector, Outcome, Tick, Tier};
+use crate::collect::{CollectContext, Collector, Outcome, Tier};
 use crate::schema::{FamilyDef, Target, info};
 use crate::table::SeriesId;
 
@@ -45,7 +45,7 @@ impl Collector for Uname {
         Tier::Medium
     }
 
-    fn collect(&mut self, tick: &mut Tick<'_>) -> Outcome {
+    fn collect(&mut self, context: &mut CollectContext<'_>) -> Outcome {
         if self.series.is_none() {
             let Ok(uname) = utsname::uname() else {
                 return Outcome::NoData;
@@ -55,14 +55,14 @@ impl Collector for Uname {
                 .nodename
                 .take()
                 .unwrap_or_else(|| text(uname.nodename()));
-            let build = tick.schema.series(
-                tick.table,
+            let build = context.schema.series(
+                context.table,
                 Target::Node,
                 &BUILD,
                 &[("version", env!("CARGO_PKG_VERSION"))],
             );
-            let info = tick.schema.series(
-                tick.table,
+            let info = context.schema.series(
+                context.table,
                 Target::Node,
                 &INFO,
                 &[
@@ -79,7 +79,7 @@ impl Collector for Uname {
         self.series
             .into_iter()
             .flatten()
-            .for_each(|series| tick.table.set(series, 1.0));
+            .for_each(|series| context.table.set(series, 1.0));
         Outcome::Done
     }
 }

@@ -3,11 +3,11 @@
 use common::model::Metadata;
 
 use super::Roots;
-use crate::collect::{Collector, Outcome, Tick};
-use crate::faults::Faults;
+use crate::collect::{CollectContext, Collector, Outcome};
 use crate::file::KeptFile;
-use crate::in_order::InOrder;
+use crate::ordered_cache::OrderedCache;
 use crate::parse;
+use crate::read_errors::ReadErrors;
 use crate::schema::Target;
 use crate::table::SeriesId;
 
@@ -16,16 +16,16 @@ use crate::table::SeriesId;
 pub struct Vmstat {
     file: KeptFile,
     /// Every field of the file in its order; `None` for those not exported.
-    fields: InOrder<Option<SeriesId>>,
+    fields: OrderedCache<Option<SeriesId>>,
 }
 
 impl Vmstat {
     /// A collector over the host's /proc.
-    pub fn new(roots: &Roots, faults: &mut Faults) -> Self {
-        let file = KeptFile::new(roots.proc.join("vmstat"), "proc/vmstat", faults);
+    pub fn new(roots: &Roots, errors: &mut ReadErrors) -> Self {
+        let file = KeptFile::new(roots.proc.join("vmstat"), "proc/vmstat", errors);
         Self {
             file,
-            fields: InOrder::default(),
+            fields: OrderedCache::default(),
         }
     }
 }
@@ -35,19 +35,19 @@ impl Collector for Vmstat {
         "vmstat"
     }
 
-    fn collect(&mut self, tick: &mut Tick<'_>) -> Outcome {
-        let Some(data) = self.file.read(tick.buffer, tick.faults) else {
+    fn collect(&mut self, context: &mut CollectContext<'_>) -> Outcome {
+        let Some(data) = self.file.read(context.buffer, context.errors) else {
             return Outcome::NoData;
         };
-        let Tick {
+        let CollectContext {
             table,
             schema,
-            faults,
+            errors,
             ..
-        } = tick;
+        } = context;
         self.fields.begin();
         for pair in parse::flat_keyed(data) {
-            let Some((key, value)) = faults.parsed(self.file.fault(), pair) else {
+            let Some((key, value)) = errors.parsed(self.file.error_id(), pair) else {
                 continue;
             };
             let series = *self.fields.entry(key, |key| {
@@ -103,7 +103,7 @@ mod tests {
             "nr_free_pages 1\npgpgin 2\npswpout 3\npgmajfault 4\npgfree 5\noom_kill 6\n",
         );
         let roots = bench.roots();
-        let mut vmstat = Vmstat::new(&roots, bench.faults());
+        let mut vmstat = Vmstat::new(&roots, bench.errors());
         bench.collect(&mut vmstat);
         assert_eq!(bench.value("node_vmstat_pgmajfault", &[]), Some(4.0));
         assert_eq!(bench.value("node_vmstat_oom_kill", &[]), Some(6.0));

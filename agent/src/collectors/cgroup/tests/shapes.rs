@@ -41,7 +41,7 @@ fn what_stands_in_cruns_inner_cgroup_is_read_there() {
         bench.write(&format!("{outer}/{file}"), text);
     }
     let roots = bench.roots();
-    let mut cgroups = Cgroups::new(&roots, None, bench.faults()).unwrap();
+    let mut cgroups = Cgroups::new(&roots, None, bench.errors()).unwrap();
     bench.collect(&mut cgroups);
     let id = format!("/{scope}");
     for (name, want) in [
@@ -74,7 +74,7 @@ fn what_stands_in_cruns_inner_cgroup_is_read_there() {
     }
     let of_inner = [("id", &*format!("/{scope}/container"))];
     assert_eq!(bench.value("container_memory_usage_bytes", &of_inner), None);
-    assert_eq!(bench.faults().total(), 0);
+    assert_eq!(bench.errors().total(), 0);
 }
 
 #[test]
@@ -87,7 +87,7 @@ fn traffic_of_cruns_process_is_found_without_a_look_at_all_others() {
     process(&bench, "elsewhere", 100);
     bench.write("proc/77/cgroup", "0::/unknown\n");
     let roots = bench.roots();
-    let mut cgroups = Cgroups::new(&roots, None, bench.faults()).unwrap();
+    let mut cgroups = Cgroups::new(&roots, None, bench.errors()).unwrap();
     bench.collect(&mut cgroups);
     let received = "container_network_receive_bytes_total";
     assert_eq!(bench.value(received, &[("interface", "eth0")]), Some(100.0));
@@ -101,7 +101,7 @@ fn sandbox_made_by_crun_is_known_by_its_process() {
     bench.write(&format!("{inner}/cgroup.procs"), "77\n");
     bench.write("proc/77/comm", "pause\n");
     let roots = bench.roots();
-    let mut cgroups = Cgroups::new(&roots, None, bench.faults()).unwrap();
+    let mut cgroups = Cgroups::new(&roots, None, bench.errors()).unwrap();
     bench.collect(&mut cgroups);
     let of_scope = [("id", &*format!("/{scope}"))];
     assert_eq!(bench.value("container_memory_usage_bytes", &of_scope), None);
@@ -116,7 +116,7 @@ fn processes_of_other_pid_namespaces_are_counted_or_left_out_never_0() {
     bench.write(&format!("{ROOT}/a/cgroup.procs"), "0\n0\n0\n");
     bench.write("proc/self/status", status);
     let roots = bench.roots();
-    let mut cgroups = Cgroups::new(&roots, None, bench.faults()).unwrap();
+    let mut cgroups = Cgroups::new(&roots, None, bench.errors()).unwrap();
     bench.collect(&mut cgroups);
     let processes = "container_processes";
     assert_eq!(bench.value(processes, &[("id", "/a")]), Some(3.0));
@@ -129,7 +129,7 @@ fn processes_of_other_pid_namespaces_are_counted_or_left_out_never_0() {
         }
         bench.write("proc/self/status", status);
         let roots = bench.roots();
-        let mut cgroups = Cgroups::new(&roots, None, bench.faults()).unwrap();
+        let mut cgroups = Cgroups::new(&roots, None, bench.errors()).unwrap();
         bench.collect(&mut cgroups);
         assert_eq!(bench.value(processes, &[("id", "/x")]), want, "{status:?}");
         let threads = bench.value("container_threads", &[("id", "/x")]);
@@ -156,7 +156,7 @@ fn kills_and_swap_of_v2_are_there_for_the_container_and_its_pod() {
         }
     }
     let roots = bench.roots();
-    let mut cgroups = Cgroups::new(&roots, None, bench.faults()).unwrap();
+    let mut cgroups = Cgroups::new(&roots, None, bench.errors()).unwrap();
     bench.collect(&mut cgroups);
     for (path, kills, swap) in [(POD, 3.0, 9000.0), (&*container, 1.0, 5000.0)] {
         let id = format!("/{path}");
@@ -198,7 +198,7 @@ fn what_stands_in_cruns_inner_cgroups_of_v1_is_read_there() {
         bench.write(&format!("{ROOT}/{file}"), text);
     }
     let roots = bench.roots();
-    let mut cgroups = Cgroups::new(&roots, None, bench.faults()).unwrap();
+    let mut cgroups = Cgroups::new(&roots, None, bench.errors()).unwrap();
     bench.collect(&mut cgroups);
     for (name, want) in [
         ("container_cpu_usage_seconds_total", 2.5),
@@ -212,5 +212,5 @@ fn what_stands_in_cruns_inner_cgroups_of_v1_is_read_there() {
     ] {
         assert_eq!(bench.value(name, &[("id", &scope)]), Some(want), "{name}");
     }
-    assert_eq!(bench.faults().total(), 0);
+    assert_eq!(bench.errors().total(), 0);
 }

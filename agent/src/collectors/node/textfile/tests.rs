@@ -105,10 +105,10 @@ fn what_is_no_regular_file_keeps_nobody_waiting() {
     let Bench {
         table,
         schema,
-        faults,
+        errors,
         ..
     } = &mut bench;
-    faults.store(table, schema);
+    errors.store(table, schema);
     for (file, kind) in [
         ("pipe", "read"),
         ("link", "read"),
@@ -135,7 +135,7 @@ fn unchanged_files_are_not_read_again() {
     let mut textfile = Textfile::new(directory.clone());
     for _ in 0..3 {
         bench.collect(&mut textfile);
-        assert_eq!((textfile.pass, bench.faults().total()), (1, 1));
+        assert_eq!((textfile.pass, bench.errors().total()), (1, 1));
         assert_eq!(bench.value("a", &[]), Some(1.0));
         assert_eq!(bench.value("node_textfile_scrape_error", &[]), Some(1.0));
     }
@@ -197,6 +197,6 @@ fn names_of_the_agents_own_metrics_are_refused() {
         assert_eq!(bench.value("node_load1", &[]), Some(0.5));
         assert_eq!(bench.value("node_own", &[]), Some(1.0));
         assert_eq!(bench.value("node_textfile_scrape_error", &[]), Some(1.0));
-        assert_eq!(bench.faults().total(), 2);
+        assert_eq!(bench.errors().total(), 2);
     }
 }

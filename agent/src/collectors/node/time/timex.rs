@@ -1,6 +1,6 @@
 //! How well the clock is disciplined, from adjtimex(2).
 
-use crate::collect::{Collector, Outcome, Single, Tick, Tier};
+use crate::collect::{CollectContext, Collector, Outcome, Single, Tier};
 use crate::schema::{FamilyDef, counter, gauge};
 
 /// States and modes of adjtimex(2).
@@ -92,13 +92,13 @@ impl Collector for Timex {
         Tier::Medium
     }
 
-    fn collect(&mut self, tick: &mut Tick<'_>) -> Outcome {
+    fn collect(&mut self, context: &mut CollectContext<'_>) -> Outcome {
         // Without rights some seccomp profiles refuse the call even when it only reads.
         let Some(values) = read() else {
             return Outcome::NoData;
         };
         for (series, value) in self.series.iter_mut().zip(values) {
-            series.set(tick.table, tick.schema, value);
+            series.set(context.table, context.schema, value);
         }
         Outcome::Done
     }

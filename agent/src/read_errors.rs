@@ -15,18 +15,18 @@ const WORD_CHARS_MAX: usize = 64;
 
 /// A file whose faults are counted.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub struct FaultId(usize);
+pub struct ReadErrorId(usize);
 
 /// What went wrong.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum FaultKind {
+pub enum ReadErrorKind {
     /// The system call failed.
     Read,
     /// The contents are not what the kernel documents.
     Parse,
 }
 
-impl FaultKind {
+impl ReadErrorKind {
     const fn as_str(self) -> &'static str {
         match self {
             Self::Read => "read",
@@ -38,7 +38,7 @@ impl FaultKind {
 #[derive(Debug)]
 struct Count {
     file: String,
-    kind: FaultKind,
+    kind: ReadErrorKind,
     count: u64,
     series: Option<SeriesId>,
 }
@@ -47,17 +47,17 @@ struct Count {
 ///
 /// Invariant: entry `2n` counts read faults, entry `2n + 1` parse faults of file `n`.
 #[derive(Debug, Default)]
-pub struct Faults {
+pub struct ReadErrors {
     counts: Vec<Count>,
 }
 
-impl Faults {
+impl ReadErrors {
     /// The counter of the file called `name`: a path below its root (`proc/stat`), or a cgroup file's name.
-    pub fn file(&mut self, name: &str) -> FaultId {
+    pub fn file(&mut self, name: &str) -> ReadErrorId {
         if let Some(index) = self.counts.iter().position(|count| count.file == name) {
-            return FaultId(index / 2);
+            return ReadErrorId(index / 2);
         }
-        for kind in [FaultKind::Read, FaultKind::Parse] {
+        for kind in [ReadErrorKind::Read, ReadErrorKind::Parse] {
             self.counts.push(Count {
                 file: name.to_owned(),
                 kind,
@@ -65,11 +65,11 @@ impl Faults {
                 series: None,
             });
         }
-        FaultId(self.counts.len() / 2 - 1)
+        ReadErrorId(self.counts.len() / 2 - 1)
     }
 
     /// Counts a failed read. Logged once a file; afterwards the counter tells.
-    pub fn read(&mut self, id: FaultId, error: &io::Error) {
+    pub fn read(&mut self, id: ReadErrorId, error: &io::Error) {
         let count = &mut self.counts[id.0 * 2];
         count.count += 1;
         if count.count == 1 {
@@ -78,12 +78,12 @@ impl Faults {
     }
 
     /// Counts, for a caller that says in the log what it was.
-    pub fn count(&mut self, id: FaultId, kind: FaultKind) {
-        self.counts[id.0 * 2 + usize::from(kind == FaultKind::Parse)].count += 1;
+    pub fn count(&mut self, id: ReadErrorId, kind: ReadErrorKind) {
+        self.counts[id.0 * 2 + usize::from(kind == ReadErrorKind::Parse)].count += 1;
     }
 
     /// Counts contents that were not understood.
-    pub fn parse(&mut self, id: FaultId) {
+    pub fn parse(&mut self, id: ReadErrorId) {
         let count = &mut self.counts[id.0 * 2 + 1];
         count.count += 1;
         if count.count == 1 {
@@ -95,7 +95,7 @@ impl Faults {
     }
 
     /// Counts a word inside of a document of which all else was understood; the first one is logged.
-    pub fn word(&mut self, id: FaultId, word: &str) {
+    pub fn word(&mut self, id: ReadErrorId, word: &str) {
         let count = &mut self.counts[id.0 * 2 + 1];
         count.count += 1;
         if count.count == 1 {
@@ -109,7 +109,7 @@ impl Faults {
     }
 
     /// Passes a parsed value on and counts when there is none.
-    pub fn parsed<T>(&mut self, id: FaultId, value: Option<T>) -> Option<T> {
+    pub fn parsed<T>(&mut self, id: ReadErrorId, value: Option<T>) -> Option<T> {
         if value.is_none() {
             self.parse(id);
         }
@@ -140,15 +140,15 @@ mod tests {
 
     #[test]
     fn faults_are_counted_by_file_and_kind() {
-        let mut faults = Faults::default();
-        let (a, b) = (faults.file("a"), faults.file("b"));
-        assert_eq!(faults.file("a"), a);
-        faults.parse(b);
-        faults.parse(b);
-        faults.read(a, &io::Error::from_raw_os_error(5));
+        let mut errors = ReadErrors::default();
+        let (a, b) = (errors.file("a"), errors.file("b"));
+        assert_eq!(errors.file("a"), a);
+        errors.parse(b);
+        errors.parse(b);
+        errors.read(a, &io::Error::from_raw_os_error(5));
         let (mut table, mut schema) = (SeriesTable::default(), Schema::for_node("n"));
         table.begin_tick(1);
-        faults.store(&mut table, &mut schema);
+        errors.store(&mut table, &mut schema);
         let got: Vec<_> = table
             .current()
             .map(|(id, value)| (table.def(id).unwrap().labels.to_string(), value))
@@ -162,6 +162,6 @@ mod tests {
             got,
             [(series("a", "read"), 1.0), (series("b", "parse"), 2.0)]
         );
-        assert_eq!(faults.total(), 3);
+        assert_eq!(errors.total(), 3);
     }
 }

@@ -5,7 +5,7 @@
 /// A pass over an unchanged file costs one comparison per entry and allocates nothing; an entry that moved, came or
 /// went costs a linear search.
 #[derive(Debug)]
-pub struct InOrder<T> {
+pub struct OrderedCache<T> {
     entries: Vec<Entry<T>>,
     cursor: usize,
     pass: u64,
@@ -18,7 +18,7 @@ struct Entry<T> {
     value: T,
 }
 
-impl<T> Default for InOrder<T> {
+impl<T> Default for OrderedCache<T> {
     fn default() -> Self {
         Self {
             entries: Vec::new(),
@@ -28,7 +28,7 @@ impl<T> Default for InOrder<T> {
     }
 }
 
-impl<T> InOrder<T> {
+impl<T> OrderedCache<T> {
     /// Begins a pass over the file.
     pub fn begin(&mut self) {
         self.cursor = 0;
@@ -117,7 +117,7 @@ mod tests {
 
     use super::*;
 
-    fn pass(entries: &mut InOrder<u8>, keys: &[u8]) -> Vec<u8> {
+    fn pass(entries: &mut OrderedCache<u8>, keys: &[u8]) -> Vec<u8> {
         let mut gone = Vec::new();
         entries.begin();
         for key in keys {
@@ -130,7 +130,7 @@ mod tests {
 
     #[test]
     fn entry_that_goes_is_handed_over_once() {
-        let mut entries = InOrder::default();
+        let mut entries = OrderedCache::default();
         assert_eq!(pass(&mut entries, &[1, 2, 3]), [0; 0]);
         assert_eq!(pass(&mut entries, &[1, 3]), [2]);
         assert_eq!(pass(&mut entries, &[3, 2, 1]), [0; 0]);
@@ -139,7 +139,7 @@ mod tests {
 
     #[test]
     fn what_is_retained_is_not_made_again() {
-        let mut entries = InOrder::default();
+        let mut entries = OrderedCache::default();
         pass(&mut entries, &[1, 2, 3]);
         let mut gone = Vec::new();
         let keys: [&[u8]; 3] = [&[3], &[1], &[4]];
@@ -154,7 +154,7 @@ mod tests {
     proptest! {
         #[test]
         fn behaves_as_a_set(passes in prop::collection::vec(prop::collection::vec(0_u8..6, 0..8), 0..8)) {
-            let mut entries = InOrder::default();
+            let mut entries = OrderedCache::default();
             let mut model = std::collections::BTreeSet::new();
             for keys in passes {
                 let now: std::collections::BTreeSet<u8> = keys.iter().copied().collect();
