@@ -48,7 +48,7 @@ impl Document {
             exceptions: table(&text, "## Exceptions"),
             empty: with_nodes(table(&text, "## Empty on the recorded nodes")),
             alerts: table(&text, "## Alerts"),
-            left_out: with_nodes(table(&text, "## Left out of cAdvisor's series")),
+            left_out: with_nodes(table(&text, "## Omitted series of cAdvisor")),
         }
     }
 
