@@ -1,6 +1,20 @@
-//! Reads YAML into types that implement `Deserialize`.
+//! Reads YAML, either into types that implement `Deserialize` or as a tree with positions.
 //!
 //! Every reader of a configuration file goes through here, so that all of them use the same parser options.
+//!
+//! Files whose format Prometheus or Alertmanager defines are read as a tree ([`read_tree`], [`Fields`]): an issue must
+//! name its position, all issues of a file are reported at once, and scalars must read as Go's yaml.v3 reads them
+//! (`severity: 1` is a text).
+
+mod compose;
+mod fields;
+#[cfg(test)]
+mod tests;
+mod tree;
+
+pub use compose::read_tree;
+pub use fields::Fields;
+pub use tree::{Issue, Issues, Node, Position, Yaml};
 
 use serde::de::DeserializeOwned;
 use serde_saphyr::{Error, Options};

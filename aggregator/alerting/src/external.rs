@@ -8,9 +8,9 @@ use serde_json::{Value as Json, json};
 
 use crate::notify::message::{format_time, object};
 use crate::notify::receiver::{HttpOptions, read_http_fields};
-use crate::relabel::{self, Relabel};
 use crate::rules::group::Outgoing;
-use crate::yaml::{Fields, Issue, Issues, Node};
+use common::relabel::{self, RelabelRule};
+use common::yaml::{Fields, Issue, Issues, Node};
 
 /// Alerts that may wait for one Alertmanager.
 pub const QUEUE_MAX: usize = 10_000;
@@ -21,7 +21,7 @@ pub const BATCH_MAX: usize = 256;
 #[derive(Debug, Clone, Default)]
 pub struct Alerting {
     /// Applied to the labels of each alert.
-    pub relabel: Vec<Relabel>,
+    pub relabel: Vec<RelabelRule>,
     /// The Alertmanagers.
     pub alertmanagers: Vec<Alertmanagers>,
 }
@@ -44,7 +44,7 @@ pub struct Alertmanagers {
     /// How long the addresses of a name are taken to hold.
     pub refresh: Duration,
     /// Applied to the labels of each alert, after the section's.
-    pub relabel: Vec<Relabel>,
+    pub relabel: Vec<RelabelRule>,
 }
 
 /// A name that is looked up now and then.
@@ -93,7 +93,7 @@ fn read_alertmanagers(node: &Node, folder: &Path, issues: &mut Issues) -> Alertm
         .unwrap_or_else(|| "http".to_owned());
     if !matches!(scheme.as_str(), "http" | "https") {
         issues.push(Issue::new(
-            node.place,
+            node.position,
             format!("unknown scheme {scheme:?}, want http or https"),
         ));
     }
@@ -101,7 +101,7 @@ fn read_alertmanagers(node: &Node, folder: &Path, issues: &mut Issues) -> Alertm
         let text = version.read_text(issues);
         if text != "v2" {
             issues.push(Issue::new(
-                version.place,
+                version.position,
                 format!("expected Alertmanager api version to be v2 but got {text}"),
             ));
         }
@@ -161,11 +161,11 @@ fn read_dns(node: &Node, names: &mut Vec<DnsName>, issues: &mut Issues) -> Optio
             names.extend(hosts.into_iter().map(|host| DnsName::Host(host, port)));
         }
         (other, _) if !matches!(other, "A" | "AAAA") => issues.push(Issue::new(
-            node.place,
+            node.position,
             format!("DNS-SD record type {kind} is not supported, want SRV, A or AAAA"),
         )),
         _ => issues.push(Issue::new(
-            node.place,
+            node.position,
             "a port is required in DNS-SD configs for A and AAAA records",
         )),
     }
@@ -216,7 +216,11 @@ impl Queue {
 
 /// The labels after both lists of rules; `None` drops the alert.
 #[must_use]
-pub fn relabelled(alert: &Outgoing, first: &[Relabel], second: &[Relabel]) -> Option<Outgoing> {
+pub fn relabelled(
+    alert: &Outgoing,
+    first: &[RelabelRule],
+    second: &[RelabelRule],
+) -> Option<Outgoing> {
     let labels = relabel::apply(second, &relabel::apply(first, &alert.labels)?)?;
     Some(Outgoing {
         labels,
@@ -273,7 +277,7 @@ mod tests {
     #[test]
     fn section_is_read_and_mistakes_named() {
         let text = "alertmanagers:\n- static_configs: [{targets: ['a:9093']}]\n  path_prefix: /am/\n  basic_auth: {username: u, password: p}\n- api_version: v1\n- dns_sd_configs: [{names: [x]}]\n- dns_sd_configs: [{names: [x], type: A}]\n- dns_sd_configs: [{names: [x], type: MX}]\n";
-        let node = crate::yaml::read(text).unwrap().unwrap();
+        let node = common::yaml::read_tree(text).unwrap().unwrap();
         let mut issues = Issues::new();
         let section = read(&node, Path::new("."), &mut issues);
         assert_eq!(

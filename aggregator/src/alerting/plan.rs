@@ -5,9 +5,10 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use common::model::Labels;
+use common::{glob, yaml};
 use tidemark_alerting::notify::config::{Config, ConfigError};
 use tidemark_alerting::rules::file::{FileError, RuleFile};
-use tidemark_alerting::{external, glob, rules, yaml};
+use tidemark_alerting::{external, rules};
 use tidemark_promql::Features;
 
 use crate::config::ConfigFile;
@@ -127,7 +128,7 @@ fn sections(path: &Path, folder: &Path) -> Result<(Option<Config>, external::Ale
         path: path.to_path_buf(),
         issues,
     };
-    let Some(document) = yaml::read(&text).map_err(|issue| bad(issue.to_string()))? else {
+    let Some(document) = yaml::read_tree(&text).map_err(|issue| bad(issue.to_string()))? else {
         return Ok((None, external::Alerting::default()));
     };
     let mut issues = yaml::Issues::new();

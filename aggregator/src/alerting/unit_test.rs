@@ -331,7 +331,7 @@ fn alerts_text(alerts: &[(Labels, Labels)]) -> String {
 fn expand(folder: &Path, patterns: &[String]) -> Vec<PathBuf> {
     patterns
         .iter()
-        .flat_map(|pattern| tidemark_alerting::glob::expand(&folder.join(pattern)))
+        .flat_map(|pattern| common::glob::expand(&folder.join(pattern)))
         .collect()
 }
 

@@ -4,10 +4,11 @@ use std::path::Path;
 
 use aggregator::config::ConfigFile;
 use common::model::Labels;
+use common::relabel;
+use common::yaml::{self, Issues};
+use tidemark_alerting::external;
 use tidemark_alerting::notify::config::Config as Notifier;
 use tidemark_alerting::rules::file as rule_file;
-use tidemark_alerting::yaml::{self, Issues};
-use tidemark_alerting::{external, relabel};
 use tidemark_promql::Features;
 
 /// A folder without templates.
@@ -25,7 +26,7 @@ fn check_places(text: &str, issues: &Issues) {
     let lines = text.matches(['\n', '\r']).count() + 2;
     for issue in issues {
         assert!(
-            (1..=lines).contains(&issue.place.line) && issue.place.column >= 1,
+            (1..=lines).contains(&issue.position.line) && issue.position.column >= 1,
             "{issue} is outside of {lines} lines"
         );
     }
@@ -78,7 +79,7 @@ pub fn prometheus(input: &[u8]) {
             let again = ConfigFile::parse(&file.to_yaml(), Path::new("b.yml"));
             assert!(again.is_ok(), "{:?}\n{}", again.err(), file.to_yaml());
         }
-        if let Ok(Some(document)) = yaml::read(text) {
+        if let Ok(Some(document)) = yaml::read_tree(text) {
             let mut issues = Issues::new();
             external::read(&document, Path::new(FOLDER), &mut issues);
             check_places(text, &issues);
@@ -92,7 +93,7 @@ pub fn prometheus(input: &[u8]) {
 /// A mistake without a place, or a label set that is none.
 pub fn relabel(input: &[u8]) {
     as_text(input, |text| {
-        let Ok(Some(document)) = yaml::read(text) else {
+        let Ok(Some(document)) = yaml::read_tree(text) else {
             return;
         };
         let mut issues = Issues::new();

@@ -11,7 +11,7 @@ use super::interval::{self, TimeIntervals};
 use super::receiver::{self, Global, Receiver};
 use super::route::{self, Routes};
 use crate::template::{Set, notification};
-use crate::yaml::{self, Fields, Issue, Issues, Node};
+use common::yaml::{self, Fields, Issue, Issues, Node};
 
 /// A loaded configuration.
 #[derive(Debug, Clone)]
@@ -81,10 +81,10 @@ impl Config {
     /// # Errors
     /// See [`ConfigError`].
     pub fn parse(text: &str, folder: &Path) -> Result<Self, ConfigError> {
-        let document = yaml::read(text).map_err(|issue| ConfigError::Bad(vec![issue]))?;
+        let document = yaml::read_tree(text).map_err(|issue| ConfigError::Bad(vec![issue]))?;
         let Some(document) = document else {
             let issue = Issue::new(
-                yaml::Place { line: 1, column: 1 },
+                yaml::Position { line: 1, column: 1 },
                 "no route provided in config",
             );
             return Err(ConfigError::Bad(vec![issue]));
@@ -103,7 +103,7 @@ impl Config {
             return Err(ConfigError::Bad(issues));
         }
         for pattern in patterns {
-            for path in crate::glob::expand(&folder.join(pattern)) {
+            for path in common::glob::expand(&folder.join(pattern)) {
                 let failed = |reason: String| ConfigError::Template {
                     path: path.clone(),
                     reason,
@@ -143,7 +143,7 @@ fn read(
         .take("templates")
         .map_or_else(Vec::new, |node| node.read_texts(issues));
     let Some(root) = fields.take("route") else {
-        issues.push(Issue::new(document.place, "no route provided in config"));
+        issues.push(Issue::new(document.position, "no route provided in config"));
         return Err(ConfigError::Bad(std::mem::take(issues)));
     };
     let (routes, mentions) = route::read(root, issues);
@@ -160,7 +160,7 @@ fn read(
                 "time interval"
             };
             issues.push(Issue::new(
-                mention.place,
+                mention.position,
                 format!("undefined {what} {:?} used in route", mention.name),
             ));
         }
@@ -197,7 +197,7 @@ fn read_receivers(
         names.push(receiver.name.clone());
         if let Some(twin) = receivers.insert(receiver.name.clone(), receiver) {
             issues.push(Issue::new(
-                item.place,
+                item.position,
                 format!("notification config name {:?} is not unique", twin.name),
             ));
         }
@@ -216,7 +216,7 @@ fn read_intervals(fields: &mut Fields<'_>, issues: &mut Issues) -> HashMap<Strin
             let read = interval::read(item, issues);
             if !seen.insert(read.name.clone()) {
                 issues.push(Issue::new(
-                    item.place,
+                    item.position,
                     format!("time interval {:?} is not unique", read.name),
                 ));
             }

@@ -7,7 +7,7 @@ use common::model::{Labels, Matcher};
 use super::alert::Alert;
 use super::matcher::matches_all;
 use super::route::read_matchers;
-use crate::yaml::{Fields, Issues, Node};
+use common::yaml::{Fields, Issues, Node};
 
 /// A rule that mutes targets while sources fire.
 #[derive(Debug, Clone)]
@@ -126,7 +126,7 @@ mod tests {
 
     #[track_caller]
     fn check(sources: &[Alert], target: &Alert, now_ms: i64, want: bool) {
-        let node = crate::yaml::read(RULE).unwrap().unwrap();
+        let node = common::yaml::read_tree(RULE).unwrap().unwrap();
         let rules = [read(&node, &mut Issues::new())];
         let all = sources
             .iter()

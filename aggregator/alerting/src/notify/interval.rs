@@ -5,7 +5,7 @@ use std::ops::RangeInclusive;
 use jiff::Timestamp;
 use jiff::tz::TimeZone;
 
-use crate::yaml::{Fields, Issue, Issues, Node};
+use common::yaml::{Fields, Issue, Issues, Node};
 
 /// A named set of intervals.
 #[derive(Debug, Clone)]
@@ -112,7 +112,7 @@ pub(super) fn read(node: &Node, issues: &mut Issues) -> TimeIntervals {
     let mut fields = Fields::new(node, "config.TimeInterval", issues);
     let name = fields.text("name", issues).unwrap_or_default();
     if name.is_empty() {
-        issues.push(Issue::new(node.place, "missing name in time interval"));
+        issues.push(Issue::new(node.position, "missing name in time interval"));
     }
     let items = fields.take("time_intervals").map_or(&[][..], |node| {
         node.read_list("[]timeinterval.TimeInterval", issues)
@@ -141,7 +141,10 @@ fn read_interval(node: &Node, issues: &mut Issues) -> TimeInterval {
         None | Some("" | "UTC") => TimeZone::UTC,
         Some("Local") => TimeZone::system(),
         Some(name) => TimeZone::get(name).unwrap_or_else(|_| {
-            issues.push(Issue::new(node.place, format!("unknown time zone {name}")));
+            issues.push(Issue::new(
+                node.position,
+                format!("unknown time zone {name}"),
+            ));
             TimeZone::UTC
         }),
     };
@@ -179,11 +182,11 @@ fn read_times(node: &Node, issues: &mut Issues) -> Vec<(i16, i16)> {
         ) {
             (Some(start), Some(end)) if start < end => times.push((start, end)),
             (Some(_), Some(_)) => issues.push(Issue::new(
-                item.place,
+                item.position,
                 "start time cannot be equal or greater than end time",
             )),
             _ => issues.push(Issue::new(
-                item.place,
+                item.position,
                 "both start and end times must be provided as HH:MM",
             )),
         }
@@ -217,12 +220,12 @@ fn read_ranges(
             (Some(start), Some(end)) if start <= end => ranges.push(start..=end),
             (Some(_), Some(_)) => {
                 issues.push(Issue::new(
-                    item.place,
+                    item.position,
                     format!("start {what} cannot be after end {what}: {text}"),
                 ));
             }
             _ => issues.push(Issue::new(
-                item.place,
+                item.position,
                 format!("{text:?} is not a valid {what} or range of them"),
             )),
         }
@@ -246,12 +249,12 @@ fn read_days(node: &Node, issues: &mut Issues) -> Vec<(i16, i16)> {
             (Some(start), Some(end)) if is_ascending(start, end) => days.push((start, end)),
             (Some(_), Some(_)) => {
                 issues.push(Issue::new(
-                    item.place,
+                    item.position,
                     format!("end day must be after start day: {text}"),
                 ));
             }
             _ => issues.push(Issue::new(
-                item.place,
+                item.position,
                 format!("{text:?} is not a valid day of the month: out of range"),
             )),
         }
@@ -277,7 +280,7 @@ mod tests {
     #[track_caller]
     fn check(yaml: &str, time: &str, want: bool) {
         let text = format!("name: x\ntime_intervals:\n- {yaml}\n");
-        let node = crate::yaml::read(&text).unwrap().unwrap();
+        let node = common::yaml::read_tree(&text).unwrap().unwrap();
         let mut issues = Issues::new();
         let intervals = read(&node, &mut issues);
         assert_eq!(issues, []);
@@ -491,7 +494,7 @@ mod tests {
             "location: Mars/Olympus",
             "nope: 1",
         ] {
-            let node = crate::yaml::read(&format!("name: x\ntime_intervals:\n- {bad}\n"))
+            let node = common::yaml::read_tree(&format!("name: x\ntime_intervals:\n- {bad}\n"))
                 .unwrap()
                 .unwrap();
             let mut issues = Issues::new();

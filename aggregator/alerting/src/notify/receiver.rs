@@ -5,7 +5,7 @@ mod kinds;
 
 use std::path::Path;
 
-use crate::yaml::{Fields, Issue, Issues, Node};
+use common::yaml::{Fields, Issue, Issues, Node};
 
 pub(crate) use http::read_fields as read_http_fields;
 pub use http::{Credentials, HttpOptions, TlsOptions};
@@ -155,7 +155,7 @@ fn secret(fields: &mut Fields<'_>, name: &str, folder: &Path, issues: &mut Issue
     };
     if inline.is_some() {
         issues.push(Issue::new(
-            file.place,
+            file.position,
             format!("at most one of {name} & {name}_file must be configured"),
         ));
     }
@@ -170,7 +170,7 @@ fn read_file(node: &Node, folder: &Path, issues: &mut Issues) -> Option<String> 
         Ok(text) => Some(text),
         Err(error) => {
             let message = format!("read {}: {error}", path.display());
-            issues.push(Issue::new(node.place, message));
+            issues.push(Issue::new(node.position, message));
             None
         }
     }
@@ -181,7 +181,7 @@ pub(super) fn read(node: &Node, global: &Global, folder: &Path, issues: &mut Iss
     let mut fields = Fields::new(node, "config.Receiver", issues);
     let name = fields.text("name", issues).unwrap_or_default();
     if name.is_empty() {
-        issues.push(Issue::new(node.place, "missing name in receiver"));
+        issues.push(Issue::new(node.position, "missing name in receiver"));
     }
     let mut integrations = Vec::new();
     for kind in kinds::KINDS {
@@ -196,7 +196,7 @@ pub(super) fn read(node: &Node, global: &Global, folder: &Path, issues: &mut Iss
     for kind in kinds::FOREIGN_KINDS {
         let key = format!("{kind}_configs");
         if fields.take(&key).is_some() {
-            let place = fields.place_of(&key, node.place);
+            let place = fields.position_of(&key, node.position);
             let message = format!(
                 "receiver {name:?}: {key} is not supported; supported are {}_configs",
                 kinds::KINDS.join("_configs, ")

@@ -6,7 +6,7 @@ use std::time::Duration;
 use common::model::{Labels, Matcher};
 
 use super::matcher::{format, matches_all, sort};
-use crate::yaml::{Fields, Issue, Issues, Node, Place};
+use common::yaml::{Fields, Issue, Issues, Node, Position};
 
 /// By which labels a route groups.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -124,7 +124,7 @@ impl Route {
 #[derive(Debug)]
 pub(super) struct Mention {
     pub(super) name: String,
-    pub(super) place: Place,
+    pub(super) position: Position,
     pub(super) is_receiver: bool,
 }
 
@@ -145,26 +145,27 @@ pub(super) fn read(node: &Node, issues: &mut Issues) -> (Routes, Vec<Mention>) {
     if let Some(root) = reader.nodes.first() {
         if root.receiver.is_empty() {
             reader.issues.push(Issue::new(
-                node.place,
+                node.position,
                 "root route must specify a default receiver",
             ));
         }
         if !root.matchers.is_empty() {
             reader.issues.push(Issue::new(
-                node.place,
+                node.position,
                 "root route must not have any matchers",
             ));
         }
         if !root.mute_time_intervals.is_empty() || !root.active_time_intervals.is_empty() {
             reader.issues.push(Issue::new(
-                node.place,
+                node.position,
                 "root route must not have any mute or active time intervals",
             ));
         }
         if root.goes_on {
-            reader
-                .issues
-                .push(Issue::new(node.place, "cannot have continue in root route"));
+            reader.issues.push(Issue::new(
+                node.position,
+                "cannot have continue in root route",
+            ));
         }
     }
     (
@@ -187,10 +188,10 @@ impl Reader<'_> {
             .text("receiver", issues)
             .filter(|name| !name.is_empty())
         {
-            let place = fields.place_of("receiver", node.place);
+            let position = fields.position_of("receiver", node.position);
             self.mentions.push(Mention {
                 name: receiver.clone(),
-                place,
+                position,
                 is_receiver: true,
             });
             route.receiver = receiver;
@@ -204,7 +205,7 @@ impl Reader<'_> {
         let mut duration = |name: &str, target: &mut Duration, must_be_positive: bool| {
             if let Some(duration) = fields.duration(name, issues) {
                 if must_be_positive && duration.is_zero() {
-                    issues.push(Issue::new(node.place, format!("{name} cannot be zero")));
+                    issues.push(Issue::new(node.position, format!("{name} cannot be zero")));
                 }
                 *target = duration;
             }
@@ -216,11 +217,11 @@ impl Reader<'_> {
             let names = fields
                 .take(name)
                 .map_or_else(Vec::new, |node| node.read_texts(issues));
-            let place = fields.place_of(name, node.place);
+            let position = fields.position_of(name, node.position);
             for name in &names {
                 self.mentions.push(Mention {
                     name: name.clone(),
-                    place,
+                    position,
                     is_receiver: false,
                 });
             }
@@ -256,7 +257,7 @@ fn labels_over(inherited: &Labels, node: &Node, issues: &mut Issues) -> Labels {
         labels.set(name, value);
     }
     labels.build().unwrap_or_else(|error| {
-        issues.push(Issue::new(node.place, error.to_string()));
+        issues.push(Issue::new(node.position, error.to_string()));
         Labels::empty()
     })
 }
@@ -269,19 +270,19 @@ fn read_group_by(node: &Node, issues: &mut Issues) -> GroupBy {
             all = true;
         } else if name.is_empty() {
             issues.push(Issue::new(
-                node.place,
+                node.position,
                 "invalid label name \"\" in group_by list",
             ));
         } else if !names.insert(name.clone()) {
             issues.push(Issue::new(
-                node.place,
+                node.position,
                 format!("duplicated label {name:?} in group_by"),
             ));
         }
     }
     if all && !names.is_empty() {
         let message = "cannot have wildcard group_by (`...`) and other labels at the same time";
-        issues.push(Issue::new(node.place, message));
+        issues.push(Issue::new(node.position, message));
     }
     if all {
         GroupBy::All
@@ -307,7 +308,7 @@ pub(super) fn read_matchers(
         for (label, value) in node.read_pairs(issues) {
             match Matcher::new(label, op, value) {
                 Ok(matcher) => matchers.push(matcher),
-                Err(error) => issues.push(Issue::new(node.place, error.to_string())),
+                Err(error) => issues.push(Issue::new(node.position, error.to_string())),
             }
         }
     }
@@ -315,7 +316,7 @@ pub(super) fn read_matchers(
         for item in list.read_list("[]string", issues) {
             match super::matcher::parse(&item.read_text(issues)) {
                 Ok(parsed) => matchers.extend(parsed),
-                Err(error) => issues.push(Issue::new(item.place, error.to_string())),
+                Err(error) => issues.push(Issue::new(item.position, error.to_string())),
             }
         }
     }
@@ -341,7 +342,7 @@ routes:
 ";
 
     fn routes() -> Routes {
-        let node = crate::yaml::read(TREE).unwrap().unwrap();
+        let node = common::yaml::read_tree(TREE).unwrap().unwrap();
         let mut issues = Issues::new();
         let routes = read(&node, &mut issues).0;
         assert_eq!(issues, []);

@@ -7,7 +7,7 @@ use std::time::Duration;
 use common::model::label::METRIC_NAME;
 
 use crate::template::rule as template;
-use crate::yaml::{self, Fields, Issue, Issues, Node, Place};
+use common::yaml::{self, Fields, Issue, Issues, Node, Position};
 
 /// Checks an expression's syntax; the error is the parser's message with its position in the expression.
 pub type Syntax<'a> = dyn Fn(&str) -> Result<(), String> + 'a;
@@ -75,12 +75,12 @@ impl RuleSpec {
 
 /// A rule as the file has it, before it is known whether it is one.
 struct RawRule {
-    place: Place,
+    position: Position,
     record: String,
-    record_place: Place,
+    record_place: Position,
     alert: String,
     expr: String,
-    expr_place: Place,
+    expr_place: Position,
     for_duration: Duration,
     keep_firing_for: Duration,
     labels: Vec<(String, String)>,
@@ -90,9 +90,9 @@ struct RawRule {
 /// Reads the groups of a rule file.
 ///
 /// # Errors
-/// Every mistake in the file, with its place.
+/// Every mistake in the file, with its position.
 pub fn parse(text: &str, syntax: &Syntax<'_>) -> Result<Vec<GroupSpec>, Issues> {
-    let Some(document) = yaml::read(text).map_err(|issue| vec![issue])? else {
+    let Some(document) = yaml::read_tree(text).map_err(|issue| vec![issue])? else {
         return Ok(Vec::new());
     };
     let mut issues = Issues::new();
@@ -101,14 +101,14 @@ pub fn parse(text: &str, syntax: &Syntax<'_>) -> Result<Vec<GroupSpec>, Issues> 
         node.read_list("[]rulefmt.RuleGroup", &mut issues)
     });
     let mut groups = Vec::with_capacity(nodes.len());
-    let mut names: HashMap<String, Place> = HashMap::new();
+    let mut names: HashMap<String, Position> = HashMap::new();
     for node in nodes {
         let (group, name_place) = read_group(node, syntax, &mut issues);
         if group.name.is_empty() {
-            issues.push(Issue::new(node.place, "Groupname must not be empty"));
+            issues.push(Issue::new(node.position, "Groupname must not be empty"));
         } else if names.insert(group.name.clone(), name_place).is_some() {
             let message = format!("groupname: {:?} is repeated in the same file", group.name);
-            issues.push(Issue::new(node.place, message));
+            issues.push(Issue::new(node.position, message));
         }
         groups.push(group);
     }
@@ -120,10 +120,10 @@ pub fn parse(text: &str, syntax: &Syntax<'_>) -> Result<Vec<GroupSpec>, Issues> 
     }
 }
 
-fn read_group(node: &Node, syntax: &Syntax<'_>, issues: &mut Issues) -> (GroupSpec, Place) {
+fn read_group(node: &Node, syntax: &Syntax<'_>, issues: &mut Issues) -> (GroupSpec, Position) {
     let mut fields = Fields::new(node, "rulefmt.RuleGroup", issues);
     let name = fields.text("name", issues).unwrap_or_default();
-    let name_place = fields.place_of("name", node.place);
+    let name_place = fields.position_of("name", node.position);
     let interval = fields
         .duration("interval", issues)
         .filter(|interval| !interval.is_zero());
@@ -132,7 +132,7 @@ fn read_group(node: &Node, syntax: &Syntax<'_>, issues: &mut Issues) -> (GroupSp
     let labels = fields.take("labels").map_or_else(Vec::new, |node| {
         let labels = node.read_pairs(issues);
         check_labels(&labels, &mut |message| {
-            issues.push(Issue::new(node.place, message));
+            issues.push(Issue::new(node.position, message));
         });
         labels
     });
@@ -141,7 +141,7 @@ fn read_group(node: &Node, syntax: &Syntax<'_>, issues: &mut Issues) -> (GroupSp
         let text = strategy.read_text(issues);
         if !matches!(text.to_ascii_lowercase().as_str(), "" | "warn" | "abort") {
             let message = format!("unknown partial_response_strategy {text:?}, want warn or abort");
-            issues.push(Issue::new(strategy.place, message));
+            issues.push(Issue::new(strategy.position, message));
         }
     }
     let nodes = fields
@@ -170,12 +170,12 @@ fn read_group(node: &Node, syntax: &Syntax<'_>, issues: &mut Issues) -> (GroupSp
 fn read_rule(node: &Node, issues: &mut Issues) -> RawRule {
     let mut fields = Fields::new(node, "rulefmt.Rule", issues);
     let raw = RawRule {
-        place: node.place,
+        position: node.position,
         record: fields.text("record", issues).unwrap_or_default(),
-        record_place: fields.place_of("record", node.place),
+        record_place: fields.position_of("record", node.position),
         alert: fields.text("alert", issues).unwrap_or_default(),
         expr: fields.text("expr", issues).unwrap_or_default(),
-        expr_place: fields.place_of("expr", node.place),
+        expr_place: fields.position_of("expr", node.position),
         for_duration: fields.duration("for", issues).unwrap_or_default(),
         keep_firing_for: fields
             .duration("keep_firing_for", issues)
@@ -238,9 +238,9 @@ fn check_rule(
     issues: &mut Issues,
 ) {
     let name = rule.name();
-    let mut note = |place: Place, message: String| {
+    let mut note = |position: Position, message: String| {
         issues.push(Issue::new(
-            place,
+            position,
             format!("group {group:?}, rule {index}, {name:?}: {message}"),
         ));
     };
@@ -266,10 +266,13 @@ fn check_rule(
             format!("could not parse expression: {message}"),
         );
     }
-    check_labels(&rule.labels, &mut |message| note(rule.place, message));
+    check_labels(&rule.labels, &mut |message| note(rule.position, message));
     for (annotation, _) in &rule.annotations {
         if annotation.is_empty() {
-            note(rule.place, format!("invalid annotation name: {annotation}"));
+            note(
+                rule.position,
+                format!("invalid annotation name: {annotation}"),
+            );
         }
     }
     if rule.record.is_empty() {
@@ -279,7 +282,7 @@ fn check_rule(
     }
 }
 
-fn check_recording(rule: &RawRule, note: &mut dyn FnMut(Place, String)) {
+fn check_recording(rule: &RawRule, note: &mut dyn FnMut(Position, String)) {
     let mut refuse = |field: &str| {
         note(
             rule.record_place,
@@ -304,13 +307,13 @@ fn check_recording(rule: &RawRule, note: &mut dyn FnMut(Place, String)) {
     }
 }
 
-fn check_templates(rule: &RawRule, note: &mut dyn FnMut(Place, String)) {
+fn check_templates(rule: &RawRule, note: &mut dyn FnMut(Position, String)) {
     let texts = rule.labels.iter().map(|pair| ("label", pair));
     for (what, (name, text)) in
         texts.chain(rule.annotations.iter().map(|pair| ("annotation", pair)))
     {
         if let Err(error) = template::check(&rule.alert, text) {
-            note(rule.place, format!("{what} {name:?}: {error}"));
+            note(rule.position, format!("{what} {name:?}: {error}"));
         }
     }
 }

@@ -4,9 +4,9 @@ use std::path::{Path, PathBuf};
 use std::time::Duration;
 
 use common::model::Labels;
+use common::yaml::{self, Fields, Issue, Issues, Node};
 use tidemark_alerting::rules::file::FileError;
 use tidemark_alerting::rules::source::VectorElement;
-use tidemark_alerting::yaml::{self, Fields, Issue, Issues, Node};
 use tidemark_promql::parser::series::{
     SequenceValue, SeriesDescription, parse_metric_prefix, parse_series,
 };
@@ -105,14 +105,14 @@ pub(super) fn read(path: &Path) -> Result<TestFile, TestFileError> {
             issues: lines.join("\n"),
         }
     };
-    let document = yaml::read(&text).map_err(|issue| bad(&[issue]))?;
+    let document = yaml::read_tree(&text).map_err(|issue| bad(&[issue]))?;
     let mut issues = Issues::new();
     let folder = path.parent().unwrap_or_else(|| Path::new("."));
     let file = match &document {
         Some(document) => read_file(document, folder, &mut issues),
         None => {
             return Err(bad(&[Issue::new(
-                yaml::Place::default(),
+                yaml::Position::default(),
                 "the file is empty",
             )]));
         }
@@ -184,7 +184,10 @@ fn read_test(node: &Node, evaluation_interval: Duration, issues: &mut Issues) ->
         external_url: fields.text("external_url", issues).unwrap_or_default(),
     };
     if let Some(node) = fields.take("start_timestamp") {
-        issues.push(Issue::new(node.place, "start_timestamp is not supported"));
+        issues.push(Issue::new(
+            node.position,
+            "start_timestamp is not supported",
+        ));
     }
     fields.finish(issues);
     group
@@ -207,7 +210,7 @@ fn read_series(node: &Node, issues: &mut Issues) -> Option<SeriesDescription> {
             Some(description)
         }
         Err(error) => {
-            issues.push(Issue::new(node.place, error.to_string()));
+            issues.push(Issue::new(node.position, error.to_string()));
             None
         }
     }
@@ -240,13 +243,13 @@ fn read_alert(node: &Node, issues: &mut Issues) -> AlertTest {
         alert.finish(issues);
         match (labels(pairs), labels(annotations)) {
             (Ok(labels), Ok(annotations)) => want.push((labels, annotations)),
-            (Err(error), _) | (_, Err(error)) => issues.push(Issue::new(item.place, error)),
+            (Err(error), _) | (_, Err(error)) => issues.push(Issue::new(item.position, error)),
         }
     }
     fields.finish(issues);
     if alert_name.is_empty() {
         issues.push(Issue::new(
-            node.place,
+            node.position,
             "an item under alert_rule_test misses required attribute alertname",
         ));
     }
@@ -278,9 +281,9 @@ fn read_expr(node: &Node, issues: &mut Issues) -> ExprTest {
         sample.finish(issues);
         match (parse_metric_prefix(&text), number(&value)) {
             (Ok((labels, _)), Some(value)) => test.want.push((labels, value)),
-            (Err(error), _) => issues.push(Issue::new(item.place, error.to_string())),
+            (Err(error), _) => issues.push(Issue::new(item.position, error.to_string())),
             (_, None) => issues.push(Issue::new(
-                item.place,
+                item.position,
                 format!("cannot unmarshal {value:?} into float64"),
             )),
         }

@@ -1,6 +1,6 @@
 //! A configuration for others to see: the same YAML without secrets.
 
-use crate::yaml::{Node, Yaml};
+use common::yaml::{Node, Yaml};
 
 /// Fields that hold a secret wherever they stand.
 const SECRETS: &[&str] = &[

@@ -3,7 +3,7 @@
 use std::path::Path;
 
 use super::{Secret, read_file, secret};
-use crate::yaml::{Fields, Issue, Issues, Node};
+use common::yaml::{Fields, Issue, Issues, Node};
 
 /// Who we are.
 #[derive(Debug, Clone, PartialEq, Eq, Default)]
@@ -104,7 +104,7 @@ pub(crate) fn read_fields(
     ] {
         if let Some(node) = fields.take(unsupported) {
             issues.push(Issue::new(
-                node.place,
+                node.position,
                 format!("{unsupported} is not supported"),
             ));
         }

@@ -13,7 +13,7 @@ use serde_json::{Map, Value as Json};
 
 use super::http::{self, HttpOptions};
 use super::{Global, Secret, secret};
-use crate::yaml::{Fields, Issue, Issues, Node};
+use common::yaml::{Fields, Issue, Issues, Node};
 
 pub use dingtalk::DingTalk;
 pub use email::{Email, MailServer};
@@ -153,7 +153,7 @@ impl KindReader<'_, '_> {
 
     fn require(&mut self, is_there: bool, message: &str) {
         if !is_there {
-            self.issues.push(Issue::new(self.node.place, message));
+            self.issues.push(Issue::new(self.node.position, message));
         }
     }
 

@@ -5,7 +5,7 @@ use std::collections::BTreeMap;
 use super::super::http::{self, TlsOptions};
 use super::super::{Global, Secret};
 use super::KindReader;
-use crate::yaml::Issue;
+use common::yaml::Issue;
 
 /// A mail.
 #[derive(Debug, Clone)]
@@ -75,7 +75,7 @@ impl KindReader<'_, '_> {
         {
             if headers.insert(title_case(&name), value).is_some() {
                 let message = format!("duplicate header {name:?} in email config");
-                self.issues.push(Issue::new(self.node.place, message));
+                self.issues.push(Issue::new(self.node.position, message));
             }
         }
         let email = Email {
@@ -89,7 +89,7 @@ impl KindReader<'_, '_> {
         };
         if let Some(node) = self.fields.take("threading") {
             let message = "threading is not supported in email_configs";
-            self.issues.push(Issue::new(node.place, message));
+            self.issues.push(Issue::new(node.position, message));
         }
         self.require(!email.to.is_empty(), "missing to address in email config");
         let smarthost = &email.server.smarthost;

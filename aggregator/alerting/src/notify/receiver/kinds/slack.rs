@@ -7,7 +7,7 @@ use serde_json::Value as Json;
 use super::super::http::HttpOptions;
 use super::super::{Global, Secret};
 use super::{KindReader, texts};
-use crate::yaml::{Fields, Issue};
+use common::yaml::{Fields, Issue};
 
 /// A Slack message.
 #[derive(Debug, Clone)]
@@ -121,7 +121,7 @@ impl KindReader<'_, '_> {
             };
             if field.title.is_empty() || field.value.is_empty() {
                 self.issues.push(Issue::new(
-                    item.place,
+                    item.position,
                     "missing title or value in Slack field configuration",
                 ));
             }
@@ -146,12 +146,12 @@ impl KindReader<'_, '_> {
             for name in ["type", "text"] {
                 if !action.contains_key(name) {
                     let message = format!("missing {name} in Slack action configuration");
-                    self.issues.push(Issue::new(item.place, message));
+                    self.issues.push(Issue::new(item.position, message));
                 }
             }
             if !action.contains_key("url") && !action.contains_key("name") {
                 let message = "missing name or url in Slack action configuration";
-                self.issues.push(Issue::new(item.place, message));
+                self.issues.push(Issue::new(item.position, message));
             }
             if let Some(confirm) = fields.take("confirm") {
                 let mut fields = Fields::new(confirm, "config.SlackConfirmationField", self.issues);
@@ -160,7 +160,7 @@ impl KindReader<'_, '_> {
                 fields.finish(self.issues);
                 if !confirmation.contains_key("text") {
                     let message = "missing text in Slack confirmation configuration";
-                    self.issues.push(Issue::new(confirm.place, message));
+                    self.issues.push(Issue::new(confirm.position, message));
                 }
                 action.insert("confirm".to_owned(), Json::Object(confirmation));
             }

@@ -7,7 +7,7 @@ use serde_json::Value as Json;
 use super::super::http::HttpOptions;
 use super::super::{Global, Secret};
 use super::KindReader;
-use crate::yaml::{Node, Yaml};
+use common::yaml::{Node, Yaml};
 
 /// A POST of JSON.
 #[derive(Debug, Clone)]

@@ -1,13 +1,12 @@
-//! Relabelling, as Prometheus' `relabel_config` has it.
+//! Relabelling with Prometheus' `relabel_config` rules.
 
-use common::model::label::METRIC_NAME;
-use common::model::{AnchoredRegex, Labels, LabelsBuilder};
+use crate::model::label::METRIC_NAME;
+use crate::model::{AnchoredRegex, Labels, LabelsBuilder};
+use crate::yaml::{Fields, Issue, Issues, Node, Yaml};
 
-use crate::yaml::{Fields, Issue, Issues, Node};
-
-/// One rule.
+/// A relabelling rule.
 #[derive(Debug, Clone)]
-pub struct Relabel {
+pub struct RelabelRule {
     source_labels: Vec<String>,
     separator: String,
     regex: AnchoredRegex,
@@ -33,7 +32,7 @@ enum Action {
 }
 
 /// Reads a list of rules.
-pub fn read(node: &Node, issues: &mut Issues) -> Vec<Relabel> {
+pub fn read(node: &Node, issues: &mut Issues) -> Vec<RelabelRule> {
     let items = node.read_list("[]*relabel.Config", issues);
     items
         .iter()
@@ -42,13 +41,11 @@ pub fn read(node: &Node, issues: &mut Issues) -> Vec<Relabel> {
 }
 
 fn action(fields: &mut Fields<'_>, node: &Node, issues: &mut Issues) -> Option<Action> {
-    let action = match fields
-        .text("action", issues)
-        .unwrap_or_default()
-        .to_lowercase()
-        .as_str()
-    {
-        "" | "replace" => Action::Replace,
+    let Some(name) = fields.text("action", issues) else {
+        return Some(Action::Replace);
+    };
+    let action = match name.to_lowercase().as_str() {
+        "replace" => Action::Replace,
         "keep" => Action::Keep,
         "drop" => Action::Drop,
         "keepequal" => Action::KeepEqual,
@@ -59,10 +56,10 @@ fn action(fields: &mut Fields<'_>, node: &Node, issues: &mut Issues) -> Option<A
         "lowercase" => Action::Lowercase,
         "uppercase" => Action::Uppercase,
         "hashmod" => Action::HashMod(modulus(fields, node, issues)?),
-        other => {
+        _ => {
             issues.push(Issue::new(
-                node.place,
-                format!("relabel action {other:?} is not supported"),
+                node.position,
+                format!("unknown relabel action {name:?}"),
             ));
             return None;
         }
@@ -77,14 +74,15 @@ fn modulus(fields: &mut Fields<'_>, node: &Node, issues: &mut Issues) -> Option<
     let modulus = u64::try_from(modulus).ok().filter(|&modulus| modulus > 0);
     if modulus.is_none() {
         let message = "relabel configuration for hashmod requires non-zero modulus";
-        issues.push(Issue::new(node.place, message));
+        issues.push(Issue::new(node.position, message));
     }
     modulus
 }
 
-fn read_one(node: &Node, issues: &mut Issues) -> Option<Relabel> {
+fn read_one(node: &Node, issues: &mut Issues) -> Option<RelabelRule> {
     let mut fields = Fields::new(node, "relabel.Config", issues);
     let action = action(&mut fields, node, issues)?;
+    check_unused_fields(action, node, issues);
     let pattern = fields
         .text("regex", issues)
         .unwrap_or_else(|| "(.*)".to_owned());
@@ -114,12 +112,12 @@ fn read_one(node: &Node, issues: &mut Issues) -> Option<Relabel> {
     );
     if needs_target && target_label.is_empty() {
         issues.push(Issue::new(
-            node.place,
+            node.position,
             "relabel configuration requires 'target_label' value",
         ));
     }
     match (compiled, capture) {
-        (Ok(regex), Ok(capture)) => Some(Relabel {
+        (Ok(regex), Ok(capture)) => Some(RelabelRule {
             source_labels,
             separator,
             regex,
@@ -129,15 +127,53 @@ fn read_one(node: &Node, issues: &mut Issues) -> Option<Relabel> {
             action,
         }),
         (Err(error), _) | (_, Err(error)) => {
-            issues.push(Issue::new(node.place, error));
+            issues.push(Issue::new(node.position, error));
             None
         }
     }
 }
 
-/// Applies all rules in order; `None` when one of them drops the labels.
+/// Refuses fields that the action ignores, as Prometheus does for these four actions.
+fn check_unused_fields(action: Action, node: &Node, issues: &mut Issues) {
+    let (allowed, message): (&[&str], _) = match action {
+        Action::KeepEqual | Action::DropEqual => (
+            &["action", "source_labels", "target_label"],
+            "action requires only 'source_labels' and `target_label`, and no other fields",
+        ),
+        Action::LabelDrop | Action::LabelKeep => (
+            &["action", "regex"],
+            "action requires only 'regex', and no other fields",
+        ),
+        Action::Replace
+        | Action::Keep
+        | Action::Drop
+        | Action::LabelMap
+        | Action::Lowercase
+        | Action::Uppercase
+        | Action::HashMod(_) => return,
+    };
+    let Yaml::Map(entries) = &node.value else {
+        return;
+    };
+    // A field that repeats the default value passes.
+    let is_default = |name: &str, value: &Node| match name {
+        "regex" => value.text() == Some("(.*)"),
+        "separator" => value.text() == Some(";"),
+        "replacement" => value.text() == Some("$1"),
+        _ => value.is_null(),
+    };
+    let is_unused = entries.iter().any(|(key, value)| {
+        let name = key.text().unwrap_or_default();
+        !allowed.contains(&name) && !is_default(name, value)
+    });
+    if is_unused {
+        issues.push(Issue::new(node.position, message));
+    }
+}
+
+/// Applies all rules in order. Returns `None` if one of them drops the label set.
 #[must_use]
-pub fn apply(rules: &[Relabel], labels: &Labels) -> Option<Labels> {
+pub fn apply(rules: &[RelabelRule], labels: &Labels) -> Option<Labels> {
     if rules.is_empty() {
         return Some(labels.clone());
     }
@@ -150,8 +186,8 @@ pub fn apply(rules: &[Relabel], labels: &Labels) -> Option<Labels> {
     builder.build().ok()
 }
 
-impl Relabel {
-    /// Returns whether the labels are kept.
+impl RelabelRule {
+    /// Returns whether the label set is kept.
     fn apply(&self, labels: &mut LabelsBuilder) -> bool {
         let values: Vec<&str> = self
             .source_labels
@@ -175,7 +211,7 @@ impl Relabel {
                 labels.set(self.target_label.as_str(), number.to_string());
             }
             Action::Replace => self.replace(labels, &value),
-            Action::LabelMap | Action::LabelDrop | Action::LabelKeep => self.by_name(labels),
+            Action::LabelMap | Action::LabelDrop | Action::LabelKeep => self.apply_to_names(labels),
         }
         true
     }
@@ -192,7 +228,7 @@ impl Relabel {
         }
     }
 
-    fn by_name(&self, labels: &mut LabelsBuilder) {
+    fn apply_to_names(&self, labels: &mut LabelsBuilder) {
         let Ok(current) = labels.clone().build() else {
             return;
         };
@@ -211,7 +247,7 @@ impl Relabel {
     }
 }
 
-/// The last eight bytes of the MD5 sum, as Prometheus takes them.
+/// Returns the last eight bytes of the MD5 sum, which is Prometheus' hash for `hashmod`.
 fn hash(value: &str) -> u64 {
     u128::from_be_bytes(md5::compute(value).0) as u64
 }
@@ -222,7 +258,9 @@ mod tests {
 
     #[track_caller]
     fn check(rule: &str, want: Option<&str>) {
-        let node = crate::yaml::read(&format!("[{rule}]")).unwrap().unwrap();
+        let node = crate::yaml::read_tree(&format!("[{rule}]"))
+            .unwrap()
+            .unwrap();
         let mut issues = Issues::new();
         let rules = read(&node, &mut issues);
         assert_eq!(issues, []);
@@ -234,6 +272,26 @@ mod tests {
             want,
             "{rule}"
         );
+    }
+
+    #[test]
+    fn fields_that_the_action_ignores_are_refused() {
+        for rule in [
+            "{action: labeldrop, regex: a, target_label: b}",
+            "{action: labelkeep, regex: a, source_labels: [b]}",
+            "{action: keepequal, source_labels: [a], target_label: b, regex: c}",
+            "{action: ''}",
+            "{action: rename}",
+            "{action: hashmod, target_label: a}",
+            "{target_label: ''}",
+        ] {
+            let node = crate::yaml::read_tree(&format!("[{rule}]"))
+                .unwrap()
+                .unwrap();
+            let mut issues = Issues::new();
+            read(&node, &mut issues);
+            assert_eq!(issues.len(), 1, "{rule}: {issues:?}");
+        }
     }
 
     #[test]

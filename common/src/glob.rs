@@ -1,8 +1,9 @@
-//! File patterns: `*`, `?` and `[...]` inside path components.
+//! Expands file patterns with `*`, `?` and `[...]` inside path components, as Go's `filepath.Glob` does.
 
 use std::path::{Path, PathBuf};
 
-/// The files that match `pattern`, in ascending order; a pattern without wildcards is itself, there or not.
+/// Returns the files that match `pattern`, in ascending order. A pattern without wildcards returns itself, even if no
+/// such file exists; see [`is_pattern`].
 #[must_use]
 pub fn expand(pattern: &Path) -> Vec<PathBuf> {
     if !is_pattern(&pattern.to_string_lossy()) {
@@ -27,7 +28,9 @@ pub fn expand(pattern: &Path) -> Vec<PathBuf> {
     found
 }
 
-fn is_pattern(text: &str) -> bool {
+/// Reports whether `text` has a wildcard.
+#[must_use]
+pub fn is_pattern(text: &str) -> bool {
     text.contains(['*', '?', '['])
 }
 
