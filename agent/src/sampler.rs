@@ -47,39 +47,14 @@ pub struct Sampler {
     pub own: OwnMetrics,
 }
 
-#[derive(Debug)]
-struct Metrics {
-    ticks: Arc<Counter>,
-    late: Arc<Counter>,
-    clock_steps: Arc<Counter>,
-    spool_errors: Arc<Counter>,
-    seconds: Arc<Histogram>,
-}
-
-impl Metrics {
-    fn new(registry: &Registry) -> Self {
-        let counter = |name, help| registry.counter(name, help, &[]);
-        Self {
-            ticks: counter("agent_sampler_ticks_total", "Ticks taken."),
-            late: counter(
-                "agent_sampler_ticks_skipped_total",
-                "Ticks left out because the one before took too long or the machine slept.",
-            ),
-            clock_steps: counter(
-                "agent_sampler_clock_steps_total",
-                "Times the clock was seen to have been set between two ticks.",
-            ),
-            spool_errors: counter(
-                "agent_sampler_spool_errors_total",
-                "Ticks lost because they could not be written to the spool.",
-            ),
-            seconds: registry.histogram(
-                "agent_sampler_tick_seconds",
-                "Time a tick took, spool included.",
-                &[],
-                Histogram::SECONDS,
-            ),
-        }
+common::metrics! {
+    #[derive(Debug)]
+    struct Metrics {
+        ticks: Counter = "agent_sampler_ticks_total", "Ticks taken.";
+        late: Counter = "agent_sampler_ticks_skipped_total", "Ticks skipped because the previous one took too long or the machine slept.";
+        clock_steps: Counter = "agent_sampler_clock_steps_total", "Steps of the system clock detected between two ticks.";
+        spool_errors: Counter = "agent_sampler_spool_errors_total", "Ticks lost because they could not be written to the spool.";
+        seconds: Histogram = "agent_sampler_tick_seconds", "Duration of a tick, including the write to the spool.";
     }
 }
 
@@ -150,7 +125,7 @@ pub fn start(sampler: Sampler, registry: &Registry) -> io::Result<(SamplerHandle
         scrapes,
         is_ready: Arc::clone(&is_ready),
     };
-    let metrics = Metrics::new(registry);
+    let metrics = Metrics::register(registry, &[]);
     let thread = thread::Builder::new()
         .name("sampler".to_owned())
         .spawn(move || Running::new(sampler, metrics).run(&queue, &is_ready))?;
@@ -357,7 +332,7 @@ mod tests {
             clock,
             own: OwnMetrics::new(registry.clone()),
         };
-        Running::new(sampler, Metrics::new(&registry))
+        Running::new(sampler, Metrics::register(&registry, &[]))
     }
 
     #[test]
@@ -464,7 +439,7 @@ mod tests {
             sampler.collectors.add(|_| collector);
             count
         });
-        let mut running = Running::new(sampler, Metrics::new(&Registry::default()));
+        let mut running = Running::new(sampler, Metrics::register(&Registry::default(), &[]));
         let mut stamps = Vec::new();
         for _ in 0..=120 {
             let next_ms = next_tick_ms(clock.now_ms(), running.phase_ms, running.interval_ms);

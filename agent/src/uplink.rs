@@ -137,7 +137,10 @@ pub async fn run(
     }
     let uplink = Uplink {
         config,
-        metrics: Arc::new(UplinkMetrics::new(registry, spool.copy())),
+        metrics: Arc::new(UplinkMetrics::register(
+            registry,
+            crate::spool::copy_labels(spool.copy()),
+        )),
         spool,
         clock: Arc::new(SystemClock),
     };

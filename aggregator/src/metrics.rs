@@ -2,22 +2,24 @@
 
 pub mod store;
 
-use common::telemetry::{Registry, register_process_metrics};
+use common::metric;
+use common::telemetry::{Gauge, MetricDef, Registry, register_process_metrics};
 
-/// A registry with build information and the process' own figures.
+const BUILD_INFO: MetricDef<Gauge> = metric!(
+    Gauge,
+    "tidemark_build_info",
+    "Always 1. The labels name the component and its version."
+);
+
+/// Returns a registry with build information and process metrics.
 #[must_use]
 pub fn registry() -> Registry {
     let registry = Registry::default();
-    registry
-        .gauge(
-            "tidemark_build_info",
-            "Always 1; the labels say what runs.",
-            &[
-                ("component", "aggregator"),
-                ("version", env!("CARGO_PKG_VERSION")),
-            ],
-        )
-        .set(1.0);
+    let labels = [
+        ("component", "aggregator"),
+        ("version", env!("CARGO_PKG_VERSION")),
+    ];
+    BUILD_INFO.register(&registry, &labels).set(1.0);
     register_process_metrics(&registry);
     registry
 }

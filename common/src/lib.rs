@@ -15,6 +15,7 @@ pub mod logging;
 pub mod model;
 pub mod relabel;
 pub mod report;
+pub mod sync;
 pub mod telemetry;
 pub mod wire;
 pub mod yaml;

@@ -1,7 +1,7 @@
 //! The agent's own metrics, as series of the node.
 
-use common::model::{Metadata, MetricType};
-use common::telemetry::{Kind, Reading, Registry};
+use common::model::Metadata;
+use common::telemetry::{Reading, Registry};
 
 use crate::collect::{Due, Tier};
 use crate::schema::{Schema, Target};
@@ -51,11 +51,7 @@ impl OwnMetrics {
 
 fn add(reading: &Reading<'_>, table: &mut SeriesTable, schema: &mut Schema) -> SeriesId {
     let metadata = Metadata {
-        metric_type: match reading.kind {
-            Kind::Counter => MetricType::Counter,
-            Kind::Gauge => MetricType::Gauge,
-            Kind::Histogram => MetricType::Histogram,
-        },
+        metric_type: reading.metric_type,
         help: reading.help.to_owned(),
         unit: String::new(),
     };
@@ -75,6 +71,8 @@ fn add(reading: &Reading<'_>, table: &mut SeriesTable, schema: &mut Schema) -> S
 
 #[cfg(test)]
 mod tests {
+    use common::metric;
+
     use super::*;
 
     fn values(table: &SeriesTable) -> Vec<(String, f64)> {
@@ -87,8 +85,13 @@ mod tests {
     #[test]
     fn metrics_of_every_kind_are_series_of_the_agent() {
         let registry = Registry::default();
-        let counter = registry.counter("agent_x_total", "X.", &[("reason", "r")]);
-        let histogram = registry.histogram("agent_y_seconds", "Y.", &[], &[0.5]);
+        let counter =
+            metric!(Counter, "agent_x_total", "X.").register(&registry, &[("reason", "r")]);
+        let histogram = metric!(Histogram, "agent_y_seconds", "Y.").register_with_bounds(
+            &registry,
+            &[],
+            &[0.5],
+        );
         let (mut table, mut schema) = (SeriesTable::default(), Schema::for_node("n"));
         let mut own = OwnMetrics::new(registry.clone());
         counter.add(3);
@@ -107,7 +110,9 @@ mod tests {
         ];
         assert_eq!(values(&table), want);
         // One that comes later, in a family that was there.
-        registry.counter("agent_x_total", "X.", &[]).inc();
+        metric!(Counter, "agent_x_total", "X.")
+            .register(&registry, &[])
+            .inc();
         table.begin_tick(2);
         own.collect(&mut table, &mut schema, Due::ALL);
         let values = values(&table);

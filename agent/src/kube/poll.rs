@@ -3,8 +3,8 @@
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
-use common::report;
-use common::telemetry::{Counter, Gauge, Registry};
+use common::telemetry::{Counter, Gauge, MetricDef, Registry};
+use common::{metric, report};
 use serde::de::DeserializeOwned;
 use tokio::time::{Instant, sleep, sleep_until};
 use tokio_util::sync::CancellationToken;
@@ -15,6 +15,22 @@ use super::metrics::{Families, KubeletMetrics};
 use super::quantity::parse_time;
 use super::summary::Summary;
 use crate::collectors::cgroup::names::{ContainerNames, Names, NamesHandle, PodNames};
+
+const UP: MetricDef<Gauge> = metric!(
+    Gauge,
+    "agent_kubelet_up",
+    "Whether the last request to the kubelet succeeded."
+);
+const ANSWERS: MetricDef<Counter> = metric!(
+    Counter,
+    "agent_kubelet_answers_total",
+    "Successful requests to the kubelet."
+);
+const ERRORS: MetricDef<Counter> = metric!(
+    Counter,
+    "agent_kubelet_errors_total",
+    "Failed requests to the kubelet, by kind of failure."
+);
 
 /// Time between two rounds of questions. The kubelet's own metrics are asked for in each, so that a rate over a minute has
 /// two samples.
@@ -160,16 +176,8 @@ impl Endpoint {
         let labels = [("path", path)];
         Self {
             path,
-            up: registry.gauge(
-                "agent_kubelet_up",
-                "Whether the kubelet's last answer was good (1) or not (0).",
-                &labels,
-            ),
-            answers: registry.counter(
-                "agent_kubelet_answers_total",
-                "Good answers of the kubelet.",
-                &labels,
-            ),
+            up: UP.register(registry, &labels),
+            answers: ANSWERS.register(registry, &labels),
             registry: registry.clone(),
             trouble: None,
         }
@@ -209,14 +217,8 @@ impl Endpoint {
     fn fail(&mut self, error: &KubeletError) {
         let kind = error.kind();
         self.up.set(0.0);
-        let help = "Questions to the kubelet without a good answer, by what went wrong.";
-        self.registry
-            .counter(
-                "agent_kubelet_errors_total",
-                help,
-                &[("path", self.path), ("kind", kind)],
-            )
-            .inc();
+        let labels = [("path", self.path), ("kind", kind)];
+        ERRORS.register(&self.registry, &labels).inc();
         if self.trouble.replace(kind) != Some(kind) {
             tracing::warn!(
                 path = self.path,

@@ -6,6 +6,7 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::{Duration, Instant};
 
 use bytes::Bytes;
+use common::metrics;
 use common::telemetry::{Counter, Registry};
 use http::Method;
 use tidemark_alerting::external::{
@@ -19,15 +20,22 @@ use tokio_util::task::TaskTracker;
 use super::transport::Transport;
 use super::{Alerting, srv};
 
+metrics! {
+    #[derive(Debug)]
+    struct ExternalMetrics {
+        sent: Counter = "aggregator_alertmanager_sent_total", "Alerts sent to external Alertmanagers.";
+        failed: Counter = "aggregator_alertmanager_errors_total", "Alerts that an external Alertmanager did not accept.";
+        dropped: Counter = "aggregator_alertmanager_dropped_total", "Alerts dropped because the queue to an external Alertmanager was full.";
+    }
+}
+
 /// The Alertmanagers and what waits for them.
 #[derive(Debug)]
 pub(super) struct External {
+    metrics: ExternalMetrics,
     state: Mutex<State>,
     /// Wakes the senders.
     changed: Notify,
-    sent: Arc<Counter>,
-    failed: Arc<Counter>,
-    dropped: Arc<Counter>,
 }
 
 #[derive(Debug, Default)]
@@ -46,22 +54,10 @@ struct Instance {
 
 impl External {
     pub(super) fn new(registry: &Registry) -> Self {
-        let counter = |name: &str, help: &str| registry.counter(name, help, &[]);
         Self {
             state: Mutex::new(State::default()),
             changed: Notify::new(),
-            sent: counter(
-                "aggregator_alertmanager_sent_total",
-                "Alerts sent to external Alertmanagers.",
-            ),
-            failed: counter(
-                "aggregator_alertmanager_errors_total",
-                "Alerts that an external Alertmanager did not take.",
-            ),
-            dropped: counter(
-                "aggregator_alertmanager_dropped_total",
-                "Alerts dropped because a queue was full.",
-            ),
+            metrics: ExternalMetrics::register(registry, &[]),
         }
     }
 
@@ -109,7 +105,7 @@ impl External {
                 .iter()
                 .filter_map(|alert| relabelled(alert, &section.relabel, own));
             let dropped = instance.queue.push(alerts);
-            self.dropped.add(dropped);
+            self.metrics.dropped.add(dropped);
         }
         drop(state);
         self.changed.notify_one();
@@ -269,14 +265,14 @@ async fn send(external: &External, transport: &Transport, batch: &Batch) {
     );
     let failure = match tokio::time::timeout(batch.group.timeout, request).await {
         Ok(Ok(response)) if (200..300).contains(&response.status) => {
-            external.sent.add(count);
+            external.metrics.sent.add(count);
             return;
         }
         Ok(Ok(response)) => format!("status {}", response.status),
         Ok(Err(reason)) => reason,
         Err(_) => "no answer in time".to_owned(),
     };
-    external.failed.add(count);
+    external.metrics.failed.add(count);
     tracing::warn!(
         alertmanager = url,
         alerts = count,

@@ -1,63 +1,52 @@
-//! What rules and notifications tell of themselves.
+//! Metrics of rules and notifications.
 
 use std::collections::HashMap;
 use std::sync::{Arc, Mutex, PoisonError, Weak};
 use std::time::Duration;
 
-use common::telemetry::{Counter, Histogram, Registry};
+use common::telemetry::{Counter, Gauge, Histogram, MetricDef, Registry};
+use common::{metric, metrics};
 
 use super::Alerting;
 
-/// Counters of evaluation and delivery.
-#[derive(Debug)]
-pub(super) struct Metrics {
-    registry: Registry,
-    iterations: Arc<Counter>,
-    missed: Arc<Counter>,
-    failures: Arc<Counter>,
-    timeouts: Arc<Counter>,
-    evaluation: Arc<Histogram>,
-    /// By receiver and kind of integration.
-    receivers: Mutex<HashMap<String, HashMap<&'static str, Arc<Delivered>>>>,
+const ALERTS: MetricDef<Gauge> = metric!(
+    Gauge,
+    "aggregator_notifier_alerts",
+    "Alerts held by the notifier."
+);
+
+/// Counters of deliveries, by receiver name and integration.
+type Receivers = HashMap<String, HashMap<&'static str, Arc<DeliveryMetrics>>>;
+
+metrics! {
+    /// Counters of rule evaluation and of delivery.
+    #[derive(Debug)]
+    pub(super) struct Metrics {
+        iterations: Counter = "aggregator_rules_group_iterations_total", "Evaluations of rule groups.";
+        missed: Counter = "aggregator_rules_group_iterations_missed_total", "Scheduled evaluations of rule groups that were missed.";
+        failures: Counter = "aggregator_rules_evaluation_failures_total", "Rule evaluations that failed.";
+        timeouts: Counter = "aggregator_rules_evaluation_timeouts_total", "Rule evaluations that took longer than their group's interval or two minutes.";
+        evaluation: Histogram = "aggregator_rules_evaluation_seconds", "Duration of rule group evaluations.";
+    }
+    with {
+        registry: Registry,
+        receivers: Mutex<Receivers>,
+    }
 }
 
-/// What became of the notifications of an integration.
-#[derive(Debug)]
-pub(super) struct Delivered {
-    pub(super) all: Arc<Counter>,
-    failed: Arc<Counter>,
-    seconds: Arc<Histogram>,
+metrics! {
+    /// Counters of one integration's notifications.
+    #[derive(Debug)]
+    pub(super) struct DeliveryMetrics {
+        pub(super) all: Counter = "aggregator_notifications_total", "Notifications attempted.";
+        failed: Counter = "aggregator_notifications_failed_total", "Notifications that failed.";
+        seconds: Histogram = "aggregator_notifications_seconds", "Time from the flush of a notification until it was delivered or failed.";
+    }
 }
 
 impl Metrics {
     pub(super) fn new(registry: &Registry) -> Self {
-        let counter = |name: &str, help: &str| registry.counter(name, help, &[]);
-        Self {
-            registry: registry.clone(),
-            iterations: counter(
-                "aggregator_rules_group_iterations_total",
-                "Evaluations of rule groups.",
-            ),
-            missed: counter(
-                "aggregator_rules_group_iterations_missed_total",
-                "Slots of rule groups that passed without an evaluation.",
-            ),
-            failures: counter(
-                "aggregator_rules_evaluation_failures_total",
-                "Evaluations of single rules that failed.",
-            ),
-            timeouts: counter(
-                "aggregator_rules_evaluation_timeouts_total",
-                "Evaluations of single rules that took longer than their group's interval or two minutes.",
-            ),
-            evaluation: registry.histogram(
-                "aggregator_rules_evaluation_seconds",
-                "Time spent in evaluations of rule groups.",
-                &[],
-                Histogram::SECONDS,
-            ),
-            receivers: Mutex::default(),
-        }
+        Self::register(registry, &[], registry.clone(), Mutex::default())
     }
 
     /// A group was evaluated, and `missed` slots were not; some of its rules failed, for want of time or otherwise.
@@ -84,7 +73,11 @@ impl Metrics {
     }
 
     /// The counters of an integration, which are looked up by their labels the first time only.
-    pub(super) fn of_receiver(&self, receiver: &str, integration: &'static str) -> Arc<Delivered> {
+    pub(super) fn of_receiver(
+        &self,
+        receiver: &str,
+        integration: &'static str,
+    ) -> Arc<DeliveryMetrics> {
         let mut known = self
             .receivers
             .lock()
@@ -93,23 +86,7 @@ impl Metrics {
             return Arc::clone(known);
         }
         let labels = [("receiver", receiver), ("integration", integration)];
-        let counter = |name: &str, help: &str| self.registry.counter(name, help, &labels);
-        let delivered = Arc::new(Delivered {
-            all: counter(
-                "aggregator_notifications_total",
-                "Notifications that were due.",
-            ),
-            failed: counter(
-                "aggregator_notifications_failed_total",
-                "Notifications that failed.",
-            ),
-            seconds: self.registry.histogram(
-                "aggregator_notifications_seconds",
-                "Time from flush to outcome of notifications.",
-                &labels,
-                Histogram::SECONDS,
-            ),
-        });
+        let delivered = Arc::new(DeliveryMetrics::register(&self.registry, &labels));
         let kinds = known.entry(receiver.to_owned()).or_default();
         kinds.insert(integration, Arc::clone(&delivered));
         delivered
@@ -118,20 +95,15 @@ impl Metrics {
     /// Gauges that read the state when they are asked for.
     pub(super) fn register_state(&self, registry: &Registry, alerting: &Arc<Alerting>) {
         let weak: Weak<Alerting> = Arc::downgrade(alerting);
-        registry.gauge_fn(
-            "aggregator_notifier_alerts",
-            "Alerts that the notifier knows.",
-            &[],
-            move || {
-                let alerting = weak.upgrade();
-                let count = alerting.map(|alerting| {
-                    alerting
-                        .notifier()
-                        .as_ref()
-                        .map_or(0, |n| n.alerts().count())
-                });
-                count.unwrap_or(0) as f64
-            },
-        );
+        ALERTS.register_fn(registry, &[], move || {
+            let alerting = weak.upgrade();
+            let count = alerting.map(|alerting| {
+                alerting
+                    .notifier()
+                    .as_ref()
+                    .map_or(0, |n| n.alerts().count())
+            });
+            count.unwrap_or(0) as f64
+        });
     }
 }

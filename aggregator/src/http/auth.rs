@@ -8,9 +8,16 @@ use axum::middleware::Next;
 use axum::response::{IntoResponse as _, Response};
 use base64::Engine as _;
 use base64::engine::general_purpose::STANDARD;
-use common::telemetry::{Counter, Registry};
+use common::metric;
+use common::telemetry::{Counter, MetricDef, Registry};
 use http::{HeaderMap, StatusCode, header};
 use tokio::sync::Semaphore;
+
+const UNAUTHORIZED: MetricDef<Counter> = metric!(
+    Counter,
+    "aggregator_http_unauthorized_total",
+    "HTTP requests without a valid user name and password."
+);
 
 /// Verified pairs that are remembered, so that bcrypt is paid once and not for each request.
 const REMEMBERED_MAX: usize = 256;
@@ -42,11 +49,7 @@ impl Auth {
             users,
             verified: Mutex::default(),
             hashing: Semaphore::new(HASHING_MAX),
-            refused: registry.counter(
-                "aggregator_http_unauthorized_total",
-                "HTTP requests without a valid user name and password.",
-                &[],
-            ),
+            refused: UNAUTHORIZED.register(registry, &[]),
         }
     }
 

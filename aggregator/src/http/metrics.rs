@@ -7,10 +7,22 @@ use std::time::Instant;
 use axum::extract::{MatchedPath, Request, State};
 use axum::middleware::Next;
 use axum::response::{IntoResponse as _, Response};
-use common::telemetry::{Counter, Histogram, Registry};
+use common::metric;
+use common::telemetry::{Counter, Histogram, MetricDef, Registry};
 use http::header;
 
 use super::state::Api;
+
+const REQUESTS: MetricDef<Counter> = metric!(
+    Counter,
+    "aggregator_http_requests_total",
+    "HTTP requests, by path and status."
+);
+const DURATION: MetricDef<Histogram> = metric!(
+    Histogram,
+    "aggregator_http_request_duration_seconds",
+    "Time until the head of the response was ready, by path."
+);
 
 /// Our own metrics as text.
 pub async fn metrics(State(api): State<Api>) -> Response {
@@ -58,17 +70,8 @@ impl RequestMetrics {
     fn register(&self, handler: &str, status: u16) -> Seen {
         let code = status.to_string();
         Seen {
-            requests: self.registry.counter(
-                "aggregator_http_requests_total",
-                "HTTP requests by path and status.",
-                &[("code", &code), ("handler", handler)],
-            ),
-            duration: self.registry.histogram(
-                "aggregator_http_request_duration_seconds",
-                "Time until the head of the response was ready.",
-                &[("handler", handler)],
-                Histogram::SECONDS,
-            ),
+            requests: REQUESTS.register(&self.registry, &[("code", &code), ("handler", handler)]),
+            duration: DURATION.register(&self.registry, &[("handler", handler)]),
         }
     }
 }

@@ -4,70 +4,73 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicU32, Ordering};
 use std::time::{Duration, Instant};
 
-use common::telemetry::{Counter, Histogram, Registry};
+use common::telemetry::{Counter, Gauge, Histogram, MetricDef, Registry};
+use common::{metric, metrics};
 use tokio::sync::{OwnedSemaphorePermit, Semaphore};
 
 use super::error::{ApiError, ErrorType};
 
-/// Lets a bounded number of queries run, makes a bounded number wait, and turns the others away.
+const RUNNING: MetricDef<Gauge> = metric!(
+    Gauge,
+    "aggregator_query_running",
+    "Queries being evaluated."
+);
+const RUNNING_MAX: MetricDef<Gauge> = metric!(
+    Gauge,
+    "aggregator_query_running_max",
+    "Queries that may be evaluated at the same time."
+);
+const QUEUE_LENGTH: MetricDef<Gauge> = metric!(
+    Gauge,
+    "aggregator_query_queue_length",
+    "Queries waiting to be evaluated."
+);
+const QUEUE_MAX: MetricDef<Gauge> = metric!(
+    Gauge,
+    "aggregator_query_queue_max",
+    "Queries that may wait to be evaluated."
+);
+
+metrics! {
+    #[derive(Debug)]
+    struct LimiterMetrics {
+        rejected: Counter = "aggregator_query_turned_away_total", "Queries rejected because too many were waiting.";
+        wait: Histogram = "aggregator_query_queue_wait_seconds", "Time that queries waited to be evaluated.";
+    }
+}
+
+/// Bounds how many queries run and how many wait; rejects the others.
 #[derive(Debug)]
 pub struct QueryLimiter {
     running: Arc<Semaphore>,
     waiting: Arc<AtomicU32>,
     waiting_max: u32,
-    rejected: Arc<Counter>,
-    wait: Arc<Histogram>,
+    metrics: LimiterMetrics,
 }
 
 impl QueryLimiter {
-    /// A gate for `running_max` queries, and `waiting_max` behind it.
+    /// Creates a limiter for `running_max` running and `waiting_max` waiting queries.
     #[must_use]
     pub fn new(running_max: u32, waiting_max: u32, registry: &Registry) -> Self {
         let running = Arc::new(Semaphore::new(running_max as usize));
         let waiting = Arc::new(AtomicU32::new(0));
         let free = Arc::clone(&running);
-        registry.gauge_fn(
-            "aggregator_query_running",
-            "Queries that are evaluated now.",
-            &[],
-            move || f64::from(running_max) - free.available_permits() as f64,
-        );
-        registry
-            .gauge(
-                "aggregator_query_running_max",
-                "Queries that may be evaluated at one time.",
-                &[],
-            )
-            .set(f64::from(running_max));
+        RUNNING.register_fn(registry, &[], move || {
+            f64::from(running_max) - free.available_permits() as f64
+        });
+        let maximum = RUNNING_MAX.register(registry, &[]);
+        maximum.set(f64::from(running_max));
         let queue = Arc::clone(&waiting);
-        registry.gauge_fn(
-            "aggregator_query_queue_length",
-            "Queries that wait for their turn.",
-            &[],
-            move || f64::from(queue.load(Ordering::Relaxed)),
-        );
-        registry
-            .gauge(
-                "aggregator_query_queue_max",
-                "Queries that may wait for their turn.",
-                &[],
-            )
-            .set(f64::from(waiting_max));
+        QUEUE_LENGTH.register_fn(registry, &[], move || {
+            f64::from(queue.load(Ordering::Relaxed))
+        });
+        let maximum = QUEUE_MAX.register(registry, &[]);
+        maximum.set(f64::from(waiting_max));
         Self {
             running,
             waiting,
             waiting_max,
-            rejected: registry.counter(
-                "aggregator_query_rejected_total",
-                "Queries that were refused because too many were waiting.",
-                &[],
-            ),
-            wait: registry.histogram(
-                "aggregator_query_queue_wait_seconds",
-                "Time that queries waited for their turn.",
-                &[],
-                Histogram::SECONDS,
-            ),
+            metrics: LimiterMetrics::register(registry, &[]),
         }
     }
 
@@ -77,7 +80,7 @@ impl QueryLimiter {
     /// The queue is full, or the time is over.
     pub async fn enter(&self, timeout: Duration) -> Result<OwnedSemaphorePermit, ApiError> {
         if let Ok(permit) = Arc::clone(&self.running).try_acquire_owned() {
-            self.wait.observe(0.0);
+            self.metrics.wait.observe(0.0);
             return Ok(permit);
         }
         let started = Instant::now();
@@ -91,14 +94,14 @@ impl QueryLimiter {
                 return Err(ApiError::new(ErrorType::Timeout, message));
             }
         };
-        self.wait.observe_duration(started.elapsed());
+        self.metrics.wait.observe_duration(started.elapsed());
         Ok(permit)
     }
 
     /// A place, if one is free now.
     pub fn try_enter(&self) -> Option<OwnedSemaphorePermit> {
         let permit = Arc::clone(&self.running).try_acquire_owned().ok()?;
-        self.wait.observe(0.0);
+        self.metrics.wait.observe(0.0);
         Some(permit)
     }
 
@@ -110,7 +113,7 @@ impl QueryLimiter {
         {
             Ok(_) => Ok(Place(Arc::clone(&self.waiting))),
             Err(waiting) => {
-                self.rejected.inc();
+                self.metrics.rejected.inc();
                 let message = format!("too many queries: {waiting} are waiting already");
                 Err(ApiError::unavailable(message))
             }

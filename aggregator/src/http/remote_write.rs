@@ -4,12 +4,19 @@ use axum::body::Body;
 use axum::extract::{Request, State};
 use axum::response::{IntoResponse as _, Response};
 use common::limits::REMOTE_WRITE_BYTES_MAX;
-use common::telemetry::Registry;
+use common::metric;
+use common::telemetry::{Counter, MetricDef, Registry};
 
 use super::auth::User;
 use super::params::read_limited;
 use super::state::Api;
 use crate::remote_write::{self, RefusedSamples};
+
+const REFUSED_SAMPLES: MetricDef<Counter> = metric!(
+    Counter,
+    "aggregator_remote_write_refused_samples_total",
+    "Samples refused by remote write, by user and by whether they were too old."
+);
 
 /// Takes samples. Only so many bodies are read at one time; further senders wait with theirs unread, and the bound on
 /// connections bounds how many.
@@ -44,15 +51,8 @@ fn count_refused(registry: &Registry, user: Option<&User>, refused: RefusedSampl
         if samples == 0 {
             continue;
         }
-        let help = "Samples of remote write that were refused, by the user who sent them and whether they were too old.";
         let labels = [("user", user), ("reason", reason)];
-        registry
-            .counter(
-                "aggregator_remote_write_refused_samples_total",
-                help,
-                &labels,
-            )
-            .add(samples);
+        REFUSED_SAMPLES.register(registry, &labels).add(samples);
     }
 }
 
@@ -71,8 +71,7 @@ mod tests {
         count_refused(&registry, None, refused(0, 0));
         let count = |user, reason| {
             let labels = [("user", user), ("reason", reason)];
-            let name = "aggregator_remote_write_refused_samples_total";
-            registry.counter(name, "", &labels).get()
+            REFUSED_SAMPLES.register(&registry, &labels).get()
         };
         assert_eq!((count("ann", "too_old"), count("ann", "other")), (3, 3));
         assert_eq!((count("", "too_old"), count("", "other")), (0, 4));

@@ -7,7 +7,8 @@ use std::time::Duration;
 
 use axum::Router;
 use axum::response::{IntoResponse as _, Response};
-use common::telemetry::{Counter, Registry};
+use common::metric;
+use common::telemetry::{Counter, Gauge, MetricDef, Registry};
 use hyper::server::conn::http1;
 use hyper_util::rt::{TokioIo, TokioTimer};
 use hyper_util::service::TowerToHyperService;
@@ -18,6 +19,22 @@ use tokio::sync::Semaphore;
 use tokio_rustls::TlsAcceptor;
 use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
+
+const CONNECTIONS: MetricDef<Gauge> = metric!(
+    Gauge,
+    "aggregator_http_connections",
+    "Open HTTP connections."
+);
+const CONNECTIONS_MAX: MetricDef<Gauge> = metric!(
+    Gauge,
+    "aggregator_http_connections_max",
+    "HTTP connections that may be open at the same time."
+);
+const CONNECTION_ERRORS: MetricDef<Counter> = metric!(
+    Counter,
+    "aggregator_http_connection_errors_total",
+    "HTTP connections that failed before their first request, by stage."
+);
 
 /// Bytes of a request's head.
 const HEAD_BYTES_MAX: usize = 64 << 10;
@@ -58,26 +75,12 @@ impl Server {
         let listener = TcpListener::bind(address).await?;
         let connections = Arc::new(Semaphore::new(options.connections_max as usize));
         let (free, max) = (Arc::clone(&connections), options.connections_max);
-        registry.gauge_fn(
-            "aggregator_http_connections",
-            "Open HTTP connections.",
-            &[],
-            move || f64::from(max) - free.available_permits() as f64,
-        );
-        registry
-            .gauge(
-                "aggregator_http_connections_max",
-                "HTTP connections that may be open at one time.",
-                &[],
-            )
-            .set(f64::from(max));
-        let errors = |stage: &str| {
-            registry.counter(
-                "aggregator_http_connection_errors_total",
-                "HTTP connections that failed before their first request.",
-                &[("stage", stage)],
-            )
-        };
+        CONNECTIONS.register_fn(registry, &[], move || {
+            f64::from(max) - free.available_permits() as f64
+        });
+        let maximum = CONNECTIONS_MAX.register(registry, &[]);
+        maximum.set(f64::from(max));
+        let errors = |stage| CONNECTION_ERRORS.register(registry, &[("stage", stage)]);
         Ok(Self {
             listener,
             connections,

@@ -8,7 +8,7 @@ use tokio::time::timeout;
 
 use super::Context;
 use super::connection::PeerConnection;
-use super::metrics::RefusalCause;
+use super::metrics::{CertificateRequest, RefusalCause};
 use super::session::{HELLO_BYTES_MAX, SessionRefusal, tell};
 use crate::kube::{self, Admission};
 use crate::pki::{Issued, JoinError};
@@ -21,7 +21,11 @@ pub(super) async fn serve(context: Arc<Context>, mut connection: PeerConnection)
     let address = connection.address();
     match timeout(TIMEOUT, answer(&context, &mut connection)).await {
         Ok(Ok(issued)) => {
-            context.metrics.joined.inc();
+            context
+                .metrics
+                .certificates
+                .of(CertificateRequest::Join)
+                .inc();
             tracing::info!(%address, agent = %issued.identity, "node joined");
         }
         Ok(Err(refusal)) => {

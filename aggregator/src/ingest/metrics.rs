@@ -1,9 +1,8 @@
-//! What ingest tells about itself.
+//! Metrics of ingest.
 
-use std::sync::Arc;
-
-use common::telemetry::{Counter, Gauge, Histogram, Registry};
+use common::telemetry::{By, Counter, Gauge, Histogram, LabelValue, Registry};
 use common::wire::RefusalCode;
+use common::{closed_labels, metrics};
 use tidemark_storage::DefineError;
 
 use super::agent_series::SeriesError;
@@ -30,188 +29,115 @@ impl RefusalCause {
             Self::Timeout => "timeout",
         }
     }
+}
 
-    fn all() -> impl Iterator<Item = Self> {
+impl LabelValue for RefusalCause {
+    const LABEL: &'static str = "reason";
+
+    fn all() -> Vec<Self> {
         let codes = RefusalCode::ALL.into_iter().map(Self::Code);
-        codes.chain([Self::Handshake, Self::NoCertificate, Self::Timeout])
+        let others = [Self::Handshake, Self::NoCertificate, Self::Timeout];
+        codes.chain(others).collect()
+    }
+
+    fn as_label(self) -> &'static str {
+        self.as_str()
     }
 }
 
-/// The metrics of ingest.
-#[derive(Debug)]
-pub struct IngestMetrics {
-    refused: Vec<(RefusalCause, Arc<Counter>)>,
-    /// `aggregator_ingest_sessions`
-    pub sessions: Arc<Gauge>,
-    /// `aggregator_ingest_sessions_total`
-    pub sessions_opened: Arc<Counter>,
-    /// `aggregator_ingest_tcp_connections_total`
-    pub tcp_connections: Arc<Counter>,
-    /// `aggregator_ingest_received_bytes_total`
-    pub bytes: Arc<Counter>,
-    /// `aggregator_ingest_ticks_total`
-    pub ticks: Arc<Counter>,
-    /// `aggregator_ingest_backfilled_ticks_total`
-    pub backfilled: Arc<Counter>,
-    /// `aggregator_ingest_samples_total{result="stored"}`
-    pub stored: Arc<Counter>,
-    /// `aggregator_ingest_samples_total{result="duplicate"}`
-    pub duplicates: Arc<Counter>,
-    /// `aggregator_ingest_samples_total{result="refused"}`
-    pub refused_samples: Arc<Counter>,
-    refused_series: Vec<(&'static str, Arc<Counter>)>,
-    /// `aggregator_ingest_admitted_series_total`
-    pub admitted_series: Arc<Counter>,
-    /// `aggregator_ingest_stale_markers_total`
-    pub stale_markers: Arc<Counter>,
-    /// `aggregator_ingest_certificates_total{kind="join"}`
-    pub joined: Arc<Counter>,
-    /// `aggregator_ingest_certificates_total{kind="renewal"}`
-    pub renewed: Arc<Counter>,
-    /// `aggregator_ingest_retries_total`
-    pub retries: Arc<Counter>,
-    /// `aggregator_ingest_ack_seconds`
-    pub ack_seconds: Arc<Histogram>,
-    /// `aggregator_ingest_socket_receive_buffer_bytes`
-    pub receive_buffer: Arc<Gauge>,
+closed_labels! {
+    /// What became of a sample.
+    pub SampleResult as "result" {
+        /// It is stored.
+        Stored = "stored",
+        /// The store has a sample with this timestamp already.
+        Duplicate = "duplicate",
+        /// The store refused it.
+        Refused = "refused",
+    }
+}
+
+closed_labels! {
+    /// How an agent asked for a certificate.
+    pub CertificateRequest as "kind" {
+        /// With a join token.
+        Join = "join",
+        /// With the certificate in use.
+        Renewal = "renewal",
+    }
+}
+
+closed_labels! {
+    /// Why a series was refused.
+    pub SeriesRefusal as "reason" {
+        /// The agent has too many series.
+        PerAgent = "per_agent",
+        /// Too many new series in a minute.
+        PerMinute = "per_minute",
+        /// The store has too many series.
+        InAll = "in_all",
+        /// Memory is short.
+        Memory = "memory",
+        /// Its labels are not valid.
+        Labels = "labels",
+    }
+}
+
+metrics! {
+    /// Metrics of ingest.
+    #[derive(Debug)]
+    pub struct IngestMetrics {
+        refused: By<Counter, RefusalCause> = "aggregator_ingest_refused_total", "Connections, sessions and requests of agents that were refused, by reason.";
+        pub sessions: Gauge = "aggregator_ingest_sessions", "Open sessions of agents.";
+        pub sessions_opened: Counter = "aggregator_ingest_sessions_total", "Sessions opened by agents.";
+        pub tcp_connections: Counter = "aggregator_ingest_tcp_connections_total", "Agent connections over TCP, made because the network blocks UDP.";
+        pub bytes: Counter = "aggregator_ingest_received_bytes_total", "Bytes of frames received from agents.";
+        pub ticks: Counter = "aggregator_ingest_ticks_total", "Ticks received from agents.";
+        pub backfilled: Counter = "aggregator_ingest_backfilled_ticks_total", "Ticks received after newer ones.";
+        pub samples: By<Counter, SampleResult> = "aggregator_ingest_samples_total", "Samples from agents, by result.";
+        refused_series: By<Counter, SeriesRefusal> = "aggregator_ingest_refused_series_total", "Series of agents that were refused, by reason: a limit, or labels that are not valid.";
+        pub admitted_series: Counter = "aggregator_ingest_admitted_series_total", "Series of agents that were first refused and later accepted.";
+        pub stale_markers: Counter = "aggregator_ingest_stale_markers_total", "Staleness markers written for series and agents that disappeared.";
+        pub certificates: By<Counter, CertificateRequest> = "aggregator_ingest_certificates_total", "Certificates issued to agents.";
+        pub retries: Counter = "aggregator_ingest_retries_total", "Connection attempts sent back to prove their address, because many were open.";
+        pub ack_seconds: Histogram = "aggregator_ingest_ack_seconds", "Time from appending a tick until it was durable.";
+        pub receive_buffer: Gauge = "aggregator_ingest_socket_receive_buffer_bytes", "Receive buffer that the kernel granted the QUIC socket.";
+    }
 }
 
 impl IngestMetrics {
-    /// Registers them.
+    /// Registers the metrics.
     #[must_use]
     pub fn new(registry: &Registry) -> Self {
-        let counter = |name, help| registry.counter(name, help, &[]);
-        let gauge = |name, help| registry.gauge(name, help, &[]);
-        let samples = |result| {
-            let help = "Samples from agents, by what became of them.";
-            registry.counter(
-                "aggregator_ingest_samples_total",
-                help,
-                &[("result", result)],
-            )
-        };
-        Self {
-            refused: refusals(registry),
-            sessions: registry.gauge(
-                "aggregator_ingest_sessions",
-                "Open sessions of agents.",
-                &[],
-            ),
-            sessions_opened: counter(
-                "aggregator_ingest_sessions_total",
-                "Sessions opened by agents.",
-            ),
-            tcp_connections: counter(
-                "aggregator_ingest_tcp_connections_total",
-                "Connections of agents over TCP, as their network lets no UDP through.",
-            ),
-            bytes: counter(
-                "aggregator_ingest_received_bytes_total",
-                "Bytes of frames received from agents.",
-            ),
-            ticks: counter(
-                "aggregator_ingest_ticks_total",
-                "Ticks received from agents.",
-            ),
-            backfilled: counter(
-                "aggregator_ingest_backfilled_ticks_total",
-                "Ticks received behind newer ones.",
-            ),
-            stored: samples("stored"),
-            duplicates: samples("duplicate"),
-            refused_samples: samples("refused"),
-            refused_series: refused_series(registry),
-            admitted_series: counter(
-                "aggregator_ingest_admitted_series_total",
-                "Series of agents that were refused at first and taken later.",
-            ),
-            stale_markers: counter(
-                "aggregator_ingest_stale_markers_total",
-                "Staleness markers written for series or agents that went away.",
-            ),
-            joined: certificates(registry, "join"),
-            renewed: certificates(registry, "renewal"),
-            retries: counter(
-                "aggregator_ingest_retries_total",
-                "Connection attempts sent back to prove their address, because many were open.",
-            ),
-            ack_seconds: registry.histogram(
-                "aggregator_ingest_ack_seconds",
-                "Time from the append of a tick until it was on disk.",
-                &[],
-                Histogram::SECONDS,
-            ),
-            receive_buffer: gauge(
-                "aggregator_ingest_socket_receive_buffer_bytes",
-                "Receive buffer that the kernel granted the QUIC socket.",
-            ),
-        }
+        Self::register(registry, &[])
     }
 
     /// Counts a refusal.
     pub fn refuse(&self, reason: RefusalCause) {
-        let counter = self.refused.iter().find(|(one, _)| *one == reason);
-        if let Some((_, counter)) = counter {
-            counter.inc();
-        }
+        self.refused.of(reason).inc();
     }
 
     /// Counts a refused series.
     pub(super) fn refuse_series(&self, error: &SeriesError) {
-        let reason = series_reason(error);
-        let counter = self.refused_series.iter().find(|(one, _)| *one == reason);
-        if let Some((_, counter)) = counter {
-            counter.inc();
-        }
+        self.refused_series.of(series_refusal(error)).inc();
     }
 
-    /// How many were refused for that reason.
+    /// Returns how many series were refused for a reason.
     #[cfg(test)]
-    pub(super) fn refused_series(&self, reason: &str) -> u64 {
-        let mut counters = self.refused_series.iter();
-        counters
-            .find(|(one, _)| *one == reason)
-            .map_or(0, |(_, counter)| counter.get())
+    pub(super) fn refused_series(&self, reason: SeriesRefusal) -> u64 {
+        self.refused_series.of(reason).get()
     }
 }
 
-const SERIES_REASONS: [&str; 5] = ["per_agent", "per_minute", "in_all", "memory", "labels"];
-
-/// Why a series is refused, as a label value.
-const fn series_reason(error: &SeriesError) -> &'static str {
+/// Classifies why a series was refused.
+const fn series_refusal(error: &SeriesError) -> SeriesRefusal {
     match error {
         SeriesError::NoName
         | SeriesError::Labels(_)
-        | SeriesError::Define(DefineError::Labels(_)) => "labels",
-        SeriesError::Define(DefineError::StreamLimit { .. }) => "per_agent",
-        SeriesError::Define(DefineError::NotAdmitted) => "per_minute",
-        SeriesError::Define(DefineError::SeriesLimit { .. }) => "in_all",
-        SeriesError::Define(DefineError::MemoryBudget) => "memory",
+        | SeriesError::Define(DefineError::Labels(_)) => SeriesRefusal::Labels,
+        SeriesError::Define(DefineError::StreamLimit { .. }) => SeriesRefusal::PerAgent,
+        SeriesError::Define(DefineError::NotAdmitted) => SeriesRefusal::PerMinute,
+        SeriesError::Define(DefineError::SeriesLimit { .. }) => SeriesRefusal::InAll,
+        SeriesError::Define(DefineError::MemoryBudget) => SeriesRefusal::Memory,
     }
-}
-
-fn refused_series(registry: &Registry) -> Vec<(&'static str, Arc<Counter>)> {
-    let help = "Series of agents that were refused, by reason: over a limit, or with labels that no series may have.";
-    let register = |reason| {
-        let labels = [("reason", reason)];
-        let counter = registry.counter("aggregator_ingest_refused_series_total", help, &labels);
-        (reason, counter)
-    };
-    SERIES_REASONS.map(register).to_vec()
-}
-
-fn certificates(registry: &Registry, kind: &str) -> Arc<Counter> {
-    let help = "Certificates issued to agents.";
-    let labels = [("kind", kind)];
-    registry.counter("aggregator_ingest_certificates_total", help, &labels)
-}
-
-fn refusals(registry: &Registry) -> Vec<(RefusalCause, Arc<Counter>)> {
-    let help = "Connections, sessions and requests of agents that were refused, by reason.";
-    let register = |reason: RefusalCause| {
-        let labels = [("reason", reason.as_str())];
-        let counter = registry.counter("aggregator_ingest_refused_total", help, &labels);
-        (reason, counter)
-    };
-    RefusalCause::all().map(register).collect()
 }

@@ -16,7 +16,7 @@ use super::Context;
 use super::agents::{Agent, ParkedSession};
 use super::connection::{PeerConnection, ReceiveHalf, SendHalf};
 use super::ingestor::{Ingestor, Outcome, Source};
-use super::metrics::RefusalCause;
+use super::metrics::{CertificateRequest, RefusalCause};
 use super::new_series::SeriesLimits;
 use crate::report;
 
@@ -469,7 +469,8 @@ impl Session {
         let identity = Identity::of_certificate(leaf).map_err(|error| refused(&error))?;
         let issued = self.context.config.pki.renew(identity, request);
         let issued = issued.map_err(|error| refused(&error))?;
-        self.context.metrics.renewed.inc();
+        let certificates = &self.context.metrics.certificates;
+        certificates.of(CertificateRequest::Renewal).inc();
         tracing::info!(agent = %issued.identity, "renew certificate");
         let frame = Frame::Issued {
             chain: issued.chain.iter().map(AsRef::as_ref).collect(),

@@ -1,66 +1,65 @@
 //! Metrics about the watches.
 
-use std::sync::Arc;
-
-use common::telemetry::{Counter, Gauge, Registry};
+use common::metrics;
+use common::telemetry::{By, Counter, Gauge, LabelValue, Registry};
 
 use super::cluster::Failure;
 use super::kind::Kind;
 
-/// Of all kinds.
-#[derive(Debug)]
-pub(crate) struct Metrics {
-    kinds: Vec<(Kind, KindMetrics)>,
-    pub(crate) samples: Arc<Counter>,
-    pub(crate) refused_samples: Arc<Counter>,
-    pub(crate) failed_rows: Arc<Counter>,
+metrics! {
+    /// Metrics of the cluster's state.
+    #[derive(Debug)]
+    pub(crate) struct Metrics {
+        pub(crate) samples: Counter = "aggregator_kube_stored_samples_total", "Samples of the cluster's state that were stored.";
+        pub(crate) refused_samples: Counter = "aggregator_kube_refused_samples_total", "Samples of the cluster's state that the store refused.";
+        pub(crate) failed_rows: Counter = "aggregator_kube_failed_rows_total", "Rows of the cluster's state that could not be stored.";
+    }
+    with {
+        kinds: Vec<(Kind, KindMetrics)>,
+    }
 }
 
-/// Of one kind.
-#[derive(Debug)]
-pub(crate) struct KindMetrics {
-    pub(crate) up: Arc<Gauge>,
-    pub(crate) objects: Arc<Gauge>,
-    pub(crate) series: Arc<Gauge>,
-    pub(crate) refused_series: Arc<Counter>,
-    pub(crate) malformed_values: Arc<Counter>,
-    failures: Vec<(Failure, Arc<Counter>)>,
+metrics! {
+    /// Metrics of the watch of one resource.
+    #[derive(Debug)]
+    pub(crate) struct KindMetrics {
+        pub(crate) up: Gauge = "aggregator_kube_watch_up", "Whether the watch of the API server is up, by resource.";
+        pub(crate) objects: Gauge = "aggregator_kube_watch_objects", "Objects known from the watch.";
+        pub(crate) series: Gauge = "aggregator_kube_watch_series", "Series written for the objects of the watch.";
+        pub(crate) refused_series: Counter = "aggregator_kube_refused_series_total", "Series refused because of a limit on series or labels.";
+        pub(crate) malformed_values: Counter = "aggregator_kube_malformed_values_total", "Values of objects that could not be parsed.";
+        failures: By<Counter, Failure> = "aggregator_kube_watch_failures_total", "Failed requests to the API server, by resource and reason.";
+    }
 }
 
-const FAILURES: [Failure; 7] = [
-    Failure::Connection,
-    Failure::Unauthorized,
-    Failure::Forbidden,
-    Failure::NotFound,
-    Failure::Expired,
-    Failure::Refused,
-    Failure::Malformed,
-];
+impl LabelValue for Failure {
+    const LABEL: &'static str = "reason";
+
+    fn all() -> Vec<Self> {
+        vec![
+            Self::Connection,
+            Self::Unauthorized,
+            Self::Forbidden,
+            Self::NotFound,
+            Self::Expired,
+            Self::Refused,
+            Self::Malformed,
+        ]
+    }
+
+    fn as_label(self) -> &'static str {
+        self.as_str()
+    }
+}
 
 impl Metrics {
-    /// Registers them.
+    /// Registers the metrics.
     pub(crate) fn new(registry: &Registry) -> Self {
-        let kinds = Kind::ALL
-            .into_iter()
-            .map(|kind| (kind, KindMetrics::new(registry, kind)));
-        Self {
-            kinds: kinds.collect(),
-            samples: registry.counter(
-                "aggregator_kube_stored_samples_total",
-                "Samples of the cluster's state that were stored.",
-                &[],
-            ),
-            refused_samples: registry.counter(
-                "aggregator_kube_refused_samples_total",
-                "Samples of the cluster's state that the store refused.",
-                &[],
-            ),
-            failed_rows: registry.counter(
-                "aggregator_kube_failed_rows_total",
-                "Rows of the cluster's state that could not be stored.",
-                &[],
-            ),
-        }
+        let of_kind = |kind: Kind| {
+            let labels = [("resource", kind.as_str())];
+            (kind, KindMetrics::register(registry, &labels))
+        };
+        Self::register(registry, &[], Kind::ALL.into_iter().map(of_kind).collect())
     }
 
     /// Of one kind.
@@ -71,41 +70,8 @@ impl Metrics {
 }
 
 impl KindMetrics {
-    fn new(registry: &Registry, kind: Kind) -> Self {
-        let resource = ("resource", kind.as_str());
-        let failures = FAILURES.into_iter().map(|failure| {
-            let counter = registry.counter(
-                "aggregator_kube_watch_failures_total",
-                "Answers of the API server that a watch could not go on with.",
-                &[resource, ("reason", failure.as_str())],
-            );
-            (failure, counter)
-        });
-        let gauge = |name, help| registry.gauge(name, help, &[resource]);
-        let counter = |name, help| registry.counter(name, help, &[resource]);
-        Self {
-            failures: failures.collect(),
-            up: gauge(
-                "aggregator_kube_watch_up",
-                "Whether the API server's state is followed.",
-            ),
-            objects: gauge("aggregator_kube_watch_objects", "Objects that are known."),
-            series: gauge("aggregator_kube_watch_series", "Series that are written."),
-            refused_series: counter(
-                "aggregator_kube_refused_series_total",
-                "Series beyond a limit, or with labels beyond one.",
-            ),
-            malformed_values: counter(
-                "aggregator_kube_malformed_values_total",
-                "Values of objects that could not be read.",
-            ),
-        }
-    }
-
     /// Counts a failure.
     pub(crate) fn failed(&self, failure: Failure) {
-        if let Some((_, counter)) = self.failures.iter().find(|(known, _)| *known == failure) {
-            counter.inc();
-        }
+        self.failures.of(failure).inc();
     }
 }

@@ -3,6 +3,8 @@
 use std::sync::Arc;
 use std::sync::atomic::Ordering;
 
+use common::metric;
+use common::telemetry::{Gauge, MetricDef};
 use tokio::sync::{mpsc, oneshot};
 use tokio_util::sync::CancellationToken;
 
@@ -11,22 +13,25 @@ use crate::config::{ConfigFile, Settings};
 use crate::http::state::{Api, ReloadAnswer};
 use crate::report;
 
+const SUCCESSFUL: MetricDef<Gauge> = metric!(
+    Gauge,
+    "aggregator_config_last_reload_successful",
+    "Whether the last reload of the configuration succeeded."
+);
+const SUCCESS_TIME: MetricDef<Gauge> = metric!(
+    Gauge,
+    "aggregator_config_last_reload_success_timestamp_seconds",
+    "Time of the last successful load of the configuration, since the Unix epoch."
+);
+
 /// Answers reload requests one after the other.
 pub async fn serve(
     api: Api,
     mut requests: mpsc::Receiver<oneshot::Sender<ReloadAnswer>>,
     stop: CancellationToken,
 ) {
-    let good = api.registry.gauge(
-        "aggregator_config_last_reload_successful",
-        "Whether the last reload of the configuration succeeded.",
-        &[],
-    );
-    let when = api.registry.gauge(
-        "aggregator_config_last_reload_success_timestamp_seconds",
-        "When the configuration was last loaded.",
-        &[],
-    );
+    let good = SUCCESSFUL.register(&api.registry, &[]);
+    let when = SUCCESS_TIME.register(&api.registry, &[]);
     good.set(1.0);
     when.set(api.started_ms as f64 / 1000.0);
     loop {

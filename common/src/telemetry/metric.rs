@@ -137,6 +137,13 @@ impl Histogram {
     }
 }
 
+impl Default for Histogram {
+    /// A histogram over [`Self::SECONDS`].
+    fn default() -> Self {
+        Self::new(Self::SECONDS)
+    }
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;

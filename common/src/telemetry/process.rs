@@ -4,6 +4,7 @@ use std::fs;
 use std::io::Read as _;
 
 use super::registry::Registry;
+use crate::metric;
 
 /// Registers `process_cpu_seconds_total`, `process_resident_memory_bytes`, `process_virtual_memory_bytes`,
 /// `process_open_fds`, `process_max_fds`, `process_threads` and `process_start_time_seconds`.
@@ -11,48 +12,48 @@ use super::registry::Registry;
 /// Each is read from `/proc/self` when it is rendered; what can't be read is `NaN`.
 pub fn register_process_metrics(registry: &Registry) {
     let or_nan = |read: fn() -> Option<f64>| move || read().unwrap_or(f64::NAN);
-    registry.counter_fn(
+    metric!(
+        Counter,
         "process_cpu_seconds_total",
-        "Total user and system CPU time spent in seconds.",
-        &[],
-        or_nan(cpu_seconds),
-    );
-    registry.gauge_fn(
+        "Total user and system CPU time spent in seconds."
+    )
+    .register_fn(registry, &[], or_nan(cpu_seconds));
+    metric!(
+        Gauge,
         "process_resident_memory_bytes",
-        "Resident memory size in bytes.",
-        &[],
-        or_nan(|| status_bytes("VmRSS:")),
-    );
-    registry.gauge_fn(
+        "Resident memory size in bytes."
+    )
+    .register_fn(registry, &[], or_nan(|| status_bytes("VmRSS:")));
+    metric!(
+        Gauge,
         "process_virtual_memory_bytes",
-        "Virtual memory size in bytes.",
-        &[],
-        or_nan(|| status_bytes("VmSize:")),
-    );
-    registry.gauge_fn(
+        "Virtual memory size in bytes."
+    )
+    .register_fn(registry, &[], or_nan(|| status_bytes("VmSize:")));
+    metric!(
+        Gauge,
         "process_open_fds",
-        "Number of open file descriptors.",
-        &[],
-        or_nan(open_descriptors),
-    );
-    registry.gauge_fn(
+        "Number of open file descriptors."
+    )
+    .register_fn(registry, &[], or_nan(open_descriptors));
+    metric!(
+        Gauge,
         "process_max_fds",
-        "Maximum number of open file descriptors.",
-        &[],
-        or_nan(descriptors_max),
-    );
-    registry.gauge_fn(
+        "Maximum number of open file descriptors."
+    )
+    .register_fn(registry, &[], or_nan(descriptors_max));
+    metric!(
+        Gauge,
         "process_threads",
-        "Number of operating-system threads.",
-        &[],
-        or_nan(|| status_number("Threads:")),
-    );
-    registry.gauge_fn(
+        "Number of operating-system threads."
+    )
+    .register_fn(registry, &[], or_nan(|| status_number("Threads:")));
+    metric!(
+        Gauge,
         "process_start_time_seconds",
-        "Start time of the process since the Unix epoch in seconds.",
-        &[],
-        or_nan(start_time_seconds),
-    );
+        "Start time of the process since the Unix epoch in seconds."
+    )
+    .register_fn(registry, &[], or_nan(start_time_seconds));
 }
 
 /// Ticks of `USER_HZ`: fixed at 100 in the kernel's interface to user space (`include/asm-generic/param.h`).

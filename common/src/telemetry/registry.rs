@@ -1,53 +1,88 @@
-//! The list of a process' metrics, and how it is written for a scraper.
+//! The metrics of a process, and how they are rendered for a scraper.
 
 use std::fmt::{self, Write as _};
-use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::sync::{Arc, Mutex, MutexGuard};
 
 use super::metric::{Counter, Gauge, Histogram};
+use crate::model::MetricType;
+use crate::sync;
 
-type Read = Box<dyn Fn() -> f64 + Send + Sync>;
+/// Names and values of a series' labels.
+pub type LabelPairs<'a> = &'a [(&'a str, &'a str)];
 
-enum Source {
+/// Reads a value when it is rendered.
+pub(super) type ReadFn = Box<dyn Fn() -> f64 + Send + Sync>;
+
+/// Where the value of a series comes from.
+pub enum Source {
+    /// A counter.
     Counter(Arc<Counter>),
+    /// A gauge.
     Gauge(Arc<Gauge>),
+    /// A histogram.
     Histogram(Arc<Histogram>),
-    CounterFn(Read),
-    GaugeFn(Read),
+    /// A counter that is read when it is rendered.
+    CounterFn(ReadFn),
+    /// A gauge that is read when it is rendered.
+    GaugeFn(ReadFn),
 }
 
-/// What a metric is.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum Kind {
-    /// Grows.
-    Counter,
-    /// A value of the moment.
-    Gauge,
-    /// Counts by bound.
-    Histogram,
-}
-
-impl Kind {
-    const fn as_str(self) -> &'static str {
+impl Source {
+    const fn metric_type(&self) -> MetricType {
         match self {
-            Self::Counter => "counter",
-            Self::Gauge => "gauge",
-            Self::Histogram => "histogram",
+            Self::Counter(_) | Self::CounterFn(_) => MetricType::Counter,
+            Self::Gauge(_) | Self::GaugeFn(_) => MetricType::Gauge,
+            Self::Histogram(_) => MetricType::Histogram,
         }
     }
 }
 
-/// One series of a registry and its value.
+impl fmt::Debug for Source {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(self.metric_type().as_str())
+    }
+}
+
+/// A metric that holds its own value: [`Counter`], [`Gauge`] or [`Histogram`].
+pub trait Instrument: Default + 'static {
+    /// Wraps the instrument as the source of a series.
+    fn into_source(self: Arc<Self>) -> Source;
+
+    /// Returns the instrument of a series; `None` when the series has another type.
+    fn of_source(source: &Source) -> Option<Arc<Self>>;
+}
+
+macro_rules! instruments {
+    ($($name:ident)*) => {
+        $(impl Instrument for $name {
+            fn into_source(self: Arc<Self>) -> Source {
+                Source::$name(self)
+            }
+
+            fn of_source(source: &Source) -> Option<Arc<Self>> {
+                match source {
+                    Source::$name(metric) => Some(Arc::clone(metric)),
+                    _ => None,
+                }
+            }
+        })*
+    };
+}
+
+instruments!(Counter Gauge Histogram);
+
+/// The value of one series.
 #[derive(Debug, Clone, Copy)]
 pub struct Reading<'a> {
     /// The family's name.
     pub family: &'a str,
-    /// What stands behind it in the name of a histogram's series; empty for others.
+    /// Suffix that a histogram's series add to the family's name; empty for other types.
     pub suffix: &'static str,
     /// The family's help.
     pub help: &'a str,
-    /// What it is.
-    pub kind: Kind,
-    /// Labels, without the bound of a bucket.
+    /// The family's type.
+    pub metric_type: MetricType,
+    /// Labels without `le`.
     pub labels: &'a [(String, String)],
     /// The upper bound of a histogram's bucket.
     pub bound: Option<f64>,
@@ -55,33 +90,22 @@ pub struct Reading<'a> {
     pub value: f64,
 }
 
-impl Source {
-    const fn kind(&self) -> Kind {
-        match self {
-            Self::Counter(_) | Self::CounterFn(_) => Kind::Counter,
-            Self::Gauge(_) | Self::GaugeFn(_) => Kind::Gauge,
-            Self::Histogram(_) => Kind::Histogram,
-        }
-    }
-}
-
 struct Series {
-    /// Already escaped and joined: `reason="x",kind="y"`, empty without labels.
+    /// Escaped and joined: `reason="x",kind="y"`; empty without labels.
     labels: String,
     pairs: Vec<(String, String)>,
     source: Source,
 }
 
 struct Family {
-    name: String,
-    help: String,
+    name: &'static str,
+    help: &'static str,
     series: Vec<Series>,
 }
 
-/// All metrics of a process. Clones share it.
+/// All metrics of a process. Clones share them.
 ///
-/// Registering a name and label set a second time returns the first metric, so that a module that is started
-/// twice goes on counting where it was.
+/// Registering the same name and labels again returns the existing metric, so a restarted module keeps counting.
 #[derive(Clone, Default)]
 pub struct Registry {
     families: Arc<Mutex<Vec<Family>>>,
@@ -98,135 +122,40 @@ impl fmt::Debug for Registry {
 
 impl Registry {
     fn families(&self) -> MutexGuard<'_, Vec<Family>> {
-        self.families.lock().unwrap_or_else(PoisonError::into_inner)
+        sync::lock(&self.families)
     }
 
-    /// Registers a counter. Its name ends in `_total`.
-    #[must_use]
-    pub fn counter(&self, name: &str, help: &str, labels: &[(&str, &str)]) -> Arc<Counter> {
-        let find = |source: &Source| match source {
-            Source::Counter(counter) => Some(Arc::clone(counter)),
-            _ => None,
-        };
-        self.register(name, help, labels, find, || {
-            let counter = Arc::new(Counter::new());
-            (Source::Counter(Arc::clone(&counter)), counter)
-        })
-    }
-
-    /// Registers a gauge.
-    #[must_use]
-    pub fn gauge(&self, name: &str, help: &str, labels: &[(&str, &str)]) -> Arc<Gauge> {
-        let find = |source: &Source| match source {
-            Source::Gauge(gauge) => Some(Arc::clone(gauge)),
-            _ => None,
-        };
-        self.register(name, help, labels, find, || {
-            let gauge = Arc::new(Gauge::new());
-            (Source::Gauge(Arc::clone(&gauge)), gauge)
-        })
-    }
-
-    /// Registers a histogram over `bounds`, for instance [`Histogram::SECONDS`].
-    #[must_use]
-    pub fn histogram(
+    /// Registers an instrument, or returns the one that this series already has.
+    pub(super) fn register<M: Instrument>(
         &self,
-        name: &str,
-        help: &str,
-        labels: &[(&str, &str)],
-        bounds: &'static [f64],
-    ) -> Arc<Histogram> {
-        let find = |source: &Source| match source {
-            Source::Histogram(histogram) => Some(Arc::clone(histogram)),
-            _ => None,
-        };
-        self.register(name, help, labels, find, || {
-            let histogram = Arc::new(Histogram::new(bounds));
-            (Source::Histogram(Arc::clone(&histogram)), histogram)
-        })
-    }
-
-    /// Registers a counter that is read when it is rendered.
-    pub fn counter_fn(
-        &self,
-        name: &str,
-        help: &str,
-        labels: &[(&str, &str)],
-        read: impl Fn() -> f64 + Send + Sync + 'static,
-    ) {
-        self.register(
-            name,
-            help,
-            labels,
-            |_| None,
-            || (Source::CounterFn(Box::new(read)), ()),
-        );
-    }
-
-    /// Registers a gauge that is read when it is rendered.
-    pub fn gauge_fn(
-        &self,
-        name: &str,
-        help: &str,
-        labels: &[(&str, &str)],
-        read: impl Fn() -> f64 + Send + Sync + 'static,
-    ) {
-        self.register(
-            name,
-            help,
-            labels,
-            |_| None,
-            || (Source::GaugeFn(Box::new(read)), ()),
-        );
-    }
-
-    fn register<T>(
-        &self,
-        name: &str,
-        help: &str,
-        labels: &[(&str, &str)],
-        find: impl Fn(&Source) -> Option<T>,
-        make: impl FnOnce() -> (Source, T),
-    ) -> T {
-        let pairs = labels
-            .iter()
-            .map(|&(name, value)| (name.to_owned(), value.to_owned()));
-        let pairs = pairs.collect();
-        let labels = render_labels(labels);
+        (name, help): (&'static str, &'static str),
+        labels: LabelPairs<'_>,
+        new: impl FnOnce() -> M,
+    ) -> Arc<M> {
         let mut families = self.families();
-        let index = families
-            .iter()
-            .position(|family| family.name == name)
-            .unwrap_or_else(|| {
-                families.push(Family {
-                    name: name.to_owned(),
-                    help: help.to_owned(),
-                    series: Vec::new(),
-                });
-                families.len() - 1
-            });
-        let series = &mut families[index].series;
-        let same = series.iter().position(|one| one.labels == labels);
-        if let Some(found) = same.and_then(|at| find(&series[at].source)) {
-            return found;
+        let family = family(&mut families, name, help);
+        let text = render_labels(labels);
+        let known = family.series.iter().find(|series| series.labels == text);
+        if let Some(metric) = known.and_then(|series| M::of_source(&series.source)) {
+            return metric;
         }
-        let (source, handle) = make();
-        debug_assert!(
-            series.iter().all(|one| one.source.kind() == source.kind()),
-            "{name} is registered with two types"
-        );
-        match same {
-            Some(at) => series[at].source = source,
-            None => series.push(Series {
-                labels,
-                pairs,
-                source,
-            }),
-        }
-        handle
+        let metric = Arc::new(new());
+        family.set(text, labels, Arc::clone(&metric).into_source());
+        metric
     }
 
-    /// How many series [`Self::read`] gives.
+    /// Registers a series that is read when it is rendered, in place of the one with the same labels.
+    pub(super) fn register_source(
+        &self,
+        (name, help): (&'static str, &'static str),
+        labels: LabelPairs<'_>,
+        source: Source,
+    ) {
+        let mut families = self.families();
+        family(&mut families, name, help).set(render_labels(labels), labels, source);
+    }
+
+    /// Counts the series that [`Self::read`] passes on.
     #[must_use]
     pub fn series_count(&self) -> usize {
         let families = self.families();
@@ -238,9 +167,9 @@ impl Registry {
         count.sum()
     }
 
-    /// Gives every series to `each`, in an order that changes only when more are registered.
+    /// Passes every series to `each`. The order changes only when series are registered.
     ///
-    /// The registry is locked meanwhile: `each` must not use it.
+    /// The registry stays locked meanwhile: `each` must not use it.
     pub fn read(&self, each: &mut dyn FnMut(Reading<'_>)) {
         let families = self.families();
         for family in families.iter() {
@@ -255,19 +184,67 @@ impl Registry {
     pub fn render(&self, out: &mut String) {
         let families = self.families();
         let mut order: Vec<&Family> = families.iter().collect();
-        order.sort_unstable_by(|a, b| a.name.cmp(&b.name));
+        order.sort_unstable_by(|a, b| a.name.cmp(b.name));
         for family in order {
             let (Ok(()) | Err(fmt::Error)) = render_family(out, family);
         }
     }
 }
 
+/// Returns the family, added when it is new.
+fn family<'a>(
+    families: &'a mut Vec<Family>,
+    name: &'static str,
+    help: &'static str,
+) -> &'a mut Family {
+    let known = families.iter().position(|family| family.name == name);
+    let index = known.unwrap_or_else(|| {
+        families.push(Family {
+            name,
+            help,
+            series: Vec::new(),
+        });
+        families.len() - 1
+    });
+    &mut families[index]
+}
+
+impl Family {
+    /// Adds a series, or replaces the one with the same labels.
+    fn set(&mut self, text: String, labels: LabelPairs<'_>, source: Source) {
+        debug_assert!(
+            self.series
+                .iter()
+                .all(|one| one.source.metric_type() == source.metric_type()),
+            "{} is registered with two types",
+            self.name
+        );
+        let pairs = labels
+            .iter()
+            .map(|&(name, value)| (name.to_owned(), value.to_owned()));
+        let pairs = pairs.collect();
+        let series = Series {
+            labels: text,
+            pairs,
+            source,
+        };
+        match self
+            .series
+            .iter_mut()
+            .find(|one| one.labels == series.labels)
+        {
+            Some(known) => *known = series,
+            None => self.series.push(series),
+        }
+    }
+}
+
 fn read_series(family: &Family, series: &Series, each: &mut dyn FnMut(Reading<'_>)) {
     let reading = Reading {
-        family: &family.name,
+        family: family.name,
         suffix: "",
-        help: &family.help,
-        kind: series.source.kind(),
+        help: family.help,
+        metric_type: series.source.metric_type(),
         labels: &series.pairs,
         bound: None,
         value: 0.0,
@@ -315,10 +292,10 @@ fn render_family(out: &mut String, family: &Family) -> fmt::Result {
     let Some(first) = family.series.first() else {
         return Ok(());
     };
-    let name = &family.name;
+    let name = family.name;
     let help = family.help.replace('\\', "\\\\").replace('\n', "\\n");
     writeln!(out, "# HELP {name} {help}")?;
-    writeln!(out, "# TYPE {name} {}", first.source.kind().as_str())?;
+    writeln!(out, "# TYPE {name} {}", first.source.metric_type().as_str())?;
     for series in &family.series {
         let labels = series.labels.as_str();
         match &series.source {
@@ -360,7 +337,7 @@ fn line(out: &mut String, name: &str, labels: &str, value: f64) -> fmt::Result {
     Ok(())
 }
 
-/// Writes a number as scrapers of the text format read it.
+/// Writes a number in the text format's spelling.
 fn write_value(out: &mut String, value: f64) -> fmt::Result {
     if value == f64::INFINITY {
         out.push_str("+Inf");
@@ -397,17 +374,25 @@ fn render_labels(labels: &[(&str, &str)]) -> String {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::metric;
 
     #[test]
-    fn every_kind_is_written_as_scrapers_read_it() {
+    fn every_type_is_rendered_as_scrapers_read_it() {
         let registry = Registry::default();
-        let refused = registry.counter("b_total", "Refused\nthings.", &[("reason", "a\"b\\c\n")]);
+        let refused = metric!(Counter, "b_total", "Refused\nthings.")
+            .register(&registry, &[("reason", "a\"b\\c\n")]);
         refused.add(3);
-        registry.gauge("a_bytes", "Bytes.", &[]).set(1.5);
-        let histogram = registry.histogram("c_seconds", "Time.", &[("op", "x")], &[0.5]);
+        metric!(Gauge, "a_bytes", "Bytes.")
+            .register(&registry, &[])
+            .set(1.5);
+        let histogram = metric!(Histogram, "c_seconds", "Time.").register_with_bounds(
+            &registry,
+            &[("op", "x")],
+            &[0.5],
+        );
         histogram.observe(0.25);
         histogram.observe(4.0);
-        registry.gauge_fn("d", "Read late.", &[], || f64::NEG_INFINITY);
+        metric!(Gauge, "d", "Read late.").register_fn(&registry, &[], || f64::NEG_INFINITY);
         let mut text = String::new();
         registry.render(&mut text);
         let want = "# HELP a_bytes Bytes.\n# TYPE a_bytes gauge\na_bytes 1.5\n\
@@ -421,11 +406,12 @@ mod tests {
     }
 
     #[test]
-    fn second_registration_goes_on_with_the_first_metric() {
+    fn second_registration_returns_the_first_metric() {
         let registry = Registry::default();
-        registry.counter("a_total", "A.", &[("x", "1")]).inc();
-        registry.counter("a_total", "A.", &[("x", "1")]).inc();
-        registry.counter("a_total", "A.", &[("x", "2")]).inc();
+        let counter = metric!(Counter, "a_total", "A.");
+        for x in ["1", "1", "2"] {
+            counter.register(&registry, &[("x", x)]).inc();
+        }
         let mut text = String::new();
         registry.render(&mut text);
         assert!(text.ends_with("a_total{x=\"1\"} 2\na_total{x=\"2\"} 1\n"));

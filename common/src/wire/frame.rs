@@ -5,6 +5,7 @@ use bincode::{BorrowDecode, Encode};
 
 use super::WireError;
 use crate::limits::FRAME_BYTES_MAX;
+use crate::telemetry::LabelValue;
 
 /// Why a peer is sent away.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Encode, BorrowDecode)]
@@ -61,6 +62,18 @@ impl RefusalCode {
             Self::Request => "request",
             Self::Internal => "internal",
         }
+    }
+}
+
+impl LabelValue for RefusalCode {
+    const LABEL: &'static str = "reason";
+
+    fn all() -> Vec<Self> {
+        Self::ALL.to_vec()
+    }
+
+    fn as_label(self) -> &'static str {
+        self.as_str()
     }
 }
 

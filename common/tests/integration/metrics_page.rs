@@ -1,101 +1,97 @@
-//! docs/metrics.md: every metric that agent and aggregator keep of themselves, as the sources register them. The tests over
-//! the running binaries (`own_metrics_are_in_the_documentation`) hold the same page to what is really served.
+//! docs/metrics.md lists every metric that agent and aggregator keep of themselves, as the sources declare them.
+//!
+//! Declarations are `metric!(Type, "name", "help")`, a line `field: Type = "name", "help";` of `metrics!`, or a
+//! collector's `counter("agent_..", "help")`. The tests over the running binaries
+//! (`own_metrics_are_in_the_documentation`) check the page against what is really served.
 
 use std::collections::BTreeMap;
 use std::fmt::Write as _;
 use std::fs;
-use std::path::{Path, PathBuf};
 
 use regex::Regex;
 
+use super::workspace::{TextFile, assert_none, rust_files, workspace};
+
 const INTRO: &str = "# Own metrics
 
-What Tidemark measures of itself. The agent serves these on `/metrics` (those of its collectors are sent to the aggregator
-too), the aggregator on its own `/metrics`. A series appears when its first event does, where that is the meaning.
-This page is written from the sources: `UPDATE_DOCS=1 cargo test -p common --test integration metrics_page`.
+What Tidemark measures of itself. The agent serves its metrics on `/metrics` and also sends them to the aggregator. The
+aggregator serves its own on `/metrics`. Some series appear only after their first event.
+
+This page is generated: `UPDATE_DOCS=1 cargo test -p common --test integration metrics_page`.
 ";
 
 /// A metric family.
 #[derive(Debug, PartialEq, Eq)]
-struct Family {
-    kind: String,
+struct MetricFamily {
+    metric_type: String,
     help: String,
     is_agent: bool,
 }
 
-fn workspace() -> PathBuf {
-    Path::new(env!("CARGO_MANIFEST_DIR"))
-        .parent()
-        .unwrap()
-        .to_owned()
+/// Matches a declaration: its type, name and help.
+fn declaration() -> Regex {
+    let text = r#""((?:[^"\\]|\\.|\\\n)*)""#;
+    let declared = r"(?:metric!\(\s*|:\s*(?:By<\s*)?|\b)";
+    let between = r"(?:,\s*\w+>)?(?:,\s*|\s*=\s*|\(\s*)";
+    let instrument = "(Counter|Gauge|Histogram|counter|gauge|info)";
+    Regex::new(&format!(r"{declared}{instrument}{between}{text},\s*{text}")).unwrap()
 }
 
-fn sources(folder: &Path, found: &mut Vec<PathBuf>) {
-    for entry in fs::read_dir(folder).unwrap() {
-        let path = entry.unwrap().path();
-        let name = path.file_name().unwrap().to_string_lossy().into_owned();
-        if path.is_dir() && name != "tests" && name != "examples" {
-            sources(&path, found);
-        } else if name.ends_with(".rs") && name != "tests.rs" {
-            found.push(path);
+/// Own metrics have one of these prefixes.
+fn is_own(name: &str) -> bool {
+    let prefix = name.split('_').next().unwrap_or_default();
+    matches!(prefix, "agent" | "aggregator" | "process" | "tidemark") && name != prefix
+}
+
+fn is_production(file: &TextFile) -> bool {
+    let folders = ["agent", "aggregator", "common", "link"];
+    folders.iter().any(|folder| file.path.starts_with(folder))
+        && !file.is_test_code()
+        && !file.path.iter().any(|part| part == "examples")
+}
+
+/// Every declared family, and the places that name one without declaring it.
+fn families() -> (BTreeMap<String, MetricFamily>, Vec<String>) {
+    let declaration = declaration();
+    let name = Regex::new(r#""((?:agent|aggregator|process|tidemark)_[a-z0-9_]+)""#).unwrap();
+    let continued = Regex::new(r"\\\n\s*").unwrap();
+    let (mut families, mut named) = (BTreeMap::new(), Vec::new());
+    for file in rust_files().iter().filter(|file| is_production(file)) {
+        let code = file.production_code();
+        for found in declaration.captures_iter(code) {
+            let help = continued.replace_all(&found[3], "").replace("\\\"", "\"");
+            let metric_type = match found[1].to_ascii_lowercase().as_str() {
+                "info" => "gauge".to_owned(),
+                other => other.to_owned(),
+            };
+            let family = MetricFamily {
+                metric_type,
+                help,
+                is_agent: file.path.starts_with("agent") || file.path.starts_with("link"),
+            };
+            if is_own(&found[2]) {
+                families.insert(found[2].to_owned(), family);
+            }
         }
-    }
-}
-
-/// Every family that non-test code names with its help, and the names that stand there without one.
-fn families() -> (BTreeMap<String, Family>, Vec<String>) {
-    let name =
-        Regex::new(r#""((?:agent|aggregator|process|tidemark)_[a-z0-9_]+)"(,\s*(?:"((?:[^"\\]|\\.|\\\n)*)"|(help)\b))?"#)
-            .unwrap();
-    let call = Regex::new(r"(counter|gauge|histogram)(?:_fn)?\(\s*$").unwrap();
-    let variable = Regex::new(r#"let help =\s*"((?:[^"\\]|\\.|\\\n)*)";"#).unwrap();
-    let going_on = Regex::new(r"\\\n\s*").unwrap();
-    let mut files = Vec::new();
-    for folder in ["agent/src", "aggregator", "common/src"] {
-        sources(&workspace().join(folder), &mut files);
-    }
-    let (mut families, mut bare) = (BTreeMap::new(), Vec::new());
-    for path in files {
-        let text = fs::read_to_string(&path).unwrap();
-        let code = text.split("#[cfg(test)]\nmod ").next().unwrap();
         for found in name.captures_iter(code) {
-            let name = found[1].to_owned();
-            let start = found.get(0).unwrap().start();
-            let before = code.get(..start).unwrap_or_default();
-            // Beside the name, or in a variable right before the call.
-            let told = found.get(3).map(|help| help.as_str());
-            let earlier = found
-                .get(4)
-                .and_then(|_| variable.captures_iter(before).last());
-            let told = told.or(earlier.and_then(|help| Some(help.get(1)?.as_str())));
-            let Some(help) = told.filter(|help| help.contains(' ')) else {
-                bare.push(name);
-                continue;
-            };
-            let by_name = if name.ends_with("_total") {
-                "counter"
-            } else {
-                "gauge"
-            };
-            let kind = call
-                .captures(before)
-                .map_or(by_name.to_owned(), |kind| kind[1].to_owned());
-            // A line that goes on behind a backslash.
-            let help = going_on.replace_all(help, "").replace("\\\"", "\"");
-            let is_agent = path.starts_with(workspace().join("agent"));
-            families.insert(
-                name,
-                Family {
-                    kind,
-                    help,
-                    is_agent,
-                },
-            );
+            named.push((
+                found[1].to_owned(),
+                file.place(found.get(0).unwrap().start()),
+            ));
         }
     }
-    bare.retain(|name| !families.contains_key(name));
-    (families, bare)
+    named.retain(|(name, _)| !families.contains_key(name) && !NOT_METRICS.contains(&&**name));
+    let undeclared = named
+        .into_iter()
+        .map(|(name, place)| format!("{place}: {name}"));
+    (families, undeclared.collect())
 }
+
+/// Strings with the prefix of a metric that name something else.
+const NOT_METRICS: &[&str] = &[
+    // A field of WeChat's configuration.
+    "agent_id",
+];
 
 fn unit(name: &str) -> &'static str {
     let stem = name.strip_suffix("_total").unwrap_or(name);
@@ -105,18 +101,23 @@ fn unit(name: &str) -> &'static str {
         .unwrap_or("")
 }
 
-fn page(families: &BTreeMap<String, Family>) -> String {
+fn page(families: &BTreeMap<String, MetricFamily>) -> String {
     let mut page = INTRO.to_owned();
-    let mut table = |title: &str, of: &dyn Fn(&str, &Family) -> bool| {
+    let mut table = |title: &str, is_listed: &dyn Fn(&str, &MetricFamily) -> bool| {
         write!(
             page,
             "\n## {title}\n\n| name | type | unit | meaning |\n| --- | --- | --- | --- |\n"
         )
         .unwrap();
-        for (name, family) in families.iter().filter(|(name, family)| of(name, family)) {
-            let Family { kind, help, .. } = family;
-            let help = help.replace('|', "\\|");
-            writeln!(page, "| `{name}` | {kind} | {} | {help} |", unit(name)).unwrap();
+        for (name, family) in families.iter().filter(|(name, it)| is_listed(name, it)) {
+            let help = family.help.replace('|', "\\|");
+            let metric_type = &family.metric_type;
+            writeln!(
+                page,
+                "| `{name}` | {metric_type} | {} | {help} |",
+                unit(name)
+            )
+            .unwrap();
         }
     };
     table("Agent", &|_, family| family.is_agent);
@@ -128,14 +129,12 @@ fn page(families: &BTreeMap<String, Family>) -> String {
 }
 
 #[test]
-fn page_names_every_metric_that_the_sources_register_and_no_other() {
-    let (families, bare) = families();
+fn page_lists_every_declared_metric() {
+    let (families, undeclared) = families();
     assert!(families.len() > 80, "the sources were found");
-    // A receiver's field, no metric.
-    let bare: Vec<&String> = bare.iter().filter(|name| *name != "agent_id").collect();
-    assert!(
-        bare.is_empty(),
-        "no help beside the name, so the page can't have it: {bare:?}"
+    assert_none(
+        &undeclared,
+        "declare the metric with metric! or metrics!, then name it by its constant",
     );
     let path = workspace().join("docs/metrics.md");
     let wanted = page(&families);
@@ -145,6 +144,25 @@ fn page_names_every_metric_that_the_sources_register_and_no_other() {
     let current = fs::read_to_string(&path).unwrap();
     assert!(
         current == wanted,
-        "docs/metrics.md is old: run this test with UPDATE_DOCS=1"
+        "docs/metrics.md is out of date: run this test with UPDATE_DOCS=1"
     );
+}
+
+#[test]
+fn declarations_of_each_form_are_found() {
+    for text in [
+        r#"metric!(Gauge, "agent_x", "X y.")"#,
+        "metric!(\n    Gauge,\n    \"agent_x\",\n    \"X \\\n    y.\"\n);",
+        r#"pub x: Gauge = "agent_x", "X y.";"#,
+        r#"x: By<Gauge, Reason> = "agent_x", "X y.";"#,
+        r#"const X: FamilyDef = gauge("agent_x", "X y.");"#,
+    ] {
+        let found = declaration().captures(text);
+        let found = found.map(|found| (found[1].to_ascii_lowercase(), found[2].to_owned()));
+        assert_eq!(
+            found,
+            Some(("gauge".to_owned(), "agent_x".to_owned())),
+            "{text}"
+        );
+    }
 }

@@ -11,6 +11,7 @@ use tidemark_storage::{DefineError, LogPosition, STREAM_NUMBERS_MIN};
 use super::super::agent_series::{AgentSeries, SeriesError, owned_labels};
 use super::unstored::UnstoredSeries;
 use super::{IngestorError, Source};
+use crate::ingest::metrics::SampleResult;
 
 thread_local! {
     /// The buffer for a tick's values: one a thread, where one a session would be kept for each of thousands.
@@ -262,9 +263,10 @@ impl Lane {
         if self.kind == LaneKind::Backfill {
             self.source.metrics.backfilled.inc();
         }
-        self.source.metrics.stored.add(appended.stored);
-        self.source.metrics.duplicates.add(appended.duplicates);
-        self.source.metrics.refused_samples.add(appended.refused);
+        let samples = &self.source.metrics.samples;
+        samples.of(SampleResult::Stored).add(appended.stored);
+        samples.of(SampleResult::Duplicate).add(appended.duplicates);
+        samples.of(SampleResult::Refused).add(appended.refused);
         self.source.agent.refused(&appended);
         if let Some(refusal) = appended.refusals.first() {
             tracing::debug!(agent = %self.source.identity, ?refusal, refused = appended.refused, "refuse samples");

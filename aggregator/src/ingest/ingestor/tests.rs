@@ -11,6 +11,7 @@ use tidemark_storage::{ReadControl, Readable as _, Selection, Values};
 
 use super::*;
 use crate::ingest::Agents;
+use crate::ingest::metrics::{SampleResult, SeriesRefusal};
 use crate::ingest::tests::{NOW_MS, store};
 
 /// An agent's end of a session.
@@ -273,7 +274,7 @@ fn series_beyond_the_limit_are_refused_and_come_in_once_others_have_gone() {
     ingestor.apply_frames(&mut sender.buffer()).unwrap();
     assert_eq!((ingestor.series(), ingestor.refused()), (100, 5));
     let metrics = Arc::clone(&ingestor.source.metrics);
-    assert_eq!(metrics.refused_series("per_agent"), 5);
+    assert_eq!(metrics.refused_series(SeriesRefusal::PerAgent), 5);
     assert_eq!(read(&store).len(), 100);
     // Two of the known and one of the refused go; three of those that wait may come, but their minute has not.
     sender.schema(false, &[0, 1, 104], &[]);
@@ -293,7 +294,11 @@ fn series_beyond_the_limit_are_refused_and_come_in_once_others_have_gone() {
     ingestor.apply_frames(&mut sender.buffer()).unwrap();
     assert_eq!((ingestor.series(), ingestor.refused()), (100, 2));
     assert_eq!(metrics.admitted_series.get(), 2);
-    assert_eq!(metrics.refused_series("per_agent"), 5, "each counts once");
+    assert_eq!(
+        metrics.refused_series(SeriesRefusal::PerAgent),
+        5,
+        "each counts once"
+    );
     let all = read(&store);
     assert_eq!(all["m100"], [(30, Some(8.0)), (40, Some(9.0))]);
     assert_eq!(all["m101"], [(40, Some(9.0))]);
@@ -318,7 +323,7 @@ fn new_series_come_in_as_the_minutes_pass_whatever_the_session() {
     first.apply_frames(&mut sender.buffer()).unwrap();
     assert_eq!((first.series(), first.refused()), (50, 20));
     let metrics = Arc::clone(&first.source.metrics);
-    assert_eq!(metrics.refused_series("per_minute"), 20);
+    assert_eq!(metrics.refused_series(SeriesRefusal::PerMinute), 20);
 
     // To connect anew gains nothing, and what is known comes at once.
     let mut second = ingestor_of(&store, &agents, Arc::clone(&clock), first.into_series());
@@ -386,7 +391,15 @@ fn ticks_that_were_passed_over_come_behind_newer_ones() {
     let outcome = ingestor.apply_frames(&mut live.buffer()).unwrap();
     assert_eq!(outcome.appended.unwrap().0, 9);
     assert_eq!(ingestor.last_tick_ms(), Some(NOW_MS + 40));
-    assert_eq!(ingestor.source.metrics.refused_samples.get(), 0);
+    assert_eq!(
+        ingestor
+            .source
+            .metrics
+            .samples
+            .of(SampleResult::Refused)
+            .get(),
+        0
+    );
     let a = [(0, 1.0), (10, 1.1), (20, 1.2), (30, 1.3), (40, 1.4)];
     check(
         &store,
