@@ -4,39 +4,39 @@ use std::io;
 use std::path::{Path, PathBuf};
 
 use common::model::Matcher;
+use common::report::chain;
 
-use crate::block::reader::BlockError;
 use crate::disk;
 use crate::files::{create_directory, sync_directory};
 use crate::index::SeriesId;
 use crate::index::resolve::Prepared;
 use crate::index::view::SeriesIndex as _;
+use crate::maintenance::MaintenanceError;
 use crate::merge::Deletion;
-use crate::read::ReadControl;
+use crate::read::{ReadControl, ReadError};
 use crate::store::{Inner, Store};
 use crate::sync::lock;
 
 /// Why an operation on the whole store failed.
 #[derive(Debug, thiserror::Error)]
 pub enum AdminError {
-    /// A file could not be read or written.
-    #[error("block files")]
-    Io(#[from] io::Error),
-    /// A block is damaged.
-    #[error("block is damaged: {0}")]
-    Damaged(&'static str),
+    /// Blocks could not be sealed or rewritten.
+    #[error(transparent)]
+    Maintenance(#[from] MaintenanceError),
+    /// The series to delete could not be found.
+    #[error("find series to delete")]
+    Select(#[source] ReadError),
+    /// A file of the snapshot could not be written.
+    #[error("write snapshot {}", path.display())]
+    Snapshot {
+        /// The folder of the snapshot.
+        path: PathBuf,
+        /// Why.
+        source: io::Error,
+    },
     /// The name of a snapshot is no plain file name.
     #[error("bad snapshot name {0:?}")]
     BadName(String),
-}
-
-impl From<BlockError> for AdminError {
-    fn from(error: BlockError) -> Self {
-        match error {
-            BlockError::Io(error) => Self::Io(error),
-            BlockError::Damaged(part) => Self::Damaged(part),
-        }
-    }
 }
 
 impl Store {
@@ -58,10 +58,11 @@ impl Store {
         let prepared = Prepared::new(matchers);
         let mut deleted = 0;
         for block in inner.blocks.overlapping(start_ms, end_ms) {
-            let loaded = block.load()?;
+            let loaded = block
+                .load()
+                .map_err(|error| MaintenanceError::read(&block, error))?;
             let ids = prepared.resolve(&loaded.index, &ReadControl::unlimited());
-            // Without bounds, and cancelled by nobody, a resolution can't fail.
-            let ids = ids.map_err(|error| AdminError::Io(io::Error::other(error)))?;
+            let ids = ids.map_err(AdminError::Select)?;
             if ids.is_empty() {
                 continue;
             }
@@ -80,7 +81,10 @@ impl Store {
             deleted += rewritten?;
         }
         // Also what an earlier attempt wrote and could not finish.
-        inner.blocks.sweep()?;
+        inner
+            .blocks
+            .sweep()
+            .map_err(MaintenanceError::RemoveBlocks)?;
         Ok(deleted)
     }
 
@@ -100,15 +104,23 @@ impl Store {
         inner.seal(&mut maintenance)?;
         let target = inner.options.path.join("snapshots").join(name);
         let snapshots = inner.options.path.join("snapshots");
-        create_directory(&snapshots)?;
-        disk::create_dir(&target)?;
-        sync_directory(&snapshots)?;
-        inner.link_into(&target).inspect_err(|_| {
-            if let Err(error) = disk::remove_dir_all(&target) {
-                tracing::warn!(%error, path = %target.display(), "remove unfinished snapshot");
-            }
-        })?;
-        Ok(target)
+        let made = create_directory(&snapshots)
+            .and_then(|()| disk::create_dir(&target))
+            .and_then(|()| sync_directory(&snapshots))
+            .and_then(|()| {
+                inner.link_into(&target).inspect_err(|_| {
+                    if let Err(error) = disk::remove_dir_all(&target) {
+                        tracing::warn!(error = chain(&error), path = %target.display(), "remove unfinished snapshot");
+                    }
+                })
+            });
+        match made {
+            Ok(()) => Ok(target),
+            Err(source) => Err(AdminError::Snapshot {
+                path: target,
+                source,
+            }),
+        }
     }
 }
 

@@ -40,8 +40,10 @@ mod wal;
 pub mod write;
 
 pub use admin::AdminError;
+pub use block::reader::BlockError;
 pub use budget::Pressure;
 pub use exemplars::{Exemplar, ExemplarOutcome};
+pub use maintenance::MaintenanceError;
 pub use memory::ProcessMemory;
 pub use raw::RawBatch;
 pub use read::{
@@ -54,6 +56,6 @@ pub use store::{Store, StoreOptions};
 pub use stream::{STREAM_NUMBERS_MIN, Stream};
 pub use wal::WalSync;
 pub use write::{
-    AppendError, AppendMode, Appended, DefineError, LogPosition, OpenError, Refusal, RefusalReason,
-    SeriesSamples,
+    AppendError, AppendMode, Appended, DefineError, LogError, LogPosition, OpenError, Refusal,
+    RefusalReason, SeriesSamples,
 };

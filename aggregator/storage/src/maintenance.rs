@@ -1,17 +1,22 @@
 //! The background thread: seals, merges, removes what is too old.
 
+mod error;
+
 use std::io;
 use std::sync::{Arc, Condvar, Mutex, PoisonError};
 use std::thread::JoinHandle;
 use std::time::{Duration, Instant};
 
+use common::report::chain;
+
 use crate::append_throttle::SEAL_AT;
-use crate::block::reader::BlockError;
 use crate::budget::Pressure;
 use crate::merge::choose;
 use crate::seal::MaintenanceState;
 use crate::store::Inner;
 use crate::sync::lock;
+
+pub use error::MaintenanceError;
 
 /// Time between two looks.
 const TICK: Duration = Duration::from_millis(250);
@@ -98,7 +103,7 @@ fn run(inner: &Inner, signal: &Signal) {
             continue;
         }
         if let Err(error) = round(inner, &mut last_seal) {
-            tracing::error!(%error, "seal or merge blocks");
+            tracing::error!(error = chain(&error), "maintain blocks");
             not_before = Instant::now() + RETRY;
         }
     }
@@ -123,7 +128,7 @@ fn watch(inner: &Inner, signal: &Signal) {
     }
 }
 
-fn round(inner: &Inner, last_seal: &mut Instant) -> Result<(), BlockError> {
+fn round(inner: &Inner, last_seal: &mut Instant) -> Result<(), MaintenanceError> {
     let mut maintenance = lock(&inner.maintenance);
     inner.release_sealed(&mut maintenance);
     inner.remove_old()?;
@@ -142,7 +147,7 @@ fn seal_if_due(
     inner: &Inner,
     maintenance: &mut MaintenanceState,
     last_seal: &mut Instant,
-) -> Result<(), BlockError> {
+) -> Result<(), MaintenanceError> {
     let unsealed = inner.throttle.open();
     let is_time = unsealed > 0 && last_seal.elapsed() >= SEAL_INTERVAL;
     let is_tight = unsealed > 0
@@ -157,7 +162,7 @@ fn seal_if_due(
         // What was sealed is free now, in pieces that the allocator would keep.
         inner.release_memory();
         if let Err(error) = inner.state.compact_if_large() {
-            tracing::warn!(%error, "compact the state database");
+            tracing::warn!(error = chain(&error), "compact the state database");
         }
     }
     Ok(())
@@ -168,7 +173,7 @@ impl Inner {
     ///
     /// # Errors
     /// A file can't be removed.
-    pub(crate) fn remove_old(&self) -> Result<(), BlockError> {
+    pub(crate) fn remove_old(&self) -> Result<(), MaintenanceError> {
         let start_ms = self.retention_start_ms(self.clock.now_ms());
         let blocks = self.blocks.all();
         let mut gone: Vec<u64> = Vec::new();
@@ -189,7 +194,7 @@ impl Inner {
             tracing::info!(blocks = gone.len(), "remove blocks beyond the retention");
             let removed = self.blocks.remove(&gone);
             self.stability.removed();
-            removed?;
+            removed.map_err(MaintenanceError::RemoveBlocks)?;
         }
         Ok(())
     }

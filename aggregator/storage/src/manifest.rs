@@ -7,6 +7,8 @@
 use std::collections::BTreeMap;
 use std::sync::Arc;
 
+use common::report::chain;
+
 use crate::block::Block;
 use crate::state::{StateChange, StateError, StateTable};
 
@@ -73,7 +75,7 @@ impl Manifest {
             Ok(scan) if scan.is_filled => scan,
             Ok(_) => return BTreeMap::new(),
             Err(error) => {
-                tracing::warn!(%error, "read the manifest of blocks");
+                tracing::warn!(error = chain(&error), "read the manifest of blocks");
                 return BTreeMap::new();
             }
         };
@@ -119,8 +121,10 @@ impl Manifest {
             .apply(changes)
             .and_then(|()| self.table.mark_filled())
             .and_then(|()| self.table.flush());
-        if let Err(error @ StateError::Database(_)) = written {
-            tracing::warn!(%error, "write the manifest of blocks");
+        if let Err(error) = written
+            && !matches!(error, StateError::OutOfUse)
+        {
+            tracing::warn!(error = chain(&error), "write the manifest of blocks");
         }
     }
 }
@@ -141,7 +145,7 @@ impl AgentTable {
     /// Reads the table.
     pub(crate) fn open(table: Arc<dyn StateTable>) -> Self {
         let rows = table.scan().map(|scan| scan.rows).unwrap_or_else(|error| {
-            tracing::warn!(%error, "read the table of agents");
+            tracing::warn!(error = chain(&error), "read the table of agents");
             Vec::new()
         });
         let row = |(key, value): (Vec<u8>, Vec<u8>)| {
@@ -189,8 +193,10 @@ impl AgentTable {
             .apply(&changes)
             .and_then(|()| self.table.mark_filled())
             .and_then(|()| self.table.flush());
-        if let Err(error @ StateError::Database(_)) = written {
-            tracing::warn!(%error, "write the table of agents");
+        if let Err(error) = written
+            && !matches!(error, StateError::OutOfUse)
+        {
+            tracing::warn!(error = chain(&error), "write the table of agents");
         }
     }
 }

@@ -18,6 +18,7 @@ use crate::block::writer::BlockWriter;
 use crate::codec::Chunk;
 use crate::index::SeriesId;
 use crate::index::view::SeriesIndex as _;
+use crate::maintenance::MaintenanceError;
 use crate::series_hash::SeriesHash;
 use crate::store::Inner;
 
@@ -174,8 +175,8 @@ impl Inner {
     pub(crate) fn merge(
         &self,
         blocks: &[Arc<Block>],
-        between: &mut dyn FnMut() -> Result<(), BlockError>,
-    ) -> Result<(), BlockError> {
+        between: &mut dyn FnMut() -> Result<(), MaintenanceError>,
+    ) -> Result<(), MaintenanceError> {
         self.rewrite(blocks, None, between).map(|_| ())
     }
 
@@ -187,14 +188,15 @@ impl Inner {
         &self,
         blocks: &[Arc<Block>],
         deletion: Option<&Deletion>,
-        between: &mut dyn FnMut() -> Result<(), BlockError>,
-    ) -> Result<u64, BlockError> {
+        between: &mut dyn FnMut() -> Result<(), MaintenanceError>,
+    ) -> Result<u64, MaintenanceError> {
         let mut sources = Vec::with_capacity(blocks.len());
         for block in blocks {
-            let loaded = block.load().inspect_err(|error| {
+            let loaded = block.load().map_err(|error| {
                 if matches!(error, BlockError::Damaged(_)) {
                     self.blocks.quarantine(block);
                 }
+                MaintenanceError::read(block, error)
             })?;
             sources.push(Source {
                 block: Arc::clone(block),
@@ -203,7 +205,8 @@ impl Inner {
             });
         }
         let keep = (self.retention_start_ms(self.clock.now_ms()), i64::MAX);
-        let writer = BlockWriter::create(&self.blocks.directory, self.blocks.new_id())?;
+        let writer = BlockWriter::create(&self.blocks.directory, self.blocks.new_id())
+            .map_err(MaintenanceError::Merge)?;
         let union = Union::new(&sources);
         let mut rewriting = Rewriting {
             store: self,
@@ -223,11 +226,15 @@ impl Inner {
         } = rewriting;
         let ids: Vec<u64> = blocks.iter().map(|block| block.id).collect();
         if writer.samples() == 0 {
-            self.blocks.remove(&ids)?;
+            self.blocks
+                .remove(&ids)
+                .map_err(MaintenanceError::RemoveBlocks)?;
             return Ok(deleted);
         }
         let level = blocks.iter().map(|block| block.footer.level).max();
-        let path = writer.finish(level.unwrap_or(0) + 1, &ids)?;
+        let path = writer
+            .finish(level.unwrap_or(0) + 1, &ids)
+            .map_err(MaintenanceError::Merge)?;
         self.blocks.publish(&[path], &ids, None)?;
         Ok(deleted)
     }
@@ -236,7 +243,7 @@ impl Inner {
     ///
     /// # Errors
     /// See [`Self::merge`].
-    pub(crate) fn merge_all(&self) -> Result<(), BlockError> {
+    pub(crate) fn merge_all(&self) -> Result<(), MaintenanceError> {
         loop {
             let blocks = self.blocks.all();
             let spans = by_span(&blocks, SPANS_MS[1]);
@@ -269,8 +276,8 @@ impl Rewriting<'_> {
         &mut self,
         key: &str,
         mut list: &[u32],
-        between: &mut dyn FnMut() -> Result<(), BlockError>,
-    ) -> Result<(), BlockError> {
+        between: &mut dyn FnMut() -> Result<(), MaintenanceError>,
+    ) -> Result<(), MaintenanceError> {
         let mut slice = Slice::default();
         let mut begun = false;
         let mut pause = PAUSE;
@@ -281,7 +288,7 @@ impl Rewriting<'_> {
                 self.gather(series)?;
             }
             if (is_copied || !self.samples.times_ms.is_empty()) && !begun {
-                self.writer.group(key)?;
+                self.writer.group(key).map_err(MaintenanceError::Merge)?;
                 begun = true;
             }
             let done = match is_copied {
@@ -299,29 +306,35 @@ impl Rewriting<'_> {
     }
 
     /// Takes over the chunks of the first series of `list`; returns how many series these are.
-    fn copy(&mut self, slice: &Slice, list: &[u32]) -> Result<usize, BlockError> {
+    fn copy(&mut self, slice: &Slice, list: &[u32]) -> Result<usize, MaintenanceError> {
         let (union, sources) = (self.union, &self.sources);
         let series = list.iter().take(slice.columns);
         let labels = series.map(|&one| union.labels(sources, one));
-        self.writer.begin_copy(labels)?;
+        self.writer
+            .begin_copy(labels)
+            .map_err(MaintenanceError::Merge)?;
         for (entry, samples, bytes) in slice.chunks() {
-            self.writer.copy_chunk(entry, samples, bytes)?;
+            self.writer
+                .copy_chunk(entry, samples, bytes)
+                .map_err(MaintenanceError::Merge)?;
         }
         Ok(slice.columns)
     }
 
     /// Packs the samples anew that were gathered of a series.
-    fn push(&mut self, series: u32) -> Result<usize, BlockError> {
+    fn push(&mut self, series: u32) -> Result<usize, MaintenanceError> {
         if !self.samples.times_ms.is_empty() {
             let labels = self.union.labels(&self.sources, series);
-            self.writer.push(&labels, &mut self.samples)?;
+            self.writer
+                .push(&labels, &mut self.samples)
+                .map_err(MaintenanceError::Merge)?;
         }
         Ok(1)
     }
 
     /// Reads the samples of a series from all sources, those that stay. A damaged chunk is left out; its block is kept
     /// aside.
-    fn gather(&mut self, series: u32) -> Result<(), BlockError> {
+    fn gather(&mut self, series: u32) -> Result<(), MaintenanceError> {
         let to = &mut self.samples;
         to.clear();
         let (mut scratch, mut floats) = (Vec::new(), Vec::new());
@@ -335,7 +348,7 @@ impl Rewriting<'_> {
                         self.store.blocks.keep_damaged(&source.block)?;
                         continue;
                     }
-                    Err(error) => return Err(error),
+                    Err(error) => return Err(MaintenanceError::read(&source.block, error)),
                 };
                 floats.clear();
                 chunk.samples(column, &mut scratch, &mut to.times_ms, &mut floats);

@@ -18,7 +18,6 @@ use common::model::Labels;
 use hashbrown::HashMap;
 use rustc_hash::FxBuildHasher;
 
-use crate::block::reader::BlockError;
 use crate::block::slice::Samples;
 use crate::block::writer::BlockWriter;
 use crate::checkpoint::{CheckpointWriter, GroupState};
@@ -28,6 +27,7 @@ use crate::head::group::Group;
 use crate::head::part::HeadPart;
 use crate::index::view::SeriesIndex as _;
 use crate::index::{ColumnRef, Index, SeriesId};
+use crate::maintenance::MaintenanceError;
 use crate::select::ReaderGuard;
 use crate::store::Inner;
 use crate::sync::{lock, read, write};
@@ -90,13 +90,13 @@ impl Inner {
     ///
     /// # Errors
     /// A block or the checkpoint could not be written. The samples stay in the head and in the log.
-    pub(crate) fn seal(&self, maintenance: &mut MaintenanceState) -> Result<(), BlockError> {
+    pub(crate) fn seal(&self, maintenance: &mut MaintenanceState) -> Result<(), MaintenanceError> {
         let sealed = self.seal_head(maintenance);
         self.throttle.end_seal();
         sealed
     }
 
-    fn seal_head(&self, maintenance: &mut MaintenanceState) -> Result<(), BlockError> {
+    fn seal_head(&self, maintenance: &mut MaintenanceState) -> Result<(), MaintenanceError> {
         self.release_sealed(maintenance);
         let head = self.head();
         maintenance.generation += 1;
@@ -109,8 +109,10 @@ impl Inner {
         // A block must hold nothing that the log could still lose: the sequences of its rows are in the log only.
         self.wal
             .wait_durable(LogPosition(snapshot.from - 1))
-            .map_err(|error| BlockError::Io(io::Error::other(error)))?;
-        let paths = self.write_blocks(&head, &snapshot)?;
+            .map_err(MaintenanceError::SyncLog)?;
+        let paths = self
+            .write_blocks(&head, &snapshot)
+            .map_err(MaintenanceError::Seal)?;
         self.blocks.publish(&paths, &[], Some(generation))?;
         let old = std::mem::take(&mut *lock(&self.readers));
         maintenance
@@ -210,11 +212,7 @@ impl Inner {
         snapshot
     }
 
-    fn write_blocks(
-        &self,
-        head: &Head,
-        snapshot: &SealSnapshot,
-    ) -> Result<Vec<PathBuf>, BlockError> {
+    fn write_blocks(&self, head: &Head, snapshot: &SealSnapshot) -> io::Result<Vec<PathBuf>> {
         let mut windows = BTreeSet::new();
         for part in snapshot.groups.iter().flat_map(|group| &group.parts) {
             windows_of(part, &mut windows);
@@ -248,7 +246,7 @@ impl Inner {
         head: &Head,
         snapshot: &SealSnapshot,
         maintenance: &mut MaintenanceState,
-    ) -> Result<(), BlockError> {
+    ) -> Result<(), MaintenanceError> {
         let groups = head.groups();
         let (mut columns, mut changed) = (0, 0);
         for group in &groups {
@@ -269,7 +267,9 @@ impl Inner {
                 definitions: definitions(head, group, base.is_none()),
             });
         }
-        writer.finish(&self.options.path)?;
+        writer
+            .finish(&self.options.path)
+            .map_err(MaintenanceError::Checkpoint)?;
         let of_agents = groups.iter().filter_map(|group| {
             let sequence = snapshot.sequences.get(&group.number).copied()?;
             Some((&*group.key, sequence))
@@ -277,7 +277,8 @@ impl Inner {
         // Before the log goes that had them last.
         lock(&self.agents).record(of_agents, self.clock.now_ms());
         maintenance.base = base.or(Some(snapshot.from));
-        remove_before(&self.options.path.join("wal"), snapshot.from)?;
+        remove_before(&self.options.path.join("wal"), snapshot.from)
+            .map_err(MaintenanceError::RemoveSegments)?;
         Ok(())
     }
 }
@@ -439,7 +440,7 @@ fn write_group(
     group: &FrozenGroup,
     moved: &MovedSeries,
     range: (i64, i64),
-) -> Result<(), BlockError> {
+) -> io::Result<()> {
     let width = group
         .parts
         .iter()

@@ -142,7 +142,7 @@ impl Set {
                         blocks.push((block, loaded, ids));
                     }
                 }
-                Err(BlockError::Io(error)) => return Err(error.into()),
+                Err(BlockError::Read(error)) => return Err(error.into()),
                 Err(error) => warnings.push(damage(&block, &error)),
             }
         }
@@ -431,7 +431,7 @@ impl Reader<'_> {
                 None => {
                     let chunk = match block.chunk(loaded, number, true) {
                         Ok(chunk) => Some(chunk),
-                        Err(BlockError::Io(error)) => return Err(error.into()),
+                        Err(BlockError::Read(error)) => return Err(error.into()),
                         Err(error) => {
                             set.warn(damage(block, &error));
                             None

@@ -10,6 +10,7 @@ use std::io;
 use std::path::{Path, PathBuf};
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 
+use common::report::chain;
 use nix::fcntl::posix_fallocate;
 
 use crate::files;
@@ -56,7 +57,10 @@ impl Space {
         let free = match files::free_bytes(&self.directory) {
             Ok(free) => free,
             Err(error) => {
-                tracing::warn!(%error, "ask for the free space of the data directory");
+                tracing::warn!(
+                    error = chain(&error),
+                    "ask for the free space of the data directory"
+                );
                 return;
             }
         };
@@ -77,7 +81,7 @@ impl Space {
             tracing::info!(free_bytes = free, "there is disk space again");
         }
         if let Err(error) = self.keep_reserve(free) {
-            tracing::warn!(%error, path = %self.reserve.display(), "reserve disk space");
+            tracing::warn!(error = chain(&error), path = %self.reserve.display(), "reserve disk space");
         }
     }
 

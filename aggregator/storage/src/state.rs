@@ -5,6 +5,9 @@
 //! each value has its own checksum, each table a mark that it was filled, calls are made under `catch_unwind`, and whoever
 //! finds a table that is not whole fills it again from its own files.
 
+use std::io;
+use std::path::PathBuf;
+
 mod database;
 mod memory;
 
@@ -14,11 +17,22 @@ pub use memory::MemoryTable;
 /// Why the state could not be read or written.
 #[derive(Debug, thiserror::Error)]
 pub enum StateError {
-    /// The database failed.
-    #[error("embedded database: {0}")]
-    Database(String),
-    /// It failed before, and is not used again until the next start.
-    #[error("embedded database is out of use since it failed")]
+    /// A call of the database failed.
+    #[error("state database")]
+    Database(#[source] sled::Error),
+    /// A call of the database panicked, as some do on damaged files.
+    #[error("state database panicked")]
+    Panicked,
+    /// A file of the database could not be moved or removed.
+    #[error("move or remove {}", path.display())]
+    File {
+        /// The file.
+        path: PathBuf,
+        /// Why.
+        source: io::Error,
+    },
+    /// The database failed earlier and is not used again until the next start.
+    #[error("state database is out of use after an earlier failure")]
     OutOfUse,
 }
 

@@ -1,13 +1,13 @@
 //! The store: streams and requests in, series sets out.
 
 use std::collections::{BTreeMap, BTreeSet};
-use std::io;
 use std::path::PathBuf;
 use std::sync::{Arc, Mutex, RwLock};
 use std::time::Duration;
 
 use common::clock::Clock;
 use common::model::Metadata;
+use common::report::chain;
 
 use crate::append_throttle::AppendThrottle;
 use crate::block::block_list::{BlockList, Quarantined};
@@ -19,7 +19,7 @@ use crate::head::Head;
 use crate::head::group::Stored;
 use crate::index::resolve::{Prepared, label_names, label_values};
 use crate::index::view::{PostingsRef, SeriesIndex};
-use crate::maintenance::Maintenance;
+use crate::maintenance::{Maintenance, MaintenanceError};
 use crate::manifest::AgentTable;
 use crate::memory::{Overhead, ProcessMemory};
 use crate::raw::RawCache;
@@ -164,7 +164,7 @@ impl Inner {
                 Ok(Some(bits)) => return Stored::Bits(bits),
                 Ok(None) => {}
                 Err(error) => {
-                    tracing::warn!(path = %block.path.display(), %error, "look up a sample");
+                    tracing::warn!(path = %block.path.display(), error = chain(&error), "look up a sample");
                 }
             }
         }
@@ -254,14 +254,14 @@ impl Store {
     /// Seals and merges everything that was appended into blocks, and returns when they are on disk.
     ///
     /// # Errors
-    /// A block could not be written.
-    pub fn flush(&self) -> Result<(), AppendError> {
-        self.inner.wal.wait_durable(self.inner.wal.end())?;
+    /// See [`MaintenanceError`].
+    pub fn flush(&self) -> Result<(), MaintenanceError> {
+        let wal = &self.inner.wal;
+        wal.wait_durable(wal.end())
+            .map_err(MaintenanceError::SyncLog)?;
         let mut maintenance = lock(&self.inner.maintenance);
-        self.inner
-            .seal(&mut maintenance)
-            .map_err(block_to_append_error)?;
-        self.inner.merge_all().map_err(block_to_append_error)
+        self.inner.seal(&mut maintenance)?;
+        self.inner.merge_all()
     }
 
     /// The embedded database of this data directory, for other small state of the same process.
@@ -277,13 +277,6 @@ impl Store {
     pub fn close(&self) -> Result<(), AppendError> {
         self.maintenance.stop();
         self.inner.wal.close()
-    }
-}
-
-fn block_to_append_error(error: BlockError) -> AppendError {
-    match error {
-        BlockError::Io(error) => AppendError::Log(error),
-        damaged @ BlockError::Damaged(_) => AppendError::Log(io::Error::other(damaged)),
     }
 }
 
@@ -328,8 +321,10 @@ impl Inner {
             control.check()?;
             match block.load() {
                 Ok(loaded) => one(&loaded.index)?,
-                Err(BlockError::Io(error)) => return Err(error.into()),
-                Err(error) => tracing::warn!(path = %block.path.display(), %error, "read block"),
+                Err(BlockError::Read(error)) => return Err(error.into()),
+                Err(error) => {
+                    tracing::warn!(path = %block.path.display(), error = chain(&error), "read block")
+                }
             }
         }
         if self.head_overlaps(&parts.head, selection) {
@@ -400,6 +395,8 @@ impl Readable for Store {
 
 #[cfg(test)]
 mod damage;
+#[cfg(test)]
+mod failure_reports;
 #[cfg(test)]
 mod faults;
 #[cfg(test)]

@@ -7,6 +7,7 @@ use std::io;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
+use common::report::chain;
 use nix::fcntl::{Flock, FlockArg};
 
 use crate::block::Block;
@@ -339,11 +340,11 @@ impl Check<'_> {
                 self.damaged(path, offset, format!("{part} is damaged"));
                 Ok(())
             }
-            BlockError::Io(source) if source.kind() == io::ErrorKind::UnexpectedEof => {
+            BlockError::Read(source) if source.kind() == io::ErrorKind::UnexpectedEof => {
                 self.damaged(path, offset, "file is cut off");
                 Ok(())
             }
-            BlockError::Io(source) => Err(io_in(path)(source)),
+            BlockError::Read(source) => Err(io_in(path)(source)),
         }
     }
 
@@ -461,7 +462,7 @@ impl Check<'_> {
                     self.damaged(database, 0, what);
                 }
             }
-            Err(error) => self.damaged(database, 0, error.to_string()),
+            Err(error) => self.damaged(database, 0, chain(&error)),
         }
         let known = Manifest::new(state.table("blocks")).blocks();
         for (id, row) in known {

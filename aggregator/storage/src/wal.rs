@@ -23,9 +23,11 @@ use std::sync::{Arc, Condvar, Mutex, PoisonError};
 use std::thread::JoinHandle;
 use std::time::Duration;
 
+use common::report::chain;
+
 use crate::files;
 use crate::sync::lock;
-use crate::write::{AppendError, LogPosition};
+use crate::write::{AppendError, LogError, LogPosition};
 
 pub(crate) use replay::{Numbered, ReplayReport, replay};
 pub(crate) use segment::remove_before;
@@ -61,14 +63,6 @@ pub(crate) struct WalOptions {
 
 type Done = Box<dyn FnOnce(Result<(), AppendError>) + Send>;
 
-/// What went wrong, kept so that each waiter can be told.
-#[derive(Debug, Clone)]
-struct Failure {
-    kind: io::ErrorKind,
-    message: String,
-    disk_full: bool,
-}
-
 struct State {
     /// Records that the committer has not taken yet.
     pending: Vec<u8>,
@@ -77,7 +71,7 @@ struct State {
     /// All records up to this one are on disk.
     durable: u64,
     /// The last write failed; nothing is accepted until one succeeds.
-    failure: Option<Failure>,
+    failure: Option<Arc<LogError>>,
     callbacks: Vec<(u64, Done)>,
     /// So many waited at a time lately: a commit is worth putting off until they all wait again.
     writers: usize,
@@ -176,7 +170,7 @@ impl Wal {
                 return Err(AppendError::Closed);
             }
             if let Some(failure) = &state.failure {
-                return Err(failure.to_error(&self.shared.options));
+                return Err(append_error(failure, &self.shared.options));
             }
             if state.pending.len() < PENDING_BYTES_MAX {
                 return Ok(());
@@ -234,7 +228,7 @@ impl Wal {
                 return Ok(());
             }
             if let Some(failure) = &state.failure {
-                return Err(failure.to_error(&self.shared.options));
+                return Err(append_error(failure, &self.shared.options));
             }
             if state.ended {
                 return Err(AppendError::Closed);
@@ -251,7 +245,7 @@ impl Wal {
         let result = if state.durable >= position.0 {
             Ok(())
         } else if let Some(failure) = &state.failure {
-            Err(failure.to_error(&self.shared.options))
+            Err(append_error(failure, &self.shared.options))
         } else if state.ended {
             Err(AppendError::Closed)
         } else {
@@ -280,11 +274,11 @@ impl Wal {
         if let Some(thread) = lock(&self.thread).take()
             && thread.join().is_err()
         {
-            return Err(AppendError::Log(io::Error::other("log thread panicked")));
+            return Err(AppendError::Log(Arc::new(LogError::Panicked)));
         }
         let state = lock(&self.shared.state);
         match &state.failure {
-            Some(failure) => Err(failure.to_error(&self.shared.options)),
+            Some(failure) => Err(append_error(failure, &self.shared.options)),
             None => Ok(()),
         }
     }
@@ -304,31 +298,18 @@ impl Wal {
 impl Drop for Wal {
     fn drop(&mut self) {
         if let Err(error) = self.close() {
-            tracing::error!(%error, "close write-ahead log");
+            tracing::error!(error = chain(&error), "close write-ahead log");
         }
     }
 }
 
-impl Failure {
-    fn new(error: &io::Error) -> Self {
-        let disk_full = matches!(
-            error.kind(),
-            io::ErrorKind::StorageFull | io::ErrorKind::QuotaExceeded
-        );
-        Self {
-            kind: error.kind(),
-            message: error.to_string(),
-            disk_full,
-        }
+/// The error that writers get while the log is failing.
+fn append_error(failure: &Arc<LogError>, options: &WalOptions) -> AppendError {
+    if failure.is_disk_full() {
+        let free_bytes = files::free_bytes(&options.directory).unwrap_or(0);
+        return AppendError::DiskFull { free_bytes };
     }
-
-    fn to_error(&self, options: &WalOptions) -> AppendError {
-        if self.disk_full {
-            let free_bytes = files::free_bytes(&options.directory).unwrap_or(0);
-            return AppendError::DiskFull { free_bytes };
-        }
-        AppendError::Log(io::Error::new(self.kind, self.message.clone()))
-    }
+    AppendError::Log(Arc::clone(failure))
 }
 
 fn wait<'a>(

@@ -1,5 +1,8 @@
 //! The write boundary: what a writer gives, and what it is told.
 
+use std::io;
+use std::sync::Arc;
+
 use common::model::{Labels, LabelsError, Sample};
 
 /// A place in the write-ahead log. What was appended up to it is durable once
@@ -71,12 +74,42 @@ pub struct Appended {
     pub refusals: Vec<Refusal>,
 }
 
+/// Names the step at which the log failed; the source says why.
+#[derive(Debug, thiserror::Error)]
+pub enum LogError {
+    /// A new segment could not be created.
+    #[error("create a segment of the write-ahead log")]
+    CreateSegment(#[source] io::Error),
+    /// Records could not be written.
+    #[error("write to the write-ahead log")]
+    Write(#[source] io::Error),
+    /// Written records could not be synced.
+    #[error("sync the write-ahead log")]
+    Sync(#[source] io::Error),
+    /// The thread of the log panicked.
+    #[error("thread of the write-ahead log panicked")]
+    Panicked,
+}
+
+impl LogError {
+    /// Whether the disk, or the quota on it, is full.
+    pub(crate) fn is_disk_full(&self) -> bool {
+        match self {
+            Self::CreateSegment(error) | Self::Write(error) | Self::Sync(error) => matches!(
+                error.kind(),
+                io::ErrorKind::StorageFull | io::ErrorKind::QuotaExceeded
+            ),
+            Self::Panicked => false,
+        }
+    }
+}
+
 /// Why an append failed as a whole. Nothing of it is visible.
 #[derive(Debug, thiserror::Error)]
 pub enum AppendError {
-    /// The log could not be written; the writer keeps its data and tries again.
-    #[error("write-ahead log")]
-    Log(#[from] std::io::Error),
+    /// The log is failing; the writer keeps its data and tries again.
+    #[error(transparent)]
+    Log(Arc<LogError>),
     /// Too little disk space is left; the writer keeps its data and tries again.
     #[error("out of disk space: {free_bytes} bytes free")]
     DiskFull {
@@ -140,7 +173,7 @@ pub enum OpenError {
         /// Which.
         path: String,
         /// Why.
-        source: std::io::Error,
+        source: io::Error,
     },
     /// Another process has the directory open.
     #[error("{path} is in use by another process")]

@@ -8,10 +8,12 @@ use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::sync::{Arc, RwLock};
 
 use super::reader::{Block, BlockError, Caches};
+use crate::maintenance::MaintenanceError;
 use crate::manifest::{BlockRow, Manifest};
 use crate::series_hash::HashKey;
 use crate::sync::{read, write};
 use crate::{disk, files};
+use common::report::chain;
 
 /// A block that can't be used. Its file lies in the directory for damaged files.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -152,9 +154,9 @@ impl BlockList {
                 self.insert(Arc::clone(&block));
                 Ok(Some(block))
             }
-            Err(BlockError::Io(error)) => Err(error),
+            Err(BlockError::Read(error)) => Err(error),
             Err(error) => {
-                tracing::error!(path = %path.display(), %error, "set a damaged block aside");
+                tracing::error!(path = %path.display(), error = chain(&error), "set a damaged block aside");
                 self.set_aside(path)?;
                 Ok(None)
             }
@@ -212,7 +214,7 @@ impl BlockList {
         if present {
             tracing::error!(path = %block.path.display(), "set a damaged block aside");
             if let Err(error) = self.set_aside(&block.path) {
-                tracing::error!(%error, path = %block.path.display(), "set a block aside");
+                tracing::error!(error = chain(&error), path = %block.path.display(), "move a damaged block aside");
             }
             self.remember_quarantined(&block.path);
             self.manifest.record(std::iter::empty(), &[block.id]);
@@ -220,7 +222,18 @@ impl BlockList {
     }
 
     /// Keeps a copy of a block with a damaged chunk that a merge leaves out.
-    pub(crate) fn keep_damaged(&self, block: &Block) -> io::Result<()> {
+    ///
+    /// # Errors
+    /// The copy could not be made.
+    pub(crate) fn keep_damaged(&self, block: &Block) -> Result<(), MaintenanceError> {
+        self.link_damaged(block)
+            .map_err(|source| MaintenanceError::KeepDamaged {
+                path: block.path.clone(),
+                source,
+            })
+    }
+
+    fn link_damaged(&self, block: &Block) -> io::Result<()> {
         files::create_directory(&self.quarantine)?;
         let copy = self
             .quarantine
@@ -249,12 +262,17 @@ impl BlockList {
         paths: &[PathBuf],
         replaces: &[u64],
         sealed: Option<u64>,
-    ) -> Result<(), BlockError> {
+    ) -> Result<(), MaintenanceError> {
         let mut opened = Vec::with_capacity(paths.len());
         for path in paths {
             let id = parse_name(path).map(|(id, ..)| id);
-            let id = id.ok_or(BlockError::Damaged("name"))?;
-            let block = Block::open(path, id, self.key, Arc::clone(&self.caches))?;
+            let block = id
+                .ok_or(BlockError::Damaged("name"))
+                .and_then(|id| Block::open(path, id, self.key, Arc::clone(&self.caches)))
+                .map_err(|source| MaintenanceError::Publish {
+                    path: path.clone(),
+                    source,
+                })?;
             opened.push(Arc::new(block));
         }
         {
@@ -270,8 +288,7 @@ impl BlockList {
         self.manifest
             .record(opened.iter().map(AsRef::as_ref), replaces);
         self.forget(replaces);
-        self.sweep()?;
-        Ok(())
+        self.sweep().map_err(MaintenanceError::RemoveBlocks)
     }
 
     /// Removes blocks.

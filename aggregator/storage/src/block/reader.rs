@@ -18,9 +18,11 @@ use crate::series_hash::{HashKey, SeriesHash};
 
 /// Why a part of a block can't be used.
 #[derive(Debug, thiserror::Error)]
-pub(crate) enum BlockError {
-    #[error("read")]
-    Io(#[from] io::Error),
+pub enum BlockError {
+    /// The file can't be read.
+    #[error("read block file")]
+    Read(#[from] io::Error),
+    /// A part of the file is damaged: its checksum or its content is wrong.
     #[error("{0} is damaged")]
     Damaged(&'static str),
 }

@@ -4,6 +4,7 @@ use std::io::{self, BufWriter, Read as _, Write as _};
 use std::path::{Path, PathBuf};
 
 use common::model::Labels;
+use common::report::chain;
 
 use super::format::{
     ChunkEntry, Footer, MAGIC, SECTIONS, Section, file_bytes_min, write_directory,
@@ -226,7 +227,7 @@ impl Drop for BlockWriter {
         if !self.finished
             && let Err(error) = files::remove_if_there(&self.temporary)
         {
-            tracing::warn!(%error, path = %self.temporary.display(), "remove unfinished block");
+            tracing::warn!(error = chain(&error), path = %self.temporary.display(), "remove unfinished block");
         }
     }
 }

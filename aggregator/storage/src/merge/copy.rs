@@ -4,9 +4,11 @@
 use crate::block::format::ChunkEntry;
 use crate::block::reader::BlockError;
 use crate::block::slice::ROWS;
+use crate::bytes::Malformed;
 use crate::codec::Chunk;
 use crate::codec::chunk::COLUMNS_MAX;
 use crate::index::SeriesId;
+use crate::maintenance::MaintenanceError;
 
 use super::{Source, Union};
 
@@ -48,12 +50,15 @@ impl Slice {
         union: &Union,
         list: &[u32],
         start_ms: i64,
-    ) -> Result<bool, BlockError> {
+    ) -> Result<bool, MaintenanceError> {
         if !self.find_series(sources, union, list) || !self.find_chunks(sources, start_ms) {
             return Ok(false);
         }
         match self.read(sources) {
-            Err(BlockError::Damaged(_)) => Ok(false),
+            Err(MaintenanceError::ReadBlock {
+                source: BlockError::Damaged(_),
+                ..
+            }) => Ok(false),
             other => other,
         }
     }
@@ -111,14 +116,18 @@ impl Slice {
     }
 
     /// Reads the chunks; false if they are short.
-    fn read(&mut self, sources: &[Source]) -> Result<bool, BlockError> {
+    fn read(&mut self, sources: &[Source]) -> Result<bool, MaintenanceError> {
         self.chunks.clear();
         self.bytes.clear();
         let is_one = self.found.len() == 1;
         let mut rows = 0;
         for (source, entry) in &self.found {
-            sources[*source].block.chunk_bytes(entry, &mut self.chunk)?;
-            let counts = Chunk::counts(&self.chunk).map_err(|_| BlockError::Damaged("chunk"))?;
+            let block = &sources[*source].block;
+            block
+                .chunk_bytes(entry, &mut self.chunk)
+                .map_err(|error| MaintenanceError::read(block, error))?;
+            let counts = Chunk::counts(&self.chunk)
+                .map_err(|Malformed| MaintenanceError::read(block, BlockError::Damaged("chunk")))?;
             if !is_one && rows == 0 && counts.rows < SHORT {
                 return Ok(false);
             }

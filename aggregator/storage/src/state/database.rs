@@ -7,6 +7,8 @@ use std::path::{Path, PathBuf};
 use std::sync::{Arc, RwLock};
 
 use super::{StateChange, StateError, StateScan, StateTable};
+use common::report::chain;
+
 use crate::sync::{read, write};
 
 /// Bytes of memory for the database's pages.
@@ -37,8 +39,8 @@ struct Shared {
 fn caught<T>(call: impl FnOnce() -> Result<T, sled::Error>) -> Result<T, StateError> {
     match catch_unwind(AssertUnwindSafe(call)) {
         Ok(Ok(value)) => Ok(value),
-        Ok(Err(error)) => Err(StateError::Database(error.to_string())),
-        Err(_) => Err(StateError::Database("panicked".to_owned())),
+        Ok(Err(error)) => Err(StateError::Database(error)),
+        Err(_panic) => Err(StateError::Panicked),
     }
 }
 
@@ -52,9 +54,14 @@ fn open_sled(path: &Path) -> Result<sled::Db, StateError> {
     })
 }
 
-fn remove_all(path: &Path) -> io::Result<()> {
+fn at(path: &Path) -> impl FnOnce(io::Error) -> StateError {
+    let path = path.to_path_buf();
+    |source| StateError::File { path, source }
+}
+
+fn remove_all(path: &Path) -> Result<(), StateError> {
     match fs::remove_dir_all(path) {
-        Err(error) if error.kind() != io::ErrorKind::NotFound => Err(error),
+        Err(error) if error.kind() != io::ErrorKind::NotFound => Err(at(path)(error)),
         _ => Ok(()),
     }
 }
@@ -67,7 +74,7 @@ impl StateDb {
         let path = directory.join("state.sled");
         let database = Self::open_or_replace(&path)
             .inspect_err(|error| {
-                tracing::error!(path = %path.display(), %error, "no state database, going on without");
+                tracing::error!(path = %path.display(), error = chain(error), "no state database, going on without");
             })
             .ok();
         Self {
@@ -79,27 +86,26 @@ impl StateDb {
     }
 
     fn open_or_replace(path: &Path) -> Result<sled::Db, StateError> {
-        let io = |error: io::Error| StateError::Database(error.to_string());
-        let is_stale = stale_mark(path).try_exists().map_err(io)?;
+        let is_stale = stale_mark(path).try_exists().map_err(at(path))?;
         // Left by a compaction that was not finished: the tables are filled again.
-        remove_all(&path.with_extension("sled.new")).map_err(io)?;
+        remove_all(&path.with_extension("sled.new"))?;
         if !is_stale {
             match open_sled(path) {
                 Ok(database) => return Ok(database),
                 Err(error) => {
-                    tracing::error!(path = %path.display(), %error, "state database is damaged and set aside");
+                    tracing::error!(path = %path.display(), error = chain(&error), "state database is damaged and set aside");
                 }
             }
         }
         let aside = path.with_extension("sled.damaged");
-        remove_all(&aside).map_err(io)?;
+        remove_all(&aside)?;
         match fs::rename(path, &aside) {
-            Err(error) if error.kind() != io::ErrorKind::NotFound => return Err(io(error)),
+            Err(error) if error.kind() != io::ErrorKind::NotFound => return Err(at(path)(error)),
             _ => {}
         }
         let database = open_sled(path)?;
         if is_stale {
-            fs::remove_file(stale_mark(path)).map_err(io)?;
+            fs::remove_file(stale_mark(path)).map_err(at(path))?;
         }
         Ok(database)
     }
@@ -157,7 +163,10 @@ impl StateDb {
             None => return Err(StateError::OutOfUse),
         };
         result.inspect_err(|error| {
-            tracing::error!(%error, "state database failed, going on without until the next start");
+            tracing::error!(
+                error = chain(error),
+                "state database failed, going on without until the next start"
+            );
             write(&self.shared.database).take();
             self.mark_stale();
         })
@@ -166,7 +175,7 @@ impl StateDb {
     fn mark_stale(&self) {
         let path = stale_mark(&self.shared.path);
         if let Err(error) = fs::File::create(&path).and_then(|file| file.sync_all()) {
-            tracing::warn!(%error, path = %path.display(), "mark the state database as stale");
+            tracing::warn!(error = chain(&error), path = %path.display(), "mark the state database as stale");
         }
     }
 
@@ -205,7 +214,10 @@ impl StateDb {
             }
             Err(error) => {
                 drop(slot);
-                tracing::error!(%error, "compact the state database, going on without until the next start");
+                tracing::error!(
+                    error = chain(&error),
+                    "compact the state database, going on without until the next start"
+                );
                 self.mark_stale();
                 Err(error)
             }
@@ -214,13 +226,12 @@ impl StateDb {
 
     /// Copies all tables to a new database and puts it in the place of the old one.
     fn copy(&self, old: sled::Db) -> Result<sled::Db, StateError> {
-        let io = |error: io::Error| StateError::Database(error.to_string());
         let path = &self.shared.path;
         let (new_path, aside) = (
             path.with_extension("sled.new"),
             path.with_extension("sled.damaged"),
         );
-        remove_all(&new_path).map_err(io)?;
+        remove_all(&new_path)?;
         let new = open_sled(&new_path)?;
         caught(|| {
             new.import(old.export());
@@ -229,10 +240,10 @@ impl StateDb {
         // sled opens some of its files by name when it needs them: a database is moved only while it is closed.
         drop(new);
         drop(old);
-        remove_all(&aside).map_err(io)?;
-        fs::rename(path, &aside).map_err(io)?;
-        fs::rename(&new_path, path).map_err(io)?;
-        remove_all(&aside).map_err(io)?;
+        remove_all(&aside)?;
+        fs::rename(path, &aside).map_err(at(path))?;
+        fs::rename(&new_path, path).map_err(at(&new_path))?;
+        remove_all(&aside)?;
         open_sled(path)
     }
 }

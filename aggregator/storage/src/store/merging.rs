@@ -218,7 +218,7 @@ fn merge_lets_something_else_run_now_and_then() {
         // A failure of what runs between ends the merge; the sources stay.
         seal(store, &series, 4..6, want);
         let blocks = store.inner().blocks.all();
-        let mut fails = || Err(BlockError::Damaged("test"));
+        let mut fails = || Err(MaintenanceError::Seal(std::io::Error::other("test")));
         store.inner().merge(&blocks, &mut fails).unwrap_err();
         assert_eq!(store.inner().blocks.all().len(), 2);
         assert_eq!(&content(store), want);

@@ -1,13 +1,14 @@
 //! The thread that writes and syncs the log.
 
-use std::io;
-use std::sync::{MutexGuard, PoisonError};
+use std::sync::{Arc, MutexGuard, PoisonError};
 use std::time::{Duration, Instant};
 
+use common::report::chain;
+
 use super::segment::SegmentWriter;
-use super::{Done, Failure, Shared, State, WalOptions, WalSync};
+use super::{Done, Shared, State, WalOptions, WalSync, append_error};
 use crate::sync::lock;
-use crate::write::AppendError;
+use crate::write::{AppendError, LogError};
 
 /// Pause between attempts after a write failed.
 const RETRY: Duration = Duration::from_millis(if cfg!(test) { 2 } else { 250 });
@@ -74,8 +75,8 @@ pub(super) fn run(shared: &Shared, segment: SegmentWriter) {
             }
             Next::End => {
                 if let Err(error) = log.sync(shared) {
-                    tracing::error!(%error, "sync the end of the write-ahead log");
-                    lock(&shared.state).failure = Some(Failure::new(&error));
+                    tracing::error!(error = chain(&error), "sync the end of the write-ahead log");
+                    lock(&shared.state).failure = Some(Arc::new(error));
                 }
                 break;
             }
@@ -143,9 +144,9 @@ fn writers_after(before: usize, together: usize) -> usize {
 }
 
 /// Tries again and again until it succeeds; false when the log was closed while it could not.
-fn repeat(shared: &Shared, mut attempt: impl FnMut() -> io::Result<()>) -> bool {
+fn repeat(shared: &Shared, mut attempt: impl FnMut() -> Result<(), LogError>) -> bool {
     while let Err(error) = attempt() {
-        if !fail(shared, &error) {
+        if !fail(shared, error) {
             return false;
         }
     }
@@ -154,7 +155,7 @@ fn repeat(shared: &Shared, mut attempt: impl FnMut() -> io::Result<()>) -> bool 
 
 impl Log {
     /// Writes a batch, synced or to be synced in time.
-    fn commit(&mut self, shared: &Shared, batch: &Batch) -> io::Result<()> {
+    fn commit(&mut self, shared: &Shared, batch: &Batch) -> Result<(), LogError> {
         let options = &shared.options;
         let full = |writer: &SegmentWriter| writer.bytes() >= options.segment_bytes;
         if batch.rotate || self.segment.as_ref().is_some_and(full) {
@@ -182,25 +183,26 @@ impl Log {
         result
     }
 
-    fn write(&mut self, options: &WalOptions, first: u64, bytes: &[u8]) -> io::Result<()> {
+    fn write(&mut self, options: &WalOptions, first: u64, bytes: &[u8]) -> Result<(), LogError> {
         let writer = match &mut self.segment {
             Some(writer) => writer,
-            None => self
-                .segment
-                .insert(SegmentWriter::create(&options.directory, first)?),
+            None => self.segment.insert(
+                SegmentWriter::create(&options.directory, first)
+                    .map_err(LogError::CreateSegment)?,
+            ),
         };
-        writer.write(bytes)
+        writer.write(bytes).map_err(LogError::Write)
     }
 
-    fn sync_segment(&mut self) -> io::Result<()> {
+    fn sync_segment(&mut self) -> Result<(), LogError> {
         match &mut self.segment {
-            Some(writer) => writer.sync(),
+            Some(writer) => writer.sync().map_err(LogError::Sync),
             None => Ok(()),
         }
     }
 
     /// Syncs what was written. What a failed sync dropped is written again to a new segment.
-    fn sync(&mut self, shared: &Shared) -> io::Result<()> {
+    fn sync(&mut self, shared: &Shared) -> Result<(), LogError> {
         if self.unsynced.is_empty() {
             return Ok(());
         }
@@ -246,18 +248,21 @@ fn succeed(shared: &Shared, batch: &Batch) {
 }
 
 /// Tells everybody who waits; then pauses. False when the log was closed meanwhile.
-fn fail(shared: &Shared, error: &io::Error) -> bool {
-    let failure = Failure::new(error);
+fn fail(shared: &Shared, error: LogError) -> bool {
+    let failure = Arc::new(error);
     let callbacks = {
         let mut state = lock(&shared.state);
-        if state.failure.replace(failure.clone()).is_none() {
-            tracing::error!(%error, "write-ahead log can't be written, refusing samples");
+        if state.failure.replace(Arc::clone(&failure)).is_none() {
+            tracing::error!(
+                error = chain(&*failure),
+                "write-ahead log fails, refusing samples"
+            );
         }
         shared.progress.notify_all();
         std::mem::take(&mut state.callbacks)
     };
     for (_, done) in callbacks {
-        done(Err(failure.to_error(&shared.options)));
+        done(Err(append_error(&failure, &shared.options)));
     }
     let state = lock(&shared.state);
     let waited = shared

@@ -4,6 +4,8 @@ use std::fs;
 use std::io::{self, Write as _};
 use std::path::{Path, PathBuf};
 
+use common::report::chain;
+
 use crate::disk::File;
 use crate::files;
 
@@ -122,7 +124,10 @@ impl SegmentWriter {
             .set_len(length)
             .and_then(|()| self.file.sync_all());
         if let Err(error) = cut {
-            tracing::warn!(%error, "cut back a log segment after a failed write");
+            tracing::warn!(
+                error = chain(&error),
+                "cut back a log segment after a failed write"
+            );
         }
     }
 
