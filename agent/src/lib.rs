@@ -13,8 +13,6 @@ pub mod read_errors;
 pub mod run;
 pub mod sampler;
 pub mod schema;
-pub mod spool;
 pub mod sys;
 pub mod table;
-pub mod uplink;
 pub mod web;

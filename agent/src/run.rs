@@ -8,6 +8,8 @@ use anyhow::Context as _;
 use common::clock::SystemClock;
 use common::telemetry::{Registry, register_process_metrics};
 use nix::sys::resource::{Resource, getrlimit, setrlimit};
+use tidemark_link::spool::{self, SpoolHandle, SpoolOptions};
+use tidemark_link::uplink::{self, IdentityFiles, UplinkConfig};
 use tokio::signal::unix::{SignalKind, signal};
 use tokio::task::JoinSet;
 use tokio_util::sync::CancellationToken;
@@ -21,8 +23,6 @@ use crate::kube::verify::Trust;
 use crate::kube::{self, KubeletClient, KubeletData, KubeletOptions};
 use crate::sampler::{self, Sampler, SamplerHandle};
 use crate::schema::{NodeIdentity, Schema};
-use crate::spool::{self, SpoolHandle, SpoolOptions};
-use crate::uplink::{self, IdentityFiles, UplinkConfig};
 use crate::web::Web;
 
 /// Everything that can be wrong before anything runs, checked.

@@ -12,13 +12,13 @@ use std::time::{Duration, Instant};
 use common::clock::Clock;
 use common::report;
 use common::telemetry::{Counter, Histogram, Registry};
+use tidemark_link::spool::SpoolWriter;
 use tokio::sync::oneshot;
 
 use crate::collect::{Collectors, Due};
 use crate::collectors::own::OwnMetrics;
 use crate::exposition;
 use crate::schema::Schema;
-use crate::spool::SpoolWriter;
 use crate::sys::release_memory;
 use crate::table::SeriesTable;
 
@@ -304,8 +304,9 @@ fn phase_ms(node: &str, interval_ms: i64) -> i64 {
 mod tests {
     use common::clock::ManualClock;
 
+    use tidemark_link::spool::{self, SpoolOptions};
+
     use super::*;
-    use crate::spool::SpoolOptions;
 
     #[test]
     fn ticks_keep_their_phase() {
@@ -327,7 +328,7 @@ mod tests {
         let sampler = Sampler {
             collectors: Collectors::default(),
             schema: Schema::for_node("n"),
-            spool: crate::spool::open(options, &registry).unwrap().0,
+            spool: spool::open(options, &registry).unwrap().0,
             interval: Duration::from_secs(10),
             clock,
             own: OwnMetrics::new(registry.clone()),

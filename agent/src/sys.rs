@@ -4,23 +4,6 @@
     reason = "system calls without a safe wrapper; each block says why it is sound"
 )]
 
-use std::io;
-use std::net::UdpSocket;
-
-use tokio::io::Interest;
-use tokio::io::unix::AsyncFd;
-
-/// Tells when datagrams have come to `socket`, within an async runtime; not when it can take more, which the kernel would tell
-/// after every one that leaves.
-///
-/// # Errors
-/// The runtime can't watch it.
-pub fn watch_arrivals(socket: UdpSocket) -> io::Result<AsyncFd<UdpSocket>> {
-    // SAFETY: the standard library's socket owns one descriptor, names the same one for as long as it lives, and is moved in here.
-    let watched = unsafe { AsyncFd::register_with_interest(socket, Interest::READABLE) };
-    Ok(watched?)
-}
-
 /// State of the kernel's clock discipline and the call's result (adjtimex(2)); `None` when it is refused.
 #[must_use]
 pub fn adjtimex() -> Option<(libc::timex, i32)> {

@@ -6,6 +6,7 @@
 mod pairs;
 
 use common::model::{Labels, Metadata};
+use tidemark_link::{SchemaChange, TickSource};
 
 use self::pairs::{PairList, Pairs};
 
@@ -33,15 +34,6 @@ pub struct SeriesDef {
     pub family: FamilyId,
     /// All labels, metric name included, `node` and `idc` not: those come from the certificate.
     pub labels: Labels,
-}
-
-/// A change of the set of series, in the order it happened.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum SchemaChange {
-    /// The number now stands for a new series.
-    Added(SeriesId),
-    /// The series has ended; the number may come back for another.
-    Removed(SeriesId),
 }
 
 /// All series of this node and their values at the current tick.
@@ -84,7 +76,7 @@ impl SeriesTable {
             SeriesId(self.defs.len() as u32 - 1)
         };
         self.ticks[id.0 as usize] = 0;
-        self.changes.push(SchemaChange::Added(id));
+        self.changes.push(SchemaChange::Added(id.0));
         id
     }
 
@@ -93,7 +85,7 @@ impl SeriesTable {
         if let Some((_, pairs)) = self.defs[id.0 as usize].take() {
             self.pairs.let_go(&pairs);
             self.ticks[id.0 as usize] = 0;
-            self.changes.push(SchemaChange::Removed(id));
+            self.changes.push(SchemaChange::Removed(id.0));
         }
     }
 
@@ -159,12 +151,6 @@ impl SeriesTable {
         &self.families
     }
 
-    /// Numbers below this one have been used.
-    #[must_use]
-    pub const fn capacity(&self) -> usize {
-        self.defs.len()
-    }
-
     /// What has changed since the last [`Self::clear_changes`], in order.
     #[must_use]
     pub fn changes(&self) -> &[SchemaChange] {
@@ -174,10 +160,46 @@ impl SeriesTable {
     /// Forgets the changes, once the spool has them; removed numbers may be used again.
     pub fn clear_changes(&mut self) {
         for change in self.changes.drain(..) {
-            if let SchemaChange::Removed(id) = change {
-                self.free.push(id);
+            if let SchemaChange::Removed(series_ref) = change {
+                self.free.push(SeriesId(series_ref));
             }
         }
+    }
+}
+
+impl TickSource for SeriesTable {
+    fn timestamp_ms(&self) -> i64 {
+        self.timestamp_ms
+    }
+
+    fn values(&self) -> impl Iterator<Item = (u32, f64)> {
+        self.current().map(|(id, value)| (id.0, value))
+    }
+
+    fn capacity(&self) -> usize {
+        self.defs.len()
+    }
+
+    fn families(&self) -> impl ExactSizeIterator<Item = (&str, &Metadata)> {
+        self.families
+            .iter()
+            .map(|family| (family.name.as_str(), &family.metadata))
+    }
+
+    fn series(&self) -> impl Iterator<Item = (u32, Labels)> {
+        Self::series(self).map(|(id, def)| (id.0, def.labels))
+    }
+
+    fn labels(&self, series_ref: u32) -> Option<Labels> {
+        Some(self.def(SeriesId(series_ref))?.labels)
+    }
+
+    fn changes(&self) -> &[SchemaChange] {
+        &self.changes
+    }
+
+    fn clear_changes(&mut self) {
+        Self::clear_changes(self);
     }
 }
 
@@ -219,9 +241,9 @@ mod tests {
         let b = table.add(family, &labels("b"));
         assert_ne!(a, b);
         let want = [
-            SchemaChange::Added(a),
-            SchemaChange::Removed(a),
-            SchemaChange::Added(b),
+            SchemaChange::Added(a.0),
+            SchemaChange::Removed(a.0),
+            SchemaChange::Added(b.0),
         ];
         assert_eq!(table.changes(), want);
         table.clear_changes();

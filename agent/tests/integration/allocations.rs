@@ -11,9 +11,9 @@ use agent::collectors;
 use agent::collectors::own::OwnMetrics;
 use agent::config::Config;
 use agent::schema::Schema;
-use agent::spool::{self, SpoolOptions};
 use agent::table::SeriesTable;
 use common::telemetry::Registry;
+use tidemark_link::spool::{self, SpoolOptions};
 
 use crate::recorded::Recorded;
 

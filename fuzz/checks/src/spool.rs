@@ -3,11 +3,11 @@
 use std::fs;
 
 use agent::schema::{FamilyDef, Schema, Target, gauge};
-use agent::spool::{self, SpoolOptions, segment};
 use agent::table::SeriesTable;
 use common::limits::FRAME_BYTES_MAX;
 use common::telemetry::Registry;
 use common::wire::{Frame, FrameBuffer};
+use tidemark_link::spool::{self, SpoolOptions, segment};
 
 static FAMILY: FamilyDef = gauge("fuzz_value", "A value.");
 const BYTES_TARGET: usize = 128 << 10;

@@ -9,21 +9,57 @@ use std::ops::Range;
 use std::path::PathBuf;
 
 use common::limits::FRAME_BYTES_MAX;
+use common::model::{Labels, Metadata, MetricType};
 use common::telemetry::Registry;
 use common::wire::{Frame, FrameBuffer, SchemaEntry, SchemaReader, TickState};
 
 use super::lanes::Lanes;
-use crate::schema::{FamilyDef, Schema, Target, counter, gauge};
 use crate::spool::{SpoolHandle, SpoolOptions, SpoolWriter, open};
-use crate::table::{SeriesId, SeriesTable};
+use crate::testing::TestTable;
 
 const START_MS: i64 = 1_700_000_000_000;
 const INTERVAL_MS: i64 = 10_000;
 /// Ticks of the two sessions.
 const TICKS: [Range<u64>; 2] = [0..12, 12..20];
-const SECONDS: FamilyDef = counter("recorded_seconds_total", "Seconds that went by.");
-const LEVEL: FamilyDef = gauge("recorded_level_bytes", "A level.");
-const ODD: FamilyDef = gauge("recorded_odd", "Values that no scale suits.");
+
+/// Name, type, help and unit of a family.
+type Family = (&'static str, MetricType, &'static str, &'static str);
+// The texts are part of the recording.
+const SECONDS: Family = (
+    "recorded_seconds_total",
+    MetricType::Counter,
+    "Seconds that went by.",
+    "seconds",
+);
+const LEVEL: Family = (
+    "recorded_level_bytes",
+    MetricType::Gauge,
+    "A level.",
+    "bytes",
+);
+const ODD: Family = (
+    "recorded_odd",
+    MetricType::Gauge,
+    "Values that no scale suits.",
+    "",
+);
+
+/// Adds a series with the labels that an agent gives to those of node_exporter.
+fn add(table: &mut TestTable, family: Family, pair: (&'static str, &'static str)) -> u32 {
+    let (name, metric_type, help, unit) = family;
+    let (help, unit) = (help.to_owned(), unit.to_owned());
+    table.add_family(
+        name,
+        Metadata {
+            metric_type,
+            help,
+            unit,
+        },
+    );
+    let target = [("instance", "recorded"), ("job", "node-exporter")];
+    let pairs = [("__name__", name), pair].into_iter().chain(target);
+    table.add(Labels::from_pairs(pairs).unwrap())
+}
 
 fn path(name: &str) -> PathBuf {
     let fixtures = concat!(env!("CARGO_MANIFEST_DIR"), "/../common/tests/fixtures/wire");
@@ -32,28 +68,22 @@ fn path(name: &str) -> PathBuf {
 
 /// A source whose series come and go, and miss ticks.
 struct Source {
-    table: SeriesTable,
-    schema: Schema,
-    seconds: SeriesId,
-    level: SeriesId,
-    odd: SeriesId,
-    late: Option<SeriesId>,
+    table: TestTable,
+    seconds: u32,
+    level: u32,
+    odd: u32,
+    late: Option<u32>,
 }
 
 impl Source {
     fn new() -> Self {
-        let mut table = SeriesTable::default();
-        let mut schema = Schema::for_node("recorded");
-        let mut add = |family: &FamilyDef, pair: (&str, &str)| {
-            schema.series(&mut table, Target::Node, family, &[pair])
-        };
+        let mut table = TestTable::default();
         Self {
-            seconds: add(&SECONDS, ("mode", "idle")),
-            level: add(&LEVEL, ("device", "a \"quoted\" näme")),
-            odd: add(&ODD, ("kind", "odd")),
+            seconds: add(&mut table, SECONDS, ("mode", "idle")),
+            level: add(&mut table, LEVEL, ("device", "a \"quoted\" näme")),
+            odd: add(&mut table, ODD, ("kind", "odd")),
             late: None,
             table,
-            schema,
         }
     }
 
@@ -72,8 +102,7 @@ impl Source {
                 _ => {}
             }
             if tick == 5 {
-                let pair = ("device", "late");
-                self.late = Some(self.schema.series(table, Target::Node, &LEVEL, &[pair]));
+                self.late = Some(add(table, LEVEL, ("device", "late")));
             }
             if let Some(late) = self.late {
                 table.set(late, tick as f64);

@@ -17,7 +17,7 @@ use super::gaps::Gaps;
 use super::segment::{self, Kind, Scan};
 use super::shared::{List, Receipt, SegmentInfo, Shared};
 use super::{SpoolError, SpoolHandle, SpoolMetrics, SpoolOptions};
-use crate::table::{SchemaChange, SeriesTable};
+use crate::{SchemaChange, TickSource};
 
 /// A segment is closed when it is this large, or an eighth of the spool.
 const SEGMENT_BYTES_MAX: u64 = 4 << 20;
@@ -219,7 +219,7 @@ impl SpoolWriter {
     ///
     /// # Errors
     /// The tick could not be written; it is lost and counted. The series set is not: the next call writes all of it.
-    pub fn append(&mut self, table: &mut SeriesTable) -> Result<u64, SpoolError> {
+    pub fn append(&mut self, table: &mut impl TickSource) -> Result<u64, SpoolError> {
         let mut result = self.try_append(table);
         // A disk that others fill makes the spool smaller: there too the oldest ticks go first.
         while matches!(&result, Err(error) if error.is_disk_full()) {
@@ -260,7 +260,7 @@ impl SpoolWriter {
         open.file.sync_data().map_err(SpoolError::io(&open.path))
     }
 
-    fn try_append(&mut self, table: &SeriesTable) -> Result<u64, SpoolError> {
+    fn try_append(&mut self, table: &impl TickSource) -> Result<u64, SpoolError> {
         self.buffer.clear();
         if self.open.is_none() {
             self.state.clear();
@@ -285,7 +285,7 @@ impl SpoolWriter {
         Ok(sequence)
     }
 
-    fn rotate(&mut self, table: &SeriesTable) -> Result<(), SpoolError> {
+    fn rotate(&mut self, table: &impl TickSource) -> Result<(), SpoolError> {
         self.close_segment()?;
         self.buffer.clear();
         self.begin_segment(table, true)?;
@@ -293,7 +293,11 @@ impl SpoolWriter {
     }
 
     /// Makes a file and puts its header and snapshot into the buffer.
-    fn begin_segment(&mut self, table: &SeriesTable, continues: bool) -> Result<(), SpoolError> {
+    fn begin_segment(
+        &mut self,
+        table: &impl TickSource,
+        continues: bool,
+    ) -> Result<(), SpoolError> {
         let index = self.next_index;
         let path = segment::path(&self.shared.directory, index);
         let file = open_new(&path)
@@ -320,19 +324,19 @@ impl SpoolWriter {
         Ok(())
     }
 
-    fn put_snapshot(&mut self, table: &SeriesTable, continues: bool) {
-        for family in table.families() {
-            self.schema.family(&family.name, &family.metadata);
+    fn put_snapshot(&mut self, table: &impl TickSource, continues: bool) {
+        for (name, metadata) in table.families() {
+            self.schema.family(name, metadata);
             self.finish_schema_if_full(Kind::SnapshotSchema);
         }
         self.families = table.families().len();
         self.live.clear();
         self.live.resize(table.capacity(), false);
-        for (id, def) in table.series() {
-            self.live[id.0 as usize] = true;
-            self.schema.added(id.0, &def.labels);
+        for (series_ref, labels) in table.series() {
+            self.live[series_ref as usize] = true;
+            self.schema.added(series_ref, &labels);
             if !continues {
-                self.state.define(id.0);
+                self.state.define(series_ref);
             }
             self.finish_schema_if_full(Kind::SnapshotSchema);
         }
@@ -356,25 +360,25 @@ impl SpoolWriter {
         segment::put_record(&mut self.buffer, kind, |out| schema.finish(compressor, out));
     }
 
-    fn put_changes(&mut self, table: &SeriesTable) {
-        for family in table.families().iter().skip(self.families) {
-            self.schema.family(&family.name, &family.metadata);
+    fn put_changes(&mut self, table: &impl TickSource) {
+        for (name, metadata) in table.families().skip(self.families) {
+            self.schema.family(name, metadata);
         }
         self.families = table.families().len();
         self.live.resize(table.capacity(), false);
         for &change in table.changes() {
             match change {
-                SchemaChange::Added(id) => {
+                SchemaChange::Added(series_ref) => {
                     // One that was added and removed since the last tick is nobody's business.
-                    if let Some(def) = table.def(id) {
-                        self.live[id.0 as usize] = true;
-                        self.state.define(id.0);
-                        self.schema.added(id.0, &def.labels);
+                    if let Some(labels) = table.labels(series_ref) {
+                        self.live[series_ref as usize] = true;
+                        self.state.define(series_ref);
+                        self.schema.added(series_ref, &labels);
                     }
                 }
-                SchemaChange::Removed(id) => {
-                    if std::mem::take(&mut self.live[id.0 as usize]) {
-                        self.schema.removed(id.0);
+                SchemaChange::Removed(series_ref) => {
+                    if std::mem::take(&mut self.live[series_ref as usize]) {
+                        self.schema.removed(series_ref);
                     }
                 }
             }
@@ -385,12 +389,9 @@ impl SpoolWriter {
         }
     }
 
-    fn put_tick(&mut self, table: &SeriesTable, sequence: u64) -> u64 {
+    fn put_tick(&mut self, table: &impl TickSource, sequence: u64) -> u64 {
         let mut samples = 0;
-        let values = table.current().map(|(id, value)| {
-            samples += 1;
-            (id.0, value)
-        });
+        let values = table.values().inspect(|_| samples += 1);
         let (state, compressor) = (&mut self.state, &mut self.compressor);
         segment::put_record(&mut self.buffer, Kind::Tick, |out| {
             segment::put_tick_head(out, sequence, table.timestamp_ms());

@@ -188,15 +188,13 @@ fn read_lane(
 #[cfg(test)]
 mod tests {
     use common::limits::FRAME_BYTES_MAX;
+    use common::model::Labels;
     use common::telemetry::Registry;
     use common::wire::FrameBuffer;
 
     use super::*;
-    use crate::schema::{Schema, Target, gauge};
     use crate::spool::{SpoolOptions, SpoolWriter, open};
-    use crate::table::SeriesTable;
-
-    const VALUE: crate::schema::FamilyDef = gauge("v", "V.");
+    use crate::testing::TestTable;
 
     /// A spool and what is written to it.
     fn spool(dir: &std::path::Path) -> (SpoolWriter, SpoolHandle, impl FnMut(&mut SpoolWriter)) {
@@ -207,8 +205,8 @@ mod tests {
             sync_each_tick: false,
         };
         let (writer, handle) = open(options, &Registry::default()).unwrap();
-        let mut table = SeriesTable::default();
-        let series = Schema::for_node("n").series(&mut table, Target::Node, &VALUE, &[]);
+        let mut table = TestTable::default();
+        let series = table.add(Labels::from_pairs([("__name__", "v")]).unwrap());
         let mut now_ms = 0;
         let tick = move |writer: &mut SpoolWriter| {
             now_ms += 1000;

@@ -11,7 +11,8 @@ use common::wire::{Frame, FrameBuffer, SchemaEntry, SchemaReader, TickState};
 use proptest::prelude::*;
 
 use super::*;
-use crate::table::{FamilyId, SeriesId, SeriesTable};
+use crate::TickSource as _;
+use crate::testing::TestTable;
 
 type Values = BTreeMap<String, u64>;
 
@@ -97,20 +98,18 @@ impl Peer {
 
 /// A table with a few series, and what a test knows of it.
 struct Source {
-    table: SeriesTable,
-    family: FamilyId,
-    live: Vec<SeriesId>,
+    table: TestTable,
+    live: Vec<u32>,
     made: u32,
     now_ms: i64,
 }
 
 impl Source {
     fn new() -> Self {
-        let mut table = SeriesTable::default();
-        let family = table.add_family("m", Metadata::default());
+        let mut table = TestTable::default();
+        table.add_family("m", Metadata::default());
         Self {
             table,
-            family,
             live: Vec::new(),
             made: 0,
             now_ms: 1000,
@@ -121,7 +120,7 @@ impl Source {
         self.made += 1;
         let labels = [("__name__", "m".to_owned()), ("n", self.made.to_string())];
         let labels = Labels::from_pairs(labels).unwrap();
-        self.live.push(self.table.add(self.family, &labels));
+        self.live.push(self.table.add(labels));
     }
 
     fn remove(&mut self, which: usize) {
@@ -147,7 +146,7 @@ impl Source {
                 _ => f64::from_bits(noise),
             };
             self.table.set(id, value);
-            let labels = self.table.def(id).unwrap().labels.to_string();
+            let labels = self.table.labels(id).unwrap().to_string();
             values.insert(labels, value.to_bits());
         }
         (self.now_ms, values)
