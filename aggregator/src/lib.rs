@@ -11,6 +11,7 @@ pub mod pki;
 pub mod remote_write;
 pub mod run;
 pub mod self_scrape;
+pub mod series_writer;
 pub mod transfer;
 
 pub use common::{logging, report};

@@ -197,7 +197,7 @@ fn start_self_scrape(api: &Api, store: &Store, address: SocketAddr, tasks: &Task
     let interval = api.flags.self_scrape_interval;
     let (store, registry, stop) = (store.clone(), api.registry.clone(), api.shutdown.clone());
     if interval.is_zero() {
-        tasks.spawn(self_scrape::look(store, registry, stop));
+        tasks.spawn(self_scrape::update_figures(store, registry, stop));
     } else {
         let clock = Arc::clone(&api.clock);
         tasks.spawn(self_scrape::run(

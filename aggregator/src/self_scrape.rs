@@ -1,7 +1,7 @@
 //! Writes the aggregator's own metrics into its own store, so that rules can alert on them.
 //!
-//! Off unless asked for, as in Prometheus, where it is a scrape job: who fills a store with known series wants
-//! only those in it.
+//! Off by default, as in Prometheus, where it takes a scrape job: whoever imports a known set of series wants no
+//! others beside them.
 
 use std::collections::HashMap;
 use std::net::SocketAddr;
@@ -10,24 +10,28 @@ use std::time::Duration;
 
 use common::clock::Clock;
 use common::exposition::{Entry, Parser};
-use common::model::{Labels, Metadata, STALE_NAN};
+use common::model::{Labels, Metadata};
 use common::telemetry::Registry;
-use tidemark_storage::{Store, Stream};
+use tidemark_storage::Store;
 use tokio::time::MissedTickBehavior;
 use tokio_util::sync::CancellationToken;
 
 use crate::metrics::store::StoreMetrics;
-use crate::report;
+use crate::report::chain;
+use crate::series_writer::{ColumnId, SeriesWriter};
 
-/// Time between two looks at the store when nothing is written: `/metrics` shows what the last look saw.
-const LOOK_INTERVAL: Duration = Duration::from_secs(15);
+/// Time between two updates of the store's figures on `/metrics` when nothing is written.
+const UPDATE_INTERVAL: Duration = Duration::from_secs(15);
 /// The value of `job` on all of these series.
 const JOB: &str = "tidemark-aggregator";
 
-/// Keeps the store's figures in the registry until `stop`, without writing anything.
-pub async fn look(store: Store, registry: Registry, stop: CancellationToken) {
+/// Most series of the aggregator itself: it has some 800.
+const SERIES_MAX: usize = 50_000;
+
+/// Updates the store's figures in the registry until `stop`, without writing anything.
+pub async fn update_figures(store: Store, registry: Registry, stop: CancellationToken) {
     let figures = Arc::new(StoreMetrics::register(&registry));
-    let mut ticks = tokio::time::interval(LOOK_INTERVAL);
+    let mut ticks = tokio::time::interval(UPDATE_INTERVAL);
     ticks.set_missed_tick_behavior(MissedTickBehavior::Skip);
     loop {
         tokio::select! {
@@ -36,13 +40,16 @@ pub async fn look(store: Store, registry: Registry, stop: CancellationToken) {
         }
         let (figures, store) = (Arc::clone(&figures), store.clone());
         if let Err(error) = tokio::task::spawn_blocking(move || figures.update(&store)).await {
-            tracing::error!(error = %error, "reading the store's figures died");
+            tracing::error!(
+                error = chain(&error),
+                "update of the store's figures panicked"
+            );
             return;
         }
     }
 }
 
-/// Writes the registry to the store every `interval` until `stop`, then ends the series.
+/// Writes the registry to the store at each `interval` until `stop`, then ends the series.
 pub async fn run(
     store: Store,
     registry: Registry,
@@ -67,14 +74,14 @@ pub async fn run(
         match tokio::task::spawn_blocking(tick).await {
             Ok(returned) => scrape = returned,
             Err(error) => {
-                tracing::error!(error = %error, "reading our own metrics died");
+                tracing::error!(error = chain(&error), "scrape of own metrics panicked");
                 return;
             }
         }
     }
     let now_ms = clock.now_ms();
     if let Err(error) = tokio::task::spawn_blocking(move || scrape.end(now_ms)).await {
-        tracing::error!(error = %error, "ending our own series died");
+        tracing::error!(error = chain(&error), "end of own series panicked");
     }
 }
 
@@ -83,28 +90,23 @@ struct SelfScrape {
     registry: Registry,
     figures: StoreMetrics,
     instance: String,
-    stream: Stream,
+    writer: SeriesWriter,
     /// The column of each series, by the text of its line up to the value.
-    columns: HashMap<String, u32>,
+    columns: HashMap<String, ColumnId>,
     families: HashMap<String, Metadata>,
-    row: Vec<(u32, f64)>,
     text: String,
-    sequence: u64,
 }
 
 impl SelfScrape {
     fn new(store: &Store, registry: &Registry, address: SocketAddr) -> Self {
-        let stream = store.stream("self");
         Self {
-            sequence: stream.durable_sequence().unwrap_or(0),
-            stream,
+            writer: SeriesWriter::new(store.stream("self"), SERIES_MAX),
             store: store.clone(),
             registry: registry.clone(),
             figures: StoreMetrics::register(registry),
             instance: address.to_string(),
             columns: HashMap::new(),
             families: HashMap::new(),
-            row: Vec::new(),
             text: String::new(),
         }
     }
@@ -115,48 +117,45 @@ impl SelfScrape {
         self.figures.update(&self.store);
         self.registry.render(&mut text);
         text.push_str("up 1\n");
-        self.row.clear();
         for line in text.lines() {
-            self.take(line);
+            match line.starts_with('#') {
+                true => self.handle_comment(line),
+                false => self.handle_sample(line),
+            }
         }
         self.text = text;
-        self.append(now_ms);
+        self.write(now_ms);
     }
 
-    /// Notes one line. Only a line never seen before is parsed as a whole.
-    fn take(&mut self, line: &str) {
-        if line.starts_with('#') {
-            self.take_comment(line);
-            return;
-        }
+    /// Stores the value of a line. Parses the whole line only when it is seen for the first time.
+    fn handle_sample(&mut self, line: &str) {
         let Some((series, value)) = line.rsplit_once(' ') else {
             return;
         };
         let Ok(value) = value.replace("Inf", "inf").parse::<f64>() else {
             return;
         };
-        let column = match self.columns.get(series) {
-            Some(&column) => column,
-            None => match self.define(series, line) {
-                Some(column) => column,
-                None => return,
-            },
-        };
-        self.row.push((column, value));
+        let known = self.columns.get(series).copied();
+        if let Some(column) = known.or_else(|| self.add_series(series, line)) {
+            self.writer.set(column, value);
+        }
     }
 
-    fn define(&mut self, series: &str, line: &str) -> Option<u32> {
+    fn add_series(&mut self, series: &str, line: &str) -> Option<ColumnId> {
         let labels = match Parser::new(line).next() {
             Some(Ok(Entry::Sample { labels, .. })) => self.with_target(&labels)?,
             _ => return None,
         };
-        let column = u32::try_from(self.columns.len()).ok()?;
-        if let Err(error) = self.stream.define(column, &labels) {
-            tracing::warn!(error = report::chain(&error), "own series is not kept");
-            return None;
+        match self.writer.column(&labels) {
+            Ok(column) => {
+                self.columns.insert(series.to_owned(), column);
+                Some(column)
+            }
+            Err(error) => {
+                tracing::warn!(%labels, error = chain(&error), "refuse own series");
+                None
+            }
         }
-        self.columns.insert(series.to_owned(), column);
-        Some(column)
     }
 
     fn with_target(&self, labels: &Labels) -> Option<Labels> {
@@ -166,7 +165,7 @@ impl SelfScrape {
         builder.build().ok()
     }
 
-    fn take_comment(&mut self, line: &str) {
+    fn handle_comment(&mut self, line: &str) {
         let (family, help, metric_type) = match Parser::new(line).next() {
             Some(Ok(Entry::Help { family, text })) => (family, Some(text.into_owned()), None),
             Some(Ok(Entry::Type {
@@ -188,19 +187,15 @@ impl SelfScrape {
         }
     }
 
-    fn append(&mut self, now_ms: i64) {
-        self.sequence += 1;
-        if let Err(error) = self.stream.append_row(self.sequence, now_ms, &self.row) {
-            tracing::warn!(error = report::chain(&error), "own metrics are not kept");
+    fn write(&mut self, now_ms: i64) {
+        if let Err(error) = self.writer.write(now_ms) {
+            tracing::warn!(error = chain(&error), "write own metrics");
         }
     }
 
-    /// Marks all series as ended: the process stops.
+    /// Ends all series: the process stops.
     fn end(&mut self, now_ms: i64) {
-        self.row.clear();
-        self.row
-            .extend(self.columns.values().map(|&column| (column, STALE_NAN)));
-        self.row.sort_unstable_by_key(|&(column, _)| column);
-        self.append(now_ms);
+        self.writer.end_all();
+        self.write(now_ms);
     }
 }

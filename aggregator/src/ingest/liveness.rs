@@ -1,20 +1,25 @@
-//! `up` of each agent, and the end of series whose agent stays away.
+//! Writes `up` of each agent, and ends the series of agents that stay away.
 
 use std::collections::HashMap;
 use std::sync::Arc;
 
 use common::model::label::METRIC_NAME;
-use common::model::{Labels, Matcher, Metadata, MetricType, STALE_NAN};
-use tidemark_storage::{AppendError, ReadControl, Readable as _, Selection, Store, Stream};
+use common::model::{Labels, Matcher, Metadata, MetricType};
+use tidemark_storage::{ReadControl, Readable as _, Selection, Store};
 use tokio::time::MissedTickBehavior;
 
 use super::Context;
 use super::agents::{Agent, ParkedSession};
+use crate::report::chain;
+use crate::series_writer::{ColumnId, SeriesWriter};
 
-/// The `job` under which agents are up.
+/// The value of `job` on `up` of agents.
 pub const AGENT_JOB: &str = "agent";
 
-/// Writes `up` at each interval until the end. Agents that the store knows of from before the last start are among them.
+/// Most series of this source: two for each agent.
+const SERIES_MAX: usize = 1 << 20;
+
+/// Writes `up` at each interval until the aggregator stops, also of agents that were up before the last start.
 pub(super) async fn run(context: Arc<Context>) {
     let started_ms = context.clock.now_ms();
     let find = {
@@ -28,7 +33,7 @@ pub(super) async fn run(context: Arc<Context>) {
     };
     let mut liveness = match tokio::task::spawn_blocking(find).await {
         Ok(((), liveness)) => liveness,
-        Err(error) => return tracing::error!(%error, "liveness of agents died"),
+        Err(error) => return tracing::error!(error = chain(&error), "liveness of agents panicked"),
     };
     let mut ticks = tokio::time::interval(context.config.liveness_interval);
     ticks.set_missed_tick_behavior(MissedTickBehavior::Skip);
@@ -46,12 +51,14 @@ pub(super) async fn run(context: Arc<Context>) {
         };
         match tokio::task::spawn_blocking(round).await {
             Ok(returned) => liveness = returned,
-            Err(error) => return tracing::error!(%error, "liveness of agents died"),
+            Err(error) => {
+                return tracing::error!(error = chain(&error), "liveness of agents panicked");
+            }
         }
     }
 }
 
-/// Agents that were up within the time after which they are forgotten.
+/// Finds the agents that had an `up` within the time after which agents are forgotten.
 fn find_known(context: &Context, now_ms: i64) {
     let forget_ms = context.config.forget_after.as_millis() as i64;
     let selection = Selection {
@@ -65,7 +72,12 @@ fn find_known(context: &Context, now_ms: i64) {
     let found = context.store.select(&selection, &ReadControl::unlimited());
     let set = match found {
         Ok(set) => set,
-        Err(error) => return tracing::warn!(%error, "look for agents of before"),
+        Err(error) => {
+            return tracing::warn!(
+                error = chain(&error),
+                "look up the agents of the previous run"
+            );
+        }
     };
     for index in 0..set.len() {
         let labels = set.labels(index);
@@ -75,49 +87,41 @@ fn find_known(context: &Context, now_ms: i64) {
     }
 }
 
-/// What is written of an agent's series that are refused, once there were some: alerts name the agent by it.
+/// Refused series of an agent, written once there were some: alerts name the agent by it.
 const REFUSED_SERIES: &str = "ingest_refused_series";
 
-/// The series of one agent.
+/// The columns of one agent.
 #[derive(Debug, Clone, Copy)]
 struct AgentColumns {
-    up: u32,
-    /// Made when series of it are refused for the first time.
-    refused: Option<u32>,
+    up: ColumnId,
+    /// Absent until a series of the agent is refused.
+    refused: Option<ColumnId>,
 }
 
-/// The series `up` of all agents, and what is refused of them: one row at a time.
+/// Writes `up` and [`REFUSED_SERIES`] of all agents, a row at a time.
 struct Liveness {
-    stream: Stream,
-    sequence: u64,
+    writer: SeriesWriter,
+    /// By data centre and node.
     columns: HashMap<(String, String), AgentColumns>,
-    next: u32,
-    free: Vec<u32>,
-    row: Vec<(u32, f64)>,
 }
 
 impl Liveness {
     fn new(store: &Store) -> Self {
-        let stream = store.stream("liveness/agent");
-        let metadata = Metadata {
-            metric_type: MetricType::Gauge,
-            help: "Whether the target is there: 1, or 0.".to_owned(),
-            unit: String::new(),
-        };
-        store.set_metadata("up", metadata);
-        let metadata = Metadata {
-            metric_type: MetricType::Gauge,
-            help: "Series of the agent that are refused now.".to_owned(),
-            unit: String::new(),
-        };
-        store.set_metadata(REFUSED_SERIES, metadata);
+        let families = [
+            ("up", "1 if the target is healthy, 0 if it is not."),
+            (REFUSED_SERIES, "Series of the agent that are refused now."),
+        ];
+        for (name, help) in families {
+            let metadata = Metadata {
+                metric_type: MetricType::Gauge,
+                help: help.to_owned(),
+                unit: String::new(),
+            };
+            store.set_metadata(name, metadata);
+        }
         Self {
-            sequence: stream.durable_sequence().unwrap_or(0),
-            stream,
+            writer: SeriesWriter::new(store.stream("liveness/agent"), SERIES_MAX),
             columns: HashMap::new(),
-            next: 0,
-            free: Vec::new(),
-            row: Vec::new(),
         }
     }
 
@@ -125,74 +129,56 @@ impl Liveness {
         let now_ms = context.clock.now_ms();
         let grace_ms = context.config.absence_grace.as_millis() as i64;
         let forget_ms = context.config.forget_after.as_millis() as i64;
-        self.row.clear();
-        let mut gone = Vec::new();
         for agent in context.agents.all() {
-            end_left(context, &agent, now_ms);
+            end_absent(context, &agent, now_ms);
             let is_up = agent.is_up(now_ms, grace_ms);
-            // After our own start agents get the time to come back before they are said to be down.
-            if !is_up && now_ms < started_ms.saturating_add(grace_ms) {
+            let key = (agent.idc.clone(), agent.node.clone());
+            // After our own start, agents get time to reconnect before they count as down.
+            let may_reconnect = now_ms < started_ms.saturating_add(grace_ms);
+            if !is_up && may_reconnect && !self.columns.contains_key(&key) {
                 continue;
             }
-            let Some(columns) = self.columns(&agent) else {
-                continue;
-            };
             let silence_ms = now_ms.saturating_sub(agent.seen_ms());
-            let is_gone = !agent.is_connected() && silence_ms > forget_ms;
-            let (up, refused) = match is_gone {
-                true => (STALE_NAN, STALE_NAN),
-                false => (f64::from(u8::from(is_up)), agent.refused_series() as f64),
-            };
-            self.row.push((columns.up, up));
-            self.row
-                .extend(columns.refused.map(|column| (column, refused)));
-            if is_gone {
-                gone.push((agent, columns));
+            if !agent.is_connected() && silence_ms > forget_ms {
+                self.end(&key);
+                context.agents.forget(&agent);
+            } else if let Some(columns) = self.columns(key, &agent) {
+                self.writer.set(columns.up, f64::from(u8::from(is_up)));
+                if let Some(refused) = columns.refused {
+                    self.writer.set(refused, agent.refused_series() as f64);
+                }
             }
         }
-        if let Err(error) = self.append(now_ms) {
-            tracing::error!(error = %crate::report::chain(&error), "write up of agents");
+        if let Err(error) = self.writer.write(now_ms) {
+            tracing::error!(error = chain(&error), "write up of agents");
         }
-        for (agent, columns) in gone {
-            context.agents.forget(&agent);
-            self.columns
-                .remove(&(agent.idc.clone(), agent.node.clone()));
-            for column in [Some(columns.up), columns.refused].into_iter().flatten() {
-                self.stream.undefine(column);
-                self.free.push(column);
+    }
+
+    fn end(&mut self, key: &(String, String)) {
+        if let Some(columns) = self.columns.remove(key) {
+            self.writer.end(columns.up);
+            if let Some(refused) = columns.refused {
+                self.writer.end(refused);
             }
         }
     }
 
-    fn append(&mut self, now_ms: i64) -> Result<(), AppendError> {
-        if self.row.is_empty() {
-            return Ok(());
-        }
-        self.row.sort_unstable_by_key(|&(column, _)| column);
-        self.sequence += 1;
-        self.stream
-            .append_row(self.sequence, now_ms, &self.row)
-            .map(drop)
-    }
-
-    fn columns(&mut self, agent: &Agent) -> Option<AgentColumns> {
-        let key = (agent.idc.clone(), agent.node.clone());
-        let known = self.columns.get(&key).copied();
-        let mut columns = match known {
+    fn columns(&mut self, key: (String, String), agent: &Agent) -> Option<AgentColumns> {
+        let mut columns = match self.columns.get(&key).copied() {
             Some(columns) => columns,
             None => AgentColumns {
-                up: self.define("up", agent)?,
+                up: self.column("up", agent)?,
                 refused: None,
             },
         };
         if columns.refused.is_none() && agent.refused_series() > 0 {
-            columns.refused = self.define(REFUSED_SERIES, agent);
+            columns.refused = self.column(REFUSED_SERIES, agent);
         }
         self.columns.insert(key, columns);
         Some(columns)
     }
 
-    fn define(&mut self, name: &str, agent: &Agent) -> Option<u32> {
+    fn column(&mut self, name: &str, agent: &Agent) -> Option<ColumnId> {
         let labels = Labels::from_sorted([
             (METRIC_NAME, name),
             ("idc", agent.idc.as_str()),
@@ -200,22 +186,18 @@ impl Liveness {
             ("job", AGENT_JOB),
             ("node", agent.node.as_str()),
         ]);
-        let column = self.free.pop().unwrap_or_else(|| {
-            self.next += 1;
-            self.next - 1
-        });
-        if let Err(error) = self.stream.define(column, &labels) {
-            tracing::warn!(%labels, %error, "no series of an agent");
-            self.free.push(column);
-            return None;
-        }
-        Some(column)
+        let column = self.writer.column(&labels);
+        column
+            .inspect_err(|error| {
+                tracing::warn!(%labels, error = chain(error), "refuse series of an agent");
+            })
+            .ok()
     }
 }
 
-/// Ends the series of an agent that has stayed away for its grace.
-fn end_left(context: &Context, agent: &Agent, now_ms: i64) {
-    // Locked: it has a session.
+/// Ends the series of an agent that stayed away longer than its grace period.
+fn end_absent(context: &Context, agent: &Agent, now_ms: i64) {
+    // A session holds the lock.
     let Ok(mut slot) = agent.parked.try_lock() else {
         return;
     };
@@ -231,16 +213,12 @@ fn end_left(context: &Context, agent: &Agent, now_ms: i64) {
             tracing::info!(
                 node = agent.node,
                 series = ended,
-                "agent is away: its series end"
+                "agent is absent: end its series"
             );
         }
         Err(error) => {
-            let error = crate::report::chain(&error);
-            tracing::error!(
-                node = agent.node,
-                error,
-                "end series of an agent that is away"
-            );
+            let error = chain(&error);
+            tracing::error!(node = agent.node, error, "end series of an absent agent");
         }
     }
 }

@@ -1,4 +1,4 @@
-//! States of the watches, and what is written of them.
+//! Tests of what is written in each state of the watches.
 
 use common::clock::ManualClock;
 use tidemark_storage::{ReadControl, Readable as _, Selection, StoreOptions, Values};
@@ -54,21 +54,73 @@ fn failed(reason: Failure) -> Change {
     }
 }
 
-#[test]
-fn up_is_one_while_every_kind_is_followed() {
-    let (_folder, store, mut cluster, registry) = cluster();
-    cluster.write(1000);
+fn follow(cluster: &mut Cluster) {
     for kind in Kind::ALL {
         cluster.change(kind, Change::ListBegins);
         cluster.change(kind, Change::ListEnds);
         cluster.change(kind, Change::Following);
     }
+}
+
+#[test]
+fn nothing_is_written_before_the_first_lists_are_complete() {
+    let (_folder, store, mut cluster, _registry) = cluster();
+    cluster.change(Kind::Pod, Change::ListBegins);
+    cluster.write(1000);
+    cluster.change(Kind::Pod, Change::ListEnds);
+    cluster.change(Kind::Pod, Change::Following);
+    cluster.write(2000);
+    assert!(!cluster.is_started());
+    assert!(up(&store).is_empty(), "{:?}", up(&store));
+    follow(&mut cluster);
+    assert!(cluster.is_started());
+    cluster.write(3000);
+    assert_eq!(up(&store), [1.0]);
+}
+
+#[test]
+fn api_server_that_fails_from_the_start_is_down() {
+    let (_folder, store, mut cluster, _registry) = cluster();
+    cluster.change(Kind::Pod, failed(Failure::Connection));
+    cluster.write(1000);
+    assert_eq!(up(&store), [0.0]);
+}
+
+#[tokio::test]
+async fn first_row_follows_the_first_lists_at_once() {
+    let (_folder, store, cluster, _registry) = cluster();
+    let (sender, receiver) = mpsc::channel(CHANGES_MAX);
+    let clock = Arc::new(ManualClock::new(500_000));
+    let cancel = CancellationToken::new();
+    let every = Duration::from_secs(30);
+    let writer = tokio::spawn(run(cluster, receiver, every, clock, cancel.clone()));
+    for kind in Kind::ALL {
+        for change in [Change::ListBegins, Change::ListEnds, Change::Following] {
+            sender.send((kind, change)).await.unwrap();
+        }
+    }
+    // Long before the next tick, which is 30 s away.
+    for _ in 0..1000 {
+        if !up(&store).is_empty() {
+            break;
+        }
+        tokio::time::sleep(Duration::from_millis(5)).await;
+    }
+    assert_eq!(up(&store), [1.0]);
+    cancel.cancel();
+    writer.await.unwrap();
+}
+
+#[test]
+fn up_is_1_while_every_kind_is_followed() {
+    let (_folder, store, mut cluster, registry) = cluster();
+    follow(&mut cluster);
     cluster.write(2000);
     cluster.change(Kind::Node, failed(Failure::Forbidden));
     cluster.write(3000);
     cluster.change(Kind::Node, Change::Following);
     cluster.write(4000);
-    assert_eq!(up(&store), [0.0, 1.0, 0.0, 1.0]);
+    assert_eq!(up(&store), [1.0, 0.0, 1.0]);
     let mut text = String::new();
     registry.render(&mut text);
     assert!(

@@ -74,7 +74,7 @@ fn nothing_is_written_before_a_list_is_complete() {
 }
 
 #[test]
-fn change_of_an_object_touches_its_own_series_only() {
+fn change_of_an_object_touches_only_its_own_series() {
     let (_folder, store) = store();
     let mut table = listed(&store);
     table.apply(
@@ -101,7 +101,7 @@ fn change_of_an_object_touches_its_own_series_only() {
 }
 
 #[test]
-fn object_that_a_new_list_does_not_name_ends() {
+fn object_missing_from_a_new_list_ends() {
     let (_folder, store) = store();
     let mut table = listed(&store);
     table.apply("a".into(), vec![(labels("m", "a"), 1.0)]);
@@ -119,7 +119,7 @@ fn object_that_a_new_list_does_not_name_ends() {
 }
 
 #[test]
-fn object_that_comes_back_before_the_next_row_never_ended() {
+fn object_that_returns_before_the_next_row_never_ended() {
     let (_folder, store) = store();
     let mut table = listed(&store);
     table.apply("a".into(), vec![(labels("m", "a"), 1.0)]);
@@ -128,36 +128,6 @@ fn object_that_comes_back_before_the_next_row_never_ended() {
     table.apply("a".into(), vec![(labels("m", "a"), 2.0)]);
     table.write(2000).unwrap();
     assert_eq!(samples(&store, "m"), ["a@1000=1", "a@2000=2"]);
-}
-
-#[test]
-fn columns_are_used_again_without_mixing_series() {
-    let (_folder, store) = store();
-    let mut table = listed(&store);
-    let pod = |n: i64| format!("p{n:03}");
-    for n in 0..50 {
-        table.apply(pod(n).into(), vec![(labels("m", &pod(n)), n as f64)]);
-        if n >= 10 {
-            table.remove(&pod(n - 10));
-        }
-        table.write(n * 1000).unwrap();
-    }
-    let samples = samples(&store, "m");
-    for n in 0..50 {
-        let own: Vec<_> = samples.iter().filter(|s| s.starts_with(&pod(n))).collect();
-        let want = (n..50.min(n + 10)).map(|t| format!("{}@{}={n}", pod(n), t * 1000));
-        let mut want: Vec<String> = want.collect();
-        if n + 10 < 50 {
-            want.push(format!("{}@{}=stale", pod(n), (n + 10) * 1000));
-        }
-        want.sort();
-        assert!(own.into_iter().eq(&want), "{}: want {want:?}", pod(n));
-    }
-    assert_eq!(table.series(), 10);
-    assert!(
-        table.slot_of.len() <= 12,
-        "columns of ended series are free again"
-    );
 }
 
 #[test]
@@ -170,7 +140,7 @@ fn series_named_twice_by_one_object_is_written_once() {
 }
 
 #[test]
-fn series_limit_holds_at_the_bound_and_one_beyond() {
+fn series_beyond_the_limit_are_refused() {
     let (_folder, store) = store();
     let mut table = Table::new(store.stream("t"), 2);
     table.begin_list();
@@ -182,18 +152,4 @@ fn series_limit_holds_at_the_bound_and_one_beyond() {
     table.remove("a");
     table.write(1000).unwrap();
     assert_eq!(table.apply("b".into(), vec![(labels("n", "b"), 1.0)]), 0);
-}
-
-#[test]
-fn sequence_goes_on_behind_the_durable_one() {
-    let (_folder, store) = store();
-    let mut table = listed(&store);
-    table.apply("a".into(), vec![(labels("m", "a"), 1.0)]);
-    table.write(1000).unwrap();
-    let appended = table.write(2000).unwrap();
-    store.wait_durable(appended.position).unwrap();
-    let mut again = listed(&store);
-    again.apply("a".into(), vec![(labels("m", "a"), 4.0)]);
-    again.write(3000).unwrap();
-    assert_eq!(samples(&store, "m"), ["a@1000=1", "a@2000=1", "a@3000=4"]);
 }
