@@ -14,8 +14,6 @@ mod metrics;
 pub mod plan;
 mod schedule;
 mod source;
-mod srv;
-mod tls;
 mod transport;
 pub mod unit_test;
 

@@ -7,7 +7,9 @@ pub mod http;
 pub mod ingest;
 pub mod kube;
 pub mod metrics;
+pub mod outbound;
 pub mod pki;
+
 pub mod remote_write;
 pub mod run;
 pub mod self_scrape;

@@ -60,7 +60,7 @@ pub(super) async fn run(alerting: Arc<Alerting>, stop: CancellationToken) {
             (Vec::new(), SLEEP_MAX)
         });
         worker.start(deliveries, &tasks);
-        alerting.transport.close_idle();
+        alerting.transport.client.close_idle();
         tokio::select! {
             () = tokio::time::sleep(wait) => {}
             () = alerting.notifier_changed.notified() => {}

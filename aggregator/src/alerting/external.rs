@@ -17,8 +17,11 @@ use tokio::sync::Notify;
 use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
 
-use super::transport::Transport;
-use super::{Alerting, srv};
+use super::Alerting;
+use super::transport::request_options;
+use crate::outbound::HttpClient;
+use crate::outbound::dns::{self, DnsError};
+use crate::report::chain;
 
 metrics! {
     #[derive(Debug)]
@@ -174,7 +177,7 @@ impl External {
                     }
                     Err(error) => {
                         is_complete = false;
-                        tracing::warn!(?name, error, "look up Alertmanagers");
+                        tracing::warn!(?name, error = chain(&error), "look up Alertmanagers");
                     }
                 }
             }
@@ -194,16 +197,15 @@ impl External {
     }
 }
 
-/// The `host:port`s that a name stands for.
-async fn look_up(name: &DnsName) -> Result<Vec<String>, String> {
+/// Returns the `host:port`s of a name.
+async fn look_up(name: &DnsName) -> Result<Vec<String>, DnsError> {
     match name {
         DnsName::Host(name, port) => {
-            let addresses = tokio::net::lookup_host((name.as_str(), *port)).await;
-            let addresses = addresses.map_err(|error| error.to_string())?;
-            Ok(addresses.map(|address| address.to_string()).collect())
+            let addresses = dns::resolve_host(name, *port).await?;
+            Ok(addresses.iter().map(ToString::to_string).collect())
         }
         DnsName::Service(name) => {
-            let targets = srv::look_up(name, Path::new("/etc/resolv.conf")).await?;
+            let targets = dns::resolve_service(name, Path::new(dns::RESOLV_CONF)).await?;
             let targets = targets.into_iter();
             Ok(targets
                 .map(|(host, port)| format!("{host}:{port}"))
@@ -240,7 +242,7 @@ pub(super) async fn run(alerting: Arc<Alerting>, stop: CancellationToken) {
             let alerting = Arc::clone(&alerting);
             tasks.spawn(async move {
                 let external = &alerting.external;
-                send(external, &alerting.transport, &batch).await;
+                send(external, &alerting.transport.client, &batch).await;
                 external.finish(&batch.key);
             });
         }
@@ -254,22 +256,19 @@ pub(super) async fn run(alerting: Arc<Alerting>, stop: CancellationToken) {
     tasks.wait().await;
 }
 
-async fn send(external: &External, transport: &Transport, batch: &Batch) {
+async fn send(external: &External, client: &HttpClient, batch: &Batch) {
     let url = &batch.key.1;
     let count = batch.alerts.len() as u64;
-    let request = transport.request(
-        Method::POST,
-        url,
-        &batch.group.http,
-        Bytes::from(body(&batch.alerts)),
-    );
+    let options = request_options(&batch.group.http);
+    let body = Bytes::from(body(&batch.alerts));
+    let request = client.request(Method::POST, url, &options, body);
     let failure = match tokio::time::timeout(batch.group.timeout, request).await {
         Ok(Ok(response)) if (200..300).contains(&response.status) => {
             external.metrics.sent.add(count);
             return;
         }
         Ok(Ok(response)) => format!("status {}", response.status),
-        Ok(Err(reason)) => reason,
+        Ok(Err(error)) => chain(&error),
         Err(_) => "no answer in time".to_owned(),
     };
     external.metrics.failed.add(count);

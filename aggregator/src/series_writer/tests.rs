@@ -37,9 +37,7 @@ fn samples(store: &Store, pod: &str) -> Vec<String> {
     let set = store.select(&selection, &control).unwrap();
     let mut out = Vec::new();
     set.read(0..set.len(), &control, &mut |_, column| {
-        let Values::Floats(values) = column.values else {
-            panic!("only floats were written");
-        };
+        let Values::Floats(values) = column.values;
         for (time, value) in column.timestamps_ms.iter().zip(values) {
             out.push(match is_stale(*value) {
                 true => format!("{time}=stale"),

@@ -72,7 +72,24 @@ pub struct HttpMessage {
     pub timeout: Option<Duration>,
     /// How to read the answer.
     pub answer: Answer,
+    /// Most messages that the service accepts from one URL, if it punishes more.
+    pub rate_limit: Option<RateLimit>,
 }
+
+/// How many messages may go to one URL within a time.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct RateLimit {
+    /// The number of messages.
+    pub messages: usize,
+    /// The time.
+    pub window: Duration,
+}
+
+/// A DingTalk robot that gets more than 20 messages a minute is silenced for ten minutes: stay below.
+const DINGTALK_RATE_LIMIT: RateLimit = RateLimit {
+    messages: 18,
+    window: Duration::from_secs(60),
+};
 
 /// A mail.
 #[derive(Debug, Clone)]
@@ -366,6 +383,7 @@ impl Maker<'_> {
             body: body.into(),
             timeout: None,
             answer,
+            rate_limit: None,
         }))
     }
 
@@ -646,6 +664,7 @@ impl Maker<'_> {
         );
         if let Message::Http(message) = &mut message {
             message.signing_secret = dingtalk.secret.clone();
+            message.rate_limit = Some(DINGTALK_RATE_LIMIT);
         }
         Ok(message)
     }

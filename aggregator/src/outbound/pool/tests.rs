@@ -1,4 +1,4 @@
-//! Against a server of a few lines that says how its connections came to be.
+//! Tests against a small server that counts its connections.
 
 use std::sync::atomic::{AtomicUsize, Ordering};
 
@@ -9,7 +9,7 @@ use super::*;
 
 const ANSWER: &[u8] = b"HTTP/1.1 200 OK\r\ncontent-length: 2\r\n\r\nok";
 
-/// A server; of each connection the first `answers` requests are answered, and the next one ends it.
+/// Starts a server that answers the first `answers` requests of each connection and closes it at the next one.
 async fn server(answers: usize) -> (Uri, Arc<AtomicUsize>) {
     let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
     let uri = format!("http://{}/", listener.local_addr().unwrap());
@@ -26,7 +26,7 @@ async fn server(answers: usize) -> (Uri, Arc<AtomicUsize>) {
                     }
                     stream.write_all(ANSWER).await.unwrap();
                 }
-                // Taken, and never answered.
+                // Read, but never answered.
                 read_request(&mut stream).await;
             });
         }
@@ -34,7 +34,7 @@ async fn server(answers: usize) -> (Uri, Arc<AtomicUsize>) {
     (uri.parse().unwrap(), connections)
 }
 
-/// Reads up to the end of a request's body; says whether there was one.
+/// Reads one request with its body; returns false if the connection ended first.
 async fn read_request(stream: &mut TcpStream) -> bool {
     let mut request = Vec::new();
     while !request.ends_with(b"\r\n\r\nx") {
@@ -45,19 +45,19 @@ async fn read_request(stream: &mut TcpStream) -> bool {
     true
 }
 
-async fn ask(pool: &Pool, uri: &Uri) -> Result<Response, String> {
-    let target = Target::new(uri, &TlsOptions::default()).unwrap();
-    let make = || {
+async fn ask(pool: &Pool, uri: &Uri) -> Result<Response, RequestError> {
+    let target = Target::new(uri, &TlsSettings::default()).unwrap();
+    let build = || {
         let request = Request::post("/").header("host", "here");
         request
             .body(Full::new(Bytes::from_static(b"x")))
-            .map_err(|error| error.to_string())
+            .map_err(RequestError::Build)
     };
-    pool.exchange(target, make).await
+    pool.exchange(target, build).await
 }
 
 #[tokio::test]
-async fn requests_after_each_other_share_a_connection() {
+async fn sequential_requests_share_a_connection() {
     let (uri, connections) = server(usize::MAX).await;
     let pool = Pool::default();
     for _ in 0..20 {
@@ -68,26 +68,26 @@ async fn requests_after_each_other_share_a_connection() {
 }
 
 #[tokio::test]
-async fn kept_connection_that_breaks_is_replaced_at_once() {
+async fn broken_kept_connection_is_replaced_at_once() {
     let (uri, connections) = server(3).await;
     let pool = Pool::default();
     for n in 0..10 {
         assert_eq!(ask(&pool, &uri).await.unwrap().status, 200, "request {n}");
     }
-    // Three each; the next request breaks the connection and goes over another.
+    // Each connection answers three requests; the fourth is sent again over another one.
     assert_eq!(connections.load(Ordering::SeqCst), 4);
 }
 
 #[tokio::test]
-async fn new_connection_that_breaks_is_an_error() {
+async fn broken_new_connection_is_an_error() {
     let (uri, connections) = server(0).await;
     let error = ask(&Pool::default(), &uri).await.unwrap_err();
-    assert!(error.starts_with("talk HTTP: "), "{error}");
+    assert!(matches!(error, RequestError::Http(_)), "{error}");
     assert_eq!(connections.load(Ordering::SeqCst), 1);
 }
 
 #[tokio::test]
-async fn many_at_once_are_all_answered() {
+async fn concurrent_requests_are_all_answered() {
     let (uri, _) = server(2).await;
     let pool = Arc::new(Pool::default());
     let asking: Vec<_> = (0..200)

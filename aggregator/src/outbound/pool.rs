@@ -1,4 +1,4 @@
-//! Connections that are used again: a storm of notifications goes over a few of them.
+//! Keeps connections between requests, so that a burst of requests shares a few of them.
 
 use std::collections::HashMap;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
@@ -10,47 +10,47 @@ use http_body_util::{BodyExt as _, Full, Limited};
 use hyper::client::conn::http1::{SendRequest, handshake};
 use hyper_util::rt::TokioIo;
 use rustls_pki_types::ServerName;
-use tidemark_alerting::notify::receiver::TlsOptions;
 use tokio::io::{AsyncRead, AsyncWrite};
 use tokio::net::TcpStream;
 use tokio::sync::{Notify, Semaphore};
 use tokio_rustls::TlsConnector;
 
-use super::Response;
-use crate::alerting::tls;
+use super::tls::{self, TlsSettings};
+use super::{Endpoint, RequestError, Response};
+use crate::report::chain;
 
-/// Bytes of an answer that are looked at.
-const ANSWER_BYTES_MAX: usize = 64 << 10;
-/// Connections to one server that are being opened at a time; who waits for one takes one that comes free before.
+/// Longest body of an answer that is read.
+pub const ANSWER_BYTES_MAX: usize = 64 << 10;
+/// Most connections to one server being opened at a time. A waiting request takes a connection that is returned earlier.
 const OPENING_MAX: usize = 8;
-/// Unused connections to one server that are kept.
+/// Most unused connections to one server that are kept.
 const IDLE_MAX: usize = 64;
-/// How long they are kept: a burst is over by then, and few servers close theirs sooner.
-const IDLE_LIFE: Duration = Duration::from_secs(5);
-/// A connection that is not ready for another request so long after an answer is given up.
+/// How long an unused connection is kept: a burst is over by then, and few servers close theirs sooner.
+pub const IDLE_LIFE: Duration = Duration::from_secs(5);
+/// How long a connection may take after an answer until it accepts another request.
 const READY_WAIT: Duration = Duration::from_secs(1);
 
-/// Connections by where they go.
+/// Kept connections by server.
 #[derive(Debug, Default)]
-pub(super) struct Pool {
+pub struct Pool {
     servers: Mutex<HashMap<Target, Arc<Server>>>,
 }
 
-/// Where a connection goes, and what it has to know of the other side.
+/// A server and the TLS settings to reach it with. Connections are shared only between equal targets.
 #[derive(Debug, Clone, PartialEq, Eq, Hash)]
 pub(super) struct Target {
     host: String,
     port: u16,
-    /// `None`: without TLS.
-    tls: Option<TlsOptions>,
+    /// `None` for plain HTTP.
+    tls: Option<TlsSettings>,
 }
 
-/// One server, and the connections to it that nobody uses.
+/// One server and its unused connections.
 struct Server {
     target: Target,
     tls: Option<TlsConnector>,
     idle: Mutex<Vec<Idle>>,
-    /// Somebody has given a connection back.
+    /// Signals that a connection was returned.
     returned: Notify,
     opening: Semaphore,
 }
@@ -62,12 +62,12 @@ struct Idle {
 
 struct Connection {
     sender: SendRequest<Full<Bytes>>,
-    /// Whether it has had an answer already.
+    /// Whether a request was answered over it.
     is_used: bool,
     _driver: AbortOnDrop,
 }
 
-/// Ends the connection's task with the connection.
+/// Aborts the connection's task when the connection is dropped.
 struct AbortOnDrop(tokio::task::JoinHandle<()>);
 
 impl Drop for AbortOnDrop {
@@ -81,9 +81,9 @@ fn locked<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
 }
 
 impl Target {
-    /// Where `uri` leads.
-    pub(super) fn new(uri: &Uri, tls: &TlsOptions) -> Result<Self, String> {
-        let host = uri.host().ok_or("the URL has no host")?;
+    /// Returns the target of a URL.
+    pub(super) fn new(uri: &Uri, tls: &TlsSettings) -> Result<Self, RequestError> {
+        let host = uri.host().ok_or(RequestError::NoHost)?;
         let is_tls = uri.scheme_str() == Some("https");
         let port = uri.port_u16().unwrap_or(if is_tls { 443 } else { 80 });
         Ok(Self {
@@ -92,40 +92,47 @@ impl Target {
             tls: is_tls.then(|| tls.clone()),
         })
     }
+
+    fn endpoint(&self) -> Endpoint {
+        Endpoint {
+            host: self.host.clone(),
+            port: self.port,
+        }
+    }
 }
 
 impl Pool {
-    /// Sends one request. `make` makes it, a second time when a connection that was kept turns out to be dead.
+    /// Sends one request. `build` is called again when a kept connection turns out to be dead.
     pub(super) async fn exchange(
         &self,
         target: Target,
-        make: impl Fn() -> Result<Request<Full<Bytes>>, String>,
-    ) -> Result<Response, String> {
+        build: impl Fn() -> Result<Request<Full<Bytes>>, RequestError>,
+    ) -> Result<Response, RequestError> {
         let server = self.server(target)?;
         let mut connection = server.take().await?;
         loop {
             let is_used = connection.is_used;
-            match connection.exchange(make()?).await {
+            match connection.exchange(build()?).await {
                 Ok((response, is_whole)) => {
                     if is_whole {
                         server.give_back(connection).await;
                     }
                     return Ok(response);
                 }
-                // Closed by the other side in the moment that we took it: an error would be tried again anyway.
+                // The server closed it just as we took it.
                 Err(_) if is_used => connection = server.open().await?,
-                Err(reason) => return Err(reason),
+                Err(error) => return Err(error),
             }
         }
     }
 
-    fn server(&self, target: Target) -> Result<Arc<Server>, String> {
+    fn server(&self, target: Target) -> Result<Arc<Server>, RequestError> {
         if let Some(server) = locked(&self.servers).get(&target) {
             return Ok(Arc::clone(server));
         }
         let tls = match &target.tls {
             None => None,
-            Some(options) => Some(TlsConnector::from(Arc::new(tls::client(options)?))),
+            Some(settings) => Some(TlsConnector::from(Arc::new(tls::client(settings)?))),
         };
         let server = Arc::new(Server {
             target: target.clone(),
@@ -139,7 +146,7 @@ impl Pool {
         ))
     }
 
-    /// Closes what nobody has used for a while. To be called now and then.
+    /// Closes connections that were unused for [`IDLE_LIFE`].
     pub(super) fn close_idle(&self) {
         locked(&self.servers).retain(|_, server| {
             let mut idle = locked(&server.idle);
@@ -159,8 +166,8 @@ impl std::fmt::Debug for Server {
 }
 
 impl Server {
-    /// A connection that was kept, or a new one, whichever is there first.
-    async fn take(&self) -> Result<Connection, String> {
+    /// Returns a kept connection or a new one, whichever is available first.
+    async fn take(&self) -> Result<Connection, RequestError> {
         loop {
             if let Some(connection) = self.take_idle() {
                 return Ok(connection);
@@ -179,7 +186,7 @@ impl Server {
         }
     }
 
-    /// The one that was used last; so the others grow old.
+    /// Takes the connection used last, so that the others expire.
     fn take_idle(&self) -> Option<Connection> {
         let mut idle = locked(&self.idle);
         loop {
@@ -205,44 +212,40 @@ impl Server {
         self.returned.notify_one();
     }
 
-    async fn open(&self) -> Result<Connection, String> {
+    async fn open(&self) -> Result<Connection, RequestError> {
         let Target { host, port, tls } = &self.target;
+        let failed = |source| RequestError::Connect(self.target.endpoint(), source);
         let stream = TcpStream::connect((host.as_str(), *port))
             .await
-            .map_err(|error| format!("connect to {host}:{port}: {error}"))?;
-        // A request is written at once; waiting for more only delays it.
-        stream
-            .set_nodelay(true)
-            .map_err(|error| format!("connection to {host}:{port}: {error}"))?;
-        let (Some(options), Some(connector)) = (tls, &self.tls) else {
+            .map_err(failed)?;
+        // A request is written in one go: delaying small packets only adds latency.
+        stream.set_nodelay(true).map_err(failed)?;
+        let (Some(settings), Some(connector)) = (tls, &self.tls) else {
             return Connection::over(stream).await;
         };
-        let expected = options.server_name.clone().unwrap_or_else(|| host.clone());
-        let name = ServerName::try_from(expected).map_err(|error| error.to_string())?;
+        let expected = settings.server_name.clone().unwrap_or_else(|| host.clone());
+        let name = ServerName::try_from(expected)
+            .map_err(|source| RequestError::ServerName(self.target.endpoint(), source))?;
         let stream = connector
             .connect(name, stream)
             .await
-            .map_err(|error| format!("TLS with {host}:{port}: {error}"))?;
+            .map_err(|source| RequestError::Handshake(self.target.endpoint(), source))?;
         Connection::over(stream).await
     }
 }
 
-fn broken(error: &hyper::Error) -> String {
-    format!("talk HTTP: {}", crate::report::chain(error))
-}
-
 impl Connection {
-    async fn over<S>(stream: S) -> Result<Self, String>
+    async fn over<S>(stream: S) -> Result<Self, RequestError>
     where
         S: AsyncRead + AsyncWrite + Unpin + Send + 'static,
     {
         let (sender, connection) = handshake(TokioIo::new(stream))
             .await
-            .map_err(|error| broken(&error))?;
+            .map_err(RequestError::Http)?;
         let driver = tokio::spawn(async move {
             if let Err(error) = connection.await {
-                // Who has sent a request over it is told the same.
-                tracing::debug!(%error, "connection to a receiver ended");
+                // The request over it fails with the same error.
+                tracing::debug!(error = chain(&error), "connection ended");
             }
         });
         Ok(Self {
@@ -252,15 +255,15 @@ impl Connection {
         })
     }
 
-    /// The answer to a request, and whether all of it was read.
+    /// Returns the answer to a request, and whether its body was read to the end.
     async fn exchange(
         &mut self,
         request: Request<Full<Bytes>>,
-    ) -> Result<(Response, bool), String> {
+    ) -> Result<(Response, bool), RequestError> {
         let response = self.sender.send_request(request).await;
-        let response = response.map_err(|error| broken(&error))?;
+        let response = response.map_err(RequestError::Http)?;
         let status = response.status().as_u16();
-        // A body beyond the bound says nothing that we need.
+        // No caller needs a longer body.
         let body = Limited::new(response.into_body(), ANSWER_BYTES_MAX);
         let (body, is_whole) = match body.collect().await {
             Ok(body) => (body.to_bytes(), true),

@@ -1,47 +1,102 @@
-//! SRV records: the hosts and ports of a service (RFC 1035, RFC 2782).
+//! Name resolution: addresses of a host, and SRV records (RFC 1035, RFC 2782).
 //!
-//! The system's resolver has no call for them. One question goes over UDP to each name server of `resolv.conf` in turn;
-//! an answer that does not fit a datagram is asked for again over TCP.
+//! The system's resolver has no call for SRV records. One question goes over UDP to each name server of `resolv.conf` in
+//! turn; an answer that does not fit into a datagram is requested again over TCP.
 
+use std::io;
 use std::net::{IpAddr, SocketAddr};
-use std::path::Path;
+use std::path::{Path, PathBuf};
 use std::time::Duration;
 
 use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
 use tokio::net::{TcpStream, UdpSocket};
 
+/// The system's list of name servers.
+pub const RESOLV_CONF: &str = "/etc/resolv.conf";
 /// How long one name server may take.
 const TIMEOUT: Duration = Duration::from_secs(5);
-/// Bytes of an answer by UDP.
+/// Longest answer over UDP.
 const DATAGRAM_BYTES: usize = 4096;
 const SRV: u16 = 33;
 const INTERNET: u16 = 1;
 const HEADER_BYTES: usize = 12;
-/// Names of one answer that may be followed on pointers.
+/// Most compression pointers that are followed in one name.
 const POINTERS_MAX: usize = 32;
 
-/// The hosts and ports of `name`, in the order of the answer; a name that does not exist has none.
+/// Why a name could not be resolved.
+#[derive(Debug, thiserror::Error)]
+pub enum DnsError {
+    /// The list of name servers can't be read.
+    #[error("read {}", .0.display())]
+    ResolvConf(PathBuf, #[source] io::Error),
+    /// The list names no name server.
+    #[error("{} names no name server", .0.display())]
+    NoServer(PathBuf),
+    /// The name is not a DNS name.
+    #[error("{0:?} is not a DNS name")]
+    Name(String),
+    /// No name server gave a usable answer; this is the last one's failure.
+    #[error("name server {0}")]
+    Server(SocketAddr, #[source] ServerError),
+    /// The system's resolver failed.
+    #[error("resolve {0}")]
+    Host(String, #[source] io::Error),
+}
+
+/// Why a name server gave no usable answer.
+#[derive(Debug, thiserror::Error)]
+pub enum ServerError {
+    /// The question could not be sent, or the answer not received.
+    #[error("exchange messages")]
+    Io(#[from] io::Error),
+    /// Nothing arrived in time.
+    #[error("no answer within {TIMEOUT:?}")]
+    Timeout,
+    /// The answer is malformed.
+    #[error("malformed answer")]
+    Malformed,
+    /// The server refused (RFC 1035, 4.1.1).
+    #[error("response code {0}")]
+    Code(u8),
+}
+
+/// Returns the addresses of a host (records A and AAAA, and `/etc/hosts`), each with `port`.
 ///
 /// # Errors
-/// No name server gives a usable answer; the message is the last one's.
-pub(super) async fn look_up(name: &str, resolv_conf: &Path) -> Result<Vec<(String, u16)>, String> {
+/// The system's resolver knows none.
+pub async fn resolve_host(host: &str, port: u16) -> Result<Vec<SocketAddr>, DnsError> {
+    match tokio::net::lookup_host((host, port)).await {
+        Ok(addresses) => Ok(addresses.collect()),
+        Err(error) => Err(DnsError::Host(host.to_owned(), error)),
+    }
+}
+
+/// Returns the hosts and ports of a service (records SRV), in the order of the answer. A name that does not exist has
+/// none.
+///
+/// # Errors
+/// No name server gives a usable answer.
+pub async fn resolve_service(
+    name: &str,
+    resolv_conf: &Path,
+) -> Result<Vec<(String, u16)>, DnsError> {
     let text = tokio::fs::read_to_string(resolv_conf)
         .await
-        .map_err(|error| format!("read {}: {error}", resolv_conf.display()))?;
+        .map_err(|error| DnsError::ResolvConf(resolv_conf.to_owned(), error))?;
     let id = rand::random();
     let question = question(id, name)?;
-    let mut last = "resolv.conf names no name server".to_owned();
+    let mut last = DnsError::NoServer(resolv_conf.to_owned());
     for server in name_servers(&text) {
-        match tokio::time::timeout(TIMEOUT, ask(server, id, &question)).await {
-            Ok(Ok(targets)) => return Ok(targets),
-            Ok(Err(error)) => last = format!("name server {server}: {error}"),
-            Err(_) => last = format!("name server {server}: no answer in time"),
+        let answer = tokio::time::timeout(TIMEOUT, ask(server, id, &question)).await;
+        match answer.unwrap_or(Err(ServerError::Timeout)) {
+            Ok(targets) => return Ok(targets),
+            Err(error) => last = DnsError::Server(server, error),
         }
     }
     Err(last)
 }
 
-/// Addresses of the lines `nameserver`; with a port for tests, as in `127.0.0.1:5353`.
+/// Returns the addresses of the `nameserver` lines. An address may have a port, as in `127.0.0.1:5353`: tests use it.
 fn name_servers(text: &str) -> Vec<SocketAddr> {
     let addresses = text.lines().filter_map(|line| {
         let mut words = line.split_whitespace();
@@ -54,15 +109,15 @@ fn name_servers(text: &str) -> Vec<SocketAddr> {
     addresses.filter_map(address).collect()
 }
 
-fn question(id: u16, name: &str) -> Result<Vec<u8>, String> {
+fn question(id: u16, name: &str) -> Result<Vec<u8>, DnsError> {
     let mut bytes = Vec::with_capacity(64);
     bytes.extend_from_slice(&id.to_be_bytes());
-    // Recursion is wanted; one question.
+    // Recursion desired; one question.
     bytes.extend_from_slice(&[1, 0, 0, 1, 0, 0, 0, 0, 0, 0]);
     for label in name.trim_end_matches('.').split('.') {
         match u8::try_from(label.len()) {
             Ok(length @ 1..=63) => bytes.push(length),
-            _ => return Err(format!("{name:?} is no DNS name")),
+            _ => return Err(DnsError::Name(name.to_owned())),
         }
         bytes.extend_from_slice(label.as_bytes());
     }
@@ -72,47 +127,55 @@ fn question(id: u16, name: &str) -> Result<Vec<u8>, String> {
     Ok(bytes)
 }
 
-async fn ask(server: SocketAddr, id: u16, question: &[u8]) -> Result<Vec<(String, u16)>, String> {
-    let text = |error: std::io::Error| error.to_string();
+async fn ask(
+    server: SocketAddr,
+    id: u16,
+    question: &[u8],
+) -> Result<Vec<(String, u16)>, ServerError> {
     let local = if server.is_ipv4() {
         "0.0.0.0:0"
     } else {
         "[::]:0"
     };
-    let socket = UdpSocket::bind(local).await.map_err(text)?;
-    socket.connect(server).await.map_err(text)?;
-    socket.send(question).await.map_err(text)?;
+    let socket = UdpSocket::bind(local).await?;
+    socket.connect(server).await?;
+    socket.send(question).await?;
     let mut buffer = vec![0; DATAGRAM_BYTES];
     loop {
-        let length = socket.recv(&mut buffer).await.map_err(text)?;
+        let length = socket.recv(&mut buffer).await?;
         let answer = buffer.get(..length).unwrap_or_default();
         if number(answer, 0) != Some(id) {
-            // An answer to somebody else's question.
+            // The answer to another question.
             continue;
         }
         if answer.get(2).is_some_and(|flags| flags & 2 != 0) {
             break;
         }
-        return read(answer).ok_or_else(|| "the answer can't be read".to_owned())?;
+        return parse_answer(answer);
     }
-    let mut stream = TcpStream::connect(server).await.map_err(text)?;
-    let length = u16::try_from(question.len()).map_err(|error| error.to_string())?;
-    stream.write_u16(length).await.map_err(text)?;
-    stream.write_all(question).await.map_err(text)?;
-    let length = stream.read_u16().await.map_err(text)?;
+    let mut stream = TcpStream::connect(server).await?;
+    let length = u16::try_from(question.len()).map_err(io::Error::other)?;
+    stream.write_u16(length).await?;
+    stream.write_all(question).await?;
+    let length = stream.read_u16().await?;
     let mut answer = vec![0; usize::from(length)];
-    stream.read_exact(&mut answer).await.map_err(text)?;
-    read(&answer).ok_or_else(|| "the answer can't be read".to_owned())?
+    stream.read_exact(&mut answer).await?;
+    parse_answer(&answer)
 }
 
-/// The targets of an answer. `None`: it is cut off or malformed; an inner error is the server's refusal.
-fn read(answer: &[u8]) -> Option<Result<Vec<(String, u16)>, String>> {
-    match answer.get(3)? & 15 {
-        0 => {}
+fn parse_answer(answer: &[u8]) -> Result<Vec<(String, u16)>, ServerError> {
+    // The response code stands in the low half of the fourth byte.
+    match answer.get(3).map(|byte| byte & 15) {
+        Some(0) => parse_targets(answer).ok_or(ServerError::Malformed),
         // The name does not exist.
-        3 => return Some(Ok(Vec::new())),
-        code => return Some(Err(format!("code {code}"))),
+        Some(3) => Ok(Vec::new()),
+        Some(code) => Err(ServerError::Code(code)),
+        None => Err(ServerError::Malformed),
     }
+}
+
+/// Returns the targets of an answer, or `None` if it is truncated or malformed.
+fn parse_targets(answer: &[u8]) -> Option<Vec<(String, u16)>> {
     let (questions, records) = (number(answer, 4)?, number(answer, 6)?);
     let mut at = HEADER_BYTES;
     for _ in 0..questions {
@@ -127,14 +190,14 @@ fn read(answer: &[u8]) -> Option<Result<Vec<(String, u16)>, String>> {
         if kind == SRV {
             let port = number(answer, data + 4)?;
             let (host, _) = name(answer, data + 6)?;
-            // A lone dot says that the service is not there.
+            // The root as target: the service is not available (RFC 2782).
             if !host.is_empty() {
                 targets.push((host, port));
             }
         }
         at = data + length;
     }
-    Some(Ok(targets))
+    Some(targets)
 }
 
 fn number(bytes: &[u8], at: usize) -> Option<u16> {
@@ -142,7 +205,7 @@ fn number(bytes: &[u8], at: usize) -> Option<u16> {
     Some(u16::from_be_bytes(pair))
 }
 
-/// The name at a place, and where what follows it begins.
+/// Returns the name at `start`, and where the next field begins.
 fn name(bytes: &[u8], start: usize) -> Option<(String, usize)> {
     let mut labels: Vec<String> = Vec::new();
     let (mut at, mut end, mut pointers) = (start, None, 0);
@@ -171,7 +234,7 @@ fn name(bytes: &[u8], start: usize) -> Option<(String, usize)> {
 mod tests {
     use super::*;
 
-    /// An answer of two records, the second's name a pointer to the first's end.
+    /// An answer with two records. The target of the second ends in a pointer into the first.
     fn answer(question: &[u8]) -> Vec<u8> {
         let mut bytes = question.to_vec();
         bytes[2] = 0x81;
@@ -204,26 +267,26 @@ mod tests {
             let mut buffer = [0; 512];
             let (length, from) = server.recv_from(&mut buffer).await.unwrap();
             let sent = answer(&buffer[..length]);
-            // What answers another question is passed over.
+            // The answer to another question is skipped.
             server.send_to(&[0; 12], from).await.unwrap();
             server.send_to(&sent, from).await.unwrap();
         });
-        let targets = look_up("_am._tcp.example.", &path).await.unwrap();
+        let targets = resolve_service("_am._tcp.example.", &path).await.unwrap();
         let want = [("am.example", 9093), ("b.example", 9094)];
         assert_eq!(targets, want.map(|(host, port)| (host.to_owned(), port)));
     }
 
     #[test]
-    fn any_prefix_and_any_flipped_bit_is_refused_or_read_but_no_panic() {
+    fn truncated_or_damaged_answers_never_panic() {
         let whole = answer(&question(1, "_a._tcp.b").unwrap());
-        assert!(matches!(read(&whole), Some(Ok(targets)) if targets.len() == 2));
+        assert!(matches!(parse_answer(&whole), Ok(targets) if targets.len() == 2));
         for cut in 0..whole.len() {
-            assert!(read(&whole[..cut]).is_none(), "cut at {cut}");
+            assert!(parse_answer(&whole[..cut]).is_err(), "cut at {cut}");
         }
         for bit in 0..whole.len() * 8 {
             let mut bytes = whole.clone();
             bytes[bit / 8] ^= 1 << (bit % 8);
-            drop(read(&bytes));
+            drop(parse_answer(&bytes));
         }
         assert!(question(1, "a..b").is_err());
         assert!(question(1, &"x".repeat(64)).is_err());
