@@ -3,11 +3,12 @@
 //! **Invariant:** this crate depends on no other crate of the workspace, and [`model`] does no I/O.
 
 pub mod bytes;
-pub mod catalogue;
+
 pub mod clock;
 pub mod duration;
 pub mod exposition;
 pub mod glob;
+pub mod heapster_catalogue;
 pub mod identity;
 pub mod limits;
 pub mod listen;

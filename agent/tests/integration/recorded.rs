@@ -12,7 +12,7 @@ use agent::kube::KubeletData;
 use agent::kube::metrics::{FAMILIES, Families, KubeletMetrics};
 use agent::schema::Schema;
 use agent::table::SeriesTable;
-use common::catalogue;
+use common::heapster_catalogue;
 use flate2::read::GzDecoder;
 use serde_json::Value;
 
@@ -510,10 +510,10 @@ fn every_series_of_the_catalogue_comes_from_a_recorded_node() {
     // Recordings hold no mount table; the comparison with node_exporter has these.
     let is_elsewhere =
         |name: &str| name.starts_with("node_filesystem_") || name.starts_with("kube_node_");
-    for entry in catalogue::ENTRIES {
+    for entry in heapster_catalogue::ENTRIES {
         for derivation in entry.derivations {
             for name in
-                catalogue::series_of(derivation.expression).filter(|name| !is_elsewhere(name))
+                heapster_catalogue::series_of(derivation.expression).filter(|name| !is_elsewhere(name))
             {
                 assert!(
                     names.contains(name),

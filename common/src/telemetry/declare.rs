@@ -207,8 +207,8 @@ macro_rules! metric {
 ///     /// Metrics of the spool.
 ///     #[derive(Debug)]
 ///     pub struct SpoolMetrics {
-///         pub ticks: Counter = "agent_spool_ticks_total", "Ticks written to the spool.";
-///         pub bytes: Gauge = "agent_spool_bytes", "Bytes of the spool on disk.";
+///         pub ticks: Counter = "spool_ticks_total", "Ticks written to the spool.";
+///         pub bytes: Gauge = "spool_bytes", "Size of the spool on disk.";
 ///     }
 /// }
 /// # use common::telemetry::{Counter, Gauge, Registry};

@@ -49,21 +49,3 @@ fn nothing_unfinished_is_left_in_sources() {
     }
     assert_none(&found, "unfinished");
 }
-
-#[test]
-fn links_between_documents_resolve() {
-    let link = Regex::new(r"\]\(([^)\s]+)\)").unwrap();
-    let mut broken = Vec::new();
-    for file in text_files().iter().filter(|file| file.is_markdown()) {
-        let folder = super::workspace::workspace().join(&file.path);
-        for found in link.captures_iter(&file.text) {
-            let (whole, target) = (found.get(0).unwrap(), &found[1]);
-            let target = target.split('#').next().unwrap_or_default();
-            let is_local = !target.is_empty() && !target.contains("://");
-            if is_local && !folder.with_file_name(target).exists() {
-                broken.push(format!("{}: {target}", file.place(whole.start())));
-            }
-        }
-    }
-    assert_none(&broken, "broken links");
-}

@@ -38,8 +38,8 @@ impl TextFile {
 
     /// The text before the unit tests.
     pub(crate) fn production_code(&self) -> &str {
-        let code = self.text.split("\n#[cfg(test)]\nmod ").next();
-        code.unwrap_or_default()
+        let start = "\n#[cfg(test)]\nmod tests {";
+        self.text.split(start).next().unwrap_or_default()
     }
 
     /// `path:line`, for a byte offset into the text.

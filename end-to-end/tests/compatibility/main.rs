@@ -9,7 +9,7 @@
 mod alerts;
 mod binaries;
 mod cadvisor;
-mod catalogue;
+mod heapster;
 mod document;
 mod evaluation;
 mod kube_state;

@@ -4,7 +4,7 @@ use std::collections::BTreeMap;
 use std::path::Path;
 use std::process::Command;
 
-use common::catalogue::Object;
+use common::heapster_catalogue::Object;
 use common::model::Labels;
 use serde_json::Value;
 

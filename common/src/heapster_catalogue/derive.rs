@@ -1,6 +1,6 @@
-//! Macros for expressions that many metrics share. They name what the table imports.
+//! Macros for expressions that many metrics share. They use the table's imports.
 
-/// Which rows of cAdvisor's series are which object.
+/// Selects and sums cAdvisor's series of one kind of object.
 macro_rules! of {
     (container, $before:literal, $name:literal, $more:literal, $after:literal) => {
         concat!("sum by (namespace, pod, container) (", $before, $name, "{container!=\"\"", $more, "}", $after, ")")
@@ -25,7 +25,7 @@ macro_rules! of {
     };
 }
 
-/// A series of cgroups for the four objects that have a cgroup, with something done to it.
+/// A cgroup series, transformed, for the four kinds of object that have a cgroup.
 macro_rules! cgroup {
     ($name:literal) => {
         cgroup!("", $name, "", "")
@@ -48,7 +48,7 @@ macro_rules! cgroup {
     };
 }
 
-/// Cgroups, and sums of pods above them.
+/// Like [`cgroup!`], with the sums over the pods of a namespace and of the cluster.
 macro_rules! cgroup_summed {
     ($before:literal, $name:literal, $after:literal) => {
         &[
@@ -92,7 +92,7 @@ macro_rules! cgroup_summed {
     };
 }
 
-/// Requests or limits of one resource, with their sums; what a pod asks for that is on no node yet is in none of these.
+/// Requests or limits of one resource, and their sums. Sums exclude pods that are not scheduled yet.
 macro_rules! resource {
     ($name:literal, $resource:literal, $factor:literal) => {
         &[
@@ -160,7 +160,7 @@ macro_rules! resource {
     };
 }
 
-/// What the API server says of a node.
+/// A resource of a node as the API server reports it.
 macro_rules! of_node {
     ($name:literal, $resource:literal, $factor:literal) => {
         &[by(
@@ -178,7 +178,7 @@ macro_rules! of_node {
     };
 }
 
-/// Traffic: of pods by their namespaces, of nodes by the interfaces that lead outside.
+/// Network traffic of pods, and of nodes without their virtual interfaces.
 macro_rules! network {
     ($before:literal, $pod:literal, $node:literal, $after:literal) => {
         &[
@@ -210,7 +210,7 @@ macro_rules! network {
     };
 }
 
-/// A number of file systems: the node's root, containers' writable layers, pods' volumes.
+/// A property of file systems: the node's root, containers' writable layers, pods' volumes.
 macro_rules! filesystem {
     ($node:literal, $container:literal, $volume:literal $(, $more:expr)?) => {
         &[

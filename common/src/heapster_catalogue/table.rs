@@ -1,9 +1,9 @@
-//! The table itself, in the order of Heapster's documentation.
+//! The table, in the order of Heapster's documentation.
 
-use super::Kind::{Cumulative, Gauge};
+use super::HeapsterKind::{Cumulative, Gauge};
 use super::Object::{Cluster, Namespace, Node, Pod, PodContainer, SystemContainer};
 use super::Provider::{Agent, ApiServer, Kubelet};
-use super::{Derivation, Entry, Kind, Object, Provider};
+use super::{Derivation, HeapsterKind, HeapsterMetric, Object, Provider};
 
 const fn by(object: Object, provider: Provider, expression: &'static str) -> Derivation {
     Derivation {
@@ -15,12 +15,12 @@ const fn by(object: Object, provider: Provider, expression: &'static str) -> Der
 
 const fn entry(
     name: &'static str,
-    kind: Kind,
+    kind: HeapsterKind,
     unit: &'static str,
     derivations: &'static [Derivation],
     note: &'static str,
-) -> Entry {
-    Entry {
+) -> HeapsterMetric {
+    HeapsterMetric {
         name,
         kind,
         unit,
@@ -32,12 +32,12 @@ const fn entry(
 
 const fn labelled(
     name: &'static str,
-    kind: Kind,
+    kind: HeapsterKind,
     unit: &'static str,
     derivations: &'static [Derivation],
     note: &'static str,
-) -> Entry {
-    Entry {
+) -> HeapsterMetric {
+    HeapsterMetric {
         name,
         kind,
         unit,
@@ -47,13 +47,13 @@ const fn labelled(
     }
 }
 
-const UNSET: &str = "Absent where none is set; Heapster said 0.";
-const NODE_FS: &str = "Of a container: size and inodes are those of the disk below.";
+const UNSET: &str = "Absent where none is set, 0 in Heapster.";
+const NODE_FS: &str = "Size and inodes of a container are those of the underlying disk.";
 const ACCELERATOR: &str =
-    "Kubelets have reported no accelerators since 1.20; exporters of the device (DCGM) have.";
+    "Kubelets have reported no accelerators since 1.20; device exporters such as DCGM do.";
 
 /// Every metric of Heapster 1.6.
-pub const ENTRIES: &[Entry] = &[
+pub const ENTRIES: &[HeapsterMetric] = &[
     entry(
         "uptime",
         Cumulative,
@@ -119,7 +119,7 @@ pub const ENTRIES: &[Entry] = &[
         Gauge,
         "millicores",
         cgroup_summed!("1000 * rate(", "container_cpu_usage_seconds_total", "[1m])"),
-        "Not cut to whole millicores.",
+        "Not rounded to whole millicores.",
     ),
     entry(
         "cpu/load",
@@ -183,7 +183,7 @@ pub const ENTRIES: &[Entry] = &[
         Gauge,
         "bytes",
         cgroup_summed!("", "container_memory_usage_bytes", ""),
-        "Holds page cache, as Heapster's did.",
+        "Includes page cache, as in Heapster.",
     ),
     entry(
         "memory/working_set",
@@ -204,7 +204,7 @@ pub const ENTRIES: &[Entry] = &[
         Gauge,
         "bytes",
         cgroup!("container_memory_cache"),
-        "Heapster lost it with the Summary API.",
+        "Heapster no longer had it after it moved to the Summary API.",
     ),
     entry(
         "memory/page_faults",
@@ -401,7 +401,7 @@ pub const ENTRIES: &[Entry] = &[
                 "label_replace(sum by (namespace, pod, container, resource) (kube_pod_container_resource_requests{resource!~\"cpu|memory|ephemeral_storage\"}), \"resource_id\", \"$1\", \"resource\", \"(.*)\")",
             ),
         ],
-        "Heapster's `<resource>/request` of every resource that is not one of the three above.",
+        "Heapster's `<resource>/request` for resources other than the three above.",
     ),
     entry(
         "network/rx",
@@ -413,7 +413,7 @@ pub const ENTRIES: &[Entry] = &[
             "node_network_receive_bytes_total",
             ""
         ),
-        "All interfaces; Heapster had the default one only.",
+        "All interfaces. Heapster counted the default one only.",
     ),
     entry(
         "network/tx",
@@ -513,7 +513,7 @@ pub const ENTRIES: &[Entry] = &[
                 "label_replace(sum by (namespace, pod, container) (kubelet_container_log_filesystem_used_bytes), \"resource_id\", \"logs\", \"\", \"\")",
             )
         ),
-        "Of a container its writable layer, and its logs.",
+        "A container's writable layer and logs.",
     ),
     labelled(
         "filesystem/limit",
@@ -542,7 +542,7 @@ pub const ENTRIES: &[Entry] = &[
                 "label_replace(sum by (namespace, pod, volume) (kubelet_pod_volume_stats_available_bytes), \"resource_id\", \"Volume:$1\", \"volume\", \"(.*)\")",
             ),
         ],
-        "Of containers it was the node's.",
+        "Heapster showed the node's value for containers.",
     ),
     labelled(
         "filesystem/inodes",
@@ -571,14 +571,14 @@ pub const ENTRIES: &[Entry] = &[
         Cumulative,
         "bytes",
         disk!("", "container_fs_reads_bytes_total", ""),
-        "Heapster lost it with the Summary API.",
+        "Heapster no longer had it after it moved to the Summary API.",
     ),
     labelled(
         "disk/io_write_bytes",
         Cumulative,
         "bytes",
         disk!("", "container_fs_writes_bytes_total", ""),
-        "Heapster lost it with the Summary API.",
+        "Heapster no longer had it after it moved to the Summary API.",
     ),
     labelled(
         "disk/io_read_bytes_rate",

@@ -1,19 +1,20 @@
-//! The documentation page made from the table.
+//! Generates the documentation page from the table.
 
 use std::fmt::Write as _;
 
-use super::{ENTRIES, Entry, Kind, Object, Provider};
+use super::{ENTRIES, HeapsterKind, HeapsterMetric, Object, Provider};
 
-/// The page docs/metrics-catalogue.md.
+/// Returns the content of docs/heapster-metrics.md.
 #[must_use]
 pub fn markdown() -> String {
     let mut page = String::from(
-        "# Metric catalogue\n\n\
-         <!-- Made from common/src/catalogue/table.rs: run the tests of `common` with UPDATE_DOCS=1. -->\n\n\
-         Every metric of Heapster, the objects that carry it, and the PromQL that derives it. Values come from the \
-         agents' reading of the kernel, from the node's kubelet, or from the API server; what one of them does not \
-         give is absent, never 0. Units are the real ones: Heapster declared many wrongly.\n\n\
-         | Metric | Kind | Unit | Objects |\n|---|---|---|---|\n",
+        "# Heapster metrics\n\n\
+         <!-- Generated from common/src/heapster_catalogue/table.rs: run the tests of `common` with UPDATE_DOCS=1. -->\n\n\
+         Every metric of Heapster, the objects that carry it, and the PromQL that derives it from Tidemark's \
+         series. Run the expressions against `/api/v1/query`: no endpoint serves Heapster's names yet. Values come \
+         from the kernel, from the node's kubelet, or from the API server. A value that its source does not report \
+         is absent, never 0. The units are those of the values; Heapster declared many wrongly.\n\n\
+         | Metric | HeapsterKind | Unit | Objects |\n|---|---|---|---|\n",
     );
     for entry in ENTRIES {
         let mut objects: Vec<Object> = entry
@@ -45,9 +46,9 @@ pub fn markdown() -> String {
     page
 }
 
-fn section(entry: &Entry, page: &mut String) {
+fn section(entry: &HeapsterMetric, page: &mut String) {
     let labelled = if entry.is_labelled {
-        ", told apart by `resource_id`"
+        ", one value per `resource_id`"
     } else {
         ""
     };
@@ -71,21 +72,21 @@ fn section(entry: &Entry, page: &mut String) {
         };
         let (Ok(()) | Err(_)) = write!(
             page,
-            "\nOf a {} (from {provider}):\n\n```promql\n{}\n```\n",
+            "\nFor objects of type `{}`, from {provider}:\n\n```promql\n{}\n```\n",
             derivation.object.heapster_type(),
             derivation.expression
         );
     }
 }
 
-const fn kind(kind: Kind) -> &'static str {
+const fn kind(kind: HeapsterKind) -> &'static str {
     match kind {
-        Kind::Cumulative => "cumulative",
-        Kind::Gauge => "gauge",
+        HeapsterKind::Cumulative => "cumulative",
+        HeapsterKind::Gauge => "gauge",
     }
 }
 
-/// The anchor that a heading gets: letters, digits, dashes and underscores stay.
+/// Returns the anchor of a heading: letters, digits, dashes and underscores are kept.
 fn anchor(heading: &str) -> String {
     heading
         .chars()

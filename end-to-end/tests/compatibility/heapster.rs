@@ -3,7 +3,7 @@
 use std::collections::BTreeSet;
 use std::fmt::Write as _;
 
-use common::catalogue::{ENTRIES, Entry, Object};
+use common::heapster_catalogue::{ENTRIES, HeapsterMetric, Object};
 use common::model::Labels;
 
 use super::evaluation::Cluster;
@@ -60,7 +60,7 @@ const NOT_COMPARED: [(&str, &[&str], &[Object], &str); 4] = [
 /// The values of an expression by the labels of its objects, and `resource_id`; what is no object's goes to `wrong`.
 fn by_object(
     object: Object,
-    entry: &Entry,
+    entry: &HeapsterMetric,
     found: &[(Labels, f64)],
     wrong: &mut String,
 ) -> Expected {
@@ -89,7 +89,7 @@ fn by_object(
 }
 
 /// Both agree on an object: to the last digit, or as closely as the recording lets one say.
-fn agree(entry: &Entry, found: f64, wanted: f64) -> bool {
+fn agree(entry: &HeapsterMetric, found: f64, wanted: f64) -> bool {
     let tolerance = match entry.name {
         // Time passes while the test runs, and the disk below the test fills.
         "uptime" => 60_000.0,
@@ -101,7 +101,7 @@ fn agree(entry: &Entry, found: f64, wanted: f64) -> bool {
 
 /// Evaluates the rows of a metric for one kind of object on a node. Returns how many objects were compared, and what is
 /// wrong.
-fn check(cluster: &Cluster, oracle: &Oracle, entry: &Entry, object: Object) -> (usize, String) {
+fn check(cluster: &Cluster, oracle: &Oracle, entry: &HeapsterMetric, object: Object) -> (usize, String) {
     let mut wrong = String::new();
     let rows = entry.derivations_of(object);
     let found = rows.flat_map(|row| cluster.ask(row.expression, cluster.now_ms()));

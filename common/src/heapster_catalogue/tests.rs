@@ -4,7 +4,7 @@ use std::path::Path;
 use super::*;
 
 #[test]
-fn names_are_unique_and_entries_say_something() {
+fn names_are_unique_and_every_metric_is_derived_or_explained() {
     let names: BTreeSet<&str> = ENTRIES.iter().map(|entry| entry.name).collect();
     assert_eq!(names.len(), ENTRIES.len());
     for entry in ENTRIES {
@@ -43,8 +43,8 @@ fn expressions_keep_the_labels_of_their_object() {
 }
 
 #[test]
-fn page_is_made_from_the_table() {
-    let path = Path::new(env!("CARGO_MANIFEST_DIR")).join("../docs/metrics-catalogue.md");
+fn page_is_generated_from_the_table() {
+    let path = Path::new(env!("CARGO_MANIFEST_DIR")).join("../docs/heapster-metrics.md");
     let page = markdown();
     if std::env::var_os("UPDATE_DOCS").is_some() {
         std::fs::create_dir_all(path.parent().unwrap()).unwrap();
@@ -53,6 +53,6 @@ fn page_is_made_from_the_table() {
     let found = std::fs::read_to_string(&path).unwrap_or_default();
     assert!(
         found == page,
-        "docs/metrics-catalogue.md is old: run this test with UPDATE_DOCS=1"
+        "docs/heapster-metrics.md is out of date: run this test with UPDATE_DOCS=1"
     );
 }

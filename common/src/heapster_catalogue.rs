@@ -1,10 +1,11 @@
-//! The metric catalogue: every metric of Heapster, the objects that carry it, and the PromQL that derives it from our
-//! series, with its real unit.
+//! Every metric of Heapster, the objects that carry it, and the PromQL that derives it from our series.
 //!
-//! This one table drives the Heapster API, the page docs/metrics-catalogue.md and the tests over recorded nodes.
+//! docs/heapster-metrics.md is generated from this table, and tests evaluate every expression over recorded nodes. No
+//! endpoint serves these names yet; a Heapster API will read them from here. Until then no binary refers to the table,
+//! so the linker drops it.
 //!
-//! **Invariant:** an expression returns one sample per object, with the object's identifying labels
-//! ([`Object::labels`]) and, for metrics with several values an object, the label `resource_id`.
+//! **Invariant:** an expression returns one sample per object, with the labels that identify the object
+//! ([`Object::labels`]) and, for metrics with several values per object, the label `resource_id`.
 
 #[macro_use]
 mod derive;
@@ -23,7 +24,7 @@ pub enum Object {
     Namespace,
     /// A node.
     Node,
-    /// A daemon of a node outside of pods: kubelet, container runtime, all pods together.
+    /// Daemons of a node outside pods: kubelet, container runtime; also all pods of a node together.
     SystemContainer,
     /// A pod.
     Pod,
@@ -32,7 +33,7 @@ pub enum Object {
 }
 
 impl Object {
-    /// All kinds, from large to small.
+    /// All kinds, from the largest to the smallest.
     pub const ALL: [Self; 6] = [
         Self::Cluster,
         Self::Namespace,
@@ -42,7 +43,7 @@ impl Object {
         Self::PodContainer,
     ];
 
-    /// Heapster's name, the value of its label `type`.
+    /// Returns the value of Heapster's label `type`.
     #[must_use]
     pub const fn heapster_type(self) -> &'static str {
         match self {
@@ -55,7 +56,7 @@ impl Object {
         }
     }
 
-    /// The labels that tell one such object from another.
+    /// Returns the labels that identify an object of this kind.
     #[must_use]
     pub const fn labels(self) -> &'static [&'static str] {
         match self {
@@ -69,16 +70,16 @@ impl Object {
     }
 }
 
-/// Whether a value adds up over time.
+/// Whether a value accumulates over time.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum Kind {
-    /// Grows, and begins anew when the object restarts.
+pub enum HeapsterKind {
+    /// Grows, and starts from zero when the object restarts.
     Cumulative,
-    /// A value of the moment.
+    /// A current value.
     Gauge,
 }
 
-/// Who collects the series that an expression reads.
+/// The source of the series that an expression reads.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Provider {
     /// Agents, from the kernel.
@@ -92,33 +93,33 @@ pub enum Provider {
 /// How a metric of one kind of object is derived.
 #[derive(Debug, Clone, Copy)]
 pub struct Derivation {
-    /// Of which objects.
+    /// The kind of object.
     pub object: Object,
-    /// Who must be there for it.
+    /// The source that it needs.
     pub provider: Provider,
-    /// PromQL.
+    /// The expression, in PromQL.
     pub expression: &'static str,
 }
 
 /// One metric of Heapster.
 #[derive(Debug, Clone, Copy)]
-pub struct Entry {
-    /// Heapster's name.
+pub struct HeapsterMetric {
+    /// The name in Heapster.
     pub name: &'static str,
-    /// Whether it adds up.
-    pub kind: Kind,
-    /// The unit of the values; Heapster's own declarations are wrong for many.
+    /// Whether it accumulates.
+    pub kind: HeapsterKind,
+    /// The unit of the values. Heapster declared a wrong one for many metrics.
     pub unit: &'static str,
-    /// Whether an object has several values, told apart by `resource_id`.
+    /// Whether an object has several values, distinguished by `resource_id`.
     pub is_labelled: bool,
-    /// How it is derived, by object. Empty when nothing provides it any more.
+    /// Derivations by object. Empty when no source provides the metric any more.
     pub derivations: &'static [Derivation],
-    /// Where we differ from Heapster, or why there is nothing.
+    /// How the values differ from Heapster's, or why there are none.
     pub note: &'static str,
 }
 
-impl Entry {
-    /// How the metric is derived for `object`.
+impl HeapsterMetric {
+    /// Returns the derivations for one kind of object.
     pub fn derivations_of(&self, object: Object) -> impl Iterator<Item = &Derivation> {
         self.derivations
             .iter()
@@ -126,13 +127,13 @@ impl Entry {
     }
 }
 
-/// The entry of one of Heapster's names.
+/// Finds the metric with this name in Heapster.
 #[must_use]
-pub fn find(name: &str) -> Option<&'static Entry> {
+pub fn find(name: &str) -> Option<&'static HeapsterMetric> {
     ENTRIES.iter().find(|entry| entry.name == name)
 }
 
-/// The series names that an expression reads.
+/// Returns the names of the series that an expression reads.
 pub fn series_of(expression: &str) -> impl Iterator<Item = &str> {
     let words = expression.split(|c: char| !c.is_ascii_alphanumeric() && c != '_');
     let families = ["container_", "kube_", "kubelet_", "node_", "machine_"];
