@@ -512,8 +512,8 @@ fn every_series_of_the_catalogue_comes_from_a_recorded_node() {
         |name: &str| name.starts_with("node_filesystem_") || name.starts_with("kube_node_");
     for entry in heapster_catalogue::ENTRIES {
         for derivation in entry.derivations {
-            for name in
-                heapster_catalogue::series_of(derivation.expression).filter(|name| !is_elsewhere(name))
+            for name in heapster_catalogue::series_of(derivation.expression)
+                .filter(|name| !is_elsewhere(name))
             {
                 assert!(
                     names.contains(name),

@@ -101,7 +101,12 @@ fn agree(entry: &HeapsterMetric, found: f64, wanted: f64) -> bool {
 
 /// Evaluates the rows of a metric for one kind of object on a node. Returns how many objects were compared, and what is
 /// wrong.
-fn check(cluster: &Cluster, oracle: &Oracle, entry: &HeapsterMetric, object: Object) -> (usize, String) {
+fn check(
+    cluster: &Cluster,
+    oracle: &Oracle,
+    entry: &HeapsterMetric,
+    object: Object,
+) -> (usize, String) {
     let mut wrong = String::new();
     let rows = entry.derivations_of(object);
     let found = rows.flat_map(|row| cluster.ask(row.expression, cluster.now_ms()));

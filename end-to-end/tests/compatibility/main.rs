@@ -9,9 +9,9 @@
 mod alerts;
 mod binaries;
 mod cadvisor;
-mod heapster;
 mod document;
 mod evaluation;
+mod heapster;
 mod kube_state;
 mod machine;
 mod names;
