@@ -5,6 +5,7 @@ use common::model::Matcher;
 
 use crate::format::format_float_plain;
 use crate::parser::ast::{At, Binary, Call, Cardinality, DurationValue, Expr, VectorSelector};
+use crate::signature::Arity;
 
 /// The tree as JSON, keys sorted (Prometheus `web/api/v1/translate_ast.go`).
 #[must_use]
@@ -103,12 +104,17 @@ fn write_call(out: &mut String, call: &Call) {
         put!(out, "{comma}\"{}\"", arg.as_str());
     }
     let function = call.function;
+    let variadic = match function.arity {
+        Arity::Exact => "0",
+        Arity::LastOptional => "1",
+        Arity::LastRepeated => "-1",
+    };
     put!(
         out,
         "],\"name\":\"{}\",\"returnType\":\"{}\",\"variadic\":{}}},\"type\":\"call\"}}",
         function.name,
         function.returns.as_str(),
-        function.variadic
+        variadic
     );
 }
 

@@ -1,56 +1,59 @@
-//! Arithmetic on durations, settled before anything is evaluated (Prometheus `promql/durations.go`).
+//! Arithmetic on durations, resolved before anything is evaluated (Prometheus `promql/durations.go`).
 
 use crate::error::{ErrorKind, QueryError};
-use crate::functions::exponential;
+use crate::functions::instant::exponential;
 use crate::parser::Operator;
-use crate::parser::ast::{DurationExpr, DurationValue, Expr, VectorSelector};
+use crate::parser::ast::{DurationExpr, DurationValue, Expr};
 use crate::parser::quote::go_quote;
 
-/// Puts lengths in the place of all duration expressions.
+/// Replaces all duration expressions by their values.
 ///
 /// # Errors
-/// The first one, in the order of the text, that is out of range, or not above 0 where a length must be.
-pub(crate) fn settle(expr: &mut Expr) -> Result<(), QueryError> {
+/// The first one, in the order of the query, that is out of range, or not above 0 where it must be.
+pub(crate) fn resolve_durations(expr: &mut Expr) -> Result<(), QueryError> {
     match expr {
         Expr::Matrix(matrix) => {
-            settle_one(&mut matrix.range, false)?;
-            selector(&mut matrix.selector)
+            resolve(&mut matrix.range, Sign::Positive)?;
+            resolve(&mut matrix.selector.offset, Sign::Any)
         }
-        Expr::Vector(vector) => selector(vector),
+        Expr::Vector(vector) => resolve(&mut vector.offset, Sign::Any),
         Expr::Subquery(subquery) => {
-            settle_one(&mut subquery.offset, true)?;
-            settle_one(&mut subquery.step, false)?;
-            settle_one(&mut subquery.range, false)?;
-            settle(&mut subquery.expr)
+            resolve(&mut subquery.offset, Sign::Any)?;
+            resolve(&mut subquery.step, Sign::Positive)?;
+            resolve(&mut subquery.range, Sign::Positive)?;
+            resolve_durations(&mut subquery.expr)
         }
-        Expr::Paren(paren) => settle(&mut paren.expr),
-        Expr::Unary(unary) => settle(&mut unary.expr),
+        Expr::Paren(paren) => resolve_durations(&mut paren.expr),
+        Expr::Unary(unary) => resolve_durations(&mut unary.expr),
         Expr::Binary(binary) => {
-            settle(&mut binary.lhs)?;
-            settle(&mut binary.rhs)
+            resolve_durations(&mut binary.lhs)?;
+            resolve_durations(&mut binary.rhs)
         }
         Expr::Aggregation(aggregation) => {
-            settle(&mut aggregation.expr)?;
-            aggregation.param.as_mut().map_or(Ok(()), settle)
+            resolve_durations(&mut aggregation.expr)?;
+            aggregation.param.as_mut().map_or(Ok(()), resolve_durations)
         }
-        Expr::Call(call) => call.args.iter_mut().try_for_each(settle),
+        Expr::Call(call) => call.args.iter_mut().try_for_each(resolve_durations),
         Expr::Number(_) | Expr::String(_) => Ok(()),
     }
 }
 
-fn selector(selector: &mut VectorSelector) -> Result<(), QueryError> {
-    settle_one(&mut selector.offset, true)
+/// Which values a duration may have.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Sign {
+    Positive,
+    Any,
 }
 
-fn settle_one(value: &mut DurationValue, any_sign: bool) -> Result<(), QueryError> {
+fn resolve(value: &mut DurationValue, sign: Sign) -> Result<(), QueryError> {
     let DurationValue::Expr(expr) = value else {
         return Ok(());
     };
     let seconds = seconds(expr)?;
-    if seconds <= 0.0 && !any_sign {
+    if seconds <= 0.0 && sign == Sign::Positive {
         return Err(fail(expr, "duration must be greater than 0"));
     }
-    // What fits is judged by seconds in 64 bits, though nanoseconds are kept in as many.
+    // Prometheus checks that seconds fit in 64 bits, and then keeps nanoseconds, which wrap around.
     if seconds.abs() > 9_223_372_036_854_775_808.0 {
         return Err(fail(expr, "duration is out of range"));
     }
@@ -87,8 +90,17 @@ fn seconds(expr: &DurationExpr) -> Result<f64, QueryError> {
         Operator::Mod if rhs == 0.0 => return Err(fail(expr, "modulo by zero")),
         Operator::Mod => lhs % rhs,
         Operator::Pow => exponential::pow(lhs, rhs),
-        other => {
-            let name = go_quote(other.as_str());
+        Operator::Atan2
+        | Operator::Equal
+        | Operator::NotEqual
+        | Operator::Less
+        | Operator::LessEqual
+        | Operator::Greater
+        | Operator::GreaterEqual
+        | Operator::And
+        | Operator::Or
+        | Operator::Unless => {
+            let name = go_quote(op.as_str());
             let message = format!("unexpected duration expression operator {name}");
             return Err(fail(expr, &message));
         }

@@ -1,41 +1,58 @@
-//! Evaluation: each node of the tree over all steps at once, columns in, columns out.
+//! Evaluation of a syntax tree: each node over all steps at once.
+//!
+//! A query with thousands of steps would otherwise walk the tree, look up series and match labels at each of them. Here
+//! a node returns a column of values for each series ([`series`]), with a marker where a series has none.
+//!
+//! - Samples enter in [`selector_scan`], which reads one series at a time. [`selectors`] sets scans up from `@`, `offset`,
+//!   ranges and subqueries; [`materialize`] reads them, on several threads when there is enough to read.
+//! - An aggregation over a selector, or over a function of its windows, streams the scan into its groups
+//!   ([`aggregate`]): neither the columns of single series nor their labels are kept.
+//! - A subtree whose selectors are all pinned by `@` is evaluated once for all steps ([`step_invariant`]).
+//! - Each value that is held counts against the [`budget`], which also stops the query.
 
 pub(crate) mod aggregate;
 pub(crate) mod annotations;
 mod binary;
 pub(crate) mod budget;
 pub(crate) mod call;
-mod collected;
+mod count_values;
 mod hash;
-mod invariant;
-mod kahan;
-pub(crate) mod leaf;
 mod matching;
-mod over_time;
-mod select;
+pub(crate) mod materialize;
+mod range_call;
+pub(crate) mod selector_scan;
+mod selectors;
 pub(crate) mod series;
+mod series_checks;
+mod step_invariant;
+mod subquery_result;
 mod top;
+mod window_ranges;
 
-pub(crate) use collected::group_labels;
+pub(crate) use range_call::range_argument;
+pub(crate) use subquery_result::group_labels;
 
 use std::sync::{Mutex, PoisonError};
 
 use tidemark_storage::read::{ReadError, Readable};
 
-use crate::engine::Features;
 use crate::error::{ErrorKind, QueryError};
+use crate::features::Features;
+use crate::parser::Operator;
 use crate::parser::ast::{Binary, Expr, Unary};
-use crate::parser::{Operator, ValueType};
+use crate::value_type::ValueType;
 use annotations::Annotations;
 use budget::Budget;
-use leaf::Looked;
-use series::{Series, Steps, Vector, drop_names, is_missing, refuse_same_labels, values_held};
+use selector_scan::SampleStats;
+use series::{
+    Series, Steps, Vector, drop_names, is_missing, merge_relabeled, refuse_same_labels, values_held,
+};
 
 pub(crate) type Evaluated<T> = Result<T, QueryError>;
 
-/// What a node yields.
+/// The result of a node.
 #[derive(Debug, Clone)]
-pub(crate) enum Yield {
+pub(crate) enum EvalResult {
     /// A number for each step.
     Scalar(Vec<f64>),
     String(Vec<u8>),
@@ -55,29 +72,29 @@ pub(crate) struct Evaluator<'e> {
     pub(crate) bounds_ms: (i64, i64),
     pub(crate) budget: Budget<'e>,
     pub(crate) annotations: Annotations<'e>,
-    /// Samples looked at by the whole query.
-    pub(crate) looked: Mutex<Looked>,
-    /// Whether the query has one step, so that `sort` and `topk` order it.
+    /// Samples read by the whole query.
+    pub(crate) stats: Mutex<SampleStats>,
+    /// Whether this is an instant query, whose result `sort` and `topk` order.
     pub(crate) instant: bool,
 }
 
 impl Evaluator<'_> {
     /// Evaluates `expr` at `steps`.
-    pub(crate) fn eval(&self, expr: &Expr, steps: Steps) -> Evaluated<Yield> {
+    pub(crate) fn eval(&self, expr: &Expr, steps: Steps) -> Evaluated<EvalResult> {
         self.check()?;
-        if steps.count > 1 && invariant::is_invariant(expr) {
+        if steps.count > 1 && step_invariant::is_invariant(expr) {
             return self.eval_once(expr, steps);
         }
         let before = self.budget.held();
         let mut result = self.eval_node(expr, steps)?;
-        if let Yield::Vector(vector) = &mut result {
+        if let EvalResult::Vector(vector) = &mut result {
             vector.retain(|series| !series.is_empty());
         }
-        // What the operands held is gone by now.
+        // The operands are dropped by now.
         let kept = match &result {
-            Yield::Scalar(values) => values.len() as u64,
-            Yield::String(_) => 0,
-            Yield::Vector(vector) => values_held(vector),
+            EvalResult::Scalar(values) => values.len() as u64,
+            EvalResult::String(_) => 0,
+            EvalResult::Vector(vector) => values_held(vector),
         };
         self.budget.set_held(before + kept);
         if before + kept > self.held_max {
@@ -88,55 +105,57 @@ impl Evaluator<'_> {
         Ok(result)
     }
 
-    fn eval_node(&self, expr: &Expr, steps: Steps) -> Evaluated<Yield> {
+    fn eval_node(&self, expr: &Expr, steps: Steps) -> Evaluated<EvalResult> {
         match expr {
-            Expr::Number(number) => Ok(Yield::Scalar(vec![number.value; steps.count])),
-            Expr::String(string) => Ok(Yield::String(string.value.clone())),
+            Expr::Number(number) => Ok(EvalResult::Scalar(vec![number.value; steps.count])),
+            Expr::String(string) => Ok(EvalResult::String(string.value.clone())),
             Expr::Paren(paren) => self.eval(&paren.expr, steps),
             Expr::Unary(unary) => self.unary(unary, steps),
             Expr::Binary(binary) => self.binary_chain(binary, steps),
-            Expr::Vector(selector) => self.instant_selector(selector, steps).map(Yield::Vector),
+            Expr::Vector(selector) => self
+                .instant_selector(selector, steps)
+                .map(EvalResult::Vector),
             Expr::Aggregation(aggregation) => {
-                self.aggregation(aggregation, steps).map(Yield::Vector)
+                self.aggregation(aggregation, steps).map(EvalResult::Vector)
             }
             Expr::Call(call) => self.call(call, steps),
             Expr::Matrix(_) | Expr::Subquery(_) => {
-                Err(self.internal("a range vector stands where it has no value"))
+                Err(self.internal("a range vector outside of a function call"))
             }
         }
     }
 
-    /// Evaluates what is the same at all steps at the first one.
-    fn eval_once(&self, expr: &Expr, steps: Steps) -> Evaluated<Yield> {
-        let (once, looked) = self.apart(|| self.eval(expr, steps.first()));
-        // Prometheus counts what it looked at once for every step.
-        let mut all = Looked {
-            total: looked.total * steps.count as u64,
+    /// Evaluates a step-invariant expression at the first step and repeats the result.
+    fn eval_once(&self, expr: &Expr, steps: Steps) -> Evaluated<EvalResult> {
+        let (once, stats) = self.with_own_stats(|| self.eval(expr, steps.first()));
+        // Prometheus counts these samples again at every step.
+        let mut all = SampleStats {
+            total: stats.total * steps.count as u64,
             per_step: Vec::new(),
         };
         if self.counts_steps(steps) {
-            all.per_step.resize(steps.count, looked.total);
+            all.per_step.resize(steps.count, stats.total);
         }
-        self.add_looked(&all);
+        self.add_stats(&all);
         Ok(match once? {
-            Yield::Scalar(values) => Yield::Scalar(repeat(&values, steps.count)),
-            Yield::String(text) => Yield::String(text),
-            Yield::Vector(mut vector) => {
+            EvalResult::Scalar(values) => EvalResult::Scalar(repeat(&values, steps.count)),
+            EvalResult::String(text) => EvalResult::String(text),
+            EvalResult::Vector(mut vector) => {
                 for series in &mut vector {
                     self.hold(steps.count)?;
                     series.values = repeat(&series.values, steps.count);
                 }
-                Yield::Vector(vector)
+                EvalResult::Vector(vector)
             }
         })
     }
 
-    /// Left-deep chains are unrolled, so that their length costs no stack.
-    fn binary_chain(&self, binary: &Binary, steps: Steps) -> Evaluated<Yield> {
+    /// Evaluates a chain of operators in a loop, so that its length needs no stack.
+    fn binary_chain(&self, binary: &Binary, steps: Steps) -> Evaluated<EvalResult> {
         let mut chain = vec![binary];
         let mut first = &binary.lhs;
         while let Expr::Binary(inner) = first {
-            if steps.count > 1 && invariant::is_invariant(first) {
+            if steps.count > 1 && step_invariant::is_invariant(first) {
                 break;
             }
             chain.push(inner);
@@ -149,7 +168,7 @@ impl Evaluator<'_> {
         let mut lhs = match filtered {
             Some(vector) => {
                 chain.pop();
-                Yield::Vector(vector)
+                EvalResult::Vector(vector)
             }
             None => self.eval(first, steps)?,
         };
@@ -160,21 +179,21 @@ impl Evaluator<'_> {
         Ok(lhs)
     }
 
-    fn unary(&self, unary: &Unary, steps: Steps) -> Evaluated<Yield> {
+    fn unary(&self, unary: &Unary, steps: Steps) -> Evaluated<EvalResult> {
         let mut operand = self.eval(&unary.expr, steps)?;
         if unary.op != Operator::Sub {
             return Ok(operand);
         }
         match &mut operand {
-            Yield::Scalar(values) => negate(values),
-            Yield::Vector(vector) => {
-                drop_names(vector, self.features);
-                refuse_same_labels(vector)?;
-                for series in vector {
+            EvalResult::Scalar(values) => negate(values),
+            EvalResult::Vector(vector) => {
+                for series in &mut *vector {
                     negate(&mut series.values);
                 }
+                drop_names(vector, self.features);
+                *vector = merge_relabeled(std::mem::take(vector))?;
             }
-            Yield::String(_) => {}
+            EvalResult::String(_) => {}
         }
         Ok(operand)
     }
@@ -182,7 +201,7 @@ impl Evaluator<'_> {
     /// Evaluates an expression that type checks as a vector.
     pub(crate) fn vector(&self, expr: &Expr, steps: Steps) -> Evaluated<Vector> {
         match self.eval(expr, steps)? {
-            Yield::Vector(vector) => Ok(vector),
+            EvalResult::Vector(vector) => Ok(vector),
             _ => Err(self.internal("expected a vector")),
         }
     }
@@ -190,15 +209,15 @@ impl Evaluator<'_> {
     /// Evaluates an expression that type checks as a scalar.
     pub(crate) fn scalar(&self, expr: &Expr, steps: Steps) -> Evaluated<Vec<f64>> {
         match self.eval(expr, steps)? {
-            Yield::Scalar(values) => Ok(values),
+            EvalResult::Scalar(values) => Ok(values),
             _ => Err(self.internal("expected a scalar")),
         }
     }
 
-    /// The text of an expression that type checks as a string.
+    /// Evaluates an expression that type checks as a string.
     pub(crate) fn string(&self, expr: &Expr, steps: Steps) -> Evaluated<Vec<u8>> {
         match self.eval(expr, steps)? {
-            Yield::String(text) => Ok(text),
+            EvalResult::String(text) => Ok(text),
             _ => Err(self.internal("expected a string")),
         }
     }
@@ -207,7 +226,7 @@ impl Evaluator<'_> {
         self.budget.check().map_err(|error| self.read_error(error))
     }
 
-    /// Accounts for values about to be held.
+    /// Accounts for values that are about to be held.
     pub(crate) fn hold(&self, values: usize) -> Evaluated<()> {
         self.budget
             .hold(values)
@@ -234,27 +253,27 @@ impl Evaluator<'_> {
         }
     }
 
-    pub(crate) fn add_looked(&self, looked: &Looked) {
-        let mut all = self.looked.lock().unwrap_or_else(PoisonError::into_inner);
-        all.total += looked.total;
-        for (sum, &count) in all.per_step.iter_mut().zip(&looked.per_step) {
+    pub(crate) fn add_stats(&self, stats: &SampleStats) {
+        let mut all = self.stats.lock().unwrap_or_else(PoisonError::into_inner);
+        all.total += stats.total;
+        for (sum, &count) in all.per_step.iter_mut().zip(&stats.per_step) {
             *sum += count;
         }
     }
 
-    /// Runs `work`, and takes what it looked at out of the sum.
-    pub(crate) fn apart<T>(&self, work: impl FnOnce() -> T) -> (T, Looked) {
-        let lock = || self.looked.lock().unwrap_or_else(PoisonError::into_inner);
+    /// Runs `work` and returns the samples that it read, which are not added to those of the query.
+    pub(crate) fn with_own_stats<T>(&self, work: impl FnOnce() -> T) -> (T, SampleStats) {
+        let lock = || self.stats.lock().unwrap_or_else(PoisonError::into_inner);
         let before = std::mem::take(&mut *lock());
         let result = work();
         let inside = std::mem::replace(&mut *lock(), before);
         (result, inside)
     }
 
-    /// The value of the whole query: names that were to go at the end are gone, and empty series too.
-    pub(crate) fn finished(&self, expr: &Expr, steps: Steps) -> Evaluated<Yield> {
+    /// Evaluates the whole query, and drops the names that were marked to be dropped at the end.
+    pub(crate) fn finished(&self, expr: &Expr, steps: Steps) -> Evaluated<EvalResult> {
         let mut result = self.eval(expr, steps)?;
-        if let Yield::Vector(vector) = &mut result
+        if let EvalResult::Vector(vector) = &mut result
             && self.features.delayed_name_removal
         {
             self.remove_names(vector)?;
@@ -284,7 +303,7 @@ fn negate(values: &mut [f64]) {
     }
 }
 
-/// Whether the expression is a vector.
+/// Returns whether the expression is an instant vector.
 pub(crate) fn is_vector(expr: &Expr) -> bool {
     expr.value_type() == ValueType::Vector
 }

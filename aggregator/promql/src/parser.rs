@@ -16,15 +16,15 @@ pub mod series;
 mod stream;
 pub(crate) mod token;
 
-pub use ast::{Expr, ValueType};
+pub use ast::Expr;
 pub use token::{Aggregator, Operator};
 
 use common::limits::QUERY_BYTES_MAX;
 use common::model::Matcher;
 
-use crate::engine::Features;
 use crate::error::{ErrorKind, QueryError, Span};
-use crate::stack::with_room;
+use crate::features::Features;
+use crate::stack::with_deep_stack;
 use stream::{Fail, Parser};
 use token::TokenKind;
 
@@ -102,18 +102,18 @@ pub(crate) fn position(query: &str, byte: usize) -> (usize, usize) {
 /// The first mistake, as Prometheus would name it; or the text exceeds a bound.
 pub fn parse(query: &str, features: Features) -> Result<Expr, ParseError> {
     check_length(query)?;
-    let parsed = with_room(query, || parse_here(query, features));
+    let parsed = with_deep_stack(query, || parse_on_this_stack(query, features));
     parsed.unwrap_or_else(|| {
         Err(ParseError::new(
             query,
             Span::default(),
-            "no thread for a deep query",
+            "start a thread for a deeply nested query",
         ))
     })
 }
 
 /// As [`parse`], on a stack that is known to be large enough.
-pub(crate) fn parse_here(query: &str, features: Features) -> Result<Expr, ParseError> {
+pub(crate) fn parse_on_this_stack(query: &str, features: Features) -> Result<Expr, ParseError> {
     check_length(query)?;
     let mut parser = Parser::new(query, features);
     if parser.token().kind == TokenKind::Eof {

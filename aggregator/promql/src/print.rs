@@ -247,8 +247,16 @@ fn series_selector(selector: &VectorSelector) -> String {
     let mut matchers: Vec<_> = selector
         .matchers
         .iter()
-        .filter(|matcher| !is_name(matcher))
-        .map(matcher_text)
+        .enumerate()
+        .filter(|(_, matcher)| !is_name(matcher))
+        .map(|(index, matcher)| {
+            let raw = selector.raw_values.iter().find(|(at, _)| *at == index);
+            let value = match raw {
+                Some((_, bytes)) => go_quote_bytes(bytes),
+                None => go_quote(matcher.value()),
+            };
+            matcher_text(matcher, &value)
+        })
         .collect();
     matchers.sort_unstable();
     let matchers = matchers.join(",");
@@ -259,11 +267,11 @@ fn series_selector(selector: &VectorSelector) -> String {
     }
 }
 
-fn matcher_text(matcher: &Matcher) -> String {
-    let (op, value) = (matcher.op().as_str(), go_quote(matcher.value()));
+fn matcher_text(matcher: &Matcher, quoted_value: &str) -> String {
+    let op = matcher.op().as_str();
     if is_plain_name(matcher.name(), false) {
-        format!("{}{op}{value}", matcher.name())
+        format!("{}{op}{quoted_value}", matcher.name())
     } else {
-        format!("{}{op}{value}", go_quote(matcher.name()))
+        format!("{}{op}{quoted_value}", go_quote(matcher.name()))
     }
 }

@@ -1,35 +1,37 @@
-//! Aggregations. Groups are formed in the store's id space and values stream into them, so that neither the series
-//! nor their labels are ever held.
+//! Aggregations that merge the series of a group into one.
+//!
+//! The store forms the groups from its ids, and values stream from the scan into them. Neither the values nor the labels
+//! of single series are kept.
 
 use common::model::{Labels, label::METRIC_NAME};
 use tidemark_storage::read::{Grouping, Groups};
 
 use super::budget::Budget;
-use super::call::RangeCall;
-use super::collected::group_labels;
-use super::kahan::{Kahan, Mean, Variance};
-use super::leaf::{Kind, Leaf};
-use super::over_time::quantile;
-use super::select::PartResult;
+use super::materialize::PartResult;
+use super::range_call::RangeCall;
+use super::selector_scan::ScanKind;
 use super::series::{MISSING, Series, Steps, Vector, is_missing};
+use super::subquery_result::group_labels;
 use super::top::nan_wins;
 use super::{Evaluated, Evaluator, is_vector};
+use crate::functions::kahan::{Kahan, Mean, Variance};
+use crate::functions::over_time::quantile::quantile;
 use crate::parser::Aggregator;
 use crate::parser::ast::{Aggregation, Expr};
 
-/// What is aggregated: a leaf to stream, or series at hand.
-pub(super) enum Input {
-    Leaf(Box<RangeCall>),
+/// The operand of an aggregation: a scan to stream, or evaluated series.
+pub(super) enum AggregationInput {
+    Scan(Box<RangeCall>),
     Vector(Vector),
 }
 
-/// The labels of a `by` or `without` clause, as they act on the input.
-pub(super) struct Clause {
+/// The labels of a `by` or `without` clause, as they apply to the input.
+pub(super) struct GroupingClause {
     names: Vec<String>,
     without: bool,
 }
 
-impl Clause {
+impl GroupingClause {
     fn new(aggregation: &Aggregation) -> Self {
         let mut names = aggregation.grouping.clone();
         if aggregation.without {
@@ -41,7 +43,7 @@ impl Clause {
         }
     }
 
-    /// Makes labels that the operand drops invisible.
+    /// Ignores labels that the operand drops.
     fn hide(&mut self, hidden: impl Fn(&str) -> bool) {
         if self.without {
             for name in [METRIC_NAME, "__type__", "__unit__"] {
@@ -67,42 +69,62 @@ impl Clause {
 impl Evaluator<'_> {
     pub(super) fn aggregation(&self, aggregation: &Aggregation, steps: Steps) -> Evaluated<Vector> {
         match aggregation.op {
-            Aggregator::CountValues => return self.count_values(aggregation, steps),
+            Aggregator::CountValues => self.count_values(aggregation, steps),
             Aggregator::Topk
             | Aggregator::Bottomk
             | Aggregator::Limitk
-            | Aggregator::LimitRatio => return self.select_rows(aggregation, steps),
-            _ => {}
+            | Aggregator::LimitRatio => self.select_rows(aggregation, steps),
+            Aggregator::Quantile => self.quantile(aggregation, steps),
+            Aggregator::Sum => self.merge(aggregation, steps, |sum: &mut Kahan| sum.total()),
+            Aggregator::Avg => self.merge(aggregation, steps, |mean: &mut Mean| mean.value()),
+            Aggregator::Count => self.merge(aggregation, steps, |count: &mut Count| count.0),
+            Aggregator::Group => self.merge(aggregation, steps, |_: &mut Count| 1.0),
+            Aggregator::Min => self.merge(aggregation, steps, |min: &mut Min| min.0),
+            Aggregator::Max => self.merge(aggregation, steps, |max: &mut Max| max.0),
+            Aggregator::Stddev => self.merge(aggregation, steps, |variance: &mut Variance| {
+                variance.value().sqrt()
+            }),
+            Aggregator::Stdvar => self.merge(aggregation, steps, |variance: &mut Variance| {
+                variance.value()
+            }),
         }
-        let quantiles = match (&aggregation.param, aggregation.op) {
-            (Some(param), Aggregator::Quantile) => self.scalar(param, steps)?,
-            _ => Vec::new(),
-        };
+    }
+
+    /// Merges the values of each group with an accumulator.
+    fn merge<A: Accumulator>(
+        &self,
+        aggregation: &Aggregation,
+        steps: Steps,
+        finish: impl Fn(&mut A) -> f64,
+    ) -> Evaluated<Vector> {
         let (input, clause) = self.aggregation_input(aggregation, steps)?;
-        // Behind the operand, whose own warnings of the same words give way.
-        if let Some(param) = aggregation.param.as_ref().filter(|_| !quantiles.is_empty()) {
-            self.warn_of_quantiles(&quantiles, param);
-        }
-        let job = Job {
+        let run = AggregationRun {
             evaluator: self,
             input: &input,
             clause: &clause,
             steps,
         };
-        match aggregation.op {
-            Aggregator::Sum => job.run::<Kahan>(|_, sum| sum.total()),
-            Aggregator::Avg => job.run::<Mean>(|_, mean| mean.value()),
-            Aggregator::Count => job.run::<Count>(|_, count| count.0),
-            Aggregator::Group => job.run::<Count>(|_, _| 1.0),
-            Aggregator::Min => job.run::<Min>(|_, min| min.0),
-            Aggregator::Max => job.run::<Max>(|_, max| max.0),
-            Aggregator::Stddev => job.run::<Variance>(|_, variance| variance.value().sqrt()),
-            Aggregator::Stdvar => job.run::<Variance>(|_, variance| variance.value()),
-            _ => job.run::<Values>(|step, values| quantile(quantiles[step], &mut values.0)),
-        }
+        run.merge(|_, accumulator| finish(accumulator))
     }
 
-    fn warn_of_quantiles(&self, quantiles: &[f64], param: &Expr) {
+    fn quantile(&self, aggregation: &Aggregation, steps: Steps) -> Evaluated<Vector> {
+        let Some(param) = &aggregation.param else {
+            return Err(self.internal("aggregation without a parameter"));
+        };
+        let quantiles = self.scalar(param, steps)?;
+        let (input, clause) = self.aggregation_input(aggregation, steps)?;
+        // After the operand: a warning with the same text replaces the operand's.
+        self.annotate_quantiles_of(&quantiles, param);
+        let run = AggregationRun {
+            evaluator: self,
+            input: &input,
+            clause: &clause,
+            steps,
+        };
+        run.merge(|step, values: &mut AllValues| quantile(quantiles[step], &mut values.0))
+    }
+
+    fn annotate_quantiles_of(&self, quantiles: &[f64], param: &Expr) {
         let span = param.unwrap_parens().span();
         if quantiles.iter().any(|quantile| quantile.is_nan()) {
             self.annotations.invalid_quantile(f64::NAN, span);
@@ -117,47 +139,50 @@ impl Evaluator<'_> {
         }
     }
 
-    /// The operand, as a leaf where it is one, and the clause as it acts on it.
+    /// Returns the operand, as a scan where that is possible, and the clause as it applies to it.
     pub(super) fn aggregation_input(
         &self,
         aggregation: &Aggregation,
         steps: Steps,
-    ) -> Evaluated<(Input, Clause)> {
-        let mut clause = Clause::new(aggregation);
+    ) -> Evaluated<(AggregationInput, GroupingClause)> {
+        let mut clause = GroupingClause::new(aggregation);
         let operand = aggregation.expr.unwrap_parens();
         debug_assert!(is_vector(operand), "the parser checks types");
         match operand {
             Expr::Vector(selector) => {
-                let leaf = self.instant_leaf(selector, steps, Kind::Instant)?;
-                let input = Input::Leaf(Box::new(RangeCall::plain(leaf)));
+                let scan = self.instant_scan(selector, steps, ScanKind::Newest)?;
+                let input = AggregationInput::Scan(Box::new(RangeCall::from_instant(scan)));
                 return Ok((input, clause));
             }
             Expr::Call(call) if !self.features.delayed_name_removal => {
                 if let Some(call) = self.streamable_call(call, steps)? {
                     clause.hide(|name| call.drops(name));
-                    return Ok((Input::Leaf(Box::new(call)), clause));
+                    return Ok((AggregationInput::Scan(Box::new(call)), clause));
                 }
             }
             _ => {}
         }
-        Ok((Input::Vector(self.vector(operand, steps)?), clause))
+        Ok((
+            AggregationInput::Vector(self.vector(operand, steps)?),
+            clause,
+        ))
     }
 }
 
-/// One aggregation under way.
-struct Job<'j> {
+/// One aggregation.
+struct AggregationRun<'j> {
     evaluator: &'j Evaluator<'j>,
-    input: &'j Input,
-    clause: &'j Clause,
+    input: &'j AggregationInput,
+    clause: &'j GroupingClause,
     steps: Steps,
 }
 
-impl Job<'_> {
-    fn run<A: Accumulator>(&self, finish: impl Fn(usize, &mut A) -> f64) -> Evaluated<Vector> {
-        // With delayed name removal, a group is marked as its first series is.
+impl AggregationRun<'_> {
+    fn merge<A: Accumulator>(&self, finish: impl Fn(usize, &mut A) -> f64) -> Evaluated<Vector> {
+        // With delayed name removal, a group takes the mark of its first series.
         let mut marks: Vec<bool> = Vec::new();
         let (mut cells, labels) = match self.input {
-            Input::Vector(vector) => {
+            AggregationInput::Vector(vector) => {
                 let groups = self.clause.with(|grouping| {
                     group_labels(vector.iter().map(|series| &series.labels), grouping)
                 });
@@ -171,7 +196,7 @@ impl Job<'_> {
                 let cells = cells.map_err(|error| self.evaluator.read_error(error))?;
                 (cells, groups.labels)
             }
-            Input::Leaf(call) => self.leaf_cells(call)?,
+            AggregationInput::Scan(call) => self.scan_cells(call)?,
         };
         let count = self.steps.count;
         let groups = labels.into_iter().enumerate().map(|(group, labels)| {
@@ -203,31 +228,31 @@ impl Job<'_> {
         Ok(cells)
     }
 
-    fn leaf_cells<A: Accumulator>(
+    fn scan_cells<A: Accumulator>(
         &self,
         call: &RangeCall,
     ) -> Evaluated<(Vec<Option<A>>, Vec<Labels>)> {
-        let leaf: &Leaf = &call.leaf;
-        let groups = self.clause.with(|grouping| leaf.set.group(grouping));
-        let watch = call.watch();
+        let scan = &call.scan;
+        let groups = self.clause.with(|grouping| scan.set.group(grouping));
+        let checks = call.checks();
         let budget = &self.evaluator.budget;
-        let parts = self.evaluator.in_parts(leaf, |range, looked| {
+        let parts = self.evaluator.scan_in_parts(scan, |range, stats| {
             let mut cells: Vec<Option<A>> =
                 new_cells(groups.labels.len(), self.steps.count, budget)?;
-            let mut seen = watch.seen();
-            leaf.read(range, budget, looked, &mut |index, values| {
-                seen.note(index);
+            let mut state = checks.start();
+            scan.read(range, budget, stats, &mut |index, values| {
+                state.record(index);
                 add_all(&mut cells, groups.group_of[index] as usize, values);
                 Ok(())
             })?;
-            Ok((cells, seen))
+            Ok((cells, state))
         })?;
         let mut parts = parts.into_iter();
-        let Some((mut cells, mut seen)) = parts.next() else {
+        let Some((mut cells, mut state)) = parts.next() else {
             return Ok((Vec::new(), Vec::new()));
         };
-        for (part, part_seen) in parts {
-            seen.merge(&part_seen);
+        for (part, part_state) in parts {
+            state.merge(&part_state);
             for (cell, part) in cells.iter_mut().zip(part) {
                 match (cell, part) {
                     (Some(cell), Some(part)) => cell.merge(part),
@@ -236,7 +261,7 @@ impl Job<'_> {
                 }
             }
         }
-        watch.report(&seen, self.evaluator)?;
+        checks.report(&state, self.evaluator)?;
         Ok((cells, groups.labels))
     }
 }
@@ -247,7 +272,7 @@ fn new_cells<A: Accumulator>(
     budget: &Budget<'_>,
 ) -> PartResult<Vec<Option<A>>> {
     let count = groups.saturating_mul(steps);
-    // A cell of a sum is as large as three values.
+    // The cell of a sum is as large as three values.
     budget.hold(count.saturating_mul(3))?;
     let mut cells = Vec::new();
     cells.resize_with(count, || None);
@@ -269,11 +294,11 @@ fn add_all<A: Accumulator>(cells: &mut [Option<A>], group: usize, values: &[f64]
     }
 }
 
-/// What an aggregation keeps for a group at a step.
+/// The state of a group at a step.
 trait Accumulator: Send + Sized {
     fn first(value: f64) -> Self;
     fn add(&mut self, value: f64);
-    /// Adds what another thread saw of the group.
+    /// Adds the values that another thread read.
     fn merge(&mut self, other: Self);
 }
 
@@ -374,9 +399,9 @@ impl Accumulator for Max {
     }
 }
 
-struct Values(Vec<f64>);
+struct AllValues(Vec<f64>);
 
-impl Accumulator for Values {
+impl Accumulator for AllValues {
     fn first(value: f64) -> Self {
         Self(vec![value])
     }

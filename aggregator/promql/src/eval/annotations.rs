@@ -1,4 +1,4 @@
-//! Warnings and infos that go with a result. Texts are those of Prometheus (`util/annotations`).
+//! Warnings and infos about a result, in the words of Prometheus (`util/annotations`).
 
 use std::collections::BTreeMap;
 use std::sync::{Mutex, PoisonError};
@@ -8,15 +8,15 @@ use crate::format::format_general;
 use crate::parser::position;
 use crate::parser::quote::go_quote;
 
-/// The annotations of one query. Each text is kept once, with the place it came from last, as Prometheus does.
+/// The annotations of one query. Each text is kept once, with its last position, as in Prometheus.
 #[derive(Debug)]
 pub(crate) struct Annotations<'q> {
     query: &'q str,
-    texts: Mutex<Texts>,
+    texts: Mutex<AnnotationTexts>,
 }
 
 #[derive(Debug, Default)]
-struct Texts {
+struct AnnotationTexts {
     warnings: BTreeMap<String, Option<Span>>,
     infos: BTreeMap<String, Option<Span>>,
 }
@@ -34,21 +34,21 @@ impl<'q> Annotations<'q> {
             .texts
             .into_inner()
             .unwrap_or_else(PoisonError::into_inner);
-        let placed = |texts: BTreeMap<String, Option<Span>>| {
-            let placed = texts.into_iter().map(|(text, span)| match span {
+        let with_positions = |texts: BTreeMap<String, Option<Span>>| {
+            let texts = texts.into_iter().map(|(text, span)| match span {
                 Some(span) => {
                     let (line, column) = position(self.query, span.start);
                     format!("{text} ({line}:{column})")
                 }
                 None => text,
             });
-            placed.collect()
+            texts.collect()
         };
-        (placed(texts.warnings), placed(texts.infos))
+        (with_positions(texts.warnings), with_positions(texts.infos))
     }
 
-    /// A warning that is no affair of PromQL: damaged data left out.
-    pub(crate) fn plain_warning(&self, text: String) {
+    /// Adds a warning of the store, such as damaged data that it skipped.
+    pub(crate) fn storage_warning(&self, text: String) {
         self.lock().warnings.insert(text, None);
     }
 
@@ -62,7 +62,7 @@ impl<'q> Annotations<'q> {
         self.lock().infos.insert(text, Some(span));
     }
 
-    fn lock(&self) -> std::sync::MutexGuard<'_, Texts> {
+    fn lock(&self) -> std::sync::MutexGuard<'_, AnnotationTexts> {
         self.texts.lock().unwrap_or_else(PoisonError::into_inner)
     }
 

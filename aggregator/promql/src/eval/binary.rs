@@ -1,13 +1,14 @@
-//! Binary operators: arithmetic, comparison, and the sets `and`, `or`, `unless`.
+//! Binary operators on scalars, and between vectors and scalars.
 
-use super::leaf::Kind;
+use super::selector_scan::ScanKind;
 use super::series::{MISSING, Steps, Vector, drop_names, is_missing, merge_same_labels};
-use super::{Evaluated, Evaluator, Yield};
-use crate::functions::{exponential, trigonometry};
+use super::{EvalResult, Evaluated, Evaluator};
+use crate::functions::instant::{exponential, trigonometry};
+use crate::parser::Operator;
 use crate::parser::ast::{Binary, Expr};
-use crate::parser::{Operator, ValueType};
+use crate::value_type::ValueType;
 
-/// The result of an operator on two numbers: a value, and for comparisons whether it stays.
+/// Returns the result of an operator on two numbers: a value, and for comparisons whether it passes the filter.
 #[inline]
 pub(super) fn apply(op: Operator, lhs: f64, rhs: f64) -> (f64, bool) {
     match op {
@@ -29,8 +30,8 @@ pub(super) fn apply(op: Operator, lhs: f64, rhs: f64) -> (f64, bool) {
 }
 
 impl Evaluator<'_> {
-    /// The result of comparing a selector with a number, as most alerts do: few of many series pass, and labels are
-    /// built for those alone. `None`: it is not that case.
+    /// Evaluates the comparison of a selector with a number, or returns `None` for any other operation. Most alerts are
+    /// such comparisons: few of many series pass, and labels are built only for those.
     pub(super) fn filtered_selector(
         &self,
         binary: &Binary,
@@ -45,12 +46,12 @@ impl Evaluator<'_> {
             (number, Expr::Vector(selector)) if is_scalar(number) => (selector, number, true),
             _ => return Ok(None),
         };
-        // One that is the same at all steps is better evaluated once.
+        // A pinned selector is the same at all steps and is evaluated once.
         if selector.at.is_some() {
             return Ok(None);
         }
         let scalar = self.scalar(number, steps)?;
-        let leaf = self.instant_leaf(selector, steps, Kind::Instant)?;
+        let scan = self.instant_scan(selector, steps, ScanKind::Newest)?;
         let keep = |step: usize, value: f64| {
             let (lhs, rhs) = if swapped {
                 (scalar[step], value)
@@ -59,18 +60,18 @@ impl Evaluator<'_> {
             };
             apply(binary.op, lhs, rhs).1
         };
-        self.materialize_where(&leaf, keep).map(Some)
+        self.materialize_where(&scan, keep).map(Some)
     }
 
     pub(super) fn binary(
         &self,
         binary: &Binary,
-        lhs: Yield,
-        rhs: Yield,
+        lhs: EvalResult,
+        rhs: EvalResult,
         steps: Steps,
-    ) -> Evaluated<Yield> {
+    ) -> Evaluated<EvalResult> {
         match (lhs, rhs) {
-            (Yield::Scalar(mut lhs), Yield::Scalar(rhs)) => {
+            (EvalResult::Scalar(mut lhs), EvalResult::Scalar(rhs)) => {
                 for (value, &rhs) in lhs.iter_mut().zip(&rhs) {
                     let (result, keep) = apply(binary.op, *value, rhs);
                     *value = if binary.op.is_comparison() {
@@ -79,21 +80,21 @@ impl Evaluator<'_> {
                         result
                     };
                 }
-                Ok(Yield::Scalar(lhs))
+                Ok(EvalResult::Scalar(lhs))
             }
-            (Yield::Vector(vector), Yield::Scalar(scalar)) => self
+            (EvalResult::Vector(vector), EvalResult::Scalar(scalar)) => self
                 .vector_scalar(binary, vector, &scalar, false)
-                .map(Yield::Vector),
-            (Yield::Scalar(scalar), Yield::Vector(vector)) => self
+                .map(EvalResult::Vector),
+            (EvalResult::Scalar(scalar), EvalResult::Vector(vector)) => self
                 .vector_scalar(binary, vector, &scalar, true)
-                .map(Yield::Vector),
-            (Yield::Vector(lhs), Yield::Vector(rhs)) => match binary.op {
+                .map(EvalResult::Vector),
+            (EvalResult::Vector(lhs), EvalResult::Vector(rhs)) => match binary.op {
                 Operator::And | Operator::Or | Operator::Unless => {
-                    self.set_operation(binary, lhs, rhs).map(Yield::Vector)
+                    self.set_operation(binary, lhs, rhs).map(EvalResult::Vector)
                 }
                 _ => self
                     .vector_vector(binary, lhs, rhs, steps)
-                    .map(Yield::Vector),
+                    .map(EvalResult::Vector),
             },
             _ => Err(self.internal("an operand is a string")),
         }
@@ -125,7 +126,7 @@ impl Evaluator<'_> {
                 } else if binary.return_bool {
                     f64::from(u8::from(keep))
                 } else if keep {
-                    // A filter passes the sample, on whichever side it stands.
+                    // A filter returns the sample, whichever side it is on.
                     sample
                 } else {
                     MISSING

@@ -1,4 +1,4 @@
-//! What one query may use: time, values held at once, samples read.
+//! Limits of one query: time, values held at once, samples read.
 
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::time::Instant;
@@ -34,7 +34,7 @@ impl<'c> Budget<'c> {
         }
     }
 
-    /// Fails once the query is to stop. Called often: at least once per series and per 10,000 values.
+    /// Fails once the query must stop. Called at least once per series and per 100,000 samples.
     pub(crate) fn check(&self) -> Result<(), ReadError> {
         if self
             .deadline
@@ -46,7 +46,7 @@ impl<'c> Budget<'c> {
         self.control.check()
     }
 
-    /// Accounts for values about to be held.
+    /// Accounts for values that are about to be held.
     pub(crate) fn hold(&self, values: usize) -> Result<(), ReadError> {
         let values = values as u64;
         let held = self.held.fetch_add(values, Ordering::Relaxed) + values;
@@ -63,7 +63,7 @@ impl<'c> Budget<'c> {
         self.held.load(Ordering::Relaxed)
     }
 
-    /// Sets what is held, once it is known which values a finished operation kept.
+    /// Sets the number of values held, once an operation has finished and dropped its operands.
     pub(crate) fn set_held(&self, values: u64) {
         self.held.store(values, Ordering::Relaxed);
         self.peak.fetch_max(values, Ordering::Relaxed);
@@ -73,21 +73,21 @@ impl<'c> Budget<'c> {
         self.peak.load(Ordering::Relaxed)
     }
 
-    /// The error that the caller of the query sees.
+    /// Converts a read error to the one that the query returns.
     pub(crate) fn error(&self, error: ReadError) -> QueryError {
-        const PLACE: &str = "in expression evaluation";
+        const WHERE: &str = "in expression evaluation";
         let (kind, message) = match error {
             ReadError::Cancelled if self.timed_out.load(Ordering::Relaxed) => {
-                (ErrorKind::Timeout, format!("query timed out {PLACE}"))
+                (ErrorKind::Timeout, format!("query timed out {WHERE}"))
             }
-            ReadError::Cancelled => (ErrorKind::Canceled, format!("query was canceled {PLACE}")),
+            ReadError::Cancelled => (ErrorKind::Canceled, format!("query was canceled {WHERE}")),
             ReadError::TooManySamples { .. } => (
                 ErrorKind::Execution,
                 "query processing would load too many samples into memory in query execution"
                     .to_owned(),
             ),
             ReadError::TooManySeries { .. } => (ErrorKind::Execution, error.to_string()),
-            // Answered as a timeout is, with 503: the same query may go through later.
+            // Like a timeout this becomes a 503: the same query may succeed later.
             ReadError::OverBudget => (ErrorKind::Timeout, error.to_string()),
             ReadError::Io(ref source) => (
                 ErrorKind::Internal,

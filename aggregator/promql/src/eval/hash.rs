@@ -1,5 +1,5 @@
-//! The hash of a label set that `limit_ratio` samples by: XXH64 over Prometheus' encoding of labels, so that the same
-//! series are picked (`labels.Labels.Hash`, `HashRatioSampler`).
+//! The hash of labels by which `limit_ratio` samples: XXH64 over Prometheus' encoding of labels, so that both pick the
+//! same series (`labels.Labels.Hash`, `HashRatioSampler`).
 
 use common::model::Labels;
 
@@ -11,7 +11,7 @@ const PRIMES: [u64; 5] = [
     0x27d4_eb2f_1656_67c5,
 ];
 
-/// The hash of `labels`.
+/// Hashes labels.
 pub(super) fn label_hash(labels: &Labels) -> u64 {
     let mut encoded = Vec::with_capacity(labels.as_packed().len());
     for (name, value) in labels {
@@ -21,7 +21,7 @@ pub(super) fn label_hash(labels: &Labels) -> u64 {
     xxh64(&encoded)
 }
 
-/// Length and text: one byte of length, or 255 and three bytes, little endian.
+/// Appends length and text. The length is one byte, or 255 and three bytes in little-endian order.
 fn push_text(encoded: &mut Vec<u8>, text: &str) {
     match u8::try_from(text.len()) {
         Ok(length) if length < 255 => encoded.push(length),
@@ -33,7 +33,7 @@ fn push_text(encoded: &mut Vec<u8>, text: &str) {
     encoded.extend_from_slice(text.as_bytes());
 }
 
-/// XXH64 with seed 0, after its specification.
+/// XXH64 with seed 0 (<https://github.com/Cyan4973/xxHash/blob/dev/doc/xxhash_spec.md>).
 fn xxh64(bytes: &[u8]) -> u64 {
     let [p1, p2, p3, p4, p5] = PRIMES;
     let (stripes, rest) = bytes.as_chunks::<32>();

@@ -1,4 +1,4 @@
-//! Operators between two vectors: which series belong together, and what becomes of them.
+//! Operators between two vectors: set operators, and one-to-one and many-to-one matching.
 
 use common::model::{Labels, label::METRIC_NAME};
 use hashbrown::HashMap;
@@ -6,15 +6,16 @@ use rustc_hash::FxBuildHasher;
 
 use super::binary::apply;
 use super::series::{
-    MISSING, Series, Steps, Vector, is_missing, merge_same_labels, merge_steps, same_labelset,
+    MISSING, Series, Steps, Vector, is_metadata_label, is_missing, merge_same_labels, merge_steps,
+    same_labelset,
 };
 use super::{Evaluated, Evaluator};
 use crate::error::QueryError;
 use crate::parser::Operator;
 use crate::parser::ast::{Binary, Cardinality, Matching};
 
-/// The labels that decide about a match.
-fn signature(labels: &Labels, matching: &Matching) -> Labels {
+/// Returns the labels that decide about a match.
+fn match_group(labels: &Labels, matching: &Matching) -> Labels {
     let listed = |name: &str| matching.labels.iter().any(|label| label == name);
     if matching.on {
         labels.filtered(listed)
@@ -23,35 +24,36 @@ fn signature(labels: &Labels, matching: &Matching) -> Labels {
     }
 }
 
-/// A number for each signature that occurs, and the series of both sides that have it.
+/// Numbers the match groups of both sides.
 #[derive(Default)]
-struct Signatures {
+struct MatchGroups {
     numbers: HashMap<Labels, usize, FxBuildHasher>,
 }
 
-impl Signatures {
-    fn of(&mut self, vector: &[Series], matching: &Matching) -> Vec<usize> {
+impl MatchGroups {
+    /// Returns the number of each series' match group.
+    fn number(&mut self, vector: &[Series], matching: &Matching) -> Vec<usize> {
         let numbers = vector.iter().map(|series| {
             let next = self.numbers.len();
             *self
                 .numbers
-                .entry(signature(&series.labels, matching))
+                .entry(match_group(&series.labels, matching))
                 .or_insert(next)
         });
         numbers.collect()
     }
 }
 
-/// Series by the number of their signature.
-fn by_signature(signatures: &[usize], count: usize) -> Vec<Vec<usize>> {
+/// Returns the series of each match group.
+fn members(group_of: &[usize], count: usize) -> Vec<Vec<usize>> {
     let mut members = vec![Vec::new(); count];
-    for (index, &signature) in signatures.iter().enumerate() {
-        members[signature].push(index);
+    for (index, &group) in group_of.iter().enumerate() {
+        members[group].push(index);
     }
     members
 }
 
-/// For each step, whether any series has a value there.
+/// Returns for each step whether any series has a value.
 fn presence(vector: &[Series], steps: usize) -> Vec<bool> {
     let mut present = vec![false; steps];
     for series in vector {
@@ -72,19 +74,20 @@ impl Evaluator<'_> {
         let Some(matching) = &binary.matching else {
             return Err(self.internal("a set operation without matching"));
         };
-        let mut signatures = Signatures::default();
-        let left = signatures.of(&lhs, matching);
-        let right = signatures.of(&rhs, matching);
-        let count = signatures.numbers.len();
-        let (kept, kept_signatures, other, other_signatures) = match binary.op {
-            Operator::Or => (&mut rhs, &right, &lhs, &left),
-            _ => (&mut lhs, &left, &rhs, &right),
+        let mut groups = MatchGroups::default();
+        let left = groups.number(&lhs, matching);
+        let right = groups.number(&rhs, matching);
+        let count = groups.numbers.len();
+        let (kept, kept_groups, other, other_groups) = if binary.op == Operator::Or {
+            (&mut rhs, &right, &lhs, &left)
+        } else {
+            (&mut lhs, &left, &rhs, &right)
         };
-        let members = by_signature(other_signatures, count);
-        for (series, &signature) in kept.iter_mut().zip(kept_signatures) {
+        let members = members(other_groups, count);
+        for (series, &group) in kept.iter_mut().zip(kept_groups) {
             self.check()?;
             for (step, value) in series.values.iter_mut().enumerate() {
-                let matched = members[signature]
+                let matched = members[group]
                     .iter()
                     .any(|&index| !is_missing(other[index].values[step]));
                 if matched != (binary.op == Operator::And) {
@@ -109,14 +112,14 @@ impl Evaluator<'_> {
         let Some(matching) = &binary.matching else {
             return Err(self.internal("a vector operation without matching"));
         };
-        // The "one" side stands right from here on; values are put back in order when the operator is applied.
+        // The "one" side is on the right from here on; `value` swaps the operands back.
         let swapped = matching.card == Cardinality::OneToMany;
         let (many, one) = if swapped { (rhs, lhs) } else { (lhs, rhs) };
-        let mut signatures = Signatures::default();
-        let many_signatures = signatures.of(&many, matching);
-        let one_signatures = signatures.of(&one, matching);
-        let count = signatures.numbers.len();
-        let join = Join {
+        let mut groups = MatchGroups::default();
+        let many_groups = groups.number(&many, matching);
+        let one_groups = groups.number(&one, matching);
+        let count = groups.numbers.len();
+        let join = VectorJoin {
             evaluator: self,
             binary,
             matching,
@@ -125,8 +128,8 @@ impl Evaluator<'_> {
             one: &one,
             steps: steps.count,
         };
-        let many_of = by_signature(&many_signatures, count);
-        let one_of = by_signature(&one_signatures, count);
+        let many_of = members(&many_groups, count);
+        let one_of = members(&one_groups, count);
         let mut failure = join.check_one_side(&one_of);
         let mut result = Vec::new();
         for (many, one) in many_of.iter().zip(&one_of) {
@@ -138,7 +141,7 @@ impl Evaluator<'_> {
         result.retain(|series| !series.is_empty());
         let merged = merge_steps(result, self.features);
         if let Err(step) = merged {
-            failure = earlier(failure, Some((step, Failure::SameLabels)));
+            failure = earlier(failure, Some((step, JoinFailure::SameLabels)));
         }
         match (failure, merged) {
             (None, Ok(merged)) => Ok(merged),
@@ -148,25 +151,26 @@ impl Evaluator<'_> {
     }
 }
 
-/// Why vectors cannot be joined. Prometheus goes step by step, so the first step that fails decides; the order here
-/// is that within a step.
+/// Why vectors cannot be joined. Prometheus evaluates step by step, so the first step that fails decides; the order of
+/// the variants is that within a step.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
-enum Failure {
-    /// Two series of the "one" side, by their places, the second of them first.
+enum JoinFailure {
+    /// Two series of the "one" side have a match group; their indices, the second one first.
     OneSide(usize, usize),
     ManyToOne,
     Grouping,
     SameLabels,
 }
 
-type Failed = Option<(usize, Failure)>;
+/// The first step that fails, and why.
+type FirstFailure = Option<(usize, JoinFailure)>;
 
-fn earlier(a: Failed, b: Failed) -> Failed {
+fn earlier(a: FirstFailure, b: FirstFailure) -> FirstFailure {
     a.into_iter().chain(b).min()
 }
 
-/// One operation between vectors under way.
-struct Join<'j> {
+/// One operation between two vectors.
+struct VectorJoin<'j> {
     evaluator: &'j Evaluator<'j>,
     binary: &'j Binary,
     matching: &'j Matching,
@@ -176,9 +180,9 @@ struct Join<'j> {
     steps: usize,
 }
 
-impl Join<'_> {
-    /// Two series of the "one" side with one signature at one step are an error, matched or not.
-    fn check_one_side(&self, groups: &[Vec<usize>]) -> Failed {
+impl VectorJoin<'_> {
+    /// Fails when two series of the "one" side have a match group and a value at one step, matched or not.
+    fn check_one_side(&self, groups: &[Vec<usize>]) -> FirstFailure {
         if groups.iter().all(|group| group.len() < 2) {
             return None;
         }
@@ -190,30 +194,30 @@ impl Join<'_> {
                     .iter()
                     .filter(|&&index| !is_missing(self.one[index].values[step]));
                 let (first, second) = (*present.next()?, *present.next()?);
-                Some((step, Failure::OneSide(second, first)))
+                Some((step, JoinFailure::OneSide(second, first)))
             })
         };
         let groups = groups.iter().filter(|group| group.len() > 1);
         groups.filter_map(first_of).min()
     }
 
-    fn error(&self, failure: Failure) -> QueryError {
+    fn error(&self, failure: JoinFailure) -> QueryError {
         match failure {
-            Failure::OneSide(second, first) => {
+            JoinFailure::OneSide(second, first) => {
                 self.duplicate(&self.one[first], &self.one[second])
             }
-            Failure::ManyToOne => self.evaluator.execution(
+            JoinFailure::ManyToOne => self.evaluator.execution(
                 "multiple matches for labels: many-to-one matching must be explicit (group_left/group_right)",
             ),
-            Failure::Grouping => self
+            JoinFailure::Grouping => self
                 .evaluator
                 .execution("multiple matches for labels: grouping labels must ensure unique matches"),
-            Failure::SameLabels => same_labelset(),
+            JoinFailure::SameLabels => same_labelset(),
         }
     }
 
     fn duplicate(&self, first: &Series, second: &Series) -> QueryError {
-        let group = signature(&second.labels, self.matching);
+        let group = match_group(&second.labels, self.matching);
         let side = if self.swapped { "left" } else { "right" };
         self.evaluator.execution(format!(
             "found duplicate series for the match group {group} on the {side} hand-side of the operation: [{}, {}];many-to-many matching not allowed: matching labels must be unique on one side",
@@ -221,29 +225,40 @@ impl Join<'_> {
         ))
     }
 
-    /// Joins the series of one signature.
-    fn group(&self, many: &[usize], one: &[usize], result: &mut Vector) -> Evaluated<Failed> {
-        // Whether a many-side series was already matched at a step, for one-to-one.
-        let mut matched = vec![false; if many.len() > 1 { self.steps } else { 0 }];
-        let from = result.len();
+    /// Joins the series of one match group.
+    ///
+    /// A filter that removes a pair does not excuse it from being unique: the data decides about that, not the values. So
+    /// Prometheus since 3.9 (pull request 17668); 3.5 checks what passed the filter.
+    fn group(&self, many: &[usize], one: &[usize], result: &mut Vector) -> Evaluated<FirstFailure> {
         let mut failure = None;
+        // Whether a pair met at each step: for one-to-one matching any, else one with the same resulting labels.
+        let mut met = vec![false; if many.len() > 1 { self.steps } else { 0 }];
+        let mut seen_labels: HashMap<Labels, Vec<bool>, FxBuildHasher> = HashMap::default();
+        let checks_labels = self.matching.card != Cardinality::OneToOne && many.len() > 1;
         for &many_index in many {
             let many_series = &self.many[many_index];
             for &one_index in one {
                 let one_series = &self.one[one_index];
+                let met = if checks_labels {
+                    let labels = self.labels(many_series, one_series);
+                    let new = || vec![false; self.steps];
+                    seen_labels.entry(labels).or_insert_with(new)
+                } else {
+                    &mut met
+                };
                 let mut values: Option<Vec<f64>> = None;
                 for step in 0..self.steps {
-                    let Some(value) = self.value(many_series, one_series, step) else {
+                    let Some((value, keep)) = self.value(many_series, one_series, step) else {
                         continue;
                     };
-                    if self.matching.card == Cardinality::OneToOne
-                        && let Some(matched) = matched.get_mut(step)
-                        && std::mem::replace(matched, true)
+                    if let Some(met) = met.get_mut(step)
+                        && std::mem::replace(met, true)
                     {
-                        failure = earlier(failure, Some((step, Failure::ManyToOne)));
+                        failure = earlier(failure, Some((step, self.not_unique())));
                     }
-                    let values = values.get_or_insert_with(|| vec![MISSING; self.steps]);
-                    values[step] = value;
+                    if keep {
+                        values.get_or_insert_with(|| vec![MISSING; self.steps])[step] = value;
+                    }
                 }
                 if let Some(values) = values {
                     self.evaluator.hold(self.steps)?;
@@ -255,10 +270,20 @@ impl Join<'_> {
                 }
             }
         }
-        Ok(earlier(failure, self.check_unique(&result[from..])))
+        Ok(failure)
     }
 
-    fn value(&self, many: &Series, one: &Series, step: usize) -> Option<f64> {
+    const fn not_unique(&self) -> JoinFailure {
+        match self.matching.card {
+            Cardinality::OneToOne => JoinFailure::ManyToOne,
+            Cardinality::ManyToOne | Cardinality::OneToMany | Cardinality::ManyToMany => {
+                JoinFailure::Grouping
+            }
+        }
+    }
+
+    /// Returns the result of a pair, and whether a filter lets it pass; `None` when a side has no value.
+    fn value(&self, many: &Series, one: &Series, step: usize) -> Option<(f64, bool)> {
         let (many, one) = (many.values[step], one.values[step]);
         if is_missing(many) || is_missing(one) {
             return None;
@@ -270,31 +295,9 @@ impl Join<'_> {
         };
         let (value, keep) = apply(self.binary.op, lhs, rhs);
         if self.binary.return_bool {
-            return Some(f64::from(u8::from(keep)));
+            return Some((f64::from(u8::from(keep)), true));
         }
-        keep.then_some(value)
-    }
-
-    /// In many-to-one matching the labels of the result must tell the series apart.
-    fn check_unique(&self, group: &[Series]) -> Failed {
-        if self.matching.card == Cardinality::OneToOne || group.len() < 2 {
-            return None;
-        }
-        let mut seen: HashMap<&Labels, Vec<usize>, FxBuildHasher> = HashMap::default();
-        for (index, series) in group.iter().enumerate() {
-            seen.entry(&series.labels).or_default().push(index);
-        }
-        let groups = seen.values().filter(|same| same.len() > 1);
-        let meet = |same: &Vec<usize>| {
-            (0..self.steps).find(|&step| {
-                let present = same
-                    .iter()
-                    .filter(|&&index| !is_missing(group[index].values[step]));
-                present.count() > 1
-            })
-        };
-        let first = groups.filter_map(meet).min();
-        first.map(|step| (step, Failure::Grouping))
+        Some((value, keep))
     }
 
     const fn drops_name(&self) -> bool {
@@ -305,29 +308,29 @@ impl Join<'_> {
         self.evaluator.features.delayed_name_removal && self.binary.return_bool
     }
 
-    /// The labels of the result (Prometheus `resultMetric`).
+    /// Returns the labels of the result (Prometheus `resultMetric`).
     fn labels(&self, many: &Series, one: &Series) -> Labels {
         let matching = self.matching;
         let listed = |name: &str| matching.labels.iter().any(|label| label == name);
         let dropped = |name: &str| {
             let keeps_now = !self.drops_name() || self.drops_name_later();
-            !keeps_now && super::series::is_metadata_label(name)
+            !keeps_now && is_metadata_label(name)
         };
         let kept = many.labels.filtered(|name| {
             let by_matching = match matching.card {
                 Cardinality::OneToOne => matching.on == listed(name),
-                _ => true,
+                Cardinality::ManyToOne | Cardinality::OneToMany | Cardinality::ManyToMany => true,
             };
             by_matching && !dropped(name)
         });
         if matching.include.is_empty() {
             return kept;
         }
-        // What `bool` drops it drops behind the labels that came from the other side, arithmetic before them.
+        // `bool` drops the name after the labels of the other side are added, arithmetic before.
         let drops_last = self.binary.return_bool && !self.drops_name_later();
         let mut builder = kept.to_builder();
         for name in &matching.include {
-            if drops_last && super::series::is_metadata_label(name) {
+            if drops_last && is_metadata_label(name) {
                 continue;
             }
             match one.labels.get(name) {
@@ -335,7 +338,7 @@ impl Join<'_> {
                 None => builder.remove(name),
             }
         }
-        // Names come from valid sets or the parser, each once: there is nothing to refuse.
+        // The names come from valid labels or from the parser, so that this cannot fail.
         builder.build().unwrap_or(kept)
     }
 }

@@ -4,20 +4,20 @@ use common::model::{Labels, STALE_NAN, is_stale, label::METRIC_NAME};
 use hashbrown::HashMap;
 use rustc_hash::FxBuildHasher;
 
-use crate::engine::Features;
 use crate::error::{ErrorKind, QueryError};
+use crate::features::Features;
 
-/// The place of a value where a series has none. A staleness marker never is a value of an expression, and no
-/// arithmetic yields its bits, for it is a signalling NaN.
+/// Marks a step at which a series has no value. It is the staleness marker, which is never the value of an expression; no
+/// arithmetic results in its bits, because it is a signalling NaN.
 pub(crate) const MISSING: f64 = STALE_NAN;
 
-/// Whether a series has no value at a step.
+/// Returns whether a series has no value at a step.
 #[inline]
 pub(crate) const fn is_missing(value: f64) -> bool {
     is_stale(value)
 }
 
-/// The moments at which an expression is evaluated.
+/// The times at which an expression is evaluated.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) struct Steps {
     pub(crate) start_ms: i64,
@@ -35,7 +35,7 @@ impl Steps {
         self.at(self.count.saturating_sub(1))
     }
 
-    /// Only the first step.
+    /// Returns the first step alone.
     pub(crate) const fn first(&self) -> Self {
         Self { count: 1, ..*self }
     }
@@ -49,7 +49,7 @@ impl Steps {
 #[derive(Debug, Clone)]
 pub(crate) struct Series {
     pub(crate) labels: Labels,
-    /// With delayed name removal: the name goes at the end of the query.
+    /// With delayed name removal, whether the name is dropped at the end of the query.
     pub(crate) drop_name: bool,
     pub(crate) values: Vec<f64>,
 }
@@ -67,7 +67,7 @@ impl Series {
         self.values.iter().all(|&value| is_missing(value))
     }
 
-    /// The first step with a value; beyond all steps when there is none.
+    /// Returns the first step with a value; the number of steps when there is none.
     fn first_step(&self) -> usize {
         let present = |&value: &f64| !is_missing(value);
         let first = self.values.iter().position(present);
@@ -81,7 +81,7 @@ pub(crate) fn values_held(vector: &[Series]) -> u64 {
     vector.iter().map(|series| series.values.len() as u64).sum()
 }
 
-/// The error of two series that only their dropped names told apart.
+/// The error when dropping or changing labels gives two series the same ones.
 pub(crate) fn same_labelset() -> QueryError {
     QueryError {
         kind: ErrorKind::Execution,
@@ -90,8 +90,7 @@ pub(crate) fn same_labelset() -> QueryError {
     }
 }
 
-/// The labels without the name, type and unit. The latter go with the name also where the feature that fills them in
-/// is off.
+/// Removes the name, type and unit. Prometheus drops the latter with the name even when `type-and-unit-labels` is off.
 pub(crate) fn without_name(labels: &Labels) -> Labels {
     labels.filtered(|name| !is_metadata_label(name))
 }
@@ -100,7 +99,7 @@ pub(crate) fn is_metadata_label(name: &str) -> bool {
     matches!(name, METRIC_NAME | "__type__" | "__unit__")
 }
 
-/// Drops the metric name of all series: now, or with delayed name removal at the end.
+/// Drops the metric name of all series: now, or at the end with delayed name removal.
 pub(crate) fn drop_names(vector: &mut [Series], features: Features) {
     for series in vector {
         if features.delayed_name_removal {
@@ -111,7 +110,7 @@ pub(crate) fn drop_names(vector: &mut [Series], features: Features) {
     }
 }
 
-/// Fails when two series have the same labels, whether or not they have values at the same step.
+/// Fails when two series have the same labels, even if they have no values at the same step.
 pub(crate) fn refuse_same_labels(vector: &[Series]) -> Result<(), QueryError> {
     if vector.len() < 2 {
         return Ok(());
@@ -124,25 +123,44 @@ pub(crate) fn refuse_same_labels(vector: &[Series]) -> Result<(), QueryError> {
     }
 }
 
-/// Makes one series of those that have the same labels and values at different steps (Prometheus `rangeEval`).
-/// With names that go at the end, one step alone may have the same labels twice until then.
+/// Merges series that have the same labels and values at different steps (Prometheus `rangeEval`).
+///
+/// With delayed name removal, a single step may have the same labels twice until the names are dropped.
 ///
 /// # Errors
-/// Two meet at one step: the first step where that happens.
+/// The first step at which two of them have a value.
 pub(crate) fn merge_steps(vector: Vector, features: Features) -> Result<Vector, usize> {
     let one_step = vector
         .first()
         .is_some_and(|series| series.values.len() == 1);
-    if vector.len() < 2 || (one_step && features.delayed_name_removal) {
+    if one_step && features.delayed_name_removal {
         return Ok(vector);
     }
-    let mut places: HashMap<Labels, usize, FxBuildHasher> =
+    merge_all(vector)
+}
+
+/// Merges as [`merge_steps`] does, with the error that the query returns.
+pub(crate) fn merge_same_labels(vector: Vector, features: Features) -> Result<Vector, QueryError> {
+    merge_steps(vector, features).map_err(|_| same_labelset())
+}
+
+/// Merges series that `label_replace`, `label_join` or a unary minus gave the same labels; an error where two have a
+/// value at the same step. Prometheus 3.5 fails in either case; later releases merge (pull requests 17703 and 17708).
+pub(crate) fn merge_relabeled(vector: Vector) -> Result<Vector, QueryError> {
+    merge_all(vector).map_err(|_| same_labelset())
+}
+
+fn merge_all(vector: Vector) -> Result<Vector, usize> {
+    if vector.len() < 2 {
+        return Ok(vector);
+    }
+    let mut indices: HashMap<Labels, usize, FxBuildHasher> =
         HashMap::with_capacity_and_hasher(vector.len(), FxBuildHasher);
     let mut merged: Vector = Vec::with_capacity(vector.len());
     let mut conflict: Option<usize> = None;
     for series in vector {
-        let place = *places.entry_ref(&series.labels).or_insert(merged.len());
-        let Some(into) = merged.get_mut(place) else {
+        let index = *indices.entry_ref(&series.labels).or_insert(merged.len());
+        let Some(into) = merged.get_mut(index) else {
             merged.push(series);
             continue;
         };
@@ -161,9 +179,4 @@ pub(crate) fn merge_steps(vector: Vector, features: Features) -> Result<Vector, 
         }
     }
     conflict.map_or(Ok(merged), Err)
-}
-
-/// [`merge_steps`], with the error that the query ends with.
-pub(crate) fn merge_same_labels(vector: Vector, features: Features) -> Result<Vector, QueryError> {
-    merge_steps(vector, features).map_err(|_| same_labelset())
 }

@@ -5,43 +5,7 @@ use common::model::{Matcher, label::METRIC_NAME};
 use super::token::{Aggregator, Operator};
 use crate::error::Span;
 use crate::signature::Signature;
-
-/// The type of an expression.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
-pub enum ValueType {
-    /// A number.
-    Scalar,
-    /// A text.
-    String,
-    /// An instant vector: series with one sample each.
-    Vector,
-    /// A range vector: series with the samples of a window.
-    Matrix,
-}
-
-impl ValueType {
-    /// The name in API results and in `parse_query`.
-    #[must_use]
-    pub const fn as_str(self) -> &'static str {
-        match self {
-            Self::Scalar => "scalar",
-            Self::String => "string",
-            Self::Vector => "vector",
-            Self::Matrix => "matrix",
-        }
-    }
-
-    /// The name in messages for people.
-    #[must_use]
-    pub const fn documented(self) -> &'static str {
-        match self {
-            Self::Scalar => "scalar",
-            Self::String => "string",
-            Self::Vector => "instant vector",
-            Self::Matrix => "range vector",
-        }
-    }
-}
+use crate::value_type::ValueType;
 
 /// An expression.
 #[derive(Debug, Clone, PartialEq)]
@@ -269,6 +233,9 @@ pub struct VectorSelector {
     pub offset: DurationValue,
     /// The moment it is pinned to.
     pub at: Option<At>,
+    /// Values of `matchers` that are not UTF-8, by index. The matchers have U+FFFD in their place, which selects the same
+    /// series, because stored labels are UTF-8.
+    pub raw_values: Vec<(usize, Vec<u8>)>,
     /// Whether all matchers may match the empty value: the data label selector of `info()`.
     pub may_match_all: bool,
     /// Where.

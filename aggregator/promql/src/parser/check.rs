@@ -3,12 +3,13 @@
 
 use common::model::label::METRIC_NAME;
 
-use super::ast::{Aggregation, Binary, Call, Cardinality, Expr, ValueType, VectorSelector};
+use super::ast::{Aggregation, Binary, Call, Cardinality, Expr, VectorSelector};
 use super::quote::go_quote;
 use super::token::{Aggregator, Operator};
 use super::{ParseError, TREE_DEPTH_MAX};
 use crate::error::Span;
-use crate::signature::Function;
+use crate::signature::{Arity, Function};
+use crate::value_type::ValueType;
 
 /// Checks types, and settles what depends on them: which operators match vectors.
 pub(super) fn check(query: &str, expr: &mut Expr) -> Result<(), ParseError> {
@@ -198,24 +199,21 @@ impl Checker<'_> {
     fn argument_count(&self, call: &Call) -> Checked<()> {
         let name = go_quote(call.function.name);
         let (listed, got) = (call.function.args.len(), call.args.len());
-        let variadic = call.function.variadic;
-        if variadic == 0 {
-            if listed != got {
+        let (least, most) = match call.function.arity {
+            Arity::Exact if listed != got => {
                 let message = format!("expected {listed} argument(s) in call to {name}, got {got}");
                 return self.fail(call.span, message);
             }
-            return Ok(());
-        }
-        let least = listed - 1;
+            Arity::Exact => return Ok(()),
+            Arity::LastOptional => (listed - 1, listed),
+            Arity::LastRepeated => (listed - 1, usize::MAX),
+        };
         if got < least {
             let message =
                 format!("expected at least {least} argument(s) in call to {name}, got {got}");
             return self.fail(call.span, message);
         }
-        if let Ok(extra) = usize::try_from(variadic)
-            && got > least + extra
-        {
-            let most = least + extra;
+        if got > most {
             let message =
                 format!("expected at most {most} argument(s) in call to {name}, got {got}");
             return self.fail(call.span, message);

@@ -7,7 +7,7 @@ use super::quote::go_quote;
 use super::stream::{Fail, Parsed, Parser};
 use super::token::{Aggregator, Keyword, Operator, Token, TokenKind};
 use crate::error::Span;
-use crate::signature::signature;
+use crate::signature::{Stage, signature};
 
 impl Parser<'_> {
     /// An expression of operators that bind at least as tightly as `min_precedence`.
@@ -122,7 +122,7 @@ impl Parser<'_> {
             let message = format!("unknown function with name {quoted}");
             return self.fail(name.span(), message);
         };
-        if function.experimental && !self.features.experimental_functions {
+        if function.stage == Stage::Experimental && !self.features.experimental_functions {
             return self.fail(name.span(), format!("function {quoted} is not enabled"));
         }
         let span = Span {

@@ -38,12 +38,15 @@ impl Parser<'_> {
         const NEXT: &str = "\",\" or \"}\"";
         let open = self.expect(TokenKind::LeftBrace)?;
         let mut matchers = Vec::new();
+        let mut raw_values = Vec::new();
         let close = loop {
             // An empty list, or a comma behind the last matcher.
             if let Some(close) = self.accept(TokenKind::RightBrace) {
                 break close;
             }
-            matchers.push(self.matcher()?);
+            let (matcher, raw_value) = self.matcher()?;
+            raw_values.extend(raw_value.map(|value| (matchers.len(), value)));
+            matchers.push(matcher);
             if let Some(close) = self.accept(TokenKind::RightBrace) {
                 break close;
             }
@@ -55,10 +58,12 @@ impl Parser<'_> {
             end: close.end(),
         });
         selector.matchers = matchers;
+        selector.raw_values = raw_values;
         Ok(selector)
     }
 
-    fn matcher(&mut self) -> Parsed<Matcher> {
+    /// Parses one matcher; returns its value, too, if that is not UTF-8.
+    fn matcher(&mut self) -> Parsed<(Matcher, Option<Vec<u8>>)> {
         const WHAT: &str = "label matching";
         let (name, quoted) = match self.kind() {
             TokenKind::Identifier => (self.take(), false),
@@ -74,25 +79,35 @@ impl Parser<'_> {
             TokenKind::Operator(Operator::NotEqual) => MatchOp::NotEqual,
             TokenKind::EqualRegex => MatchOp::Regex,
             TokenKind::NotEqualRegex => MatchOp::NotRegex,
-            // A quoted text alone is a metric name; what follows is the list's affair.
-            _ if quoted => return Ok(Matcher::equal(METRIC_NAME, name.text)),
+            // A quoted text alone is a metric name.
+            _ if quoted => return Ok((Matcher::equal(METRIC_NAME, name.text), None)),
             _ => return self.within(Err(Fail::Unexpected), WHAT, "label matching operator"),
         };
         self.take();
         let value = self.expect(TokenKind::String);
         let value = self.within(value, WHAT, "string")?;
-        let text = self.unquoted(&value)?;
-        Matcher::new(name.text.as_str(), op, text).or_else(|error| {
-            let span = Span {
-                start: name.start,
-                end: value.end(),
-            };
-            self.fail(span, error.to_string())
-        })
+        let bytes = self.unquoted_bytes(&value)?;
+        let (text, raw_value) = match String::from_utf8(bytes) {
+            Ok(text) => (text, None),
+            Err(error) => {
+                let bytes = error.into_bytes();
+                let text = String::from_utf8_lossy(&bytes).into_owned();
+                (text, Some(bytes))
+            }
+        };
+        match Matcher::new(name.text.as_str(), op, text) {
+            Ok(matcher) => Ok((matcher, raw_value)),
+            Err(error) => {
+                let span = Span {
+                    start: name.start,
+                    end: value.end(),
+                };
+                self.fail(span, error.to_string())
+            }
+        }
     }
 
-    /// The text of a string literal. Bytes that are no UTF-8 match nothing that can be stored, so that replacing
-    /// them changes no result.
+    /// Returns the text of a string literal, with U+FFFD in place of bytes that are not UTF-8.
     pub(crate) fn unquoted(&self, token: &Token) -> Parsed<String> {
         let bytes = self.unquoted_bytes(token)?;
         Ok(String::from_utf8_lossy(&bytes).into_owned())
@@ -266,6 +281,7 @@ const fn selector_without_matchers(span: Span) -> VectorSelector {
     VectorSelector {
         name: String::new(),
         matchers: Vec::new(),
+        raw_values: Vec::new(),
         offset: super::ast::DurationValue::Millis(0),
         at: None,
         may_match_all: false,

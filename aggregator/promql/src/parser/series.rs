@@ -83,7 +83,7 @@ pub fn parse_metric_prefix(text: &str) -> Result<(Labels, &str), ParseError> {
 
 fn parse_description_selector(text: &str) -> Result<VectorSelector, ParseError> {
     use super::stream::Parser;
-    let mut parser = Parser::new(text, crate::engine::Features::default());
+    let mut parser = Parser::new(text, crate::features::Features::default());
     let parsed = parser.selector_only().and_then(|selector| {
         parser.end_of_input()?;
         Ok(selector)

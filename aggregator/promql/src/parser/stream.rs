@@ -5,8 +5,8 @@ use common::limits::QUERY_DEPTH_MAX;
 use super::ParseError;
 use super::lexer::Lexer;
 use super::token::{Token, TokenKind};
-use crate::engine::Features;
 use crate::error::Span;
+use crate::features::Features;
 
 /// Why a rule did not match.
 ///

@@ -261,11 +261,13 @@ impl TokenKind {
         }
     }
 
-    /// Whether the word can be a label name in a list such as that of `by`.
+    /// Returns whether the word can be a label name in a list such as that of `by`. `without` cannot: Prometheus'
+    /// grammar (`maybe_label`) omits it.
     pub(crate) const fn is_label_name(self) -> bool {
         match self {
             Self::Identifier | Self::MetricIdentifier | Self::Start | Self::End => true,
-            Self::Aggregator(_) | Self::Keyword(_) => true,
+            Self::Aggregator(_) => true,
+            Self::Keyword(keyword) => !matches!(keyword, Keyword::Without),
             Self::Operator(operator) => operator.is_set() || matches!(operator, Operator::Atan2),
             _ => false,
         }

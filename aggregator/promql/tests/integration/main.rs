@@ -7,6 +7,7 @@
 )]
 
 mod cache;
+mod deviations;
 mod generator;
 mod hostile;
 mod math_diff;

@@ -116,7 +116,7 @@ fn own_scripts_pass() {
     assert!(tally.passed >= 600, "only {} evaluations ran", tally.passed);
 }
 
-/// A script with what a lenient runner would let pass: each is a failure that names its line, and ends nothing.
+/// Each mistake that a lenient runner would accept is reported with its line, and does not stop the script.
 #[test]
 fn runner_lets_nothing_pass() {
     let script = "\

@@ -1,4 +1,4 @@
-//! The result of a subquery as a set of series, so that functions read it like stored ones.
+//! The result of a subquery as a set of series, so that functions read it like stored series.
 
 use std::ops::Range;
 
@@ -11,10 +11,10 @@ use tidemark_storage::read::{
 
 use super::series::{Steps, Vector, is_missing};
 
-/// Series held in memory.
-pub(crate) struct Collected {
+/// The result of a subquery.
+pub(crate) struct SubqueryResult {
     series: Vec<(Labels, Points)>,
-    /// The moments of all steps.
+    /// The times of all steps.
     times: Vec<i64>,
 }
 
@@ -24,7 +24,7 @@ enum Points {
     Sparse(Vec<i64>, Vec<f64>),
 }
 
-impl Collected {
+impl SubqueryResult {
     pub(crate) fn new(vector: Vector, steps: Steps) -> Self {
         let series = vector.into_iter().map(|series| {
             let values = series.values;
@@ -44,7 +44,7 @@ impl Collected {
     }
 }
 
-impl SeriesSet for Collected {
+impl SeriesSet for SubqueryResult {
     fn len(&self) -> usize {
         self.series.len()
     }
@@ -85,7 +85,7 @@ impl SeriesSet for Collected {
     }
 }
 
-/// Groups label sets that are at hand.
+/// Groups label sets.
 pub(crate) fn group_labels<'a>(
     all: impl Iterator<Item = &'a Labels>,
     grouping: Grouping<'_>,

@@ -5,21 +5,16 @@ use common::model::{Labels, MatchOp, Matcher};
 use hashbrown::HashMap;
 use rustc_hash::FxBuildHasher;
 
-use crate::error::QueryError;
-use crate::eval::Evaluator;
 use crate::eval::series::{MISSING, Series, Steps, Vector, is_missing, merge_same_labels};
+use crate::eval::{Evaluated, Evaluator};
 use crate::parser::ast::{Call, Expr};
 
-/// The labels that an info series shares with the series it is about.
+/// Labels that an info series shares with the series it describes.
 const IDENTIFYING: [&str; 2] = ["instance", "job"];
-/// The info metric when none is named.
+/// The info metric when the selector names none.
 const TARGET_INFO: &str = "target_info";
 
-pub(crate) fn info(
-    evaluator: &Evaluator<'_>,
-    call: &Call,
-    steps: Steps,
-) -> Result<Vector, QueryError> {
+pub(crate) fn info(evaluator: &Evaluator<'_>, call: &Call, steps: Steps) -> Evaluated<Vector> {
     let base = evaluator.argument(call, 0, steps)?;
     let matchers: &[Matcher] = match call.args.get(1) {
         Some(Expr::Vector(selector)) => &selector.matchers,
@@ -39,7 +34,7 @@ pub(crate) fn info(
         .iter()
         .filter(|matcher| matcher.name() != METRIC_NAME)
         .collect();
-    // What is an info series itself is passed on as it is.
+    // Info series themselves are returned unchanged.
     let given = call.args.len() < 2 || matchers.iter().any(|m| m.name() == METRIC_NAME);
     let (own, base): (Vector, Vector) = base.into_iter().partition(|series| {
         let name = series.labels.metric_name().unwrap_or("");
@@ -47,7 +42,7 @@ pub(crate) fn info(
     });
     let infos = info_series(evaluator, &base, &names, &data, steps)?;
     let Some(infos) = infos else {
-        // Without instance and job there is nothing to join on; then the matchers decide alone.
+        // Without instance and job there is nothing to join on: only the matchers decide.
         if matchers.iter().all(Matcher::matches_empty) {
             let mut result = own;
             result.extend(base);
@@ -55,12 +50,9 @@ pub(crate) fn info(
         }
         return merge_same_labels(own, evaluator.features);
     };
-    let join = Join::new(evaluator, infos, &data, steps);
+    let join = InfoJoin::new(evaluator, infos, &data, steps);
     join.refuse_conflicts(&base)?;
     let mut result = own;
-    for series in &mut result {
-        series.drop_name = false;
-    }
     for series in base {
         evaluator.check()?;
         join.enrich(&series, &mut result)?;
@@ -68,15 +60,15 @@ pub(crate) fn info(
     merge_same_labels(result, evaluator.features)
 }
 
-/// The info series about any of the base series; their values are the times of samples in seconds. `None` when no
-/// base series has an identifying label.
+/// Returns the info series of any of the base series; their values are the times of their samples in seconds. Returns
+/// `None` when no base series has an identifying label.
 fn info_series(
     evaluator: &Evaluator<'_>,
     base: &[Series],
     names: &[Matcher],
     data: &[&Matcher],
     steps: Steps,
-) -> Result<Option<Vector>, QueryError> {
+) -> Evaluated<Option<Vector>> {
     let mut matchers = names.to_vec();
     let mut identified = false;
     for label in IDENTIFYING {
@@ -101,27 +93,27 @@ fn info_series(
     evaluator.sample_times(&matchers, steps).map(Some)
 }
 
-/// The metric name and identifying labels of info series with equal ones.
-type Key = (String, Labels);
+/// What info series of one target share: metric name and identifying labels.
+type InfoKey = (String, Labels);
 
-struct Join<'j> {
+struct InfoJoin<'j> {
     evaluator: &'j Evaluator<'j>,
     data: &'j [&'j Matcher],
     steps: Steps,
     infos: Vector,
-    /// Info series by key; normally one each, more while a target changes.
-    by_key: HashMap<Key, Vec<usize>, FxBuildHasher>,
+    /// Info series by key; normally one each, several while a target changes.
+    by_key: HashMap<InfoKey, Vec<usize>, FxBuildHasher>,
     names: Vec<String>,
 }
 
-impl<'j> Join<'j> {
+impl<'j> InfoJoin<'j> {
     fn new(
         evaluator: &'j Evaluator<'j>,
         infos: Vector,
         data: &'j [&'j Matcher],
         steps: Steps,
     ) -> Self {
-        let mut by_key: HashMap<Key, Vec<usize>, FxBuildHasher> = HashMap::default();
+        let mut by_key: HashMap<InfoKey, Vec<usize>, FxBuildHasher> = HashMap::default();
         let mut names = Vec::new();
         for (index, series) in infos.iter().enumerate() {
             let name = series.labels.metric_name().unwrap_or("").to_owned();
@@ -141,15 +133,15 @@ impl<'j> Join<'j> {
         }
     }
 
-    /// The newest of some info series at a step.
+    /// Returns the newest of some info series at a step.
     fn newest(&self, group: &[usize], step: usize) -> Option<usize> {
         let time = |&index: &usize| self.infos[index].values[step];
         let present = group.iter().filter(|index| !is_missing(time(index)));
         present.max_by(|a, b| time(a).total_cmp(&time(b))).copied()
     }
 
-    /// Two info series of one key with samples of the same time say different things: an error.
-    fn refuse_conflicts(&self, base: &[Series]) -> Result<(), QueryError> {
+    /// Fails when two info series of one key have samples of the same time: they would contradict each other.
+    fn refuse_conflicts(&self, base: &[Series]) -> Evaluated<()> {
         for group in self.by_key.values().filter(|group| group.len() > 1) {
             for step in 0..self.steps.count {
                 if base.iter().all(|series| is_missing(series.values[step])) {
@@ -174,16 +166,16 @@ impl<'j> Join<'j> {
         Ok(())
     }
 
-    /// Adds what becomes of one series: several, when its info series change over time.
-    fn enrich(&self, series: &Series, result: &mut Vector) -> Result<(), QueryError> {
+    /// Adds the series with its info labels to the result; as several series when the info series change over time.
+    fn enrich(&self, series: &Series, result: &mut Vector) -> Evaluated<()> {
         let identity = identity(&series.labels);
         let groups: Vec<&Vec<usize>> = self
             .names
             .iter()
             .filter_map(|name| self.by_key.get(&(name.clone(), identity.clone())))
             .collect();
-        // Place in the result by the info series in force, `None` for a series that goes.
-        let mut places: HashMap<Vec<usize>, Option<usize>, FxBuildHasher> = HashMap::default();
+        // Index in the result by the current info series; `None` when the series is dropped.
+        let mut indices: HashMap<Vec<usize>, Option<usize>, FxBuildHasher> = HashMap::default();
         for (step, &value) in series.values.iter().enumerate() {
             if is_missing(value) {
                 continue;
@@ -192,33 +184,32 @@ impl<'j> Join<'j> {
                 .iter()
                 .filter_map(|group| self.newest(group, step))
                 .collect();
-            let place = match places.get(&chosen) {
-                Some(&place) => place,
+            let index = match indices.get(&chosen) {
+                Some(&index) => index,
                 None => {
                     let labels = self.labels(series, &chosen)?;
-                    let place = labels.is_some().then_some(result.len());
+                    let index = labels.is_some().then_some(result.len());
                     if let Some(labels) = labels {
                         self.evaluator.hold(self.steps.count)?;
                         result.push(Series {
                             labels,
-                            // With names that go at the end: info() forgets that this one was to.
-                            drop_name: false,
+                            drop_name: series.drop_name,
                             values: vec![MISSING; self.steps.count],
                         });
                     }
-                    places.insert(chosen, place);
-                    place
+                    indices.insert(chosen, index);
+                    index
                 }
             };
-            if let Some(place) = place {
-                result[place].values[step] = value;
+            if let Some(index) = index {
+                result[index].values[step] = value;
             }
         }
         Ok(())
     }
 
-    /// The labels with those of the chosen info series; `None` when a matcher asks for what is not there.
-    fn labels(&self, series: &Series, chosen: &[usize]) -> Result<Option<Labels>, QueryError> {
+    /// Returns the labels with those of the chosen info series; `None` when a matcher requires a label that they lack.
+    fn labels(&self, series: &Series, chosen: &[usize]) -> Evaluated<Option<Labels>> {
         let mut added: Vec<(&str, &str)> = Vec::new();
         for &index in chosen {
             for (name, value) in &self.infos[index].labels {

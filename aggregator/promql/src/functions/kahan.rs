@@ -1,4 +1,5 @@
-//! Summation that keeps what rounding drops (Kahan, with Neumaier's correction), in the form Prometheus uses.
+//! Compensated summation (Kahan, with Neumaier's correction) as Prometheus computes it, and the means and variances of
+//! aggregations.
 
 /// A running sum and its compensation.
 #[derive(Debug, Clone, Copy, Default)]
@@ -89,7 +90,7 @@ impl Mean {
         }
     }
 
-    /// Adds the values of another part. Exact unless one of the parts overflowed.
+    /// Adds the values of another part. Exact unless a part overflowed.
     pub(crate) fn merge(&mut self, other: &Self) {
         if !self.incremental && !other.incremental {
             let mut sum = self.sum;

@@ -1,25 +1,20 @@
 //! `label_replace` and `label_join`.
 
-use common::model::{AnchoredRegex, Labels};
+use common::model::{AnchoredRegex, Labels, label::METRIC_NAME};
 
-use crate::error::QueryError;
-use crate::eval::Evaluator;
-use crate::eval::series::{Steps, Vector, refuse_same_labels};
+use crate::eval::series::{Series, Steps, Vector, merge_relabeled};
+use crate::eval::{Evaluated, Evaluator};
 use crate::parser::ast::Call;
 
 /// `label_replace(v, dst, replacement, src, regex)`
-pub(crate) fn replace(
-    evaluator: &Evaluator<'_>,
-    call: &Call,
-    steps: Steps,
-) -> Result<Vector, QueryError> {
+pub(crate) fn replace(evaluator: &Evaluator<'_>, call: &Call, steps: Steps) -> Evaluated<Vector> {
     const WHAT: &str = "label_replace()";
     let mut texts = strings(evaluator, call, steps)?.into_iter();
     let mut next = || texts.next().unwrap_or_default();
     let (target, replacement, source, pattern) = (next(), next(), next(), next());
-    let regex = String::from_utf8(pattern.clone())
+    let regex = std::str::from_utf8(&pattern)
         .ok()
-        .and_then(|pattern| AnchoredRegex::new(&pattern).ok());
+        .and_then(|pattern| AnchoredRegex::new(pattern).ok());
     let Some(regex) = regex else {
         let pattern = String::from_utf8_lossy(&pattern).into_owned();
         let message = format!("invalid regular expression in {WHAT}: {pattern}");
@@ -36,21 +31,13 @@ pub(crate) fn replace(
         };
         let mut text = String::new();
         expand(&replacement, &captures, &mut text);
-        series.labels = with_label(evaluator, &series.labels, &target, text)?;
-        if target == common::model::label::METRIC_NAME {
-            series.drop_name = false;
-        }
+        set_label(evaluator, series, &target, text)?;
     }
-    refuse_same_labels(&vector)?;
-    Ok(vector)
+    merge_relabeled(vector)
 }
 
 /// `label_join(v, dst, separator, src, …)`
-pub(crate) fn join(
-    evaluator: &Evaluator<'_>,
-    call: &Call,
-    steps: Steps,
-) -> Result<Vector, QueryError> {
+pub(crate) fn join(evaluator: &Evaluator<'_>, call: &Call, steps: Steps) -> Evaluated<Vector> {
     const WHAT: &str = "label_join()";
     let mut texts = strings(evaluator, call, steps)?.into_iter();
     let mut next = || texts.next().unwrap_or_default();
@@ -68,21 +55,13 @@ pub(crate) fn join(
             .map(|source| series.labels.get(source).unwrap_or(""))
             .collect();
         let text = values.join(&separator);
-        series.labels = with_label(evaluator, &series.labels, &target, text)?;
-        if target == common::model::label::METRIC_NAME {
-            series.drop_name = false;
-        }
+        set_label(evaluator, series, &target, text)?;
     }
-    refuse_same_labels(&vector)?;
-    Ok(vector)
+    merge_relabeled(vector)
 }
 
-/// The string arguments, from the second on.
-fn strings(
-    evaluator: &Evaluator<'_>,
-    call: &Call,
-    steps: Steps,
-) -> Result<Vec<Vec<u8>>, QueryError> {
+/// Evaluates the string arguments, which follow the vector.
+fn strings(evaluator: &Evaluator<'_>, call: &Call, steps: Steps) -> Evaluated<Vec<Vec<u8>>> {
     let args = call.args.get(1..).unwrap_or_default();
     args.iter()
         .map(|arg| evaluator.string(arg, steps))
@@ -94,7 +73,7 @@ fn label_name(
     text: Vec<u8>,
     role: &str,
     function: &str,
-) -> Result<String, QueryError> {
+) -> Evaluated<String> {
     match String::from_utf8(text) {
         Ok(name) if !name.is_empty() => Ok(name),
         invalid => {
@@ -106,21 +85,27 @@ fn label_name(
     }
 }
 
-fn with_label(
+/// Sets a label; a metric name that is set here is not dropped later.
+fn set_label(
     evaluator: &Evaluator<'_>,
-    labels: &Labels,
+    series: &mut Series,
     name: &str,
     value: String,
-) -> Result<Labels, QueryError> {
-    let mut builder = labels.to_builder();
+) -> Evaluated<()> {
+    let mut builder = series.labels.to_builder();
     builder.set(name, value);
-    builder
+    let labels: Labels = builder
         .build()
-        .map_err(|error| evaluator.execution(error.to_string()))
+        .map_err(|error| evaluator.execution(error.to_string()))?;
+    series.labels = labels;
+    if name == METRIC_NAME {
+        series.drop_name = false;
+    }
+    Ok(())
 }
 
-/// Expands `$1`, `${1}`, `$name`, `${name}` and `$$` (Go's `Regexp.Expand`). An unknown group is empty; a dollar
-/// that begins no group stays.
+/// Expands `$1`, `${1}`, `$name`, `${name}` and `$$` as Go's `Regexp.Expand` does. An unknown group is empty; a dollar
+/// sign that no group name follows stays.
 fn expand(template: &str, captures: &regex::Captures<'_>, out: &mut String) {
     let mut rest = template;
     while let Some((before, after)) = rest.split_once('$') {
@@ -145,7 +130,7 @@ fn expand(template: &str, captures: &regex::Captures<'_>, out: &mut String) {
     out.push_str(rest);
 }
 
-/// The name behind a dollar, and what follows it.
+/// Splits the group name at the start of `text`, which follows a dollar sign, from what comes after it.
 fn group_name(text: &str) -> Option<(&str, &str)> {
     let (braced, text) = match text.strip_prefix('{') {
         Some(text) => (true, text),

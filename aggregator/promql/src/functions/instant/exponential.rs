@@ -69,7 +69,7 @@ fn split(value: f64) -> (f64, i32) {
     (f64::from_bits(fraction), exponent)
 }
 
-/// e to the power of x.
+/// `exp(v)`: e to the power of x.
 pub(crate) fn exp(x: f64) -> f64 {
     const LN2_UPPER: f64 = 0.69314718055966295651160180568695068359375;
     const LN2_LOWER: f64 = 0.28235290563031577122588448175013436025525412068e-12;

@@ -1,9 +1,9 @@
-//! Expressions that have the same value at every step, as all their selectors are pinned by `@`.
+//! Expressions that have the same value at every step, because `@` pins all their selectors.
 
+use crate::functions::{DependsOn, spec};
 use crate::parser::ast::{Call, Expr};
-use crate::signature::Function;
 
-/// Whether `expr` may be evaluated once for all steps (Prometheus `preprocessExprHelper`).
+/// Returns whether `expr` can be evaluated once for all steps (Prometheus `preprocessExprHelper`).
 pub(super) fn is_invariant(expr: &Expr) -> bool {
     match expr {
         Expr::Vector(selector) => selector.at.is_some(),
@@ -11,12 +11,12 @@ pub(super) fn is_invariant(expr: &Expr) -> bool {
         Expr::Subquery(subquery) => subquery.at.is_some(),
         Expr::Paren(paren) => is_invariant(&paren.expr),
         Expr::Unary(unary) => is_invariant(&unary.expr),
-        // The parameter is not asked: `topk(time(), x @ 0)` has that of the first step at all steps.
+        // Like Prometheus, ignores the parameter: `topk(time(), x @ 0)` has that of the first step at all steps.
         Expr::Aggregation(aggregation) => is_invariant(&aggregation.expr),
         Expr::Binary(binary) => {
             let mut lhs = &binary.lhs;
             let mut rhs = is_invariant(&binary.rhs);
-            // Chains are long to the left.
+            // Chains are long on the left.
             while rhs && let Expr::Binary(inner) = lhs {
                 rhs = is_invariant(&inner.rhs);
                 lhs = &inner.lhs;
@@ -29,23 +29,8 @@ pub(super) fn is_invariant(expr: &Expr) -> bool {
 }
 
 pub(super) fn is_invariant_call(call: &Call) -> bool {
-    !depends_on_time(call.function.function) && call.args.iter().all(is_invariant)
-}
-
-/// Functions that look at the evaluation time itself.
-const fn depends_on_time(function: Function) -> bool {
-    matches!(
-        function,
-        Function::DaysInMonth
-            | Function::DayOfMonth
-            | Function::DayOfWeek
-            | Function::DayOfYear
-            | Function::Hour
-            | Function::Minute
-            | Function::Month
-            | Function::Year
-            | Function::PredictLinear
-            | Function::Time
-            | Function::Timestamp
-    )
+    match spec(call.function.function).depends_on {
+        DependsOn::EvaluationTime => false,
+        DependsOn::Samples => call.args.iter().all(is_invariant),
+    }
 }

@@ -1,24 +1,23 @@
-//! `histogram_quantile` and `histogram_fraction` over classic histograms: cumulative counts in series by `le`.
+//! `histogram_quantile` and `histogram_fraction` over classic histograms, whose series are cumulative counts by `le`.
 
 use common::model::{Labels, label::METRIC_NAME};
 use hashbrown::HashMap;
 use rustc_hash::FxBuildHasher;
 
-use crate::error::{QueryError, Span};
-use crate::eval::Evaluator;
+use crate::error::Span;
 use crate::eval::call::argument_span;
 use crate::eval::series::{MISSING, Series, Steps, Vector, is_missing, merge_same_labels};
+use crate::eval::{Evaluated, Evaluator};
 use crate::parser::ast::Call;
 use crate::parser::number::parse_go_float;
-use crate::signature::Function;
 
 /// The label of a bucket's upper bound.
 const BOUND: &str = "le";
 
-/// Counts that differ relatively by less than this are taken for equal, as rounding made the difference.
+/// Relative difference below which counts are equal: it comes from rounding.
 const TOLERANCE: f64 = 1e-12;
 
-/// A bucket: its upper bound, inclusive, and how many observations do not exceed it.
+/// A bucket: its inclusive upper bound, and how many observations do not exceed it.
 #[derive(Debug, Clone, Copy)]
 struct Bucket {
     bound: f64,
@@ -26,66 +25,85 @@ struct Bucket {
 }
 
 /// The series of one histogram.
-struct Histogram {
+struct ClassicHistogram {
     labels: Labels,
     name: String,
-    /// Upper bound and series, ascending.
+    /// Upper bound and index of the series, by ascending bound.
     buckets: Vec<(f64, usize)>,
 }
 
-pub(crate) fn classic(
-    evaluator: &Evaluator<'_>,
-    call: &Call,
-    steps: Steps,
-) -> Result<Vector, QueryError> {
-    let fraction = call.function.function == Function::HistogramFraction;
-    let first = evaluator.scalar_argument(call, 0, steps)?;
-    let second = if fraction {
-        evaluator.scalar_argument(call, 1, steps)?
-    } else {
-        Vec::new()
-    };
-    let span = |index: usize| argument_span(call, index);
-    let vector_index = 1 + usize::from(fraction);
-    let vector_span = span(vector_index);
-    let vector = evaluator.argument(call, vector_index, steps)?;
-    if !fraction {
-        for &quantile in &first {
-            if !(0.0..=1.0).contains(&quantile) {
-                evaluator.annotations.invalid_quantile(quantile, span(0));
-            }
+/// `histogram_quantile(q, v)`
+pub(crate) fn quantile(evaluator: &Evaluator<'_>, call: &Call, steps: Steps) -> Evaluated<Vector> {
+    let quantiles = evaluator.scalar_argument(call, 0, steps)?;
+    let vector = evaluator.argument(call, 1, steps)?;
+    for &quantile in &quantiles {
+        if !(0.0..=1.0).contains(&quantile) {
+            let span = argument_span(call, 0);
+            evaluator.annotations.invalid_quantile(quantile, span);
         }
     }
-    let histograms = histograms(evaluator, &vector, vector_span);
+    let span = argument_span(call, 1);
+    let delayed = evaluator.features.delayed_name_removal;
+    let mut last_histogram = None;
+    each_histogram(
+        evaluator,
+        &vector,
+        steps,
+        span,
+        |index, name, step, buckets| {
+            let (value, forced) = bucket_quantile(quantiles[step], buckets);
+            // Prometheus drops the name with the first step of a histogram, unless names are dropped at the end.
+            let first_step = last_histogram.replace(index) != Some(index);
+            if forced {
+                let name = if first_step || delayed { name } else { "" };
+                evaluator.annotations.forced_monotonicity(name, span);
+            }
+            value
+        },
+    )
+}
+
+/// `histogram_fraction(lower, upper, v)`
+pub(crate) fn fraction(evaluator: &Evaluator<'_>, call: &Call, steps: Steps) -> Evaluated<Vector> {
+    let lower = evaluator.scalar_argument(call, 0, steps)?;
+    let upper = evaluator.scalar_argument(call, 1, steps)?;
+    let vector = evaluator.argument(call, 2, steps)?;
+    let span = argument_span(call, 2);
+    each_histogram(evaluator, &vector, steps, span, |_, _, step, buckets| {
+        bucket_fraction(lower[step], upper[step], buckets)
+    })
+}
+
+/// Functions of native histograms: floats are skipped, as in Prometheus, without an annotation.
+pub(crate) fn of_native(evaluator: &Evaluator<'_>, call: &Call, steps: Steps) -> Evaluated<Vector> {
+    evaluator.argument(call, 0, steps)?;
+    Ok(Vec::new())
+}
+
+/// Calls `value` with the index of a histogram, its name, the step and the buckets present there.
+fn each_histogram(
+    evaluator: &Evaluator<'_>,
+    vector: &[Series],
+    steps: Steps,
+    span: Span,
+    mut value: impl FnMut(usize, &str, usize, &mut Vec<Bucket>) -> f64,
+) -> Evaluated<Vector> {
+    let histograms = histograms(evaluator, vector, span);
     let mut result = Vec::with_capacity(histograms.len());
     let mut buckets = Vec::new();
-    for histogram in histograms {
+    for (index, histogram) in histograms.into_iter().enumerate() {
         evaluator.check()?;
         evaluator.hold(steps.count)?;
         let mut values = vec![MISSING; steps.count];
-        let mut first_step = true;
-        for (step, value) in values.iter_mut().enumerate() {
+        for (step, result) in values.iter_mut().enumerate() {
             buckets.clear();
             buckets.extend(histogram.buckets.iter().filter_map(|&(bound, series)| {
                 let count = vector[series].values[step];
                 (!is_missing(count)).then_some(Bucket { bound, count })
             }));
-            if buckets.is_empty() {
-                continue;
+            if !buckets.is_empty() {
+                *result = value(index, &histogram.name, step, &mut buckets);
             }
-            *value = if fraction {
-                bucket_fraction(first[step], second[step], &mut buckets)
-            } else {
-                let (quantile, forced) = bucket_quantile(first[step], &mut buckets);
-                if forced {
-                    // Prometheus drops the name with the first step, unless names go at the end.
-                    let named = first_step || evaluator.features.delayed_name_removal;
-                    let name = if named { histogram.name.as_str() } else { "" };
-                    evaluator.annotations.forced_monotonicity(name, vector_span);
-                }
-                quantile
-            };
-            first_step = false;
         }
         let mut series = Series::new(histogram.labels, values);
         series.drop_name = evaluator.features.delayed_name_removal;
@@ -94,11 +112,11 @@ pub(crate) fn classic(
     merge_same_labels(result, evaluator.features)
 }
 
-/// Series by histogram: equal in all labels but the bound.
-fn histograms(evaluator: &Evaluator<'_>, vector: &[Series], span: Span) -> Vec<Histogram> {
+/// Groups series by histogram: those equal in all labels except the bound.
+fn histograms(evaluator: &Evaluator<'_>, vector: &[Series], span: Span) -> Vec<ClassicHistogram> {
     let delayed = evaluator.features.delayed_name_removal;
-    let mut places: HashMap<Labels, usize, FxBuildHasher> = HashMap::default();
-    let mut histograms: Vec<Histogram> = Vec::new();
+    let mut positions: HashMap<Labels, usize, FxBuildHasher> = HashMap::default();
+    let mut histograms: Vec<ClassicHistogram> = Vec::new();
     for (index, series) in vector.iter().enumerate() {
         let labels = &series.labels;
         let text = labels.get(BOUND).unwrap_or("");
@@ -110,9 +128,9 @@ fn histograms(evaluator: &Evaluator<'_>, vector: &[Series], span: Span) -> Vec<H
             continue;
         };
         let key = labels.filtered(|label| label != BOUND);
-        let place = *places.entry_ref(&key).or_insert(histograms.len());
-        if place == histograms.len() {
-            histograms.push(Histogram {
+        let position = *positions.entry_ref(&key).or_insert(histograms.len());
+        if position == histograms.len() {
+            histograms.push(ClassicHistogram {
                 labels: key.filtered(|label| delayed || label != METRIC_NAME),
                 name: if delayed {
                     name.to_owned()
@@ -122,7 +140,7 @@ fn histograms(evaluator: &Evaluator<'_>, vector: &[Series], span: Span) -> Vec<H
                 buckets: Vec::new(),
             });
         }
-        histograms[place].buckets.push((bound, index));
+        histograms[position].buckets.push((bound, index));
     }
     for histogram in &mut histograms {
         histogram.buckets.sort_by(|a, b| a.0.total_cmp(&b.0));
@@ -130,7 +148,7 @@ fn histograms(evaluator: &Evaluator<'_>, vector: &[Series], span: Span) -> Vec<H
     histograms
 }
 
-/// The φ-quantile by linear interpolation in the bucket it falls into, and whether counts had to be fixed.
+/// Returns the φ-quantile by linear interpolation in the bucket it falls into, and whether counts had to be fixed.
 fn bucket_quantile(quantile: f64, buckets: &mut Vec<Bucket>) -> (f64, bool) {
     if quantile.is_nan() {
         return (f64::NAN, false);
@@ -176,7 +194,8 @@ fn bucket_quantile(quantile: f64, buckets: &mut Vec<Bucket>) -> (f64, bool) {
     (before.bound + (bucket.bound - before.bound) * share, forced)
 }
 
-/// The share of observations between two values (Prometheus `BucketFraction`).
+/// Returns the share of observations between two values (Prometheus `BucketFraction`). As in `histogram_quantile`, the
+/// first bucket begins at 0 when its bound is above 0 (since Prometheus 3.7.3; pull request 17424).
 fn bucket_fraction(lower: f64, upper: f64, buckets: &mut Vec<Bucket>) -> f64 {
     if buckets
         .last()
@@ -192,27 +211,34 @@ fn bucket_fraction(lower: f64, upper: f64, buckets: &mut Vec<Bucket>) -> f64 {
     if lower >= upper {
         return 0.0;
     }
-    let below = |value: f64| {
-        let (mut rank, mut bound) = (0.0, f64::NEG_INFINITY);
-        for bucket in buckets.iter() {
-            if bound >= value {
-                return rank;
-            }
-            if bucket.bound > value {
-                let share = (value - bound) / (bucket.bound - bound);
-                return rank + (bucket.count - rank) * share;
-            }
-            rank = bucket.count;
-            bound = bucket.bound;
-        }
-        total
-    };
     // Counts that do not ascend may exceed the last one.
     let capped = |rank: f64| if rank > total { total } else { rank };
-    (capped(below(upper)) - capped(below(lower))) / total
+    (capped(rank_of(upper, buckets)) - capped(rank_of(lower, buckets))) / total
 }
 
-/// Adds up buckets whose bounds are the same number in different spellings.
+/// Returns how many observations are estimated to be at most `value`.
+fn rank_of(value: f64, buckets: &[Bucket]) -> f64 {
+    let first = buckets.first().map_or(0.0, |first| first.bound);
+    let mut bound = if first > 0.0 { 0.0 } else { f64::NEG_INFINITY };
+    let mut rank = 0.0;
+    for bucket in buckets {
+        if bound >= value {
+            return rank;
+        }
+        if bucket.bound > value {
+            if bound == f64::NEG_INFINITY {
+                return bucket.count;
+            }
+            // The order of the operations decides about the last bit.
+            return rank + (bucket.count - rank) * (value - bound) / (bucket.bound - bound);
+        }
+        rank = bucket.count;
+        bound = bucket.bound;
+    }
+    f64::INFINITY
+}
+
+/// Merges buckets whose bounds are the same number in different spellings.
 fn coalesce(buckets: &mut Vec<Bucket>) {
     buckets.dedup_by(|later, kept| {
         let same = later.bound == kept.bound;
@@ -223,7 +249,7 @@ fn coalesce(buckets: &mut Vec<Bucket>) {
     });
 }
 
-/// Makes counts ascend; whether more than rounding was wrong.
+/// Makes counts ascend; returns whether they were off by more than rounding.
 fn make_monotonic(buckets: &mut [Bucket]) -> bool {
     let mut forced = false;
     let mut before = buckets.first().map_or(0.0, |bucket| bucket.count);

@@ -1,8 +1,8 @@
-//! Results of range queries, kept so that a dashboard's next refresh evaluates only what is new.
+//! Results of range queries, cached so that the next refresh of a dashboard evaluates only the new steps.
 //!
-//! A result is kept up to the moment before which the store says that nothing changes, and is forgotten when it says
-//! that something did. Only expressions whose value at a step depends on nothing but samples up to that step are
-//! kept.
+//! A result is cached up to the time before which the store reports that nothing changes any more. It is dropped when the
+//! store reports that something did change. Only expressions whose value at a step depends on samples up to that step
+//! alone are cached.
 
 use std::collections::VecDeque;
 use std::sync::{Arc, Mutex, PoisonError};
@@ -11,40 +11,47 @@ use common::model::Sample;
 use hashbrown::HashMap;
 use tidemark_storage::read::StableUntil;
 
+use super::RangeParams;
+use crate::functions::spec;
 use crate::parser::ast::{DurationValue, Expr, VectorSelector};
-use crate::signature::Function;
-use crate::value::MatrixSeries;
+use crate::value::{MatrixSeries, QueryResult};
 
 /// What a result depends on besides the data.
 #[derive(Debug, Clone, PartialEq, Eq, Hash)]
-pub(crate) struct Key {
+pub(crate) struct RangeKey {
     pub(crate) query: String,
     pub(crate) step_ms: i64,
-    /// Steps lie at this remainder of `step_ms`.
+    /// Remainder of each step divided by `step_ms`.
     pub(crate) phase_ms: i64,
     pub(crate) lookback_ms: i64,
 }
 
-/// A result that is known for some steps.
+/// A result that is known for a range of steps.
 #[derive(Debug)]
-pub(crate) struct Entry {
+pub(crate) struct CachedRange {
     generation: u64,
     /// First step, inclusive.
     pub(crate) start_ms: i64,
     /// Last step, inclusive.
     pub(crate) end_ms: i64,
     pub(crate) series: Vec<MatrixSeries>,
-    pub(crate) warnings: Vec<String>,
-    pub(crate) infos: Vec<String>,
+    pub(crate) warnings: Arc<[String]>,
+    pub(crate) infos: Arc<[String]>,
 }
 
-impl Entry {
-    /// The part of a result that cannot change any more; `None` when there is none.
+impl CachedRange {
+    /// Returns the part of a result that cannot change any more, if any.
     pub(crate) fn stable_part(
         stable: StableUntil,
-        (start_ms, end_ms, step_ms): (i64, i64, i64),
+        range: RangeParams,
         series: &[MatrixSeries],
+        result: &QueryResult,
     ) -> Option<Self> {
+        let RangeParams {
+            start_ms,
+            end_ms,
+            step_ms,
+        } = range;
         let until_ms = stable.until_ms.min(end_ms);
         if until_ms < start_ms {
             return None;
@@ -55,13 +62,13 @@ impl Entry {
             start_ms,
             end_ms,
             series: cut(series, start_ms, end_ms),
-            warnings: Vec::new(),
-            infos: Vec::new(),
+            warnings: result.warnings.clone(),
+            infos: result.infos.clone(),
         })
     }
 
     fn samples(&self) -> usize {
-        // A series costs its labels too, about as much as 16 samples.
+        // The labels of a series count as 16 samples.
         self.series
             .iter()
             .map(|series| series.samples.len() + 16)
@@ -69,7 +76,7 @@ impl Entry {
     }
 }
 
-/// The samples of some series between two moments, both inclusive.
+/// Returns the samples between two times, both inclusive.
 pub(crate) fn cut(series: &[MatrixSeries], start_ms: i64, end_ms: i64) -> Vec<MatrixSeries> {
     let parts = series.iter().filter_map(|one| {
         let from = one
@@ -85,7 +92,7 @@ pub(crate) fn cut(series: &[MatrixSeries], start_ms: i64, end_ms: i64) -> Vec<Ma
     parts.collect()
 }
 
-/// Appends later samples to the series they belong to. Both sides are sorted by labels, and so is the result.
+/// Appends later samples to their series. Both sides and the result are sorted by labels.
 pub(crate) fn join(earlier: Vec<MatrixSeries>, later: Vec<MatrixSeries>) -> Vec<MatrixSeries> {
     let mut joined = Vec::with_capacity(earlier.len().max(later.len()));
     let mut later = later.into_iter().peekable();
@@ -102,22 +109,22 @@ pub(crate) fn join(earlier: Vec<MatrixSeries>, later: Vec<MatrixSeries>) -> Vec<
     joined
 }
 
-/// The results that are kept: at most a number of samples, the longest unused going first.
+/// The cached results, up to a number of samples; the least recently used is dropped first.
 #[derive(Debug)]
-pub(crate) struct Cache {
+pub(crate) struct RangeCache {
     samples_max: usize,
-    state: Mutex<State>,
+    state: Mutex<CacheState>,
 }
 
 #[derive(Debug, Default)]
-struct State {
-    entries: HashMap<Key, Arc<Entry>>,
-    /// Longest unused first.
-    order: VecDeque<Key>,
+struct CacheState {
+    entries: HashMap<RangeKey, Arc<CachedRange>>,
+    /// Least recently used first.
+    order: VecDeque<RangeKey>,
     samples: usize,
 }
 
-impl Cache {
+impl RangeCache {
     pub(crate) fn new(samples_max: usize) -> Self {
         Self {
             samples_max,
@@ -129,8 +136,8 @@ impl Cache {
         self.samples_max == 0
     }
 
-    /// The result of `key`, unless data under it changed.
-    pub(crate) fn get(&self, key: &Key, stable: StableUntil) -> Option<Arc<Entry>> {
+    /// Returns the result of `key`, unless the data changed.
+    pub(crate) fn get(&self, key: &RangeKey, stable: StableUntil) -> Option<Arc<CachedRange>> {
         let mut state = self.state.lock().unwrap_or_else(PoisonError::into_inner);
         let entry = state.entries.get(key)?.clone();
         if entry.generation != stable.generation {
@@ -142,9 +149,9 @@ impl Cache {
         Some(entry)
     }
 
-    pub(crate) fn put(&self, key: Key, entry: Entry) {
+    pub(crate) fn put(&self, key: RangeKey, entry: CachedRange) {
         let samples = entry.samples();
-        // One result may not push out all others.
+        // No single result evicts all others.
         if samples > self.samples_max / 4 {
             return;
         }
@@ -161,8 +168,8 @@ impl Cache {
     }
 }
 
-impl State {
-    fn remove(&mut self, key: &Key) {
+impl CacheState {
+    fn remove(&mut self, key: &RangeKey) {
         if let Some(entry) = self.entries.remove(key) {
             self.samples -= entry.samples();
             self.order.retain(|other| other != key);
@@ -170,17 +177,17 @@ impl State {
     }
 }
 
-/// Whether the value at each step depends on samples up to that step alone, and series keep their labels whichever
-/// steps are evaluated together.
+/// Returns whether the value at each step depends on samples up to that step alone, and whether series have the same
+/// labels whichever steps are evaluated together.
 pub(crate) fn is_cacheable(expr: &Expr) -> bool {
     match expr {
         Expr::Vector(selector) => is_plain(selector),
-        Expr::Matrix(matrix) => is_plain(&matrix.selector) && is_length(&matrix.range),
+        Expr::Matrix(matrix) => is_plain(&matrix.selector) && is_resolved(&matrix.range),
         Expr::Subquery(subquery) => {
             subquery.at.is_none()
                 && looks_back(&subquery.offset)
-                && is_length(&subquery.range)
-                && is_length(&subquery.step)
+                && is_resolved(&subquery.range)
+                && is_resolved(&subquery.step)
                 && is_cacheable(&subquery.expr)
         }
         Expr::Paren(paren) => is_cacheable(&paren.expr),
@@ -190,18 +197,13 @@ pub(crate) fn is_cacheable(expr: &Expr) -> bool {
             aggregation.param.as_ref().is_none_or(is_cacheable) && is_cacheable(&aggregation.expr)
         }
         Expr::Call(call) => {
-            // These can make two series one; whether that is an error depends on the steps.
-            let relabels = matches!(
-                call.function.function,
-                Function::LabelReplace | Function::LabelJoin | Function::Info
-            );
-            !relabels && call.args.iter().all(is_cacheable)
+            !spec(call.function.function).can_merge_series() && call.args.iter().all(is_cacheable)
         }
         Expr::Number(_) | Expr::String(_) => true,
     }
 }
 
-/// A selector of one metric, so that dropping names makes no two series one.
+/// Returns whether a selector has one metric name, so that dropping it merges no series, and never looks ahead.
 fn is_plain(selector: &VectorSelector) -> bool {
     selector.at.is_none() && looks_back(&selector.offset) && selector.metric_name().is_some()
 }
@@ -210,6 +212,6 @@ const fn looks_back(offset: &DurationValue) -> bool {
     matches!(offset, DurationValue::Millis(0..))
 }
 
-const fn is_length(duration: &DurationValue) -> bool {
+const fn is_resolved(duration: &DurationValue) -> bool {
     matches!(duration, DurationValue::Millis(_))
 }
