@@ -8,7 +8,7 @@ use anyhow::Context as _;
 use common::clock::SystemClock;
 use common::telemetry::{Registry, register_process_metrics};
 use nix::sys::resource::{Resource, getrlimit, setrlimit};
-use tidemark_link::spool::{self, SpoolHandle, SpoolOptions};
+use tidemark_link::spool::{self, Receiver, SpoolHandle, SpoolOptions};
 use tidemark_link::uplink::{self, IdentityFiles, UplinkConfig};
 use tokio::signal::unix::{SignalKind, signal};
 use tokio::task::JoinSet;
@@ -162,7 +162,7 @@ async fn run_async(plan: Plan) -> anyhow::Result<()> {
     let spool_options = SpoolOptions {
         path: config.spool_path.clone(),
         bytes_max: config.spool_size,
-        copies: if config.mirror { 2 } else { 1 },
+        receivers: receivers(&config),
         sync_each_tick: false,
     };
     let (spool, spool_handle) = spool::open(spool_options, &registry)?;
@@ -201,8 +201,9 @@ async fn run_async(plan: Plan) -> anyhow::Result<()> {
     if config.aggregator_addresses.is_empty() {
         tracing::info!("no --aggregator.address: nothing is sent, ticks wait in the spool");
     } else {
-        for (copy, uplink) in uplink_configs(&config, &node).into_iter().enumerate() {
-            let spool = spool_handle.for_copy(copy);
+        for &receiver in receivers(&config) {
+            let uplink = uplink_config(&config, &node, receiver);
+            let spool = spool_handle.for_receiver(receiver);
             tasks.spawn(send(uplink, spool, drain.clone(), registry.clone()));
         }
     }
@@ -278,27 +279,34 @@ async fn send(
         .context("uplink")
 }
 
-/// One for each receiver.
-fn uplink_configs(config: &Config, node_name: &str) -> Vec<UplinkConfig> {
-    let copies = if config.mirror { 2 } else { 1 };
+/// Returns who receives every tick.
+fn receivers(config: &Config) -> &'static [Receiver] {
+    match config.mirror {
+        true => &Receiver::ALL,
+        false => &[Receiver::Primary],
+    }
+}
+
+/// Configures the uplink of one receiver. With a mirror, the addresses belong to the two receivers in turn.
+fn uplink_config(config: &Config, node_name: &str, receiver: Receiver) -> UplinkConfig {
     let addresses = config.aggregator_addresses.iter();
     let tokens = &config.join_token_files;
-    let uplink = |copy: usize| UplinkConfig {
+    let index = receiver.index();
+    UplinkConfig {
         addresses: addresses
-            .clone()
-            .skip(copy)
-            .step_by(copies)
+            .skip(index)
+            .step_by(receivers(config).len())
             .cloned()
             .collect(),
         node_name: node_name.to_owned(),
         interval: config.interval,
         identity: IdentityFiles {
-            // Two aggregators may have different authorities.
-            state_path: match copy {
-                0 => config.spool_path.clone(),
-                _ => config.spool_path.join("mirror"),
+            // The two receivers may have different authorities.
+            state_path: match receiver {
+                Receiver::Primary => config.spool_path.clone(),
+                Receiver::Mirror => config.spool_path.join("mirror"),
             },
-            join_token_file: tokens.get(copy).or_else(|| tokens.first()).cloned(),
+            join_token_file: tokens.get(index).or_else(|| tokens.first()).cloned(),
             ca_file: config.tls_ca_file.clone(),
             cert_and_key_files: config
                 .tls_cert_file
@@ -308,8 +316,7 @@ fn uplink_configs(config: &Config, node_name: &str) -> Vec<UplinkConfig> {
         newest_first_after: config.newest_first_after,
         quic_probe_interval: config.quic_probe_interval,
         shutdown_grace_period: config.shutdown_grace_period,
-    };
-    (0..copies).map(uplink).collect()
+    }
 }
 
 /// SIGTERM and SIGINT end the agent in order.

@@ -1,7 +1,23 @@
-//! The uplink: joins, connects to an aggregator, streams the spool to it and frees what is durable there.
+//! The uplink: obtains a certificate, connects to an aggregator, streams the spool to it and frees what is durable there.
 //!
-//! **Invariant:** nothing is freed from the spool before an aggregator has said that it is on disk. The uplink holds at
-//! most one batch of the spool in memory; what the aggregator does not take stays on disk.
+//! # Connect
+//! Addresses are tried in order, with a jittered backoff of 1 to 60 s between rounds. QUIC comes first; an address where QUIC gets
+//! no answer twice is also tried over TCP, and left for QUIC again once that works.
+//!
+//! # Identity
+//! A node without a certificate joins: it shows its token to an aggregator that `--tls.ca-file` or the token itself verifies, and
+//! keeps the certificate it receives. The certificate is renewed over the connection after two thirds of its lifetime. When
+//! either end rejects the other's certificate, the aggregator's authority has probably been replaced: the uplink reads the CA and
+//! token files again and joins once more. The token is never shown to an aggregator that these files do not verify, and the old
+//! certificate is kept until a new one has been issued.
+//!
+//! # Stream
+//! The aggregator reports in Welcome the last sequence that it has on disk, and the uplink sends the ticks after it. An aggregator
+//! that does not know this spool reports none and receives everything that the spool still holds. Ticks that have waited too long
+//! are skipped in favour of new ones and sent later on the backfill lane.
+//!
+//! **Invariant:** nothing is freed from the spool before an aggregator has reported it durable. The uplink holds at most one batch
+//! in memory; what the aggregator does not accept stays on disk.
 
 pub mod backoff;
 mod dial;
@@ -14,6 +30,7 @@ mod offset;
 #[cfg(test)]
 mod recorded;
 mod session;
+mod trust;
 mod udp;
 
 use std::sync::Arc;
@@ -28,57 +45,58 @@ use tokio::time::{sleep, timeout};
 use tokio_util::sync::CancellationToken;
 
 use crate::spool::SpoolHandle;
+use crate::stream::Transport;
 use backoff::Backoff;
 use dial::Dial;
 pub use identity::IdentityFiles;
-use identity::Known;
+use identity::NodeCredentials;
+use link::Link;
 pub use link::LinkError;
-use link::{Carrier, Link};
 pub use metrics::UplinkMetrics;
 use session::{Ended, Metrics, SessionError, SharedClock};
 
-/// What the uplink needs to know.
+/// Configuration of an uplink.
 #[derive(Debug, Clone)]
 pub struct UplinkConfig {
-    /// `--aggregator.address`, HOST:PORT each, tried in this order.
+    /// Addresses of the aggregators, each HOST:PORT, tried in this order.
     pub addresses: Vec<String>,
-    /// `--node.name`.
+    /// Name of this node; must match its certificate.
     pub node_name: String,
-    /// `--interval`: how far ticks lie apart, for the aggregator to judge absence by.
+    /// Interval between ticks. The aggregator derives from it when a node counts as absent.
     pub interval: Duration,
-    /// Certificates.
+    /// Where certificates come from and are kept.
     pub identity: IdentityFiles,
-    /// Ticks that have waited longer are passed over, and sent behind newer ones.
+    /// Ticks that have waited longer are skipped and sent after newer ones.
     pub newest_first_after: Duration,
-    /// How often QUIC is tried while frames go over TCP.
+    /// Interval between attempts to return to QUIC while TCP is in use.
     pub quic_probe_interval: Duration,
-    /// How long a shutdown may take to send what the spool still holds.
+    /// Longest time to send the rest of the spool at shutdown.
     pub shutdown_grace_period: Duration,
 }
 
 impl UplinkConfig {
-    /// How many ticks may wait before they are passed over.
-    fn patience_ticks(&self) -> u64 {
+    /// Returns the number of waiting ticks above which they are skipped.
+    fn waiting_ticks_max(&self) -> u64 {
         let ticks = self.newest_first_after.as_millis() / self.interval.as_millis().max(1);
-        // Passing over costs all names of series anew: not worth it for a few ticks.
+        // After a skip all labels are sent again, which is not worth it for a few ticks.
         u64::try_from(ticks).unwrap_or(u64::MAX).max(5)
     }
 }
 
-/// Why the uplink gave up; everything that may pass is retried instead.
+/// Why the uplink gave up. Everything that may heal is retried instead.
 #[derive(Debug, thiserror::Error)]
 pub enum UplinkError {
-    /// There is neither a certificate nor a join token.
+    /// Neither a certificate nor a join token is configured.
     #[error(
         "no certificate and no join token: give --join.token-file, or --tls.cert-file and --tls.key-file"
     )]
     NoIdentity,
-    /// A file of certificates can't be used.
+    /// A certificate file cannot be used.
     #[error("certificates")]
     Identity(#[from] IdentityError),
 }
 
-/// What the uplink's parts share.
+/// State shared by the uplink's parts.
 struct Uplink {
     config: UplinkConfig,
     spool: SpoolHandle,
@@ -86,17 +104,16 @@ struct Uplink {
     clock: SharedClock,
 }
 
-/// What is kept from one session to the next.
+/// State kept from one session to the next.
 #[derive(Debug, Default)]
-struct Way {
-    /// The certificate in use.
-    known: Option<Known>,
+struct ConnectionState {
+    credentials: Option<NodeCredentials>,
     dial: Dial,
 }
 
-/// Why a try to get a session going failed.
+/// Why an attempt at one address ended.
 #[derive(Debug, thiserror::Error)]
-enum TryError {
+enum AttemptError {
     #[error(transparent)]
     Session(#[from] SessionError),
     #[error(transparent)]
@@ -105,11 +122,19 @@ enum TryError {
     Identity(#[from] IdentityError),
     #[error("join")]
     Join(#[source] SessionError),
-    #[error("no certificate that is good for this node now, and no join token")]
+    #[error("no certificate is valid for this node now, and there is no join token")]
     NoCertificate,
 }
 
-impl TryError {
+impl AttemptError {
+    /// Returns whether one end rejected the other's certificate.
+    const fn is_untrusted(&self) -> bool {
+        match self {
+            Self::Session(SessionError::Link(error)) | Self::Link(error) => error.is_untrusted(),
+            Self::Session(_) | Self::Identity(_) | Self::Join(_) | Self::NoCertificate => false,
+        }
+    }
+
     const fn refusal(&self) -> Option<common::wire::RefusalCode> {
         match self {
             Self::Session(SessionError::Link(LinkError::Refused { code, .. }))
@@ -120,47 +145,45 @@ impl TryError {
     }
 }
 
-/// Runs until `cancel`; then sends the rest of the spool within the grace period and says goodbye.
-///
-/// Connects with a decorrelated jittered backoff of 1 to 60 s, and fails over through `config.addresses`.
+/// Runs until `cancel` fires, then sends the rest of the spool within the grace period and closes.
 ///
 /// # Errors
-/// Only what no retry can mend; see [`UplinkError`].
+/// Only what no retry can heal; see [`UplinkError`].
 pub async fn run(
     config: UplinkConfig,
     spool: SpoolHandle,
     cancel: CancellationToken,
     registry: &Registry,
 ) -> Result<(), UplinkError> {
-    if !config.identity.is_possible()? {
+    if !config.identity.can_identify()? {
         return Err(UplinkError::NoIdentity);
     }
     let uplink = Uplink {
         config,
         metrics: Arc::new(UplinkMetrics::register(
             registry,
-            crate::spool::copy_labels(spool.copy()),
+            spool.receiver().metric_labels(),
         )),
         spool,
         clock: Arc::new(SystemClock),
     };
     let mut backoff = Backoff::default();
     let mut random = SmallRng::from_os_rng();
-    let mut way = Way::default();
+    let mut state = ConnectionState::default();
     while !cancel.is_cancelled() {
         for address in &uplink.config.addresses {
             let began = uplink.clock.now_ms();
-            match uplink.try_address(address, &mut way, &cancel).await {
+            match uplink.try_address(address, &mut state, &cancel).await {
                 Ok(()) => return Ok(()),
                 Err(error) => {
                     uplink.report(address, &error);
-                    if cancel.is_cancelled() && matches!(error, TryError::Session(_)) {
-                        uplink.flush_again(address, &mut way, &cancel).await;
+                    if cancel.is_cancelled() && matches!(error, AttemptError::Session(_)) {
+                        uplink.flush_again(address, &mut state, &cancel).await;
                         return Ok(());
                     }
                 }
             }
-            // It had worked for a while: begin with the first address and short waits again.
+            // It worked for a while: start with the first address and short waits again.
             if uplink.clock.now_ms().saturating_sub(began) > 60_000 {
                 backoff.reset();
                 break;
@@ -170,7 +193,7 @@ pub async fn run(
             }
         }
         let wait = backoff.next_wait(&mut random);
-        tracing::debug!(?wait, "wait before the next try");
+        tracing::debug!(?wait, "waiting before the next attempt");
         tokio::select! {
             () = sleep(wait) => {}
             () = cancel.cancelled() => {}
@@ -180,38 +203,65 @@ pub async fn run(
 }
 
 impl Uplink {
-    /// Gets a certificate if need be, connects, and runs sessions until one breaks. Ok: told to stop.
+    /// Connects to `address` and runs sessions until one fails. Joins again if a certificate is rejected. Returns Ok when the
+    /// agent stops.
     async fn try_address(
         &self,
         address: &str,
-        way: &mut Way,
+        state: &mut ConnectionState,
         cancel: &CancellationToken,
-    ) -> Result<(), TryError> {
+    ) -> Result<(), AttemptError> {
+        match self.run_sessions(address, state, cancel).await {
+            Err(error) if error.is_untrusted() => {
+                if !self.config.identity.can_join() {
+                    // The files may have changed: read them for the next attempt.
+                    state.credentials = None;
+                    return Err(error);
+                }
+                self.report(address, &error);
+                let joined = tokio::select! {
+                    joined = self.join(address, &mut state.dial) => joined?,
+                    () = cancel.cancelled() => return Ok(()),
+                };
+                state.credentials = Some(joined);
+                self.run_sessions(address, state, cancel).await
+            }
+            other => other,
+        }
+    }
+
+    /// Connects and runs sessions until one fails.
+    async fn run_sessions(
+        &self,
+        address: &str,
+        state: &mut ConnectionState,
+        cancel: &CancellationToken,
+    ) -> Result<(), AttemptError> {
         loop {
             let (link, tls) = tokio::select! {
-                connected = self.connect(address, way) => connected?,
+                connected = self.connect(address, state) => connected?,
                 () = cancel.cancelled() => return Ok(()),
             };
-            let Some(current) = way.known.as_ref() else {
-                return Err(TryError::NoCertificate);
+            let Some(credentials) = state.credentials.as_ref() else {
+                return Err(AttemptError::NoCertificate);
             };
-            let is_tcp = link.carrier == Carrier::Tcp;
+            let is_tcp = link.transport == Transport::Tcp;
             self.metrics.over_tcp.set(f64::from(u8::from(is_tcp)));
-            let session = session::run(self, current, link, cancel);
+            let session = session::run(self, credentials, link, cancel);
             let interval = self.config.quic_probe_interval;
-            let quic_is_back = dial::quic_gets_through(address, &tls, interval);
+            let quic_works = dial::wait_for_quic(address, &tls, interval);
             let ended = tokio::select! {
                 ended = session => ended,
-                () = quic_is_back, if is_tcp => {
-                    tracing::info!(address, "QUIC gets through: back to it");
-                    way.dial.forget_silence(address);
+                () = quic_works, if is_tcp => {
+                    tracing::info!(address, "QUIC works again, leaving TCP");
+                    state.dial.reset_quic_timeouts(address);
                     self.metrics.connected.set(0.0);
                     continue;
                 }
             };
             match ended? {
                 Ended::Stopped => return Ok(()),
-                Ended::Renewed(renewed) => way.known = Some(*renewed),
+                Ended::Renewed(renewed) => state.credentials = Some(*renewed),
             }
         }
     }
@@ -219,77 +269,87 @@ impl Uplink {
     async fn connect(
         &self,
         address: &str,
-        way: &mut Way,
-    ) -> Result<(Link, Arc<rustls::ClientConfig>), TryError> {
-        let known = way.known.take();
-        let current = self.certificate(address, known, &mut way.dial).await?;
-        let tls = Arc::new(tls::client_config(&current.own, &current.roots)?);
-        way.known = Some(current);
-        let link = way.dial.connect(address, &tls).await?;
+        state: &mut ConnectionState,
+    ) -> Result<(Link, Arc<rustls::ClientConfig>), AttemptError> {
+        let current = state.credentials.take();
+        let credentials = self.credentials(address, current, &mut state.dial).await?;
+        let tls = Arc::new(tls::client_config(&credentials.own, &credentials.roots)?);
+        state.credentials = Some(credentials);
+        let link = state.dial.connect(address, &tls).await?;
         Ok((link, tls))
     }
 
-    /// For a session that broke while it was told to stop: connects once more for what is not acknowledged, within another
-    /// grace period. An aggregator that restarted a moment ago is found out only by the first packet sent to it.
-    async fn flush_again(&self, address: &str, way: &mut Way, stopped: &CancellationToken) {
+    /// Connects once more after a session that failed during shutdown, to send what is not acknowledged within another grace
+    /// period. That an aggregator has restarted shows only with the first packet sent to it.
+    async fn flush_again(
+        &self,
+        address: &str,
+        state: &mut ConnectionState,
+        stopped: &CancellationToken,
+    ) {
         let flush = async {
-            let (link, _) = self.connect(address, way).await?;
-            let current = way.known.as_ref().ok_or(TryError::NoCertificate)?;
-            session::run(self, current, link, stopped).await?;
-            Ok::<_, TryError>(())
+            let (link, _) = self.connect(address, state).await?;
+            let credentials = state.credentials.as_ref();
+            let credentials = credentials.ok_or(AttemptError::NoCertificate)?;
+            session::run(self, credentials, link, stopped).await?;
+            Ok::<_, AttemptError>(())
         };
         match timeout(self.config.shutdown_grace_period, flush).await {
             Ok(Ok(())) => {}
             Ok(Err(error)) => self.report(address, &error),
-            Err(_) => tracing::info!("grace period is over, the rest stays in the spool"),
+            Err(_) => tracing::info!("grace period is over; the rest stays in the spool"),
         }
     }
 
-    /// The certificate in use, if it is still good; else the one on disk; else a new one.
-    async fn certificate(
+    /// Returns the credentials in use if they are still valid, else those on disk, else joins.
+    async fn credentials(
         &self,
         address: &str,
-        current: Option<Known>,
+        current: Option<NodeCredentials>,
         dial: &mut Dial,
-    ) -> Result<Known, TryError> {
+    ) -> Result<NodeCredentials, AttemptError> {
         let now_ms = self.clock.now_ms();
-        let is_good = |known: &Known| {
-            known.renewable && known.own.validity().is_ok_and(|v| v.contains(now_ms))
+        let is_valid = |credentials: &NodeCredentials| {
+            let validity = credentials.own.validity();
+            credentials.renewable && validity.is_ok_and(|validity| validity.contains(now_ms))
         };
         let files = &self.config.identity;
-        let known = match current.filter(is_good) {
-            Some(known) => known,
+        let credentials = match current.filter(is_valid) {
+            Some(credentials) => credentials,
             None => match files.load(&self.config.node_name, now_ms)? {
-                Some(known) => known,
+                Some(credentials) => credentials,
                 None => self.join(address, dial).await?,
             },
         };
-        if let Ok(validity) = known.own.validity() {
+        if let Ok(validity) = credentials.own.validity() {
             let expiry = validity.not_after_ms as f64 / 1000.0;
             self.metrics.certificate_expiry.set(expiry);
         }
-        Ok(known)
+        Ok(credentials)
     }
 
-    async fn join(&self, address: &str, dial: &mut Dial) -> Result<Known, TryError> {
+    async fn join(&self, address: &str, dial: &mut Dial) -> Result<NodeCredentials, AttemptError> {
         let (token, trust) = self
             .config
             .identity
             .token()?
-            .ok_or(TryError::NoCertificate)?;
+            .ok_or(AttemptError::NoCertificate)?;
         let node = &self.config.node_name;
         let joined = join::join(dial, address, node, &token.text, trust).await;
-        let known = joined.map_err(TryError::Join)?;
+        let credentials = joined.map_err(AttemptError::Join)?;
         self.metrics.joins.inc();
         tracing::info!(address, token = token.id, "joined");
-        self.keep(&known);
-        Ok(known)
+        self.keep(&credentials);
+        Ok(credentials)
     }
 
-    fn keep(&self, known: &Known) {
-        // Without, the next start joins again.
-        if let Err(error) = self.config.identity.keep(known) {
-            tracing::warn!(error = %common::report::chain(&error), "certificate not kept");
+    fn keep(&self, credentials: &NodeCredentials) {
+        if let Err(error) = self.config.identity.keep(credentials) {
+            let error = common::report::chain(&error);
+            tracing::warn!(
+                error,
+                "cannot save the certificate; the next start joins again"
+            );
         }
     }
 
@@ -298,8 +358,8 @@ impl Uplink {
         self.spool.acknowledge(sequence);
     }
 
-    fn report(&self, address: &str, error: &TryError) {
-        let was_connected = matches!(error, TryError::Session(_));
+    fn report(&self, address: &str, error: &AttemptError) {
+        let was_connected = matches!(error, AttemptError::Session(_));
         if was_connected {
             self.metrics.disconnects.inc();
         } else {

@@ -13,7 +13,7 @@ use agent::config::Config;
 use agent::schema::Schema;
 use agent::table::SeriesTable;
 use common::telemetry::Registry;
-use tidemark_link::spool::{self, SpoolOptions};
+use tidemark_link::spool::{self, Receiver, SpoolOptions};
 
 use crate::recorded::Recorded;
 
@@ -81,7 +81,7 @@ fn allocations_of_ticks(version: &str) -> Vec<u64> {
     let options = SpoolOptions {
         path: dir.path().to_owned(),
         bytes_max: 64 << 20,
-        copies: 1,
+        receivers: &[Receiver::Primary],
         sync_each_tick: false,
     };
     let registry = Registry::default();

@@ -1,23 +1,22 @@
-//! What carries a session: QUIC, or TLS over TCP where a network lets no UDP through. The frames are the same.
+//! A connection of an agent: QUIC, or TLS over TCP where the network drops UDP.
 
 use std::io;
 use std::net::SocketAddr;
 use std::time::Duration;
 
-use common::wire::FrameBuffer;
-use quinn::{Connection, RecvStream, SendStream, VarInt};
+use quinn::{Connection, VarInt};
 use rustls_pki_types::CertificateDer;
-use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _, ReadHalf, WriteHalf, split};
+use tidemark_link::stream::{ReceiveHalf, SendHalf, split_tls};
+use tokio::io::AsyncReadExt as _;
 use tokio::net::TcpStream;
-use tokio::time::timeout;
 use tokio_rustls::server::TlsStream;
 
 use super::session::SessionRefusal;
 
-/// How long a peer may take to confirm what it was told last.
-const LINGER: Duration = Duration::from_millis(500);
-/// Bytes that are read from TCP at a time.
-const CHUNK_BYTES: usize = 16 << 10;
+/// How long a peer may take to receive the last frames.
+pub(super) const LINGER: Duration = Duration::from_millis(500);
+/// Bytes read from TCP at a time.
+const TCP_READ_BYTES: usize = 16 << 10;
 
 /// A connection whose handshake is done.
 pub(super) struct PeerConnection {
@@ -26,19 +25,6 @@ pub(super) struct PeerConnection {
     quic: Option<Connection>,
     /// Until its halves are taken.
     tcp: Option<Box<TlsStream<TcpStream>>>,
-}
-
-/// The half that frames are written to.
-pub(super) enum SendHalf {
-    Quic(SendStream),
-    Tcp(WriteHalf<TlsStream<TcpStream>>),
-}
-
-/// The half that frames come from.
-pub(super) enum ReceiveHalf {
-    Quic(RecvStream),
-    /// And what is read into.
-    Tcp(ReadHalf<TlsStream<TcpStream>>, Box<[u8]>),
 }
 
 impl PeerConnection {
@@ -84,15 +70,13 @@ impl PeerConnection {
             return Ok((SendHalf::Quic(send), ReceiveHalf::Quic(receive)));
         }
         let stream = self.tcp.take().ok_or(io::ErrorKind::NotConnected)?;
-        let (receive, send) = split(*stream);
-        let chunk = vec![0; CHUNK_BYTES].into_boxed_slice();
-        Ok((SendHalf::Tcp(send), ReceiveHalf::Tcp(receive, chunk)))
+        Ok(split_tls(*stream, TCP_READ_BYTES))
     }
 
     /// The stream, if it is there without waiting for the peer: on TCP.
     pub(super) fn streams_at_once(&mut self) -> Option<SendHalf> {
-        let (_, send) = split(*self.tcp.take()?);
-        Some(SendHalf::Tcp(send))
+        let (send, _) = split_tls(*self.tcp.take()?, 0);
+        Some(send)
     }
 
     /// Closes with a code and a reason that the peer can log; on TCP the frame `Refused` says it, and dropping the halves closes.
@@ -113,61 +97,6 @@ impl PeerConnection {
                 while matches!(stream.read(&mut rest).await, Ok(1..)) {}
             }
             (None, ReceiveHalf::Quic(_)) => {}
-        }
-    }
-}
-
-impl SendHalf {
-    /// Writes all of it.
-    pub(super) async fn write_all(&mut self, bytes: &[u8]) -> io::Result<()> {
-        match self {
-            Self::Quic(stream) => Ok(stream.write_all(bytes).await?),
-            Self::Tcp(stream) => {
-                stream.write_all(bytes).await?;
-                stream.flush().await
-            }
-        }
-    }
-
-    /// Ends the stream and gives the peer a moment to take what was written.
-    pub(super) async fn finish(mut self) {
-        match &mut self {
-            Self::Quic(stream) => {
-                if stream.finish().is_ok() {
-                    // Whether it arrived or not, the connection is closed next, with the same reason.
-                    let _arrived = timeout(LINGER, stream.stopped()).await;
-                }
-            }
-            Self::Tcp(stream) => {
-                let _closed = timeout(LINGER, stream.shutdown()).await;
-            }
-        }
-    }
-}
-
-impl ReceiveHalf {
-    /// Adds what comes next to `buffer`, at most `bytes_max`; false at the end. Cancel safe.
-    pub(super) async fn read(
-        &mut self,
-        buffer: &mut FrameBuffer,
-        bytes_max: usize,
-    ) -> io::Result<bool> {
-        match self {
-            Self::Quic(stream) => {
-                let chunk = stream.read_chunk(bytes_max, true).await?;
-                if let Some(chunk) = &chunk {
-                    buffer.extend(&chunk.bytes);
-                }
-                Ok(chunk.is_some())
-            }
-            Self::Tcp(stream, chunk) => {
-                let part = chunk
-                    .get_mut(..bytes_max.min(CHUNK_BYTES))
-                    .unwrap_or_default();
-                let count = stream.read(part).await?;
-                buffer.extend(part.get(..count).unwrap_or_default());
-                Ok(count > 0)
-            }
         }
     }
 }

@@ -7,6 +7,7 @@ use common::identity::{Identity, Role, Validity};
 use common::limits::FRAME_BYTES_MAX;
 use common::wire::{Frame, FrameBuffer, Limits, RefusalCode, VERSIONS, WireError, common_version};
 use rustls_pki_types::CertificateDer;
+use tidemark_link::stream::{ReceiveHalf, SendHalf};
 use tidemark_storage::LogPosition;
 use tokio::sync::watch;
 use tokio::time::{sleep, timeout};
@@ -14,7 +15,7 @@ use tokio_util::sync::CancellationToken;
 
 use super::Context;
 use super::agents::{Agent, ParkedSession};
-use super::connection::{PeerConnection, ReceiveHalf, SendHalf};
+use super::connection::{LINGER, PeerConnection};
 use super::ingestor::{Ingestor, Outcome, Source};
 use super::metrics::{CertificateRequest, RefusalCause};
 use super::new_series::SeriesLimits;
@@ -546,7 +547,7 @@ pub(super) async fn tell(mut send: SendHalf, refusal: &SessionRefusal) {
         reason: &refusal.reason,
     };
     if write(&mut send, &frame).await.is_ok() {
-        send.finish().await;
+        send.finish(LINGER).await;
     }
 }
 

@@ -3,7 +3,6 @@
 //! The same TLS and certificates, the same frames on one stream. What QUIC brings by itself is set here: probes for a peer that
 //! has gone, and how many handshakes may be open.
 
-use std::io;
 use std::net::SocketAddr;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
@@ -11,7 +10,7 @@ use std::time::Duration;
 
 use common::identity::{Credentials, tls};
 use common::wire::RefusalCode;
-use socket2::{SockRef, TcpKeepalive};
+use tidemark_link::stream::set_tcp_options;
 use tokio::net::{TcpListener, TcpStream};
 use tokio::sync::{Semaphore, watch};
 use tokio::time::{sleep, timeout};
@@ -25,10 +24,6 @@ use super::{Context, IngestError};
 
 /// Handshakes under way; more connections wait in the kernel's queue.
 const HANDSHAKES_MAX: usize = 128;
-/// Silence after which a peer is asked whether it is there.
-const KEEP_ALIVE: Duration = Duration::from_secs(10);
-/// How long what was sent may stay unconfirmed.
-const UNCONFIRMED_MAX: Duration = Duration::from_secs(30);
 
 /// The listening socket. Clones share it.
 #[derive(Debug, Clone)]
@@ -113,7 +108,7 @@ async fn handshake(
     stream: TcpStream,
     address: SocketAddr,
 ) -> Option<(PeerConnection, Option<Vec<u8>>)> {
-    if let Err(error) = watch_peer(&stream) {
+    if let Err(error) = set_tcp_options(&stream) {
         tracing::debug!(%address, %error, "set options of a TCP connection");
     }
     match timeout(HANDSHAKE_TIMEOUT, acceptor.accept(stream)).await {
@@ -133,16 +128,4 @@ async fn handshake(
             None
         }
     }
-}
-
-/// As QUIC's idle timeout does: a peer that has gone without a word is noticed within a minute.
-fn watch_peer(stream: &TcpStream) -> io::Result<()> {
-    stream.set_nodelay(true)?;
-    let socket = SockRef::from(stream);
-    let keep_alive = TcpKeepalive::new()
-        .with_time(KEEP_ALIVE)
-        .with_interval(KEEP_ALIVE)
-        .with_retries(3);
-    socket.set_tcp_keepalive(&keep_alive)?;
-    socket.set_tcp_user_timeout(Some(UNCONFIRMED_MAX))
 }

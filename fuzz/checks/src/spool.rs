@@ -7,7 +7,7 @@ use agent::table::SeriesTable;
 use common::limits::FRAME_BYTES_MAX;
 use common::telemetry::Registry;
 use common::wire::{Frame, FrameBuffer};
-use tidemark_link::spool::{self, SpoolOptions, segment};
+use tidemark_link::spool::{self, Receiver, SpoolOptions, segment};
 
 static FAMILY: FamilyDef = gauge("fuzz_value", "A value.");
 const BYTES_TARGET: usize = 128 << 10;
@@ -23,7 +23,7 @@ pub fn segment(input: &[u8]) {
     let options = || SpoolOptions {
         path: directory.path().to_owned(),
         bytes_max: 1 << 20,
-        copies: 1,
+        receivers: &[Receiver::Primary],
         sync_each_tick: false,
     };
     // The first start leaves the files beside the segments; their forms are theirs.
@@ -39,7 +39,7 @@ pub fn segment(input: &[u8]) {
     table.set(series, 1.0);
     let sequence = writer.append(&mut table).expect("a tick is appended");
     let mut last = None;
-    let mut reader = handle.read_behind(None);
+    let mut reader = handle.read_after(None);
     loop {
         let mut out = Vec::new();
         let read = reader.read(&mut out, BYTES_TARGET);

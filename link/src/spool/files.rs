@@ -1,12 +1,12 @@
-//! Files of the spool.
+//! File operations of the spool.
 
 use std::fs::{self, File, OpenOptions};
 use std::io::{self, Write as _};
 use std::os::unix::fs::OpenOptionsExt as _;
 use std::path::Path;
 
-/// Opens a file for reading and writing, readable by us alone; made when it is not there.
-pub(super) fn open_new(path: &Path) -> io::Result<File> {
+/// Opens a file for reading and writing, or creates it with mode 0600.
+pub(super) fn open_or_create(path: &Path) -> io::Result<File> {
     OpenOptions::new()
         .create(true)
         .truncate(false)
@@ -16,10 +16,10 @@ pub(super) fn open_new(path: &Path) -> io::Result<File> {
         .open(path)
 }
 
-/// Replaces a file: whoever reads it, after a crash too, finds the old content or the new one.
+/// Replaces a file atomically: after a crash it holds either the old content or the new one.
 pub(super) fn write_durably(path: &Path, bytes: &[u8]) -> io::Result<()> {
     let new = path.with_extension("new");
-    let mut file = open_new(&new)?;
+    let mut file = open_or_create(&new)?;
     file.set_len(0)?;
     file.write_all(bytes)?;
     file.sync_all()?;

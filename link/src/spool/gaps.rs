@@ -1,61 +1,62 @@
-//! Ticks that were passed over to send newer ones first, and are still to be sent.
+//! Ticks skipped in favour of newer ones and still to be sent, for each receiver.
 
 use std::io;
 use std::path::{Path, PathBuf};
 
-use super::SpoolError;
 use super::files::write_durably;
+use super::{Receiver, SpoolError};
 
-/// Gaps that are kept apart; beyond, the two newest become one, and what lies between is sent again.
+/// Gaps kept separately. When there are more, the two newest are merged and the ticks between them are sent again.
 const GAPS_MAX: usize = 16;
 const GAP_BYTES: usize = 16;
 
-/// The ticks behind `behind` up to and with `until`.
+/// Ticks after `after`, up to and including `until`.
 ///
-/// `until` is the first tick that was sent in their place: with it go the ends of series that were gone by then.
+/// `until` is the tick that was sent first in place of the others. It is sent again with the gap, because its schema changes end
+/// series that disappeared within the gap.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Gap {
-    /// Everything up to here is on disk at the aggregator; 0 for nothing.
-    pub behind: u64,
-    /// The last one.
+    /// Everything up to this sequence is on disk at the aggregator; 0 for nothing.
+    pub after: u64,
+    /// Last sequence of the gap.
     pub until: u64,
 }
 
-/// The gaps of one receiver, in ascending order, none touching another.
+/// Gaps of one receiver, in ascending order, without overlap or contact.
 ///
-/// **Invariant:** a gap is on disk before the first tick behind it is sent. So an aggregator that has a tick behind a gap is
-/// never asked what it has before it.
+/// **Invariant:** a gap is on disk before the first tick after it is sent. So when an aggregator has a tick after a gap, this list
+/// is complete for everything before that tick.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub(super) struct Gaps(Vec<Gap>);
 
 impl Gaps {
-    /// The oldest one.
+    /// Returns the oldest gap.
     pub(super) fn first(&self) -> Option<Gap> {
         self.0.first().copied()
     }
 
-    /// Whether a tick between `first` and `last`, both included, is in a gap.
+    /// Returns whether some tick from `first` to `last`, both inclusive, is in a gap.
     pub(super) fn overlap(&self, first: u64, last: u64) -> bool {
         self.0
             .iter()
-            .any(|gap| first <= gap.until && last > gap.behind)
+            .any(|gap| first <= gap.until && last > gap.after)
     }
 
-    /// How many ticks between `first` and `last`, both included, the receiver lacks. The last one of a gap it has: that was
+    /// Counts the ticks from `first` to `last`, both inclusive, that the receiver lacks. It has the last tick of each gap, which was
     /// sent in place of the others.
     pub(super) fn missing(&self, first: u64, last: u64) -> u64 {
         let missing = self.0.iter().map(|gap| {
-            let from = first.max(gap.behind.saturating_add(1));
+            let from = first.max(gap.after.saturating_add(1));
             let until = last.saturating_add(1).min(gap.until);
             until.saturating_sub(from)
         });
         missing.sum()
     }
 
-    /// Adds one behind all others.
+    /// Adds a gap that is newer than all others.
     pub(super) fn add(&mut self, gap: Gap) {
         match self.0.last_mut() {
-            Some(last) if last.until >= gap.behind => last.until = last.until.max(gap.until),
+            Some(last) if last.until >= gap.after => last.until = last.until.max(gap.until),
             _ => self.0.push(gap),
         }
         if self.0.len() > GAPS_MAX
@@ -65,48 +66,48 @@ impl Gaps {
         }
     }
 
-    /// Forgets what lies behind `sequence`, which is still to be sent anyway. Returns whether there was anything.
-    pub(super) fn cut_behind(&mut self, sequence: u64) -> bool {
+    /// Removes everything after `sequence`, because the live lane will send it. Returns whether anything was removed.
+    pub(super) fn truncate_after(&mut self, sequence: u64) -> bool {
         let before = self.0.clone();
-        self.0.retain(|gap| gap.behind < sequence);
+        self.0.retain(|gap| gap.after < sequence);
         if let Some(last) = self.0.last_mut() {
             last.until = last.until.min(sequence);
         }
         *self != Self(before)
     }
 
-    /// The ticks up to `sequence` are no longer to be sent.
+    /// Removes the ticks up to `sequence`, which need not be sent any more.
     pub(super) fn fill(&mut self, sequence: u64) {
         for gap in &mut self.0 {
-            gap.behind = gap.behind.max(sequence);
+            gap.after = gap.after.max(sequence);
         }
-        self.0.retain(|gap| gap.behind < gap.until);
+        self.0.retain(|gap| gap.after < gap.until);
     }
 
-    /// Reads the file of the receiver number `copy`; a damaged one counts as "nothing was sent".
-    pub(super) fn load(directory: &Path, copy: usize) -> Result<Self, SpoolError> {
-        let path = path(directory, copy);
+    /// Reads the receiver's file. A damaged file counts as one gap over all ticks.
+    pub(super) fn load(directory: &Path, receiver: Receiver) -> Result<Self, SpoolError> {
+        let path = path(directory, receiver);
         match std::fs::read(&path) {
             Ok(bytes) => Ok(Self::decode(&bytes).unwrap_or_else(|| {
-                tracing::error!(path = %path.display(), "list of gaps is damaged: all ticks are sent again");
-                let (behind, until) = (0, u64::MAX);
-                Self(vec![Gap { behind, until }])
+                tracing::error!(path = %path.display(), "list of gaps is damaged; all ticks will be sent again");
+                let (after, until) = (0, u64::MAX);
+                Self(vec![Gap { after, until }])
             })),
             Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(Self::default()),
-            Err(source) => Err(SpoolError::Io { path, source }),
+            Err(source) => Err(SpoolError::io("read list of gaps", &path)(source)),
         }
     }
 
-    /// Replaces the file.
-    pub(super) fn save(&self, directory: &Path, copy: usize) -> Result<(), SpoolError> {
-        let path = path(directory, copy);
-        write_durably(&path, &self.encode()).map_err(SpoolError::io(&path))
+    /// Replaces the receiver's file.
+    pub(super) fn save(&self, directory: &Path, receiver: Receiver) -> Result<(), SpoolError> {
+        let path = path(directory, receiver);
+        write_durably(&path, &self.encode()).map_err(SpoolError::io("write list of gaps", &path))
     }
 
     fn encode(&self) -> Vec<u8> {
         let mut bytes = Vec::with_capacity(self.0.len() * GAP_BYTES + 4);
         for gap in &self.0 {
-            bytes.extend_from_slice(&gap.behind.to_le_bytes());
+            bytes.extend_from_slice(&gap.after.to_le_bytes());
             bytes.extend_from_slice(&gap.until.to_le_bytes());
         }
         bytes.extend_from_slice(&crc32c::crc32c(&bytes).to_le_bytes());
@@ -121,9 +122,9 @@ impl Gaps {
         let (gaps, rest) = content.as_chunks::<GAP_BYTES>();
         let number = |bytes: &[u8]| Some(u64::from_le_bytes(bytes.try_into().ok()?));
         let gaps = gaps.iter().map(|gap| {
-            let (behind, until) = gap.split_at(8);
+            let (after, until) = gap.split_at(8);
             Some(Gap {
-                behind: number(behind)?,
+                after: number(after)?,
                 until: number(until)?,
             })
         });
@@ -133,8 +134,8 @@ impl Gaps {
     }
 }
 
-fn path(directory: &Path, copy: usize) -> PathBuf {
-    directory.join(format!("gaps-{copy}"))
+fn path(directory: &Path, receiver: Receiver) -> PathBuf {
+    directory.join(format!("gaps-{}", receiver.index()))
 }
 
 #[cfg(test)]
@@ -144,28 +145,28 @@ mod tests {
     use super::*;
 
     fn gaps(list: &[(u64, u64)]) -> Gaps {
-        let gap = |&(behind, until)| Gap { behind, until };
+        let gap = |&(after, until)| Gap { after, until };
         Gaps(list.iter().map(gap).collect())
     }
 
     #[test]
     fn gaps_that_touch_become_one() {
         let mut found = gaps(&[(10, 20)]);
-        let (behind, until) = (20, 30);
-        found.add(Gap { behind, until });
-        let (behind, until) = (40, 50);
-        found.add(Gap { behind, until });
+        let (after, until) = (20, 30);
+        found.add(Gap { after, until });
+        let (after, until) = (40, 50);
+        found.add(Gap { after, until });
         assert_eq!(found, gaps(&[(10, 30), (40, 50)]));
     }
 
     #[test]
-    fn number_of_gaps_is_bounded_and_none_is_forgotten() {
+    fn gaps_are_merged_above_the_limit_and_none_is_lost() {
         let mut found = Gaps::default();
         for start in 0..100 {
-            let behind = start * 10;
+            let after = start * 10;
             found.add(Gap {
-                behind,
-                until: behind + 5,
+                after,
+                until: after + 5,
             });
         }
         assert_eq!(found.0.len(), GAPS_MAX);
@@ -173,20 +174,26 @@ mod tests {
     }
 
     #[test]
-    fn file_comes_back_and_a_damaged_one_asks_for_everything() {
+    fn saved_gaps_are_loaded_and_a_damaged_file_means_everything() {
         let dir = tempfile::tempdir().unwrap();
-        assert_eq!(Gaps::load(dir.path(), 0).unwrap(), Gaps::default());
+        assert_eq!(
+            Gaps::load(dir.path(), Receiver::Primary).unwrap(),
+            Gaps::default()
+        );
         let written = gaps(&[(1, 5), (7, u64::MAX)]);
-        written.save(dir.path(), 0).unwrap();
-        assert_eq!(Gaps::load(dir.path(), 0).unwrap(), written);
-        let path = path(dir.path(), 0);
+        written.save(dir.path(), Receiver::Primary).unwrap();
+        assert_eq!(Gaps::load(dir.path(), Receiver::Primary).unwrap(), written);
+        let path = path(dir.path(), Receiver::Primary);
         let mut bytes = std::fs::read(&path).unwrap();
         bytes[3] ^= 1;
         std::fs::write(&path, bytes).unwrap();
-        assert_eq!(Gaps::load(dir.path(), 0).unwrap(), gaps(&[(0, u64::MAX)]));
+        assert_eq!(
+            Gaps::load(dir.path(), Receiver::Primary).unwrap(),
+            gaps(&[(0, u64::MAX)])
+        );
     }
 
-    /// What is done to gaps, over the sequences from 1 to 99.
+    /// Operation on the gaps among sequences 1 to 99.
     #[derive(Debug, Clone)]
     enum Step {
         Skip(u64),
@@ -211,14 +218,14 @@ mod tests {
             for step in steps {
                 match step {
                     Step::Skip(len) if end + 1 + len < 100 => {
-                        let (behind, until) = (end + 1, end + 1 + len);
-                        gaps.add(Gap { behind, until });
-                        model.extend(behind + 1..=until);
+                        let (after, until) = (end + 1, end + 1 + len);
+                        gaps.add(Gap { after, until });
+                        model.extend(after + 1..=until);
                         end = until;
                     }
                     Step::Skip(_) => {}
                     Step::Cut(at) => {
-                        gaps.cut_behind(at);
+                        gaps.truncate_after(at);
                         model.retain(|&sequence| sequence <= at);
                         end = end.min(at);
                     }

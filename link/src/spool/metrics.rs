@@ -5,6 +5,8 @@ use std::sync::Arc;
 use common::telemetry::{Counter, Gauge, MetricDef, Registry};
 use common::{metric, metrics};
 
+use super::Receiver;
+
 const DROPPED_TICKS: MetricDef<Counter> = metric!(
     Counter,
     "agent_spool_dropped_ticks_total",
@@ -33,10 +35,11 @@ metrics! {
 }
 
 impl SpoolMetrics {
-    /// Registers the metrics, for `copies` receivers.
+    /// Registers the metrics for a spool with these receivers.
     #[must_use]
-    pub fn new(registry: &Registry, copies: usize) -> Self {
-        let dropped = |copy| DROPPED_TICKS.register(registry, super::copy_labels(copy));
-        Self::register(registry, &[], (0..copies).map(dropped).collect())
+    pub fn new(registry: &Registry, receivers: &[Receiver]) -> Self {
+        let dropped =
+            |receiver: &Receiver| DROPPED_TICKS.register(registry, receiver.metric_labels());
+        Self::register(registry, &[], receivers.iter().map(dropped).collect())
     }
 }

@@ -1,4 +1,4 @@
-//! The reading end: ticks behind a sequence, as frames for a peer.
+//! Reads the ticks after a sequence as frames for a peer.
 
 use std::fs::File;
 use std::sync::Arc;
@@ -7,108 +7,117 @@ use common::wire::Frame;
 
 use super::SpoolError;
 use super::replay::Replay;
-use super::segment::{self, Found, HEADER_BYTES, Kind};
+use super::segment::{self, HEADER_BYTES, ReadRecord, RecordKind};
 use super::shared::{SegmentInfo, Shared};
 
 /// Reads the spool for one session.
 ///
-/// A peer is first brought to the state at the place where it begins, then gets the records as they are. Where they can't be
-/// followed (a damaged record, segments that were dropped) it is reset with the next segment's snapshot.
+/// The peer first receives the state at the start position, then the records as they are. Where records are missing (a damaged
+/// record, dropped segments), the next segment's snapshot resets the peer.
 #[derive(Debug)]
 pub struct SpoolReader {
     shared: Arc<Shared>,
-    /// The peer has everything up to here.
-    behind: Option<u64>,
-    /// The last one to read.
+    /// The peer has everything up to this sequence.
+    position: Option<u64>,
+    /// Last sequence to read.
     until: u64,
-    /// All up to `until` was read, or is no longer there.
+    /// Everything up to `until` was read, or exists no more.
     finished: bool,
     /// The segment being read.
-    at: Option<Place>,
-    /// The last segment that was read, and whether the peer's state is that at its end.
-    last_index: Option<(u64, bool)>,
+    cursor: Option<Cursor>,
+    /// The last segment that was left.
+    previous: Option<LeftSegment>,
     body: Vec<u8>,
-    /// Schema changes of a tick that has not been seen yet: they go out with it, or not at all.
+    /// Encoded schema changes of the next tick; sent together with it or not at all.
     pending: Vec<u8>,
 }
 
+/// Position in an open segment.
 #[derive(Debug)]
-struct Place {
+struct Cursor {
     file: File,
     index: u64,
     offset: u64,
-    /// The peer has the snapshot's state already.
+    /// The peer already has the snapshot's state.
     skip_snapshot: bool,
-    /// The next schema frame is the snapshot's first.
+    /// The next schema frame is the first of the snapshot.
     reset: bool,
 }
 
+/// A segment that the reader is done with.
+#[derive(Debug, Clone, Copy)]
+struct LeftSegment {
+    index: u64,
+    /// The peer has the state at the end of the segment.
+    is_complete: bool,
+}
+
 enum Step {
-    /// A record went by.
-    On,
-    /// The segment is read up to its end and closed.
+    /// A record was read.
+    Record,
+    /// The segment is closed and was read to its end.
     SegmentEnd,
-    /// The rest of the segment can't be understood.
+    /// The rest of the segment cannot be decoded.
     Broken,
-    /// The writer has no more yet.
+    /// The writer has not committed more yet.
     Wait,
 }
 
 impl SpoolReader {
-    pub(super) const fn new(shared: Arc<Shared>, behind: Option<u64>, until: u64) -> Self {
+    pub(super) const fn new(shared: Arc<Shared>, position: Option<u64>, until: u64) -> Self {
         Self {
             shared,
-            behind,
+            position,
             until,
             finished: false,
-            at: None,
-            last_index: None,
+            cursor: None,
+            previous: None,
             body: Vec::new(),
             pending: Vec::new(),
         }
     }
 
-    /// The last sequence that was read, or that reading began behind.
+    /// Returns the last sequence read, or the one that reading started after.
     #[must_use]
     pub const fn position(&self) -> Option<u64> {
-        self.behind
+        self.position
     }
 
-    /// Whether everything that was asked for has been read; never for a reader without an end.
+    /// Returns whether everything requested was read; never for a reader without an end.
     #[must_use]
     pub const fn is_finished(&self) -> bool {
         self.finished
     }
 
-    /// Whether it reads the segment that is being written, and has at most `bytes_max` of it before it.
+    /// Returns whether the reader is in the open segment with at most `bytes_max` bytes left to read.
     #[must_use]
     pub fn is_near_end(&self, bytes_max: u64) -> bool {
-        let Some(place) = &self.at else {
+        let Some(cursor) = &self.cursor else {
             return false;
         };
         let list = self.shared.list();
         let newest = list
             .segments
             .back()
-            .filter(|one| !one.closed && one.index == place.index);
-        newest.is_some_and(|one| one.committed.saturating_sub(place.offset) <= bytes_max)
+            .filter(|one| !one.closed && one.index == cursor.index);
+        newest.is_some_and(|one| one.committed.saturating_sub(cursor.offset) <= bytes_max)
     }
 
-    /// Appends frames to `out` until it is `bytes_target` long or no more is there. Returns the number of ticks.
+    /// Appends frames to `out` until it is `bytes_target` long or everything committed was read. Returns the number of ticks.
     ///
     /// # Errors
-    /// A file can't be read. Damaged records are skipped and counted.
+    /// A file cannot be read. Damaged records are skipped and counted.
     pub fn read(&mut self, out: &mut Vec<u8>, bytes_target: usize) -> Result<u64, SpoolError> {
         let mut ticks = 0;
-        // Taken before reading: whatever comes later is behind the end.
+        // Checked before reading: ticks committed later are after `until`.
         let is_all_there = *self.shared.newest.borrow() >= self.until;
         while out.len() < bytes_target && !self.finished {
-            if self.at.is_none() && !self.open_next(out)? {
+            if self.cursor.is_none() && !self.open_next(out)? {
                 self.finished = is_all_there;
                 break;
             }
             match self.step(out, &mut ticks)? {
-                Step::On => {}
+                Step::Record => {}
                 Step::Wait => {
                     self.finished |= is_all_there;
                     break;
@@ -116,8 +125,8 @@ impl SpoolReader {
                 Step::SegmentEnd => self.leave(true),
                 Step::Broken => {
                     self.shared.metrics.corrupt_records.inc();
-                    let index = self.at.as_ref().map(|at| at.index);
-                    tracing::error!(index, "skip the rest of a damaged spool segment");
+                    let index = self.cursor.as_ref().map(|cursor| cursor.index);
+                    tracing::error!(index, "skipping the rest of a damaged spool segment");
                     self.leave(false);
                 }
             }
@@ -125,12 +134,15 @@ impl SpoolReader {
         Ok(ticks)
     }
 
-    fn leave(&mut self, whole: bool) {
+    fn leave(&mut self, is_complete: bool) {
         self.pending.clear();
-        self.last_index = self.at.take().map(|at| (at.index, whole));
+        self.previous = self.cursor.take().map(|cursor| LeftSegment {
+            index: cursor.index,
+            is_complete,
+        });
     }
 
-    /// Opens the next segment with something to read. Where the peer begins within it, appends the state there.
+    /// Opens the next segment with something to read. If the position is within it, appends the state at the position.
     fn open_next(&mut self, out: &mut Vec<u8>) -> Result<bool, SpoolError> {
         while let Some(info) = self.next_segment() {
             let path = segment::path(&self.shared.directory, info.index);
@@ -138,15 +150,19 @@ impl SpoolReader {
                 Ok(file) => match self.begin(file, info, out) {
                     Err(SpoolError::Wire(error)) => {
                         self.shared.metrics.corrupt_records.inc();
-                        tracing::error!(path = %path.display(), %error, "skip damaged spool segment");
+                        let error = common::report::chain(&error);
+                        tracing::error!(path = %path.display(), error, "skipping damaged spool segment");
                     }
                     other => return other.map(|()| true),
                 },
-                // Dropped or freed since it was listed.
+                // Deleted since it was listed.
                 Err(error) if error.kind() == std::io::ErrorKind::NotFound => {}
-                Err(source) => return Err(SpoolError::Io { path, source }),
+                Err(source) => return Err(SpoolError::io("open spool segment", &path)(source)),
             }
-            self.last_index = Some((info.index, false));
+            self.previous = Some(LeftSegment {
+                index: info.index,
+                is_complete: false,
+            });
         }
         Ok(false)
     }
@@ -158,69 +174,69 @@ impl SpoolReader {
         out: &mut Vec<u8>,
     ) -> Result<(), SpoolError> {
         let follows = self
-            .last_index
-            .is_some_and(|(index, whole)| whole && index + 1 == info.index);
-        let mut place = Place {
+            .previous
+            .is_some_and(|one| one.is_complete && one.index + 1 == info.index);
+        let mut cursor = Cursor {
             file,
             index: info.index,
             offset: HEADER_BYTES,
             skip_snapshot: follows && info.continues,
             reset: true,
         };
-        let within = self.behind >= info.first_sequence && info.first_sequence.is_some();
-        if within && !place.skip_snapshot {
-            self.replay_to_position(&mut place, info, out)?;
+        let within = self.position >= info.first_sequence && info.first_sequence.is_some();
+        if within && !cursor.skip_snapshot {
+            self.replay_to_position(&mut cursor, info, out)?;
         }
-        self.at = Some(place);
+        self.cursor = Some(cursor);
         Ok(())
     }
 
     fn next_segment(&self) -> Option<SegmentInfo> {
         let list = self.shared.list();
         let mut segments = list.segments.iter();
-        let wanted = |info: &&SegmentInfo| match self.last_index {
-            Some((last, _)) => info.index > last,
-            // The first one with a tick behind the position; the open one may get it yet.
-            None => !info.closed || info.last_sequence > self.behind,
+        let is_next = |info: &&SegmentInfo| match self.previous {
+            Some(previous) => info.index > previous.index,
+            // The first segment with a tick after the position; the open one may still receive it.
+            None => !info.closed || info.last_sequence > self.position,
         };
-        segments.find(wanted).copied()
+        segments.find(is_next).copied()
     }
 
-    /// Brings the peer to the state behind the last tick it has.
+    /// Brings the peer to the state after the last tick that it has, and moves the cursor there.
     fn replay_to_position(
         &mut self,
-        place: &mut Place,
+        cursor: &mut Cursor,
         info: SegmentInfo,
         out: &mut Vec<u8>,
     ) -> Result<(), SpoolError> {
         let path = segment::path(&self.shared.directory, info.index);
         let mut replay = Replay::default();
-        let mut offset = place.offset;
+        let mut offset = cursor.offset;
         let mut pending: Vec<Vec<u8>> = Vec::new();
         loop {
-            let found = segment::read_record(&place.file, offset, info.committed, &mut self.body)
-                .map_err(SpoolError::io(&path))?;
-            // Damage is met again, and handled, when reading goes on from here.
-            let Found::Record { kind, next } = found else {
+            let record = segment::read_record(&cursor.file, offset, info.committed, &mut self.body)
+                .map_err(SpoolError::io("read spool segment", &path))?;
+            // `step` meets the damage again and handles it.
+            let ReadRecord::Record { kind, next } = record else {
                 break;
             };
             match kind {
-                Kind::Tick => {
+                RecordKind::Tick => {
                     let tick = segment::split_tick(&self.body)
-                        .filter(|tick| Some(tick.sequence) <= self.behind);
+                        .filter(|tick| Some(tick.sequence) <= self.position);
                     let Some(tick) = tick else {
                         break;
                     };
                     for body in pending.drain(..) {
-                        replay.apply(Kind::Schema, &body)?;
+                        replay.apply(RecordKind::Schema, &body)?;
                     }
                     replay.apply_tick(tick)?;
-                    place.offset = next;
+                    cursor.offset = next;
                 }
-                Kind::Schema => pending.push(std::mem::take(&mut self.body)),
-                Kind::SnapshotSchema | Kind::SnapshotBase => {
+                RecordKind::Schema => pending.push(std::mem::take(&mut self.body)),
+                RecordKind::SnapshotSchema | RecordKind::SnapshotBase => {
                     replay.apply(kind, &self.body)?;
-                    place.offset = next;
+                    cursor.offset = next;
                 }
             }
             offset = next;
@@ -230,39 +246,42 @@ impl SpoolReader {
     }
 
     fn step(&mut self, out: &mut Vec<u8>, ticks: &mut u64) -> Result<Step, SpoolError> {
-        let Some(place) = &mut self.at else {
+        let Some(cursor) = &mut self.cursor else {
             return Ok(Step::Wait);
         };
         let (end, closed) = {
             let list = self.shared.list();
-            let info = list.segments.iter().find(|info| info.index == place.index);
+            let info = list.segments.iter().find(|info| info.index == cursor.index);
             match info.copied() {
                 Some(info) => (info.committed, info.closed),
-                // Dropped or freed under us: the open file still has it all.
+                // Deleted meanwhile: the open file still has everything.
                 None => {
-                    let path = segment::path(&self.shared.directory, place.index);
-                    let metadata = place.file.metadata().map_err(SpoolError::io(&path))?;
+                    let path = segment::path(&self.shared.directory, cursor.index);
+                    let metadata = cursor
+                        .file
+                        .metadata()
+                        .map_err(SpoolError::io("read length of spool segment", &path))?;
                     (metadata.len(), true)
                 }
             }
         };
-        let path = segment::path(&self.shared.directory, place.index);
-        let found = segment::read_record(&place.file, place.offset, end, &mut self.body)
-            .map_err(SpoolError::io(&path))?;
-        match found {
-            Found::Record { kind, .. } if is_tick_behind(self.until, kind, &self.body) => {
+        let path = segment::path(&self.shared.directory, cursor.index);
+        let record = segment::read_record(&cursor.file, cursor.offset, end, &mut self.body)
+            .map_err(SpoolError::io("read spool segment", &path))?;
+        match record {
+            ReadRecord::Record { kind, .. } if is_tick_after(self.until, kind, &self.body) => {
                 self.finished = true;
                 Ok(Step::Wait)
             }
-            Found::Record { kind, next } => {
-                place.offset = next;
+            ReadRecord::Record { kind, next } => {
+                cursor.offset = next;
                 self.forward(kind, out, ticks)?;
-                Ok(Step::On)
+                Ok(Step::Record)
             }
-            Found::End if place.offset == end => {
+            ReadRecord::End if cursor.offset == end => {
                 Ok(if closed { Step::SegmentEnd } else { Step::Wait })
             }
-            Found::End | Found::Corrupt { .. } => {
+            ReadRecord::End | ReadRecord::Corrupt { .. } => {
                 if !closed {
                     self.shared.list().rotate_requested = true;
                 }
@@ -273,26 +292,26 @@ impl SpoolReader {
 
     fn forward(
         &mut self,
-        kind: Kind,
+        kind: RecordKind,
         out: &mut Vec<u8>,
         ticks: &mut u64,
     ) -> Result<(), SpoolError> {
-        let Some(place) = &mut self.at else {
+        let Some(cursor) = &mut self.cursor else {
             return Ok(());
         };
         let payload = self.body.as_slice();
         match kind {
-            Kind::SnapshotSchema | Kind::SnapshotBase if place.skip_snapshot => {}
-            Kind::SnapshotSchema => {
-                let reset = std::mem::take(&mut place.reset);
+            RecordKind::SnapshotSchema | RecordKind::SnapshotBase if cursor.skip_snapshot => {}
+            RecordKind::SnapshotSchema => {
+                let reset = std::mem::take(&mut cursor.reset);
                 Frame::Schema { reset, payload }.encode(out)?;
             }
-            Kind::SnapshotBase => Frame::Base { payload }.encode(out)?,
-            Kind::Schema => {
+            RecordKind::SnapshotBase => Frame::Base { payload }.encode(out)?,
+            RecordKind::Schema => {
                 let reset = false;
                 Frame::Schema { reset, payload }.encode(&mut self.pending)?;
             }
-            Kind::Tick => {
+            RecordKind::Tick => {
                 let Some(tick) = segment::split_tick(payload) else {
                     return Ok(());
                 };
@@ -303,7 +322,7 @@ impl SpoolReader {
                     payload: tick.payload,
                 };
                 frame.encode(out)?;
-                self.behind = Some(tick.sequence);
+                self.position = Some(tick.sequence);
                 self.finished = tick.sequence >= self.until;
                 *ticks += 1;
             }
@@ -312,7 +331,7 @@ impl SpoolReader {
     }
 }
 
-fn is_tick_behind(until: u64, kind: Kind, body: &[u8]) -> bool {
-    let tick = segment::split_tick(body).filter(|_| kind == Kind::Tick);
+fn is_tick_after(until: u64, kind: RecordKind, body: &[u8]) -> bool {
+    let tick = segment::split_tick(body).filter(|_| kind == RecordKind::Tick);
     tick.is_some_and(|tick| tick.sequence > until)
 }

@@ -1,4 +1,4 @@
-//! The state at a place within a segment, for a peer that has everything up to there.
+//! Rebuilds the state in the middle of a segment, for a peer that has everything before.
 
 use std::collections::BTreeMap;
 
@@ -8,9 +8,9 @@ use common::wire::{
     Compressor, Frame, SchemaEntry, SchemaReader, SchemaWriter, TickState, WireError,
 };
 
-use super::segment::{Kind, Tick};
+use super::segment::{RecordKind, Tick};
 
-/// What a peer that read the segment up to here would know.
+/// State of a peer that has read the segment up to here.
 #[derive(Debug, Default)]
 pub(super) struct Replay {
     state: TickState,
@@ -20,18 +20,18 @@ pub(super) struct Replay {
 }
 
 impl Replay {
-    /// Takes over a record that is no tick.
-    pub(super) fn apply(&mut self, kind: Kind, body: &[u8]) -> Result<(), WireError> {
+    /// Applies a record that is not a tick.
+    pub(super) fn apply(&mut self, kind: RecordKind, body: &[u8]) -> Result<(), WireError> {
         match kind {
-            Kind::SnapshotSchema | Kind::Schema => {
+            RecordKind::SnapshotSchema | RecordKind::Schema => {
                 let mut entries = SchemaReader::new(body)?;
                 while let Some(entry) = entries.next_entry()? {
                     self.apply_entry(entry);
                 }
                 Ok(())
             }
-            Kind::SnapshotBase => self.state.decode_base(body, FRAME_BYTES_MAX),
-            Kind::Tick => Ok(()),
+            RecordKind::SnapshotBase => self.state.decode_base(body, FRAME_BYTES_MAX),
+            RecordKind::Tick => Ok(()),
         }
     }
 
@@ -50,12 +50,12 @@ impl Replay {
         }
     }
 
-    /// Takes over a tick.
+    /// Applies a tick.
     pub(super) fn apply_tick(&mut self, tick: Tick<'_>) -> Result<(), WireError> {
         self.state.decode(tick.payload, &mut self.values)
     }
 
-    /// Appends the frames that bring a peer who knows nothing to this state.
+    /// Appends frames that bring a new peer to this state.
     pub(super) fn put_snapshot(mut self, out: &mut Vec<u8>) -> Result<(), WireError> {
         let mut compressor = Compressor::default();
         let mut writer = SchemaWriter::default();

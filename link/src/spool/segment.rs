@@ -15,28 +15,28 @@ use std::path::{Path, PathBuf};
 use common::limits::FRAME_BYTES_MAX;
 
 const MAGIC: &[u8; 8] = b"TDMSPL01";
-/// Bytes of the header.
+/// Size of the header.
 pub const HEADER_BYTES: u64 = 32;
 const RECORD_HEAD_BYTES: usize = 9;
-/// Bytes before the payload of a tick.
+/// Size of a tick's fields before its payload.
 const TICK_HEAD_BYTES: usize = 16;
-/// The state is that at the end of the segment before.
+/// Flag: the snapshot equals the state at the end of the previous segment.
 const CONTINUES: u64 = 1;
 
-/// What a record is.
+/// RecordKind of a record.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum Kind {
-    /// Part of the snapshot's schema; the first one resets.
+pub enum RecordKind {
+    /// Part of the snapshot's schema; the first part resets the reader.
     SnapshotSchema = 1,
-    /// The snapshot's end: what the next tick is encoded against.
+    /// End of the snapshot: the state that the next tick is encoded against.
     SnapshotBase = 2,
-    /// A change of the schema, with the tick that follows.
+    /// Schema changes of the tick that follows.
     Schema = 3,
     /// A tick.
     Tick = 4,
 }
 
-impl Kind {
+impl RecordKind {
     const fn from_u8(number: u8) -> Option<Self> {
         Some(match number {
             1 => Self::SnapshotSchema,
@@ -48,20 +48,20 @@ impl Kind {
     }
 }
 
-/// The path of a segment.
+/// Returns the path of a segment.
 #[must_use]
 pub fn path(directory: &Path, index: u64) -> PathBuf {
     directory.join(format!("{index:020}.seg"))
 }
 
-/// The index in a segment's file name.
+/// Parses the index from a segment's file name.
 #[must_use]
 pub fn index_of(name: &str) -> Option<u64> {
     let digits = name.strip_suffix(".seg")?;
     (digits.len() == 20).then(|| digits.parse().ok())?
 }
 
-/// The header of a segment.
+/// Encodes the header of a segment.
 #[must_use]
 pub fn header(index: u64, continues: bool) -> [u8; HEADER_BYTES as usize] {
     let mut header = [0; HEADER_BYTES as usize];
@@ -74,24 +74,24 @@ pub fn header(index: u64, continues: bool) -> [u8; HEADER_BYTES as usize] {
     header
 }
 
-/// Reads a header; gives whether the segment continues the one before, `None` for a header that is none.
+/// Reads a header. Returns whether the segment continues the previous one; `None` when the header is invalid.
 ///
 /// # Errors
-/// The file can't be read.
+/// The file cannot be read.
 pub fn read_header(file: &File, index: u64) -> io::Result<Option<bool>> {
-    let mut found = [0; HEADER_BYTES as usize];
-    match file.read_exact_at(&mut found, 0) {
+    let mut header_bytes = [0; HEADER_BYTES as usize];
+    match file.read_exact_at(&mut header_bytes, 0) {
         Err(error) if error.kind() == io::ErrorKind::UnexpectedEof => return Ok(None),
         other => other?,
     }
     let continues = [false, true].into_iter();
     Ok(continues
         .map(|continues| (continues, header(index, continues)))
-        .find_map(|(continues, header)| (header == found).then_some(continues)))
+        .find_map(|(continues, header)| (header == header_bytes).then_some(continues)))
 }
 
-/// Appends a record whose body `fill` writes.
-pub fn put_record(out: &mut Vec<u8>, kind: Kind, fill: impl FnOnce(&mut Vec<u8>)) {
+/// Appends a record whose body is written by `fill`.
+pub fn put_record(out: &mut Vec<u8>, kind: RecordKind, fill: impl FnOnce(&mut Vec<u8>)) {
     let start = out.len();
     out.extend_from_slice(&[0; RECORD_HEAD_BYTES]);
     out[start + 8] = kind as u8;
@@ -102,24 +102,24 @@ pub fn put_record(out: &mut Vec<u8>, kind: Kind, fill: impl FnOnce(&mut Vec<u8>)
     out[start + 4..start + 8].copy_from_slice(&crc.to_le_bytes());
 }
 
-/// A tick's body.
+/// Body of a tick record.
 #[derive(Debug, Clone, Copy)]
 pub struct Tick<'a> {
-    /// Its sequence.
+    /// Sequence.
     pub sequence: u64,
-    /// When it began.
+    /// Start of the tick, milliseconds since the Unix epoch.
     pub timestamp_ms: i64,
-    /// Its values; see [`common::wire::samples`].
+    /// Values; see [`common::wire::samples`].
     pub payload: &'a [u8],
 }
 
-/// Appends what stands before the payload of a tick.
+/// Appends the fields before a tick's payload.
 pub fn put_tick_head(out: &mut Vec<u8>, sequence: u64, timestamp_ms: i64) {
     out.extend_from_slice(&sequence.to_le_bytes());
     out.extend_from_slice(&timestamp_ms.to_le_bytes());
 }
 
-/// Splits a tick's body; `None` when it is too short.
+/// Splits the body of a tick record; `None` when it is too short.
 #[must_use]
 pub fn split_tick(body: &[u8]) -> Option<Tick<'_>> {
     let (head, payload) = body.split_first_chunk::<TICK_HEAD_BYTES>()?;
@@ -131,34 +131,34 @@ pub fn split_tick(body: &[u8]) -> Option<Tick<'_>> {
     })
 }
 
-/// What stands at a place of a segment.
+/// Result of reading at an offset of a segment.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum Found {
-    /// A good record; the next one is at `next`.
+pub enum ReadRecord {
+    /// A valid record.
     Record {
-        /// What it is; its body is in the buffer.
-        kind: Kind,
-        /// Behind it.
+        /// Its kind; its body is in the buffer.
+        kind: RecordKind,
+        /// Offset of the next record.
         next: u64,
     },
-    /// A record whose length can be right but whose content is not; the next one may be at `next`.
+    /// A record with a plausible length but a wrong checksum or kind.
     Corrupt {
-        /// Behind it.
+        /// Offset of the next record.
         next: u64,
     },
-    /// No whole record before `end`: the end, or a length that can't be right.
+    /// No complete record before `end`, or an implausible length.
     End,
 }
 
-/// Reads the record at `at`, of a segment that is good up to `end`, into `body`.
+/// Reads the record at offset `at` into `body`; nothing at or after `end` is read.
 ///
 /// # Errors
-/// The file can't be read.
-pub fn read_record(file: &File, at: u64, end: u64, body: &mut Vec<u8>) -> io::Result<Found> {
+/// The file cannot be read.
+pub fn read_record(file: &File, at: u64, end: u64, body: &mut Vec<u8>) -> io::Result<ReadRecord> {
     body.clear();
     let mut head = [0; RECORD_HEAD_BYTES];
     if end.saturating_sub(at) < RECORD_HEAD_BYTES as u64 {
-        return Ok(Found::End);
+        return Ok(ReadRecord::End);
     }
     file.read_exact_at(&mut head, at)?;
     let [l0, l1, l2, l3, c0, c1, c2, c3, kind] = head;
@@ -166,41 +166,41 @@ pub fn read_record(file: &File, at: u64, end: u64, body: &mut Vec<u8>) -> io::Re
     let crc = u32::from_le_bytes([c0, c1, c2, c3]);
     let next = at + RECORD_HEAD_BYTES as u64 + u64::from(len);
     if len as usize > FRAME_BYTES_MAX || next > end {
-        return Ok(Found::End);
+        return Ok(ReadRecord::End);
     }
     body.resize(len as usize, 0);
     file.read_exact_at(body, at + RECORD_HEAD_BYTES as u64)?;
-    let kind_of = Kind::from_u8(kind);
+    let kind_of = RecordKind::from_u8(kind);
     match kind_of {
         Some(kind_of) if crc32c::crc32c_append(crc32c::crc32c(&[kind]), body) == crc => {
-            Ok(Found::Record {
+            Ok(ReadRecord::Record {
                 kind: kind_of,
                 next,
             })
         }
-        _ => Ok(Found::Corrupt { next }),
+        _ => Ok(ReadRecord::Corrupt { next }),
     }
 }
 
-/// What a scan of a segment found.
+/// Result of scanning a segment.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
 pub struct Scan {
-    /// Behind the last good record.
+    /// Offset after the last valid record.
     pub end: u64,
-    /// The first tick's sequence.
+    /// Sequence of the first tick.
     pub first_sequence: Option<u64>,
-    /// The last tick's sequence.
+    /// Sequence of the last tick.
     pub last_sequence: Option<u64>,
-    /// Ticks in it.
+    /// Number of ticks.
     pub ticks: u64,
-    /// Records with a wrong checksum before the last good one.
+    /// Corrupt records before the last valid one.
     pub corrupt: u64,
 }
 
-/// Reads a whole segment of `len` bytes. What is behind the last good record is a torn tail.
+/// Scans a segment of `len` bytes. Bytes after [`Scan::end`] are a torn tail.
 ///
 /// # Errors
-/// The file can't be read.
+/// The file cannot be read.
 pub fn scan(file: &File, len: u64) -> io::Result<Scan> {
     let mut scan = Scan {
         end: HEADER_BYTES,
@@ -211,8 +211,8 @@ pub fn scan(file: &File, len: u64) -> io::Result<Scan> {
     let mut corrupt = 0;
     loop {
         match read_record(file, at, len, &mut body)? {
-            Found::Record { kind, next } => {
-                if let (Kind::Tick, Some(tick)) = (kind, split_tick(&body)) {
+            ReadRecord::Record { kind, next } => {
+                if let (RecordKind::Tick, Some(tick)) = (kind, split_tick(&body)) {
                     scan.first_sequence.get_or_insert(tick.sequence);
                     scan.last_sequence = Some(tick.sequence);
                     scan.ticks += 1;
@@ -220,11 +220,11 @@ pub fn scan(file: &File, len: u64) -> io::Result<Scan> {
                 (at, scan.end) = (next, next);
                 scan.corrupt = corrupt;
             }
-            Found::Corrupt { next } => {
+            ReadRecord::Corrupt { next } => {
                 corrupt += 1;
                 at = next;
             }
-            Found::End => return Ok(scan),
+            ReadRecord::End => return Ok(scan),
         }
     }
 }

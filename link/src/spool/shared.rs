@@ -1,4 +1,4 @@
-//! What the writing and the reading end share: the list of segments and how far each is good.
+//! State shared by writer and readers: the list of segments, how far each is committed, and what each receiver has.
 
 use std::collections::VecDeque;
 use std::fs;
@@ -10,33 +10,33 @@ use tokio::sync::watch;
 
 use super::gaps::{Gap, Gaps};
 use super::reader::SpoolReader;
-use super::{SpoolError, SpoolMetrics, segment};
+use super::{Receiver, SpoolError, SpoolMetrics, segment};
 
-/// A segment.
+/// What is known of a segment without reading it.
 #[derive(Debug, Clone, Copy)]
 pub(super) struct SegmentInfo {
     pub(super) index: u64,
     pub(super) continues: bool,
-    /// Bytes that are written and good.
+    /// Length up to which readers may read.
     pub(super) committed: u64,
-    /// `None` without a tick.
+    /// `None` when the segment holds no tick.
     pub(super) first_sequence: Option<u64>,
     pub(super) last_sequence: Option<u64>,
     pub(super) ticks: u64,
-    /// Nothing more will be written to it.
+    /// The writer will not append to it any more.
     pub(super) closed: bool,
 }
 
-/// What one receiver has.
+/// Ticks that one receiver has on disk.
 #[derive(Debug, Default)]
-pub(super) struct Receipt {
-    /// Everything up to here but the gaps.
+pub(super) struct Received {
+    /// Everything up to this sequence, except the gaps.
     pub(super) live: Option<u64>,
     pub(super) gaps: Gaps,
 }
 
-impl Receipt {
-    /// Whether it has all ticks of a segment.
+impl Received {
+    /// Returns whether the receiver has all ticks of a segment.
     fn covers(&self, segment: &SegmentInfo) -> bool {
         let (Some(first), Some(last)) = (segment.first_sequence, segment.last_sequence) else {
             return true;
@@ -44,7 +44,7 @@ impl Receipt {
         Some(last) <= self.live && !self.gaps.overlap(first, last)
     }
 
-    /// How many ticks of a segment it has not: those behind what it has, and those in gaps before.
+    /// Counts the ticks of a segment that the receiver lacks: those after `live`, and those in gaps.
     fn missing(&self, segment: &SegmentInfo) -> u64 {
         let (Some(first), Some(last)) = (segment.first_sequence, segment.last_sequence) else {
             return 0;
@@ -58,16 +58,16 @@ impl Receipt {
 }
 
 #[derive(Debug, Default)]
-pub(super) struct List {
-    /// By ascending index; only the last one may be open.
+pub(super) struct SegmentList {
+    /// By ascending index; only the last segment may be open.
     pub(super) segments: VecDeque<SegmentInfo>,
-    /// The reader found the open segment damaged: it should be closed.
+    /// A reader found the open segment damaged, so the writer should start a new one.
     pub(super) rotate_requested: bool,
-    /// One for each receiver.
-    pub(super) receipts: Vec<Receipt>,
+    /// By the receiver's index.
+    pub(super) received: Vec<Received>,
 }
 
-impl List {
+impl SegmentList {
     pub(super) fn bytes(&self) -> u64 {
         self.segments.iter().map(|segment| segment.committed).sum()
     }
@@ -77,31 +77,31 @@ impl List {
 pub(super) struct Shared {
     pub(super) directory: PathBuf,
     pub(super) instance: [u8; 16],
-    pub(super) list: Mutex<List>,
+    pub(super) list: Mutex<SegmentList>,
     pub(super) metrics: SpoolMetrics,
-    /// The newest tick's sequence; 0 before the first.
+    /// Sequence of the newest tick; 0 before the first.
     pub(super) newest: watch::Sender<u64>,
 }
 
 impl Shared {
-    pub(super) fn list(&self) -> MutexGuard<'_, List> {
+    pub(super) fn list(&self) -> MutexGuard<'_, SegmentList> {
         self.list.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    pub(super) fn report(&self, list: &List) {
+    pub(super) fn report(&self, list: &SegmentList) {
         self.metrics.bytes.set(list.bytes() as f64);
         self.metrics.segments.set(list.segments.len() as f64);
     }
 
-    /// Removes the oldest segments, the open one never, until at most `bytes_max` are left.
-    pub(super) fn drop_beyond(&self, list: &mut List, bytes_max: u64) {
+    /// Deletes the oldest segments, but never the newest, until at most `bytes_max` bytes are left.
+    pub(super) fn drop_oldest(&self, list: &mut SegmentList, bytes_max: u64) {
         while list.bytes() > bytes_max && list.segments.len() > 1 {
             let Some(segment) = list.segments.pop_front() else {
                 return;
             };
             let mut lost = 0;
-            for (receipt, dropped) in list.receipts.iter().zip(&self.metrics.dropped_ticks) {
-                let missing = receipt.missing(&segment);
+            for (received, dropped) in list.received.iter().zip(&self.metrics.dropped_ticks) {
+                let missing = received.missing(&segment);
                 dropped.add(missing);
                 lost = missing.max(lost);
             }
@@ -111,20 +111,20 @@ impl Shared {
                     ticks = lost,
                     first_sequence = segment.first_sequence,
                     last_sequence = segment.last_sequence,
-                    "spool is full: drop the oldest ticks"
+                    "spool is full, dropping the oldest ticks"
                 );
             }
             self.remove_file(segment.index);
         }
     }
 
-    /// Removes closed segments that every receiver has.
-    fn free(&self, list: &mut List) {
-        let List {
-            segments, receipts, ..
+    /// Deletes closed segments that every receiver has.
+    fn free(&self, list: &mut SegmentList) {
+        let SegmentList {
+            segments, received, ..
         } = list;
         segments.retain(|segment| {
-            let is_done = segment.closed && receipts.iter().all(|one| one.covers(segment));
+            let is_done = segment.closed && received.iter().all(|one| one.covers(segment));
             if is_done {
                 self.remove_file(segment.index);
             }
@@ -137,41 +137,42 @@ impl Shared {
         let path = segment::path(&self.directory, index);
         match fs::remove_file(&path) {
             Err(error) if error.kind() != io::ErrorKind::NotFound => {
-                tracing::warn!(path = %path.display(), %error, "remove spool segment");
+                let error = common::report::chain(&error);
+                tracing::warn!(path = %path.display(), error, "cannot remove spool segment");
             }
             _ => {}
         }
     }
 }
 
-/// The reading end, for the uplink of one receiver. Clones share the spool.
+/// Reading half of the spool for one receiver's uplink. Clones share the spool.
 #[derive(Debug, Clone)]
 pub struct SpoolHandle {
     pub(super) shared: Arc<Shared>,
-    pub(super) copy: usize,
+    pub(super) receiver: Receiver,
 }
 
 impl SpoolHandle {
-    /// The same spool for the receiver number `copy`, below [`super::SpoolOptions::copies`].
+    /// Returns a handle for another of [`super::SpoolOptions::receivers`].
     #[must_use]
-    pub fn for_copy(&self, copy: usize) -> Self {
+    pub fn for_receiver(&self, receiver: Receiver) -> Self {
         let shared = Arc::clone(&self.shared);
-        Self { shared, copy }
+        Self { shared, receiver }
     }
 
-    /// The receiver's number.
+    /// Returns the receiver that this handle reads for.
     #[must_use]
-    pub const fn copy(&self) -> usize {
-        self.copy
+    pub const fn receiver(&self) -> Receiver {
+        self.receiver
     }
 
-    /// The spool's random name: sequences count within it.
+    /// Returns the spool's random name. Sequences are unique within it.
     #[must_use]
     pub fn instance(&self) -> [u8; 16] {
         self.shared.instance
     }
 
-    /// The oldest tick there is; 0 for none.
+    /// Returns the sequence of the oldest tick; 0 for none.
     #[must_use]
     pub fn oldest_sequence(&self) -> u64 {
         let list = self.shared.list();
@@ -179,114 +180,117 @@ impl SpoolHandle {
         first.unwrap_or(0)
     }
 
-    /// Ticks and samples that were written since the start.
+    /// Returns the numbers of ticks and samples written since the start.
     #[must_use]
     pub fn written(&self) -> (u64, u64) {
         let metrics = &self.shared.metrics;
         (metrics.ticks.get(), metrics.samples.get())
     }
 
-    /// The newest tick's sequence; 0 before the first.
+    /// Returns the sequence of the newest tick; 0 before the first.
     #[must_use]
     pub fn newest(&self) -> u64 {
         *self.shared.newest.borrow()
     }
 
-    /// Tells the newest tick's sequence, again whenever it changes; 0 before the first.
+    /// Subscribes to the sequence of the newest tick; 0 before the first.
     #[must_use]
     pub fn newest_sequence(&self) -> watch::Receiver<u64> {
         self.shared.newest.subscribe()
     }
 
-    /// How many ticks there are behind `sequence`; a few more where the agent was started anew in between.
+    /// Estimates the number of ticks after `sequence`. The estimate is exact unless the producer restarted in between.
     #[must_use]
-    pub fn ticks_behind(&self, sequence: Option<u64>) -> u64 {
+    pub fn ticks_after(&self, sequence: Option<u64>) -> u64 {
         let list = self.shared.list();
         let ticks = list.segments.iter().map(|segment| {
             let last = segment.last_sequence.unwrap_or(0);
-            let behind = last.saturating_sub(sequence.unwrap_or(0));
-            segment.ticks.min(behind)
+            let after = last.saturating_sub(sequence.unwrap_or(0));
+            segment.ticks.min(after)
         });
         ticks.sum()
     }
 
-    /// An aggregator says what it has: everything up to `durable` that was not passed over. It may be another one than last time.
+    /// Takes over what an aggregator reports at the start of a session: it has everything up to `durable` except the gaps.
+    ///
+    /// It may be another aggregator than last time, or one that lost its disk. Gaps after `durable` are dropped then, because the
+    /// live lane sends those ticks anyway.
     pub fn resume(&self, durable: Option<u64>) {
         let mut list = self.shared.list();
-        if let Some(receipt) = list.receipts.get_mut(self.copy) {
-            // What was to be sent to another aggregator later is now to be sent to this one at once.
-            let owes_more = receipt.gaps.cut_behind(durable.unwrap_or(0));
-            let live = if owes_more { None } else { receipt.live };
-            receipt.live = live.max(durable);
+        if let Some(received) = list.received.get_mut(self.receiver.index()) {
+            // Ticks that another aggregator acknowledged after a gap are not on this one's disk.
+            let has_less = received.gaps.truncate_after(durable.unwrap_or(0));
+            let live = if has_less { None } else { received.live };
+            received.live = live.max(durable);
         }
         self.shared.free(&mut list);
     }
 
-    /// Frees what is no longer needed: the ticks up to `sequence` are on disk at the receiver, but for the gaps.
+    /// Records that the receiver has every tick up to `sequence` on disk, except the gaps, and frees segments.
     pub fn acknowledge(&self, sequence: u64) {
         let mut list = self.shared.list();
-        if let Some(receipt) = list.receipts.get_mut(self.copy) {
-            receipt.live = receipt.live.max(Some(sequence));
+        if let Some(received) = list.received.get_mut(self.receiver.index()) {
+            received.live = received.live.max(Some(sequence));
         }
         self.shared.free(&mut list);
     }
 
-    /// Frees what is no longer needed: the ticks up to `sequence` of the oldest gap are on disk at the receiver.
+    /// Records that the receiver has the ticks up to `sequence` of the oldest gap on disk, and frees segments.
     pub fn acknowledge_gap(&self, sequence: u64) {
         let mut list = self.shared.list();
-        if let Some(receipt) = list.receipts.get_mut(self.copy) {
-            receipt.gaps.fill(sequence);
+        if let Some(received) = list.received.get_mut(self.receiver.index()) {
+            received.gaps.fill(sequence);
         }
         self.shared.free(&mut list);
     }
 
-    /// The oldest ticks that were passed over and are still to be sent.
+    /// Returns the oldest gap: ticks that were skipped and are still to be sent.
     #[must_use]
     pub fn oldest_gap(&self) -> Option<Gap> {
         let list = self.shared.list();
-        list.receipts.get(self.copy)?.gaps.first()
+        list.received.get(self.receiver.index())?.gaps.first()
     }
 
-    /// Passes over the ticks behind `sequence`: they become a gap, and the reader begins with the newest one. Blocks on the disk.
+    /// Skips the ticks after `sequence`: they become a gap, and the returned reader starts with the newest tick. Blocks on the disk.
     ///
     /// # Errors
-    /// The list of gaps could not be written; nothing is passed over then.
+    /// The list of gaps cannot be written. Nothing is skipped then.
     pub fn skip_to_newest(&self, sequence: Option<u64>) -> Result<SpoolReader, SpoolError> {
         let until = *self.shared.newest.borrow();
-        let behind = sequence.unwrap_or(0);
+        let after = sequence.unwrap_or(0);
         let mut gaps = self.gaps();
-        gaps.add(Gap { behind, until });
-        gaps.save(&self.shared.directory, self.copy)?;
-        // Nobody else adds or fills gaps of this receiver meanwhile: it has one session, which waits for this.
-        if let Some(receipt) = self.shared.list().receipts.get_mut(self.copy) {
-            receipt.gaps = gaps;
+        gaps.add(Gap { after, until });
+        gaps.save(&self.shared.directory, self.receiver)?;
+        // Only the receiver's one session changes its gaps, and it waits for this call.
+        if let Some(received) = self.shared.list().received.get_mut(self.receiver.index()) {
+            received.gaps = gaps;
         }
-        Ok(self.read_behind(Some(until.saturating_sub(1))))
+        Ok(self.read_after(Some(until.saturating_sub(1))))
     }
 
-    /// Writes down how far the gaps are filled. Without, after a restart more is sent again than need be. Blocks on the disk.
+    /// Saves how far the gaps are filled, so that less is sent again after a restart. Blocks on the disk.
     ///
     /// # Errors
-    /// The file could not be written.
+    /// The list of gaps cannot be written.
     pub fn save_gaps(&self) -> Result<(), SpoolError> {
-        self.gaps().save(&self.shared.directory, self.copy)
+        self.gaps().save(&self.shared.directory, self.receiver)
     }
 
     fn gaps(&self) -> Gaps {
         let list = self.shared.list();
-        let receipt = list.receipts.get(self.copy);
-        receipt.map_or_else(Gaps::default, |receipt| receipt.gaps.clone())
+        let received = list.received.get(self.receiver.index());
+        received.map_or_else(Gaps::default, |received| received.gaps.clone())
     }
 
-    /// Reads the ticks behind `sequence`; all there are for `None`.
+    /// Returns a reader of the ticks after `sequence`, or of all ticks for `None`.
     #[must_use]
-    pub fn read_behind(&self, sequence: Option<u64>) -> SpoolReader {
+    pub fn read_after(&self, sequence: Option<u64>) -> SpoolReader {
         SpoolReader::new(Arc::clone(&self.shared), sequence, u64::MAX)
     }
 
-    /// Reads the ticks of a gap.
+    /// Returns a reader of the ticks in a gap.
     #[must_use]
     pub fn read_gap(&self, gap: Gap) -> SpoolReader {
-        SpoolReader::new(Arc::clone(&self.shared), Some(gap.behind), gap.until)
+        SpoolReader::new(Arc::clone(&self.shared), Some(gap.after), gap.until)
     }
 }

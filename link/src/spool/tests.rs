@@ -1,4 +1,4 @@
-//! The spool against a model: what was written comes back, once and in order, over restarts, crashes and damage.
+//! Checks the spool against a model: every tick is read once and in order, across restarts, crashes and damage.
 
 use std::collections::BTreeMap;
 use std::fs;
@@ -16,7 +16,7 @@ use crate::testing::TestTable;
 
 type Values = BTreeMap<String, u64>;
 
-/// A peer: understands frames as an aggregator does.
+/// Decodes frames as an aggregator does.
 #[derive(Default)]
 struct Peer {
     state: TickState,
@@ -96,7 +96,7 @@ impl Peer {
     }
 }
 
-/// A table with a few series, and what a test knows of it.
+/// A table with a few series.
 struct Source {
     table: TestTable,
     live: Vec<u32>,
@@ -130,7 +130,7 @@ impl Source {
         }
     }
 
-    /// Begins a tick and returns what it holds.
+    /// Begins a tick and returns its contents.
     fn tick(&mut self, seed: u64) -> (i64, Values) {
         self.now_ms += 10;
         self.table.begin_tick(self.now_ms);
@@ -157,7 +157,7 @@ fn options(path: &Path, bytes_max: u64) -> SpoolOptions {
     SpoolOptions {
         path: path.to_owned(),
         bytes_max,
-        copies: 1,
+        receivers: &[Receiver::Primary],
         sync_each_tick: false,
     }
 }
@@ -182,13 +182,13 @@ enum Op {
     Tick(u64),
     Add,
     Remove(usize),
-    /// The peer reads on.
+    /// The peer continues to read.
     Read,
-    /// A new session of the peer, behind its last tick.
+    /// The peer opens a new session after its last tick.
     Reconnect,
-    /// The peer acknowledges what it has.
+    /// The peer acknowledges everything it has.
     Acknowledge,
-    /// The agent starts again.
+    /// The producer restarts.
     Restart,
 }
 
@@ -208,7 +208,7 @@ proptest! {
     #![proptest_config(ProptestConfig { cases: 150, ..ProptestConfig::default() })]
 
     #[test]
-    fn every_tick_comes_once_in_order_and_to_the_bit(ops in proptest::collection::vec(op(), 1..120)) {
+    fn every_tick_is_read_once_in_order_and_bit_for_bit(ops in proptest::collection::vec(op(), 1..120)) {
         let dir = tempfile::tempdir().unwrap();
         let registry = Registry::default();
         // Large enough that nothing is dropped, small enough for many segments.
@@ -216,13 +216,13 @@ proptest! {
         let (mut writer, mut handle) = open(options.clone(), &registry).unwrap();
         let mut source = Source::new();
         let (mut model, mut peer) = (BTreeMap::new(), Peer::default());
-        let mut reader = handle.read_behind(None);
+        let mut reader = handle.read_after(None);
         for op in ops {
             match op {
                 Op::Tick(seed) => {
                     let want = source.tick(seed);
                     model.insert(writer.append(&mut source.table).unwrap(), want);
-                    // As the aggregator would soon do, so that the spool does not fill up.
+                    // As an aggregator would soon do, so that the spool does not fill up.
                     if model.len().is_multiple_of(50) {
                         peer.read(&mut reader);
                         handle.acknowledge(reader.position().unwrap());
@@ -234,7 +234,7 @@ proptest! {
                 Op::Reconnect => {
                     peer.state = TickState::default();
                     peer.series.clear();
-                    reader = handle.read_behind(reader.position());
+                    reader = handle.read_after(reader.position());
                 }
                 Op::Acknowledge => {
                     if let Some(position) = reader.position() {
@@ -249,19 +249,19 @@ proptest! {
                     prop_assert_eq!(handle.instance(), instance);
                     let made = source.made;
                     source = Source { made, now_ms: source.now_ms, ..Source::new() };
-                    reader = handle.read_behind(position);
+                    reader = handle.read_after(position);
                 }
             }
         }
         peer.read(&mut reader);
-        let metrics = SpoolMetrics::new(&registry, 1);
+        let metrics = SpoolMetrics::new(&registry, &[Receiver::Primary]);
         prop_assert_eq!(metrics.dropped_ticks[0].get(), 0);
         prop_assert_eq!(metrics.corrupt_records.get(), 0);
         prop_assert_eq!(&peer.ticks, &model);
     }
 
     #[test]
-    fn damage_loses_ticks_but_never_makes_one_up(
+    fn damage_loses_ticks_but_never_invents_one(
         ticks in proptest::collection::vec(any::<u64>(), 20..80),
         damage in proptest::collection::vec((any::<usize>(), any::<usize>(), 1u8..), 1..4),
         cut in 0u64..200,
@@ -297,11 +297,11 @@ proptest! {
         prop_assert!(model.keys().all(|&old| old < sequence));
         model.insert(sequence, want);
         let mut peer = Peer::default();
-        peer.read(&mut handle.read_behind(None));
+        peer.read(&mut handle.read_after(None));
         for (sequence, tick) in &peer.ticks {
             prop_assert_eq!(model.get(sequence), Some(tick));
         }
-        prop_assert!(peer.ticks.contains_key(&sequence), "what follows the damage is there");
+        prop_assert!(peer.ticks.contains_key(&sequence), "ticks after the damage are readable");
     }
 }
 
@@ -325,8 +325,8 @@ fn oldest_segments_are_dropped_first_and_counted() {
         .sum();
     assert!(on_disk <= 20_000, "{on_disk}");
     let mut peer = Peer::default();
-    peer.read(&mut handle.read_behind(None));
-    let metrics = SpoolMetrics::new(&registry, 1);
+    peer.read(&mut handle.read_after(None));
+    let metrics = SpoolMetrics::new(&registry, &[Receiver::Primary]);
     let dropped = metrics.dropped_ticks[0].get();
     assert!(dropped > 0 && metrics.dropped_segments.get() > 0);
     assert_eq!(peer.ticks.len() as u64, 400 - dropped);
@@ -335,22 +335,22 @@ fn oldest_segments_are_dropped_first_and_counted() {
 }
 
 #[test]
-fn dropped_ticks_are_those_that_nobody_has() {
+fn only_ticks_that_the_receiver_lacks_count_as_dropped() {
     let dir = tempfile::tempdir().unwrap();
     let registry = Registry::default();
     let (mut writer, handle) = open(options(dir.path(), 20_000), &registry).unwrap();
     let mut source = Source::new();
     (0..30).for_each(|_| source.add());
-    let dropped = || SpoolMetrics::new(&registry, 1).dropped_ticks[0].get();
-    // The receiver goes away with a part of the first segment.
+    let dropped = || SpoolMetrics::new(&registry, &[Receiver::Primary]).dropped_ticks[0].get();
+    // The receiver leaves with part of the first segment.
     let sequences = write(&mut writer, &mut source, 10);
     handle.acknowledge(sequences[4]);
     write(&mut writer, &mut source, 390);
     let mut peer = Peer::default();
-    peer.read(&mut handle.read_behind(None));
+    peer.read(&mut handle.read_after(None));
     assert_eq!(peer.ticks.len() as u64 + dropped() + 5, 400);
     assert!(dropped() > 0);
-    // It comes back, and lacks 20 ticks before the newest, which it never asks for.
+    // It returns and lacks the 20 ticks before the newest.
     handle.acknowledge(handle.newest());
     let before = dropped();
     let sequences = write(&mut writer, &mut source, 21);
@@ -358,7 +358,7 @@ fn dropped_ticks_are_those_that_nobody_has() {
     handle.acknowledge(sequences[20]);
     let later = write(&mut writer, &mut source, 400);
     let mut peer = Peer::default();
-    peer.read(&mut handle.read_behind(None));
+    peer.read(&mut handle.read_after(None));
     assert!(!peer.ticks.contains_key(&sequences[20]), "dropped");
     let kept = later.iter().filter(|one| peer.ticks.contains_key(one));
     assert_eq!(dropped() - before, 20 + 400 - kept.count() as u64);
@@ -382,10 +382,10 @@ fn acknowledged_segments_are_freed_and_the_rest_stays() {
     let after = segments(dir.path()).len();
     assert!(after < before, "{after}");
     let mut peer = Peer::default();
-    peer.read(&mut handle.read_behind(Some(sequences[100])));
+    peer.read(&mut handle.read_after(Some(sequences[100])));
     let want: Vec<_> = sequences[101..].to_vec();
     assert_eq!(peer.ticks.keys().copied().collect::<Vec<_>>(), want);
-    assert_eq!(peer.resets, 1, "one state, then the records as they are");
+    assert_eq!(peer.resets, 1, "one snapshot, then the records as they are");
     handle.acknowledge(sequences[199]);
     assert_eq!(segments(dir.path()).len(), 1, "the open one");
 }
@@ -406,19 +406,24 @@ fn damage_while_running_costs_the_rest_of_the_segment_only() {
     let at = bytes.len() - 40;
     bytes[at] ^= 1;
     fs::write(&path, &bytes).unwrap();
-    let mut reader = handle.read_behind(None);
+    let mut reader = handle.read_after(None);
     let mut peer = Peer::default();
     peer.read(&mut reader);
     let before = peer.ticks.len();
     assert!((5..10).contains(&before), "{before}");
-    // The next tick closes the segment, the one after it is in a new one.
+    // The next tick closes the segment; the one after it starts a new segment.
     for seed in 10..12 {
         source.tick(seed);
         writer.append(&mut source.table).unwrap();
     }
     peer.read(&mut reader);
     assert_eq!(peer.ticks.len(), before + 1);
-    assert_eq!(SpoolMetrics::new(&registry, 1).corrupt_records.get(), 1);
+    assert_eq!(
+        SpoolMetrics::new(&registry, &[Receiver::Primary])
+            .corrupt_records
+            .get(),
+        1
+    );
 }
 
 #[test]
@@ -449,16 +454,21 @@ fn tick_that_cannot_be_written_is_counted_and_the_next_one_is_whole() {
     let want = source.tick(2);
     let sequence = writer.append(&mut source.table).unwrap();
     let mut peer = Peer::default();
-    peer.read(&mut handle.read_behind(None));
+    peer.read(&mut handle.read_after(None));
     assert_eq!(peer.ticks, BTreeMap::from([(sequence, want)]));
-    assert_eq!(SpoolMetrics::new(&registry, 1).write_errors.get(), 1);
+    assert_eq!(
+        SpoolMetrics::new(&registry, &[Receiver::Primary])
+            .write_errors
+            .get(),
+        1
+    );
 }
 
-/// A small disk of its own; unmounted when dropped.
+/// A small file system, unmounted on drop.
 struct SmallDisk(tempfile::TempDir);
 
 impl SmallDisk {
-    /// `None`, said loudly, where the machine does not let us.
+    /// Prints why and returns `None` where mounting is not permitted.
     fn new(test: &str) -> Option<Self> {
         let dir = tempfile::tempdir().unwrap();
         let mut mount = Command::new("mount");
@@ -470,7 +480,7 @@ impl SmallDisk {
         {
             return Some(Self(dir));
         }
-        eprintln!("SKIPPED {test}: no file system can be mounted");
+        eprintln!("SKIPPED {test}: cannot mount a file system (needs root)");
         None
     }
 }
@@ -483,17 +493,17 @@ impl Drop for SmallDisk {
 }
 
 #[test]
-fn full_disk_costs_the_oldest_ticks_and_they_are_counted() {
+fn full_disk_drops_and_counts_the_oldest_ticks() {
     let Some(disk) = SmallDisk::new("spool on a full disk") else {
         return;
     };
     let registry = Registry::default();
-    // More than the disk has room for.
+    // More than fits on the disk.
     let options = options(&disk.0.path().join("spool"), 400_000);
     let (mut writer, handle) = open(options, &registry).unwrap();
     let mut source = Source::new();
     (0..30).for_each(|_| source.add());
-    let metrics = SpoolMetrics::new(&registry, 1);
+    let metrics = SpoolMetrics::new(&registry, &[Receiver::Primary]);
     let mut seed = 1u64;
     let mut model = BTreeMap::new();
     while metrics.dropped_ticks[0].get() < 500 {
@@ -502,7 +512,7 @@ fn full_disk_costs_the_oldest_ticks_and_they_are_counted() {
         model.insert(writer.append(&mut source.table).unwrap(), want);
     }
     let mut peer = Peer::default();
-    peer.read(&mut handle.read_behind(None));
+    peer.read(&mut handle.read_after(None));
     let dropped = metrics.dropped_ticks[0].get() as usize;
     let want: BTreeMap<_, _> = model.into_iter().skip(dropped).collect();
     assert_eq!(peer.ticks, want);
@@ -521,9 +531,8 @@ fn write(writer: &mut SpoolWriter, source: &mut Source, ticks: u64) -> Vec<u64> 
 fn segment_stays_until_both_receivers_have_it() {
     let dir = tempfile::tempdir().unwrap();
     let registry = Registry::default();
-    let copies = 2;
     let options = SpoolOptions {
-        copies,
+        receivers: &Receiver::ALL,
         ..options(dir.path(), 40_000)
     };
     let (mut writer, first) = open(options, &registry).unwrap();
@@ -532,32 +541,31 @@ fn segment_stays_until_both_receivers_have_it() {
     let sequences = write(&mut writer, &mut source, 200);
     let before = segments(dir.path()).len();
     assert!(before > 2, "{before}");
-    let second = first.for_copy(1);
+    let second = first.for_receiver(Receiver::Mirror);
     first.acknowledge(sequences[199]);
     assert_eq!(segments(dir.path()).len(), before, "the second has nothing");
     second.acknowledge(sequences[100]);
     let after = segments(dir.path()).len();
     assert!((2..before).contains(&after), "{after}");
     let mut peer = Peer::default();
-    peer.read(&mut second.read_behind(Some(sequences[100])));
+    peer.read(&mut second.read_after(Some(sequences[100])));
     assert_eq!(peer.ticks.len(), 99);
     second.acknowledge(sequences[199]);
     assert_eq!(segments(dir.path()).len(), 1, "the open one");
 }
 
 #[test]
-fn dead_receiver_loses_ticks_that_are_counted_and_the_other_none() {
+fn absent_receiver_loses_counted_ticks_and_the_other_loses_none() {
     let dir = tempfile::tempdir().unwrap();
     let registry = Registry::default();
-    let copies = 2;
     let options = SpoolOptions {
-        copies,
+        receivers: &Receiver::ALL,
         ..options(dir.path(), 20_000)
     };
     let (mut writer, handle) = open(options, &registry).unwrap();
     let mut source = Source::new();
     (0..30).for_each(|_| source.add());
-    let mut reader = handle.read_behind(None);
+    let mut reader = handle.read_after(None);
     let mut peer = Peer::default();
     for _ in 0..40 {
         write(&mut writer, &mut source, 10);
@@ -565,16 +573,16 @@ fn dead_receiver_loses_ticks_that_are_counted_and_the_other_none() {
         handle.acknowledge(reader.position().unwrap());
     }
     assert_eq!(peer.ticks.len(), 400);
-    let dropped = SpoolMetrics::new(&registry, copies).dropped_ticks;
+    let dropped = SpoolMetrics::new(&registry, &Receiver::ALL).dropped_ticks;
     assert_eq!(dropped[0].get(), 0);
     let mut late = Peer::default();
-    late.read(&mut handle.for_copy(1).read_behind(None));
+    late.read(&mut handle.for_receiver(Receiver::Mirror).read_after(None));
     assert!(dropped[1].get() > 0);
     assert_eq!(late.ticks.len() as u64, 400 - dropped[1].get());
 }
 
 #[test]
-fn ticks_passed_over_are_kept_and_come_with_the_first_newer_one() {
+fn skipped_ticks_are_kept_and_read_with_the_first_newer_one() {
     let dir = tempfile::tempdir().unwrap();
     let registry = Registry::default();
     let (mut writer, handle) = open(options(dir.path(), 80_000), &registry).unwrap();
@@ -582,10 +590,10 @@ fn ticks_passed_over_are_kept_and_come_with_the_first_newer_one() {
     (0..20).for_each(|_| source.add());
     let mut sequences = write(&mut writer, &mut source, 150);
     handle.resume(Some(sequences[9]));
-    assert_eq!(handle.ticks_behind(Some(sequences[9])), 140);
+    assert_eq!(handle.ticks_after(Some(sequences[9])), 140);
     let mut live = handle.skip_to_newest(Some(sequences[9])).unwrap();
-    let (behind, until) = (sequences[9], sequences[149]);
-    assert_eq!(handle.oldest_gap(), Some(Gap { behind, until }));
+    let (after, until) = (sequences[9], sequences[149]);
+    assert_eq!(handle.oldest_gap(), Some(Gap { after, until }));
     sequences.extend(write(&mut writer, &mut source, 150));
     let mut newest = Peer::default();
     newest.read(&mut live);
@@ -594,7 +602,7 @@ fn ticks_passed_over_are_kept_and_come_with_the_first_newer_one() {
         sequences[149..]
     );
 
-    // What is behind the gap is freed, the gap is not; a restart in the midst of it goes on where it was.
+    // Ticks after the gap are freed, the gap is not; a restart within the gap continues there.
     let before = segments(dir.path()).len();
     handle.acknowledge(sequences[299]);
     assert!(segments(dir.path()).len() < before);
@@ -604,7 +612,7 @@ fn ticks_passed_over_are_kept_and_come_with_the_first_newer_one() {
     let (_writer, handle) = open(options(dir.path(), 80_000), &registry).unwrap();
     handle.resume(Some(sequences[299]));
     let gap = handle.oldest_gap().unwrap();
-    assert_eq!((gap.behind, gap.until), (sequences[70], until));
+    assert_eq!((gap.after, gap.until), (sequences[70], until));
     let mut late = Peer::default();
     let mut reader = handle.read_gap(gap);
     late.read(&mut reader);
@@ -614,11 +622,17 @@ fn ticks_passed_over_are_kept_and_come_with_the_first_newer_one() {
         sequences[71..150]
     );
     let (last, tick) = late.ticks.last_key_value().unwrap();
-    assert_eq!(newest.ticks[last], *tick, "to the bit as it came first");
+    assert_eq!(
+        newest.ticks[last], *tick,
+        "bit for bit as it was read first"
+    );
     handle.acknowledge_gap(until);
     assert_eq!(handle.oldest_gap(), None);
-    assert_eq!(segments(dir.path()).len(), 0, "nothing waits any more");
-    assert_eq!(SpoolMetrics::new(&registry, 1).dropped_ticks[0].get(), 0);
+    assert_eq!(segments(dir.path()).len(), 0, "everything is acknowledged");
+    assert_eq!(
+        SpoolMetrics::new(&registry, &[Receiver::Primary]).dropped_ticks[0].get(),
+        0
+    );
 }
 
 #[test]
@@ -633,11 +647,11 @@ fn gap_at_one_aggregator_is_backlog_at_another() {
     drop(handle.skip_to_newest(None).unwrap());
     handle.acknowledge(sequences[199]);
     let before = segments(dir.path()).len();
-    // One that has never heard of this agent: it is told everything, and only its word counts now.
+    // An aggregator that does not know this producer: everything is sent, and only its acknowledgements count now.
     handle.resume(None);
     assert_eq!(handle.oldest_gap(), None);
     assert_eq!(segments(dir.path()).len(), before);
     let mut peer = Peer::default();
-    peer.read(&mut handle.read_behind(None));
+    peer.read(&mut handle.read_after(None));
     assert_eq!(peer.ticks.len(), 200);
 }

@@ -1,4 +1,4 @@
-//! The writing end.
+//! Writes ticks to the spool.
 
 use std::fs::{self, File, OpenOptions, TryLockError};
 use std::io::{self, Write as _};
@@ -12,29 +12,29 @@ use rand::TryRngCore as _;
 use rand::rngs::OsRng;
 use tokio::sync::watch;
 
-use super::files::{open_new, write_durably};
+use super::files::{open_or_create, write_durably};
 use super::gaps::Gaps;
-use super::segment::{self, Kind, Scan};
-use super::shared::{List, Receipt, SegmentInfo, Shared};
-use super::{SpoolError, SpoolHandle, SpoolMetrics, SpoolOptions};
+use super::segment::{self, RecordKind, Scan};
+use super::shared::{Received, SegmentInfo, SegmentList, Shared};
+use super::{Receiver, SpoolError, SpoolHandle, SpoolMetrics, SpoolOptions};
 use crate::{SchemaChange, TickSource};
 
-/// A segment is closed when it is this large, or an eighth of the spool.
+/// Size at which a segment is closed, unless an eighth of the spool is less.
 const SEGMENT_BYTES_MAX: u64 = 4 << 20;
-/// Ticks that a segment has at least, so that snapshots do not outweigh them.
+/// Least number of ticks in a segment, so that snapshots do not outweigh ticks.
 const SEGMENT_TICKS_MIN: u64 = 60;
 
-/// The writing end, owned by the sampling loop.
+/// Writing half of the spool, owned by the producer.
 #[derive(Debug)]
 pub struct SpoolWriter {
     shared: Arc<Shared>,
     options: SpoolOptions,
     sequence: u64,
     /// `None` before the first tick and after an error.
-    open: Option<Open>,
+    open: Option<OpenSegment>,
     next_index: u64,
     state: TickState,
-    /// By number: whether a reader knows of the series.
+    /// By series reference: whether readers know the series.
     live: Vec<bool>,
     families: usize,
     compressor: Compressor,
@@ -44,16 +44,16 @@ pub struct SpoolWriter {
 }
 
 #[derive(Debug)]
-struct Open {
+struct OpenSegment {
     path: PathBuf,
     file: File,
     snapshot_bytes: u64,
 }
 
-/// Opens the spool, cuts off a torn tail and goes on behind the last sequence it holds.
+/// Opens the spool, cuts off torn tails and continues after the newest sequence.
 ///
 /// # Errors
-/// The directory or a file in it can't be made, read or locked. Damaged records are skipped and counted.
+/// The directory or a file in it cannot be created, read or locked. Damaged records are skipped and counted.
 pub fn open(
     options: SpoolOptions,
     registry: &Registry,
@@ -63,19 +63,19 @@ pub fn open(
         .recursive(true)
         .mode(0o700)
         .create(&directory)
-        .map_err(SpoolError::io(&directory))?;
+        .map_err(SpoolError::io("create spool", &directory))?;
     let lock = lock(&directory)?;
-    let metrics = SpoolMetrics::new(registry, options.copies);
+    let metrics = SpoolMetrics::new(registry, options.receivers);
     let (instance, start) = begin_start(&directory)?;
     let mut list = find_segments(&directory, &metrics)?;
-    for copy in 0..options.copies {
-        let gaps = Gaps::load(&directory, copy)?;
+    for &receiver in options.receivers {
+        let gaps = Gaps::load(&directory, receiver)?;
         let live = None;
-        list.receipts.push(Receipt { live, gaps });
+        list.received.push(Received { live, gaps });
     }
     let next_index = list.segments.back().map_or(0, |last| last.index + 1);
-    let found = list.segments.iter().filter_map(|one| one.last_sequence);
-    let newest = found.max().unwrap_or(0);
+    let sequences = list.segments.iter().filter_map(|one| one.last_sequence);
+    let newest = sequences.max().unwrap_or(0);
     let shared = Arc::new(Shared {
         directory,
         instance,
@@ -85,17 +85,17 @@ pub fn open(
     });
     {
         let mut list = shared.list();
-        shared.drop_beyond(&mut list, options.bytes_max);
+        shared.drop_oldest(&mut list, options.bytes_max);
         shared.report(&list);
     }
     let handle = SpoolHandle {
         shared: Arc::clone(&shared),
-        copy: 0,
+        receiver: Receiver::Primary,
     };
     let writer = SpoolWriter {
         shared,
         options,
-        // The start's number in the high half: ascends even if the tail of the last start is lost.
+        // The number of this start in the high half makes sequences ascend even if the last ticks were lost.
         sequence: newest.max(start << 32),
         open: None,
         next_index,
@@ -112,23 +112,23 @@ pub fn open(
 
 fn lock(directory: &Path) -> Result<File, SpoolError> {
     let path = directory.join("lock");
-    let file = open_new(&path).map_err(SpoolError::io(&path))?;
+    let file = open_or_create(&path).map_err(SpoolError::io("open lock", &path))?;
     match file.try_lock() {
         Ok(()) => Ok(file),
         Err(TryLockError::WouldBlock) => Err(SpoolError::Locked {
             path: directory.to_owned(),
         }),
-        Err(TryLockError::Error(source)) => Err(SpoolError::Io { path, source }),
+        Err(TryLockError::Error(source)) => Err(SpoolError::io("lock", &path)(source)),
     }
 }
 
-/// Reads `instance` (16 random bytes, the number of starts, CRC) or makes it, and counts this start.
+/// Reads or creates `instance` (16 random bytes, the number of starts, a CRC) and counts this start in it.
 fn begin_start(directory: &Path) -> Result<([u8; 16], u64), SpoolError> {
     let path = directory.join("instance");
     let known = match fs::read(&path) {
         Ok(bytes) => parse_instance(&bytes),
         Err(error) if error.kind() == io::ErrorKind::NotFound => None,
-        Err(source) => return Err(SpoolError::Io { path, source }),
+        Err(source) => return Err(SpoolError::io("read spool's name", &path)(source)),
     };
     let (instance, starts) = match known {
         Some(known) => known,
@@ -136,7 +136,7 @@ fn begin_start(directory: &Path) -> Result<([u8; 16], u64), SpoolError> {
             let mut instance = [0; 16];
             OsRng
                 .try_fill_bytes(&mut instance)
-                .map_err(|_| SpoolError::Random)?;
+                .map_err(SpoolError::Random)?;
             (instance, 0)
         }
     };
@@ -144,7 +144,7 @@ fn begin_start(directory: &Path) -> Result<([u8; 16], u64), SpoolError> {
     let mut bytes = instance.to_vec();
     bytes.extend_from_slice(&start.to_le_bytes());
     bytes.extend_from_slice(&crc32c::crc32c(&bytes).to_le_bytes());
-    write_durably(&path, &bytes).map_err(SpoolError::io(&path))?;
+    write_durably(&path, &bytes).map_err(SpoolError::io("write spool's name", &path))?;
     Ok((instance, start))
 }
 
@@ -158,25 +158,27 @@ fn parse_instance(bytes: &[u8]) -> Option<([u8; 16], u64)> {
     Some((*instance, u64::from_le_bytes(starts.try_into().ok()?)))
 }
 
-/// Lists the segments and closes them: a start always begins a new one.
-fn find_segments(directory: &Path, metrics: &SpoolMetrics) -> Result<List, SpoolError> {
+/// Lists the segments, all closed: each start begins a new segment.
+fn find_segments(directory: &Path, metrics: &SpoolMetrics) -> Result<SegmentList, SpoolError> {
     let mut indexes = Vec::new();
-    let entries = fs::read_dir(directory).map_err(SpoolError::io(directory))?;
-    for entry in entries {
-        let name = entry.map_err(SpoolError::io(directory))?.file_name();
+    let list_error = |source| SpoolError::io("list spool", directory)(source);
+    for entry in fs::read_dir(directory).map_err(list_error)? {
+        let name = entry.map_err(list_error)?.file_name();
         indexes.extend(name.to_str().and_then(segment::index_of));
     }
     indexes.sort_unstable();
-    let mut list = List::default();
+    let mut list = SegmentList::default();
     for index in indexes {
         let path = segment::path(directory, index);
-        list.segments
-            .extend(recover(&path, index, metrics).map_err(SpoolError::io(&path))?);
+        list.segments.extend(
+            recover(&path, index, metrics)
+                .map_err(SpoolError::io("recover spool segment", &path))?,
+        );
     }
     Ok(list)
 }
 
-/// Scans a segment, cuts off its torn tail, and removes it when there is no tick in it.
+/// Scans a segment and cuts off its torn tail; deletes it when it holds no tick.
 fn recover(path: &Path, index: u64, metrics: &SpoolMetrics) -> io::Result<Option<SegmentInfo>> {
     let file = OpenOptions::new().read(true).write(true).open(path)?;
     let len = file.metadata()?.len();
@@ -213,43 +215,43 @@ fn recover(path: &Path, index: u64, metrics: &SpoolMetrics) -> io::Result<Option
 }
 
 impl SpoolWriter {
-    /// Writes the current tick and the changes of the series set since the last call, and clears those.
+    /// Writes the current tick and the schema changes since the last call, clears the changes, and returns the tick's sequence.
     ///
-    /// Returns the tick's sequence. Allocates nothing once it is warm, but for a new segment now and then.
+    /// Allocates nothing once it is warm, except for a new segment now and then.
     ///
     /// # Errors
-    /// The tick could not be written; it is lost and counted. The series set is not: the next call writes all of it.
-    pub fn append(&mut self, table: &mut impl TickSource) -> Result<u64, SpoolError> {
-        let mut result = self.try_append(table);
-        // A disk that others fill makes the spool smaller: there too the oldest ticks go first.
+    /// The tick cannot be written; it is lost and counted. The schema is not lost: the next call writes a full snapshot.
+    pub fn append(&mut self, source: &mut impl TickSource) -> Result<u64, SpoolError> {
+        let mut result = self.try_append(source);
+        // On a full disk the oldest ticks make room, as when the spool itself is full.
         while matches!(&result, Err(error) if error.is_disk_full()) {
             self.abandon();
             if !self.make_room() {
                 break;
             }
-            result = self.try_append(table);
+            result = self.try_append(source);
         }
-        // Also after an error: what follows begins with a snapshot of the table.
-        table.clear_changes();
+        // Also after an error: the next segment starts with a snapshot of the source.
+        source.clear_changes();
         if result.is_err() {
             self.shared.metrics.write_errors.inc();
             self.abandon();
         }
         let mut list = self.shared.list();
-        self.shared.drop_beyond(&mut list, self.options.bytes_max);
+        self.shared.drop_oldest(&mut list, self.options.bytes_max);
         self.shared.report(&list);
         result
     }
 
-    /// Drops the oldest segment. Returns whether there was one besides the newest.
+    /// Drops the oldest segment. Returns false when only the newest is left.
     fn make_room(&self) -> bool {
         let mut list = self.shared.list();
         let (before, bytes) = (list.segments.len(), list.bytes());
-        self.shared.drop_beyond(&mut list, bytes.saturating_sub(1));
+        self.shared.drop_oldest(&mut list, bytes.saturating_sub(1));
         list.segments.len() < before
     }
 
-    /// Syncs what was written to disk; for shutdown.
+    /// Syncs the open segment to disk, for shutdown.
     ///
     /// # Errors
     /// The sync failed.
@@ -257,19 +259,21 @@ impl SpoolWriter {
         let Some(open) = &self.open else {
             return Ok(());
         };
-        open.file.sync_data().map_err(SpoolError::io(&open.path))
+        open.file
+            .sync_data()
+            .map_err(SpoolError::io("sync spool segment", &open.path))
     }
 
-    fn try_append(&mut self, table: &impl TickSource) -> Result<u64, SpoolError> {
+    fn try_append(&mut self, source: &impl TickSource) -> Result<u64, SpoolError> {
         self.buffer.clear();
         if self.open.is_none() {
             self.state.clear();
-            self.begin_segment(table, false)?;
+            self.begin_segment(source, false)?;
         } else {
-            self.put_changes(table);
+            self.put_changes(source);
         }
         let sequence = self.sequence + 1;
-        let samples = self.put_tick(table, sequence);
+        let samples = self.put_tick(source, sequence);
         self.commit(Some(sequence))?;
         self.sequence = sequence;
         self.shared.metrics.ticks.inc();
@@ -277,37 +281,41 @@ impl SpoolWriter {
         self.shared.metrics.last_sequence.set(sequence as f64);
         self.shared.newest.send_replace(sequence);
         if self.should_rotate()
-            && let Err(error) = self.rotate(table)
+            && let Err(error) = self.rotate(source)
         {
-            tracing::warn!(%error, "begin spool segment");
+            let error = common::report::chain(&error);
+            tracing::warn!(
+                error,
+                "cannot begin a spool segment; the next tick tries again"
+            );
             self.abandon();
         }
         Ok(sequence)
     }
 
-    fn rotate(&mut self, table: &impl TickSource) -> Result<(), SpoolError> {
+    fn rotate(&mut self, source: &impl TickSource) -> Result<(), SpoolError> {
         self.close_segment()?;
         self.buffer.clear();
-        self.begin_segment(table, true)?;
+        self.begin_segment(source, true)?;
         self.commit(None)
     }
 
-    /// Makes a file and puts its header and snapshot into the buffer.
+    /// Creates a segment file and encodes its header and snapshot into the buffer.
     fn begin_segment(
         &mut self,
-        table: &impl TickSource,
+        source: &impl TickSource,
         continues: bool,
     ) -> Result<(), SpoolError> {
         let index = self.next_index;
         let path = segment::path(&self.shared.directory, index);
-        let file = open_new(&path)
+        let file = open_or_create(&path)
             .and_then(|file| file.set_len(0).map(|()| file))
-            .map_err(SpoolError::io(&path))?;
+            .map_err(SpoolError::io("create spool segment", &path))?;
         self.next_index += 1;
         self.buffer
             .extend_from_slice(&segment::header(index, continues));
-        self.put_snapshot(table, continues);
-        self.open = Some(Open {
+        self.put_snapshot(source, continues);
+        self.open = Some(OpenSegment {
             path,
             file,
             snapshot_bytes: self.buffer.len() as u64,
@@ -324,53 +332,53 @@ impl SpoolWriter {
         Ok(())
     }
 
-    fn put_snapshot(&mut self, table: &impl TickSource, continues: bool) {
-        for (name, metadata) in table.families() {
+    fn put_snapshot(&mut self, source: &impl TickSource, continues: bool) {
+        for (name, metadata) in source.families() {
             self.schema.family(name, metadata);
-            self.finish_schema_if_full(Kind::SnapshotSchema);
+            self.finish_schema_if_full(RecordKind::SnapshotSchema);
         }
-        self.families = table.families().len();
+        self.families = source.families().len();
         self.live.clear();
-        self.live.resize(table.capacity(), false);
-        for (series_ref, labels) in table.series() {
+        self.live.resize(source.capacity(), false);
+        for (series_ref, labels) in source.series() {
             self.live[series_ref as usize] = true;
             self.schema.added(series_ref, &labels);
             if !continues {
                 self.state.define(series_ref);
             }
-            self.finish_schema_if_full(Kind::SnapshotSchema);
+            self.finish_schema_if_full(RecordKind::SnapshotSchema);
         }
-        // Written even when empty: it carries the reset.
-        self.finish_schema(Kind::SnapshotSchema);
+        // Written even when empty, because it resets the reader.
+        self.finish_schema(RecordKind::SnapshotSchema);
         self.state.forget_dictionary();
         let (state, compressor) = (&mut self.state, &mut self.compressor);
-        segment::put_record(&mut self.buffer, Kind::SnapshotBase, |out| {
+        segment::put_record(&mut self.buffer, RecordKind::SnapshotBase, |out| {
             state.encode_base(compressor, out);
         });
     }
 
-    fn finish_schema_if_full(&mut self, kind: Kind) {
+    fn finish_schema_if_full(&mut self, kind: RecordKind) {
         if self.schema.is_full() {
             self.finish_schema(kind);
         }
     }
 
-    fn finish_schema(&mut self, kind: Kind) {
+    fn finish_schema(&mut self, kind: RecordKind) {
         let (schema, compressor) = (&mut self.schema, &mut self.compressor);
         segment::put_record(&mut self.buffer, kind, |out| schema.finish(compressor, out));
     }
 
-    fn put_changes(&mut self, table: &impl TickSource) {
-        for (name, metadata) in table.families().skip(self.families) {
+    fn put_changes(&mut self, source: &impl TickSource) {
+        for (name, metadata) in source.families().skip(self.families) {
             self.schema.family(name, metadata);
         }
-        self.families = table.families().len();
-        self.live.resize(table.capacity(), false);
-        for &change in table.changes() {
+        self.families = source.families().len();
+        self.live.resize(source.capacity(), false);
+        for &change in source.changes() {
             match change {
                 SchemaChange::Added(series_ref) => {
-                    // One that was added and removed since the last tick is nobody's business.
-                    if let Some(labels) = table.labels(series_ref) {
+                    // A series that was added and removed since the last tick has no labels any more.
+                    if let Some(labels) = source.labels(series_ref) {
                         self.live[series_ref as usize] = true;
                         self.state.define(series_ref);
                         self.schema.added(series_ref, &labels);
@@ -382,34 +390,36 @@ impl SpoolWriter {
                     }
                 }
             }
-            self.finish_schema_if_full(Kind::Schema);
+            self.finish_schema_if_full(RecordKind::Schema);
         }
         if !self.schema.is_empty() {
-            self.finish_schema(Kind::Schema);
+            self.finish_schema(RecordKind::Schema);
         }
     }
 
-    fn put_tick(&mut self, table: &impl TickSource, sequence: u64) -> u64 {
+    fn put_tick(&mut self, source: &impl TickSource, sequence: u64) -> u64 {
         let mut samples = 0;
-        let values = table.values().inspect(|_| samples += 1);
+        let values = source.values().inspect(|_| samples += 1);
         let (state, compressor) = (&mut self.state, &mut self.compressor);
-        segment::put_record(&mut self.buffer, Kind::Tick, |out| {
-            segment::put_tick_head(out, sequence, table.timestamp_ms());
+        segment::put_record(&mut self.buffer, RecordKind::Tick, |out| {
+            segment::put_tick_head(out, sequence, source.timestamp_ms());
             state.encode(values, compressor, out);
         });
         samples
     }
 
-    /// Writes the buffer and lets readers have it.
+    /// Writes the buffer and publishes it to readers.
     fn commit(&mut self, sequence: Option<u64>) -> Result<(), SpoolError> {
         let Some(open) = &mut self.open else {
             return Ok(());
         };
         open.file
             .write_all(&self.buffer)
-            .map_err(SpoolError::io(&open.path))?;
+            .map_err(SpoolError::io("write spool segment", &open.path))?;
         if self.options.sync_each_tick {
-            open.file.sync_data().map_err(SpoolError::io(&open.path))?;
+            open.file
+                .sync_data()
+                .map_err(SpoolError::io("sync spool segment", &open.path))?;
         }
         self.shared
             .metrics
@@ -450,7 +460,7 @@ impl SpoolWriter {
         Ok(())
     }
 
-    /// After an error: what the segment holds up to the last whole tick stays, nothing more is written to it.
+    /// Closes the open segment after an error; its ticks up to the last complete one stay readable.
     fn abandon(&mut self) {
         let mut list = self.shared.list();
         if let Some(segment) = list.segments.back_mut() {
@@ -471,9 +481,10 @@ impl SpoolWriter {
             0 => fs::remove_file(&open.path),
             committed => open.file.set_len(committed),
         };
-        // Otherwise the next start cuts it off as a torn tail.
+        // If this fails, the next start cuts the record off as a torn tail.
         if let Err(error) = cut {
-            tracing::warn!(path = %open.path.display(), %error, "cut off half-written spool record");
+            let (path, error) = (open.path.display(), common::report::chain(&error));
+            tracing::warn!(%path, error, "cannot cut off a half-written spool record");
         }
     }
 }

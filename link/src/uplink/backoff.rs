@@ -1,4 +1,4 @@
-//! How long to wait before the next try.
+//! Waits between attempts to connect.
 
 use std::time::Duration;
 
@@ -9,8 +9,8 @@ pub const WAIT_MIN: Duration = Duration::from_secs(1);
 /// Longest wait.
 pub const WAIT_MAX: Duration = Duration::from_secs(60);
 
-/// Decorrelated jitter: each wait is random between the shortest and three times the last, so that a thousand agents
-/// that lost their aggregator at once do not come back at once.
+/// Decorrelated jitter: each wait is random between [`WAIT_MIN`] and three times the previous wait, so that a thousand agents that
+/// lost their aggregator together do not return together.
 #[derive(Debug)]
 pub struct Backoff {
     last: Duration,
@@ -23,14 +23,14 @@ impl Default for Backoff {
 }
 
 impl Backoff {
-    /// The next wait.
+    /// Returns the next wait.
     pub fn next_wait(&mut self, random: &mut impl Rng) -> Duration {
         let highest = (self.last * 3).min(WAIT_MAX);
         self.last = random.random_range(WAIT_MIN..=highest);
         self.last
     }
 
-    /// After success: the next wait is a short one again.
+    /// Makes the next wait short again, after success.
     pub const fn reset(&mut self) {
         self.last = WAIT_MIN;
     }

@@ -1,71 +1,80 @@
-//! QUIC first, TCP where nobody answers it, and QUIC again when it gets through.
+//! Connects over QUIC, falls back to TCP where QUIC gets no answer, and notices when QUIC works again.
 
 use std::collections::BTreeMap;
 use std::sync::Arc;
 use std::time::Duration;
 
+use common::report::chain;
 use tokio::time::sleep;
 
-use super::link::{self, Carrier, Link, LinkError};
+use super::link::{self, Link, LinkError};
+use crate::stream::Transport;
 
-/// Times in a row that nobody answers QUIC before TCP is tried too.
-const SILENCES_MAX: u32 = 2;
+/// Consecutive timeouts of QUIC after which TCP is tried too.
+const QUIC_TIMEOUTS_MAX: u32 = 2;
 
-/// What is known of the ways to each address.
+/// What is known about the transports to each address.
 #[derive(Debug, Default)]
 pub(super) struct Dial {
-    /// How often QUIC was not answered since it last was.
-    silences: BTreeMap<String, u32>,
+    /// Consecutive attempts over QUIC without an answer.
+    quic_timeouts: BTreeMap<String, u32>,
 }
 
 impl Dial {
-    /// Connects over QUIC, or over TCP where QUIC has got no answer repeatedly.
+    /// Connects over QUIC, or over TCP where QUIC has repeatedly got no answer.
     pub(super) async fn connect(
         &mut self,
         address: &str,
         tls: &Arc<rustls::ClientConfig>,
     ) -> Result<Link, LinkError> {
-        let error = match link::connect(address, tls, Carrier::Quic).await {
-            Err(error) if error.is_silence() => error,
+        let error = match link::connect(address, tls, Transport::Quic).await {
+            Err(error) if error.may_be_blocked_udp() => error,
             other => {
-                self.silences.remove(address);
+                self.quic_timeouts.remove(address);
                 return other;
             }
         };
-        let silences = self.silences.entry(address.to_owned()).or_default();
-        *silences = silences.saturating_add(1);
-        if *silences < SILENCES_MAX {
+        let timeouts = self.quic_timeouts.entry(address.to_owned()).or_default();
+        *timeouts = timeouts.saturating_add(1);
+        if *timeouts < QUIC_TIMEOUTS_MAX {
             return Err(error);
         }
-        match link::connect(address, tls, Carrier::Tcp).await {
+        match link::connect(address, tls, Transport::Tcp).await {
             Ok(link) => {
-                tracing::warn!(address, %error, "nobody answers QUIC: sending over TCP");
+                let error = chain(&error);
+                tracing::warn!(address, error, "QUIC gets no answer, using TCP");
                 Ok(link)
             }
+            // The certificate matters more than the transport that did not work either.
+            Err(over_tcp) if over_tcp.is_untrusted() => Err(over_tcp),
             Err(over_tcp) => {
-                tracing::debug!(address, error = %over_tcp, "no TCP connection either");
+                let over_tcp = chain(&over_tcp);
+                tracing::debug!(address, error = over_tcp, "cannot connect over TCP either");
                 Err(error)
             }
         }
     }
 
-    /// QUIC has been seen to get through: it is tried alone again.
-    pub(super) fn forget_silence(&mut self, address: &str) {
-        self.silences.remove(address);
+    /// Makes the next attempts use QUIC only, after QUIC was seen to work.
+    pub(super) fn reset_quic_timeouts(&mut self, address: &str) {
+        self.quic_timeouts.remove(address);
     }
 }
 
-/// Returns when a connection over QUIC could be made; tried each `interval`.
-pub(super) async fn quic_gets_through(
+/// Tries to connect over QUIC every `interval` and returns when it works.
+pub(super) async fn wait_for_quic(
     address: &str,
     tls: &Arc<rustls::ClientConfig>,
     interval: Duration,
 ) {
     loop {
         sleep(interval).await;
-        match link::connect(address, tls, Carrier::Quic).await {
+        match link::connect(address, tls, Transport::Quic).await {
             Ok(link) => return link.close(b"probe"),
-            Err(error) => tracing::debug!(address, %error, "QUIC does not get through"),
+            Err(error) => {
+                let error = chain(&error);
+                tracing::debug!(address, error, "QUIC still gets no answer");
+            }
         }
     }
 }

@@ -1,4 +1,4 @@
-//! The node's certificate: from files, from the last start, or by joining.
+//! The node's certificate: from files, kept from an earlier start, or to be requested by joining.
 
 use std::path::{Path, PathBuf};
 
@@ -9,56 +9,69 @@ use rustls_pki_types::{CertificateDer, PrivateKeyDer};
 /// Where this node's identity comes from.
 #[derive(Debug, Clone)]
 pub struct IdentityFiles {
-    /// Directory in which a certificate got by joining is kept (mode 0700, key 0600): the spool's, usually.
+    /// Directory that keeps a certificate obtained by joining (mode 0700, key 0600), usually the spool's.
     pub state_path: PathBuf,
-    /// `--join.token-file`: the token with which a first certificate is asked for.
+    /// `--join.token-file`: the token that authorizes the request for a first certificate.
     pub join_token_file: Option<PathBuf>,
-    /// `--tls.ca-file`: roots to trust in place of the one that the token names.
+    /// `--tls.ca-file`: roots to trust instead of the one that the token names. Read again for each connection that needs it.
     pub ca_file: Option<PathBuf>,
-    /// `--tls.cert-file` and `--tls.key-file`: a certificate made elsewhere; no joining, no renewal, read again as it
-    /// changes.
+    /// `--tls.cert-file` and `--tls.key-file`: a certificate issued elsewhere. It is never renewed and read again for each
+    /// connection; the node does not join.
     pub cert_and_key_files: Option<(PathBuf, PathBuf)>,
 }
 
-/// A certificate, and whom to trust with it.
+/// A node's certificate with its key, and the roots to verify aggregators with.
 #[derive(Debug, Clone)]
-pub(super) struct Known {
+pub(super) struct NodeCredentials {
     pub(super) own: Credentials,
     pub(super) roots: Vec<CertificateDer<'static>>,
-    /// Whether it is renewed over the connection; one from files is not.
+    /// Whether the aggregator renews the certificate over the connection; false for one from files.
     pub(super) renewable: bool,
 }
 
 impl IdentityFiles {
-    /// Whether there is any way to a certificate.
-    pub(super) fn is_possible(&self) -> Result<bool, IdentityError> {
+    /// Returns whether a certificate exists or can be obtained.
+    pub(super) fn can_identify(&self) -> Result<bool, IdentityError> {
         let given = self.cert_and_key_files.is_some() || self.join_token_file.is_some();
         Ok(given || files::read_if_there(&self.kept_path())?.is_some())
     }
 
-    /// The certificate there is, if it is good at `now_ms` for this node.
+    /// Returns whether the node can join.
+    pub(super) const fn can_join(&self) -> bool {
+        self.cert_and_key_files.is_none() && self.join_token_file.is_some()
+    }
+
+    /// Loads the certificate if it is valid at `now_ms` for this node.
     ///
-    /// One of the last start that is of no use is no error: joining makes another.
-    pub(super) fn load(&self, node: &str, now_ms: i64) -> Result<Option<Known>, IdentityError> {
+    /// An unusable certificate of an earlier start is not an error, because joining replaces it.
+    pub(super) fn load(
+        &self,
+        node: &str,
+        now_ms: i64,
+    ) -> Result<Option<NodeCredentials>, IdentityError> {
         if let Some((cert, key)) = &self.cert_and_key_files {
             return self.load_given(cert, key).map(Some);
         }
         let kept = match self.load_kept() {
             Ok(kept) => kept,
             Err(error) => {
-                tracing::warn!(error = %common::report::chain(&error), "kept certificate is of no use");
+                let error = common::report::chain(&error);
+                tracing::warn!(error, "ignoring the certificate of an earlier start");
                 None
             }
         };
-        let is_good = |known: &Known| {
-            let identity = known.own.identity();
+        let is_good = |credentials: &NodeCredentials| {
+            let identity = credentials.own.identity();
             let ours = identity.is_ok_and(|id| id.role() == Role::Node && id.name() == node);
-            ours && known.own.validity().is_ok_and(|time| time.contains(now_ms))
+            ours && credentials
+                .own
+                .validity()
+                .is_ok_and(|time| time.contains(now_ms))
         };
         Ok(kept.filter(is_good))
     }
 
-    fn load_given(&self, cert: &Path, key: &Path) -> Result<Known, IdentityError> {
+    fn load_given(&self, cert: &Path, key: &Path) -> Result<NodeCredentials, IdentityError> {
         let own = Credentials {
             chain: files::certificates(&files::read(cert)?, cert)?,
             key: files::private_key(&files::read(key)?, key)?,
@@ -72,7 +85,7 @@ impl IdentityFiles {
                 });
             }
         };
-        Ok(Known {
+        Ok(NodeCredentials {
             own,
             roots,
             renewable: false,
@@ -87,7 +100,7 @@ impl IdentityFiles {
         self.state_path.join("ca.pem")
     }
 
-    fn load_kept(&self) -> Result<Option<Known>, IdentityError> {
+    fn load_kept(&self) -> Result<Option<NodeCredentials>, IdentityError> {
         let path = self.kept_path();
         let Some(pem) = files::read_if_there(&path)? else {
             return Ok(None);
@@ -103,36 +116,36 @@ impl IdentityFiles {
                 files::certificates(&files::read(&path)?, &path)?
             }
         };
-        Ok(Some(Known {
+        Ok(Some(NodeCredentials {
             own,
             roots,
             renewable: true,
         }))
     }
 
-    /// Keeps a certificate for the next start.
-    pub(super) fn keep(&self, known: &Known) -> Result<(), IdentityError> {
+    /// Saves a certificate for the next start.
+    pub(super) fn keep(&self, credentials: &NodeCredentials) -> Result<(), IdentityError> {
         files::create_private_dir(&self.state_path)?;
-        let roots: String = known
+        let roots: String = credentials
             .roots
             .iter()
             .map(|root| files::to_pem("CERTIFICATE", root))
             .collect();
         files::write_private(&self.kept_roots_path(), roots.as_bytes())?;
-        let label = match &known.own.key {
+        let label = match &credentials.own.key {
             PrivateKeyDer::Pkcs1(_) => "RSA PRIVATE KEY",
             PrivateKeyDer::Sec1(_) => "EC PRIVATE KEY",
             _ => "PRIVATE KEY",
         };
-        let mut pem = files::to_pem(label, known.own.key.secret_der());
-        for certificate in &known.own.chain {
+        let mut pem = files::to_pem(label, credentials.own.key.secret_der());
+        for certificate in &credentials.own.chain {
             pem.push_str(&files::to_pem("CERTIFICATE", certificate));
         }
         files::write_private(&self.kept_path(), pem.as_bytes())
     }
 
-    /// What to show, and whom to show it to.
-    pub(super) fn token(&self) -> Result<Option<(Credential, JoinTrust)>, IdentityError> {
+    /// Reads the token to join with and whom it may be shown to. Files are read each time, because they are rotated.
+    pub(super) fn token(&self) -> Result<Option<(JoinCredential, JoinTrust)>, IdentityError> {
         let Some(path) = &self.join_token_file else {
             return Ok(None);
         };
@@ -145,14 +158,14 @@ impl IdentityFiles {
         if let Some(roots) = &roots
             && is_service_account_token(text)
         {
-            let credential = Credential {
+            let credential = JoinCredential {
                 id: "Kubernetes service account".to_owned(),
                 text: text.to_owned(),
             };
             return Ok(Some((credential, JoinTrust::Roots(roots.clone()))));
         }
         let token = JoinToken::parse(text)?;
-        let credential = Credential {
+        let credential = JoinCredential {
             id: token.id(),
             text: token.credential(),
         };
@@ -161,16 +174,16 @@ impl IdentityFiles {
     }
 }
 
-/// What a node without certificate shows an aggregator.
-pub(super) struct Credential {
-    /// For the log.
+/// Token that a node without a certificate shows to an aggregator.
+pub(super) struct JoinCredential {
+    /// Name for logs.
     pub(super) id: String,
-    /// Secret.
+    /// The secret.
     pub(super) text: String,
 }
 
-/// Whether this is the token of a Kubernetes service account: a JSON web token. It names no authority, so it is shown
-/// only to an aggregator that `--tls.ca-file` verifies.
+/// Returns whether this is the token of a Kubernetes service account, a JSON Web Token. It does not name an authority, so it is
+/// shown only to an aggregator that `--tls.ca-file` verifies.
 fn is_service_account_token(text: &str) -> bool {
     text.starts_with("eyJ") && text.bytes().filter(|&byte| byte == b'.').count() == 2
 }

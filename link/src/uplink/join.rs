@@ -1,4 +1,4 @@
-//! How a node without certificate gets its first one.
+//! Requests the first certificate of a node.
 
 use std::sync::Arc;
 use std::time::Duration;
@@ -10,20 +10,20 @@ use rustls_pki_types::CertificateDer;
 use tokio::time::timeout;
 
 use super::dial::Dial;
-use super::identity::Known;
+use super::identity::NodeCredentials;
 use super::link::LinkError;
 use super::session::SessionError;
 
 const TIMEOUT: Duration = Duration::from_secs(20);
 
-/// Shows the token to an aggregator that it names, and takes the certificate.
+/// Shows the token to an aggregator that `trust` verifies, and returns the certificate that it issues.
 pub(super) async fn join(
     dial: &mut Dial,
     address: &str,
     node: &str,
     credential: &str,
     trust: JoinTrust,
-) -> Result<Known, SessionError> {
+) -> Result<NodeCredentials, SessionError> {
     let tls = Arc::new(join_config(trust)?);
     let mut link = dial.connect(address, &tls).await?;
     let request = LeafRequest::new()?;
@@ -45,7 +45,7 @@ pub(super) async fn join(
     };
     let (chain, roots) = (owned(chain), owned(roots));
     link.close(b"joined");
-    Ok(Known {
+    Ok(NodeCredentials {
         own: request.with_chain(chain)?,
         roots,
         renewable: true,

@@ -1,4 +1,4 @@
-//! What is sent next: the newest ticks first, and behind them what was passed over.
+//! Decides what is sent next: new ticks first, then ticks that were skipped.
 
 use std::time::{Duration, Instant};
 
@@ -8,25 +8,32 @@ use crate::spool::{Gap, SpoolError, SpoolHandle, SpoolReader};
 
 /// Bytes read from the spool at a time.
 const BATCH_BYTES: usize = 128 << 10;
-/// As much of what was written last is surely in the system's memory still, and read without waiting for a disk.
+/// This many bytes written last are surely still in the page cache, so reading them does not wait for the disk.
 const FRESH_BYTES: u64 = BATCH_BYTES as u64;
-/// How often it is written down how far gaps are filled.
+/// Interval between saves of how far gaps are filled.
 const SAVE_INTERVAL: Duration = Duration::from_secs(10);
+
+/// Stream of ticks within a session. Sequences ascend within the live lane; the backfill lane goes back to gaps.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Lane {
+    Live,
+    Backfill,
+}
 
 /// The two lanes of a session.
 ///
-/// The backfill lane gets its turn when the live one has nothing, and has one batch on the way at most: on a slow link a new tick
-/// waits for no more than that.
+/// The backfill lane is read when the live lane has nothing, and has at most one batch unacknowledged. So on a slow network a new
+/// tick waits for at most one batch.
 #[derive(Debug)]
 pub(super) struct Lanes {
     spool: SpoolHandle,
     live: SpoolReader,
     backfill: Option<Backfill>,
-    /// Ticks that may wait before they are passed over; `None` for an aggregator that knows one lane only, which gets none of
-    /// what was passed over for another one.
-    patience_ticks: Option<u64>,
-    /// The lane that the aggregator expects frames of.
-    at_backfill: bool,
+    /// Number of waiting ticks above which they are skipped. `None` for an aggregator that knows only the live lane, which receives
+    /// no backfill either.
+    waiting_ticks_max: Option<u64>,
+    /// Lane that the aggregator expects the next frame to belong to.
+    announced: Lane,
     saved_at: Instant,
 }
 
@@ -34,62 +41,62 @@ pub(super) struct Lanes {
 struct Backfill {
     gap: Gap,
     reader: SpoolReader,
-    /// The last tick on the way.
+    /// Last sequence sent.
     sent: Option<u64>,
     acked: Option<u64>,
 }
 
-/// What was read to be sent.
+/// Frames to send next.
 #[derive(Debug, Default)]
 pub(super) struct Batch {
-    /// Frames; empty when there is nothing to send now.
+    /// Encoded frames; empty when there is nothing to send now.
     pub(super) bytes: Vec<u8>,
-    /// Ticks in them.
+    /// Number of ticks in the frames.
     pub(super) ticks: u64,
-    /// They were passed over before.
+    /// The ticks belong to a gap.
     pub(super) is_backfill: bool,
-    /// Ticks were passed over for these.
+    /// Older ticks were skipped in favour of these.
     pub(super) has_skipped: bool,
 }
 
 impl Lanes {
-    /// For an aggregator that has everything up to `durable` but the gaps.
+    /// Creates the lanes for an aggregator that has everything up to `durable` except the gaps.
     pub(super) fn new(
         spool: SpoolHandle,
         durable: Option<u64>,
-        patience_ticks: Option<u64>,
+        waiting_ticks_max: Option<u64>,
     ) -> Self {
         Self {
-            live: spool.read_behind(durable),
+            live: spool.read_after(durable),
             spool,
             backfill: None,
-            patience_ticks,
-            at_backfill: false,
+            waiting_ticks_max,
+            announced: Lane::Live,
             saved_at: Instant::now(),
         }
     }
 
-    /// The last tick of the live lane that was read.
+    /// Returns the last sequence read on the live lane.
     pub(super) const fn live_position(&self) -> Option<u64> {
         self.live.position()
     }
 
-    /// Whether ticks that were passed over are still to be sent or acknowledged.
+    /// Returns whether skipped ticks are still to be sent or acknowledged.
     pub(super) fn has_gap(&self) -> bool {
-        self.patience_ticks.is_some() && self.spool.oldest_gap().is_some()
+        self.waiting_ticks_max.is_some() && self.spool.oldest_gap().is_some()
     }
 
-    /// Whether there is nothing to send now or later but what is still to be written.
+    /// Returns whether everything written so far was read and no gap is left.
     pub(super) fn is_idle(&self) -> bool {
         self.spool.newest() <= self.live.position().unwrap_or(0) && !self.has_gap()
     }
 
-    /// Whether [`Self::read`] finds what it reads in memory, as it does tick after tick.
+    /// Returns whether [`Self::read`] will read from the page cache, as it usually does.
     pub(super) fn is_fresh(&self) -> bool {
         self.live.is_near_end(FRESH_BYTES) && !self.has_gap()
     }
 
-    /// Ticks of the backfill lane are on disk at the aggregator.
+    /// Records that the backfill lane is on disk at the aggregator up to `sequence`.
     pub(super) fn acknowledge_backfill(&mut self, sequence: u64) {
         if let Some(backfill) = &mut self.backfill {
             backfill.acked = backfill.acked.max(Some(sequence));
@@ -100,18 +107,18 @@ impl Lanes {
         }
     }
 
-    /// Reads what is to be sent next. Blocks on the disk unless it [`Self::is_fresh`].
+    /// Reads what to send next. Blocks on the disk unless [`Self::is_fresh`].
     pub(super) fn read(&mut self) -> Result<Batch, SpoolError> {
         let mut batch = Batch::default();
         let position = self.live.position();
-        let patience_ticks = self.patience_ticks.unwrap_or(u64::MAX);
-        if self.spool.ticks_behind(position) > patience_ticks {
+        let waiting_ticks_max = self.waiting_ticks_max.unwrap_or(u64::MAX);
+        if self.spool.ticks_after(position) > waiting_ticks_max {
             self.live = self.spool.skip_to_newest(position)?;
             batch.has_skipped = true;
         }
-        let live = &mut self.live;
-        batch.ticks = read_lane(live, (false, &mut self.at_backfill), &mut batch.bytes)?;
-        if batch.bytes.is_empty() && self.patience_ticks.is_some() {
+        let (live, announced) = (&mut self.live, &mut self.announced);
+        batch.ticks = read_lane(live, Lane::Live, announced, &mut batch.bytes)?;
+        if batch.bytes.is_empty() && self.waiting_ticks_max.is_some() {
             batch.is_backfill = true;
             self.read_backfill(&mut batch)?;
         }
@@ -121,7 +128,7 @@ impl Lanes {
     fn read_backfill(&mut self, batch: &mut Batch) -> Result<(), SpoolError> {
         while let Some(gap) = self.spool.oldest_gap() {
             let spool = &self.spool;
-            // A gap that has grown is read anew, from where it is filled to.
+            // A gap that has grown is read again from where it is filled to.
             let current = self.backfill.take_if(|one| one.gap.until == gap.until);
             let backfill = self.backfill.insert(current.unwrap_or_else(|| Backfill {
                 gap,
@@ -137,8 +144,8 @@ impl Lanes {
                 self.save()?;
                 continue;
             }
-            let reader = &mut backfill.reader;
-            batch.ticks = read_lane(reader, (true, &mut self.at_backfill), &mut batch.bytes)?;
+            let (reader, announced) = (&mut backfill.reader, &mut self.announced);
+            batch.ticks = read_lane(reader, Lane::Backfill, announced, &mut batch.bytes)?;
             if batch.ticks > 0 {
                 backfill.sent = backfill.reader.position();
             }
@@ -146,14 +153,14 @@ impl Lanes {
                 return Ok(());
             }
             if !batch.bytes.is_empty() {
-                return self.save_now_and_then();
+                return self.save_at_intervals();
             }
         }
         self.backfill = None;
         Ok(())
     }
 
-    fn save_now_and_then(&mut self) -> Result<(), SpoolError> {
+    fn save_at_intervals(&mut self) -> Result<(), SpoolError> {
         match self.saved_at.elapsed() > SAVE_INTERVAL {
             true => self.save(),
             false => Ok(()),
@@ -166,13 +173,15 @@ impl Lanes {
     }
 }
 
-/// Reads frames of a lane, behind the word that they are of it, if that is news.
+/// Reads one lane's frames, preceded by a `Lane` frame when the lane changes.
 fn read_lane(
     reader: &mut SpoolReader,
-    (backfill, at_backfill): (bool, &mut bool),
+    lane: Lane,
+    announced: &mut Lane,
     out: &mut Vec<u8>,
 ) -> Result<u64, SpoolError> {
-    if backfill != *at_backfill {
+    if lane != *announced {
+        let backfill = lane == Lane::Backfill;
         Frame::Lane { backfill }.encode(out)?;
     }
     let start = out.len();
@@ -180,7 +189,7 @@ fn read_lane(
     if out.len() == start {
         out.clear();
     } else {
-        *at_backfill = backfill;
+        *announced = lane;
     }
     Ok(ticks)
 }
@@ -193,15 +202,15 @@ mod tests {
     use common::wire::FrameBuffer;
 
     use super::*;
-    use crate::spool::{SpoolOptions, SpoolWriter, open};
+    use crate::spool::{Receiver, SpoolOptions, SpoolWriter, open};
     use crate::testing::TestTable;
 
-    /// A spool and what is written to it.
+    /// A spool and a function that appends the next tick.
     fn spool(dir: &std::path::Path) -> (SpoolWriter, SpoolHandle, impl FnMut(&mut SpoolWriter)) {
         let options = SpoolOptions {
             path: dir.to_owned(),
             bytes_max: 1 << 20,
-            copies: 1,
+            receivers: &[Receiver::Primary],
             sync_each_tick: false,
         };
         let (writer, handle) = open(options, &Registry::default()).unwrap();
@@ -217,7 +226,7 @@ mod tests {
         (writer, handle, tick)
     }
 
-    /// Ticks and changes of lane, in order.
+    /// Timestamps of ticks and changes of lane, in order.
     fn contents(batch: &Batch) -> Vec<String> {
         let mut frames = FrameBuffer::new(FRAME_BYTES_MAX);
         frames.extend(&batch.bytes);
@@ -233,7 +242,7 @@ mod tests {
     }
 
     #[test]
-    fn an_aggregator_of_one_lane_gets_all_in_order_and_gaps_wait_for_another() {
+    fn aggregator_without_backfill_lane_gets_ticks_in_order_and_gaps_wait_for_another() {
         let dir = tempfile::tempdir().unwrap();
         let (mut writer, handle, mut tick) = spool(dir.path());
         (0..6).for_each(|_| tick(&mut writer));
@@ -244,7 +253,7 @@ mod tests {
             ["1000", "2000", "3000", "4000", "5000", "6000"]
         );
         assert!(!batch.has_skipped && one.is_idle());
-        // One with two lanes passes over what the next one, with one lane, must not be sent behind newer ticks.
+        // With two lanes, ticks are skipped. An aggregator with one lane must not receive them after newer ticks.
         let mut two = Lanes::new(handle.clone(), None, Some(3));
         let batch = two.read().unwrap();
         assert!(batch.has_skipped && two.has_gap() && !two.is_idle());
@@ -256,13 +265,13 @@ mod tests {
         assert!(one.read().unwrap().bytes.is_empty());
         assert!(
             handle.oldest_gap().is_some(),
-            "kept for an aggregator that can take it"
+            "kept for an aggregator with a backfill lane"
         );
         let mut two = Lanes::new(handle, one.live_position(), Some(3));
         let resumed = two.read().unwrap();
         assert!(
             resumed.ticks == 0 && !resumed.is_backfill,
-            "where the live lane goes on"
+            "the position of the live lane"
         );
         let late = ["1000", "2000", "3000", "4000", "5000", "6000"];
         assert_eq!(
@@ -272,14 +281,14 @@ mod tests {
     }
 
     #[test]
-    fn what_was_just_written_is_read_in_place() {
+    fn tick_just_written_is_read_without_another_thread() {
         let dir = tempfile::tempdir().unwrap();
         let (mut writer, handle, mut tick) = spool(dir.path());
         let mut lanes = Lanes::new(handle, None, Some(100));
         tick(&mut writer);
         assert!(
             !lanes.is_idle() && !lanes.is_fresh(),
-            "the segment is still to be opened"
+            "the segment is not open yet"
         );
         for now in ["1000", "2000", "3000"] {
             assert_eq!(contents(&lanes.read().unwrap()), [now]);

@@ -1,5 +1,6 @@
-//! The connection to an aggregator, and frames over it.
+//! A connection to an aggregator, and frames over it.
 
+use std::io;
 use std::net::{Ipv4Addr, Ipv6Addr, SocketAddr};
 use std::sync::Arc;
 use std::time::Duration;
@@ -9,152 +10,132 @@ use common::limits::FRAME_BYTES_MAX;
 use common::wire::{Frame, FrameBuffer, RefusalCode, WireError};
 use quinn::crypto::rustls::QuicClientConfig;
 use quinn::{
-    ClientConfig, Connection, ConnectionError, Endpoint, IdleTimeout, RecvStream, SendStream,
-    TransportConfig, VarInt,
+    ClientConfig, Connection, ConnectionError, Endpoint, IdleTimeout, TransportConfig, VarInt,
 };
 use rustls_pki_types::ServerName;
-use socket2::{SockRef, TcpKeepalive};
-use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _, ReadHalf, WriteHalf, split};
 use tokio::net::TcpStream;
 use tokio::time::timeout;
 use tokio_rustls::TlsConnector;
-use tokio_rustls::client::TlsStream;
 
+use super::trust::is_rejected_certificate;
 use super::udp;
+use crate::stream::{ReceiveHalf, SendHalf, Transport, set_tcp_options, split_tls};
 
 const CONNECT_TIMEOUT: Duration = Duration::from_secs(10);
-const KEEP_ALIVE: Duration = Duration::from_secs(10);
-/// A little more than the usual time between ticks, which keep a connection alive themselves.
+/// A little more than the usual interval between ticks, which keep a connection alive themselves.
 const QUIC_KEEP_ALIVE: Duration = Duration::from_secs(12);
 const IDLE_MS: u32 = 30_000;
-/// How long a peer may take to confirm what it was told last.
+/// How long the aggregator may take to receive the last frames.
 const LINGER: Duration = Duration::from_secs(2);
-/// Bytes that are read from TCP at a time.
-const CHUNK_BYTES: usize = 4 << 10;
+/// Bytes read from TCP at a time.
+const TCP_READ_BYTES: usize = 4 << 10;
 
-/// Why a connection could not be used, or ended.
+/// Why a connection could not be opened or ended.
 #[derive(Debug, thiserror::Error)]
 pub enum LinkError {
-    /// The address can't be resolved.
+    /// The address cannot be resolved.
     #[error("resolve {address}")]
     Resolve {
-        /// As configured.
+        /// Address as configured.
         address: String,
-        /// Why.
-        source: std::io::Error,
+        /// Cause.
+        source: io::Error,
     },
-    /// No socket.
+    /// No socket could be opened.
     #[error("open a socket")]
-    Socket(#[source] std::io::Error),
-    /// The connection could not be made: no answer, or the aggregator's certificate is not trusted.
-    #[error("connect to {address}: {message}")]
+    Socket(#[source] io::Error),
+    /// The TLS configuration lacks what QUIC needs.
+    #[error("set up TLS for QUIC")]
+    QuicTls(#[source] quinn::crypto::rustls::NoInitialCipherSuite),
+    /// The connection could not be opened.
+    #[error("connect to {address}")]
     Connect {
-        /// Where to.
+        /// Resolved address.
         address: SocketAddr,
-        /// Why.
-        message: String,
+        /// Cause.
+        source: io::Error,
     },
-    /// No answer in time.
+    /// One end does not accept the other's certificate.
+    #[error("certificate rejected")]
+    Untrusted(#[source] io::Error),
+    /// No answer arrived in time.
     #[error("no answer within {} s", .0.as_secs())]
     Timeout(Duration),
-    /// The aggregator sent us away.
+    /// The aggregator refused the session or request.
     #[error("refused ({}): {reason}", code.as_str())]
     Refused {
-        /// Why.
+        /// Reason.
         code: RefusalCode,
-        /// In words.
+        /// Explanation for people.
         reason: String,
     },
-    /// The connection ended.
-    #[error("connection lost: {0}")]
-    Lost(String),
-    /// The aggregator does not speak our protocol.
+    /// The connection broke.
+    #[error("connection lost")]
+    Lost(#[source] io::Error),
+    /// The aggregator ended the stream without a reason.
+    #[error("the aggregator ended the stream")]
+    Ended,
+    /// A frame is malformed.
     #[error("protocol")]
     Wire(#[from] WireError),
-    /// A frame at the wrong time.
+    /// A frame arrived that is not allowed here.
     #[error("unexpected {0}")]
     Unexpected(String),
 }
 
 impl LinkError {
-    /// Whether nobody answered: then it may be that only UDP does not get through.
-    pub(super) const fn is_silence(&self) -> bool {
+    /// Returns whether the attempt may have failed only because the network drops UDP.
+    pub(super) const fn may_be_blocked_udp(&self) -> bool {
         matches!(self, Self::Timeout(_) | Self::Connect { .. })
     }
-}
 
-/// What carries the frames.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(super) enum Carrier {
-    /// QUIC over UDP.
-    Quic,
-    /// TLS over TCP, for networks that let no UDP through.
-    Tcp,
-}
-
-impl Carrier {
-    /// For logs.
-    pub(super) const fn as_str(self) -> &'static str {
-        match self {
-            Self::Quic => "quic",
-            Self::Tcp => "tcp",
-        }
+    /// Returns whether one end rejected the other's certificate.
+    pub(super) const fn is_untrusted(&self) -> bool {
+        matches!(self, Self::Untrusted(_))
     }
 }
 
-/// A connection with one stream of frames each way.
+/// A connection with one stream of frames in each direction.
 #[derive(Debug)]
 pub(super) struct Link {
     pub(super) address: SocketAddr,
-    pub(super) carrier: Carrier,
-    pub(super) send: Sender,
-    pub(super) receive: Receiver,
+    pub(super) transport: Transport,
+    pub(super) send: FrameSender,
+    pub(super) receive: FrameReceiver,
     _endpoint: Option<Endpoint>,
 }
 
+/// Sending half of a link.
 #[derive(Debug)]
-enum SendHalf {
-    Quic(SendStream),
-    Tcp(WriteHalf<TlsStream<TcpStream>>),
-}
-
-#[derive(Debug)]
-enum ReceiveHalf {
-    Quic(RecvStream),
-    Tcp(ReadHalf<TlsStream<TcpStream>>),
-}
-
-/// The sending half.
-#[derive(Debug)]
-pub(super) struct Sender {
+pub(super) struct FrameSender {
     connection: Option<Connection>,
     stream: SendHalf,
 }
 
-/// The receiving half.
+/// Receiving half of a link.
 #[derive(Debug)]
-pub(super) struct Receiver {
+pub(super) struct FrameReceiver {
     connection: Option<Connection>,
     stream: ReceiveHalf,
     buffer: FrameBuffer,
 }
 
-/// Resolves and connects, trying each address that a name has.
+/// Resolves `address` and connects to the first of its addresses that answers.
 pub(super) async fn connect(
     address: &str,
     tls: &Arc<rustls::ClientConfig>,
-    carrier: Carrier,
+    transport: Transport,
 ) -> Result<Link, LinkError> {
     let resolve = |source| LinkError::Resolve {
         address: address.to_owned(),
         source,
     };
-    let found = tokio::net::lookup_host(address).await.map_err(resolve)?;
-    let mut last = resolve(std::io::ErrorKind::NotFound.into());
-    for candidate in found {
-        let connected = match carrier {
-            Carrier::Quic => connect_quic(candidate, address, tls).await,
-            Carrier::Tcp => connect_tcp(candidate, address, tls).await,
+    let candidates = tokio::net::lookup_host(address).await.map_err(resolve)?;
+    let mut last = resolve(io::ErrorKind::NotFound.into());
+    for candidate in candidates {
+        let connected = match transport {
+            Transport::Quic => connect_quic(candidate, address, tls).await,
+            Transport::Tcp => connect_tcp(candidate, address, tls).await,
         };
         match connected {
             Ok(link) => return Ok(link),
@@ -164,7 +145,7 @@ pub(super) async fn connect(
     Err(last)
 }
 
-/// The name to ask for: one in the DNS; a bare address has none.
+/// Returns the name to verify: the host's DNS name; a bare address has none.
 fn server_name(address: &str) -> &str {
     let host = address.rsplit_once(':').map_or(address, |(host, _)| host);
     match ServerName::try_from(host) {
@@ -173,51 +154,47 @@ fn server_name(address: &str) -> &str {
     }
 }
 
+fn connect_error(address: SocketAddr, source: io::Error) -> LinkError {
+    if is_rejected_certificate(&source) {
+        LinkError::Untrusted(source)
+    } else {
+        LinkError::Connect { address, source }
+    }
+}
+
 async fn connect_tcp(
     address: SocketAddr,
     name: &str,
     tls: &Arc<rustls::ClientConfig>,
 ) -> Result<Link, LinkError> {
-    let failed = |message: String| LinkError::Connect { address, message };
-    let name =
-        ServerName::try_from(server_name(name)).map_err(|error| failed(error.to_string()))?;
+    let failed = |source| connect_error(address, source);
+    let name = ServerName::try_from(server_name(name))
+        .map_err(|error| failed(io::Error::new(io::ErrorKind::InvalidInput, error)))?;
     let connecting = async {
         let stream = TcpStream::connect(address).await?;
-        watch_peer(&stream)?;
+        set_tcp_options(&stream)?;
         let connector = TlsConnector::from(Arc::clone(tls));
         connector.connect(name.to_owned(), stream).await
     };
     let stream = timeout(CONNECT_TIMEOUT, connecting)
         .await
         .map_err(|_| LinkError::Timeout(CONNECT_TIMEOUT))?
-        .map_err(|error| failed(error.to_string()))?;
-    let (receive, send) = split(stream);
+        .map_err(failed)?;
+    let (send, receive) = split_tls(stream, TCP_READ_BYTES);
     Ok(Link {
         address,
-        carrier: Carrier::Tcp,
-        send: Sender {
+        transport: Transport::Tcp,
+        send: FrameSender {
             connection: None,
-            stream: SendHalf::Tcp(send),
+            stream: send,
         },
-        receive: Receiver {
+        receive: FrameReceiver {
             connection: None,
-            stream: ReceiveHalf::Tcp(receive),
+            stream: receive,
             buffer: FrameBuffer::new(FRAME_BYTES_MAX),
         },
         _endpoint: None,
     })
-}
-
-/// As QUIC's idle timeout does: an aggregator that has gone without a word is noticed.
-fn watch_peer(stream: &TcpStream) -> std::io::Result<()> {
-    stream.set_nodelay(true)?;
-    let socket = SockRef::from(stream);
-    let keep_alive = TcpKeepalive::new()
-        .with_time(KEEP_ALIVE)
-        .with_interval(KEEP_ALIVE)
-        .with_retries(3);
-    socket.set_tcp_keepalive(&keep_alive)?;
-    socket.set_tcp_user_timeout(Some(Duration::from_millis(u64::from(IDLE_MS))))
 }
 
 async fn connect_quic(
@@ -225,34 +202,33 @@ async fn connect_quic(
     name: &str,
     tls: &Arc<rustls::ClientConfig>,
 ) -> Result<Link, LinkError> {
-    let failed = |message: String| LinkError::Connect { address, message };
     let local: SocketAddr = match address {
         SocketAddr::V4(_) => (Ipv4Addr::UNSPECIFIED, 0).into(),
         SocketAddr::V6(_) => (Ipv6Addr::UNSPECIFIED, 0).into(),
     };
     let endpoint = udp::endpoint(local).map_err(LinkError::Socket)?;
-    let config = client_config(tls).map_err(|error| failed(error.to_string()))?;
+    let config = client_config(tls).map_err(LinkError::QuicTls)?;
     let connecting = endpoint
         .connect_with(config, address, server_name(name))
-        .map_err(|error| failed(error.to_string()))?;
+        .map_err(|error| connect_error(address, io::Error::other(error)))?;
     let connection = timeout(CONNECT_TIMEOUT, connecting)
         .await
         .map_err(|_| LinkError::Timeout(CONNECT_TIMEOUT))?
-        .map_err(|error| failed(error.to_string()))?;
-    let (send, stream) = connection
+        .map_err(|error| connect_error(address, error.into()))?;
+    let (send, receive) = connection
         .open_bi()
         .await
-        .map_err(|error| lost(Some(&connection), &error))?;
+        .map_err(|error| lost(Some(&connection), error.into()))?;
     Ok(Link {
         address,
-        carrier: Carrier::Quic,
-        send: Sender {
+        transport: Transport::Quic,
+        send: FrameSender {
             connection: Some(connection.clone()),
             stream: SendHalf::Quic(send),
         },
-        receive: Receiver {
+        receive: FrameReceiver {
             connection: Some(connection),
-            stream: ReceiveHalf::Quic(stream),
+            stream: ReceiveHalf::Quic(receive),
             buffer: FrameBuffer::new(FRAME_BYTES_MAX),
         },
         _endpoint: Some(endpoint),
@@ -278,19 +254,26 @@ fn client_config(
     Ok(config)
 }
 
-/// The refusal that the aggregator closed with, if it did; else what went wrong.
-fn lost(connection: Option<&Connection>, error: &dyn std::error::Error) -> LinkError {
+/// Explains why a stream failed: the aggregator's refusal if it closed with one, a rejected certificate, or the error itself.
+///
+/// With TLS 1.3 a client finishes its handshake before the server has seen the client's certificate, so a rejection arrives
+/// here.
+fn lost(connection: Option<&Connection>, error: io::Error) -> LinkError {
     let reason = connection.and_then(Connection::close_reason);
-    let Some(ConnectionError::ApplicationClosed(close)) = reason else {
-        return LinkError::Lost(error.to_string());
-    };
-    let number = usize::try_from(close.error_code.into_inner()).unwrap_or(usize::MAX);
-    match RefusalCode::ALL.get(number) {
-        Some(&code) => LinkError::Refused {
-            code,
-            reason: String::from_utf8_lossy(&close.reason).into_owned(),
-        },
-        None => LinkError::Lost(error.to_string()),
+    if let Some(ConnectionError::ApplicationClosed(close)) = &reason {
+        let number = usize::try_from(close.error_code.into_inner()).unwrap_or(usize::MAX);
+        if let Some(&code) = RefusalCode::ALL.get(number) {
+            return LinkError::Refused {
+                code,
+                reason: String::from_utf8_lossy(&close.reason).into_owned(),
+            };
+        }
+    }
+    let error = reason.map_or(error, io::Error::from);
+    if is_rejected_certificate(&error) {
+        LinkError::Untrusted(error)
+    } else {
+        LinkError::Lost(error)
     }
 }
 
@@ -299,7 +282,9 @@ impl Link {
     pub(super) async fn write(&mut self, frame: &Frame<'_>) -> Result<(), LinkError> {
         let mut bytes = Vec::new();
         frame.encode(&mut bytes)?;
-        self.send.write_all(&bytes).await
+        let FrameSender { connection, stream } = &mut self.send;
+        let written = stream.write_all(&bytes).await;
+        written.map_err(|error| lost(connection.as_ref(), error))
     }
 
     /// Closes without waiting.
@@ -309,90 +294,39 @@ impl Link {
         }
     }
 
-    /// Ends our half and waits until the aggregator has taken what was sent, for a moment at most.
+    /// Ends the sending half and waits for a moment until the aggregator has received everything.
     pub(super) async fn finish(&mut self) {
-        match &mut self.send.stream {
-            SendHalf::Quic(stream) => {
-                if stream.finish().is_ok() {
-                    // Whatever the answer, everything that matters is acknowledged.
-                    let _stopped = timeout(LINGER, stream.stopped()).await;
-                }
-            }
-            SendHalf::Tcp(stream) => {
-                let _closed = timeout(LINGER, stream.shutdown()).await;
-            }
-        }
+        self.send.stream.finish(LINGER).await;
     }
 }
 
-impl Sender {
-    /// Sends the beginning of `bytes`; returns how much. Cancel safe.
+impl FrameSender {
+    /// Sends a prefix of `bytes` and returns its length. Cancel safe.
     pub(super) async fn write(&mut self, bytes: &[u8]) -> Result<usize, LinkError> {
-        let connection = self.connection.as_ref();
-        match &mut self.stream {
-            SendHalf::Quic(stream) => {
-                let sent = stream.write(bytes).await;
-                sent.map_err(|error| lost(connection, &error))
-            }
-            SendHalf::Tcp(stream) => {
-                let sent = stream.write(bytes).await;
-                sent.map_err(|error| lost(None, &error))
-            }
-        }
+        let written = self.stream.write(bytes).await;
+        written.map_err(|error| lost(self.connection.as_ref(), error))
     }
 
-    /// Sends what was written and is still here. Cancel safe.
+    /// Flushes what was written. Cancel safe.
     pub(super) async fn flush(&mut self) -> Result<(), LinkError> {
-        match &mut self.stream {
-            SendHalf::Quic(_) => Ok(()),
-            SendHalf::Tcp(stream) => stream.flush().await.map_err(|error| lost(None, &error)),
-        }
-    }
-
-    async fn write_all(&mut self, mut bytes: &[u8]) -> Result<(), LinkError> {
-        while !bytes.is_empty() {
-            let sent = self.write(bytes).await?;
-            bytes = bytes.get(sent..).unwrap_or_default();
-        }
-        self.flush().await
+        let flushed = self.stream.flush().await;
+        flushed.map_err(|error| lost(self.connection.as_ref(), error))
     }
 }
 
-impl Receiver {
-    /// The next frame's bytes. Cancel safe: what was read stays in the buffer.
+impl FrameReceiver {
+    /// Waits until a whole frame has arrived. Cancel safe: bytes read stay in the buffer.
     pub(super) async fn wait(&mut self) -> Result<(), LinkError> {
         while !self.buffer.has_message()? {
-            if !self.read_more().await? {
-                let reason = "the aggregator ended the stream".to_owned();
-                return Err(LinkError::Lost(reason));
+            let read = self.stream.read(&mut self.buffer, FRAME_BYTES_MAX).await;
+            if !read.map_err(|error| lost(self.connection.as_ref(), error))? {
+                return Err(LinkError::Ended);
             }
         }
         Ok(())
     }
 
-    /// False at the end of the stream.
-    async fn read_more(&mut self) -> Result<bool, LinkError> {
-        let connection = self.connection.as_ref();
-        match &mut self.stream {
-            ReceiveHalf::Quic(stream) => {
-                let chunk = stream.read_chunk(FRAME_BYTES_MAX, true).await;
-                let chunk = chunk.map_err(|error| lost(connection, &error))?;
-                if let Some(chunk) = &chunk {
-                    self.buffer.extend(&chunk.bytes);
-                }
-                Ok(chunk.is_some())
-            }
-            ReceiveHalf::Tcp(stream) => {
-                let mut chunk = [0; CHUNK_BYTES];
-                let read = stream.read(&mut chunk).await;
-                let count = read.map_err(|error| lost(None, &error))?;
-                self.buffer.extend(chunk.get(..count).unwrap_or_default());
-                Ok(count > 0)
-            }
-        }
-    }
-
-    /// Waits for a frame and reads it; a refusal is an error.
+    /// Waits for a frame and decodes it. A refusal is returned as an error.
     pub(super) async fn read(&mut self) -> Result<Frame<'_>, LinkError> {
         self.wait().await?;
         let message = self.buffer.next_message()?.unwrap_or_default();

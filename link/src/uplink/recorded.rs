@@ -1,8 +1,7 @@
-//! The recorded session of protocol version 1: what an agent of that version sent, byte for byte, stays readable, and is still what
-//! today's agent says to an aggregator that knows no newer version.
+//! Compares a recorded session of protocol version 1 with what today's uplink sends to an aggregator of that version.
 //!
-//! `UPDATE_RECORDING=1` writes the recordings anew; that is a change of version 1, which agents in the field speak.
-//! The aggregator's tests replay the same files to a real aggregator.
+//! `UPDATE_RECORDING=1` replaces the recordings; that changes version 1, which agents in the field speak. The aggregator's tests
+//! replay the same files to a real aggregator.
 
 use std::fs;
 use std::ops::Range;
@@ -14,7 +13,7 @@ use common::telemetry::Registry;
 use common::wire::{Frame, FrameBuffer, SchemaEntry, SchemaReader, TickState};
 
 use super::lanes::Lanes;
-use crate::spool::{SpoolHandle, SpoolOptions, SpoolWriter, open};
+use crate::spool::{Receiver, SpoolHandle, SpoolOptions, SpoolWriter, open};
 use crate::testing::TestTable;
 
 const START_MS: i64 = 1_700_000_000_000;
@@ -66,7 +65,7 @@ fn path(name: &str) -> PathBuf {
     PathBuf::from(fixtures).join(name)
 }
 
-/// A source whose series come and go, and miss ticks.
+/// A source whose series appear, disappear and miss ticks.
 struct Source {
     table: TestTable,
     seconds: u32,
@@ -116,13 +115,13 @@ fn spool(dir: &std::path::Path) -> (SpoolWriter, SpoolHandle) {
     let options = SpoolOptions {
         path: dir.to_owned(),
         bytes_max: 1 << 20,
-        copies: 1,
+        receivers: &[Receiver::Primary],
         sync_each_tick: false,
     };
     open(options, &Registry::default()).unwrap()
 }
 
-/// What the agent sends in two sessions with an aggregator of version 1: the second goes on where the first broke off.
+/// Returns the bytes of two sessions with an aggregator of version 1. The second continues where the first ended.
 fn sessions() -> [Vec<u8>; 2] {
     let dir = tempfile::tempdir().unwrap();
     let (mut writer, handle) = spool(dir.path());
@@ -149,7 +148,7 @@ fn sessions() -> [Vec<u8>; 2] {
     })
 }
 
-/// What the bytes of a session mean, a line for each statement.
+/// Decodes the bytes of a session into one line for each statement.
 fn meaning(bytes: &[u8]) -> Vec<String> {
     let mut frames = FrameBuffer::new(FRAME_BYTES_MAX);
     frames.extend(bytes);
@@ -191,7 +190,7 @@ fn meaning(bytes: &[u8]) -> Vec<String> {
 }
 
 #[test]
-fn version_1_is_what_was_recorded() {
+fn session_of_version_1_equals_the_recording() {
     let names = ["v1-agent.bin", "v1-agent-again.bin"];
     for (name, today) in names.into_iter().zip(sessions()) {
         if std::env::var_os("UPDATE_RECORDING").is_some() {
@@ -200,7 +199,7 @@ fn version_1_is_what_was_recorded() {
         let recorded = fs::read(path(name)).unwrap();
         let (was, is) = (meaning(&recorded), meaning(&today));
         assert_eq!(was, is, "{name}");
-        // What is not compressed is the same to the byte.
+        // Uncompressed frames are equal byte for byte.
         let hello =
             4 + usize::try_from(u32::from_le_bytes(recorded[..4].try_into().unwrap())).unwrap();
         assert_eq!(recorded[..hello], today[..hello], "{name}");

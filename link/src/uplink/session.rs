@@ -1,4 +1,4 @@
-//! One session: Hello, Welcome, then the spool from behind what the aggregator has.
+//! One session: Hello, Welcome, then the spool after the last sequence that the aggregator has.
 
 use std::future::ready;
 use std::pin::pin;
@@ -12,7 +12,7 @@ use rustls_pki_types::CertificateDer;
 use tokio::time::{Instant, sleep_until, timeout};
 use tokio_util::sync::CancellationToken;
 
-use super::identity::Known;
+use super::identity::NodeCredentials;
 use super::lanes::{Batch, Lanes};
 use super::link::{Link, LinkError};
 use super::metrics::UplinkMetrics;
@@ -20,7 +20,7 @@ use super::offset::ClockOffset;
 use super::{Uplink, UplinkConfig};
 use crate::spool::SpoolError;
 
-/// For Welcome, and for a certificate.
+/// Longest wait for Welcome.
 const ANSWER_TIMEOUT: Duration = Duration::from_secs(40);
 
 /// Why a session ended.
@@ -32,25 +32,27 @@ pub(super) enum SessionError {
     Spool(#[from] SpoolError),
     #[error("certificate")]
     Identity(#[from] common::identity::IdentityError),
+    #[error("read the spool on another thread")]
+    Thread(#[source] tokio::task::JoinError),
 }
 
-/// How a session ended well.
+/// Why a session ended without an error.
 #[derive(Debug)]
 pub(super) enum Ended {
-    /// We were told to stop, and everything is acknowledged or the grace period over.
+    /// The agent stops; everything is acknowledged or the grace period is over.
     Stopped,
-    /// There is a new certificate: connect again with it.
-    Renewed(Box<Known>),
+    /// The certificate was renewed; the next session uses the new one.
+    Renewed(Box<NodeCredentials>),
 }
 
-/// Runs a session until it breaks, the certificate was renewed, or `cancel`.
+/// Runs a session until it fails, the certificate is renewed, or `cancel` fires.
 pub(super) async fn run(
     uplink: &Uplink,
-    known: &Known,
+    credentials: &NodeCredentials,
     mut link: Link,
     cancel: &CancellationToken,
 ) -> Result<Ended, SessionError> {
-    let Accepted {
+    let Welcome {
         version,
         durable,
         offset,
@@ -58,21 +60,21 @@ pub(super) async fn run(
     let metrics = &uplink.metrics;
     metrics.sessions.inc();
     metrics.connected.set(1.0);
-    let carrier = link.carrier.as_str();
-    tracing::info!(address = %link.address, carrier, version, durable_sequence = durable, "connected to aggregator");
+    let transport = link.transport.as_str();
+    tracing::info!(address = %link.address, transport, version, durable_sequence = durable, "connected to aggregator");
     uplink.spool.resume(durable);
     if let Some(durable) = durable {
         metrics.acked_sequence.set(durable as f64);
     }
     let mut session = Session {
         uplink,
-        known,
+        credentials,
         link,
         lanes: Some(Lanes::new(
             uplink.spool.clone(),
             durable,
-            // An older aggregator knows one lane: it gets all ticks in order, however many wait.
-            (version >= VERSION_LANES).then(|| uplink.config.patience_ticks()),
+            // An older aggregator knows only the live lane and receives all ticks in order.
+            (version >= VERSION_LANES).then(|| uplink.config.waiting_ticks_max()),
         )),
         offset,
         acked: durable,
@@ -84,17 +86,17 @@ pub(super) async fn run(
     ended
 }
 
-/// What the aggregator says at the start.
-struct Accepted {
+/// What the aggregator reports in Welcome.
+struct Welcome {
     version: u16,
-    /// The last sequence that it has.
+    /// Sequence up to which it has everything outside the gaps.
     durable: Option<u64>,
-    /// How its clock differs.
+    /// Offset of its clock.
     offset: ClockOffset,
 }
 
-/// Introduces us.
-async fn hello(uplink: &Uplink, link: &mut Link) -> Result<Accepted, LinkError> {
+/// Sends Hello and waits for Welcome.
+async fn hello(uplink: &Uplink, link: &mut Link) -> Result<Welcome, LinkError> {
     let UplinkConfig {
         node_name,
         interval,
@@ -125,7 +127,7 @@ async fn hello(uplink: &Uplink, link: &mut Link) -> Result<Accepted, LinkError> 
     }
     let mut offset = ClockOffset::new(now_ms);
     offset.report(uplink);
-    Ok(Accepted {
+    Ok(Welcome {
         version,
         durable,
         offset,
@@ -134,27 +136,27 @@ async fn hello(uplink: &Uplink, link: &mut Link) -> Result<Accepted, LinkError> 
 
 struct Session<'a> {
     uplink: &'a Uplink,
-    known: &'a Known,
+    credentials: &'a NodeCredentials,
     link: Link,
-    /// `None` only while they are at work on another thread.
+    /// `None` only while another thread reads from them.
     lanes: Option<Lanes>,
     offset: ClockOffset,
     acked: Option<u64>,
-    /// A certificate was asked for.
+    /// Certificate request that is not answered yet.
     requested: Option<LeafRequest>,
-    renewed: Option<Box<Known>>,
+    renewed: Option<Box<NodeCredentials>>,
 }
 
 impl Session<'_> {
     async fn stream(&mut self, cancel: &CancellationToken) -> Result<Ended, SessionError> {
         let mut newest = self.uplink.spool.newest_sequence();
-        // Kept from one turn to the next: a timer that is made anew wakes the thread once more.
+        // Kept across iterations, because creating a timer wakes the thread once more.
         let mut renewal = pin!(sleep_until(self.renew_at()));
         let mut report = pin!(sleep_until(self.offset.due()));
         loop {
             newest.borrow_and_update();
             if self.send_batch().await? {
-                // More may be there; acknowledgements are read on the way.
+                // There may be more. Acknowledgements are read in between.
                 self.drain_answers().await?;
                 continue;
             }
@@ -164,7 +166,7 @@ impl Session<'_> {
             tokio::select! {
                 () = cancel.cancelled() => break,
                 changed = newest.changed() => {
-                    // Without a writer no more will come; what there is has been sent.
+                    // Without a writer there will be no more ticks, and all existing ones are sent.
                     if changed.is_err() {
                         cancel.cancelled().await;
                         break;
@@ -172,13 +174,13 @@ impl Session<'_> {
                 }
                 answer = self.link.receive.wait() => {
                     answer?;
-                    self.answer().await?;
+                    self.handle_answer().await?;
                 }
                 () = &mut report => {
                     self.offset.report(self.uplink);
                     report.as_mut().reset(self.offset.due());
                 }
-                () = &mut renewal, if self.requested.is_none() && self.known.renewable => {
+                () = &mut renewal, if self.requested.is_none() && self.credentials.renewable => {
                     self.request_renewal().await?;
                 }
             }
@@ -187,13 +189,13 @@ impl Session<'_> {
         Ok(Ended::Stopped)
     }
 
-    /// Sends what the spool has next; false when there was nothing.
+    /// Sends the next batch from the spool. Returns false when there is none.
     async fn send_batch(&mut self) -> Result<bool, SessionError> {
         let Some(mut lanes) = self.lanes.take_if(|lanes| !lanes.is_idle()) else {
             self.uplink.metrics.backfill_pending.set(0.0);
             return Ok(false);
         };
-        // Handing one tick to another thread and back costs more than reading and sending it.
+        // Passing one tick to another thread and back costs more than reading and sending it.
         let (lanes, batch) = if lanes.is_fresh() {
             let batch = lanes.read();
             (lanes, batch)
@@ -204,7 +206,7 @@ impl Session<'_> {
             };
             tokio::task::spawn_blocking(read)
                 .await
-                .map_err(|error| LinkError::Lost(error.to_string()))?
+                .map_err(SessionError::Thread)?
         };
         let has_gap = lanes.has_gap();
         self.lanes = Some(lanes);
@@ -227,11 +229,13 @@ impl Session<'_> {
         }
         if batch.has_skipped {
             metrics.skips.inc();
-            tracing::info!("many ticks wait: the newest go first, the others behind them");
+            tracing::info!(
+                "too many ticks are waiting; sending the newest first and the others afterwards"
+            );
         }
     }
 
-    /// Sends, and reads answers meanwhile: an aggregator whose answers nobody reads would stop reading too.
+    /// Sends bytes and reads answers meanwhile: an aggregator whose answers are not read would stop reading, too.
     async fn send(&mut self, bytes: &[u8]) -> Result<(), SessionError> {
         let mut rest = bytes;
         while !rest.is_empty() {
@@ -241,7 +245,7 @@ impl Session<'_> {
                 }
                 answer = self.link.receive.wait() => {
                     answer?;
-                    self.answer().await?;
+                    self.handle_answer().await?;
                 }
             }
         }
@@ -250,13 +254,13 @@ impl Session<'_> {
                 flushed = self.link.send.flush() => return Ok(flushed?),
                 answer = self.link.receive.wait() => {
                     answer?;
-                    self.answer().await?;
+                    self.handle_answer().await?;
                 }
             }
         }
     }
 
-    /// Takes the answers that are there already.
+    /// Handles the answers that have already arrived.
     async fn drain_answers(&mut self) -> Result<(), SessionError> {
         loop {
             let arrived = tokio::select! {
@@ -267,11 +271,11 @@ impl Session<'_> {
             if !arrived {
                 return Ok(());
             }
-            self.answer().await?;
+            self.handle_answer().await?;
         }
     }
 
-    async fn answer(&mut self) -> Result<(), SessionError> {
+    async fn handle_answer(&mut self) -> Result<(), SessionError> {
         match self.link.receive.read().await? {
             Frame::Ack { sequence } => {
                 self.acked = self.acked.max(Some(sequence));
@@ -293,25 +297,25 @@ impl Session<'_> {
                 let (chain, roots) = (owned(chain), owned(roots));
                 let request = self.requested.take();
                 let request = request.ok_or_else(|| LinkError::Unexpected("Issued".to_owned()))?;
-                let known = Known {
+                let credentials = NodeCredentials {
                     own: request.with_chain(chain)?,
                     roots,
                     renewable: true,
                 };
-                self.uplink.keep(&known);
+                self.uplink.keep(&credentials);
                 self.uplink.metrics.renewals.inc();
                 tracing::info!("certificate renewed");
-                self.renewed = Some(Box::new(known));
+                self.renewed = Some(Box::new(credentials));
                 Ok(())
             }
             other => Err(LinkError::Unexpected(other.name().to_owned()).into()),
         }
     }
 
-    /// When to ask for the next certificate: after two thirds of this one's life.
+    /// Returns when to request the next certificate: after two thirds of this one's lifetime.
     fn renew_at(&self) -> Instant {
         let due_ms = self
-            .known
+            .credentials
             .own
             .validity()
             .map_or(0, |validity| validity.renew_at_ms());
@@ -329,13 +333,13 @@ impl Session<'_> {
         Ok(())
     }
 
-    /// Sends what was written last and waits until all of it is acknowledged, within the grace period.
+    /// Sends the rest of the spool and waits until all of it is acknowledged, at most for the grace period.
     async fn flush(&mut self) -> Result<(), SessionError> {
         let grace = self.uplink.config.shutdown_grace_period;
         match timeout(grace, self.flush_all()).await {
             Ok(flushed) => flushed,
             Err(_) => {
-                tracing::info!("grace period is over, the rest stays in the spool");
+                tracing::info!("grace period is over; the rest stays in the spool");
                 Ok(())
             }
         }
@@ -352,7 +356,7 @@ impl Session<'_> {
                 break;
             }
             self.link.receive.wait().await?;
-            self.answer().await?;
+            self.handle_answer().await?;
         }
         self.link.write(&Frame::Bye).await?;
         self.link.finish().await;
@@ -367,7 +371,7 @@ impl Session<'_> {
     }
 }
 
-/// Shared between the uplink's parts.
+/// Metrics, shared by the uplink's parts.
 pub(super) type Metrics = Arc<UplinkMetrics>;
-/// Tells the time.
+/// Wall clock.
 pub(super) type SharedClock = Arc<dyn Clock>;

@@ -1,8 +1,8 @@
-//! The socket below QUIC.
+//! The UDP socket below QUIC.
 //!
-//! Quinn's own asks the kernel to tell when the socket can take more, and is told so after every datagram that leaves: one more
-//! wake-up of the thread for each that is sent. This one asks only for datagrams that arrive. A socket that can't take
-//! more, which at a few hundred bytes a second is one whose device is stuck, is tried again after a moment.
+//! Quinn's own socket is registered for writability too, so the kernel wakes the thread after every datagram that leaves. This
+//! socket is registered only for arriving datagrams. A full socket, which at a few hundred bytes per second means a stuck device,
+//! is retried after a short wait.
 
 use std::future::Future as _;
 use std::io::{self, IoSliceMut};
@@ -21,10 +21,10 @@ use tokio::time::{Sleep, sleep};
 
 use crate::sys::watch_arrivals;
 
-/// How long a full socket is left alone.
+/// Wait before a full socket is tried again.
 const FULL_WAIT: Duration = Duration::from_millis(5);
 
-/// An endpoint for connections that go out, with a port of its own.
+/// Creates an endpoint for outgoing connections on a free port.
 pub(super) fn endpoint(local: SocketAddr) -> io::Result<Endpoint> {
     let socket = Arc::new(ReadSocket::bind(local)?);
     let config = EndpointConfig::default();
@@ -35,7 +35,7 @@ pub(super) fn endpoint(local: SocketAddr) -> io::Result<Endpoint> {
 struct ReadSocket {
     io: AsyncFd<UdpSocket>,
     state: UdpSocketState,
-    /// The last datagram did not fit.
+    /// The socket's buffer had no room for the last datagram.
     is_full: AtomicBool,
 }
 
@@ -101,7 +101,7 @@ impl AsyncUdpSocket for ReadSocket {
     }
 }
 
-/// Says that the socket can take more: at once, or a moment after it could not.
+/// Reports the socket as writable: at once, or [`FULL_WAIT`] after it was full.
 #[derive(Debug)]
 struct Writable {
     socket: Arc<ReadSocket>,
@@ -125,7 +125,7 @@ mod tests {
     use super::*;
 
     #[tokio::test]
-    async fn a_full_socket_is_tried_again() {
+    async fn full_socket_is_tried_again() {
         let any: SocketAddr = (std::net::Ipv4Addr::LOCALHOST, 0).into();
         let socket = Arc::new(ReadSocket::bind(any).unwrap());
         let mut poller = Arc::clone(&socket).create_io_poller();
@@ -140,7 +140,7 @@ mod tests {
             writable(&mut poller, cx)
         })
         .await;
-        assert!(polls > 1, "waits, and is woken");
+        assert!(polls > 1, "it waits and is woken");
         assert!(!socket.is_full.load(Ordering::Relaxed));
     }
 }
