@@ -1,6 +1,6 @@
-//! The sampling thread: one tick after the other at a fixed phase, and one more whenever somebody scrapes.
+//! The sampling thread: takes a tick at a fixed phase of each interval, and answers scrapes between ticks.
 //!
-//! It is a thread of its own, without an async runtime, so that nothing the network does moves a sample.
+//! It is an OS thread without an async runtime, so network activity never delays a sample.
 
 use std::io;
 use std::sync::Arc;
@@ -22,28 +22,28 @@ use crate::schema::Schema;
 use crate::sys::release_memory;
 use crate::table::SeriesTable;
 
-/// Scrapes that may wait for their turn.
+/// Scrapes that may be queued.
 const SCRAPES_MAX: usize = 8;
-/// A tick this late still carries the time it was planned for, so that equal distances stay equal (Prometheus has
-/// the same tolerance for scrapes).
+/// A tick that is at most this late keeps its planned timestamp, so that intervals stay equal and compress well. Prometheus
+/// tolerates the same for scrapes.
 const TOLERANCE_MS: i64 = 2;
-/// A clock that jumps by more than this between two ticks was set.
+/// A jump of the wall clock between two ticks above which the clock counts as set.
 const STEP_MS: i64 = 1000;
 
-/// What the sampling thread works with.
+/// Parts that the sampling thread works with.
 #[derive(Debug)]
 pub struct Sampler {
-    /// What is read.
+    /// Collectors that read this machine.
     pub collectors: Collectors,
-    /// Names of series.
+    /// Names and target labels of series.
     pub schema: Schema,
-    /// Where ticks go.
+    /// Spool that receives each tick.
     pub spool: SpoolWriter,
-    /// Time between ticks.
+    /// Interval between ticks.
     pub interval: Duration,
-    /// The time of day.
+    /// Wall clock.
     pub clock: Arc<dyn Clock>,
-    /// The agent's own metrics: streamed like others; on a scrape the registry writes them itself.
+    /// The agent's own metrics. Ticks include them; on a scrape the registry renders them itself.
     pub own: OwnMetrics,
 }
 
@@ -58,10 +58,10 @@ common::metrics! {
     }
 }
 
-/// Why a scrape got no answer.
+/// Why a scrape failed.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
 pub enum ScrapeError {
-    /// Too many scrapes wait already.
+    /// Too many scrapes are queued.
     #[error("too many scrapes at a time")]
     Busy,
     /// The agent is shutting down.
@@ -69,24 +69,42 @@ pub enum ScrapeError {
     Stopped,
 }
 
-type Scrape = oneshot::Sender<String>;
+/// Request to the sampling thread.
+#[derive(Debug)]
+enum Command {
+    /// Collects everything and answers with the text.
+    Scrape(oneshot::Sender<String>),
+    /// Wakes the thread, which then sees [`Flags::is_stopping`].
+    Stop,
+}
 
-/// The way to the sampling thread. Clones share it.
+#[derive(Debug, Default)]
+struct Flags {
+    /// A first tick was taken.
+    is_ready: AtomicBool,
+    /// The thread should take a last tick and end.
+    is_stopping: AtomicBool,
+}
+
+/// Handle to the sampling thread. Clones share it.
 #[derive(Debug, Clone)]
 pub struct SamplerHandle {
-    scrapes: SyncSender<Option<Scrape>>,
-    is_ready: Arc<AtomicBool>,
+    commands: SyncSender<Command>,
+    flags: Arc<Flags>,
 }
 
 impl SamplerHandle {
-    /// Collects everything now and returns it as text.
+    /// Collects everything now and returns it in the text format.
     ///
     /// # Errors
     /// See [`ScrapeError`].
     pub async fn scrape(&self) -> Result<String, ScrapeError> {
+        if self.flags.is_stopping.load(Ordering::Relaxed) {
+            return Err(ScrapeError::Stopped);
+        }
         let (answer, text) = oneshot::channel();
-        self.scrapes
-            .try_send(Some(answer))
+        self.commands
+            .try_send(Command::Scrape(answer))
             .map_err(|error| match error {
                 TrySendError::Full(_) => ScrapeError::Busy,
                 TrySendError::Disconnected(_) => ScrapeError::Stopped,
@@ -94,22 +112,18 @@ impl SamplerHandle {
         text.await.map_err(|_| ScrapeError::Stopped)
     }
 
-    /// Whether a first tick was taken.
+    /// Returns whether a first tick was taken.
     #[must_use]
     pub fn is_ready(&self) -> bool {
-        self.is_ready.load(Ordering::Relaxed)
+        self.flags.is_ready.load(Ordering::Relaxed)
     }
 
-    /// Asks for a last tick and the end. Scrapes that wait get no answer.
+    /// Makes the thread take a last tick and end, without waiting for it. Queued scrapes fail.
     pub fn stop(&self) {
-        // A full queue is one of scrapes; the thread sees the closed state at the latest when it has served them.
-        let mut attempts = 0;
-        while let Err(TrySendError::Full(_)) = self.scrapes.try_send(None) {
-            attempts += 1;
-            if attempts > 500 {
-                return;
-            }
-            thread::sleep(Duration::from_millis(10));
+        self.flags.is_stopping.store(true, Ordering::Relaxed);
+        // A thread with a full queue is awake and checks the flag after the command at hand.
+        if let Err(TrySendError::Full(_)) = self.commands.try_send(Command::Stop) {
+            tracing::debug!("stopping; queued scrapes are dropped");
         }
     }
 }
@@ -117,19 +131,26 @@ impl SamplerHandle {
 /// Starts the sampling thread.
 ///
 /// # Errors
-/// The thread could not be started.
+/// The system cannot start a thread.
 pub fn start(sampler: Sampler, registry: &Registry) -> io::Result<(SamplerHandle, JoinHandle<()>)> {
-    let (scrapes, queue) = sync_channel(SCRAPES_MAX);
-    let is_ready = Arc::new(AtomicBool::new(false));
+    let (commands, queue) = sync_channel(SCRAPES_MAX);
+    let flags = Arc::new(Flags::default());
     let handle = SamplerHandle {
-        scrapes,
-        is_ready: Arc::clone(&is_ready),
+        commands,
+        flags: Arc::clone(&flags),
     };
     let metrics = Metrics::register(registry, &[]);
     let thread = thread::Builder::new()
         .name("sampler".to_owned())
-        .spawn(move || Running::new(sampler, metrics).run(&queue, &is_ready))?;
+        .spawn(move || Running::new(sampler, metrics).run(&queue, &flags))?;
     Ok((handle, thread))
+}
+
+/// What the sampling thread does after it has waited.
+#[derive(Debug, PartialEq, Eq)]
+enum Next {
+    Tick,
+    Stop,
 }
 
 struct Running {
@@ -138,12 +159,12 @@ struct Running {
     metrics: Metrics,
     tick: u64,
     phase_ms: i64,
-    /// The phase before the clock was last set back.
+    /// Phase before the clock was last set back.
     phase_before_ms: i64,
     interval_ms: i64,
-    /// The latest time that a tick was given.
+    /// Latest timestamp of a tick.
     newest_ms: i64,
-    /// Wall and monotonic clock at the last tick.
+    /// Wall clock and monotonic clock at the last tick.
     last: Option<(i64, Instant)>,
 }
 
@@ -166,11 +187,11 @@ impl Running {
         }
     }
 
-    fn run(mut self, queue: &Receiver<Option<Scrape>>, is_ready: &AtomicBool) {
+    fn run(mut self, queue: &Receiver<Command>, flags: &Flags) {
         let mut planned_ms = self.sampler.clock.now_ms();
         loop {
             self.tick(planned_ms);
-            is_ready.store(true, Ordering::Relaxed);
+            flags.is_ready.store(true, Ordering::Relaxed);
             let now_ms = self.sampler.clock.now_ms();
             let next_ms = next_tick_ms(now_ms, self.phase_ms, self.interval_ms);
             let skipped = (next_ms - planned_ms) / self.interval_ms - 1;
@@ -178,7 +199,7 @@ impl Running {
                 .late
                 .add(u64::try_from(skipped).unwrap_or_default());
             planned_ms = next_ms;
-            if self.serve_until(planned_ms, queue).is_none() {
+            if self.serve_until(planned_ms, queue, flags) == Next::Stop {
                 break;
             }
         }
@@ -188,18 +209,19 @@ impl Running {
         }
     }
 
-    /// Answers scrapes until it is time. `None` when asked to stop.
-    fn serve_until(&mut self, planned_ms: i64, queue: &Receiver<Option<Scrape>>) -> Option<()> {
+    /// Answers scrapes until the next tick is due.
+    fn serve_until(&mut self, planned_ms: i64, queue: &Receiver<Command>, flags: &Flags) -> Next {
         let wait_ms = (planned_ms - self.sampler.clock.now_ms()).clamp(0, self.interval_ms);
         let deadline = Instant::now() + Duration::from_millis(wait_ms.unsigned_abs());
-        loop {
+        while !flags.is_stopping.load(Ordering::Relaxed) {
             let left = deadline.saturating_duration_since(Instant::now());
             match queue.recv_timeout(left) {
-                Ok(Some(answer)) => self.scrape(answer),
-                Ok(None) | Err(RecvTimeoutError::Disconnected) => return None,
-                Err(RecvTimeoutError::Timeout) => return Some(()),
+                Ok(Command::Scrape(answer)) => self.scrape(answer),
+                Ok(Command::Stop) | Err(RecvTimeoutError::Disconnected) => return Next::Stop,
+                Err(RecvTimeoutError::Timeout) => return Next::Tick,
             }
         }
+        Next::Stop
     }
 
     /// Takes a tick and writes it to the spool.
@@ -228,26 +250,26 @@ impl Running {
             );
         }
         if has_changed {
-            // Names of new series go through large buffers, and come seldom.
+            // Labels of new series need large buffers, and new series are rare.
             release_memory();
         }
         self.metrics.seconds.observe_duration(started.elapsed());
     }
 
-    /// The time that a tick carries.
+    /// Returns the timestamp of a tick.
     fn stamp_ms(&self, planned_ms: i64, now_ms: i64) -> i64 {
         let is_punctual = (now_ms - planned_ms).abs() <= TOLERANCE_MS;
         let stamp_ms = if is_punctual { planned_ms } else { now_ms };
-        // Right after the clock was set back the tick may fall on one of before; see `check_clock`.
+        // Right after the clock was set back, the timestamp may be taken by an earlier tick; see `check_clock`.
         let is_taken = stamp_ms <= self.newest_ms
             && (stamp_ms - self.phase_before_ms).rem_euclid(self.interval_ms) == 0;
         stamp_ms + i64::from(is_taken)
     }
 
-    /// Compares the two clocks. Ticks go on in the new time; rates over the step are the reader's to judge.
+    /// Compares wall clock and monotonic clock to detect that the wall clock was set. Ticks continue in the new time.
     ///
-    /// After a step back the same hours come once more, and a sample at a time that has one already would be refused. So the ticks
-    /// get another phase: by the golden ratio, so that many steps don't lead back to it.
+    /// After a step back the same hours repeat, and the store refuses a second sample at a timestamp. So the ticks move to another
+    /// phase, by the golden ratio of the interval so that many steps do not lead back to a used one.
     fn check_clock(&mut self, now_ms: i64, now: Instant) {
         let last = self.last.replace((now_ms, now));
         let Some((last_ms, last)) = last else {
@@ -259,7 +281,7 @@ impl Running {
             return;
         }
         self.metrics.clock_steps.inc();
-        tracing::warn!(step_ms, "the clock was set");
+        tracing::warn!(step_ms, "the wall clock was set");
         if step_ms < 0 {
             self.phase_before_ms = self.phase_ms;
             let shift_ms = (self.interval_ms * 618 / 1000).max(1);
@@ -267,8 +289,8 @@ impl Running {
         }
     }
 
-    /// Collects everything for one scrape. It goes to no spool.
-    fn scrape(&mut self, answer: Scrape) {
+    /// Collects everything for one scrape, which does not go to the spool.
+    fn scrape(&mut self, answer: oneshot::Sender<String>) {
         if answer.is_closed() {
             return;
         }
@@ -279,21 +301,21 @@ impl Running {
         let mut text = String::with_capacity(64 << 10);
         exposition::render(&self.table, &mut text);
         if answer.send(text).is_err() {
-            tracing::debug!("scraper went away");
+            tracing::debug!("scraper disconnected");
         }
         release_memory();
     }
 }
 
-/// The first multiple of the interval after `now_ms`, shifted by the phase.
+/// Returns the first multiple of the interval after `now_ms`, shifted by the phase.
 const fn next_tick_ms(now_ms: i64, phase_ms: i64, interval_ms: i64) -> i64 {
     let since = (now_ms - phase_ms).rem_euclid(interval_ms);
     now_ms - since + interval_ms
 }
 
-/// Spreads the nodes of a cluster over the interval; the same node always has the same phase.
+/// Spreads the nodes of a cluster over the interval. A node always has the same phase.
 fn phase_ms(node: &str, interval_ms: i64) -> i64 {
-    // FNV-1a: any hash will do that is the same in every version of the agent.
+    // FNV-1a; any hash will do that never changes between versions of the agent.
     let hash = node.bytes().fold(0xcbf2_9ce4_8422_2325_u64, |hash, byte| {
         (hash ^ u64::from(byte)).wrapping_mul(0x0100_0000_01b3)
     });
@@ -316,13 +338,13 @@ mod tests {
         assert_eq!(next_tick_ms(-1, 0, 1000), 0);
     }
 
-    /// A sampling loop without collectors.
+    /// Creates a sampling loop without collectors.
     fn running(clock: Arc<ManualClock>, dir: &std::path::Path) -> Running {
         let registry = Registry::default();
         let options = SpoolOptions {
             path: dir.to_owned(),
             bytes_max: 1 << 20,
-            copies: 1,
+            receivers: &[spool::Receiver::Primary],
             sync_each_tick: false,
         };
         let sampler = Sampler {
@@ -337,7 +359,7 @@ mod tests {
     }
 
     #[test]
-    fn step_forward_is_counted_and_ticks_go_on_in_the_new_time() {
+    fn step_forward_is_counted_and_ticks_continue_in_the_new_time() {
         let dir = tempfile::tempdir().unwrap();
         let clock = Arc::new(ManualClock::new(1_000_000));
         let mut running = running(Arc::clone(&clock), dir.path());
@@ -355,14 +377,14 @@ mod tests {
         let stamp_ms = tick_after(&mut running, 3_600_000, interval);
         assert_eq!(stamp_ms, 1_000_000 + 3_600_000);
         assert_eq!(running.metrics.clock_steps.get(), 1);
-        assert_eq!(running.phase_ms, phase_ms, "no time comes twice");
-        // An hour that both clocks saw pass, as after a sleep of the machine, is no step.
+        assert_eq!(running.phase_ms, phase_ms, "no timestamp repeats");
+        // An hour on both clocks, as after a suspend of the machine, is not a step.
         tick_after(&mut running, 3_600_000, Duration::from_secs(3600));
         assert_eq!(running.metrics.clock_steps.get(), 1);
     }
 
     #[test]
-    fn ticks_after_a_step_back_fall_on_none_of_before() {
+    fn ticks_after_a_step_back_use_new_timestamps() {
         let dir = tempfile::tempdir().unwrap();
         let clock = Arc::new(ManualClock::new(1_000_000));
         let mut running = running(Arc::clone(&clock), dir.path());
@@ -372,14 +394,14 @@ mod tests {
             for _ in 0..ticks {
                 let now_ms = clock.now_ms();
                 let next_ms = next_tick_ms(now_ms, running.phase_ms, running.interval_ms);
-                // The monotonic clock goes on as the wall clock does.
+                // The monotonic clock advances with the wall clock.
                 if let Some((last_ms, last)) = &mut running.last {
                     *last -= Duration::from_millis((next_ms - now_ms).unsigned_abs());
                     assert!(*last_ms <= next_ms);
                 }
                 clock.set_ms(next_ms);
                 running.tick(next_ms);
-                assert!(is_new(running), "a time twice");
+                assert!(is_new(running), "timestamp repeats");
             }
         };
         tick_for(&mut running, 400);
@@ -391,9 +413,9 @@ mod tests {
             if let Some((_, last)) = &mut running.last {
                 *last -= step;
             }
-            // The tick that was planned before the step, at a time that had one.
+            // The tick planned before the step falls on a used timestamp.
             running.tick(planned_ms);
-            assert!(is_new(&running), "a time twice");
+            assert!(is_new(&running), "timestamp repeats");
             assert_eq!(running.metrics.clock_steps.get(), steps);
             let stamp_ms = running.table.timestamp_ms();
             assert!(
@@ -427,7 +449,7 @@ mod tests {
     }
 
     #[test]
-    fn ticks_of_a_second_sample_each_tier_at_its_own_pace() {
+    fn tiers_keep_their_period_at_an_interval_of_one_second() {
         use crate::collect::Tier::{Fast, Medium, Slow};
 
         let dir = tempfile::tempdir().unwrap();
@@ -451,6 +473,57 @@ mod tests {
         assert!(stamps.windows(2).all(|pair| pair[1] - pair[0] == 1000));
         let runs = runs.map(|count| count.load(Ordering::Relaxed));
         assert_eq!(runs, [121, 5, 3], "each second, each 30 s, each 60 s");
+    }
+
+    /// Blocks each run until the test sends a permit.
+    struct Blocking(Receiver<()>);
+
+    impl crate::collect::Collector for Blocking {
+        fn name(&self) -> &'static str {
+            "blocking"
+        }
+
+        fn collect(
+            &mut self,
+            _: &mut crate::collect::CollectContext<'_>,
+        ) -> crate::collect::Outcome {
+            let (Ok(()) | Err(_)) = self.0.recv();
+            crate::collect::Outcome::Done
+        }
+    }
+
+    #[tokio::test]
+    async fn stop_does_not_wait_for_a_full_queue_and_the_thread_ends() {
+        let dir = tempfile::tempdir().unwrap();
+        let clock = Arc::new(ManualClock::new(1_000_000));
+        let mut sampler = running(clock, dir.path()).sampler;
+        let (permits, blocked) = sync_channel(8);
+        sampler.collectors.add(|_| Blocking(blocked));
+        let (handle, thread) = start(sampler, &Registry::default()).unwrap();
+        permits.send(()).unwrap();
+        // The thread takes the first scrape and blocks in it; the others fill the queue.
+        let mut scrapes = Vec::new();
+        while scrapes.len() < 2 * SCRAPES_MAX {
+            let (answer, text) = oneshot::channel();
+            match handle.commands.try_send(Command::Scrape(answer)) {
+                Ok(()) => scrapes.push(text),
+                Err(_) if handle.is_ready() && scrapes.len() > SCRAPES_MAX => break,
+                Err(_) => tokio::task::yield_now().await,
+            }
+        }
+        let started = Instant::now();
+        handle.stop();
+        assert!(started.elapsed() < Duration::from_secs(1));
+        assert_eq!(handle.scrape().await, Err(ScrapeError::Stopped));
+        drop(permits);
+        tokio::task::spawn_blocking(|| thread.join().unwrap())
+            .await
+            .unwrap();
+        let mut answered = 0;
+        for text in scrapes {
+            answered += u32::from(text.await.is_ok());
+        }
+        assert_eq!(answered, 1, "queued scrapes fail");
     }
 
     #[test]
