@@ -20,6 +20,7 @@ use clap::{Arg, ArgAction, ArgMatches, Command, CommandFactory as _, FromArgMatc
 use common::{bytes, duration, listen};
 
 use crate::collectors::{COLLECTORS, Switches};
+use crate::inventory::InventoryFormat;
 use crate::probe::Probe;
 
 mod file;
@@ -39,6 +40,16 @@ pub struct Config {
     /// Asks the agent that listens on --web.listen-address, and exits: 0 when it is, 1 when not
     #[arg(long = "probe", value_name = "WHAT", value_enum)]
     pub probe: Option<Probe>,
+    /// Prints this machine's CPU, memory, operating system, disks and sensors, and exits
+    #[arg(
+        long = "inventory",
+        value_name = "FORMAT",
+        value_enum,
+        num_args(0..=1),
+        require_equals = true,
+        default_missing_value = "text"
+    )]
+    pub inventory: Option<InventoryFormat>,
     /// Aggregator to send to; given several times, the first that answers is used (but see --mirror)
     #[arg(long = "aggregator.address", value_name = "HOST:PORT", action = ArgAction::Append)]
     pub aggregator_addresses: Vec<String>,

@@ -5,6 +5,7 @@ pub mod collectors;
 pub mod config;
 pub mod exposition;
 pub mod file;
+pub mod inventory;
 pub mod kube;
 pub mod ordered_cache;
 pub mod parse;

@@ -1,8 +1,10 @@
 //! The binary `tidemark-agent`.
 
+use std::io::Write as _;
 use std::process::ExitCode;
 
 use agent::config::{Config, ConfigError};
+use agent::inventory::{Inventory, InventoryFormat};
 use agent::{run, sys};
 use common::{logging, report};
 
@@ -17,6 +19,12 @@ fn main() -> ExitCode {
         return match probe.ask(config.web_listen_address) {
             Ok(()) => ExitCode::SUCCESS,
             Err(error) => fail("probe", &error),
+        };
+    }
+    if let Some(format) = config.inventory {
+        return match print_inventory(format) {
+            Ok(()) => ExitCode::SUCCESS,
+            Err(error) => fail("inventory", error.as_ref()),
         };
     }
     if let Err(error) = logging::init(&config.log_level, &config.log_format) {
@@ -34,6 +42,11 @@ fn main() -> ExitCode {
         Ok(()) => ExitCode::SUCCESS,
         Err(error) => fail("run", error.as_ref()),
     }
+}
+
+fn print_inventory(format: InventoryFormat) -> anyhow::Result<()> {
+    let text = Inventory::read()?.render(format)?;
+    Ok(std::io::stdout().write_all(text.as_bytes())?)
 }
 
 /// Says why, once, with all causes. Standard error is there even when logging is not.
