@@ -63,9 +63,9 @@ impl Due {
     /// What is due at this tick for one of many alike whose number is `number`: their slow readings are spread evenly over
     /// the ticks, so that no tick costs several times as much as the others. Each keeps its distance of 30 and 60 s.
     #[must_use]
-    pub const fn of_number(self, number: u64) -> Self {
+    pub const fn at_slot(self, slot: u64) -> Self {
         match self.tick {
-            Some((tick, interval_ms)) => Self::at(tick.wrapping_add(number), interval_ms),
+            Some((tick, interval_ms)) => Self::at(tick.wrapping_add(slot), interval_ms),
             None => self,
         }
     }
@@ -126,27 +126,22 @@ impl Outcome {
 
 /// Reads one group of values.
 pub trait Collector: Send {
-    /// The name in `--collector.NAME` and in `node_scrape_collector_success`; node_exporter's where it has one.
-    fn name(&self) -> &'static str;
-
-    /// How often it runs.
-    fn tier(&self) -> Tier {
-        Tier::Fast
-    }
-
     /// Reads and stores. Allocates only when something new appeared.
     fn collect(&mut self, context: &mut CollectContext<'_>) -> Outcome;
 }
 
-struct Entry {
+struct ScheduledCollector {
+    name: &'static str,
+    tier: Tier,
     collector: Box<dyn Collector>,
+    /// Duration and success of its last run.
     series: Option<(SeriesId, SeriesId)>,
 }
 
-/// All collectors that are switched on, with the buffer they share.
+/// The collectors that run, with the buffer and the error counters that they share.
 #[derive(Default)]
 pub struct Collectors {
-    entries: Vec<Entry>,
+    scheduled: Vec<ScheduledCollector>,
     buffer: Buffer,
     errors: ReadErrors,
 }
@@ -154,55 +149,44 @@ pub struct Collectors {
 impl std::fmt::Debug for Collectors {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
         f.debug_list()
-            .entries(self.entries.iter().map(|entry| entry.collector.name()))
+            .entries(self.scheduled.iter().map(|scheduled| scheduled.name))
             .finish()
     }
 }
 
 impl Collectors {
-    /// Adds the collector that `make` builds; it runs after those added before.
-    pub fn add<C: Collector + 'static>(&mut self, make: impl FnOnce(&mut ReadErrors) -> C) {
-        let collector = make(&mut self.errors);
-        self.push(Box::new(collector));
-    }
-
-    /// As [`Self::add`] for a collector that may not be possible.
-    ///
-    /// # Errors
-    /// What `make` says.
-    pub fn try_add<C: Collector + 'static, E>(
-        &mut self,
-        make: impl FnOnce(&mut ReadErrors) -> Result<C, E>,
-    ) -> Result<(), E> {
-        let collector = make(&mut self.errors)?;
-        self.push(Box::new(collector));
-        Ok(())
-    }
-
-    fn push(&mut self, collector: Box<dyn Collector>) {
-        self.entries.push(Entry {
+    /// Adds a collector that runs once per `tier`, after those added before it.
+    pub fn add(&mut self, name: &'static str, tier: Tier, collector: Box<dyn Collector>) {
+        self.scheduled.push(ScheduledCollector {
+            name,
+            tier,
             collector,
             series: None,
         });
     }
 
+    /// The error counters, for collectors that register their files when they are built.
+    pub const fn errors_mut(&mut self) -> &mut ReadErrors {
+        &mut self.errors
+    }
+
     /// Runs every collector that is due. The tick must have begun in `table`.
     pub fn collect(&mut self, table: &mut SeriesTable, schema: &mut Schema, due: Due) {
-        for entry in &mut self.entries {
-            if !due.includes(entry.collector.tier()) {
+        for scheduled in &mut self.scheduled {
+            if !due.includes(scheduled.tier) {
                 continue;
             }
             let started = Instant::now();
             let (buffer, errors) = (&mut self.buffer, &mut self.errors);
-            let outcome = entry.collector.collect(&mut CollectContext {
+            let outcome = scheduled.collector.collect(&mut CollectContext {
                 table,
                 schema,
                 buffer,
                 errors,
                 due,
             });
-            let (duration, success) = *entry.series.get_or_insert_with(|| {
-                let labels = [("collector", entry.collector.name())];
+            let (duration, success) = *scheduled.series.get_or_insert_with(|| {
+                let labels = [("collector", scheduled.name)];
                 (
                     schema.series(table, Target::Node, &DURATION, &labels),
                     schema.series(table, Target::Node, &SUCCESS, &labels),
@@ -212,12 +196,6 @@ impl Collectors {
             table.set(success, f64::from(u8::from(outcome == Outcome::Done)));
         }
         self.errors.store(table, schema);
-    }
-
-    /// ReadErrors of all files so far.
-    #[must_use]
-    pub fn errors_total(&self) -> u64 {
-        self.errors.total()
     }
 }
 
@@ -280,8 +258,8 @@ mod tests {
         for tick in 0..12 {
             let due = |tier| {
                 let numbers = 0..600;
-                let due = numbers
-                    .filter(|&number| Due::at(tick, 10_000).of_number(number).includes(tier));
+                let due =
+                    numbers.filter(|&number| Due::at(tick, 10_000).at_slot(number).includes(tier));
                 due.count()
             };
             assert_eq!(
@@ -289,6 +267,6 @@ mod tests {
                 (100, 200, 600)
             );
         }
-        assert_eq!(Due::ALL.of_number(5), Due::ALL, "a scrape has everything");
+        assert_eq!(Due::ALL.at_slot(5), Due::ALL, "a scrape has everything");
     }
 }

@@ -16,11 +16,13 @@ use std::time::Duration;
 
 use clap::builder::BoolishValueParser;
 use clap::parser::ValueSource;
-use clap::{Arg, ArgAction, ArgMatches, Command, CommandFactory as _, FromArgMatches as _, Parser};
+use clap::{ArgAction, ArgMatches, Command, CommandFactory as _, FromArgMatches as _, Parser};
 use common::{bytes, duration, listen};
 
-use crate::collectors::{COLLECTORS, Switches};
+use crate::collectors::node::Roots;
+use crate::collectors::{BuildContext, CollectorOptions};
 use crate::inventory::InventoryFormat;
+use crate::kube::KubeletData;
 use crate::probe::Probe;
 
 mod file;
@@ -143,21 +145,6 @@ pub struct Config {
     /// The key of --tls.cert-file
     #[arg(long = "tls.key-file", value_name = "FILE", requires = "tls_cert_file")]
     pub tls_key_file: Option<PathBuf>,
-    /// Directory whose *.prom files are exported
-    #[arg(long = "collector.textfile.directory", value_name = "DIR")]
-    pub textfile_directory: Option<PathBuf>,
-    /// File systems left out, by mountpoint
-    #[arg(long = "collector.filesystem.mount-points-exclude", value_name = "REGEX",
-        default_value = crate::collectors::node::filesystem::MOUNTPOINTS_EXCLUDE)]
-    pub filesystem_mountpoints_exclude: String,
-    /// File systems left out, by type
-    #[arg(long = "collector.filesystem.fs-types-exclude", value_name = "REGEX",
-        default_value = crate::collectors::node::filesystem::TYPES_EXCLUDE)]
-    pub filesystem_types_exclude: String,
-    /// Network interfaces left out
-    #[arg(long = "collector.netdev.device-exclude", value_name = "REGEX",
-        default_value = crate::collectors::node::netdev::DEVICES_EXCLUDE)]
-    pub netdev_exclude: String,
     /// How long shutdown may take to send what is still waiting
     #[arg(long = "shutdown.grace-period", value_name = "DUR", default_value = "10s", value_parser = duration::parse)]
     pub shutdown_grace_period: Duration,
@@ -167,9 +154,9 @@ pub struct Config {
     /// Form of log lines
     #[arg(long = "log.format", value_name = "FORMAT", default_value = "logfmt", value_parser = ["logfmt", "json"])]
     pub log_format: String,
-    /// Which collectors run.
-    #[arg(skip)]
-    pub collectors: Switches,
+    /// Flags of the collectors.
+    #[command(flatten)]
+    pub collectors: CollectorOptions,
 }
 
 /// Why there is no configuration.
@@ -206,9 +193,24 @@ impl Config {
             );
         }
         let matches = command.try_get_matches_from(args)?;
-        let mut config = Self::from_arg_matches(&matches)?;
-        config.collectors = switches(&matches);
-        Ok(config)
+        Ok(Self::from_arg_matches(&matches)?)
+    }
+
+    /// What the collectors are built from, given the answers of the kubelet where one is configured.
+    #[must_use]
+    pub fn build_context<'a>(&'a self, kubelet: Option<&'a KubeletData>) -> BuildContext<'a> {
+        BuildContext {
+            options: &self.collectors,
+            roots: Roots {
+                proc: self.path_procfs.clone(),
+                sys: self.path_sysfs.clone(),
+                cgroup: self.path_cgroupfs.clone(),
+                root: self.path_rootfs.clone(),
+            },
+            node_name: self.node_name.as_deref().unwrap_or_default(),
+            kubelet,
+            pod_labels: &self.kubelet_pod_labels,
+        }
     }
 }
 
@@ -223,12 +225,7 @@ fn is_unset(command: &Command, matches: &ArgMatches, flag: &str) -> Option<bool>
 
 /// The command line: the fields of [`Config`], two switches for each collector, an environment variable for each.
 fn command() -> Command {
-    let switches = COLLECTORS.iter().flat_map(|collector| {
-        let on = switch("collector", collector.name, collector.help);
-        let off = switch("no-collector", collector.name, "Switches the collector off");
-        [on, off.hide(true)]
-    });
-    Config::command().args(switches).mut_args(|arg| {
+    Config::command().mut_args(|arg| {
         let Some(long) = arg.get_long().map(str::to_owned) else {
             return arg;
         };
@@ -243,37 +240,6 @@ fn command() -> Command {
             arg
         }
     })
-}
-
-/// `--collector.cpu`, `--collector.cpu=false`, `--no-collector.cpu`, as node_exporter takes them.
-fn switch(prefix: &str, name: &str, help: &'static str) -> Arg {
-    let long = keep(format!("{prefix}.{name}"));
-    Arg::new(long)
-        .long(long)
-        .help(help)
-        .value_name("BOOL")
-        .num_args(0..=1)
-        .require_equals(true)
-        .default_missing_value("true")
-        .value_parser(BoolishValueParser::new())
-}
-
-fn switches(matches: &ArgMatches) -> Switches {
-    let mut switches = Switches::default();
-    for collector in COLLECTORS {
-        let get = |prefix| {
-            matches
-                .get_one::<bool>(&format!("{prefix}.{}", collector.name))
-                .copied()
-        };
-        let wanted = get("no-collector")
-            .map(|off| !off)
-            .or_else(|| get("collector"));
-        if let Some(wanted) = wanted {
-            switches.set(collector.name, wanted);
-        }
-    }
-    switches
 }
 
 /// The environment variable of a flag.

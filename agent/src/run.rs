@@ -59,7 +59,9 @@ impl Plan {
             "--join.token-file is given once, with --mirror twice at most"
         );
         let kubelet = kubelet(&config, &node)?;
-        let collectors = collectors::build(&config, kubelet.as_ref().map(|kubelet| &kubelet.data))?;
+        let collectors = collectors::build(
+            &config.build_context(kubelet.as_ref().map(|kubelet| &kubelet.data)),
+        )?;
         Ok(Self {
             config,
             node,

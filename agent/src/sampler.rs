@@ -428,22 +428,14 @@ mod tests {
     }
 
     /// Counts its runs.
-    struct Runs(crate::collect::Tier, Arc<std::sync::atomic::AtomicU64>);
+    struct Runs(Arc<std::sync::atomic::AtomicU64>);
 
     impl crate::collect::Collector for Runs {
-        fn name(&self) -> &'static str {
-            "runs"
-        }
-
-        fn tier(&self) -> crate::collect::Tier {
-            self.0
-        }
-
         fn collect(
             &mut self,
             _: &mut crate::collect::CollectContext<'_>,
         ) -> crate::collect::Outcome {
-            self.1.fetch_add(1, Ordering::Relaxed);
+            self.0.fetch_add(1, Ordering::Relaxed);
             crate::collect::Outcome::Done
         }
     }
@@ -458,8 +450,8 @@ mod tests {
         sampler.interval = Duration::from_secs(1);
         let runs = [Fast, Medium, Slow].map(|tier| {
             let count = Arc::default();
-            let collector = Runs(tier, Arc::clone(&count));
-            sampler.collectors.add(|_| collector);
+            let collector = Runs(Arc::clone(&count));
+            sampler.collectors.add("runs", tier, Box::new(collector));
             count
         });
         let mut running = Running::new(sampler, Metrics::register(&Registry::default(), &[]));

@@ -6,7 +6,7 @@ use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
 use self::devices::DeviceNames;
-use self::entry::Entry;
+use self::entry::CgroupEntry;
 use self::hierarchy::Hierarchy;
 use self::hugetlb::PageSizes;
 use self::identity::Identity;
@@ -29,9 +29,9 @@ pub mod entry;
 pub mod hierarchy;
 pub mod hugetlb;
 pub mod identity;
+pub mod keyed_file;
 pub mod labels;
 pub mod local_names;
-pub mod memory_stat;
 pub mod metric;
 pub mod names;
 pub mod nested;
@@ -67,7 +67,7 @@ pub struct Cgroups {
     hierarchy: Hierarchy,
     proc: PathBuf,
     tree: Tree,
-    entries: BTreeMap<String, Entry>,
+    entries: BTreeMap<String, CgroupEntry>,
     /// How many were opened so far.
     opened: u64,
     walk_due_ms: i64,
@@ -118,7 +118,7 @@ impl Cgroups {
             page_sizes: PageSizes::new(&roots.sys, errors),
             local_names: LocalNames::new(&roots.root, errors),
             names,
-            networks: Networks::new(&roots.proc, errors),
+            networks: Networks::new(roots, errors),
             has_changed: false,
             meminfo: KeptFile::new(roots.proc.join("meminfo"), "proc/meminfo", errors),
             memory_total_bytes: None,
@@ -152,9 +152,9 @@ impl Cgroups {
             if self.entries.contains_key(&path) {
                 continue;
             }
-            let mut entry = Entry::open(&self.hierarchy, &path, identity, now_ms);
+            let mut entry = CgroupEntry::open(&self.hierarchy, &path, identity, now_ms);
             if entry.is_complete() {
-                entry.number = self.opened;
+                entry.stagger_slot = self.opened;
                 self.opened += 1;
                 self.entries.insert(path, entry);
             } else {
@@ -214,7 +214,7 @@ impl Cgroups {
     }
 
     fn nameless(&self) -> usize {
-        let is_nameless = |entry: &&Entry| {
+        let is_nameless = |entry: &&CgroupEntry| {
             entry
                 .labels
                 .as_ref()
@@ -241,7 +241,7 @@ impl Cgroups {
 /// Gives `entry` its labels. Returns false while the kubelet has to be waited for.
 fn relabel(
     path: &str,
-    entry: &mut Entry,
+    entry: &mut CgroupEntry,
     names: Option<&Arc<Names>>,
     proc: &Path,
     local: &LocalNames,
@@ -281,7 +281,7 @@ fn relabel(
 }
 
 /// Whether the cgroup holds a single process called `pause`, as sandboxes do.
-fn is_pause(entry: &Entry, proc: &Path, context: &mut CollectContext<'_>) -> bool {
+fn is_pause(entry: &CgroupEntry, proc: &Path, context: &mut CollectContext<'_>) -> bool {
     let Some(dir) = entry.dir() else { return false };
     let Some((pid, true)) = processes::first(context.buffer, dir) else {
         return false;
@@ -293,10 +293,6 @@ fn is_pause(entry: &Entry, proc: &Path, context: &mut CollectContext<'_>) -> boo
 }
 
 impl Collector for Cgroups {
-    fn name(&self) -> &'static str {
-        "cgroup"
-    }
-
     fn collect(&mut self, context: &mut CollectContext<'_>) -> Outcome {
         self.find(context);
         self.label(context);
@@ -320,7 +316,7 @@ impl Collector for Cgroups {
             };
             let target = (&mut *context.table, &mut *context.schema);
             let known = (&mut self.device_names, self.page_sizes.list());
-            let due = context.due.of_number(entry.number);
+            let due = context.due.at_slot(entry.stagger_slot);
             if entry.collect(&mut reader, due, known, target).is_err() {
                 entry.remove_series(context.table);
                 has_gone = true;

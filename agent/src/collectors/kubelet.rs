@@ -1,11 +1,10 @@
 //! What the kubelet says about pods, as series: kube-state-metrics' for pods, the kubelet's own for volumes.
 
-use std::collections::HashMap;
-use std::collections::hash_map::Entry as MapEntry;
 use std::sync::Arc;
 
 use common::model::Metadata;
 
+use super::series_cache::{CacheUpdate, SeriesCache};
 use crate::collect::{CollectContext, Collector, Outcome, Tier};
 use crate::kube::KubeletData;
 use crate::kube::api::PodList;
@@ -14,19 +13,11 @@ use crate::kube::quantity::{parse_quantity, parse_time};
 use crate::kube::summary::Summary;
 use crate::read_errors::{ReadErrorId, ReadErrors};
 use crate::schema::{FamilyDef, Schema, Target};
-use crate::table::{SeriesId, SeriesTable};
+use crate::table::SeriesTable;
 
 mod containers;
 mod pods;
 mod storage;
-
-/// A series of the newest answers and its value.
-#[derive(Debug)]
-struct Stored {
-    id: SeriesId,
-    value: f64,
-    generation: u64,
-}
 
 /// Collects `kube_*`, `kubelet_*` and file-system series of containers.
 #[derive(Debug)]
@@ -39,9 +30,9 @@ pub struct Kubelet {
     /// What was last stored; its unreadable words are counted.
     pods: Option<Arc<PodList>>,
     summary: Option<Arc<Summary>>,
-    series: HashMap<Key, Stored>,
-    /// Whether the newest answers have gone into no tick yet.
-    is_unsent: bool,
+    series: SeriesCache<Key>,
+    /// Whether the newest answers may have changes that no tick has stored.
+    has_news: bool,
 }
 
 /// Family and labels of a series.
@@ -58,8 +49,8 @@ impl Kubelet {
             generation: None,
             pods: None,
             summary: None,
-            series: HashMap::new(),
-            is_unsent: false,
+            series: SeriesCache::default(),
+            has_news: false,
         }
     }
 
@@ -69,11 +60,11 @@ impl Kubelet {
         if self.generation == Some(latest.generation) {
             return;
         }
-        self.is_unsent = true;
+        self.has_news = true;
         self.generation = Some(latest.generation);
+        self.series.begin_pass();
         let mut sink = Sink {
             series: &mut self.series,
-            generation: latest.generation,
             table: context.table,
             schema: context.schema,
             answer: context.errors.file(PODS),
@@ -91,34 +82,27 @@ impl Kubelet {
             sink.is_new = !is_same(self.summary.as_ref(), summary);
             storage::store(summary, &mut sink);
         }
-        self.series.retain(|_, stored| {
-            let is_current = stored.generation == latest.generation;
-            if !is_current {
-                context.table.remove(stored.id);
-            }
-            is_current
-        });
+        self.series.end_pass(context.table);
         self.pods = latest.pods;
         self.summary = latest.summary;
     }
 }
 
 impl Collector for Kubelet {
-    fn name(&self) -> &'static str {
-        "kubelet"
-    }
-
     fn collect(&mut self, context: &mut CollectContext<'_>) -> Outcome {
         self.update(context);
-        // What is new at once, what stays the same every 30 s.
-        if self.is_unsent || context.due.includes(Tier::Medium) {
-            for stored in self.series.values() {
-                context.table.set(stored.id, stored.value);
-            }
-            // A scrape takes nothing from the next tick.
-            self.is_unsent &= context.due.is_scrape();
+        // A value that changed is stored at once, the others every 30 s.
+        if context.due.includes(Tier::Medium) {
+            self.series.store(context.table);
         }
-        Outcome::of(self.series.values().next())
+        // A scrape does not use up the changes that the next tick stores.
+        if !context.due.is_scrape() && std::mem::take(&mut self.has_news) {
+            self.series.store_changed(context.table);
+        }
+        if self.series.is_empty() {
+            return Outcome::NoData;
+        }
+        Outcome::Done
     }
 }
 
@@ -128,8 +112,7 @@ fn is_same<T>(before: Option<&Arc<T>>, now: &Arc<T>) -> bool {
 
 /// Where values of one set of answers go.
 struct Sink<'a> {
-    series: &'a mut HashMap<Key, Stored>,
-    generation: u64,
+    series: &'a mut SeriesCache<Key>,
     table: &'a mut SeriesTable,
     schema: &'a mut Schema,
     errors: &'a mut ReadErrors,
@@ -170,36 +153,23 @@ impl Sink<'_> {
             .filter(|(_, value)| !value.is_empty())
             .map(|(name, value)| ((*name).to_owned(), (*value).to_owned()))
             .collect();
-        match self.series.entry((family.name, labels)) {
-            MapEntry::Occupied(mut entry) => {
-                let stored = entry.get_mut();
-                if stored.generation != self.generation {
-                    stored.value = value;
-                    stored.generation = self.generation;
-                }
-            }
-            MapEntry::Vacant(entry) => {
-                let pairs: Vec<(&str, &str)> = entry
-                    .key()
-                    .1
-                    .iter()
-                    .map(|(name, value)| (&**name, &**value))
-                    .collect();
-                let metadata = Metadata {
-                    metric_type: family.metric_type,
-                    help: family.help.to_owned(),
-                    unit: String::new(),
-                };
-                let id =
-                    self.schema
-                        .named_series(self.table, target, (family.name, metadata), &pairs);
-                entry.insert(Stored {
-                    id,
-                    value,
-                    generation: self.generation,
-                });
-            }
+        let key = (family.name, labels);
+        if self.series.update(&key, value) != CacheUpdate::Unknown {
+            return;
         }
+        let pairs: Vec<(&str, &str)> = key
+            .1
+            .iter()
+            .map(|(name, value)| (&**name, &**value))
+            .collect();
+        let metadata = Metadata {
+            metric_type: family.metric_type,
+            help: family.help.to_owned(),
+            unit: String::new(),
+        };
+        let named = (family.name, metadata);
+        let id = self.schema.named_series(self.table, target, named, &pairs);
+        self.series.insert(key, id, value);
     }
 
     /// Stores a value if there is one.

@@ -1,61 +1,50 @@
-//! What the kubelet measures about itself, as it says it: `job="kubelet", metrics_path="/metrics"`.
+//! The kubelet's own metrics, as it reports them: `job="kubelet", metrics_path="/metrics"`.
 
-use std::cmp::Ordering;
 use std::sync::Arc;
 
 use common::model::Labels;
 use common::model::label::METRIC_NAME;
 
+use super::series_cache::{CacheUpdate, SeriesCache};
 use crate::collect::{CollectContext, Collector, Outcome};
 use crate::kube::KubeletData;
 use crate::kube::metrics::{KubeletMetrics as Answer, MetricSample};
 use crate::schema::{Schema, Target};
 use crate::table::{SeriesId, SeriesTable};
 
-/// Passes each answer on once, at the first tick after it came: a sample twice would make rates jump.
+/// Stores each answer once, at the first tick after its arrival. Storing it twice would distort rates.
 #[derive(Debug)]
 pub struct KubeletMetrics {
     data: KubeletData,
-    /// The answer whose series are there, and the one whose values went out.
-    followed: u64,
-    sent: u64,
-    /// By ascending labels, as the answer's samples are.
-    series: Vec<(Labels, SeriesId)>,
+    /// Generation of the answer in `series`.
+    cached_generation: u64,
+    /// Generation of the newest answer that a tick has stored.
+    stored_generation: u64,
+    series: SeriesCache<Labels>,
 }
 
 impl KubeletMetrics {
-    /// A collector of what is published in `data`.
+    /// A collector of the answers in `data`.
     #[must_use]
-    pub const fn new(data: KubeletData) -> Self {
+    pub fn new(data: KubeletData) -> Self {
         Self {
             data,
-            followed: 0,
-            sent: 0,
-            series: Vec::new(),
+            cached_generation: 0,
+            stored_generation: 0,
+            series: SeriesCache::default(),
         }
     }
 
-    /// Adds series that are new and removes those that are gone. Nothing is hashed or allocated while they stay the same.
-    fn follow(&mut self, samples: &[MetricSample], table: &mut SeriesTable, schema: &mut Schema) {
-        let known = self.series.iter().map(|(labels, _)| labels);
-        if known.eq(samples.iter().map(|sample| &sample.labels)) {
-            return;
-        }
-        let mut known = std::mem::take(&mut self.series).into_iter().peekable();
+    /// Adds new series, removes those that are gone, and sets the values of all.
+    fn update(&mut self, samples: &[MetricSample], context: &mut CollectContext<'_>) {
+        self.series.begin_pass();
         for sample in samples {
-            while let Some((_, gone)) =
-                known.next_if(|(labels, _)| labels.cmp(&sample.labels) == Ordering::Less)
-            {
-                table.remove(gone);
+            if self.series.update(&sample.labels, sample.value) == CacheUpdate::Unknown {
+                let id = add(sample, context.table, context.schema);
+                self.series.insert(sample.labels.clone(), id, sample.value);
             }
-            let series = known.next_if(|(labels, _)| *labels == sample.labels);
-            self.series.push(
-                series.unwrap_or_else(|| (sample.labels.clone(), add(sample, table, schema))),
-            );
         }
-        for (_, gone) in known {
-            table.remove(gone);
-        }
+        self.series.end_pass(context.table);
     }
 }
 
@@ -72,28 +61,22 @@ fn add(sample: &MetricSample, table: &mut SeriesTable, schema: &mut Schema) -> S
 }
 
 impl Collector for KubeletMetrics {
-    fn name(&self) -> &'static str {
-        super::KUBELET_METRICS
-    }
-
     fn collect(&mut self, context: &mut CollectContext<'_>) -> Outcome {
         let (generation, answer) = self.data.metrics();
-        let samples = answer
-            .as_deref()
-            .map_or(&[][..], |answer: &Answer| &answer.samples);
-        if self.followed != generation {
-            self.followed = generation;
-            self.follow(samples, context.table, context.schema);
+        if self.cached_generation != generation {
+            self.cached_generation = generation;
+            let samples = answer
+                .as_deref()
+                .map_or(&[][..], |answer: &Answer| &answer.samples);
+            self.update(samples, context);
         }
-        // A scrape sees everything, and takes nothing from the next tick.
+        // A scrape gets every value and does not use up the answer that the next tick stores.
         let is_scrape = context.due.is_scrape();
-        if is_scrape || self.sent != generation {
-            for (sample, (_, id)) in samples.iter().zip(&self.series) {
-                context.table.set(*id, sample.value);
-            }
+        if is_scrape || self.stored_generation != generation {
+            self.series.store(context.table);
         }
         if !is_scrape {
-            self.sent = generation;
+            self.stored_generation = generation;
         }
         Outcome::of(answer.as_ref().map(Arc::as_ref))
     }

@@ -1,7 +1,7 @@
 //! The machine as cAdvisor describes it: `machine_*`.
 
 use super::node::Roots;
-use crate::collect::{CollectContext, Collector, Outcome, Single, Tier};
+use crate::collect::{CollectContext, Collector, Outcome, Single};
 use crate::file::KeptFile;
 use crate::parse;
 use crate::read_errors::ReadErrors;
@@ -42,14 +42,6 @@ impl Machine {
 }
 
 impl Collector for Machine {
-    fn name(&self) -> &'static str {
-        "machine"
-    }
-
-    fn tier(&self) -> Tier {
-        Tier::Slow
-    }
-
     fn collect(&mut self, context: &mut CollectContext<'_>) -> Outcome {
         let is_core =
             |line: &&[u8]| line.starts_with(b"cpu") && line.get(3).is_some_and(u8::is_ascii_digit);

@@ -19,6 +19,7 @@ pub mod netdev;
 pub mod netstat;
 pub mod numbers;
 pub mod os;
+pub mod per_line;
 pub mod pressure;
 pub mod schedstat;
 pub mod sockstat;

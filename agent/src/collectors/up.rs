@@ -3,7 +3,7 @@
 //! When the agent itself is gone these series end with all others of the node, and the aggregator's
 //! `up{job="agent"}` is 0.
 
-use crate::collect::{CollectContext, Collector, Outcome, Single, Tier};
+use crate::collect::{CollectContext, Collector, Outcome, Single};
 use crate::kube::KubeletData;
 use crate::schema::{FamilyDef, Target, gauge};
 
@@ -36,14 +36,6 @@ impl Up {
 }
 
 impl Collector for Up {
-    fn name(&self) -> &'static str {
-        UP
-    }
-
-    fn tier(&self) -> Tier {
-        Tier::Fast
-    }
-
     fn collect(&mut self, context: &mut CollectContext<'_>) -> Outcome {
         self.node.set(context.table, context.schema, 1.0);
         if let Some(cadvisor) = &mut self.cadvisor {

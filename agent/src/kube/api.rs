@@ -6,7 +6,7 @@ use serde::Deserialize;
 use serde::de::Deserializer;
 
 /// The answer of `/pods`.
-#[derive(Debug, Default, Deserialize)]
+#[derive(Debug, Default, PartialEq, Deserialize)]
 pub struct PodList {
     /// The pods; `null` on a node without any. Must be there, so that another JSON document (a `Status`) is not taken
     /// for an empty list.
@@ -15,7 +15,7 @@ pub struct PodList {
 }
 
 /// A pod.
-#[derive(Debug, Default, Deserialize)]
+#[derive(Debug, Default, PartialEq, Deserialize)]
 #[serde(default)]
 pub struct Pod {
     /// Names, labels, owners.
@@ -27,7 +27,7 @@ pub struct Pod {
 }
 
 /// `metadata`.
-#[derive(Debug, Default, Deserialize)]
+#[derive(Debug, Default, PartialEq, Deserialize)]
 #[serde(default, rename_all = "camelCase")]
 pub struct Metadata {
     /// Name.
@@ -52,16 +52,19 @@ pub struct Metadata {
 }
 
 /// The annotations that are read.
-#[derive(Debug, Default, Deserialize)]
+#[derive(Debug, Default, PartialEq, Deserialize)]
 #[serde(default)]
 pub struct Annotations {
-    /// Where the kubelet has the pod from: `api`, or `file` or `http` for a static pod.
+    /// Where the kubelet got the pod: `api`, or `file` or `http` for a static pod.
     #[serde(rename = "kubernetes.io/config.source")]
     pub config_source: String,
+    /// When the kubelet first saw the pod.
+    #[serde(rename = "kubernetes.io/config.seen")]
+    pub config_seen: Option<String>,
 }
 
 /// An owner.
-#[derive(Debug, Default, Deserialize)]
+#[derive(Debug, Default, PartialEq, Deserialize)]
 #[serde(default)]
 pub struct OwnerReference {
     /// Kind.
@@ -73,7 +76,7 @@ pub struct OwnerReference {
 }
 
 /// `spec`.
-#[derive(Debug, Default, Deserialize)]
+#[derive(Debug, Default, PartialEq, Deserialize)]
 #[serde(default, rename_all = "camelCase")]
 pub struct PodSpec {
     /// The node it runs on.
@@ -96,7 +99,7 @@ pub struct PodSpec {
 }
 
 /// A container's specification.
-#[derive(Debug, Default, Deserialize)]
+#[derive(Debug, Default, PartialEq, Deserialize)]
 #[serde(default)]
 pub struct Container {
     /// Name.
@@ -109,7 +112,7 @@ pub struct Container {
 }
 
 /// Requests and limits, by resource, in Kubernetes' notation.
-#[derive(Debug, Default, Clone, Deserialize)]
+#[derive(Debug, Default, Clone, PartialEq, Deserialize)]
 #[serde(default)]
 pub struct Resources {
     /// Requests.
@@ -121,7 +124,7 @@ pub struct Resources {
 }
 
 /// A volume.
-#[derive(Debug, Default, Deserialize)]
+#[derive(Debug, Default, PartialEq, Deserialize)]
 #[serde(default, rename_all = "camelCase")]
 pub struct Volume {
     /// Name in the pod.
@@ -131,7 +134,7 @@ pub struct Volume {
 }
 
 /// A volume's claim.
-#[derive(Debug, Default, Deserialize)]
+#[derive(Debug, Default, PartialEq, Deserialize)]
 #[serde(default, rename_all = "camelCase")]
 pub struct ClaimSource {
     /// Name of the claim.
@@ -141,7 +144,7 @@ pub struct ClaimSource {
 }
 
 /// `status`.
-#[derive(Debug, Default, Deserialize)]
+#[derive(Debug, Default, PartialEq, Deserialize)]
 #[serde(default, rename_all = "camelCase")]
 pub struct PodStatus {
     /// Pending, Running, Succeeded, Failed or Unknown.
@@ -175,7 +178,7 @@ pub struct PodStatus {
 }
 
 /// A condition.
-#[derive(Debug, Default, Deserialize)]
+#[derive(Debug, Default, PartialEq, Deserialize)]
 #[serde(default)]
 pub struct Condition {
     /// Ready, PodScheduled, PodResizePending, ...
@@ -188,7 +191,7 @@ pub struct Condition {
 }
 
 /// A container's status.
-#[derive(Debug, Default, Deserialize)]
+#[derive(Debug, Default, PartialEq, Deserialize)]
 #[serde(default, rename_all = "camelCase")]
 pub struct ContainerStatus {
     /// Name.
@@ -216,7 +219,7 @@ pub struct ContainerStatus {
 }
 
 /// One of three states.
-#[derive(Debug, Default, Deserialize)]
+#[derive(Debug, Default, PartialEq, Deserialize)]
 #[serde(default)]
 pub struct ContainerState {
     /// It waits.
@@ -228,7 +231,7 @@ pub struct ContainerState {
 }
 
 /// Why a container waits.
-#[derive(Debug, Default, Deserialize)]
+#[derive(Debug, Default, PartialEq, Deserialize)]
 #[serde(default)]
 pub struct Reason {
     /// ContainerCreating, CrashLoopBackOff, ...
@@ -236,7 +239,7 @@ pub struct Reason {
 }
 
 /// Since when a container runs.
-#[derive(Debug, Default, Deserialize)]
+#[derive(Debug, Default, PartialEq, Deserialize)]
 #[serde(default, rename_all = "camelCase")]
 pub struct Running {
     /// RFC 3339.
@@ -244,7 +247,7 @@ pub struct Running {
 }
 
 /// How a container ended.
-#[derive(Debug, Default, Deserialize)]
+#[derive(Debug, Default, PartialEq, Deserialize)]
 #[serde(default, rename_all = "camelCase")]
 pub struct Terminated {
     /// OOMKilled, Error, Completed, ...

@@ -35,8 +35,10 @@ const ERRORS: MetricDef<Counter> = metric!(
 /// Time between two rounds of questions. The kubelet's own metrics are asked for in each, so that a rate over a minute has
 /// two samples.
 const PERIOD: Duration = Duration::from_secs(30);
-/// Pods, when no names are missing, and their numbers are asked for in every other round.
+/// The summary is asked for in every other round.
 const ROUNDS_PER_SUMMARY: u64 = 2;
+/// Pause between two answers of `/pods`, unless they are costly.
+const PODS_PERIOD_MIN: Duration = Duration::from_secs(10);
 /// How often is looked whether names are missing; statuses lag behind cgroups by a second or so anyway.
 const DEBOUNCE: Duration = Duration::from_secs(1);
 /// Longest pause between questions for missing names.
@@ -102,10 +104,17 @@ impl KubeletData {
         *latest = (latest.0 + 1, metrics.map(Arc::new));
     }
 
-    /// Publishes an answer of `/pods`.
-    pub fn set_pods(&self, pods: PodList) {
-        self.names.publish(names_of(&pods));
+    /// Publishes an answer of `/pods`, unless it equals the one before: `/pods` is asked often and seldom changes, and
+    /// each new generation costs the sampling thread a pass over all pods.
+    pub fn set_pods(&self, mut pods: PodList) {
+        // The kubelet lists its pods in random order.
+        pods.items
+            .sort_by(|a, b| a.metadata.uid.cmp(&b.metadata.uid));
         let mut latest = self.latest.lock().unwrap_or_else(PoisonError::into_inner);
+        if latest.pods.as_deref() == Some(&pods) {
+            return;
+        }
+        self.names.publish(names_of(&pods));
         latest.pods = Some(Arc::new(pods));
         latest.generation += 1;
     }
@@ -245,22 +254,26 @@ pub async fn poll(
     stop: CancellationToken,
 ) {
     let run = async {
-        let mut pods = Endpoint::new(PODS, registry);
+        let mut pods = PodsPoll::new(registry);
         let mut summary = Endpoint::new(SUMMARY, registry);
         let mut metrics = (!families.is_empty()).then(|| Endpoint::new(METRICS, registry));
-        let mut backoff = DEBOUNCE;
         for round in 0_u64.. {
-            let asked = Instant::now();
-            // Old numbers must not go on as if they were new.
+            let next_round = Instant::now() + PERIOD;
+            pods.ask_if_due(&client, &data).await;
+            // A failure must not let old numbers pass for new ones.
             if round.is_multiple_of(ROUNDS_PER_SUMMARY) {
-                ask_pods(&mut pods, &client, &data).await;
                 data.set_summary(summary.ask(&client, json).await);
             }
             if let Some(metrics) = &mut metrics {
                 let parse = |body: &[u8]| KubeletMetrics::parse(body, families);
                 data.set_metrics(metrics.ask(&client, parse).await);
             }
-            backoff = wait(asked + PERIOD, &mut pods, &client, &data, backoff).await;
+            while Instant::now() < next_round {
+                sleep_until((Instant::now() + DEBOUNCE).min(next_round)).await;
+                pods.ask_if_due(&client, &data).await;
+            }
+            // Keeps a clock at its end from making this a busy loop.
+            sleep(Duration::from_millis(1)).await;
         }
     };
     tokio::select! {
@@ -269,33 +282,95 @@ pub async fn poll(
     }
 }
 
-async fn ask_pods(pods: &mut Endpoint, client: &KubeletClient, data: &KubeletData) {
-    // Names stay when the kubelet is silent: a running container keeps its name.
-    if let Some(list) = pods.ask(client, json).await {
-        data.set_pods(list);
+/// When `/pods` is asked: every 10 s, sooner for missing names and after a failure, later if its answers are costly.
+#[derive(Debug)]
+struct PodsPoll {
+    endpoint: Endpoint,
+    due: Instant,
+    /// Pause after the next failure.
+    retry: Duration,
+    /// When missing names may be asked for again, and the pause after that.
+    names_due: Instant,
+    names_pause: Duration,
+}
+
+impl PodsPoll {
+    fn new(registry: &Registry) -> Self {
+        let now = Instant::now();
+        Self {
+            endpoint: Endpoint::new(PODS, registry),
+            due: now,
+            retry: DEBOUNCE,
+            names_due: now,
+            names_pause: DEBOUNCE,
+        }
+    }
+
+    async fn ask_if_due(&mut self, client: &KubeletClient, data: &KubeletData) {
+        let now = Instant::now();
+        let are_names_missing = data.names.take_wanted();
+        if !are_names_missing {
+            self.names_pause = DEBOUNCE;
+        }
+        let asks_for_names = are_names_missing && now >= self.names_due;
+        if now < self.due && !asks_for_names {
+            return;
+        }
+        // Names outlive a failure: a running container keeps its name.
+        let list = self.endpoint.ask(client, json).await;
+        let answered = Instant::now();
+        if asks_for_names {
+            self.names_pause = (self.names_pause * 2).min(BACKOFF_MAX);
+            self.names_due = answered + self.names_pause;
+        }
+        match list {
+            Some(list) => {
+                data.set_pods(list);
+                self.retry = DEBOUNCE;
+                self.due = answered + pods_period(answered - now);
+            }
+            None => {
+                self.due = answered + self.retry;
+                self.names_due = self.names_due.max(self.due);
+                self.retry = (self.retry * 2).min(BACKOFF_MAX);
+            }
+        }
     }
 }
 
-/// Waits for the next round, asking for pods in between when names are missing, less and less often while they stay so.
-async fn wait(
-    round: Instant,
-    pods: &mut Endpoint,
-    client: &KubeletClient,
-    data: &KubeletData,
-    mut backoff: Duration,
-) -> Duration {
-    let mut next = Instant::now() + backoff;
-    while Instant::now() < round {
-        sleep_until((Instant::now() + DEBOUNCE).min(round)).await;
-        if !data.names.take_wanted() {
-            backoff = DEBOUNCE;
-        } else if Instant::now() >= next {
-            ask_pods(pods, client, data).await;
-            backoff = (backoff * 2).min(BACKOFF_MAX);
-            next = Instant::now() + backoff;
-        }
+/// The pause after an answer of `/pods` that took `elapsed`: 10 s, and longer if asking would take more than 1 % of the
+/// time.
+fn pods_period(elapsed: Duration) -> Duration {
+    (elapsed * 100).clamp(PODS_PERIOD_MIN, PERIOD * 2)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn pods(phases: &[(&str, &str)]) -> PodList {
+        let items = phases.iter().map(|(uid, phase)| {
+            serde_json::json!({"metadata": {"uid": uid}, "status": {"phase": phase}})
+        });
+        let items: Vec<_> = items.collect();
+        serde_json::from_value(serde_json::json!({ "items": items })).unwrap()
     }
-    // A clock at its end must not make this a busy loop.
-    sleep(Duration::from_millis(1)).await;
-    backoff
+
+    #[test]
+    fn costly_pods_are_asked_less_often() {
+        let seconds = |millis| pods_period(Duration::from_millis(millis)).as_secs();
+        assert_eq!([seconds(5), seconds(200), seconds(5000)], [10, 20, 60]);
+    }
+
+    #[test]
+    fn unchanged_pods_in_another_order_are_not_a_new_generation() {
+        let data = KubeletData::default();
+        let generation = |list| {
+            data.set_pods(list);
+            data.latest().generation
+        };
+        assert_eq!(generation(pods(&[("a", "Pending"), ("b", "Running")])), 1);
+        assert_eq!(generation(pods(&[("b", "Running"), ("a", "Pending")])), 1);
+        assert_eq!(generation(pods(&[("b", "Running"), ("a", "Running")])), 2);
+    }
 }

@@ -51,7 +51,8 @@ fn finite(number: f64) -> Option<f64> {
 /// Seconds since the Unix epoch of `2026-11-22T07:49:30Z`, with a fraction or without; only UTC, as the API writes.
 #[must_use]
 pub fn parse_time(text: &str) -> Option<f64> {
-    let (date, time) = text.strip_suffix('Z')?.split_once('T')?;
+    let (text, offset_seconds) = split_offset(text)?;
+    let (date, time) = text.split_once('T')?;
     let mut date = date.split('-');
     let mut part = || date.next()?.parse::<i64>().ok();
     let (year, month, day) = (part()?, part()?, part()?);
@@ -68,7 +69,26 @@ pub fn parse_time(text: &str) -> Option<f64> {
             + hours * 3600.0
             + minutes * 60.0
             + seconds
+            - offset_seconds
     })
+}
+
+/// The time without its offset from UTC, and the offset. The API server writes `Z`, the kubelet's own annotations have
+/// the offset of the node's time zone.
+fn split_offset(text: &str) -> Option<(&str, f64)> {
+    if let Some(text) = text.strip_suffix('Z') {
+        return Some((text, 0.0));
+    }
+    let (text, zone) = text.split_at_checked(text.len().checked_sub(6)?)?;
+    let sign = match zone.as_bytes().first()? {
+        b'+' => 1.0,
+        b'-' => -1.0,
+        _ => return None,
+    };
+    let (hours, minutes) = zone.get(1..)?.split_once(':')?;
+    let (hours, minutes) = (hours.parse::<u8>().ok()?, minutes.parse::<u8>().ok()?);
+    let seconds = (f64::from(hours) * 60.0 + f64::from(minutes)) * 60.0;
+    (hours < 24 && minutes < 60).then_some((text, sign * seconds))
 }
 
 /// Days of the Gregorian calendar, counted in years that begin in March, so that the leap day comes last.
@@ -110,12 +130,15 @@ mod tests {
         assert_eq!(parse_time("2026-11-22T07:49:30Z"), Some(1_795_333_770.0));
         assert_eq!(parse_time("2024-02-29T23:59:59.5Z"), Some(1_709_251_199.5));
         assert_eq!(parse_time("2000-03-01T00:00:00Z"), Some(951_868_800.0));
+        assert_eq!(parse_time("2000-03-01T01:30:00+01:30"), Some(951_868_800.0));
+        assert_eq!(parse_time("2000-02-29T19:00:00-05:00"), Some(951_868_800.0));
         for bad in [
             "",
             "2026-11-22",
             "2026-13-22T00:00:00Z",
             "2026-11-22T25:00:00Z",
-            "2026-11-22T07:49:30+01:00",
+            "2026-11-22T07:49:30+1:00",
+            "2026-11-22T07:49:30",
         ] {
             assert_eq!(parse_time(bad), None, "{bad}");
         }

@@ -58,7 +58,7 @@ fn steady_tick_allocates_nothing() {
     let directory = format!("--collector.textfile.directory={}", dir.path().display());
     let args = ["tidemark-agent", "--node.name=n", &directory];
     let config = Config::from_args(args).unwrap();
-    let mut collectors = collectors::build(&config, None).unwrap();
+    let mut collectors = collectors::build(&config.build_context(None)).unwrap();
     let (mut table, mut schema) = (SeriesTable::default(), Schema::for_node("n"));
     let mut tick = |number: i64| {
         table.begin_tick(number * 1000);

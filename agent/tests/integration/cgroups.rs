@@ -4,7 +4,7 @@ use std::fs;
 use std::path::{Path, PathBuf};
 use std::process::{Command, Stdio};
 
-use agent::collect::{Collectors, Due};
+use agent::collect::{Collectors, Due, Tier};
 use agent::collectors::cgroup::Cgroups;
 use agent::collectors::cgroup::hierarchy::Hierarchy;
 use agent::collectors::node::Roots;
@@ -138,9 +138,8 @@ pub(crate) struct Reader {
 impl Reader {
     pub(crate) fn new(roots: &Roots) -> Self {
         let mut collectors = Collectors::default();
-        collectors
-            .try_add(|errors| Cgroups::new(roots, None, errors))
-            .unwrap();
+        let cgroups = Cgroups::new(roots, None, collectors.errors_mut()).unwrap();
+        collectors.add("cgroup", Tier::Fast, Box::new(cgroups));
         Self {
             collectors,
             table: SeriesTable::default(),

@@ -252,3 +252,44 @@ fn types_of_shared_families_are_node_exporters() {
         .collect();
     assert!(missing.is_empty(), "{missing:#?}");
 }
+
+/// The names of the labels with a value, by family.
+fn label_names(scrape: &Scrape) -> BTreeMap<&str, BTreeSet<&str>> {
+    let label = regex::Regex::new(r#"([A-Za-z_]\w*)="(?:[^"\\]|\\.)+""#).unwrap();
+    let mut families: BTreeMap<&str, BTreeSet<&str>> = BTreeMap::new();
+    for series in scrape.keys().filter(|series| is_compared(name_of(series))) {
+        let names = label.captures_iter(series);
+        let names = names.filter_map(|found| Some(found.get(1)?.as_str()));
+        families.entry(name_of(series)).or_default().extend(names);
+    }
+    families
+}
+
+#[test]
+fn common_families_have_every_label_of_node_exporter() {
+    let Some(program) = node_exporter() else {
+        return skip(
+            "labels of node_exporter",
+            "the package can't be had (scripts/peers)",
+        );
+    };
+    let dir = tempfile::tempdir().unwrap();
+    let (_peer, peer) = start(&program);
+    let agent = Agent::start(dir.path(), &["--interval=10m"], None);
+    eventually("first tick", || {
+        get(&agent.address, "/-/ready")
+            .ok()
+            .filter(|(code, _)| *code == 200)
+    });
+    let (theirs, ours) = (scrape(&peer), agent.scrape());
+    let (theirs, ours) = (label_names(&theirs), label_names(&ours));
+    let shared = theirs
+        .iter()
+        .filter_map(|(family, labels)| Some((family, labels, ours.get(family)?)));
+    let missing: Vec<_> = shared
+        .flat_map(|(family, theirs, ours)| {
+            theirs.difference(ours).map(move |label| (family, label))
+        })
+        .collect();
+    assert!(missing.is_empty(), "missing labels: {missing:?}");
+}

@@ -318,7 +318,7 @@ impl Snapshot {
         data.set_metrics(Some(
             KubeletMetrics::parse(&self.metrics, &families).unwrap(),
         ));
-        let mut collectors = collectors::build(&config, Some(&data)).unwrap();
+        let mut collectors = collectors::build(&config.build_context(Some(&data))).unwrap();
         let [(_, namespace), (_, pod)] = self.pod();
         let mut schema = Schema::new(NodeIdentity {
             node: self.node.to_owned(),

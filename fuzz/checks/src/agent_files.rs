@@ -157,7 +157,7 @@ impl Bench {
         args.extend(off.map(|collector| format!("--no-collector.{}", collector.name)));
         let config = Config::from_args(args).expect("flags of this harness");
         Some(Self {
-            collectors: collectors::build(&config, None).ok()?,
+            collectors: collectors::build(&config.build_context(None)).ok()?,
             table: SeriesTable::default(),
             schema: Schema::for_node("n"),
             now_ms: 0,

@@ -29,7 +29,7 @@ pub type CgroupLabels = Vec<(&'static str, String)>;
 
 /// One cgroup.
 #[derive(Debug)]
-pub struct Entry {
+pub struct CgroupEntry {
     /// What it is.
     pub identity: Identity,
     /// Labels of its series; `None` while it is not shown.
@@ -37,7 +37,7 @@ pub struct Entry {
     /// Of which generation of names the labels were made.
     pub names_generation: Option<u64>,
     /// Of which ticks its slow values are read.
-    pub number: u64,
+    pub stagger_slot: u64,
     /// When it was found, milliseconds since the Unix epoch.
     pub found_ms: i64,
     /// When it was made, as far as the file system tells; seconds since the Unix epoch.
@@ -53,7 +53,7 @@ pub struct Entry {
     has_run: bool,
 }
 
-impl Entry {
+impl CgroupEntry {
     /// Opens the cgroup at `path`.
     #[must_use]
     pub fn open(hierarchy: &Hierarchy, path: &str, identity: Identity, found_ms: i64) -> Self {
@@ -75,7 +75,7 @@ impl Entry {
             identity,
             labels: None,
             names_generation: None,
-            number: 0,
+            stagger_slot: 0,
             found_ms,
             start_seconds: None,
             files,

@@ -62,13 +62,13 @@ impl Files {
         dir: &OwnedFd,
         failures: impl FnOnce(&[u8], &mut Layouts) -> Option<f64>,
     ) -> OfSize<f64> {
-        let usage = reader.cold(Some(dir), &self.usage, number);
+        let usage = reader.open_and_read(Some(dir), &self.usage, number);
         if usage.is_none() {
             return [None; FAMILIES.len()];
         }
         let max_usage = self.max_usage.as_ref();
-        let max_usage = max_usage.and_then(|name| reader.cold(Some(dir), name, number));
-        let failures = reader.cold(Some(dir), &self.failures, failures);
+        let max_usage = max_usage.and_then(|name| reader.open_and_read(Some(dir), name, number));
+        let failures = reader.open_and_read(Some(dir), &self.failures, failures);
         [usage, max_usage, failures]
     }
 }

@@ -22,10 +22,7 @@ pub enum Identity {
         container_id: String,
     },
     /// A systemd unit, or any other cgroup.
-    Unit {
-        /// The unit's name, or the path's last component.
-        name: String,
-    },
+    Unit,
     /// Something below a container, a helper of the runtime or a mount unit: counted in its parent, not shown.
     Hidden,
 }
@@ -76,9 +73,7 @@ impl Identity {
                 container_id: id.to_owned(),
             },
             None if is_helper(last) => Self::Hidden,
-            _ => Self::Unit {
-                name: last.to_owned(),
-            },
+            _ => Self::Unit,
         }
     }
 
@@ -88,7 +83,7 @@ impl Identity {
     #[must_use]
     pub fn may_have_shown_below(&self, path: &str) -> bool {
         match self {
-            Self::Root | Self::Pod { .. } | Self::Unit { .. } => true,
+            Self::Root | Self::Pod { .. } | Self::Unit => true,
             Self::Container { pod_uid, .. } => pod_uid.is_none(),
             Self::Hidden => {
                 let mut components = path.rsplit('/');
@@ -191,12 +186,6 @@ mod tests {
         }
     }
 
-    fn unit(name: &str) -> Identity {
-        Identity::Unit {
-            name: name.to_owned(),
-        }
-    }
-
     #[test]
     fn pods_of_both_drivers_and_any_prefix() {
         let under = UID.replace('-', "_");
@@ -286,7 +275,7 @@ mod tests {
             check(&path, container(None));
             check(&format!("{path}/container"), Identity::Hidden);
         }
-        check(&format!("/libpod_parent/{pod}"), unit(&pod));
+        check(&format!("/libpod_parent/{pod}"), Identity::Unit);
         for path in [
             format!("/libpod_parent/libpod-conmon-{ID}"),
             "/libpod_parent/conmon".to_owned(),
@@ -294,22 +283,19 @@ mod tests {
             check(&path, Identity::Hidden);
         }
         let slice = format!("machine-libpod_pod_{pod}.slice");
-        check(&format!("/machine.slice/{slice}"), unit(&slice));
+        check(&format!("/machine.slice/{slice}"), Identity::Unit);
     }
 
     #[test]
     fn everything_else_is_a_unit() {
-        check("/system.slice/nginx.service", unit("nginx.service"));
-        check("/kubepods", unit("kubepods"));
-        check(
-            "/kubepods.slice/kubepods-burstable.slice",
-            unit("kubepods-burstable.slice"),
-        );
+        check("/system.slice/nginx.service", Identity::Unit);
+        check("/kubepods", Identity::Unit);
+        check("/kubepods.slice/kubepods-burstable.slice", Identity::Unit);
         check(
             "/process_api/32ce7e9b6ca0c346f2066c4f2101a7ad",
-            unit("32ce7e9b6ca0c346f2066c4f2101a7ad"),
+            Identity::Unit,
         );
-        check("/podinfo", unit("podinfo"));
+        check("/podinfo", Identity::Unit);
     }
 
     proptest::proptest! {

@@ -70,12 +70,8 @@ pub fn outside(
 ) -> Option<CgroupLabels> {
     match identity {
         Identity::Root => Some(labels(path, &[])),
-        Identity::Unit { name } => {
-            let is_unit = [".service", ".scope"]
-                .iter()
-                .any(|suffix| name.ends_with(suffix));
-            Some(labels(path, &[("name", if is_unit { name } else { "" })]))
-        }
+        // cAdvisor names containers only. Rules and dashboards select them by `name!=""`.
+        Identity::Unit => Some(labels(path, &[])),
         Identity::Container {
             pod_uid: None,
             container_id,

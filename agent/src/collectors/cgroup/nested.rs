@@ -10,7 +10,7 @@ use std::os::fd::OwnedFd;
 use nix::fcntl::{OFlag, openat};
 use nix::sys::stat::Mode;
 
-use super::reader::{self, Reader, open_hot};
+use super::reader::{self, Reader, open_kept};
 
 const DIR: &CStr = c"container";
 /// Processes here, and those of commands that CRI-O runs in the container (`exec`), seen from the scope.
@@ -33,7 +33,7 @@ impl Nested {
     pub fn open(dir: &OwnedFd) -> Option<Self> {
         let dir = open_inside(dir)?;
         Some(Self {
-            cpu_stat: open_hot(Some(&dir), CPU_STAT),
+            cpu_stat: open_kept(Some(&dir), CPU_STAT),
             dir,
         })
     }
@@ -46,7 +46,7 @@ impl Nested {
 
     /// Throttling by a quota that stands here. `None` when the cgroup has gone, of which the scope tells.
     pub fn throttling(&self, reader: &mut Reader<'_>) -> Option<Throttling> {
-        let stat = reader.hot(self.cpu_stat.as_ref(), CPU_STAT, |data, layouts| {
+        let stat = reader.read_kept(self.cpu_stat.as_ref(), CPU_STAT, |data, layouts| {
             layouts.v2_cpu.pick(data)
         });
         let [_usage, _user, _system, throttling @ ..] = stat.ok()??;
@@ -63,7 +63,7 @@ pub fn open_inside(dir: &OwnedFd) -> Option<OwnedFd> {
 
 /// Processes of the inner cgroup in that at `dir`.
 pub fn processes(dir: Option<&OwnedFd>, reader: &mut Reader<'_>) -> f64 {
-    let counts = PROCS.map(|name| reader.cold(dir, name, reader::count_lines));
+    let counts = PROCS.map(|name| reader.open_and_read(dir, name, reader::count_lines));
     counts.into_iter().flatten().sum()
 }
 

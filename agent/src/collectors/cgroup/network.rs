@@ -1,29 +1,31 @@
-//! Traffic of pods and containers, from /proc/PID/net/dev of a process inside.
+//! Traffic of the machine, of pods and of containers, from /proc/PID/net/dev of a process inside.
 //!
-//! The file is opened, read and closed each time: a descriptor kept would pin the network namespace beyond the pod's
-//! life. Its inode number differs from namespace to namespace and is there for everybody to see, unlike the link
-//! /proc/PID/ns/net; so pods in the node's own namespace are known without any right.
+//! The file is opened, read and closed each time: a kept descriptor would pin the network namespace after the pod has
+//! gone. As with cAdvisor, the machine (`id="/"`) and pods with `hostNetwork` have the interfaces of the node. Those are
+//! read once per tick.
 
 use std::collections::BTreeMap;
 use std::ffi::CStr;
 use std::fs::File;
 use std::io::Write as _;
-use std::os::fd::{AsFd as _, OwnedFd};
-use std::path::{Path, PathBuf};
+use std::os::fd::OwnedFd;
+use std::path::PathBuf;
 
 use nix::fcntl::{OFlag, openat};
-use nix::sys::stat::{Mode, fstat, stat};
+use nix::sys::stat::Mode;
+use procfs::ProcError;
+use procfs::process::all_processes_with_root;
 
-use super::entry::{CgroupLabels, Entry};
+use super::entry::{CgroupEntry, CgroupLabels};
 use super::identity::{Identity, is_pod_of_processes, pod_of_processes};
 use super::processes;
 use super::reader::open_dir;
 use crate::collect::{CollectContext, Tier};
-use crate::collectors::node::netdev;
-use crate::file::{Buffer, is_gone};
+use crate::collectors::node::{Roots, netdev};
+use crate::file::{Buffer, KeptFile, is_gone};
 use crate::ordered_cache::OrderedCache;
 use crate::parse;
-use crate::read_errors::{ReadErrorId, ReadErrors};
+use crate::read_errors::{ReadErrorId, ReadErrorKind, ReadErrors};
 use crate::schema::{FamilyDef, Schema, Target, counter};
 use crate::table::{SeriesId, SeriesTable};
 
@@ -91,10 +93,23 @@ const FAMILIES: [(FamilyDef, usize); 8] = [
 /// by its cgroup.
 const SCAN_MS: i64 = 600_000;
 
-/// A pod, or a container outside of pods.
+/// Where the interfaces of a cgroup are found.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Namespace {
+    /// In the node's namespace: the machine itself, and pods with `hostNetwork`.
+    Host,
+    /// In the namespace of a process in the cgroup; it may turn out to be the node's.
+    Own,
+}
+
+/// Interfaces that cAdvisor skips, by the beginning of their names (`ignoredDevicePrefixes` in its handler.go).
+const SKIPPED_INTERFACES: [&[u8]; 4] = [b"lo", b"veth", b"docker", b"nerdctl"];
+
+/// The machine, a pod, or a container outside of pods.
 #[derive(Debug)]
 struct Network {
     labels: CgroupLabels,
+    namespace: Namespace,
     /// A process inside; `None` until one is found.
     pid: Option<u32>,
     /// Whether it was found by a look through all processes, which is too dear to be repeated often.
@@ -103,6 +118,40 @@ struct Network {
 }
 
 impl Network {
+    const fn lacks_process(&self) -> bool {
+        matches!(self.namespace, Namespace::Own) && self.pid.is_none()
+    }
+
+    /// Stores the rows of a /proc/net/dev.
+    fn store(
+        &mut self,
+        data: &[u8],
+        error_id: ReadErrorId,
+        (table, schema): (&mut SeriesTable, &mut Schema),
+        errors: &mut ReadErrors,
+    ) {
+        self.interfaces.begin();
+        for row in netdev::rows(data) {
+            let Some(row) = errors.parsed(error_id, row) else {
+                continue;
+            };
+            if SKIPPED_INTERFACES
+                .iter()
+                .any(|prefix| row.interface.starts_with(prefix))
+            {
+                continue;
+            }
+            let series = self.interfaces.entry(row.interface, |name| {
+                add(&parse::text(name), &self.labels, table, schema)
+            });
+            for (series, (_, column)) in series.iter().zip(FAMILIES) {
+                table.set(*series, row.columns[column] as f64);
+            }
+        }
+        self.interfaces
+            .end(|series| series.iter().for_each(|&series| table.remove(series)));
+    }
+
     fn remove(&mut self, table: &mut SeriesTable) {
         self.interfaces.begin();
         self.interfaces
@@ -116,7 +165,7 @@ pub struct Networks {
     proc: PathBuf,
     proc_dir: Option<OwnedFd>,
     /// /proc/net/dev of the node's own namespace.
-    host_net_dev: PathBuf,
+    host_dev: KeptFile,
     error_id: ReadErrorId,
     /// By the cgroup's path.
     networks: BTreeMap<String, Network>,
@@ -126,11 +175,11 @@ pub struct Networks {
 
 impl Networks {
     /// Traffic by the processes of the host's /proc.
-    pub fn new(proc: &Path, errors: &mut ReadErrors) -> Self {
+    pub fn new(roots: &Roots, errors: &mut ReadErrors) -> Self {
         Self {
-            proc: proc.to_owned(),
-            proc_dir: open_dir(proc),
-            host_net_dev: proc.join("1/net/dev"),
+            proc: roots.proc.clone(),
+            proc_dir: open_dir(&roots.proc),
+            host_dev: KeptFile::new(roots.proc_net("dev"), "proc/net/dev", errors),
             error_id: errors.file("proc/PID/net/dev"),
             networks: BTreeMap::new(),
             scan_due_ms: i64::MIN,
@@ -140,20 +189,23 @@ impl Networks {
     /// Follows a change of cgroups or their names. `is_host_network` tells by pod UID what the kubelet knows.
     pub fn follow(
         &mut self,
-        entries: &BTreeMap<String, Entry>,
+        entries: &BTreeMap<String, CgroupEntry>,
         is_host_network: impl Fn(&str) -> bool,
         table: &mut SeriesTable,
     ) {
-        let wanted = |entry: &Entry| {
-            let has_network = match &entry.identity {
-                Identity::Pod { uid } => !is_host_network(uid),
-                Identity::Container { pod_uid, .. } => pod_uid.is_none(),
-                _ => false,
+        let wanted = |entry: &CgroupEntry| {
+            let namespace = match &entry.identity {
+                Identity::Root => Namespace::Host,
+                Identity::Pod { uid } if is_host_network(uid) => Namespace::Host,
+                Identity::Pod { .. } | Identity::Container { pod_uid: None, .. } => Namespace::Own,
+                Identity::Container { .. } | Identity::Unit | Identity::Hidden => return None,
             };
-            entry.labels.clone().filter(|_| has_network)
+            Some((entry.labels.clone()?, namespace))
         };
         self.networks.retain(|path, network| {
-            let is_same = entries.get(path).and_then(&wanted).as_ref() == Some(&network.labels);
+            let wanted = entries.get(path).and_then(&wanted);
+            let is_same =
+                wanted.is_some_and(|wanted| wanted == (network.labels.clone(), network.namespace));
             if !is_same {
                 network.remove(table);
             }
@@ -162,10 +214,11 @@ impl Networks {
         self.scan_due_ms = i64::MIN;
         for (path, entry) in entries {
             if !self.networks.contains_key(path)
-                && let Some(labels) = wanted(entry)
+                && let Some((labels, namespace)) = wanted(entry)
             {
                 let network = Network {
                     labels,
+                    namespace,
                     pid: None,
                     is_scanned: false,
                     interfaces: OrderedCache::default(),
@@ -176,7 +229,11 @@ impl Networks {
     }
 
     /// Reads every namespace and stores its interfaces.
-    pub fn collect(&mut self, entries: &BTreeMap<String, Entry>, context: &mut CollectContext<'_>) {
+    pub fn collect(
+        &mut self,
+        entries: &BTreeMap<String, CgroupEntry>,
+        context: &mut CollectContext<'_>,
+    ) {
         if context.due.includes(Tier::Medium) {
             // A process ID may have gone to a stranger meanwhile.
             for (path, network) in &mut self.networks {
@@ -193,25 +250,43 @@ impl Networks {
                 }
             }
         }
-        if self.networks.values().any(|network| network.pid.is_none()) {
+        if self.networks.values().any(Network::lacks_process) {
             self.find_processes(entries, context);
         }
-        let host = stat(&self.host_net_dev).map_or(0, |stat| stat.st_ino);
         for network in self.networks.values_mut() {
             let (Some(proc_dir), Some(pid)) = (&self.proc_dir, network.pid) else {
                 continue;
             };
-            if read(proc_dir, pid, host, network, self.error_id, context).is_none() {
+            if read(proc_dir, pid, network, self.error_id, context).is_none() {
                 network.pid = None;
                 self.scan_due_ms = i64::MIN;
             }
+        }
+        self.collect_host(context);
+    }
+
+    /// Reads the node's namespace once and stores it for everything that shares it.
+    fn collect_host(&mut self, context: &mut CollectContext<'_>) {
+        let networks = self.networks.values_mut();
+        let mut networks = networks
+            .filter(|network| network.namespace == Namespace::Host)
+            .peekable();
+        if networks.peek().is_none() {
+            return;
+        }
+        let Some(data) = self.host_dev.read(context.buffer, context.errors) else {
+            return;
+        };
+        for network in networks {
+            let target = (&mut *context.table, &mut *context.schema);
+            network.store(data, self.host_dev.error_id(), target, context.errors);
         }
     }
 
     /// Takes the first process of any container of a pod, its sandbox included.
     fn find_processes(
         &mut self,
-        entries: &BTreeMap<String, Entry>,
+        entries: &BTreeMap<String, CgroupEntry>,
         context: &mut CollectContext<'_>,
     ) {
         for (path, entry) in entries {
@@ -225,7 +300,7 @@ impl Networks {
             let Some(network) = self
                 .networks
                 .get_mut(owner)
-                .filter(|network| network.pid.is_none())
+                .filter(|network| network.lacks_process())
             else {
                 continue;
             };
@@ -239,32 +314,44 @@ impl Networks {
         let is_missing = self
             .networks
             .iter()
-            .any(|(path, network)| network.pid.is_none() && pod_uid(entries, path).is_some());
+            .any(|(path, network)| network.lacks_process() && pod_uid(entries, path).is_some());
         let now_ms = context.table.timestamp_ms();
         // A clock that was set back must not put it off.
         let is_due = now_ms >= self.scan_due_ms || now_ms < self.scan_due_ms - SCAN_MS;
         if is_missing && is_due && context.due.includes(Tier::Slow) {
-            self.scan_processes(entries);
+            self.scan_processes(entries, context.errors);
             self.scan_due_ms = now_ms + SCAN_MS;
         }
     }
 
-    /// Looks through all processes for those of pods: the way without hostPID, 20 µs each.
-    fn scan_processes(&mut self, entries: &BTreeMap<String, Entry>) {
-        let Ok(processes) = std::fs::read_dir(&self.proc) else {
-            return;
+    /// Finds a process of each pod among all processes: the only way without hostPID. Costs about 30 µs per process.
+    fn scan_processes(&mut self, entries: &BTreeMap<String, CgroupEntry>, errors: &mut ReadErrors) {
+        let processes = match all_processes_with_root(&self.proc) {
+            Ok(processes) => processes,
+            Err(error) => {
+                tracing::debug!(error = common::report::chain(&error), "list processes");
+                return errors.count(self.error_id, ReadErrorKind::Read);
+            }
         };
-        for process in processes.flatten() {
-            let name = process.file_name();
-            let Some(pid) = name.to_str().and_then(|name| name.parse::<u32>().ok()) else {
-                continue;
+        for process in processes {
+            let cgroups = process.and_then(|process| Ok((process.pid(), process.cgroups()?)));
+            let (pid, cgroups) = match cgroups {
+                Ok(found) => found,
+                // Processes exit during the scan, and some may not be read.
+                Err(ProcError::NotFound(_) | ProcError::PermissionDenied(_)) => continue,
+                Err(_) => {
+                    errors.parse(self.error_id);
+                    continue;
+                }
             };
-            let Some(uid) = pod_of(&self.proc, pid) else {
+            let mut paths = cgroups.0.iter().map(|cgroup| &*cgroup.pathname);
+            let (Some(uid), Ok(pid)) = (paths.find_map(pod_of_processes), u32::try_from(pid))
+            else {
                 continue;
             };
             let mut networks = self.networks.iter_mut();
             let found = networks.find(|(path, _)| pod_uid(entries, path) == Some(&*uid));
-            if let Some((_, network)) = found.filter(|(_, network)| network.pid.is_none()) {
+            if let Some((_, network)) = found.filter(|(_, network)| network.lacks_process()) {
                 network.pid = Some(pid);
                 network.is_scanned = true;
             }
@@ -273,17 +360,11 @@ impl Networks {
 }
 
 /// The UID of the pod whose cgroup is at `path`.
-fn pod_uid<'a>(entries: &'a BTreeMap<String, Entry>, path: &str) -> Option<&'a str> {
+fn pod_uid<'a>(entries: &'a BTreeMap<String, CgroupEntry>, path: &str) -> Option<&'a str> {
     match &entries.get(path)?.identity {
         Identity::Pod { uid } => Some(uid),
         _ => None,
     }
-}
-
-/// The pod of a process; `None` when it is in none, or has gone.
-fn pod_of(proc: &Path, pid: u32) -> Option<String> {
-    let text = std::fs::read(proc.join(pid.to_string()).join("cgroup")).ok()?;
-    parse::lines(&text).find_map(pod_of_line)
 }
 
 /// Whether a process is in the pod with that UID. Allocates nothing.
@@ -294,11 +375,6 @@ fn is_in(proc_dir: &OwnedFd, pid: u32, uid: &str, buffer: &mut Buffer) -> bool {
     };
     let mut paths = parse::lines(data).filter_map(path_of_line);
     paths.any(|path| is_pod_of_processes(path, uid))
-}
-
-/// The pod of a line `4:memory:/kubepods/pod<UID>/<ID>` of /proc/PID/cgroup.
-fn pod_of_line(line: &[u8]) -> Option<String> {
-    pod_of_processes(path_of_line(line)?)
 }
 
 /// The path of a line of /proc/PID/cgroup. It is relative to the reader's own cgroup namespace (`/../../kubepods…`);
@@ -319,53 +395,28 @@ fn open_of(proc_dir: &OwnedFd, pid: u32, file: &str) -> Option<File> {
     Some(File::from(file))
 }
 
-/// Stores one namespace's interfaces. `None` when the process has gone or is not readable.
+/// Stores the interfaces of a process's namespace. `None` if the process has gone or is not readable.
 fn read(
     proc_dir: &OwnedFd,
     pid: u32,
-    host: u64,
     network: &mut Network,
     error_id: ReadErrorId,
     context: &mut CollectContext<'_>,
 ) -> Option<()> {
     let file = open_of(proc_dir, pid, "net/dev")?;
-    if fstat(file.as_fd()).is_ok_and(|stat| stat.st_ino == host) {
-        return Some(()); // The node's own interfaces are node_network_*.
-    }
-    let data = match context.buffer.read_file(&file) {
-        Ok(data) => data,
+    match context.buffer.read_file(&file) {
+        Ok(data) => {
+            let target = (&mut *context.table, &mut *context.schema);
+            network.store(data, error_id, target, context.errors);
+            Some(())
+        }
         Err(error) => {
             if !is_gone(&error) {
                 context.errors.read(error_id, &error);
             }
-            return None;
-        }
-    };
-    let CollectContext {
-        table,
-        schema,
-        errors,
-        ..
-    } = context;
-    network.interfaces.begin();
-    for row in netdev::rows(data) {
-        let Some(row) = errors.parsed(error_id, row) else {
-            continue;
-        };
-        if row.interface == b"lo" {
-            continue;
-        }
-        let series = network.interfaces.entry(row.interface, |name| {
-            add(&parse::text(name), &network.labels, table, schema)
-        });
-        for (series, (_, column)) in series.iter().zip(FAMILIES) {
-            table.set(*series, row.columns[column] as f64);
+            None
         }
     }
-    network
-        .interfaces
-        .end(|series| series.iter().for_each(|&series| table.remove(series)));
-    Some(())
 }
 
 fn add(
@@ -394,16 +445,15 @@ mod tests {
             "0::/../../kubepods.slice/kubepods-pod{}.slice/cri-containerd-{id}.scope",
             uid.replace('-', "_")
         );
-        assert_eq!(pod_of_line(line.as_bytes()).as_deref(), Some(uid));
-        assert_eq!(
-            pod_of_line(format!("4:memory:/kubepods/pod{uid}/{id}").as_bytes()).as_deref(),
-            Some(uid)
-        );
+        let pod_of_line = |line: &str| pod_of_processes(path_of_line(line.as_bytes())?);
+        assert_eq!(pod_of_line(&line).as_deref(), Some(uid));
+        let v1 = format!("4:memory:/kubepods/pod{uid}/{id}");
+        assert_eq!(pod_of_line(&v1).as_deref(), Some(uid));
         let path = path_of_line(line.as_bytes()).unwrap();
         assert!(is_pod_of_processes(path, uid));
         assert!(!is_pod_of_processes(path, &uid.replace('2', "3")));
         for other in ["0::/init.scope", "1:cpu", "", "0::/kubepods"] {
-            assert_eq!(pod_of_line(other.as_bytes()), None, "{other}");
+            assert_eq!(pod_of_line(other), None, "{other}");
         }
     }
 }

@@ -9,7 +9,7 @@ use nix::errno::Errno;
 use nix::fcntl::{OFlag, open, openat};
 use nix::sys::stat::Mode;
 
-use super::memory_stat::KeyedPicker;
+use super::keyed_file::KeyedPicker;
 use crate::file::{Buffer, is_gone, is_unsupported};
 use crate::read_errors::{ReadErrorId, ReadErrors};
 
@@ -136,7 +136,7 @@ pub fn open_dir(path: &Path) -> Option<OwnedFd> {
 
 /// A file of a cgroup that is kept open; `None` when there is none.
 #[must_use]
-pub fn open_hot(dir: Option<&OwnedFd>, name: &CStr) -> Option<File> {
+pub fn open_kept(dir: Option<&OwnedFd>, name: &CStr) -> Option<File> {
     openat(
         dir?,
         name,
@@ -152,7 +152,7 @@ impl Reader<'_> {
     ///
     /// # Errors
     /// The cgroup has gone.
-    pub fn hot<T>(
+    pub fn read_kept<T>(
         &mut self,
         file: Option<&File>,
         name: &CStr,
@@ -178,7 +178,7 @@ impl Reader<'_> {
     }
 
     /// Opens a file by name, reads and parses it. `None` when it is absent or not understood.
-    pub fn cold<T>(
+    pub fn open_and_read<T>(
         &mut self,
         dir: Option<&OwnedFd>,
         name: &CStr,

@@ -11,7 +11,7 @@ use super::hugetlb::Tree;
 use super::metric::{Metric, Values};
 use super::nested::{self, Bandwidth, Throttling, larger, tighter, tighter_bandwidth};
 use super::reader::{
-    self, Gone, Layouts, Reader, limit_or_max, limit_v1, number, open_dir, open_hot,
+    self, Gone, Layouts, Reader, limit_or_max, limit_v1, number, open_dir, open_kept,
 };
 use super::v2;
 use crate::parse;
@@ -61,11 +61,11 @@ impl V1 {
         );
         let blkio = dir(Controller::Blkio);
         Self {
-            cpuacct_usage: open_hot(cpuacct.as_ref(), CPUACCT_USAGE),
-            cpuacct_stat: open_hot(cpuacct.as_ref(), CPUACCT_STAT),
-            memory_usage: open_hot(memory.as_ref(), MEMORY_USAGE),
-            memory_stat: open_hot(memory.as_ref(), MEMORY_STAT),
-            blkio_is_recursive: open_hot(blkio.as_ref(), c"blkio.throttle.io_serviced_recursive")
+            cpuacct_usage: open_kept(cpuacct.as_ref(), CPUACCT_USAGE),
+            cpuacct_stat: open_kept(cpuacct.as_ref(), CPUACCT_STAT),
+            memory_usage: open_kept(memory.as_ref(), MEMORY_USAGE),
+            memory_stat: open_kept(memory.as_ref(), MEMORY_STAT),
+            blkio_is_recursive: open_kept(blkio.as_ref(), c"blkio.throttle.io_serviced_recursive")
                 .is_some(),
             cpu: dir(Controller::Cpu),
             any: cpuacct,
@@ -112,18 +112,19 @@ impl V1 {
     /// # Errors
     /// The cgroup has gone.
     pub fn read_fast(&self, reader: &mut Reader<'_>, values: &mut Values) -> Result<(), Gone> {
-        let usage = reader.hot(self.cpuacct_usage.as_ref(), CPUACCT_USAGE, number)?;
+        let usage = reader.read_kept(self.cpuacct_usage.as_ref(), CPUACCT_USAGE, number)?;
         values.set_some(Metric::CpuUsage, usage.map(|nanoseconds| nanoseconds / 1e9));
-        let stat = reader.hot(self.cpuacct_stat.as_ref(), CPUACCT_STAT, |data, layouts| {
-            layouts.v1_cpuacct.pick(data)
-        })?;
+        let stat =
+            reader.read_kept(self.cpuacct_stat.as_ref(), CPUACCT_STAT, |data, layouts| {
+                layouts.v1_cpuacct.pick(data)
+            })?;
         let [user, system] = stat.unwrap_or_default();
         let seconds = |ticks: u64| ticks as f64 / TICKS_PER_SECOND;
         values.set_some(Metric::CpuUser, user.map(seconds));
         values.set_some(Metric::CpuSystem, system.map(seconds));
-        let usage = reader.hot(self.memory_usage.as_ref(), MEMORY_USAGE, number)?;
+        let usage = reader.read_kept(self.memory_usage.as_ref(), MEMORY_USAGE, number)?;
         values.set_some(Metric::MemoryUsage, usage);
-        let stat = reader.hot(self.memory_stat.as_ref(), MEMORY_STAT, |data, layouts| {
+        let stat = reader.read_kept(self.memory_stat.as_ref(), MEMORY_STAT, |data, layouts| {
             layouts.v1_memory.pick(data)
         })?;
         set_memory(values, usage, stat.unwrap_or_default());
@@ -138,17 +139,17 @@ impl V1 {
         let memory = self.memory.as_ref();
         values.set_some(
             Metric::MemoryMax,
-            reader.cold(memory, c"memory.max_usage_in_bytes", number),
+            reader.open_and_read(memory, c"memory.max_usage_in_bytes", number),
         );
         values.set_some(
             Metric::MemoryFailcnt,
-            reader.cold(memory, c"memory.failcnt", number),
+            reader.open_and_read(memory, c"memory.failcnt", number),
         );
         values.set_some(
             Metric::MemoryKernel,
-            reader.cold(memory, c"memory.kmem.usage_in_bytes", number),
+            reader.open_and_read(memory, c"memory.kmem.usage_in_bytes", number),
         );
-        let oom = reader.cold(memory, c"memory.oom_control", |data, layouts| {
+        let oom = reader.open_and_read(memory, c"memory.oom_control", |data, layouts| {
             layouts.v1_oom.pick(data)
         });
         values.set_some(
@@ -157,11 +158,11 @@ impl V1 {
         );
         values.set_some(
             Metric::Threads,
-            reader.cold(self.pids.as_ref(), c"pids.current", number),
+            reader.open_and_read(self.pids.as_ref(), c"pids.current", number),
         );
         // Lists leave out what the agent's PID namespace has no number for: no count is better than a wrong one.
         if reader.sees_all_processes {
-            let own = reader.cold(self.dir(), c"cgroup.procs", reader::count_lines);
+            let own = reader.open_and_read(self.dir(), c"cgroup.procs", reader::count_lines);
             let inside = match self.is_nested {
                 true => nested::processes(self.dir(), reader),
                 false => 0.0,
@@ -177,7 +178,7 @@ impl V1 {
 
     fn read_throttling(&self, reader: &mut Reader<'_>, values: &mut Values) {
         let mut stat = |name| -> Throttling {
-            let stat = reader.cold(self.cpu.as_ref(), name, |data, layouts| {
+            let stat = reader.open_and_read(self.cpu.as_ref(), name, |data, layouts| {
                 layouts.v1_cpu.pick(data)
             });
             stat.unwrap_or_default()
@@ -222,7 +223,7 @@ impl V1 {
         };
         devices.begin();
         for (name, is_bytes) in [(bytes, true), (operations, false)] {
-            reader.cold(self.blkio.as_ref(), name, |data, _: &mut Layouts| {
+            reader.open_and_read(self.blkio.as_ref(), name, |data, _: &mut Layouts| {
                 let understood = blkio::parse_blkio(data, |device, operation, count| {
                     let io = devices.entry(device);
                     let slot = match (operation, is_bytes) {
@@ -284,18 +285,18 @@ struct Limits {
 impl Limits {
     /// Those in the directories of CPU, memory and pids.
     fn read([cpu, memory, pids]: [Option<&OwnedFd>; 3], reader: &mut Reader<'_>) -> Self {
-        let quota = reader.cold(cpu, c"cpu.cfs_quota_us", |data, _| {
+        let quota = reader.open_and_read(cpu, c"cpu.cfs_quota_us", |data, _| {
             parse::single_signed(data)
         });
         let quota = quota.filter(|&quota| quota > 0).map(|quota| quota as f64);
-        let period = reader.cold(cpu, c"cpu.cfs_period_us", number);
+        let period = reader.open_and_read(cpu, c"cpu.cfs_period_us", number);
         Self {
             bandwidth: period.map(|period| (quota, period)),
-            shares: reader.cold(cpu, c"cpu.shares", number),
-            memory: reader.cold(memory, c"memory.limit_in_bytes", limit_v1),
-            swap: reader.cold(memory, c"memory.memsw.limit_in_bytes", limit_v1),
-            reservation: reader.cold(memory, c"memory.soft_limit_in_bytes", limit_v1),
-            threads: reader.cold(pids, c"pids.max", limit_or_max),
+            shares: reader.open_and_read(cpu, c"cpu.shares", number),
+            memory: reader.open_and_read(memory, c"memory.limit_in_bytes", limit_v1),
+            swap: reader.open_and_read(memory, c"memory.memsw.limit_in_bytes", limit_v1),
+            reservation: reader.open_and_read(memory, c"memory.soft_limit_in_bytes", limit_v1),
+            threads: reader.open_and_read(pids, c"pids.max", limit_or_max),
         }
     }
 

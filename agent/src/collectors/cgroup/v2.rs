@@ -9,7 +9,7 @@ use super::blkio;
 use super::devices::Devices;
 use super::metric::{Metric, Values};
 use super::nested::{self, Bandwidth, Nested, Throttling, larger, tighter, tighter_bandwidth};
-use super::reader::{self, Gone, Layouts, Reader, limit_or_max, number, open_dir, open_hot};
+use super::reader::{self, Gone, Layouts, Reader, limit_or_max, number, open_dir, open_kept};
 use super::v1::working_set;
 use crate::collectors::node::pressure::parse_pressure;
 use crate::parse;
@@ -39,9 +39,9 @@ impl V2 {
         let relative = path.trim_start_matches('/');
         let dir = open_dir(&root.join(relative));
         Self {
-            cpu_stat: open_hot(dir.as_ref(), CPU_STAT),
-            memory_current: open_hot(dir.as_ref(), MEMORY_CURRENT),
-            memory_stat: open_hot(dir.as_ref(), MEMORY_STAT),
+            cpu_stat: open_kept(dir.as_ref(), CPU_STAT),
+            memory_current: open_kept(dir.as_ref(), MEMORY_CURRENT),
+            memory_stat: open_kept(dir.as_ref(), MEMORY_STAT),
             dir,
             has_quota: false,
             is_root: relative.is_empty(),
@@ -61,14 +61,14 @@ impl V2 {
     /// # Errors
     /// The cgroup has gone.
     pub fn read_fast(&self, reader: &mut Reader<'_>, values: &mut Values) -> Result<(), Gone> {
-        let stat = reader.hot(self.cpu_stat.as_ref(), CPU_STAT, |data, layouts| {
+        let stat = reader.read_kept(self.cpu_stat.as_ref(), CPU_STAT, |data, layouts| {
             layouts.v2_cpu.pick(data)
         })?;
         let nested = self.nested.as_ref();
         let nested = nested.and_then(|nested| nested.throttling(reader));
         self.set_cpu(values, stat.unwrap_or_default(), nested.unwrap_or_default());
-        let usage = reader.hot(self.memory_current.as_ref(), MEMORY_CURRENT, number)?;
-        let stat = reader.hot(self.memory_stat.as_ref(), MEMORY_STAT, |data, layouts| {
+        let usage = reader.read_kept(self.memory_current.as_ref(), MEMORY_CURRENT, number)?;
+        let stat = reader.read_kept(self.memory_stat.as_ref(), MEMORY_STAT, |data, layouts| {
             layouts.v2_memory.pick(data)
         })?;
         self.set_memory(values, usage, stat.unwrap_or_default());
@@ -135,12 +135,15 @@ impl V2 {
     /// Tasks, memory events, swap, pressure.
     pub fn read_medium(&self, reader: &mut Reader<'_>, values: &mut Values) {
         let dir = self.dir.as_ref();
-        values.set_some(Metric::MemoryMax, reader.cold(dir, c"memory.peak", number));
+        values.set_some(
+            Metric::MemoryMax,
+            reader.open_and_read(dir, c"memory.peak", number),
+        );
         values.set_some(
             Metric::MemorySwap,
-            reader.cold(dir, c"memory.swap.current", number),
+            reader.open_and_read(dir, c"memory.swap.current", number),
         );
-        let events = reader.cold(dir, c"memory.events", |data, layouts| {
+        let events = reader.open_and_read(dir, c"memory.events", |data, layouts| {
             layouts.v2_events.pick(data)
         });
         let [high, max, kills] = events.unwrap_or_default();
@@ -154,15 +157,15 @@ impl V2 {
     /// A threaded cgroup refuses to list processes, which may have threads elsewhere too; its threads it lists.
     fn read_tasks(&self, reader: &mut Reader<'_>, values: &mut Values) {
         let dir = self.dir.as_ref();
-        let own = reader.cold(dir, c"cgroup.procs", reader::count_lines);
+        let own = reader.open_and_read(dir, c"cgroup.procs", reader::count_lines);
         let processes = match &self.nested {
             Some(_) => own.map(|own| own + nested::processes(dir, reader)),
             None => own,
         };
         values.set_some(Metric::Processes, processes);
-        let mut threads = reader.cold(dir, c"pids.current", number);
+        let mut threads = reader.open_and_read(dir, c"pids.current", number);
         if threads.is_none() && own.is_none() {
-            threads = reader.cold(dir, c"cgroup.threads", reader::count_lines);
+            threads = reader.open_and_read(dir, c"cgroup.threads", reader::count_lines);
         }
         values.set_some(Metric::Threads, threads);
     }
@@ -170,7 +173,7 @@ impl V2 {
     /// Block I/O by device.
     pub fn read_io(&self, reader: &mut Reader<'_>, devices: &mut Devices) {
         devices.begin();
-        reader.cold(self.dir.as_ref(), c"io.stat", |data, _: &mut Layouts| {
+        reader.open_and_read(self.dir.as_ref(), c"io.stat", |data, _: &mut Layouts| {
             blkio::parse_io_stat(data, |device, io| *devices.entry(device) = io).then_some(())
         });
     }
@@ -181,8 +184,8 @@ impl V2 {
         self.nested = dir.filter(|_| self.is_container).and_then(Nested::open);
         let nested = self.nested.as_ref().map(Nested::dir);
         let bandwidth = tighter_bandwidth(
-            reader.cold(dir, c"cpu.max", |data, _| parse_cpu_max(data)),
-            reader.cold(nested, c"cpu.max", |data, _| parse_cpu_max(data)),
+            reader.open_and_read(dir, c"cpu.max", |data, _| parse_cpu_max(data)),
+            reader.open_and_read(nested, c"cpu.max", |data, _| parse_cpu_max(data)),
         );
         self.has_quota = matches!(bandwidth, Some((Some(_), _)));
         if let Some((quota, period)) = bandwidth {
@@ -190,8 +193,8 @@ impl V2 {
             values.set(Metric::SpecCpuPeriod, period);
         }
         let mut limit = |name| {
-            let scope = reader.cold(dir, name, limit_or_max);
-            tighter(scope, reader.cold(nested, name, limit_or_max))
+            let scope = reader.open_and_read(dir, name, limit_or_max);
+            tighter(scope, reader.open_and_read(nested, name, limit_or_max))
         };
         values.set_some(Metric::SpecMemorySwapLimit, limit(c"memory.swap.max"));
         values.set_some(Metric::ThreadsMax, limit(c"pids.max"));
@@ -203,8 +206,8 @@ impl V2 {
         };
         values.set_some(Metric::SpecMemoryLimit, limit);
         // What is kept free is no limit: it stands where it was set.
-        let reserved = reader.cold(dir, c"memory.min", limit_or_max);
-        let nested = reader.cold(nested, c"memory.min", limit_or_max);
+        let reserved = reader.open_and_read(dir, c"memory.min", limit_or_max);
+        let nested = reader.open_and_read(nested, c"memory.min", limit_or_max);
         values.set_some(
             Metric::SpecMemoryReservation,
             reserved.map(|reserved| reserved.max(nested.unwrap_or_default())),
@@ -234,7 +237,7 @@ pub fn read_pressure(dir: Option<&OwnedFd>, reader: &mut Reader<'_>, values: &mu
         (c"io.pressure", Metric::IoWaiting, Metric::IoStalled),
     ] {
         let totals = reader
-            .cold(dir, name, |data, _| parse_pressure(data))
+            .open_and_read(dir, name, |data, _| parse_pressure(data))
             .unwrap_or_default();
         let seconds = |microseconds: u64| microseconds as f64 / 1e6;
         values.set_some(waiting, totals.some_usec.map(seconds));

@@ -133,6 +133,12 @@ fn store_facts(pod: &Pod, node: &str, pod_labels: &[String], id: &Id<'_>, sink: 
         let value = sink.time(text.as_deref());
         sink.set_some(Target::KubeState, family, id, value);
     }
+    // Only the API server's mirror of a static pod has a creation timestamp: the whole second at which the kubelet saw
+    // the pod.
+    if pod.metadata.creation_timestamp.is_none() && pod.metadata.is_static() {
+        let seen = sink.time(pod.metadata.annotations.config_seen.as_deref());
+        sink.set_some(Target::KubeState, &CREATED, id, seen.map(f64::floor));
+    }
 }
 
 /// kube-state-metrics has a row without owner for pods that nobody owns. The API server's mirror of a static pod, which

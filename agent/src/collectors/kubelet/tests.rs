@@ -232,6 +232,51 @@ fn other_documents_are_not_taken_for_empty_ones() {
 }
 
 #[test]
+fn change_is_stored_at_the_next_tick_and_the_rest_every_30_seconds() {
+    let pods = |phase: &str| {
+        let text = format!(
+            r#"{{"items":[{{"metadata":{{"name":"p","namespace":"s","uid":"u"}},"status":{{"phase":"{phase}"}}}}]}}"#
+        );
+        serde_json::from_str(&text).unwrap()
+    };
+    let mut bench = Bench::new();
+    let data = KubeletData::default();
+    let mut kubelet = collector(&data);
+    data.set_pods(pods("Pending"));
+    bench.collect_due(&mut kubelet, Due::at(0, 10_000));
+    data.set_pods(pods("Running"));
+    bench.collect_due(&mut kubelet, Due::at(1, 10_000));
+    let phase = |bench: &Bench, phase| bench.value("kube_pod_status_phase", &[("phase", phase)]);
+    assert_eq!(phase(&bench, "Running"), Some(1.0));
+    assert_eq!(phase(&bench, "Pending"), Some(0.0));
+    assert_eq!(phase(&bench, "Failed"), None, "unchanged");
+    bench.collect_due(&mut kubelet, Due::at(2, 10_000));
+    assert_eq!(phase(&bench, "Running"), None, "unchanged");
+    bench.collect_due(&mut kubelet, Due::at(3, 10_000));
+    assert_eq!(phase(&bench, "Running"), Some(1.0));
+    assert_eq!(phase(&bench, "Failed"), Some(0.0));
+}
+
+/// As in a recorded API server: the mirror of this pod was created at 2026-11-30T09:00:50Z.
+#[test]
+fn static_pod_was_created_when_the_kubelet_saw_it() {
+    for seen in [
+        "2026-11-30T09:00:50.940078681Z",
+        "2026-11-30T10:00:50.940078681+01:00",
+    ] {
+        let text = format!(
+            r#"{{"items":[{{"metadata":{{"name":"static-web-node-a","namespace":"default","uid":"u","annotations":{{
+              "kubernetes.io/config.source":"file","kubernetes.io/config.seen":"{seen}"}}}}}}]}}"#
+        );
+        let mut bench = Bench::new();
+        let data = KubeletData::default();
+        data.set_pods(serde_json::from_str(&text).unwrap());
+        bench.collect(&mut collector(&data));
+        assert_eq!(bench.value("kube_pod_created", &[]), Some(1_796_029_250.0));
+    }
+}
+
+#[test]
 fn words_that_are_not_understood_are_absent_and_counted_once_an_answer() {
     const ODD: &str = r#"{"items":[{
       "metadata":{"name":"odd","namespace":"shop","uid":"u","creationTimestamp":"yesterday"},
@@ -268,6 +313,10 @@ fn words_that_are_not_understood_are_absent_and_counted_once_an_answer() {
     assert_eq!(bench.not_understood("/pods"), Some(5.0));
     assert_eq!(bench.not_understood("/stats/summary"), Some(1.0));
     data.set_pods(serde_json::from_str(ODD).unwrap());
+    bench.collect(&mut kubelet);
+    assert_eq!(bench.not_understood("/pods"), Some(5.0), "the same answer");
+    let other = ODD.replace("07:49\"", "07:50\"");
+    data.set_pods(serde_json::from_str(&other).unwrap());
     bench.collect(&mut kubelet);
     assert_eq!(bench.not_understood("/pods"), Some(10.0));
     assert_eq!(bench.not_understood("/stats/summary"), Some(1.0));

@@ -1,80 +1,71 @@
 //! Neighbours by interface, from /proc/net/arp.
 
+use std::path::PathBuf;
+
 use super::Roots;
-use crate::collect::{CollectContext, Collector, Outcome, Tier};
-use crate::file::KeptFile;
-use crate::ordered_cache::OrderedCache;
+use super::per_line::{Line, LineFormat, PerLine, RemoveSeries};
 use crate::parse;
-use crate::read_errors::ReadErrors;
-use crate::schema::{FamilyDef, Target, gauge};
-use crate::table::SeriesId;
+use crate::schema::{FamilyDef, Schema, Target, gauge};
+use crate::table::{SeriesId, SeriesTable};
 
 const ENTRIES: FamilyDef = gauge("node_arp_entries", "ARP entries by device");
+/// First word of the header.
+const HEADER: &[u8] = b"IP";
 /// The column of the interface's name.
 const DEVICE: usize = 5;
 
 /// Collects `node_arp_entries`.
+pub type Arp = PerLine<ArpLines>;
+
+/// The lines of /proc/net/arp, counted by interface.
 #[derive(Debug)]
-pub struct Arp {
-    file: KeptFile,
-    devices: OrderedCache<(SeriesId, u64)>,
+pub struct ArpLines;
+
+/// Entries of one interface in the current pass.
+#[derive(Debug)]
+pub struct ArpCount {
+    series: SeriesId,
+    entries: u64,
 }
 
-impl Arp {
-    /// A collector over the host's network namespace.
-    pub fn new(roots: &Roots, errors: &mut ReadErrors) -> Self {
-        let file = KeptFile::new(roots.proc_net("arp"), "proc/net/arp", errors);
-        Self {
-            file,
-            devices: OrderedCache::default(),
-        }
+impl RemoveSeries for ArpCount {
+    fn remove(self, table: &mut SeriesTable) {
+        table.remove(self.series);
     }
 }
 
-impl Collector for Arp {
-    fn name(&self) -> &'static str {
-        "arp"
+impl LineFormat for ArpLines {
+    type Value = ();
+    type Series = ArpCount;
+
+    const NAME: &'static str = "proc/net/arp";
+
+    fn path(roots: &Roots) -> PathBuf {
+        roots.proc_net("arp")
     }
 
-    fn tier(&self) -> Tier {
-        Tier::Medium
+    fn parse(line: &[u8]) -> Line<'_, ()> {
+        let mut words = parse::words(line).peekable();
+        if words.peek() == Some(&HEADER) {
+            return Line::Skip;
+        }
+        Line::parsed(words.nth(DEVICE).map(|device| (device, ())))
     }
 
-    fn collect(&mut self, context: &mut CollectContext<'_>) -> Outcome {
-        let Some(data) = self.file.read(context.buffer, context.errors) else {
-            return Outcome::NoData;
-        };
-        let CollectContext {
-            table,
-            schema,
-            errors,
-            ..
-        } = context;
-        self.devices.begin();
-        self.devices.values_mut().for_each(|(_, count)| *count = 0);
-        for line in parse::lines(data).skip(1) {
-            let Some(device) = errors.parsed(self.file.error_id(), parse::words(line).nth(DEVICE))
-            else {
-                continue;
-            };
-            let (_, count) = self.devices.entry(device, |device| {
-                (
-                    schema.series(
-                        table,
-                        Target::Node,
-                        &ENTRIES,
-                        &[("device", &parse::text(device))],
-                    ),
-                    0,
-                )
-            });
-            *count += 1;
+    fn add(device: &str, (): &(), (table, schema): (&mut SeriesTable, &mut Schema)) -> ArpCount {
+        ArpCount {
+            series: schema.series(table, Target::Node, &ENTRIES, &[("device", device)]),
+            entries: 0,
         }
-        self.devices.end(|(series, _)| table.remove(series));
-        for (series, count) in self.devices.values_mut() {
-            table.set(*series, *count as f64);
-        }
-        Outcome::Done
+    }
+
+    fn begin(count: &mut ArpCount) {
+        count.entries = 0;
+    }
+
+    fn store(count: &mut ArpCount, (): (), table: &mut SeriesTable) {
+        count.entries += 1;
+        table.set(count.series, count.entries as f64);
     }
 }
 

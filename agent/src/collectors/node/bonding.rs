@@ -3,7 +3,7 @@
 use std::path::{Path, PathBuf};
 
 use super::Roots;
-use crate::collect::{CollectContext, Collector, Outcome, Tier};
+use crate::collect::{CollectContext, Collector, Outcome};
 use crate::file::KeptFile;
 use crate::ordered_cache::OrderedCache;
 use crate::parse;
@@ -27,8 +27,7 @@ const FILES: &str = "sys/class/net/*/bonding";
 struct Master {
     directory: PathBuf,
     slaves: KeptFile,
-    /// `mii_status` of each slave.
-    statuses: OrderedCache<KeptFile>,
+    statuses: OrderedCache<SlaveStatus>,
     series: [SeriesId; 2],
 }
 
@@ -47,6 +46,31 @@ impl Master {
             statuses: OrderedCache::default(),
             series: [add(&SLAVES), add(&ACTIVE)],
         }
+    }
+}
+
+/// `mii_status` of a slave: below `lower_SLAVE`, or `slave_SLAVE` on older kernels (as bonding_linux.go of node_exporter
+/// looks for it).
+#[derive(Debug)]
+struct SlaveStatus {
+    candidates: [KeptFile; 2],
+}
+
+impl SlaveStatus {
+    fn new(master: &Path, slave: &str, errors: &mut ReadErrors) -> Self {
+        let candidates = ["lower", "slave"].map(|prefix| {
+            let file = format!("{prefix}_{slave}/bonding_slave/mii_status");
+            KeptFile::new(master.join(file), FILES, errors)
+        });
+        Self { candidates }
+    }
+
+    /// Whether the link is up; `None` if the kernel has neither file.
+    fn is_up(&mut self, context: &mut CollectContext<'_>) -> Option<bool> {
+        self.candidates.iter_mut().find_map(|file| {
+            let status = file.read(context.buffer, context.errors)?;
+            Some(status.trim_ascii() == b"up")
+        })
     }
 }
 
@@ -73,24 +97,15 @@ impl Bonding {
     }
 }
 
-/// Takes over what a file has; nothing when it is not there.
-fn copy(file: &mut KeptFile, text: &mut Vec<u8>, context: &mut CollectContext<'_>) {
+/// Copies a file's contents to `text`. Returns false, with `text` empty, if the file could not be read.
+fn copy(file: &mut KeptFile, text: &mut Vec<u8>, context: &mut CollectContext<'_>) -> bool {
     text.clear();
-    text.extend_from_slice(
-        file.read(context.buffer, context.errors)
-            .unwrap_or_default(),
-    );
+    let data = file.read(context.buffer, context.errors);
+    text.extend_from_slice(data.unwrap_or_default());
+    data.is_some()
 }
 
 impl Collector for Bonding {
-    fn name(&self) -> &'static str {
-        "bonding"
-    }
-
-    fn tier(&self) -> Tier {
-        Tier::Medium
-    }
-
     fn collect(&mut self, context: &mut CollectContext<'_>) -> Outcome {
         let [names, slaves] = &mut self.texts;
         copy(&mut self.names, names, context);
@@ -108,21 +123,27 @@ impl Collector for Bonding {
             let master = self.masters.entry(name, |name| {
                 Master::new(&self.directory, &parse::text(name), context.errors, target)
             });
-            copy(&mut master.slaves, slaves, context);
-            let (mut configured, mut active) = (0, 0);
+            if !copy(&mut master.slaves, slaves, context) {
+                continue;
+            }
+            let (mut configured, mut active) = (0, Some(0));
             master.statuses.begin();
             for slave in parse::words(slaves.trim_ascii()) {
                 let status = master.statuses.entry(slave, |slave| {
-                    let file = format!("lower_{}/bonding_slave/mii_status", parse::text(slave));
-                    KeptFile::new(master.directory.join(file), FILES, context.errors)
+                    SlaveStatus::new(&master.directory, &parse::text(slave), context.errors)
                 });
-                let status = status.read(context.buffer, context.errors);
                 configured += 1;
-                active += u32::from(status.is_some_and(|text| text.trim_ascii() == b"up"));
+                active = match (active, status.is_up(context)) {
+                    (Some(active), Some(is_up)) => Some(active + u32::from(is_up)),
+                    _ => None,
+                };
             }
             master.statuses.end(drop);
-            for (id, count) in master.series.into_iter().zip([configured, active]) {
-                context.table.set(id, f64::from(count));
+            let [configured_series, active_series] = master.series;
+            context.table.set(configured_series, f64::from(configured));
+            // One unknown status makes the count unknown.
+            if let Some(active) = active {
+                context.table.set(active_series, f64::from(active));
             }
         }
         self.masters.end(|master| {
@@ -142,6 +163,33 @@ impl Collector for Bonding {
 mod tests {
     use super::*;
     use crate::collectors::testing::Bench;
+
+    #[test]
+    fn status_is_read_below_either_prefix_and_absent_without_it() {
+        let mut bench = Bench::new();
+        let net = "sys/class/net";
+        bench.write(&format!("{net}/bonding_masters"), "dmz int none\n");
+        bench.write(&format!("{net}/dmz/bonding/slaves"), "eth0 eth4\n");
+        bench.write(&format!("{net}/int/bonding/slaves"), "eth5 eth1\n");
+        bench.write(&format!("{net}/none/bonding/slaves"), "eth2\n");
+        for (link, status) in [
+            ("dmz/slave_eth0", "up"),
+            ("dmz/slave_eth4", "up"),
+            ("int/slave_eth5", "up"),
+            ("int/lower_eth1", "down"),
+        ] {
+            let file = format!("{net}/{link}/bonding_slave/mii_status");
+            bench.write(&file, &format!("{status}\n"));
+        }
+        let mut bonding = Bonding::new(&bench.roots(), bench.errors());
+        bench.collect(&mut bonding);
+        let active = |master| bench.value("node_bonding_active", &[("master", master)]);
+        assert_eq!(active("dmz"), Some(2.0));
+        assert_eq!(active("int"), Some(1.0));
+        assert_eq!(active("none"), None, "a missing file is not 0");
+        let slaves = bench.value("node_bonding_slaves", &[("master", "none")]);
+        assert_eq!(slaves, Some(1.0));
+    }
 
     #[test]
     fn slave_that_is_down_is_configured_and_not_active() {

@@ -1,7 +1,7 @@
 //! Connection tracking: /proc/net/stat/nf_conntrack, a row of hexadecimal columns for each CPU, and two limits.
 
 use super::Roots;
-use crate::collect::{CollectContext, Collector, Outcome, Single, Tier};
+use crate::collect::{CollectContext, Collector, Outcome, Single};
 use crate::file::KeptFile;
 use crate::parse;
 use crate::read_errors::ReadErrors;
@@ -109,14 +109,6 @@ impl Conntrack {
 }
 
 impl Collector for Conntrack {
-    fn name(&self) -> &'static str {
-        "conntrack"
-    }
-
-    fn tier(&self) -> Tier {
-        Tier::Medium
-    }
-
     fn collect(&mut self, context: &mut CollectContext<'_>) -> Outcome {
         let mut entries = None;
         if let Some(data) = self.stat.read(context.buffer, context.errors) {

@@ -1,11 +1,10 @@
 //! CPU time by core and mode, from /proc/stat.
 
+use std::path::PathBuf;
+
 use super::Roots;
-use crate::collect::{CollectContext, Collector, Outcome};
-use crate::file::KeptFile;
-use crate::ordered_cache::OrderedCache;
+use super::per_line::{Line, LineFormat, PerLine, RemoveSeries};
 use crate::parse;
-use crate::read_errors::ReadErrors;
 use crate::schema::{FamilyDef, Schema, Target, counter};
 use crate::table::{SeriesId, SeriesTable};
 
@@ -36,11 +35,13 @@ const IDLE: usize = 3;
 /// The unit of /proc/stat, fixed at 100 on every architecture that Linux exports it for.
 const TICKS_PER_SECOND: f64 = 100.0;
 
-/// Idle time that went back by this much means the CPU was taken offline and came back (node_exporter's rule).
+/// Idle time that went back this far means that the CPU was offline meanwhile (`jumpBackSeconds` in node_exporter's
+/// cpu_linux.go).
 const HOTPLUG_TICKS: u64 = 300;
 
+/// Counters and series of one CPU.
 #[derive(Debug)]
-struct Core {
+pub struct Core {
     ticks: [u64; COLUMNS.len()],
     series: [SeriesId; COLUMNS.len()],
 }
@@ -56,7 +57,7 @@ impl Core {
         }
     }
 
-    /// Takes new counters. The kernel lets iowait and idle run backwards a little; such a field keeps its old value.
+    /// Takes new counters. The kernel lets iowait and idle run backwards a little; such a counter keeps its old value.
     fn update(&mut self, ticks: [u64; COLUMNS.len()]) {
         if ticks[IDLE].saturating_add(HOTPLUG_TICKS) <= self.ticks[IDLE] {
             self.ticks = ticks;
@@ -67,69 +68,50 @@ impl Core {
     }
 }
 
+impl RemoveSeries for Core {
+    fn remove(self, table: &mut SeriesTable) {
+        self.series.remove(table);
+    }
+}
+
 /// Collects `node_cpu_seconds_total` and `node_cpu_guest_seconds_total`.
+pub type Cpu = PerLine<CpuLines>;
+
+/// The lines `cpu0 ...` of /proc/stat.
 #[derive(Debug)]
-pub struct Cpu {
-    stat: KeptFile,
-    cores: OrderedCache<Core>,
-}
+pub struct CpuLines;
 
-impl Cpu {
-    /// A collector over the host's /proc.
-    pub fn new(roots: &Roots, errors: &mut ReadErrors) -> Self {
-        let stat = KeptFile::new(roots.proc.join("stat"), "proc/stat", errors);
-        Self {
-            stat,
-            cores: OrderedCache::default(),
+impl LineFormat for CpuLines {
+    type Value = [u64; COLUMNS.len()];
+    type Series = Core;
+
+    const NAME: &'static str = "proc/stat";
+
+    fn path(roots: &Roots) -> PathBuf {
+        roots.proc.join("stat")
+    }
+
+    fn parse(line: &[u8]) -> Line<'_, Self::Value> {
+        match line.strip_prefix(b"cpu") {
+            None => Line::End,
+            Some([b' ', ..]) => Line::Skip, // The sum over all CPUs.
+            Some(line) => Line::parsed(parse_line(line)),
+        }
+    }
+
+    fn add(cpu: &str, _: &Self::Value, (table, schema): (&mut SeriesTable, &mut Schema)) -> Core {
+        Core::new(table, schema, cpu)
+    }
+
+    fn store(core: &mut Core, ticks: Self::Value, table: &mut SeriesTable) {
+        core.update(ticks);
+        for (series, ticks) in core.series.iter().zip(core.ticks) {
+            table.set(*series, ticks as f64 / TICKS_PER_SECOND);
         }
     }
 }
 
-impl Collector for Cpu {
-    fn name(&self) -> &'static str {
-        "cpu"
-    }
-
-    fn collect(&mut self, context: &mut CollectContext<'_>) -> Outcome {
-        let Some(data) = self.stat.read(context.buffer, context.errors) else {
-            return Outcome::NoData;
-        };
-        let CollectContext {
-            table,
-            schema,
-            errors,
-            ..
-        } = context;
-        self.cores.begin();
-        for line in parse::lines(data) {
-            let Some(line) = line.strip_prefix(b"cpu") else {
-                break;
-            };
-            if line.first() == Some(&b' ') {
-                continue; // The sum over all cores.
-            }
-            let Some((cpu, ticks)) = errors.parsed(self.stat.error_id(), parse_line(line)) else {
-                continue;
-            };
-            let core = self
-                .cores
-                .entry(cpu, |cpu| Core::new(table, schema, &parse::text(cpu)));
-            core.update(ticks);
-            for (series, ticks) in core.series.iter().zip(core.ticks) {
-                table.set(*series, ticks as f64 / TICKS_PER_SECOND);
-            }
-        }
-        self.cores
-            .end(|core| core.series.iter().for_each(|&series| table.remove(series)));
-        if self.cores.is_empty() {
-            Outcome::NoData
-        } else {
-            Outcome::Done
-        }
-    }
-}
-
-/// The number of the CPU and its columns, from a line whose `cpu` was cut off.
+/// The CPU's number and its columns, from a line without its prefix `cpu`.
 fn parse_line(line: &[u8]) -> Option<(&[u8], [u64; COLUMNS.len()])> {
     let mut words = parse::words(line);
     let cpu = words.next()?;
@@ -144,6 +126,7 @@ fn parse_line(line: &[u8]) -> Option<(&[u8], [u64; COLUMNS.len()])> {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::collect::Outcome;
     use crate::collectors::testing::Bench;
 
     #[test]

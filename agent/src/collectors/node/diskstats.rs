@@ -269,10 +269,6 @@ impl Description {
 }
 
 impl Collector for Diskstats {
-    fn name(&self) -> &'static str {
-        "diskstats"
-    }
-
     fn collect(&mut self, context: &mut CollectContext<'_>) -> Outcome {
         let Some(data) = self.file.read(context.buffer, context.errors) else {
             return Outcome::NoData;

@@ -40,10 +40,6 @@ impl Filefd {
 }
 
 impl Collector for Filefd {
-    fn name(&self) -> &'static str {
-        "filefd"
-    }
-
     fn collect(&mut self, context: &mut CollectContext<'_>) -> Outcome {
         let Some(data) = self.file.read(context.buffer, context.errors) else {
             return Outcome::NoData;

@@ -7,7 +7,7 @@ use regex::Regex;
 use self::worker::{Answer, Usage, Worker};
 use super::Roots;
 use super::mountinfo::{self, Mount};
-use crate::collect::{CollectContext, Collector, Outcome, Tier};
+use crate::collect::{CollectContext, Collector, Outcome};
 use crate::file::KeptFile;
 use crate::ordered_cache::OrderedCache;
 use crate::parse;
@@ -285,14 +285,6 @@ impl Usage {
 }
 
 impl Collector for Filesystem {
-    fn name(&self) -> &'static str {
-        "filesystem"
-    }
-
-    fn tier(&self) -> Tier {
-        Tier::Medium
-    }
-
     fn collect(&mut self, context: &mut CollectContext<'_>) -> Outcome {
         let listed = self.list(context);
         self.worker.ask();

@@ -6,7 +6,7 @@ use std::path::{Path, PathBuf};
 use common::model::{Metadata, MetricType};
 
 use super::Roots;
-use crate::collect::{CollectContext, Collector, Outcome, Tier};
+use crate::collect::{CollectContext, Collector, Outcome};
 use crate::file::{is_gone, is_unsupported};
 use crate::parse;
 use crate::read_errors::{ReadErrorId, ReadErrors};
@@ -240,14 +240,6 @@ impl Hardware {
 }
 
 impl Collector for Hardware {
-    fn name(&self) -> &'static str {
-        self.name
-    }
-
-    fn tier(&self) -> Tier {
-        Tier::Slow
-    }
-
     fn collect(&mut self, context: &mut CollectContext<'_>) -> Outcome {
         if self.runs_left == 0 {
             self.search(context);

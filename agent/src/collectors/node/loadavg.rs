@@ -31,10 +31,6 @@ impl Loadavg {
 }
 
 impl Collector for Loadavg {
-    fn name(&self) -> &'static str {
-        "loadavg"
-    }
-
     fn collect(&mut self, context: &mut CollectContext<'_>) -> Outcome {
         let Some(data) = self.file.read(context.buffer, context.errors) else {
             return Outcome::NoData;

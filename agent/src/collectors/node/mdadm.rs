@@ -1,7 +1,7 @@
 //! Software RAID, from /proc/mdstat (`drivers/md/md.c`, `md_seq_show`; `raid*.c` for the brackets).
 
 use super::Roots;
-use crate::collect::{CollectContext, Collector, Outcome, Tier};
+use crate::collect::{CollectContext, Collector, Outcome};
 use crate::file::KeptFile;
 use crate::ordered_cache::OrderedCache;
 use crate::parse;
@@ -234,14 +234,6 @@ impl Mdadm {
 }
 
 impl Collector for Mdadm {
-    fn name(&self) -> &'static str {
-        "mdadm"
-    }
-
-    fn tier(&self) -> Tier {
-        Tier::Medium
-    }
-
     fn collect(&mut self, context: &mut CollectContext<'_>) -> Outcome {
         let Some(data) = self.file.read(context.buffer, context.errors) else {
             return Outcome::NoData;

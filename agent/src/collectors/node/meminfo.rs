@@ -1,80 +1,64 @@
-//! Memory of the node, from /proc/meminfo: every line a gauge.
+//! Memory of the node, from /proc/meminfo: every line becomes a gauge.
+
+use std::path::PathBuf;
 
 use common::model::{Metadata, MetricType};
 
 use super::Roots;
-use crate::collect::{CollectContext, Collector, Outcome};
-use crate::file::KeptFile;
-use crate::ordered_cache::OrderedCache;
+use super::per_line::{Line, LineFormat, PerLine};
 use crate::parse;
-use crate::read_errors::ReadErrors;
 use crate::schema::{Schema, Target};
 use crate::table::{SeriesId, SeriesTable};
 
 /// Collects `node_memory_*`.
+pub type Meminfo = PerLine<MeminfoLines>;
+
+/// The lines of /proc/meminfo.
 #[derive(Debug)]
-pub struct Meminfo {
-    file: KeptFile,
-    fields: OrderedCache<SeriesId>,
-}
+pub struct MeminfoLines;
 
-impl Meminfo {
-    /// A collector over the host's /proc.
-    pub fn new(roots: &Roots, errors: &mut ReadErrors) -> Self {
-        let file = KeptFile::new(roots.proc.join("meminfo"), "proc/meminfo", errors);
-        Self {
-            file,
-            fields: OrderedCache::default(),
-        }
-    }
-}
+impl LineFormat for MeminfoLines {
+    type Value = MemoryValue;
+    type Series = SeriesId;
 
-impl Collector for Meminfo {
-    fn name(&self) -> &'static str {
-        "meminfo"
+    const NAME: &'static str = "proc/meminfo";
+
+    fn path(roots: &Roots) -> PathBuf {
+        roots.proc.join("meminfo")
     }
 
-    fn collect(&mut self, context: &mut CollectContext<'_>) -> Outcome {
-        let Some(data) = self.file.read(context.buffer, context.errors) else {
-            return Outcome::NoData;
-        };
-        let CollectContext {
-            table,
-            schema,
-            errors,
-            ..
-        } = context;
-        self.fields.begin();
-        for line in parse::lines(data) {
-            let Some(field) = errors.parsed(self.file.error_id(), parse_line(line)) else {
-                continue;
-            };
-            let in_bytes = matches!(field.value, Value::Bytes(_));
-            let series = *self.fields.entry(field.key, |key| {
-                add(table, schema, &parse::text(key), in_bytes)
-            });
-            let (Value::Bytes(value) | Value::Pages(value)) = field.value;
-            table.set(series, value);
-        }
-        self.fields.end(|series| table.remove(series));
-        if self.fields.is_empty() {
-            Outcome::NoData
-        } else {
-            Outcome::Done
-        }
+    fn parse(line: &[u8]) -> Line<'_, MemoryValue> {
+        Line::parsed(parse_line(line))
+    }
+
+    fn add(
+        key: &str,
+        value: &MemoryValue,
+        (table, schema): (&mut SeriesTable, &mut Schema),
+    ) -> SeriesId {
+        add(table, schema, key, value)
+    }
+
+    fn store(series: &mut SeriesId, value: MemoryValue, table: &mut SeriesTable) {
+        let (MemoryValue::Bytes(value) | MemoryValue::Pages(value)) = value;
+        table.set(*series, value);
     }
 }
 
 /// `Active(anon)` becomes `node_memory_Active_anon_bytes`.
-fn add(table: &mut SeriesTable, schema: &mut Schema, key: &str, in_bytes: bool) -> SeriesId {
+fn add(table: &mut SeriesTable, schema: &mut Schema, key: &str, value: &MemoryValue) -> SeriesId {
     let mut field = key.replace('(', "_").replace(')', "");
-    if in_bytes {
-        field.push_str("_bytes");
+    let unit = match value {
+        MemoryValue::Bytes(_) => "bytes",
+        MemoryValue::Pages(_) => "",
+    };
+    if !unit.is_empty() {
+        field = format!("{field}_{unit}");
     }
     let metadata = Metadata {
         metric_type: MetricType::Gauge,
         help: format!("Memory information field {field}."),
-        unit: if in_bytes { "bytes" } else { "" }.to_owned(),
+        unit: unit.to_owned(),
     };
     schema.named_series(
         table,
@@ -84,19 +68,16 @@ fn add(table: &mut SeriesTable, schema: &mut Schema, key: &str, in_bytes: bool) 
     )
 }
 
+/// A line with the unit `kB` is in bytes, one without in pages.
 #[derive(Debug, PartialEq)]
-enum Value {
+pub enum MemoryValue {
+    /// Bytes.
     Bytes(f64),
+    /// Huge pages.
     Pages(f64),
 }
 
-#[derive(Debug, PartialEq)]
-struct Field<'a> {
-    key: &'a [u8],
-    value: Value,
-}
-
-fn parse_line(line: &[u8]) -> Option<Field<'_>> {
+fn parse_line(line: &[u8]) -> Option<(&[u8], MemoryValue)> {
     let mut words = parse::words(line);
     let key = words.next()?.strip_suffix(b":")?;
     if key.is_empty()
@@ -108,11 +89,11 @@ fn parse_line(line: &[u8]) -> Option<Field<'_>> {
     }
     let number = parse::integer(words.next()?)? as f64;
     let value = match words.next() {
-        None => Value::Pages(number),
-        Some(b"kB") => Value::Bytes(number * 1024.0),
+        None => MemoryValue::Pages(number),
+        Some(b"kB") => MemoryValue::Bytes(number * 1024.0),
         Some(_) => return None,
     };
-    Some(Field { key, value })
+    Some((key, value))
 }
 
 #[cfg(test)]

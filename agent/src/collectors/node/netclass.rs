@@ -168,6 +168,8 @@ const WORDS: [(&CStr, &str); 5] = [
     (OPERSTATE, "operstate"),
     (c"ifalias", "ifalias"),
 ];
+/// Label of the state that the administrator set: `up` if the flag IFF_UP is set, else `down`.
+const ADMIN_STATE: &str = "adminstate";
 /// Bytes kept of one word; an alias may have 256.
 const WORD_BYTES_MAX: usize = 256;
 
@@ -276,6 +278,7 @@ impl Device {
             for (file, _) in WORDS {
                 push_word(dir, file, context.buffer, words);
             }
+            push_admin_state(dir, context.buffer, words);
         }
         if self.info.is_none() || self.words != *words {
             self.info
@@ -288,13 +291,16 @@ impl Device {
         self.info
             .into_iter()
             .for_each(|id| context.table.set(id, 1.0));
-        let is_up = operstate.and_then(|index| parse::lines(words).nth(index)) == Some(b"up");
+        let state = operstate.and_then(|index| parse::lines(words).nth(index));
+        let Some(state) = state.filter(|state| !state.is_empty()) else {
+            return;
+        };
         let up = *self.up.get_or_insert_with(|| {
             context
                 .schema
                 .series(context.table, Target::Node, &UP, &[("device", &self.name)])
         });
-        context.table.set(up, f64::from(u8::from(is_up)));
+        context.table.set(up, f64::from(u8::from(state == b"up")));
     }
 
     fn add_info(&self, table: &mut SeriesTable, schema: &mut Schema) -> SeriesId {
@@ -303,8 +309,10 @@ impl Device {
         labels.extend(
             WORDS
                 .iter()
+                .map(|(_, label)| *label)
+                .chain([ADMIN_STATE])
                 .zip(&texts)
-                .map(|((_, label), text)| (*label, &**text)),
+                .map(|(label, text)| (label, &**text)),
         );
         schema.series(table, Target::Node, &INFO, &labels)
     }
@@ -318,6 +326,17 @@ fn push_word(dir: &OwnedFd, file: &CStr, buffer: &mut Buffer, words: &mut Vec<u8
     words.push(b'\n');
 }
 
+/// Appends the word that the interface's flags stand for, and a line feed.
+fn push_admin_state(dir: &OwnedFd, buffer: &mut Buffer, words: &mut Vec<u8>) {
+    let flags = buffer.read_at(dir, c"flags").ok().and_then(parse_number);
+    words.extend_from_slice(match flags {
+        Some(flags) if flags & i64::from(libc::IFF_UP) != 0 => b"up",
+        Some(_) => b"down",
+        None => b"",
+    });
+    words.push(b'\n');
+}
+
 /// Some numbers are decimal, some hexadecimal with a prefix.
 fn parse_number(data: &[u8]) -> Option<i64> {
     let word = data.trim_ascii();
@@ -328,14 +347,6 @@ fn parse_number(data: &[u8]) -> Option<i64> {
 }
 
 impl Collector for Netclass {
-    fn name(&self) -> &'static str {
-        "netclass"
-    }
-
-    fn tier(&self) -> Tier {
-        Tier::Medium
-    }
-
     fn collect(&mut self, context: &mut CollectContext<'_>) -> Outcome {
         let Some(data) = self.dev.read(context.buffer, context.errors) else {
             return Outcome::NoData;
@@ -426,7 +437,11 @@ mod tests {
         assert_eq!(bench.value("node_network_mtu_bytes", &[]), None);
         bench.write("sys/class/net/eth0/operstate", "down\n");
         bench.collect_due(&mut netclass, medium);
-        let info = [("operstate", "down"), ("address", "02:01")];
+        let info = [
+            ("operstate", "down"),
+            ("adminstate", "up"),
+            ("address", "02:01"),
+        ];
         assert_eq!(bench.value("node_network_info", &info), Some(1.0));
         bench.collect(&mut netclass);
         assert_eq!(bench.value("node_network_mtu_bytes", &[]), Some(1500.0));

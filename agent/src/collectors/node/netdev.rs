@@ -145,10 +145,6 @@ impl Device {
 }
 
 impl Collector for Netdev {
-    fn name(&self) -> &'static str {
-        "netdev"
-    }
-
     fn collect(&mut self, context: &mut CollectContext<'_>) -> Outcome {
         let Some(data) = self.file.read(context.buffer, context.errors) else {
             return Outcome::NoData;

@@ -47,10 +47,6 @@ impl Netstat {
 }
 
 impl Collector for Netstat {
-    fn name(&self) -> &'static str {
-        "netstat"
-    }
-
     fn collect(&mut self, context: &mut CollectContext<'_>) -> Outcome {
         let mut found = None;
         for (file, protocols) in &mut self.tables {

@@ -1,7 +1,7 @@
 //! Files of /proc and /sys that hold one number each.
 
 use super::Roots;
-use crate::collect::{CollectContext, Collector, Outcome, Single, Tier};
+use crate::collect::{CollectContext, Collector, Outcome, Single};
 use crate::file::KeptFile;
 use crate::parse;
 use crate::read_errors::ReadErrors;
@@ -32,27 +32,21 @@ static KERNEL_HUNG: [Number; 1] = [(
 /// Collects a few one-number files of /proc under one name.
 #[derive(Debug)]
 pub struct Numbers {
-    name: &'static str,
     files: Vec<(KeptFile, Single)>,
 }
 
 impl Numbers {
     /// `node_entropy_*`.
     pub fn entropy(roots: &Roots, errors: &mut ReadErrors) -> Self {
-        Self::new("entropy", &ENTROPY, roots, errors)
+        Self::new(&ENTROPY, roots, errors)
     }
 
     /// `node_kernel_hung_tasks_total`, of Linux 6.13 and later.
     pub fn kernel_hung(roots: &Roots, errors: &mut ReadErrors) -> Self {
-        Self::new("kernel_hung", &KERNEL_HUNG, roots, errors)
+        Self::new(&KERNEL_HUNG, roots, errors)
     }
 
-    fn new(
-        name: &'static str,
-        numbers: &'static [Number],
-        roots: &Roots,
-        errors: &mut ReadErrors,
-    ) -> Self {
+    fn new(numbers: &'static [Number], roots: &Roots, errors: &mut ReadErrors) -> Self {
         let files = numbers.iter().map(|(path, family)| {
             (
                 KeptFile::new(roots.proc.join(path), &format!("proc/{path}"), errors),
@@ -60,21 +54,12 @@ impl Numbers {
             )
         });
         Self {
-            name,
             files: files.collect(),
         }
     }
 }
 
 impl Collector for Numbers {
-    fn name(&self) -> &'static str {
-        self.name
-    }
-
-    fn tier(&self) -> Tier {
-        Tier::Medium
-    }
-
     fn collect(&mut self, context: &mut CollectContext<'_>) -> Outcome {
         let mut outcome = Outcome::NoData;
         for (file, series) in &mut self.files {

@@ -1,7 +1,7 @@
 //! The operating system's name and version, from os-release.
 
 use super::Roots;
-use crate::collect::{CollectContext, Collector, Outcome, Tier};
+use crate::collect::{CollectContext, Collector, Outcome};
 use crate::file::KeptFile;
 use crate::parse;
 use crate::read_errors::ReadErrors;
@@ -86,14 +86,6 @@ impl Os {
 }
 
 impl Collector for Os {
-    fn name(&self) -> &'static str {
-        "os"
-    }
-
-    fn tier(&self) -> Tier {
-        Tier::Slow
-    }
-
     fn collect(&mut self, context: &mut CollectContext<'_>) -> Outcome {
         let [first, second] = &mut self.files;
         let found = match first.try_exists() {

@@ -1,7 +1,7 @@
 //! Pressure stall information of the node, from /proc/pressure.
 
 use super::Roots;
-use crate::collect::{CollectContext, Collector, Outcome, Single, Tier};
+use crate::collect::{CollectContext, Collector, Outcome, Single};
 use crate::file::KeptFile;
 use crate::parse;
 use crate::read_errors::ReadErrors;
@@ -89,14 +89,6 @@ impl NodePressure {
 }
 
 impl Collector for NodePressure {
-    fn name(&self) -> &'static str {
-        "pressure"
-    }
-
-    fn tier(&self) -> Tier {
-        Tier::Fast
-    }
-
     fn collect(&mut self, context: &mut CollectContext<'_>) -> Outcome {
         let mut outcome = Outcome::NoData;
         for entry in &mut self.entries {

@@ -1,13 +1,12 @@
 //! Scheduling by CPU, from /proc/schedstat.
 
+use std::path::PathBuf;
+
 use super::Roots;
-use crate::collect::{CollectContext, Collector, Outcome};
-use crate::file::KeptFile;
-use crate::ordered_cache::OrderedCache;
+use super::per_line::{Line, LineFormat, PerLine};
 use crate::parse;
-use crate::read_errors::ReadErrors;
-use crate::schema::{FamilyDef, Target, counter};
-use crate::table::SeriesId;
+use crate::schema::{FamilyDef, Schema, Target, counter};
+use crate::table::{SeriesId, SeriesTable};
 
 /// The 7th to 9th number of a CPU's line.
 const FAMILIES: [FamilyDef; 3] = [
@@ -27,59 +26,42 @@ const FAMILIES: [FamilyDef; 3] = [
 const FIRST: usize = 6;
 
 /// Collects `node_schedstat_*`.
+pub type Schedstat = PerLine<SchedstatLines>;
+
+/// The lines `cpu0 ...` of /proc/schedstat.
 #[derive(Debug)]
-pub struct Schedstat {
-    file: KeptFile,
-    cpus: OrderedCache<[SeriesId; FAMILIES.len()]>,
-}
+pub struct SchedstatLines;
 
-impl Schedstat {
-    /// A collector over the host's /proc.
-    pub fn new(roots: &Roots, errors: &mut ReadErrors) -> Self {
-        let file = KeptFile::new(roots.proc.join("schedstat"), "proc/schedstat", errors);
-        Self {
-            file,
-            cpus: OrderedCache::default(),
-        }
-    }
-}
+impl LineFormat for SchedstatLines {
+    type Value = [f64; FAMILIES.len()];
+    type Series = [SeriesId; FAMILIES.len()];
 
-impl Collector for Schedstat {
-    fn name(&self) -> &'static str {
-        "schedstat"
+    const NAME: &'static str = "proc/schedstat";
+
+    fn path(roots: &Roots) -> PathBuf {
+        roots.proc.join("schedstat")
     }
 
-    fn collect(&mut self, context: &mut CollectContext<'_>) -> Outcome {
-        let Some(data) = self.file.read(context.buffer, context.errors) else {
-            return Outcome::NoData;
-        };
-        let CollectContext {
-            table,
-            schema,
-            errors,
-            ..
-        } = context;
-        self.cpus.begin();
-        for line in parse::lines(data).filter_map(|line| line.strip_prefix(b"cpu")) {
-            let Some((cpu, values)) = errors.parsed(self.file.error_id(), parse_line(line)) else {
-                continue;
-            };
-            let series = *self.cpus.entry(cpu, |cpu| {
-                let cpu = parse::text(cpu);
-                FAMILIES
-                    .each_ref()
-                    .map(|family| schema.series(table, Target::Node, family, &[("cpu", &cpu)]))
-            });
-            for (series, value) in series.iter().zip(values) {
-                table.set(*series, value);
-            }
+    fn parse(line: &[u8]) -> Line<'_, Self::Value> {
+        match line.strip_prefix(b"cpu") {
+            Some(line) => Line::parsed(parse_line(line)),
+            None => Line::Skip,
         }
-        self.cpus
-            .end(|series| series.iter().for_each(|&series| table.remove(series)));
-        if self.cpus.is_empty() {
-            Outcome::NoData
-        } else {
-            Outcome::Done
+    }
+
+    fn add(
+        cpu: &str,
+        _: &Self::Value,
+        (table, schema): (&mut SeriesTable, &mut Schema),
+    ) -> Self::Series {
+        FAMILIES
+            .each_ref()
+            .map(|family| schema.series(table, Target::Node, family, &[("cpu", cpu)]))
+    }
+
+    fn store(series: &mut Self::Series, values: Self::Value, table: &mut SeriesTable) {
+        for (series, value) in series.iter().zip(values) {
+            table.set(*series, value);
         }
     }
 }

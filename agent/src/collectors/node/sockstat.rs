@@ -56,10 +56,6 @@ fn page_bytes() -> u64 {
 }
 
 impl Collector for Sockstat {
-    fn name(&self) -> &'static str {
-        "sockstat"
-    }
-
     fn collect(&mut self, context: &mut CollectContext<'_>) -> Outcome {
         let mut outcome = Outcome::NoData;
         for (file, protocols) in &mut self.files {

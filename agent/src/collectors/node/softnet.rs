@@ -82,10 +82,6 @@ impl Softnet {
 }
 
 impl Collector for Softnet {
-    fn name(&self) -> &'static str {
-        "softnet"
-    }
-
     fn collect(&mut self, context: &mut CollectContext<'_>) -> Outcome {
         let Some(data) = self.file.read(context.buffer, context.errors) else {
             return Outcome::NoData;

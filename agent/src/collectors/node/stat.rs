@@ -62,10 +62,6 @@ impl Stat {
 }
 
 impl Collector for Stat {
-    fn name(&self) -> &'static str {
-        "stat"
-    }
-
     fn collect(&mut self, context: &mut CollectContext<'_>) -> Outcome {
         let Some(data) = self.stat.read(context.buffer, context.errors) else {
             return Outcome::NoData;

@@ -1,7 +1,6 @@
 //! Metrics that others leave in a directory, as files `*.prom` in the text exposition format.
 
-use std::collections::hash_map::Entry as MapEntry;
-use std::collections::{BTreeMap, HashMap, HashSet};
+use std::collections::{BTreeMap, HashSet};
 use std::fs;
 use std::io;
 use std::path::{Path, PathBuf};
@@ -9,10 +8,10 @@ use std::path::{Path, PathBuf};
 use common::model::{Labels, Metadata, MetricType};
 
 use self::file::{Contents, FileError, Stamp};
-use crate::collect::{CollectContext, Collector, Outcome, Single, Tier};
+use crate::collect::{CollectContext, Collector, Outcome, Single};
+use crate::collectors::series_cache::{CacheUpdate, SeriesCache};
 use crate::read_errors::{ReadErrorId, ReadErrorKind, ReadErrors};
 use crate::schema::{FamilyDef, Target, gauge};
-use crate::table::SeriesId;
 
 mod file;
 
@@ -45,13 +44,6 @@ const SERIES_MAX: usize = 50_000;
 /// Files whose faults are counted by name; those of all others are counted together.
 const NAMES_MAX: usize = 256;
 
-#[derive(Debug)]
-struct Stored {
-    id: SeriesId,
-    value: f64,
-    pass: u64,
-}
-
 /// A file as it was when it was read last.
 #[derive(Debug)]
 struct Loaded {
@@ -69,7 +61,7 @@ struct Limits {
 
 /// What was left out at the last pass because it was too much or came twice.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
-struct LeftOut {
+struct Dropped {
     files: usize,
     series: usize,
     duplicates: usize,
@@ -85,17 +77,16 @@ pub struct Textfile {
     /// In the order of their names.
     paths: Vec<PathBuf>,
     files: BTreeMap<PathBuf, Loaded>,
-    series: HashMap<Labels, Stored>,
+    series: SeriesCache<Labels>,
     /// Families that came from here.
     families: HashSet<String>,
     /// By the file's name.
     errors: BTreeMap<PathBuf, ReadErrorId>,
-    pass: u64,
     /// Paths that could not be read, so that each trouble is logged once.
     unreadable: Vec<PathBuf>,
-    left_out: LeftOut,
+    dropped: Dropped,
     error: Single,
-    left_out_series: [Single; 3],
+    dropped_series: [Single; 3],
     limits: Limits,
 }
 
@@ -108,14 +99,13 @@ impl Textfile {
             directory_stamp: None,
             paths: Vec::new(),
             files: BTreeMap::new(),
-            series: HashMap::new(),
+            series: SeriesCache::default(),
             families: HashSet::new(),
             errors: BTreeMap::new(),
-            pass: 0,
             unreadable: Vec::new(),
-            left_out: LeftOut::default(),
+            dropped: Dropped::default(),
             error: Single::node(&ERROR),
-            left_out_series: [&FILES_OVER, &SERIES_OVER, &DUPLICATES]
+            dropped_series: [&FILES_OVER, &SERIES_OVER, &DUPLICATES]
                 .map(|family| Single::new(Target::Agent, family)),
             limits: Limits {
                 files: FILES_MAX,
@@ -233,10 +223,10 @@ impl Textfile {
 
     /// Takes over the samples of all files: adds series that are new, removes those that are gone.
     fn store(&mut self, context: &mut CollectContext<'_>) {
-        self.pass += 1;
-        self.left_out = LeftOut {
+        self.series.begin_pass();
+        self.dropped = Dropped {
             files: self.paths.len().saturating_sub(self.limits.files),
-            ..LeftOut::default()
+            ..Dropped::default()
         };
         let files = std::mem::take(&mut self.files);
         let paths = std::mem::take(&mut self.paths);
@@ -262,16 +252,10 @@ impl Textfile {
             }
         }
         (self.files, self.paths) = (files, paths);
-        let pass = self.pass;
-        self.series.retain(|_, stored| {
-            if stored.pass != pass {
-                context.table.remove(stored.id);
-            }
-            stored.pass == pass
-        });
+        self.series.end_pass(context.table);
     }
 
-    /// Of two samples with equal labels the first one stays.
+    /// Stores a sample. The first of several samples with equal labels wins.
     fn store_sample(
         &mut self,
         labels: &Labels,
@@ -279,16 +263,13 @@ impl Textfile {
         (family, metadata): (&str, Option<&Metadata>),
         context: &mut CollectContext<'_>,
     ) {
-        let (pass, count) = (self.pass, self.series.len());
-        match self.series.entry(labels.clone()) {
-            MapEntry::Occupied(entry) if entry.get().pass == pass => self.left_out.duplicates += 1,
-            MapEntry::Occupied(mut entry) => {
-                let stored = entry.get_mut();
-                stored.pass = pass;
-                stored.value = value;
+        match self.series.update(labels, value) {
+            CacheUpdate::Updated => {}
+            CacheUpdate::Duplicate => self.dropped.duplicates += 1,
+            CacheUpdate::Unknown if self.series.len() >= self.limits.series => {
+                self.dropped.series += 1;
             }
-            MapEntry::Vacant(_) if count >= self.limits.series => self.left_out.series += 1,
-            MapEntry::Vacant(entry) => {
+            CacheUpdate::Unknown => {
                 let name = labels.metric_name().unwrap_or_default();
                 for name in [name, family] {
                     if !self.families.contains(name) {
@@ -305,19 +286,19 @@ impl Textfile {
                     name,
                     &pairs,
                 );
-                entry.insert(Stored { id, value, pass });
+                self.series.insert(labels.clone(), id, value);
             }
         }
     }
 
     /// Says what was left out: in the log when it begins.
-    fn report(&mut self, before: LeftOut, context: &mut CollectContext<'_>) {
-        let LeftOut {
+    fn report(&mut self, before: Dropped, context: &mut CollectContext<'_>) {
+        let Dropped {
             files,
             series,
             duplicates,
-        } = self.left_out;
-        if self.left_out != before && self.left_out != LeftOut::default() {
+        } = self.dropped;
+        if self.dropped != before && self.dropped != Dropped::default() {
             tracing::warn!(
                 directory = %self.directory.display(),
                 files,
@@ -329,21 +310,13 @@ impl Textfile {
             );
         }
         let counts = [files, series, duplicates];
-        for (single, count) in self.left_out_series.iter_mut().zip(counts) {
+        for (single, count) in self.dropped_series.iter_mut().zip(counts) {
             single.set(context.table, context.schema, count as f64);
         }
     }
 }
 
 impl Collector for Textfile {
-    fn name(&self) -> &'static str {
-        "textfile"
-    }
-
-    fn tier(&self) -> Tier {
-        Tier::Medium
-    }
-
     fn collect(&mut self, context: &mut CollectContext<'_>) -> Outcome {
         // Before files are read, which must not have this name.
         self.error.set(context.table, context.schema, 0.0);
@@ -361,16 +334,14 @@ impl Collector for Textfile {
             self.unreadable
                 .retain(|path| path != directory && paths.contains(path));
         }
-        let before = self.left_out;
+        let before = self.dropped;
         let has_changed = self.load(context) || *listed.as_ref().unwrap_or(&true);
         if has_changed {
             self.store(context);
         }
-        for stored in self.series.values() {
-            context.table.set(stored.id, stored.value);
-        }
+        self.series.store(context.table);
         self.report(before, context);
-        let is_whole = self.unreadable.is_empty() && self.left_out == LeftOut::default();
+        let is_whole = self.unreadable.is_empty() && self.dropped == Dropped::default();
         let error = f64::from(u8::from(!is_whole));
         self.error.set(context.table, context.schema, error);
         Outcome::of(listed.ok().as_ref())

@@ -90,10 +90,6 @@ impl Sources {
 }
 
 impl Collector for Time {
-    fn name(&self) -> &'static str {
-        "time"
-    }
-
     fn collect(&mut self, context: &mut CollectContext<'_>) -> Outcome {
         let Some(now) = seconds_since_epoch() else {
             return Outcome::NoData;

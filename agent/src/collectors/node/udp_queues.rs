@@ -1,7 +1,7 @@
 //! Bytes waiting in UDP sockets, from /proc/net/udp and udp6.
 
 use super::Roots;
-use crate::collect::{CollectContext, Collector, Outcome, Tier};
+use crate::collect::{CollectContext, Collector, Outcome};
 use crate::file::KeptFile;
 use crate::parse;
 use crate::read_errors::ReadErrors;
@@ -33,14 +33,6 @@ impl UdpQueues {
 }
 
 impl Collector for UdpQueues {
-    fn name(&self) -> &'static str {
-        "udp_queues"
-    }
-
-    fn tier(&self) -> Tier {
-        Tier::Medium
-    }
-
     fn collect(&mut self, context: &mut CollectContext<'_>) -> Outcome {
         let mut outcome = Outcome::NoData;
         for (file, ip, series) in &mut self.files {

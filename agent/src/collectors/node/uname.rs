@@ -2,7 +2,7 @@
 
 use nix::sys::utsname;
 
-use crate::collect::{CollectContext, Collector, Outcome, Tier};
+use crate::collect::{CollectContext, Collector, Outcome};
 use crate::schema::{FamilyDef, Target, info};
 use crate::table::SeriesId;
 
@@ -37,14 +37,6 @@ impl Uname {
 }
 
 impl Collector for Uname {
-    fn name(&self) -> &'static str {
-        "uname"
-    }
-
-    fn tier(&self) -> Tier {
-        Tier::Medium
-    }
-
     fn collect(&mut self, context: &mut CollectContext<'_>) -> Outcome {
         if self.series.is_none() {
             let Ok(uname) = utsname::uname() else {

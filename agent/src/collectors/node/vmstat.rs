@@ -1,77 +1,58 @@
 //! Paging events of the node, from /proc/vmstat: the fields that node_exporter exports by default.
 
+use std::path::PathBuf;
+
 use common::model::Metadata;
 
 use super::Roots;
-use crate::collect::{CollectContext, Collector, Outcome};
-use crate::file::KeptFile;
-use crate::ordered_cache::OrderedCache;
+use super::per_line::{Line, LineFormat, PerLine};
 use crate::parse;
-use crate::read_errors::ReadErrors;
-use crate::schema::Target;
-use crate::table::SeriesId;
+use crate::schema::{Schema, Target};
+use crate::table::{SeriesId, SeriesTable};
 
 /// Collects `node_vmstat_*`.
+pub type Vmstat = PerLine<VmstatLines>;
+
+/// The lines of /proc/vmstat.
 #[derive(Debug)]
-pub struct Vmstat {
-    file: KeptFile,
-    /// Every field of the file in its order; `None` for those not exported.
-    fields: OrderedCache<Option<SeriesId>>,
-}
+pub struct VmstatLines;
 
-impl Vmstat {
-    /// A collector over the host's /proc.
-    pub fn new(roots: &Roots, errors: &mut ReadErrors) -> Self {
-        let file = KeptFile::new(roots.proc.join("vmstat"), "proc/vmstat", errors);
-        Self {
-            file,
-            fields: OrderedCache::default(),
+impl LineFormat for VmstatLines {
+    type Value = i64;
+    /// `None` for a field that is not exported.
+    type Series = Option<SeriesId>;
+
+    const NAME: &'static str = "proc/vmstat";
+
+    fn path(roots: &Roots) -> PathBuf {
+        roots.proc.join("vmstat")
+    }
+
+    fn parse(line: &[u8]) -> Line<'_, i64> {
+        match parse::flat_keyed(line).next() {
+            Some(pair) => Line::parsed(pair),
+            None => Line::Skip,
         }
     }
-}
 
-impl Collector for Vmstat {
-    fn name(&self) -> &'static str {
-        "vmstat"
-    }
-
-    fn collect(&mut self, context: &mut CollectContext<'_>) -> Outcome {
-        let Some(data) = self.file.read(context.buffer, context.errors) else {
-            return Outcome::NoData;
-        };
-        let CollectContext {
-            table,
-            schema,
-            errors,
-            ..
-        } = context;
-        self.fields.begin();
-        for pair in parse::flat_keyed(data) {
-            let Some((key, value)) = errors.parsed(self.file.error_id(), pair) else {
-                continue;
+    fn add(
+        field: &str,
+        _: &i64,
+        (table, schema): (&mut SeriesTable, &mut Schema),
+    ) -> Option<SeriesId> {
+        is_exported(field.as_bytes()).then(|| {
+            let metadata = Metadata {
+                help: format!("/proc/vmstat information field {field}."),
+                ..Metadata::default()
             };
-            let series = *self.fields.entry(key, |key| {
-                is_exported(key).then(|| {
-                    let field = parse::text(key);
-                    let help = format!("/proc/vmstat information field {field}.");
-                    let metadata = Metadata {
-                        help,
-                        ..Metadata::default()
-                    };
-                    let name = format!("node_vmstat_{field}");
-                    schema.named_series(table, Target::Node, (&name, metadata), &[])
-                })
-            });
-            if let Some(series) = series {
-                table.set(series, value as f64);
-            }
-        }
-        self.fields
-            .end(|series| series.into_iter().for_each(|series| table.remove(series)));
-        if self.fields.is_empty() {
-            Outcome::NoData
-        } else {
-            Outcome::Done
+            let name = format!("node_vmstat_{field}");
+            schema.named_series(table, Target::Node, (&name, metadata), &[])
+        })
+    }
+
+    fn store(series: &mut Option<SeriesId>, value: i64, table: &mut SeriesTable) {
+        if let Some(series) = series {
+            table.set(*series, value as f64);
         }
     }
 }

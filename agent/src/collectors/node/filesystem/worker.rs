@@ -278,8 +278,11 @@ fn call(path: &Path) -> Answer {
     let Ok(stat) = statfs(path) else {
         return Answer::Failed;
     };
+    let Ok(block_bytes) = u64::try_from(stat.block_size()) else {
+        return Answer::Failed;
+    };
     Answer::Usage(Usage {
-        block_bytes: u64::try_from(stat.block_size()).unwrap_or_default(),
+        block_bytes,
         blocks: stat.blocks(),
         blocks_free: stat.blocks_free(),
         blocks_available: stat.blocks_available(),

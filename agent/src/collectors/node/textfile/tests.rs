@@ -56,7 +56,7 @@ fn too_many_files_and_series_are_counted() {
     let mut textfile = Textfile::new(bench.roots().root.join("t"));
     for (files, series, want) in [(2, 5, [1.0, 1.0]), (3, 8, [0.0, 0.0]), (1, 3, [2.0, 1.0])] {
         textfile.limits = Limits { files, series };
-        textfile.series.clear();
+        textfile.series = SeriesCache::default();
         bench.collect(&mut textfile);
         let left_out = ["files", "series"].map(|what| {
             bench
@@ -135,7 +135,7 @@ fn unchanged_files_are_not_read_again() {
     let mut textfile = Textfile::new(directory.clone());
     for _ in 0..3 {
         bench.collect(&mut textfile);
-        assert_eq!((textfile.pass, bench.errors().total()), (1, 1));
+        assert_eq!((textfile.series.passes(), bench.errors().total()), (1, 1));
         assert_eq!(bench.value("a", &[]), Some(1.0));
         assert_eq!(bench.value("node_textfile_scrape_error", &[]), Some(1.0));
     }

@@ -1,6 +1,6 @@
 //! How well the clock is disciplined, from adjtimex(2).
 
-use crate::collect::{CollectContext, Collector, Outcome, Single, Tier};
+use crate::collect::{CollectContext, Collector, Outcome, Single};
 use crate::schema::{FamilyDef, counter, gauge};
 
 /// States and modes of adjtimex(2).
@@ -84,14 +84,6 @@ impl Default for Timex {
 }
 
 impl Collector for Timex {
-    fn name(&self) -> &'static str {
-        "timex"
-    }
-
-    fn tier(&self) -> Tier {
-        Tier::Medium
-    }
-
     fn collect(&mut self, context: &mut CollectContext<'_>) -> Outcome {
         // Without rights some seccomp profiles refuse the call even when it only reads.
         let Some(values) = read() else {
