@@ -1,6 +1,6 @@
 //! Answers of the kubelet.
 
-use agent::collect::{Collectors, Due};
+use agent::collect::{Collectors, Due, Tier};
 use agent::collectors::kubelet::Kubelet;
 use agent::collectors::kubelet_metrics;
 use agent::kube::KubeletData;
@@ -60,8 +60,10 @@ pub fn metrics(input: &[u8]) {
 fn collect(data: &KubeletData, has_own_values: bool, answer_again: impl Fn(&KubeletData)) {
     let mut collectors = Collectors::default();
     let labels = vec!["app".to_owned(), "app.kubernetes.io/name".to_owned()];
-    collectors.add(|_| Kubelet::new(data.clone(), "n".to_owned(), labels));
-    collectors.add(|_| kubelet_metrics::KubeletMetrics::new(data.clone()));
+    let kubelet = Kubelet::new(data.clone(), "n".to_owned(), labels);
+    collectors.add("kubelet", Tier::Fast, Box::new(kubelet));
+    let metrics = kubelet_metrics::KubeletMetrics::new(data.clone());
+    collectors.add("kubelet_metrics", Tier::Fast, Box::new(metrics));
     let (mut series, mut schema) = (SeriesTable::default(), Schema::for_node("n"));
     let mut tick = |now_ms| {
         series.begin_tick(now_ms);
