@@ -1,11 +1,11 @@
 //! Sizes as Prometheus writes them: `512MB`, `1GiB`, or plain bytes.
 
-/// A text that is no size.
+/// A text that is not a size.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 #[error("not a valid size: {0:?} (a number, or a number with B, KB, MB, GB, TB, PB or EB)")]
 pub struct SizeError(String);
 
-/// Powers of 1024 for both spellings of a unit, as Prometheus has them (`alecthomas/units`: `Base2Bytes`).
+/// Powers of 1024 for both spellings of a unit, as in Prometheus (`alecthomas/units`: `Base2Bytes`).
 const UNITS: [(&str, u32); 7] = [
     ("B", 0),
     ("K", 10),
@@ -16,10 +16,10 @@ const UNITS: [(&str, u32); 7] = [
     ("E", 60),
 ];
 
-/// Parses a number of bytes, with a unit or without.
+/// Parses a number of bytes with an optional unit.
 ///
 /// # Errors
-/// No such number or unit, or more than 2^64 - 1 bytes.
+/// The number or the unit is not valid, or the size exceeds 2^64 - 1 bytes.
 pub fn parse(text: &str) -> Result<u64, SizeError> {
     let error = || SizeError(text.to_owned());
     let end = text

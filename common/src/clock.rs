@@ -1,9 +1,9 @@
-//! The wall clock, behind a trait so that tests can steer it.
+//! The wall clock, behind a trait so that tests can control it.
 
 use std::sync::atomic::{AtomicI64, Ordering};
 use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
-/// Tells the time of day. Durations are measured with a monotonic clock, never with this one.
+/// A source of the time of day. Durations are measured with a monotonic clock, never with this one.
 pub trait Clock: Send + Sync + std::fmt::Debug {
     /// Milliseconds since the Unix epoch; negative before it.
     fn now_ms(&self) -> i64;
@@ -27,14 +27,14 @@ impl Clock for SystemClock {
     }
 }
 
-/// A clock that stands still until it is told otherwise.
+/// A clock that only moves when it is set.
 #[derive(Debug, Default)]
 pub struct ManualClock {
     now_ms: AtomicI64,
 }
 
 impl ManualClock {
-    /// A clock that shows `now_ms`.
+    /// Creates a clock that shows `now_ms`.
     #[must_use]
     pub const fn new(now_ms: i64) -> Self {
         Self {
@@ -42,7 +42,7 @@ impl ManualClock {
         }
     }
 
-    /// Sets the clock, backwards too.
+    /// Sets the clock, forward or backward.
     pub fn set_ms(&self, now_ms: i64) {
         self.now_ms.store(now_ms, Ordering::SeqCst);
     }
@@ -65,7 +65,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn manual_clock_moves_only_when_told() {
+    fn manual_clock_moves_only_when_set() {
         let clock = ManualClock::new(-5);
         assert_eq!(clock.now_ms(), -5);
         clock.advance(Duration::from_secs(1));

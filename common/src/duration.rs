@@ -3,7 +3,7 @@
 use std::fmt;
 use std::time::Duration;
 
-/// The units, largest first, in milliseconds (Prometheus `model/time.go`: a year has 365 days).
+/// Units in milliseconds, largest first (Prometheus `model/time.go`: a year has 365 days).
 const UNITS: [(&str, u64); 7] = [
     ("y", 365 * 24 * 3_600_000),
     ("w", 7 * 24 * 3_600_000),
@@ -14,16 +14,16 @@ const UNITS: [(&str, u64); 7] = [
     ("ms", 1),
 ];
 
-/// A text that is no duration.
+/// A text that is not a duration.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 pub enum DurationError {
-    /// Nothing was given.
+    /// The text is empty.
     #[error("empty duration string")]
     Empty,
-    /// Not a sequence of numbers with units, in descending order.
+    /// The text is not a sequence of numbers with units in descending order.
     #[error("not a valid duration string: {0:?}")]
     Invalid(String),
-    /// More than 292 years.
+    /// The duration exceeds 292 years.
     #[error("duration out of range")]
     OutOfRange,
 }
@@ -69,7 +69,7 @@ fn split_while(text: &str, accept: impl Fn(char) -> bool) -> (&str, &str) {
     text.split_at(end)
 }
 
-/// Shows a duration as Prometheus does: `1h30m`, `1d`, `90ms`, `0s`. Below a millisecond nothing is shown.
+/// Formats a duration as Prometheus does: `1h30m`, `1d`, `90ms`, `0s`. Fractions of a millisecond are dropped.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Display(pub Duration);
 
@@ -80,7 +80,7 @@ impl fmt::Display for Display {
             return f.write_str("0s");
         }
         for (unit, unit_ms) in UNITS {
-            // Years and weeks are shown only when nothing smaller is left, else days count on.
+            // Prometheus prints years and weeks only for exact multiples, and days otherwise.
             let exact_only = matches!(unit, "y" | "w");
             let count = rest_ms / unit_ms;
             if count > 0 && !(exact_only && rest_ms % unit_ms != 0) {
@@ -117,7 +117,7 @@ mod tests {
     }
 
     #[test]
-    fn shown_form_parses_back() {
+    fn formatted_duration_parses_back() {
         for (text, want) in [
             ("1h30m", "1h30m"),
             ("60m", "1h"),

@@ -1,12 +1,12 @@
-//! The text exposition format 0.0.4: one sample a line, with comments for type and help.
+//! Parser of the text exposition format 0.0.4: one sample per line, with comments for type and help.
 //!
-//! The parser borrows from its input and stops at the first line it does not understand, naming it.
+//! The parser borrows from its input. It stops at the first malformed line and reports the line number.
 
 use std::borrow::Cow;
 
 use crate::model::{Labels, LabelsBuilder, LabelsError, MetricType, label::METRIC_NAME};
 
-/// One line that says something.
+/// A line that is neither empty nor a plain comment.
 #[derive(Debug, Clone, PartialEq)]
 pub enum Entry<'a> {
     /// `# HELP family text`
@@ -29,48 +29,48 @@ pub enum Entry<'a> {
         labels: Labels,
         /// The value.
         value: f64,
-        /// The time the target gave, milliseconds.
+        /// The timestamp given by the target, in milliseconds.
         timestamp_ms: Option<i64>,
     },
 }
 
-/// A line that can't be understood.
+/// A malformed line, with its number.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 #[error("line {line}: {reason}")]
 pub struct ParseError {
-    /// From 1.
+    /// The line number, from 1.
     pub line: usize,
-    /// What is wrong with it.
+    /// The fault.
     pub reason: Reason,
 }
 
-/// What is wrong with a line.
+/// Why a line is malformed.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 pub enum Reason {
-    /// No metric name where one must be.
+    /// The metric name is missing.
     #[error("metric name is missing")]
     NoName,
-    /// Braces, quotes or commas out of place.
+    /// Braces, quotes or commas are misplaced.
     #[error("labels are malformed")]
     BadLabels,
-    /// Labels that make no set.
+    /// The labels do not form a set.
     #[error("{0}")]
     Labels(LabelsError),
-    /// The value is no number.
+    /// The value is not a number.
     #[error("value {0:?} is not a number")]
     BadValue(String),
-    /// The time is no number of milliseconds.
+    /// The timestamp is not a number of milliseconds.
     #[error("timestamp {0:?} is not a number of milliseconds")]
     BadTimestamp(String),
-    /// More text than a sample has.
+    /// Text follows the timestamp.
     #[error("text after the timestamp")]
     TrailingText,
-    /// A type that does not exist.
+    /// The metric type is unknown.
     #[error("unknown metric type {0:?}")]
     BadType(String),
 }
 
-/// Reads a text line by line. After an error it ends.
+/// Iterates over the lines of a text. Ends after the first error.
 #[derive(Debug, Clone)]
 pub struct Parser<'a> {
     rest: &'a str,
@@ -79,7 +79,7 @@ pub struct Parser<'a> {
 }
 
 impl<'a> Parser<'a> {
-    /// Starts at the first line.
+    /// Creates a parser at the first line.
     #[must_use]
     pub const fn new(text: &'a str) -> Self {
         Self {
@@ -89,7 +89,7 @@ impl<'a> Parser<'a> {
         }
     }
 
-    /// The number of the line that was read last, from 1.
+    /// Returns the number of the line read last, from 1.
     #[must_use]
     pub const fn line(&self) -> usize {
         self.line
@@ -203,7 +203,7 @@ fn parse_sample(line: &str) -> Result<Entry<'_>, Reason> {
     })
 }
 
-/// Parses from behind `{` to behind `}`, and returns what follows. A quoted text without `=` is the metric name.
+/// Parses the labels after `{` up to and including `}`, and returns the rest. A quoted text without `=` is the metric name.
 fn parse_labels<'a>(inside: &'a str, labels: &mut LabelsBuilder) -> Option<&'a str> {
     let mut rest = inside.trim_start();
     loop {
@@ -239,7 +239,7 @@ fn parse_labels<'a>(inside: &'a str, labels: &mut LabelsBuilder) -> Option<&'a s
     }
 }
 
-/// Parses `"…"` at the start of a text; returns what is inside, and what follows.
+/// Parses a quoted string at the start of a text; returns its content and the rest.
 fn parse_quoted(text: &str) -> Option<(Cow<'_, str>, &str)> {
     let inside = text.strip_prefix('"')?;
     let mut escaped = false;
@@ -278,7 +278,7 @@ fn unescape(text: &str, quotes: bool) -> Cow<'_, str> {
     Cow::Owned(plain)
 }
 
-/// A float as Go writes and reads it.
+/// Parses a float in Go's spelling.
 fn parse_value(text: &str) -> Option<f64> {
     match text {
         "NaN" | "nan" => Some(f64::NAN),
@@ -313,7 +313,7 @@ mod tests {
     }
 
     #[test]
-    fn samples_of_every_form_are_read() {
+    fn samples_of_every_form_are_parsed() {
         check("up 1", r#"{__name__="up"}"#, 1.0, None);
         check(
             "up{} +Inf 1500",
@@ -337,7 +337,7 @@ mod tests {
     }
 
     #[test]
-    fn bad_lines_are_named_with_reason() {
+    fn malformed_lines_are_reported_with_number_and_reason() {
         for (line, want) in [
             ("up", "line 1: value \"\" is not a number"),
             ("up x", "line 1: value \"x\" is not a number"),
@@ -366,7 +366,7 @@ mod tests {
     }
 
     #[test]
-    fn comments_give_type_and_help() {
+    fn comments_carry_type_and_help() {
         let text = "# HELP up Is it \\n there?\n# TYPE up gauge\n# EOF\n# just words\n";
         let entries: Vec<_> = Parser::new(text).collect::<Result<_, _>>().unwrap();
         let want = [

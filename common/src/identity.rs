@@ -1,7 +1,7 @@
-//! Who is who: SPIFFE identities, the built-in authority, join tokens, and TLS configurations that hold to them.
+//! SPIFFE identities, the built-in certificate authority, join tokens, and the TLS configurations that enforce them.
 //!
-//! **Invariant:** a node's name is taken from its certificate, never from what it says. Private keys are in files of mode
-//! 0600 or in memory, and no `Debug` or error shows one or a token's secret.
+//! **Invariant:** a node's name comes from its certificate, never from its messages. Private keys exist only in memory and
+//! in files of mode 0600. No `Debug` output or error shows a private key or a token's secret.
 
 pub mod authority;
 pub mod files;
@@ -17,61 +17,61 @@ pub use token::{JoinToken, TokenRecord};
 
 use std::path::PathBuf;
 
-/// Why an identity can't be made, read or trusted.
+/// Why an identity can't be created, read or trusted.
 #[derive(Debug, thiserror::Error)]
 pub enum IdentityError {
     /// A file could not be read or written.
-    #[error("use {}", path.display())]
+    #[error("read or write {}", path.display())]
     Io {
-        /// Which.
+        /// The file.
         path: PathBuf,
-        /// Why.
+        /// The cause.
         source: std::io::Error,
     },
-    /// A file holds something else.
-    #[error("{} holds no {what}", path.display())]
+    /// A file does not contain what it should.
+    #[error("{} contains no {what}", path.display())]
     Content {
-        /// Which.
+        /// The file.
         path: PathBuf,
-        /// What was expected in it.
+        /// The expected content.
         what: &'static str,
     },
-    /// A certificate, key or request that can't be understood or made.
+    /// A step with a certificate, key or request failed.
     #[error("{what}")]
     X509 {
-        /// What was being done.
+        /// The step.
         what: &'static str,
-        /// Why it failed.
+        /// The cause.
         source: rcgen::Error,
     },
-    /// A certificate that can't be parsed.
+    /// The certificate can't be parsed.
     #[error("certificate is damaged")]
     Damaged,
-    /// A certificate without a SPIFFE identity of ours.
+    /// The certificate has no SPIFFE identity of the expected form.
     #[error("certificate names {found:?}, not an identity of the form {FORM}")]
     NoIdentity {
-        /// The URIs it has, if any.
+        /// The URIs in the certificate.
         found: Vec<String>,
     },
-    /// A name that can't stand in an identity.
+    /// A name is not valid in an identity.
     #[error("{what} {name:?}: 1 to 253 letters, digits, dots, dashes or underscores expected")]
     Name {
-        /// Which name.
+        /// What the name is of.
         what: &'static str,
-        /// As given.
+        /// The name as given.
         name: String,
     },
-    /// A join token that is none.
+    /// A text is not a join token.
     #[error("join token is not of the form id.secret.pin")]
     Token,
-    /// TLS refuses the certificates or the key.
-    #[error("tls")]
+    /// The TLS library refuses the certificates or the key.
+    #[error("set up TLS")]
     Tls(#[from] rustls::Error),
-    /// TLS can't build a verifier from the roots.
-    #[error("client verification")]
+    /// The TLS library can't build a verifier from the roots.
+    #[error("set up verification of client certificates")]
     Verifier(#[from] rustls::client::VerifierBuilderError),
-    /// The system gave no random bytes.
-    #[error("no random numbers from the system")]
+    /// The system returned no random bytes.
+    #[error("get random bytes from the system")]
     Random,
 }
 

@@ -1,4 +1,4 @@
-//! What the agent and the aggregator share: the data model, the wire protocol, identities, limits and the clock.
+//! Code shared by agent and aggregator: data model, wire protocol, identities, limits, metrics and logging.
 //!
 //! **Invariant:** this crate depends on no other crate of the workspace, and [`model`] does no I/O.
 

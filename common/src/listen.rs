@@ -2,7 +2,7 @@
 
 use std::net::{IpAddr, Ipv4Addr, SocketAddr, ToSocketAddrs as _};
 
-/// An address that can't be used.
+/// An address that is not valid.
 #[derive(Debug, thiserror::Error)]
 #[error("{text:?} is not an address to listen on: {reason}")]
 pub struct ListenError {
@@ -10,10 +10,10 @@ pub struct ListenError {
     reason: String,
 }
 
-/// Parses `HOST:PORT`; an empty host (`:9090`) means all of this machine's IPv4 addresses.
+/// Parses `HOST:PORT`; an empty host (`:9090`) means all IPv4 addresses of this machine.
 ///
 /// # Errors
-/// No port, or the host's name has no address.
+/// The port is missing, or the host name does not resolve.
 pub fn parse(text: &str) -> Result<SocketAddr, ListenError> {
     let error = |reason: &dyn ToString| ListenError {
         text: text.to_owned(),
@@ -29,7 +29,7 @@ pub fn parse(text: &str) -> Result<SocketAddr, ListenError> {
     text.to_socket_addrs()
         .map_err(|e| error(&e))?
         .next()
-        .ok_or_else(|| error(&"the name has no address"))
+        .ok_or_else(|| error(&"the host name has no address"))
 }
 
 #[cfg(test)]
@@ -37,7 +37,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn forms_that_prometheus_takes_are_taken() {
+    fn forms_accepted_by_prometheus_are_accepted() {
         assert_eq!(parse(":9090").unwrap().to_string(), "0.0.0.0:9090");
         assert_eq!(parse("127.0.0.1:0").unwrap().to_string(), "127.0.0.1:0");
         assert_eq!(parse("[::1]:9090").unwrap().to_string(), "[::1]:9090");

@@ -14,15 +14,15 @@ use tracing_subscriber::util::SubscriberInitExt as _;
 /// Why logging could not be set up.
 #[derive(Debug, thiserror::Error)]
 pub enum LoggingError {
-    /// `--log.level` is no level and no directive.
+    /// `--log.level` is neither a level nor a list of directives.
     #[error("--log.level: {0:?} is neither error, warn, info, debug, trace nor tracing directives")]
     Level(String),
-    /// A second set-up in one process.
-    #[error("logging is set up already")]
+    /// Logging was set up before.
+    #[error("logging is already set up")]
     Twice,
 }
 
-/// Starts logging for the process.
+/// Sets up logging for the process.
 ///
 /// # Errors
 /// See [`LoggingError`].
@@ -109,7 +109,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn values_are_quoted_only_when_needed() {
+    fn values_are_quoted_only_when_necessary() {
         let mut fields = Fields {
             line: String::new(),
         };

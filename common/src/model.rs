@@ -1,4 +1,4 @@
-//! The one data model on the wire and in the store: Prometheus series.
+//! The data model of the wire and the store: Prometheus series.
 
 pub mod label;
 pub mod matcher;

@@ -1,7 +1,7 @@
 //! Renders an error together with all its causes.
 //!
 //! An error of this workspace describes only its own step (`open store`) and keeps the cause as its `source`, so
-//! `Display` alone drops the reason. Whoever handles an error renders the chain:
+//! `Display` alone drops the reason. The code that handles an error renders the chain:
 //! `tracing::warn!(error = chain(&error), "store alert")`. A tidy test refuses `%error` in log lines.
 
 use std::error::Error;

@@ -1,7 +1,7 @@
-//! Metrics about ourselves: counters, gauges and histograms, written in the text exposition format 0.0.4.
+//! Own metrics: counters, gauges and histograms, rendered in the text exposition format 0.0.4.
 //!
-//! A metric is a handful of atomics behind an `Arc`: the path that counts takes no lock and allocates nothing.
-//! Registration and rendering are the only places that lock.
+//! A metric is a few atomics behind an `Arc`: counting takes no lock and does not allocate. Only registration and
+//! rendering lock. Declare metrics with [`metric!`](crate::metric!) and [`metrics!`](crate::metrics!).
 
 pub mod declare;
 pub mod metric;

@@ -18,13 +18,13 @@ use x509_parser::prelude::{FromDer as _, X509Certificate};
 use super::token::sha256;
 use super::{Credentials, Identity, IdentityError, LeafRequest, Role, files};
 
-/// How long a leaf is good.
+/// Validity of a leaf certificate.
 pub const LEAF_LIFETIME: Duration = Duration::from_secs(24 * 3600);
 const AUTHORITY_LIFETIME: Duration = Duration::from_secs(10 * 365 * 24 * 3600);
-/// By how much a node's clock may be behind and still accept a fresh certificate.
+/// How slow a node's clock may be while it still accepts a fresh certificate.
 const BACKDATED: Duration = Duration::from_secs(10 * 60);
 
-/// A key that signs certificates, and the certificate on it.
+/// A root certificate and the key that signs leaves.
 #[derive(Debug)]
 pub struct Authority {
     root: CertificateDer<'static>,
@@ -32,10 +32,10 @@ pub struct Authority {
 }
 
 impl Authority {
-    /// Opens the authority of `ca.pem` and `ca-key.pem` in a directory, and makes it when neither is there.
+    /// Opens the authority in `ca.pem` and `ca-key.pem` of a directory, or creates it when neither file exists.
     ///
     /// # Errors
-    /// The files can't be read or made, or do not hold a certificate and its key.
+    /// The files can't be read or created, or do not contain a certificate and its key.
     pub fn open_or_create(
         dir: &Path,
         trust_domain: &str,
@@ -46,17 +46,17 @@ impl Authority {
         if key.is_none() && files::read_if_there(&root_path)?.is_none() {
             files::create_private_dir(dir)?;
             let (root_pem, key_pem) = make(trust_domain, now_ms)?;
-            // The key comes last: with both files the authority is complete.
+            // The key is written last: when both files exist, the authority is complete.
             files::write_private(&root_path, root_pem.as_bytes())?;
             files::write_private(&key_path, key_pem.as_bytes())?;
         }
         Self::open(&root_path, &key_path)
     }
 
-    /// Opens an authority that was made elsewhere: files of its certificate and of its key, in PEM.
+    /// Opens an existing authority from PEM files of its certificate and its key.
     ///
     /// # Errors
-    /// The files can't be read, or do not hold a certificate and its key.
+    /// The files can't be read, or do not contain a certificate and its key.
     pub fn open(root_path: &Path, key_path: &Path) -> Result<Self, IdentityError> {
         let mut roots = files::certificates(&files::read(root_path)?, root_path)?;
         let key_pem = String::from_utf8(files::read(key_path)?).unwrap_or_default();
@@ -72,13 +72,13 @@ impl Authority {
         Ok(Self { root, issuer })
     }
 
-    /// The certificate to trust.
+    /// Returns the root certificate.
     #[must_use]
     pub const fn root(&self) -> &CertificateDer<'static> {
         &self.root
     }
 
-    /// What a join token carries to name this authority.
+    /// Returns the pin by which a join token identifies this authority.
     ///
     /// # Errors
     /// The certificate is damaged.
@@ -86,11 +86,11 @@ impl Authority {
         pin_of(&self.root)
     }
 
-    /// Grants a request: a leaf for `identity`, good for `lifetime` from `now_ms` on. What the request asks for beyond its
-    /// key is ignored.
+    /// Issues a leaf for `identity` with the request's key, valid for `lifetime` from `now_ms`. Everything else in the
+    /// request is ignored.
     ///
     /// # Errors
-    /// The request is damaged, or not signed with its own key.
+    /// The request is malformed, or not signed with its own key.
     pub fn issue(
         &self,
         request: &[u8],
@@ -109,10 +109,10 @@ impl Authority {
         Ok(leaf.der().clone())
     }
 
-    /// Makes a key and a leaf on it, with the root behind it in the chain.
+    /// Creates a key and a leaf for it. The chain is the leaf, then the root.
     ///
     /// # Errors
-    /// The system gives no random numbers.
+    /// The system returns no random bytes.
     pub fn credentials(
         &self,
         identity: &Identity,
@@ -139,7 +139,7 @@ fn make(trust_domain: &str, now_ms: i64) -> Result<(String, String), IdentityErr
         what: "make authority",
         source,
     };
-    // Checks the trust domain before it stands in ten years of certificates.
+    // Validate the trust domain before it goes into certificates that last ten years.
     Identity::new(trust_domain, "x", Role::Node, "x")?;
     let key = KeyPair::generate_for(&PKCS_ECDSA_P256_SHA256).map_err(fail)?;
     let mut params = params(
@@ -189,7 +189,7 @@ fn params(
         .map_err(|_| IdentityError::Random)?;
     serial[0] &= 0x7f; // Serials are positive.
     let mut name = DistinguishedName::new();
-    // RFC 5280 allows 64 characters here; who it is stands in the URI.
+    // RFC 5280 allows 64 characters here; the identity is in the URI.
     name.push(
         DnType::CommonName,
         common_name.chars().take(64).collect::<String>(),
@@ -208,7 +208,7 @@ mod tests {
     use crate::identity::Validity;
 
     #[test]
-    fn authority_is_the_same_after_it_was_opened_again() {
+    fn reopened_authority_is_unchanged() {
         let dir = tempfile::tempdir().unwrap();
         let now_ms = 1_700_000_000_000;
         let pki = dir.path().join("pki");
@@ -221,7 +221,7 @@ mod tests {
     }
 
     #[test]
-    fn leaf_carries_the_identity_it_was_granted_and_is_due_after_two_thirds() {
+    fn leaf_carries_the_granted_identity_and_is_renewed_after_two_thirds() {
         let dir = tempfile::tempdir().unwrap();
         let now_ms = 1_700_000_000_000;
         let authority = Authority::open_or_create(dir.path(), "t", now_ms).unwrap();
@@ -241,7 +241,7 @@ mod tests {
     }
 
     #[test]
-    fn damaged_requests_are_refused() {
+    fn malformed_requests_are_refused() {
         let dir = tempfile::tempdir().unwrap();
         let authority = Authority::open_or_create(dir.path(), "t", 0).unwrap();
         let identity = Identity::new("t", "a", Role::Node, "n").unwrap();
@@ -252,7 +252,7 @@ mod tests {
         other_key.with_chain(vec![leaf]).unwrap_err();
         issue(&[]).unwrap_err();
         let mut bytes = good.request().to_vec();
-        // The part that the request's own signature covers.
+        // The part covered by the request's signature.
         for index in 0..100 {
             bytes[index] ^= 0x55;
             assert!(issue(&bytes).is_err(), "byte {index}");

@@ -19,10 +19,10 @@ fn io(path: &Path) -> impl FnOnce(io::Error) -> IdentityError + '_ {
     }
 }
 
-/// Makes a directory of mode 0700, and those above it.
+/// Creates a directory of mode 0700 and its parents.
 ///
 /// # Errors
-/// It can't be made.
+/// A directory can't be created.
 pub fn create_private_dir(path: &Path) -> Result<(), IdentityError> {
     let mut builder = DirBuilder::new();
     builder
@@ -32,14 +32,14 @@ pub fn create_private_dir(path: &Path) -> Result<(), IdentityError> {
         .map_err(io(path))
 }
 
-/// Replaces a file by one of mode 0600, so that at each moment, a crash included, the old or the new one is there.
+/// Replaces a file atomically by one of mode 0600: after a crash, either the old or the new one exists.
 ///
 /// # Errors
 /// It can't be written.
 pub fn write_private(path: &Path, content: &[u8]) -> Result<(), IdentityError> {
     let new = path.with_extension("new");
     let write = || -> io::Result<()> {
-        // Its mode would stay as it was if a file of that name were left over.
+        // A leftover file would keep its mode.
         match fs::remove_file(&new) {
             Err(error) if error.kind() != io::ErrorKind::NotFound => return Err(error),
             _ => {}
@@ -58,7 +58,7 @@ pub fn write_private(path: &Path, content: &[u8]) -> Result<(), IdentityError> {
     write().map_err(io(path))
 }
 
-/// Reads a file; `None` when it is not there.
+/// Reads a file; `None` when it does not exist.
 ///
 /// # Errors
 /// It can't be read.
@@ -70,7 +70,7 @@ pub fn read_if_there(path: &Path) -> Result<Option<Vec<u8>>, IdentityError> {
     }
 }
 
-/// Reads a file that has to be there.
+/// Reads a file that must exist.
 ///
 /// # Errors
 /// It can't be read.
@@ -78,10 +78,10 @@ pub fn read(path: &Path) -> Result<Vec<u8>, IdentityError> {
     fs::read(path).map_err(io(path))
 }
 
-/// The certificates in PEM text; `path` is for the error.
+/// Parses the certificates in a PEM text; `path` is for the error.
 ///
 /// # Errors
-/// There is none, or one is damaged.
+/// There is none, or one is malformed.
 pub fn certificates(
     pem: &[u8],
     path: &Path,
@@ -96,7 +96,7 @@ pub fn certificates(
     }
 }
 
-/// The first private key in PEM text; `path` is for the error.
+/// Parses the first private key in a PEM text; `path` is for the error.
 ///
 /// # Errors
 /// There is none.
@@ -107,7 +107,7 @@ pub fn private_key(pem: &[u8], path: &Path) -> Result<PrivateKeyDer<'static>, Id
     })
 }
 
-/// Writes DER as PEM.
+/// Encodes DER as PEM.
 #[must_use]
 pub fn to_pem(label: &str, der: &[u8]) -> String {
     let text = STANDARD.encode(der);
@@ -128,7 +128,7 @@ mod tests {
     use std::os::unix::fs::PermissionsExt as _;
 
     #[test]
-    fn private_file_is_replaced_whole_and_readable_to_its_owner_only() {
+    fn private_file_is_replaced_atomically_with_mode_0600() {
         let dir = tempfile::tempdir().unwrap();
         let path = dir.path().join("key.pem");
         fs::write(path.with_extension("new"), "left over").unwrap();
@@ -142,7 +142,7 @@ mod tests {
     }
 
     #[test]
-    fn pem_is_read_back() {
+    fn pem_round_trips() {
         let der = vec![7u8; 100];
         let pem = to_pem("CERTIFICATE", &der);
         let back = certificates(pem.as_bytes(), Path::new("x")).unwrap();

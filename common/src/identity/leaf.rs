@@ -1,4 +1,4 @@
-//! Keys, certificate requests, and how long a certificate is good.
+//! Keys, certificate requests, and the validity of certificates.
 
 use rcgen::{CertificateParams, KeyPair, PKCS_ECDSA_P256_SHA256};
 use rustls_pki_types::{CertificateDer, PrivateKeyDer, PrivatePkcs8KeyDer};
@@ -6,7 +6,7 @@ use x509_parser::prelude::{FromDer as _, X509Certificate};
 
 use super::{Identity, IdentityError};
 
-/// A fresh key and the request for a certificate on it.
+/// A fresh key and a certificate request for it.
 pub struct LeafRequest {
     key: KeyPair,
     request: Vec<u8>,
@@ -19,13 +19,13 @@ impl std::fmt::Debug for LeafRequest {
 }
 
 impl LeafRequest {
-    /// Makes a key (ECDSA P-256) and a request. It names nobody: the authority puts in who asks.
+    /// Creates an ECDSA P-256 key and a request. The request has no name: the authority adds the identity.
     ///
     /// # Errors
-    /// The system gives no random numbers.
+    /// The system returns no random bytes.
     pub fn new() -> Result<Self, IdentityError> {
         let fail = |source| IdentityError::X509 {
-            what: "make key and certificate request",
+            what: "create key and certificate request",
             source,
         };
         let key = KeyPair::generate_for(&PKCS_ECDSA_P256_SHA256).map_err(fail)?;
@@ -35,16 +35,16 @@ impl LeafRequest {
         Ok(Self { key, request })
     }
 
-    /// The request, PKCS #10 DER.
+    /// Returns the request, in PKCS #10 DER.
     #[must_use]
     pub fn request(&self) -> &[u8] {
         &self.request
     }
 
-    /// Joins the key with the certificate that was issued for it.
+    /// Combines the key with the certificate issued for it.
     ///
     /// # Errors
-    /// The certificate is for another key, or damaged.
+    /// The certificate is for another key, or malformed.
     pub fn with_chain(
         self,
         chain: Vec<CertificateDer<'static>>,
@@ -63,7 +63,7 @@ impl LeafRequest {
 /// A certificate and its key.
 #[derive(Debug)]
 pub struct Credentials {
-    /// The leaf, then what leads to the root.
+    /// The leaf, then the intermediates up to the root.
     pub chain: Vec<CertificateDer<'static>>,
     /// The leaf's key. Its `Debug` hides it.
     pub key: PrivateKeyDer<'static>,
@@ -79,37 +79,37 @@ impl Clone for Credentials {
 }
 
 impl Credentials {
-    /// The leaf's identity.
+    /// Returns the leaf's identity.
     ///
     /// # Errors
-    /// There is no leaf, or it has none.
+    /// There is no leaf, or it has no identity.
     pub fn identity(&self) -> Result<Identity, IdentityError> {
         Identity::of_certificate(self.chain.first().ok_or(IdentityError::Damaged)?)
     }
 
-    /// When the leaf is good.
+    /// Returns the leaf's validity.
     ///
     /// # Errors
-    /// There is no leaf, or it is damaged.
+    /// There is no leaf, or it is malformed.
     pub fn validity(&self) -> Result<Validity, IdentityError> {
         Validity::of_certificate(self.chain.first().ok_or(IdentityError::Damaged)?)
     }
 }
 
-/// The time in which a certificate is good.
+/// The validity period of a certificate.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Validity {
-    /// First moment, milliseconds since the Unix epoch.
+    /// Start, in milliseconds since the Unix epoch.
     pub not_before_ms: i64,
-    /// Last moment, milliseconds since the Unix epoch.
+    /// End, inclusive, in milliseconds since the Unix epoch.
     pub not_after_ms: i64,
 }
 
 impl Validity {
-    /// That of a certificate.
+    /// Reads the validity of a certificate.
     ///
     /// # Errors
-    /// It is damaged.
+    /// The certificate is malformed.
     pub fn of_certificate(certificate: &CertificateDer<'_>) -> Result<Self, IdentityError> {
         let (_, parsed) =
             X509Certificate::from_der(certificate).map_err(|_| IdentityError::Damaged)?;
@@ -120,14 +120,14 @@ impl Validity {
         })
     }
 
-    /// When a new certificate is due: after two thirds of the time.
+    /// Returns the time of renewal: after two thirds of the period.
     #[must_use]
     pub const fn renew_at_ms(&self) -> i64 {
         let life = self.not_after_ms.saturating_sub(self.not_before_ms);
         self.not_before_ms.saturating_add(life / 3 * 2)
     }
 
-    /// Whether the certificate is good at that time.
+    /// Whether the certificate is valid at this time.
     #[must_use]
     pub const fn contains(&self, now_ms: i64) -> bool {
         self.not_before_ms <= now_ms && now_ms <= self.not_after_ms

@@ -8,7 +8,7 @@ use x509_parser::prelude::{FromDer as _, X509Certificate};
 
 use super::IdentityError;
 
-/// What the holder of a certificate is.
+/// The role of a certificate's holder.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
 pub enum Role {
     /// The agent of a node.
@@ -26,10 +26,10 @@ impl Role {
     }
 }
 
-/// Who the holder of a certificate is.
+/// The identity of a certificate's holder.
 ///
-/// Invariant: each part is 1 to 253 letters, digits, dots, dashes or underscores, so an identity can stand in a URI,
-/// a label, a stream's name and a log line as it is.
+/// Invariant: each part has 1 to 253 letters, digits, dots, dashes or underscores, so an identity needs no escaping in a
+/// URI, a label, a stream's name or a log line.
 #[derive(Debug, Clone, PartialEq, Eq, Hash)]
 pub struct Identity {
     trust_domain: String,
@@ -39,10 +39,10 @@ pub struct Identity {
 }
 
 impl Identity {
-    /// Puts an identity together.
+    /// Creates an identity.
     ///
     /// # Errors
-    /// A part has characters that an identity may not have.
+    /// A part is empty, too long, or has other characters.
     pub fn new(
         trust_domain: &str,
         idc: &str,
@@ -60,7 +60,7 @@ impl Identity {
         })
     }
 
-    /// Parses a URI; `None` when it is no identity of ours.
+    /// Parses a URI; `None` when it has another form.
     #[must_use]
     pub fn parse(uri: &str) -> Option<Self> {
         let mut parts = uri.strip_prefix("spiffe://")?.split('/');
@@ -77,7 +77,7 @@ impl Identity {
         Self::new(trust_domain, idc, role, name).ok()
     }
 
-    /// The identity in a certificate: its only URI among the alternative names.
+    /// Reads the identity in a certificate: the only URI among its alternative names.
     ///
     /// # Errors
     /// The certificate can't be parsed, or has no such URI, or more than one URI (SPIFFE forbids that).
@@ -104,25 +104,25 @@ impl Identity {
         })
     }
 
-    /// The trust domain.
+    /// Returns the trust domain.
     #[must_use]
     pub fn trust_domain(&self) -> &str {
         &self.trust_domain
     }
 
-    /// The data centre.
+    /// Returns the data centre.
     #[must_use]
     pub fn idc(&self) -> &str {
         &self.idc
     }
 
-    /// Node or aggregator.
+    /// Returns the role.
     #[must_use]
     pub const fn role(&self) -> Role {
         self.role
     }
 
-    /// The name of the node or aggregator.
+    /// Returns the name of the node or aggregator.
     #[must_use]
     pub fn name(&self) -> &str {
         &self.name
@@ -130,7 +130,7 @@ impl Identity {
 }
 
 impl fmt::Display for Identity {
-    /// The URI.
+    /// Formats the URI.
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         let (domain, idc, name) = (&self.trust_domain, &self.idc, &self.name);
         write!(f, "spiffe://{domain}/idc/{idc}/{}/{name}", self.role.path())
@@ -169,7 +169,7 @@ mod tests {
     }
 
     #[test]
-    fn only_plain_identities_are_parsed() {
+    fn only_well_formed_identities_are_parsed() {
         let node = Some(("t.local", "a", Role::Node, "n-1.x"));
         check("spiffe://t.local/idc/a/node/n-1.x", node);
         check(

@@ -1,7 +1,7 @@
-//! TLS configurations: version 1.3 only, ring, certificates of both ends, no resumption, no early data.
+//! TLS configurations: TLS 1.3 only, ring, certificates on both ends, no resumption, no early data.
 //!
-//! A resumed session would not show the client's certificate again (RFC 8446, 2.2), so an agent whose certificate has run
-//! out could go on; a full handshake costs less than a millisecond.
+//! A resumed session does not present the client's certificate again (RFC 8446, 2.2), so an agent could keep its session
+//! after its certificate expired. A full handshake takes less than a millisecond.
 
 use std::sync::Arc;
 
@@ -22,7 +22,7 @@ use super::authority::pin_of;
 use super::{Credentials, Identity, IdentityError, Role};
 use crate::wire::{ALPN, ALPN_JOIN};
 
-/// The name asked for where an aggregator is known by its identity rather than by a name in the DNS.
+/// Server name for aggregators that are identified by their SPIFFE URI instead of a DNS name.
 pub const ANY_AGGREGATOR: &str = "aggregator.tidemark.invalid";
 
 fn root_store(roots: &[CertificateDer<'static>]) -> Result<RootCertStore, IdentityError> {
@@ -33,14 +33,14 @@ fn root_store(roots: &[CertificateDer<'static>]) -> Result<RootCertStore, Identi
     Ok(store)
 }
 
-/// For an aggregator: clients show a certificate that leads to one of `roots`, or none.
+/// Returns the configuration of an aggregator. Clients present a certificate issued by one of `roots`, or none.
 ///
-/// Those that want to join have none yet. **Whoever accepts a connection must check, before anything else, that one with the
-/// protocol [`ALPN`] has a certificate** ([`Identity::of_certificate`]), and serve no other request than joining on
-/// [`ALPN_JOIN`].
+/// Agents that want to join have no certificate yet. **The caller that accepts a connection must first check that a
+/// connection with protocol [`ALPN`] has a certificate** ([`Identity::of_certificate`]), and must serve only join requests
+/// on [`ALPN_JOIN`].
 ///
 /// # Errors
-/// The certificates or the key are of no use.
+/// The certificates or the key are not valid.
 pub fn server_config(
     own: &Credentials,
     roots: &[CertificateDer<'static>],
@@ -60,10 +60,10 @@ pub fn server_config(
     Ok(config)
 }
 
-/// For an agent with a certificate.
+/// Returns the configuration of an agent with a certificate.
 ///
 /// # Errors
-/// The certificates or the key are of no use.
+/// The certificates or the key are not valid.
 pub fn client_config(
     own: &Credentials,
     roots: &[CertificateDer<'static>],
@@ -75,19 +75,19 @@ pub fn client_config(
     Ok(finish_client(config, ALPN))
 }
 
-/// Whom an agent that joins trusts.
+/// The aggregators that a joining agent trusts.
 #[derive(Debug, Clone)]
 pub enum JoinTrust {
-    /// Certificates it was given in a file.
+    /// Those with a certificate issued by one of these roots, read from a file.
     Roots(Vec<CertificateDer<'static>>),
-    /// The authority whose public key has this hash ([`super::JoinToken::pin`]).
+    /// Those with a certificate of the authority whose public key has this hash ([`super::JoinToken::pin`]).
     Pin([u8; 32]),
 }
 
-/// For an agent that joins: it shows no certificate.
+/// Returns the configuration of a joining agent, which presents no certificate.
 ///
 /// # Errors
-/// The roots are of no use.
+/// The roots are not valid.
 pub fn join_config(trust: JoinTrust) -> Result<ClientConfig, IdentityError> {
     let trust = match trust {
         JoinTrust::Roots(roots) => Trust::Roots(root_store(&roots)?),
@@ -128,10 +128,10 @@ enum Trust {
     Pin([u8; 32]),
 }
 
-/// Takes a server for an aggregator if its certificate leads to a trusted root and has an aggregator's identity.
+/// Accepts a server whose certificate was issued by a trusted root and has an aggregator's identity.
 ///
-/// Addresses of aggregators change and say nothing; the identity does. A certificate without any URI, as another
-/// authority may make them, must have the name that was dialled instead.
+/// The address proves nothing, because addresses of aggregators change. A certificate without any URI, such as one from
+/// another authority, must contain the dialled name instead.
 #[derive(Debug)]
 struct AggregatorVerifier {
     trust: Trust,

@@ -1,4 +1,4 @@
-//! Join tokens: how a node without certificate proves that it may have one, and knows whom it asks.
+//! Join tokens: a node without a certificate proves with one that it may have a certificate, and verifies the aggregator.
 
 use std::fmt;
 use std::fmt::Write as _;
@@ -9,8 +9,8 @@ use ring::digest::{SHA256, digest};
 
 use super::IdentityError;
 
-/// `id.secret.pin`, hexadecimal: 8 bytes that name the token, 32 random bytes, and the SHA-256 of the authority's public key
-/// (so that the first contact trusts nobody else).
+/// `id.secret.pin` in hexadecimal: 8 bytes that identify the token, 32 random bytes, and the SHA-256 of the authority's
+/// public key, so that the first contact trusts only this authority.
 #[derive(Clone, PartialEq, Eq)]
 pub struct JoinToken {
     id: [u8; 8],
@@ -25,10 +25,10 @@ impl fmt::Debug for JoinToken {
 }
 
 impl JoinToken {
-    /// A new token for the authority with this pin.
+    /// Creates a token for the authority with this pin.
     ///
     /// # Errors
-    /// The system gives no random numbers.
+    /// The system returns no random bytes.
     pub fn generate(pin: [u8; 32]) -> Result<Self, IdentityError> {
         let (mut id, mut secret) = ([0; 8], [0; 32]);
         OsRng
@@ -38,41 +38,41 @@ impl JoinToken {
         Ok(Self { id, secret, pin })
     }
 
-    /// Parses a token; blanks around it are ignored.
+    /// Parses a token; surrounding white space is ignored.
     ///
     /// # Errors
-    /// It has another form. The error does not show it.
+    /// The text has another form. The error does not show it.
     pub fn parse(text: &str) -> Result<Self, IdentityError> {
         let (id, secret, pin) = split_parts(text.trim()).ok_or(IdentityError::Token)?;
         let pin = pin.ok_or(IdentityError::Token)?;
         Ok(Self { id, secret, pin })
     }
 
-    /// The token with its secret: for the file that nodes join with, nothing else.
+    /// Returns the token with its secret. Only for the file that nodes join with.
     #[must_use]
     pub fn reveal(&self) -> String {
         format!("{}.{}", self.credential(), hex(&self.pin))
     }
 
-    /// What is shown to the aggregator: `id.secret`.
+    /// Returns the part sent to the aggregator: `id.secret`.
     #[must_use]
     pub fn credential(&self) -> String {
         format!("{}.{}", self.id(), hex(&self.secret))
     }
 
-    /// The public part, for logs.
+    /// Returns the public part, for logs.
     #[must_use]
     pub fn id(&self) -> String {
         hex(&self.id)
     }
 
-    /// SHA-256 of the authority's public key.
+    /// Returns the SHA-256 of the authority's public key.
     #[must_use]
     pub const fn pin(&self) -> &[u8; 32] {
         &self.pin
     }
 
-    /// What the aggregator keeps of the token.
+    /// Returns the record that the aggregator keeps of the token.
     #[must_use]
     pub fn record(&self, scope: TokenScope) -> TokenRecord {
         TokenRecord {
@@ -96,20 +96,20 @@ fn split_parts(text: &str) -> Option<Parts> {
     parts.next().is_none().then_some((id, secret, pin))
 }
 
-/// For whom a token is good, and until when.
+/// The nodes that may use a token, how often, and until when.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct TokenScope {
     /// The data centre that its nodes belong to.
     pub idc: String,
-    /// Node names: a name, or what it begins with and `*`.
+    /// Node names: a name, or a prefix followed by `*`.
     pub nodes: String,
     /// Milliseconds since the Unix epoch.
     pub expires_ms: i64,
-    /// How often it can still be used.
+    /// Remaining uses.
     pub uses_left: u32,
 }
 
-/// A token as the aggregator keeps it: without its secret.
+/// A token as the aggregator keeps it, without its secret.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct TokenRecord {
     id: String,
@@ -117,49 +117,49 @@ pub struct TokenRecord {
     scope: TokenScope,
 }
 
-/// Why a token does not let a node in.
+/// Why a token does not admit a node.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
 pub enum TokenError {
-    /// There is none with that id, or its secret is another.
+    /// The id is unknown, or the secret is wrong.
     #[error("unknown join token")]
     Unknown,
-    /// Its time is over.
+    /// The token has expired.
     #[error("join token has expired")]
     Expired,
-    /// It was used as often as it may be.
+    /// The token has no uses left.
     #[error("join token is used up")]
     Spent,
-    /// It is for other nodes.
+    /// The token is for other nodes.
     #[error("join token is not for this node")]
     OtherNode,
 }
 
 impl TokenRecord {
-    /// The token's public part.
+    /// Returns the token's public part.
     #[must_use]
     pub fn id(&self) -> &str {
         &self.id
     }
 
-    /// For whom the token is good.
+    /// Returns the token's scope.
     #[must_use]
     pub const fn scope(&self) -> &TokenScope {
         &self.scope
     }
 
-    /// Whether `credential` (see [`JoinToken::credential`]) names this token, right or wrong secret.
+    /// Whether `credential` (see [`JoinToken::credential`]) has this token's id. Does not check the secret.
     #[must_use]
     pub fn is_named_by(&self, credential: &str) -> bool {
         credential.split('.').next() == Some(self.id.as_str())
     }
 
-    /// Checks a credential for a node and takes one use off.
+    /// Checks a credential for a node and consumes one use.
     ///
     /// # Errors
-    /// See [`TokenError`]. Nothing is taken off then.
+    /// See [`TokenError`]. No use is consumed.
     pub fn redeem(&mut self, credential: &str, node: &str, now_ms: i64) -> Result<(), TokenError> {
         let (_, secret, _) = split_parts(credential).ok_or(TokenError::Unknown)?;
-        // Hashes of secrets are compared: how long that takes tells nothing about the secret.
+        // Compares hashes: the time it takes reveals nothing about the secret.
         if !self.is_named_by(credential) || sha256(&secret) != self.secret_sha256 {
             return Err(TokenError::Unknown);
         }
@@ -177,7 +177,7 @@ impl TokenRecord {
         Ok(())
     }
 
-    /// One line for a file; read by [`Self::from_line`].
+    /// Formats the record as a line, for [`Self::from_line`].
     #[must_use]
     pub fn to_line(&self) -> String {
         let TokenScope {
@@ -193,7 +193,7 @@ impl TokenRecord {
         )
     }
 
-    /// Reads a line of [`Self::to_line`]; `None` when it is none.
+    /// Parses a line of [`Self::to_line`]; `None` when it has another form.
     #[must_use]
     pub fn from_line(line: &str) -> Option<Self> {
         let mut words = line.split(' ');
@@ -271,7 +271,7 @@ mod tests {
     }
 
     #[test]
-    fn token_is_good_in_its_scope_only() {
+    fn token_admits_only_its_scope() {
         check("*", "n1", 999, Ok(()));
         check("n*", "n1", 999, Ok(()));
         check("n1", "n1", 999, Ok(()));
@@ -281,7 +281,7 @@ mod tests {
     }
 
     #[test]
-    fn token_is_used_up_and_its_secret_matters() {
+    fn token_runs_out_of_uses_and_checks_its_secret() {
         let token = JoinToken::generate([7; 32]).unwrap();
         let other = JoinToken {
             id: token.id,
@@ -297,7 +297,7 @@ mod tests {
     }
 
     #[test]
-    fn text_forms_are_read_back_and_hide_the_secret() {
+    fn text_forms_round_trip_and_hide_the_secret() {
         let token = JoinToken::generate([7; 32]).unwrap();
         let text = token.reveal();
         assert_eq!(JoinToken::parse(&format!(" {text}\n")).unwrap(), token);

@@ -1,4 +1,4 @@
-//! Label sets: what identifies a series.
+//! Label sets, which identify series.
 
 use std::cmp::Ordering;
 use std::fmt;
@@ -19,22 +19,22 @@ pub enum LabelsError {
         /// The name.
         name: String,
     },
-    /// A label without a name.
+    /// A label name is empty.
     #[error("label name is empty")]
     EmptyName,
-    /// More labels than [`LABELS_PER_SERIES_MAX`].
+    /// The set has more than [`LABELS_PER_SERIES_MAX`] labels.
     #[error("{count} labels, at most {LABELS_PER_SERIES_MAX} allowed")]
     TooMany {
-        /// How many there were.
+        /// Number of labels.
         count: usize,
     },
-    /// A name longer than [`LABEL_NAME_BYTES_MAX`] at a door, or than 65,535 bytes anywhere.
+    /// A name is longer than [`LABEL_NAME_BYTES_MAX`] in input, or than 65,535 bytes anywhere.
     #[error("label name of {bytes} bytes, at most {LABEL_NAME_BYTES_MAX} allowed")]
     NameTooLong {
         /// Its length.
         bytes: usize,
     },
-    /// A value longer than [`LABEL_VALUE_BYTES_MAX`].
+    /// A value is longer than [`LABEL_VALUE_BYTES_MAX`].
     #[error("value of label {name:?} has {bytes} bytes, at most {LABEL_VALUE_BYTES_MAX} allowed")]
     ValueTooLong {
         /// The label.
@@ -44,10 +44,10 @@ pub enum LabelsError {
     },
 }
 
-/// A set of labels, sorted by name, in one allocation that clones share.
+/// A set of labels, sorted by name, in a single allocation shared by clones.
 ///
 /// Layout: for each label `name_len: u16 LE, value_len: u32 LE, name, value`. Equal sets have equal bytes, so
-/// equality and hashing never look at single labels.
+/// equality and hashing work on the whole buffer.
 ///
 /// Invariant: names ascend strictly, no value is empty (an empty value means "no such label"), all text is UTF-8.
 #[derive(Clone)]
@@ -58,7 +58,7 @@ pub struct Labels {
 const HEADER: usize = 6;
 
 impl Labels {
-    /// The set without labels.
+    /// Returns the empty set.
     #[must_use]
     pub fn empty() -> Self {
         Self {
@@ -66,7 +66,7 @@ impl Labels {
         }
     }
 
-    /// Sorts `pairs` into a set; pairs with an empty value are left out.
+    /// Creates a set from `pairs`; pairs with an empty value are dropped.
     ///
     /// # Errors
     /// A name is empty, occurs twice, or is longer than 65,535 bytes.
@@ -82,7 +82,7 @@ impl Labels {
         builder.build()
     }
 
-    /// Number of labels.
+    /// Returns the number of labels.
     #[must_use]
     pub fn len(&self) -> usize {
         self.iter().count()
@@ -94,13 +94,13 @@ impl Labels {
         self.packed.is_empty()
     }
 
-    /// The labels in ascending order of their names.
+    /// Iterates over the labels in ascending order of their names.
     #[must_use]
     pub fn iter(&self) -> LabelsIter<'_> {
         LabelsIter { rest: &self.packed }
     }
 
-    /// The value of `name`.
+    /// Returns the value of `name`.
     #[must_use]
     pub fn get(&self, name: &str) -> Option<&str> {
         self.iter()
@@ -108,13 +108,13 @@ impl Labels {
             .map(|(_, value)| value)
     }
 
-    /// The metric name.
+    /// Returns the metric name.
     #[must_use]
     pub fn metric_name(&self) -> Option<&str> {
         self.get(METRIC_NAME)
     }
 
-    /// A set with those labels for which `keep(name)` holds.
+    /// Returns the set of the labels for which `keep(name)` is true.
     #[must_use]
     pub fn filtered(&self, mut keep: impl FnMut(&str) -> bool) -> Self {
         let mut packed = Vec::with_capacity(self.packed.len());
@@ -128,7 +128,7 @@ impl Labels {
         }
     }
 
-    /// The set without its metric name.
+    /// Returns the set without its metric name.
     #[must_use]
     pub fn without_metric_name(&self) -> Self {
         if self.metric_name().is_none() {
@@ -137,7 +137,7 @@ impl Labels {
         self.filtered(|name| name != METRIC_NAME)
     }
 
-    /// Checks the limits that hold for labels from outside; results of queries are not bound by them.
+    /// Checks the limits for labels from outside. They do not apply to query results.
     ///
     /// # Errors
     /// The first limit of [`crate::limits`] that is exceeded.
@@ -161,7 +161,7 @@ impl Labels {
         Ok(())
     }
 
-    /// A builder that starts from these labels.
+    /// Returns a builder with these labels.
     #[must_use]
     pub fn to_builder(&self) -> LabelsBuilder {
         LabelsBuilder {
@@ -172,15 +172,15 @@ impl Labels {
         }
     }
 
-    /// The packed form (layout: see the type): equal sets have equal bytes, different sets different ones.
+    /// Returns the packed form (layout: see the type). Two sets are equal exactly when their packed forms are.
     #[must_use]
     pub fn as_packed(&self) -> &[u8] {
         &self.packed
     }
 
-    /// Packs labels that are known to be sorted, unique and not empty, as the store's dictionary returns them.
+    /// Creates a set from labels with unique names in ascending order, as the store's dictionary returns them.
     ///
-    /// Pairs with an empty value are left out. Order is checked in debug builds only.
+    /// Pairs with an empty value are dropped. The order is checked in debug builds only.
     #[must_use]
     pub fn from_sorted<'a>(pairs: impl IntoIterator<Item = (&'a str, &'a str)>) -> Self {
         let mut packed = Vec::with_capacity(256);
@@ -198,7 +198,7 @@ impl Labels {
     }
 }
 
-/// Appends one label. The builder refuses names beyond `u16`; no text in memory comes near 4 GiB.
+/// Appends one label. The builder refuses names longer than `u16::MAX`; values are far below 4 GiB.
 fn push_packed(packed: &mut Vec<u8>, name: &str, value: &str) {
     debug_assert!(name.len() <= usize::from(u16::MAX));
     packed.extend_from_slice(&(name.len() as u16).to_le_bytes());
@@ -207,7 +207,7 @@ fn push_packed(packed: &mut Vec<u8>, name: &str, value: &str) {
     packed.extend_from_slice(value.as_bytes());
 }
 
-/// The labels of a set, in order.
+/// Iterator over the labels of a set, in order.
 #[derive(Debug, Clone)]
 pub struct LabelsIter<'a> {
     rest: &'a [u8],
@@ -273,14 +273,14 @@ impl PartialOrd for Labels {
 }
 
 impl Ord for Labels {
-    /// By name, then value, label by label; a prefix comes first (Prometheus `labels.Compare`).
+    /// Compares label by label, by name, then value; a prefix sorts first (Prometheus `labels.Compare`).
     fn cmp(&self, other: &Self) -> Ordering {
         self.iter().cmp(other.iter())
     }
 }
 
 impl fmt::Display for Labels {
-    /// As Prometheus prints a label set: `{a="1", b="2"}`, the metric name like any other label.
+    /// Formats the set as Prometheus does: `{a="1", b="2"}`, the metric name like any other label.
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.write_str("{")?;
         for (index, (name, value)) in self.iter().enumerate() {
@@ -297,31 +297,31 @@ impl fmt::Debug for Labels {
     }
 }
 
-/// Collects labels in any order and checks them once.
+/// Collects labels in any order; [`Self::build`] sorts and checks them.
 #[derive(Debug, Clone, Default)]
 pub struct LabelsBuilder {
     pairs: Vec<(String, String)>,
 }
 
 impl LabelsBuilder {
-    /// Adds a label; a second one of the same name makes [`Self::build`] fail.
+    /// Adds a label. [`Self::build`] fails when a name occurs twice.
     pub fn push(&mut self, name: impl Into<String>, value: impl Into<String>) {
         self.pairs.push((name.into(), value.into()));
     }
 
-    /// Sets a label, in place of one of the same name; an empty value removes it.
+    /// Adds or replaces a label; an empty value removes it.
     pub fn set(&mut self, name: impl Into<String>, value: impl Into<String>) {
         let name = name.into();
         self.remove(&name);
         self.pairs.push((name, value.into()));
     }
 
-    /// Removes a label if it is there.
+    /// Removes a label if it exists.
     pub fn remove(&mut self, name: &str) {
         self.pairs.retain(|(candidate, _)| candidate != name);
     }
 
-    /// The value of `name` so far.
+    /// Returns the current value of `name`.
     #[must_use]
     pub fn get(&self, name: &str) -> Option<&str> {
         self.pairs
@@ -330,7 +330,7 @@ impl LabelsBuilder {
             .map(|(_, value)| value.as_str())
     }
 
-    /// Sorts, checks and packs the labels; those with an empty value are left out.
+    /// Builds the set; labels with an empty value are dropped.
     ///
     /// # Errors
     /// A name is empty, occurs twice, or is longer than 65,535 bytes.
@@ -382,7 +382,7 @@ mod tests {
     }
 
     #[test]
-    fn bad_label_sets_are_refused() {
+    fn invalid_label_sets_are_refused() {
         check(
             &[("a", "1"), ("a", "2")],
             Err(LabelsError::Duplicate {
@@ -393,7 +393,7 @@ mod tests {
     }
 
     #[test]
-    fn limits_hold_at_the_bound_and_one_beyond() {
+    fn limits_accept_the_bound_and_refuse_one_more() {
         let value = |bytes: usize| Labels::from_pairs([("a", "x".repeat(bytes))]).unwrap();
         assert_eq!(value(LABEL_VALUE_BYTES_MAX).check_limits(), Ok(()));
         let bytes = LABEL_VALUE_BYTES_MAX + 1;

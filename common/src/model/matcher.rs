@@ -1,4 +1,4 @@
-//! One condition on a label, as a selector states it.
+//! Label matchers of selectors.
 
 use std::fmt;
 
@@ -18,7 +18,7 @@ pub enum MatchOp {
 }
 
 impl MatchOp {
-    /// The operator as written in a selector.
+    /// Returns the operator as written in a selector.
     #[must_use]
     pub const fn as_str(self) -> &'static str {
         match self {
@@ -30,7 +30,7 @@ impl MatchOp {
     }
 }
 
-/// A label name, an operator and a value. A label that is absent has the empty value.
+/// A label name, an operator and a value. An absent label has the empty value.
 #[derive(Debug, Clone)]
 pub struct Matcher {
     name: String,
@@ -40,10 +40,10 @@ pub struct Matcher {
 }
 
 impl Matcher {
-    /// Builds a matcher; the regex of `=~` and `!~` is compiled here, once.
+    /// Creates a matcher. Compiles the regex of `=~` and `!~`.
     ///
     /// # Errors
-    /// The value of a regex matcher is no valid RE2 expression, or compiles to something too large.
+    /// The value of a regex matcher is not a valid RE2 expression, or its compiled form is too large.
     pub fn new(
         name: impl Into<String>,
         op: MatchOp,
@@ -62,7 +62,7 @@ impl Matcher {
         })
     }
 
-    /// The matcher `name="value"`.
+    /// Creates the matcher `name="value"`.
     #[must_use]
     pub fn equal(name: impl Into<String>, value: impl Into<String>) -> Self {
         Self {
@@ -73,31 +73,31 @@ impl Matcher {
         }
     }
 
-    /// The label the condition is on.
+    /// Returns the label's name.
     #[must_use]
     pub fn name(&self) -> &str {
         &self.name
     }
 
-    /// How it compares.
+    /// Returns the operator.
     #[must_use]
     pub const fn op(&self) -> MatchOp {
         self.op
     }
 
-    /// The value or the regex source, as written.
+    /// Returns the value or the regex source, as written.
     #[must_use]
     pub fn value(&self) -> &str {
         &self.value
     }
 
-    /// The compiled regex of `=~` and `!~`.
+    /// Returns the compiled regex of `=~` and `!~`.
     #[must_use]
     pub const fn regex(&self) -> Option<&AnchoredRegex> {
         self.regex.as_ref()
     }
 
-    /// Whether a label with this value (empty when absent) satisfies the condition.
+    /// Whether a label with this value (empty when absent) matches.
     #[must_use]
     pub fn matches(&self, value: &str) -> bool {
         let regex_matches = || {
@@ -113,7 +113,7 @@ impl Matcher {
         }
     }
 
-    /// Whether a series without the label satisfies the condition.
+    /// Whether a series without the label matches.
     #[must_use]
     pub fn matches_empty(&self) -> bool {
         self.matches("")
@@ -129,7 +129,7 @@ impl PartialEq for Matcher {
 impl Eq for Matcher {}
 
 impl fmt::Display for Matcher {
-    /// As in a selector, with the value quoted: `job=~"a|b"`.
+    /// Formats the matcher as in a selector, with the value quoted: `job=~"a|b"`.
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         write!(f, "{}{}{:?}", self.name, self.op.as_str(), self.value)
     }

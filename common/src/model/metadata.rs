@@ -1,32 +1,32 @@
-//! What a metric name means: its type, help text and unit.
+//! Metadata of a metric family: type, help text and unit.
 
 use std::fmt;
 
-/// The type of a metric family, with the names that Prometheus' metadata API prints.
+/// The type of a metric family, with the names of Prometheus' metadata API.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord, Default)]
 #[repr(u8)]
 pub enum MetricType {
-    /// Nothing is known, or the source said `untyped`.
+    /// The source gave no type, or `untyped`.
     #[default]
     Unknown = 0,
-    /// Goes up, and back to zero on a restart.
+    /// Only increases, and restarts from zero.
     Counter = 1,
-    /// Goes up and down.
+    /// Increases and decreases.
     Gauge = 2,
     /// Buckets, sum and count.
     Histogram = 3,
-    /// A histogram that may go down.
+    /// A histogram whose counts may decrease.
     GaugeHistogram = 4,
     /// Precomputed quantiles, sum and count.
     Summary = 5,
-    /// Constant 1 with the facts in labels.
+    /// Constant 1, with the information in labels.
     Info = 6,
-    /// One series per state.
+    /// One series for each state.
     StateSet = 7,
 }
 
 impl MetricType {
-    /// The type for a number from the wire or disk; `None` for a number that names no type.
+    /// Returns the type with this number on the wire and on disk; `None` for an unknown number.
     #[must_use]
     pub const fn from_u8(number: u8) -> Option<Self> {
         Some(match number {
@@ -42,7 +42,7 @@ impl MetricType {
         })
     }
 
-    /// The name in Prometheus' metadata API and in OpenMetrics text.
+    /// Returns the name in Prometheus' metadata API and in OpenMetrics text.
     #[must_use]
     pub const fn as_str(self) -> &'static str {
         match self {
@@ -67,9 +67,9 @@ impl fmt::Display for MetricType {
 /// Type, help text and unit of one metric family.
 #[derive(Debug, Clone, PartialEq, Eq, Default)]
 pub struct Metadata {
-    /// What kind of metric it is.
+    /// The type.
     pub metric_type: MetricType,
-    /// One sentence for people.
+    /// The help text, one sentence.
     pub help: String,
     /// Base unit (`seconds`, `bytes`), empty when none was given.
     pub unit: String,

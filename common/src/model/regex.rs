@@ -1,4 +1,4 @@
-//! Regular expressions as Prometheus means them: Go's RE2 syntax, matched against the whole value.
+//! Regular expressions of matchers: Go's RE2 syntax, matched against the whole value as in Prometheus.
 
 mod translate;
 
@@ -6,7 +6,7 @@ use std::sync::OnceLock;
 
 use regex::{Captures, Regex, RegexBuilder};
 
-/// Upper bound of a compiled expression in memory, bytes.
+/// Maximum memory of a compiled expression, in bytes.
 const COMPILED_BYTES_MAX: usize = 10 << 20;
 
 /// A pattern that can't be compiled. The text is that of Go's `regexp/syntax`.
@@ -16,14 +16,14 @@ pub struct RegexError {
     message: String,
 }
 
-/// Bytes up to which an expression is looked at for a plain shape.
+/// Maximum length of an expression that is checked for a plain shape, in bytes.
 const PLAIN_BYTES_MAX: usize = 1024;
 
-/// An expression, anchored at both ends, in which `.` matches a newline too
+/// An expression anchored at both ends, in which `.` also matches a newline
 /// (Prometheus `model/labels/regexp.go`: `^(?s:…)$`). Matching is linear in the input's length.
 ///
-/// Most expressions of dashboards are lists of names or begin with one and end in `.*`. Those are compared as text;
-/// an automaton is built for them only when somebody asks for groups.
+/// Most expressions of dashboards are lists of names, or a prefix followed by `.*`. They are compared as text; an
+/// automaton is only built for them when groups are requested.
 #[derive(Debug, Clone)]
 pub struct AnchoredRegex {
     source: String,
@@ -31,12 +31,12 @@ pub struct AnchoredRegex {
     compiled: OnceLock<Regex>,
 }
 
-/// What an expression comes to.
+/// How an expression is matched.
 #[derive(Debug, Clone, PartialEq, Eq)]
 enum Shape {
     /// One of these texts.
     OneOf(Vec<Box<str>>),
-    /// Begins with a text; whether more has to follow.
+    /// A text followed by anything; with `more`, by at least one character.
     Prefix { text: Box<str>, more: bool },
     /// Anything else.
     Automaton,
@@ -65,7 +65,7 @@ impl Shape {
     }
 }
 
-/// Whether a character has a meaning of its own somewhere in an expression.
+/// Whether a character is an operator anywhere in an expression.
 const fn is_meta(c: char) -> bool {
     matches!(
         c,
@@ -106,7 +106,7 @@ impl AnchoredRegex {
         })
     }
 
-    /// The expression as written.
+    /// Returns the expression as written.
     #[must_use]
     pub fn source(&self) -> &str {
         &self.source
@@ -124,7 +124,7 @@ impl AnchoredRegex {
         }
     }
 
-    /// The groups of a match of the whole of `value`.
+    /// Returns the groups of a match of the whole of `value`.
     #[must_use]
     pub fn captures<'v>(&self, value: &'v str) -> Option<Captures<'v>> {
         self.automaton().captures(value)
@@ -154,7 +154,7 @@ mod tests {
     }
 
     #[test]
-    fn classes_are_those_of_ascii() {
+    fn classes_are_ascii() {
         check(r"\d+", &["12"], &["\u{661}", "a"]);
         check(r"\w+", &["a_1"], &["é"]);
         check(r"[\w\s]+", &["a b"], &["\u{a0}"]);
@@ -165,7 +165,7 @@ mod tests {
     }
 
     #[test]
-    fn syntax_is_that_of_go() {
+    fn syntax_is_go_syntax() {
         check(r"\Qa.b\E.", &["a.bc"], &["axbc"]);
         check("a{,2}", &["a{,2}"], &["a", "aa"]);
         check("a{2}", &["aa"], &["a"]);
@@ -183,7 +183,7 @@ mod tests {
     }
 
     #[test]
-    fn errors_are_those_of_go() {
+    fn errors_match_those_of_go() {
         let cases = [
             ("(", "missing closing ): `(`"),
             ("a)", "unexpected ): `a)`"),
@@ -211,7 +211,7 @@ mod tests {
         }
     }
 
-    /// Both ways to match agree, whichever a pattern takes.
+    /// Checks that both ways to match agree.
     #[track_caller]
     fn check_shape(pattern: &str, want: &Shape, values: &[&str]) {
         let regex = AnchoredRegex::new(pattern).unwrap();
@@ -227,7 +227,7 @@ mod tests {
     }
 
     #[test]
-    fn plain_shapes_match_as_their_automaton_does() {
+    fn plain_shapes_match_like_their_automaton() {
         let values = ["", "a", "b", "ab", "a\nb", "a|b", "é", "aé", "a-1", "A"];
         let one_of = |texts: &[&str]| Shape::OneOf(texts.iter().map(|&t| t.into()).collect());
         let prefix = |text: &str, more| Shape::Prefix {
@@ -250,7 +250,7 @@ mod tests {
     }
 
     #[test]
-    fn what_would_leave_the_group_is_refused() {
+    fn unbalanced_parenthesis_is_refused() {
         assert!(AnchoredRegex::new("a)|(b").is_err());
     }
 }

@@ -1,16 +1,16 @@
-//! The three kinds of metric.
+//! Counters, gauges and histograms.
 
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::Duration;
 
-/// A count that only goes up.
+/// A count that only increases.
 #[derive(Debug, Default)]
 pub struct Counter {
     value: AtomicU64,
 }
 
 impl Counter {
-    /// A counter at zero.
+    /// Creates a counter at zero.
     #[must_use]
     pub const fn new() -> Self {
         Self {
@@ -28,21 +28,21 @@ impl Counter {
         self.value.fetch_add(by, Ordering::Relaxed);
     }
 
-    /// The count so far.
+    /// Returns the count.
     #[must_use]
     pub fn get(&self) -> u64 {
         self.value.load(Ordering::Relaxed)
     }
 }
 
-/// A value that goes up and down.
+/// A value that increases and decreases.
 #[derive(Debug, Default)]
 pub struct Gauge {
     bits: AtomicU64,
 }
 
 impl Gauge {
-    /// A gauge at zero.
+    /// Creates a gauge at zero.
     #[must_use]
     pub const fn new() -> Self {
         Self {
@@ -60,24 +60,24 @@ impl Gauge {
         add_to_bits(&self.bits, by);
     }
 
-    /// The value now.
+    /// Returns the value.
     #[must_use]
     pub fn get(&self) -> f64 {
         f64::from_bits(self.bits.load(Ordering::Relaxed))
     }
 }
 
-/// Adds to a float that is kept as bits. Never fails: the closure always returns a value.
+/// Adds to a float stored as bits. Never fails: the closure always returns a value.
 fn add_to_bits(bits: &AtomicU64, by: f64) {
     let add = |old| Some((f64::from_bits(old) + by).to_bits());
     let (Ok(_) | Err(_)) = bits.fetch_update(Ordering::Relaxed, Ordering::Relaxed, add);
 }
 
-/// How often values fell below each of a few bounds.
+/// Counts of values at or below each of a few bounds.
 #[derive(Debug)]
 pub struct Histogram {
     bounds: &'static [f64],
-    /// One count per bound and one for what lies above the last.
+    /// One count per bound, and one for values above the last.
     counts: Box<[AtomicU64]>,
     sum_bits: AtomicU64,
 }
@@ -89,7 +89,7 @@ impl Histogram {
         10.0,
     ];
 
-    /// An empty histogram over ascending `bounds`; the bound `+Inf` is implied.
+    /// Creates an empty histogram over ascending `bounds`; the bound `+Inf` is implied.
     #[must_use]
     pub fn new(bounds: &'static [f64]) -> Self {
         debug_assert!(bounds.is_sorted(), "bounds must ascend");
@@ -114,7 +114,7 @@ impl Histogram {
         self.observe(duration.as_secs_f64());
     }
 
-    /// For each bound, `+Inf` last, how many values were at or below it.
+    /// Returns each bound, `+Inf` last, with the number of values at or below it.
     pub fn cumulative(&self) -> impl Iterator<Item = (f64, u64)> + '_ {
         let bounds = self.bounds.iter().copied().chain([f64::INFINITY]);
         let mut total = 0;
@@ -124,13 +124,13 @@ impl Histogram {
         })
     }
 
-    /// How many bounds there are, `+Inf` among them.
+    /// Returns the number of bounds, including `+Inf`.
     #[must_use]
     pub fn buckets(&self) -> usize {
         self.counts.len()
     }
 
-    /// The sum of all values.
+    /// Returns the sum of all values.
     #[must_use]
     pub fn sum(&self) -> f64 {
         f64::from_bits(self.sum_bits.load(Ordering::Relaxed))
@@ -138,7 +138,7 @@ impl Histogram {
 }
 
 impl Default for Histogram {
-    /// A histogram over [`Self::SECONDS`].
+    /// Creates a histogram over [`Self::SECONDS`].
     fn default() -> Self {
         Self::new(Self::SECONDS)
     }
@@ -149,7 +149,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn value_on_a_bound_belongs_to_its_bucket() {
+    fn value_on_a_bound_counts_in_its_bucket() {
         let histogram = Histogram::new(&[1.0, 2.0]);
         for value in [0.5, 1.0, 1.5, 9.0] {
             histogram.observe(value);

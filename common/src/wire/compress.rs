@@ -1,8 +1,8 @@
-//! zstd around payloads, with the previous payload as the dictionary.
+//! Compression of payloads by zstd, with the previous payload as the dictionary.
 //!
-//! One tick looks much like the one before. A zstd stream would know that too, but costs some 300 KiB of
-//! context a session on the side that decodes: 3 GiB for ten thousand agents. With the previous payload as
-//! the dictionary the context is shared by all sessions of a thread, and a session keeps a few KiB.
+//! A tick resembles the previous one. A zstd stream would use that too, but needs about 300 KiB of context per session to
+//! decode: 3 GiB for ten thousand agents. With the previous payload as the dictionary, all sessions of a thread share a
+//! context, and a session keeps a few KiB.
 
 use std::cell::RefCell;
 
@@ -12,17 +12,17 @@ use super::WireError;
 use super::varint::{self, Reader};
 use crate::limits::FRAME_BYTES_MAX;
 
-/// Level 1 is within a few percent of level 3 on these payloads and half its cost.
+/// On these payloads, level 1 compresses within a few percent of level 3 at half the cost.
 const LEVEL: i32 = 1;
 
-/// Uncompressed: zstd would add bytes.
+/// Uncompressed, because zstd would add bytes.
 const STORED: u8 = 0;
 /// A zstd frame.
 const PLAIN: u8 = 1;
 /// A zstd frame that refers to the previous payload.
 const CHAINED: u8 = 2;
 
-/// The context with which payloads are compressed; some 100 KiB that are used again and again.
+/// A reusable compression context of about 100 KiB.
 pub struct Compressor {
     context: CCtx<'static>,
 }
@@ -36,7 +36,7 @@ impl std::fmt::Debug for Compressor {
 impl Default for Compressor {
     fn default() -> Self {
         let mut context = CCtx::create();
-        // A payload is checked by QUIC's and the spool's checksums.
+        // QUIC and the spool have checksums of their own.
         let checksum = context.set_parameter(CParameter::ChecksumFlag(false));
         debug_assert!(checksum.is_ok());
         Self { context }
@@ -44,7 +44,7 @@ impl Default for Compressor {
 }
 
 impl Compressor {
-    /// Appends `raw`, compressed, to `out`: kind, raw length, bytes. `previous` is the dictionary, if there is one.
+    /// Appends `raw` to `out` in compressed form: kind, raw length, bytes. `previous` is the dictionary, if any.
     pub fn compress(&mut self, raw: &[u8], previous: Option<&[u8]>, out: &mut Vec<u8>) {
         let head = out.len();
         let (kind, dictionary) = match previous {
@@ -54,7 +54,7 @@ impl Compressor {
         out.push(kind);
         varint::put(out, raw.len() as u64);
         let start = out.len();
-        // Room for what is worth keeping; zstd fails when that does not suffice.
+        // zstd fails when the result would be longer than the input.
         out.resize(start + raw.len(), 0);
         let room = &mut out[start..];
         match self
@@ -74,10 +74,10 @@ thread_local! {
     static DECOMPRESS: RefCell<DCtx<'static>> = RefCell::new(DCtx::create());
 }
 
-/// Decompresses what [`Compressor::compress`] wrote; replaces the content of `out`.
+/// Decompresses a payload of [`Compressor::compress`] into `out`, whose content is replaced.
 ///
 /// # Errors
-/// It claims or holds more than [`FRAME_BYTES_MAX`], other than what it claims, or is damaged.
+/// The payload exceeds [`FRAME_BYTES_MAX`], has another length than stated, or is damaged.
 pub fn decompress(
     payload: &[u8],
     previous: Option<&[u8]>,
@@ -101,9 +101,13 @@ pub fn decompress(
         }
         (PLAIN, _) => [].as_slice(),
         (CHAINED, Some(previous)) => previous,
-        _ => {
-            let what = "unknown kind of compression";
+        (CHAINED, None) => {
+            let what = "payload without the one that it refers to";
             return Err(WireError::Bad { what });
+        }
+        (kind, _) => {
+            let (what, tag) = ("kind of compression", u32::from(kind));
+            return Err(WireError::Unknown { what, tag });
         }
     };
     out.clear();
@@ -116,7 +120,7 @@ pub fn decompress(
     match written {
         Ok(written) if written == raw_len => Ok(()),
         Ok(_) => {
-            let what = "other length than stated";
+            let what = "length differs from the stated one";
             Err(WireError::Bad { what })
         }
         Err(code) => {
@@ -151,19 +155,19 @@ mod tests {
     }
 
     #[test]
-    fn payloads_come_back_with_and_without_dictionary() {
+    fn payloads_round_trip_with_and_without_dictionary() {
         let long: Vec<u8> = (0..10_000u32).map(|n| ((n * n) >> 7) as u8).collect();
         for raw in [&[][..], b"x", b"abcabcabcabcabcabcabcabcabcabcabc", &long] {
             for previous in [None, Some(&[][..]), Some(b"y".as_slice()), Some(&long[5..])] {
                 check(raw, previous);
             }
         }
-        let gain = compressed(&long, Some(&long.clone())).len() * 10; // zstd takes no dictionary that overlaps.
+        let gain = compressed(&long, Some(&long.clone())).len() * 10; // zstd does not accept an overlapping dictionary.
         assert!(gain < compressed(&long, None).len(), "{gain}");
     }
 
     #[test]
-    fn bomb_is_refused_before_it_unfolds() {
+    fn decompression_bomb_is_refused_early() {
         let mut bomb = Vec::new();
         bomb.push(PLAIN);
         varint::put(&mut bomb, 1 << 40);
@@ -173,7 +177,7 @@ mod tests {
             "{error}"
         );
 
-        // 64 MiB of zeros behind a claim of 1000 bytes.
+        // 64 MiB of zeros after a claim of 1000 bytes.
         let zeros = zstd::bulk::compress(&vec![0; 64 << 20], 1).unwrap();
         let mut bomb = vec![PLAIN];
         varint::put(&mut bomb, 1000);

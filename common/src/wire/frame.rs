@@ -1,34 +1,35 @@
-//! Frames: a length and a message.
+//! Frames: a length followed by a message.
 
 use bincode::config::{Configuration, Limit, LittleEndian, Varint};
+use bincode::error::DecodeError;
 use bincode::{BorrowDecode, Encode};
 
 use super::WireError;
 use crate::limits::FRAME_BYTES_MAX;
 use crate::telemetry::LabelValue;
 
-/// Why a peer is sent away.
+/// Why a session or request is refused.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Encode, BorrowDecode)]
 pub enum RefusalCode {
-    /// No protocol version in common.
+    /// There is no common protocol version.
     Version,
-    /// No certificate, or one without an identity that may do this.
+    /// The certificate is missing, or its identity is not allowed to do this.
     Identity,
-    /// The node named is not that of the certificate.
+    /// The named node differs from the certificate's.
     OtherNode,
-    /// As many sessions as the aggregator takes.
+    /// The aggregator has its maximum number of sessions.
     Overloaded,
-    /// The aggregator stops; another one, or a later try, will do.
+    /// The aggregator is shutting down; retry later or with another one.
     ShuttingDown,
-    /// A newer session of the same agent has taken over.
+    /// A newer session of the same agent replaces this one.
     Replaced,
-    /// A frame that can't be understood, or at the wrong time.
+    /// A frame is malformed or unexpected.
     Protocol,
-    /// The join token is unknown, spent, expired, or for others.
+    /// The join token is unknown, used up, expired, or for other nodes.
     Token,
     /// The certificate request can't be granted.
     Request,
-    /// Nothing was wrong with the request; the aggregator could not do it.
+    /// The request was valid, but the aggregator failed.
     Internal,
 }
 
@@ -47,7 +48,7 @@ impl RefusalCode {
         Self::Internal,
     ];
 
-    /// The code as a metric's label value.
+    /// Returns the code as a metric's label value.
     #[must_use]
     pub const fn as_str(self) -> &'static str {
         match self {
@@ -77,83 +78,83 @@ impl LabelValue for RefusalCode {
     }
 }
 
-/// What an aggregator takes in one session.
+/// Limits of an aggregator for one session.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Encode, BorrowDecode)]
 pub struct Limits {
-    /// Bytes of a frame.
+    /// Maximum size of a frame, in bytes.
     pub frame_bytes_max: u32,
-    /// Numbers are below this.
+    /// Every `series_ref` must be below this.
     pub series_max: u32,
 }
 
-/// A message. The order of the variants is the wire format: new ones go to the end.
+/// A message. The order of the variants is part of the wire format: add new ones at the end.
 #[derive(Debug, Clone, PartialEq, Eq, Encode, BorrowDecode)]
 pub enum Frame<'a> {
-    /// Agent: opens a session.
+    /// From the agent: opens a session.
     Hello {
-        /// Protocol versions it speaks.
+        /// Supported protocol versions.
         versions: Vec<u16>,
-        /// Its node, for a clear refusal if the certificate is another's; it decides nothing.
+        /// The node's name. Only used to report a certificate of another node clearly.
         node: &'a str,
-        /// Which spool the sequences count in: random, made with the spool.
+        /// Random id of the spool that numbers the ticks.
         instance: [u8; 16],
-        /// The oldest sequence that the spool still holds.
+        /// Oldest sequence number in the spool.
         oldest_sequence: u64,
-        /// How far ticks lie apart.
+        /// Time between ticks.
         interval_ms: u32,
-        /// Its program version.
+        /// Version of the agent.
         program: &'a str,
     },
-    /// Aggregator: the session is open.
+    /// From the aggregator: the session is open.
     Welcome {
-        /// The protocol version from here on.
+        /// Protocol version of the session.
         version: u16,
-        /// What it takes.
+        /// Limits of the session.
         limits: Limits,
-        /// The last sequence of this instance that is on disk; what follows is to be sent.
+        /// Last durable sequence number of this spool. The agent sends the ticks after it.
         durable_sequence: Option<u64>,
-        /// Its wall clock, for the agent to notice that one of both is wrong.
+        /// Wall clock of the aggregator, so that the agent can detect a wrong clock.
         now_ms: i64,
     },
-    /// Either: the session, or the request, ends here.
+    /// From either: ends the session or the request.
     Refused {
-        /// Why.
+        /// The reason.
         code: RefusalCode,
-        /// For people.
+        /// Description for people.
         reason: &'a str,
     },
-    /// Agent: changes of the series set.
+    /// From the agent: changes of the series set.
     Schema {
-        /// Whether all numbers so far are void.
+        /// Whether all earlier definitions are void.
         reset: bool,
         /// See [`super::schema`].
         payload: &'a [u8],
     },
-    /// Agent: what the next tick is encoded against.
+    /// From the agent: the state that the next tick is encoded against.
     Base {
         /// See [`super::samples`].
         payload: &'a [u8],
     },
-    /// Agent: one tick.
+    /// From the agent: one tick.
     Samples {
-        /// Ascends by at least 1.
+        /// Sequence number, strictly ascending.
         sequence: u64,
-        /// When the tick began, milliseconds since the Unix epoch.
+        /// Start of the tick, in milliseconds since the Unix epoch.
         timestamp_ms: i64,
         /// See [`super::samples`].
         payload: &'a [u8],
     },
-    /// Aggregator: everything up to this sequence is on disk.
+    /// From the aggregator: all ticks up to this sequence number are durable.
     Ack {
-        /// The sequence.
+        /// The sequence number.
         sequence: u64,
     },
-    /// Agent: asks for a certificate with the identity that it has already.
+    /// From the agent: requests a new certificate for its identity.
     Renew {
         /// A PKCS #10 request, DER.
         request: &'a [u8],
     },
-    /// Agent, where nobody has a certificate yet: asks for the first one.
+    /// From a joining agent: requests its first certificate.
     Join {
         /// The token's id and secret.
         token: &'a str,
@@ -162,24 +163,24 @@ pub enum Frame<'a> {
         /// A PKCS #10 request, DER.
         request: &'a [u8],
     },
-    /// Aggregator: the certificate.
+    /// From the aggregator: the certificate.
     Issued {
-        /// The leaf, then what leads to the root, DER each.
+        /// The leaf, then the intermediates up to the root, each in DER.
         chain: Vec<&'a [u8]>,
-        /// The roots to trust from here on, DER each.
+        /// The roots to trust from now on, each in DER.
         roots: Vec<&'a [u8]>,
     },
-    /// Agent: it stops on purpose; its series end now.
+    /// From the agent: it is shutting down, and its series end now.
     Bye,
-    /// Agent: to which lane the frames belong that follow. A session begins in the live one.
+    /// From the agent: the lane of the following frames. A session begins in the live lane.
     Lane {
-        /// Ticks that were passed over before, with numbers and a base of their own; they lie behind those of the live lane,
-        /// so their sequences say nothing about it.
+        /// Whether it is the backfill lane, for ticks that were skipped before. It has series definitions and a base of its
+        /// own, and its sequence numbers are lower than those of the live lane.
         backfill: bool,
     },
-    /// Aggregator: everything sent in the backfill lane up to this sequence is on disk.
+    /// From the aggregator: all ticks of the backfill lane up to this sequence number are durable.
     AckBackfill {
-        /// The sequence.
+        /// The sequence number.
         sequence: u64,
     },
 }
@@ -189,7 +190,7 @@ const fn config() -> Configuration<LittleEndian, Varint, Limit<FRAME_BYTES_MAX>>
 }
 
 impl<'a> Frame<'a> {
-    /// Appends length and message to `out`.
+    /// Appends the length and the message to `out`.
     ///
     /// # Errors
     /// The message is longer than [`FRAME_BYTES_MAX`].
@@ -213,21 +214,21 @@ impl<'a> Frame<'a> {
         }
     }
 
-    /// Reads a message, without its length.
+    /// Decodes a message, without its length.
     ///
     /// # Errors
-    /// It is no message of ours, or has bytes behind its end.
+    /// The message is malformed, of an unknown kind, or followed by other bytes.
     pub fn decode(message: &'a [u8]) -> Result<Self, WireError> {
         check_len(message.len() as u64, FRAME_BYTES_MAX)?;
         let (frame, consumed) =
-            bincode::borrow_decode_from_slice(message, config()).map_err(WireError::Decode)?;
+            bincode::borrow_decode_from_slice(message, config()).map_err(decode_error)?;
         match message.len() - consumed {
             0 => Ok(frame),
             bytes => Err(WireError::Trailing { bytes }),
         }
     }
 
-    /// The variant's name, for logs.
+    /// Returns the variant's name, for logs.
     #[must_use]
     pub const fn name(&self) -> &'static str {
         match self {
@@ -256,10 +257,23 @@ const fn check_len(bytes: u64, limit: usize) -> Result<(), WireError> {
     Ok(())
 }
 
-/// Cuts a stream of bytes into messages.
+/// Names the frame or code that this version does not know.
+fn decode_error(error: DecodeError) -> WireError {
+    match error {
+        DecodeError::UnexpectedVariant {
+            type_name, found, ..
+        } => WireError::Unknown {
+            what: type_name,
+            tag: found,
+        },
+        error => WireError::Decode(error),
+    }
+}
+
+/// Splits a stream of bytes into messages.
 ///
-/// Holds at most one incomplete message and what came with it; a message beyond the limit is refused as soon as its length
-/// is known, before anything is set aside for it.
+/// Holds at most one incomplete message and the bytes received with it. A message beyond the limit is refused as soon as its
+/// length is known, before memory is reserved for it.
 #[derive(Debug)]
 pub struct FrameBuffer {
     bytes: Vec<u8>,
@@ -268,7 +282,7 @@ pub struct FrameBuffer {
 }
 
 impl FrameBuffer {
-    /// An empty buffer for messages of up to `limit` bytes.
+    /// Creates an empty buffer for messages of up to `limit` bytes.
     #[must_use]
     pub const fn new(limit: usize) -> Self {
         Self {
@@ -289,21 +303,21 @@ impl FrameBuffer {
         self.bytes.extend_from_slice(bytes);
     }
 
-    /// Lets messages be up to `limit` bytes long from here on.
+    /// Sets the maximum message size, in bytes.
     pub const fn set_limit(&mut self, limit: usize) {
         self.limit = limit;
     }
 
-    /// Whether the stream may end here: no message is incomplete.
+    /// Whether no message is incomplete, so that the stream may end.
     #[must_use]
     pub const fn is_empty(&self) -> bool {
         self.start == self.bytes.len()
     }
 
-    /// The next message, without its length; `None` when more bytes are needed.
+    /// Returns the next message, without its length; `None` when more bytes are needed.
     ///
     /// # Errors
-    /// The next message is beyond the limit.
+    /// The next message exceeds the limit.
     pub fn next_message(&mut self) -> Result<Option<&[u8]>, WireError> {
         let Some(len) = self.message_len()? else {
             return Ok(None);
@@ -313,15 +327,15 @@ impl FrameBuffer {
         Ok(self.bytes.get(from..from + len))
     }
 
-    /// Whether [`Self::next_message`] would give a message.
+    /// Whether [`Self::next_message`] would return a message.
     ///
     /// # Errors
-    /// The next message is beyond the limit.
+    /// The next message exceeds the limit.
     pub fn has_message(&self) -> Result<bool, WireError> {
         Ok(self.message_len()?.is_some())
     }
 
-    /// The length of the next message, if all of it is there.
+    /// Returns the length of the next message if it is complete.
     fn message_len(&self) -> Result<Option<usize>, WireError> {
         let rest = self.bytes.get(self.start..).unwrap_or_default();
         let Some((head, rest)) = rest.split_first_chunk::<4>() else {

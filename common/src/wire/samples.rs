@@ -1,14 +1,14 @@
-//! The values of one tick, encoded against the tick before.
+//! Codec of the values of a tick, encoded against the previous tick.
 //!
-//! Both ends keep for each number the value it had last, the power of ten at which that value is an integer,
-//! and what it did last. A tick then says per number in two bits: absent, the same, another integer at that scale,
-//! or anything else. Counters of nanoseconds and of hundredths are integers in that sense, so what travels for them is a
-//! small difference. The two bits are combined with those of the tick before, which leaves mostly zeros.
+//! For each `series_ref`, both ends keep the last value, the scale (the power of ten at which the value is an integer) and
+//! the last operation. A tick has a two-bit operation per series: absent, unchanged, another integer at the same scale, or
+//! anything else. Counters of nanoseconds and of hundredths are integers at a scale, so a small difference is sent. The
+//! operations are combined with those of the previous tick, which leaves mostly zeros.
 //!
-//! A payload that is the dictionary of the next one (see [`super::compress`]) is part of the state too.
+//! The state also includes the last payload, the dictionary of the next one (see [`super::compress`]).
 //!
-//! Layout of a tick: version, number of numbers, two bits each, then in order of the numbers what the changed ones
-//! need. The whole is compressed (see [`super::compress`]).
+//! Layout of a tick: version, number of series, two bits each, then the data of the changed series by ascending
+//! `series_ref`. The whole is compressed (see [`super::compress`]).
 
 use super::WireError;
 use super::compress::{Compressor, decompress};
@@ -22,32 +22,32 @@ const SAME: u8 = 1;
 const STEP: u8 = 2;
 const OTHER: u8 = 3;
 
-/// The scale of a value that is an integer at none.
+/// Scale of a value that is not an integer at any scale.
 const NO_SCALE: u8 = 0xff;
-/// Nanoseconds in a float of seconds.
+/// Largest scale: nanoseconds in a float of seconds.
 const SCALE_MAX: u8 = 9;
 const POWERS: [f64; SCALE_MAX as usize + 1] = [1e0, 1e1, 1e2, 1e3, 1e4, 1e5, 1e6, 1e7, 1e8, 1e9];
-/// Beyond, differences could overflow.
+/// Bound of scaled integers, so that differences can't overflow.
 const INTEGER_MAX: f64 = (1u64 << 62) as f64;
 
-/// What both ends know of all numbers after a tick.
+/// The codec's state after a tick, the same on both ends.
 ///
-/// Invariant: the three columns are equally long; a value whose scale is not [`NO_SCALE`] is finite.
+/// Invariant: the three vectors have the same length, and a value with a scale is finite.
 #[derive(Debug, Clone, Default)]
 pub struct TickState {
     values: Vec<f64>,
     scales: Vec<u8>,
     ops: Vec<u8>,
-    /// The last payload before compression: the next one's dictionary.
+    /// The last payload before compression, the dictionary of the next one.
     previous: Vec<u8>,
-    /// The payload being built or read; kept for its allocation.
+    /// The payload being encoded or decoded; kept for its allocation.
     raw: Vec<u8>,
-    /// What the changed numbers need, gathered behind the bits.
+    /// Data of the changed series, appended after the operations.
     tail: Vec<u8>,
 }
 
 impl PartialEq for TickState {
-    /// Equal to the bit in what determines the meaning of the next tick.
+    /// Compares, by bits, everything that the next tick depends on.
     fn eq(&self, other: &Self) -> bool {
         let bits =
             |state: &Self| -> Vec<u64> { state.values.iter().map(|v| v.to_bits()).collect() };
@@ -59,15 +59,15 @@ impl PartialEq for TickState {
 }
 
 impl TickState {
-    /// Numbers below this one are known.
+    /// Returns the number of series in the state; each `series_ref` is below it.
     #[must_use]
     pub const fn capacity(&self) -> usize {
         self.values.len()
     }
 
-    /// Begins a number anew, as a schema that adds it demands.
-    pub fn define(&mut self, number: u32) {
-        let index = number as usize;
+    /// Resets the state of a series that the schema adds.
+    pub fn define(&mut self, series_ref: u32) {
+        let index = series_ref as usize;
         if index >= self.values.len() {
             self.values.resize(index + 1, 0.0);
             self.scales.resize(index + 1, 0);
@@ -78,7 +78,7 @@ impl TickState {
         self.ops[index] = ABSENT;
     }
 
-    /// Forgets everything; allocations are kept.
+    /// Clears the state but keeps its allocations.
     pub fn clear(&mut self) {
         self.values.clear();
         self.scales.clear();
@@ -86,15 +86,15 @@ impl TickState {
         self.previous.clear();
     }
 
-    /// Lets the next tick do without the payload before it, as one needs who starts there with the base.
+    /// Encodes the next tick without a dictionary, for a receiver that starts from the base.
     pub fn forget_dictionary(&mut self) {
         self.previous.clear();
     }
 
-    /// Appends one tick's payload to `out` and takes the tick over. `tick` holds the values there are by ascending,
-    /// defined number; others are left out.
+    /// Appends the payload of a tick to `out` and updates the state. `tick` contains the present values by ascending
+    /// `series_ref`; each must be defined.
     ///
-    /// Allocates nothing once its buffers are large enough.
+    /// Does not allocate once its buffers are large enough.
     pub fn encode(
         &mut self,
         tick: impl IntoIterator<Item = (u32, f64)>,
@@ -109,10 +109,10 @@ impl TickState {
         let mut bits = 0;
         for index in 0..self.values.len() {
             while tick
-                .next_if(|&(number, _)| (number as usize) < index)
+                .next_if(|&(series_ref, _)| (series_ref as usize) < index)
                 .is_some()
             {}
-            let op = match tick.next_if(|&(number, _)| number as usize == index) {
+            let op = match tick.next_if(|&(series_ref, _)| series_ref as usize == index) {
                 Some((_, value)) => self.encode_value(index, value),
                 None => ABSENT,
             };
@@ -142,7 +142,7 @@ impl TickState {
             varint::put(&mut self.tail, zigzag(step));
             return STEP;
         }
-        // A value without scale goes back to one only as a whole number: the search costs ten divisions.
+        // Once a value had no scale, only a whole number gives it one again: a full search takes ten divisions.
         let scales = if scale == NO_SCALE {
             0..=0
         } else {
@@ -163,10 +163,10 @@ impl TickState {
         OTHER
     }
 
-    /// Reads one tick's payload into `tick`, by ascending number, in place of what it held.
+    /// Decodes the payload of a tick into `tick`, by ascending `series_ref`, replacing its content.
     ///
     /// # Errors
-    /// The payload is damaged or has numbers that were never defined. The state is then of no more use.
+    /// The payload is damaged or has undefined series. The state must not be used afterwards.
     pub fn decode(&mut self, payload: &[u8], tick: &mut Vec<(u32, f64)>) -> Result<(), WireError> {
         tick.clear();
         let mut raw = std::mem::take(&mut self.raw);
@@ -196,9 +196,9 @@ impl TickState {
 
     fn read_head(&self, reader: &mut Reader<'_>) -> Result<usize, WireError> {
         check_layout(reader)?;
-        let count = reader.varint("number of numbers")?;
+        let count = reader.varint("number of series")?;
         if count != self.values.len() as u64 {
-            let what = "values for other numbers than were defined";
+            let what = "values of undefined series";
             return Err(WireError::Bad { what });
         }
         Ok(self.values.len())
@@ -207,7 +207,7 @@ impl TickState {
     fn read_step(&mut self, index: usize, reader: &mut Reader<'_>) -> Result<(), WireError> {
         let scale = self.scales[index];
         if scale == NO_SCALE {
-            let what = "step of a value that is no integer";
+            let what = "difference to a value without a scale";
             return Err(WireError::Bad { what });
         }
         let step = unzigzag(reader.varint("step")?);
@@ -222,15 +222,15 @@ impl TickState {
             0..=SCALE_MAX => unzigzag(reader.varint("integer")?) as f64 / power(scale),
             NO_SCALE => f64::from_bits(self.values[index].to_bits() ^ read_xor(reader)?),
             _ => {
-                let what = "unknown scale";
-                return Err(WireError::Bad { what });
+                let (what, tag) = ("scale", u32::from(scale));
+                return Err(WireError::Unknown { what, tag });
             }
         };
         self.scales[index] = scale;
         Ok(())
     }
 
-    /// Appends the payload of [`super::Frame::Base`]: all that the next tick is encoded against.
+    /// Appends the payload of [`super::Frame::Base`]: the state that the next tick is encoded against.
     pub fn encode_base(&mut self, compressor: &mut Compressor, out: &mut Vec<u8>) {
         self.raw.clear();
         self.raw.push(LAYOUT);
@@ -250,19 +250,19 @@ impl TickState {
         compressor.compress(&self.raw, None, out);
     }
 
-    /// Takes over the payload of [`super::Frame::Base`]. It may have more numbers than were defined: free ones.
+    /// Replaces the state with the payload of [`super::Frame::Base`], which may include unused `series_ref`s.
     ///
     /// # Errors
-    /// The payload is damaged, has fewer numbers than were defined, or more than `capacity_max`. The state is then of no more
-    /// use.
+    /// The payload is damaged, or has fewer series than were defined or more than `capacity_max`. The state must not be used
+    /// afterwards.
     pub fn decode_base(&mut self, payload: &[u8], capacity_max: usize) -> Result<(), WireError> {
         let mut raw = std::mem::take(&mut self.raw);
         decompress(payload, None, &mut raw)?;
         let mut reader = Reader::new(&raw);
         check_layout(&mut reader)?;
-        let count = reader.varint_u32("number of numbers")? as usize;
+        let count = reader.varint_u32("number of series")? as usize;
         if count < self.values.len() || count > capacity_max {
-            let what = "base for other numbers than were defined";
+            let what = "base of undefined series";
             return Err(WireError::Bad { what });
         }
         self.values.resize(count, 0.0);
@@ -271,10 +271,8 @@ impl TickState {
         self.ops.copy_from_slice(reader.bytes(count, "operations")?);
         self.scales.copy_from_slice(reader.bytes(count, "scales")?);
         let bad_scale = |&scale: &u8| scale > SCALE_MAX && scale != NO_SCALE;
-        if self.ops.iter().any(|&op| op > OTHER) || self.scales.iter().any(bad_scale) {
-            let what = "unknown operation or scale";
-            return Err(WireError::Bad { what });
-        }
+        known("operation", self.ops.iter().find(|&&op| op > OTHER))?;
+        known("scale", self.scales.iter().find(|&scale| bad_scale(scale)))?;
         for (value, &scale) in self.values.iter_mut().zip(&self.scales) {
             let head = reader.varint("value")?;
             *value = if head == 0 {
@@ -294,18 +292,26 @@ impl TickState {
 }
 
 fn check_layout(reader: &mut Reader<'_>) -> Result<(), WireError> {
-    if reader.byte("layout")? != LAYOUT {
-        let what = "unknown layout of samples";
-        return Err(WireError::Bad { what });
-    }
-    Ok(())
+    let layout = reader.byte("layout")?;
+    known(
+        "layout of samples",
+        Some(&layout).filter(|&&it| it != LAYOUT),
+    )
+}
+
+/// Refuses a byte that this version does not know.
+fn known(what: &'static str, unknown: Option<&u8>) -> Result<(), WireError> {
+    unknown.map_or(Ok(()), |&tag| {
+        let tag = u32::from(tag);
+        Err(WireError::Unknown { what, tag })
+    })
 }
 
 fn power(scale: u8) -> f64 {
     POWERS.get(usize::from(scale)).copied().unwrap_or(1.0)
 }
 
-/// The integer that stands for `value` at `scale`, if it gives back every bit of it.
+/// Returns the integer that represents `value` at `scale`, if it restores every bit.
 fn integer_at(value: f64, scale: u8) -> Option<i64> {
     if scale > SCALE_MAX {
         return None;
@@ -318,14 +324,14 @@ fn integer_at(value: f64, scale: u8) -> Option<i64> {
     ((integer as f64 / power(scale)).to_bits() == value.to_bits()).then_some(integer)
 }
 
-/// The integer that a step starts from. Both ends compute it from the same float with exactly rounded operations, so
-/// they agree even where it would not give back every bit.
+/// Returns the integer that a difference refers to. Both ends compute it from the same float with exactly rounded
+/// operations, so they agree even if it does not restore every bit.
 fn nearest(value: f64, scale: u8) -> i64 {
     (value * power(scale)).round_ties_even() as i64
 }
 
-/// Appends 64 bits without the zero bytes at both ends: two nibbles that say how many bytes are left out at the low end and
-/// how many follow, then those.
+/// Appends 64 bits without the zero bytes at both ends: one nibble with the number of omitted low bytes, one with the number
+/// of bytes that follow, then these bytes.
 fn put_xor(out: &mut Vec<u8>, bits: u64) {
     let low = (bits.trailing_zeros() / 8).min(7) as usize;
     let len = 8 - low - (bits.leading_zeros() / 8).min(8 - low as u32) as usize;

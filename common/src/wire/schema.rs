@@ -1,7 +1,7 @@
-//! Which number stands for which series, and what metric families mean.
+//! Codec of the schema: the series of each `series_ref`, and the metadata of metric families.
 //!
-//! A payload is a list of entries, compressed as one. An entry is a tag and what belongs to it; all texts carry their
-//! length. The list is read entry by entry, so that it never has to be in memory as objects.
+//! A payload is a compressed list of entries. An entry is a tag followed by its fields; strings have a length prefix. The
+//! list is decoded entry by entry, so it never is in memory as objects.
 
 use super::WireError;
 use super::compress::{Compressor, decompress};
@@ -13,41 +13,41 @@ const REMOVED: u8 = 0;
 const FAMILY: u8 = 1;
 const ADDED: u8 = 2;
 
-/// Bytes before compression at which a payload is closed and another begun.
+/// Size before compression at which a payload is finished and the next begins, in bytes.
 pub const SCHEMA_BYTES_TARGET: usize = 256 << 10;
 
-/// One statement about the schema, in the order in which they take effect.
+/// One change of the schema. Changes apply in order.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum SchemaEntry {
-    /// The series has ended; the number is free.
+    /// The series has ended, and its `series_ref` is free.
     Removed(u32),
-    /// What a metric family means.
+    /// Metadata of a metric family.
     Family {
         /// Its name.
         name: String,
         /// Type, help and unit.
         metadata: Metadata,
     },
-    /// The number stands for this series from here on. It was free.
+    /// A new series. Its `series_ref` was free.
     Added {
-        /// The number.
-        number: u32,
+        /// Its number within the session.
+        series_ref: u32,
         /// All labels, metric name included.
         labels: Labels,
     },
 }
 
-/// Gathers entries and closes payloads of a bounded size.
+/// Encodes entries into payloads of bounded size.
 #[derive(Debug, Default)]
 pub struct SchemaWriter {
     raw: Vec<u8>,
 }
 
 impl SchemaWriter {
-    /// Adds a removal.
-    pub fn removed(&mut self, number: u32) {
+    /// Adds the end of a series.
+    pub fn removed(&mut self, series_ref: u32) {
         self.raw.push(REMOVED);
-        varint::put(&mut self.raw, u64::from(number));
+        varint::put(&mut self.raw, u64::from(series_ref));
     }
 
     /// Adds a family.
@@ -60,9 +60,9 @@ impl SchemaWriter {
     }
 
     /// Adds a series.
-    pub fn added(&mut self, number: u32, labels: &Labels) {
+    pub fn added(&mut self, series_ref: u32, labels: &Labels) {
         self.raw.push(ADDED);
-        varint::put(&mut self.raw, u64::from(number));
+        varint::put(&mut self.raw, u64::from(series_ref));
         varint::put(&mut self.raw, labels.len() as u64);
         for (name, value) in labels {
             varint::put_str(&mut self.raw, name);
@@ -70,26 +70,26 @@ impl SchemaWriter {
         }
     }
 
-    /// Whether nothing was added since the last payload.
+    /// Whether the payload has no entries.
     #[must_use]
     pub const fn is_empty(&self) -> bool {
         self.raw.is_empty()
     }
 
-    /// Whether the payload should be closed before more is added.
+    /// Whether the payload should be finished before more is added.
     #[must_use]
     pub const fn is_full(&self) -> bool {
         self.raw.len() >= SCHEMA_BYTES_TARGET
     }
 
-    /// Appends the payload to `out` and begins the next.
+    /// Appends the payload to `out` and begins the next one.
     pub fn finish(&mut self, compressor: &mut Compressor, out: &mut Vec<u8>) {
         compressor.compress(&self.raw, None, out);
         self.raw.clear();
     }
 }
 
-/// The entries of one payload.
+/// Decodes the entries of a payload.
 #[derive(Debug)]
 pub struct SchemaReader {
     raw: Vec<u8>,
@@ -100,17 +100,17 @@ impl SchemaReader {
     /// Decompresses a payload.
     ///
     /// # Errors
-    /// It is damaged or larger than a frame may be.
+    /// The payload is damaged or larger than a frame may be.
     pub fn new(payload: &[u8]) -> Result<Self, WireError> {
         let mut raw = Vec::new();
         decompress(payload, None, &mut raw)?;
         Ok(Self { raw, at: 0 })
     }
 
-    /// The next entry; `None` at the end.
+    /// Returns the next entry; `None` at the end.
     ///
     /// # Errors
-    /// The payload is damaged here, or a label set is none.
+    /// The entry is malformed or unknown, or its labels are not valid.
     pub fn next_entry(&mut self) -> Result<Option<SchemaEntry>, WireError> {
         let bytes = self.raw.get(self.at..).unwrap_or_default();
         if bytes.is_empty() {
@@ -125,9 +125,10 @@ impl SchemaReader {
 
 fn read_entry(reader: &mut Reader<'_>) -> Result<SchemaEntry, WireError> {
     match reader.byte("schema entry")? {
-        REMOVED => Ok(SchemaEntry::Removed(reader.varint_u32("number")?)),
+        REMOVED => Ok(SchemaEntry::Removed(reader.varint_u32("series_ref")?)),
         FAMILY => {
             let name = reader.str("family name")?.to_owned();
+            // A type that this version does not know is only metadata: the samples are the same.
             let metric_type = MetricType::from_u8(reader.byte("metric type")?).unwrap_or_default();
             let metadata = Metadata {
                 metric_type,
@@ -137,14 +138,14 @@ fn read_entry(reader: &mut Reader<'_>) -> Result<SchemaEntry, WireError> {
             Ok(SchemaEntry::Family { name, metadata })
         }
         ADDED => {
-            let number = reader.varint_u32("number")?;
+            let series_ref = reader.varint_u32("series_ref")?;
             let labels = read_labels(reader)?;
-            Ok(SchemaEntry::Added { number, labels })
+            Ok(SchemaEntry::Added { series_ref, labels })
         }
-        _ => {
-            let what = "unknown schema entry";
-            Err(WireError::Bad { what })
-        }
+        tag => Err(WireError::Unknown {
+            what: "schema entry",
+            tag: u32::from(tag),
+        }),
     }
 }
 
@@ -188,7 +189,10 @@ mod tests {
         let want = vec![
             SchemaEntry::Removed(300),
             SchemaEntry::Family { name, metadata },
-            SchemaEntry::Added { number: 5, labels },
+            SchemaEntry::Added {
+                series_ref: 5,
+                labels,
+            },
         ];
         (writer, want)
     }

@@ -1,8 +1,8 @@
-//! Numbers of variable length, and a reader that never runs over the end.
+//! Variable-length integers, and a bounds-checked reader.
 
 use super::WireError;
 
-/// Appends `value`, seven bits a byte, lowest first (LEB128).
+/// Appends `value` in LEB128: seven bits per byte, lowest first.
 pub fn put(out: &mut Vec<u8>, mut value: u64) {
     while value >= 0x80 {
         out.push(value as u8 | 0x80);
@@ -11,7 +11,7 @@ pub fn put(out: &mut Vec<u8>, mut value: u64) {
     out.push(value as u8);
 }
 
-/// Maps small numbers of either sign to small numbers.
+/// Maps integers of small magnitude to small unsigned integers.
 #[must_use]
 pub const fn zigzag(value: i64) -> u64 {
     (value.cast_unsigned() << 1) ^ (value >> 63).cast_unsigned()
@@ -23,29 +23,29 @@ pub const fn unzigzag(value: u64) -> i64 {
     (value >> 1).cast_signed() ^ -((value & 1).cast_signed())
 }
 
-/// Reads from a slice, front to back.
+/// Reads a slice from front to back.
 #[derive(Debug, Clone, Copy)]
 pub struct Reader<'a> {
     rest: &'a [u8],
 }
 
 impl<'a> Reader<'a> {
-    /// A reader at the front of `bytes`.
+    /// Creates a reader at the start of `bytes`.
     #[must_use]
     pub const fn new(bytes: &'a [u8]) -> Self {
         Self { rest: bytes }
     }
 
-    /// What has not been read.
+    /// Returns the unread bytes.
     #[must_use]
     pub const fn rest(&self) -> &'a [u8] {
         self.rest
     }
 
-    /// The next `len` bytes.
+    /// Reads `len` bytes.
     ///
     /// # Errors
-    /// Fewer are left; `what` names them in the error.
+    /// Fewer bytes are left; `what` describes them in the error.
     pub fn bytes(&mut self, len: usize, what: &'static str) -> Result<&'a [u8], WireError> {
         let (bytes, rest) = self
             .rest
@@ -55,10 +55,10 @@ impl<'a> Reader<'a> {
         Ok(bytes)
     }
 
-    /// The next `N` bytes.
+    /// Reads `N` bytes.
     ///
     /// # Errors
-    /// Fewer are left.
+    /// Fewer bytes are left.
     pub fn array<const N: usize>(&mut self, what: &'static str) -> Result<[u8; N], WireError> {
         let (bytes, rest) = self
             .rest
@@ -68,18 +68,18 @@ impl<'a> Reader<'a> {
         Ok(*bytes)
     }
 
-    /// The next byte.
+    /// Reads a byte.
     ///
     /// # Errors
-    /// None is left.
+    /// No byte is left.
     pub fn byte(&mut self, what: &'static str) -> Result<u8, WireError> {
         Ok(self.array::<1>(what)?[0])
     }
 
-    /// The next number of [`put`].
+    /// Reads an integer written by [`put`].
     ///
     /// # Errors
-    /// It ends early or does not fit 64 bits.
+    /// It is truncated or exceeds 64 bits.
     pub fn varint(&mut self, what: &'static str) -> Result<u64, WireError> {
         let mut value = 0;
         for shift in (0..64).step_by(7) {
@@ -96,25 +96,25 @@ impl<'a> Reader<'a> {
         Err(WireError::Bad { what })
     }
 
-    /// The next number of [`put`], as 32 bits.
+    /// Reads an integer written by [`put`], up to 32 bits.
     ///
     /// # Errors
-    /// It ends early or does not fit.
+    /// It is truncated or exceeds 32 bits.
     pub fn varint_u32(&mut self, what: &'static str) -> Result<u32, WireError> {
         u32::try_from(self.varint(what)?).map_err(|_| WireError::Bad { what })
     }
 
-    /// The next text of [`put_str`].
+    /// Reads a string written by [`put_str`].
     ///
     /// # Errors
-    /// It ends early or is not UTF-8.
+    /// It is truncated or not UTF-8.
     pub fn str(&mut self, what: &'static str) -> Result<&'a str, WireError> {
         let len = self.varint_u32(what)? as usize;
         std::str::from_utf8(self.bytes(len, what)?).map_err(|_| WireError::Bad { what })
     }
 }
 
-/// Appends a text with its length before it.
+/// Appends a string with a length prefix.
 pub fn put_str(out: &mut Vec<u8>, text: &str) {
     put(out, text.len() as u64);
     out.extend_from_slice(text.as_bytes());

@@ -11,7 +11,6 @@ const NOT_YET: &[&str] = &[
     "agent",
     "aggregator",
     "bench",
-    "common",
     "deploy",
     "docs",
     "end-to-end",

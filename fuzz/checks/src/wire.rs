@@ -6,7 +6,7 @@ use common::wire::{
 };
 
 /// Series that a session of this harness may define; the aggregator's own bound is 200,000.
-const NUMBERS_MAX: u32 = 1000;
+const SERIES_REFS_MAX: u32 = 1000;
 
 /// A stream of frames with their lengths, cut into pieces anywhere. A frame that is understood says the same when it is
 /// written again.
@@ -68,7 +68,10 @@ pub fn session(input: &[u8]) {
             }
             3 => {
                 compressor.compress(body, None, &mut payload);
-                if state.decode_base(&payload, NUMBERS_MAX as usize).is_err() {
+                if state
+                    .decode_base(&payload, SERIES_REFS_MAX as usize)
+                    .is_err()
+                {
                     return;
                 }
                 continue;
@@ -91,8 +94,8 @@ fn take_schema(state: &mut TickState, payload: &[u8]) -> bool {
     loop {
         match reader.next_entry() {
             Ok(None) => return true,
-            Ok(Some(SchemaEntry::Added { number, .. })) if number < NUMBERS_MAX => {
-                state.define(number);
+            Ok(Some(SchemaEntry::Added { series_ref, .. })) if series_ref < SERIES_REFS_MAX => {
+                state.define(series_ref);
             }
             Ok(Some(SchemaEntry::Added { .. })) | Err(_) => return false,
             Ok(Some(SchemaEntry::Removed(_) | SchemaEntry::Family { .. })) => {}
@@ -105,7 +108,7 @@ fn same_by_base(state: &TickState, compressor: &mut Compressor) {
     let mut payload = Vec::new();
     state.clone().encode_base(compressor, &mut payload);
     let mut other = TickState::default();
-    let taken = other.decode_base(&payload, NUMBERS_MAX as usize);
+    let taken = other.decode_base(&payload, SERIES_REFS_MAX as usize);
     taken.expect("a base that was written can be read");
     assert!(other == *state, "bases keep every bit");
 }

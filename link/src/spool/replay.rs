@@ -43,7 +43,10 @@ impl Replay {
             SchemaEntry::Family { name, metadata } => {
                 self.families.insert(name, metadata);
             }
-            SchemaEntry::Added { number, labels } => {
+            SchemaEntry::Added {
+                series_ref: number,
+                labels,
+            } => {
                 self.state.define(number);
                 self.series.insert(number, labels);
             }

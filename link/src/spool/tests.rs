@@ -49,7 +49,10 @@ impl Peer {
                 let mut entries = SchemaReader::new(payload).unwrap();
                 while let Some(entry) = entries.next_entry().unwrap() {
                     match entry {
-                        SchemaEntry::Added { number, labels } => {
+                        SchemaEntry::Added {
+                            series_ref: number,
+                            labels,
+                        } => {
                             self.state.define(number);
                             assert!(
                                 self.series.insert(number, labels).is_none(),

@@ -163,7 +163,10 @@ fn meaning(bytes: &[u8]) -> Vec<String> {
                 lines.push(format!("schema, reset {reset}"));
                 let mut reader = SchemaReader::new(payload).unwrap();
                 while let Some(entry) = reader.next_entry().unwrap() {
-                    if let SchemaEntry::Added { number, .. } = entry {
+                    if let SchemaEntry::Added {
+                        series_ref: number, ..
+                    } = entry
+                    {
                         state.define(number);
                     }
                     lines.push(format!("{entry:?}"));

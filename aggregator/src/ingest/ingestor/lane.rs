@@ -153,7 +153,10 @@ impl Lane {
                         self.source.store.set_metadata(&name, metadata);
                     }
                 }
-                SchemaEntry::Added { number, labels } => self.add_series(number, &labels)?,
+                SchemaEntry::Added {
+                    series_ref: number,
+                    labels,
+                } => self.add_series(number, &labels)?,
             }
         }
         Ok(())

@@ -1,4 +1,4 @@
-//! Handshakes in memory: who gets in, who does not.
+//! Handshakes in memory: which peers are accepted and which are refused.
 
 use rustls::{ClientConnection, Connection, ServerConnection};
 
@@ -35,7 +35,7 @@ impl Side {
     }
 }
 
-/// Shakes hands until both ends have judged the other.
+/// Runs a handshake until both ends have verified the other.
 fn handshake(client: ClientConfig, server: ServerConfig) -> Result<Connection, Error> {
     let name = ServerName::try_from(ANY_AGGREGATOR).unwrap();
     let mut client = Connection::from(ClientConnection::new(Arc::new(client), name).unwrap());
@@ -66,7 +66,7 @@ fn server(side: &Side, own: &Credentials) -> ServerConfig {
 }
 
 #[test]
-fn node_and_aggregator_of_one_authority_meet() {
+fn node_and_aggregator_of_one_authority_accept_each_other() {
     let side = Side::new();
     let own = side.leaf(Role::Aggregator, "t", 0);
     let client = client_config(&side.leaf(Role::Node, "t", 0), &side.roots()).unwrap();
@@ -78,7 +78,7 @@ fn node_and_aggregator_of_one_authority_meet() {
 }
 
 #[test]
-fn joining_is_bound_to_the_pinned_authority() {
+fn join_succeeds_only_with_the_pinned_authority() {
     let (side, other) = (Side::new(), Side::new());
     let own = side.leaf(Role::Aggregator, "t", 0);
     let pin = |side: &Side| JoinTrust::Pin(side.authority.pin().unwrap());
@@ -102,7 +102,7 @@ fn pinned_root_that_did_not_sign_the_leaf_is_refused() {
 }
 
 #[test]
-fn strangers_are_refused() {
+fn foreign_and_expired_certificates_are_refused() {
     let (side, other) = (Side::new(), Side::new());
     let own = side.leaf(Role::Aggregator, "t", 0);
     let node = side.leaf(Role::Node, "t", 0);
@@ -110,10 +110,10 @@ fn strangers_are_refused() {
         let client = client_config(client, &side.roots()).unwrap();
         handshake(client, server(&side, server_own)).unwrap_err()
     };
-    // A client of another authority; one whose certificate has run out.
+    // A client of another authority, and one with an expired certificate.
     refused(&other.leaf(Role::Node, "t", 0), &own);
     refused(&side.leaf(Role::Node, "t", 86_401_000), &own);
-    // A server that is a node, of another trust domain, run out, or of another authority.
+    // A server that is a node, of another trust domain, expired, or of another authority.
     refused(&node, &node);
     refused(&node, &side.leaf(Role::Aggregator, "u", 0));
     refused(&node, &side.leaf(Role::Aggregator, "t", 86_401_000));

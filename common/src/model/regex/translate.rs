@@ -1,14 +1,14 @@
-//! Go's regular expressions in the syntax of the `regex` crate.
+//! Translates Go's regular expressions into the syntax of the `regex` crate.
 //!
-//! Both are RE2, but classes such as `\d` mean ASCII in Go, some texts that Go takes literally are operators here,
-//! and errors are worded differently. This reads the pattern as Go's `regexp/syntax` does (flags `Perl|DotNL`), names
-//! the first mistake as Go does, and writes an equivalent pattern in which nothing is left to interpretation.
+//! Both are RE2, but classes such as `\d` are ASCII-only in Go, some characters that are literal in Go are operators in
+//! the crate, and error messages differ. The translator parses the pattern like Go's `regexp/syntax` (flags
+//! `Perl|DotNL`), reports the first error as Go does, and writes an equivalent, unambiguous pattern.
 
 use super::RegexError;
 
-/// Repetitions, nested ones multiplied.
+/// Maximum repetition count, nested counts multiplied.
 const REPEAT_MAX: u32 = 1000;
-/// Groups in groups.
+/// Maximum nesting depth of groups.
 const HEIGHT_MAX: usize = 250;
 
 const BAD_RANGE: &str = "invalid character class range";
@@ -31,9 +31,9 @@ pub(super) fn translate(pattern: &str) -> Result<String, RegexError> {
     Ok(translator.out)
 }
 
-/// A group that is open.
+/// An open group.
 struct Group {
-    /// Repetitions inside, at most.
+    /// Maximum repetition count inside.
     repeats: u32,
 }
 
@@ -42,9 +42,9 @@ struct Translator<'p> {
     at: usize,
     out: String,
     groups: Vec<Group>,
-    /// Repetitions inside the last item, multiplied.
+    /// Repetition count of the last item, nested counts multiplied.
     last_repeats: u32,
-    /// Whether there is an item that an operator could repeat.
+    /// Whether there is an item for an operator to repeat.
     can_repeat: bool,
 }
 
@@ -71,14 +71,14 @@ impl<'p> Translator<'p> {
         hit
     }
 
-    /// The error about the text from `start` to here.
+    /// Returns an error about the text from `start` to here.
     fn error<T>(&self, code: &str, start: usize) -> Result<T, RegexError> {
         let text = self.pattern.get(start..self.at).unwrap_or_default();
         fail(code, text)
     }
 
     fn run(&mut self) -> Result<(), RegexError> {
-        // Where the repetition began that directly precedes this place.
+        // Start of the repetition operator that directly precedes this position.
         let mut last_repetition: Option<usize> = None;
         while let Some(char) = self.peek() {
             let start = self.at;
@@ -138,7 +138,7 @@ impl<'p> Translator<'p> {
         self.item(1);
     }
 
-    /// An item was written that can be repeated.
+    /// Records that a repeatable item was written.
     fn item(&mut self, repeats: u32) {
         self.can_repeat = true;
         self.last_repeats = repeats;
@@ -151,7 +151,7 @@ impl<'p> Translator<'p> {
         }
     }
 
-    /// An operator that ends here; it began at `start`, and repeats at most `count` times.
+    /// Handles a repetition operator from `start` to here that repeats at most `count` times.
     fn repeat(
         &mut self,
         start: usize,
@@ -175,12 +175,12 @@ impl<'p> Translator<'p> {
         Ok(())
     }
 
-    /// Reads `{n}`, `{n,}` or `{n,m}`; anything else is no repetition, and not read.
+    /// Reads `{n}`, `{n,}` or `{n,m}`; anything else is literal and stays unread.
     fn counts(&mut self) -> Option<(u32, Option<u32>)> {
         let (inside, _) = self.rest().strip_prefix('{')?.split_once('}')?;
         let number = |text: &str| {
             let digits = !text.is_empty() && text.bytes().all(|byte| byte.is_ascii_digit());
-            // Go reads no number with a leading zero here.
+            // Go does not accept a leading zero here.
             let plain = digits && (text.len() == 1 || !text.starts_with('0'));
             plain.then(|| text.parse().unwrap_or(u32::MAX))
         };
@@ -240,7 +240,7 @@ impl<'p> Translator<'p> {
             if name.is_empty() || !name.bytes().all(valid) {
                 return self.error(BAD_NAME, start);
             }
-            // The crate wants no digit in front; nobody but Go's templates sees the name.
+            // The crate does not accept a leading digit; only templates see the name.
             let name = if name.starts_with(|char: char| char.is_ascii_digit()) {
                 format!("(?P<_{name}>")
             } else {
@@ -281,7 +281,7 @@ impl<'p> Translator<'p> {
                         self.out.push_str(&flags);
                         self.out.push(')');
                     }
-                    // Flags alone leave the item before them repeatable in Go.
+                    // In Go, the item before a group of flags stays repeatable.
                     return Ok(());
                 }
                 _ => break,
@@ -296,7 +296,7 @@ impl<'p> Translator<'p> {
             Some('A') => self.assertion("\\A"),
             Some('z') => self.assertion("\\z"),
             Some('b') => self.assertion("(?-u:\\b)"),
-            // The crate has no ASCII form that is safe between the bytes of a character.
+            // The crate's ASCII form could match between the bytes of a character.
             Some('B') => self.assertion("\\B"),
             Some('C') => {
                 self.at += 2;
@@ -334,7 +334,7 @@ impl<'p> Translator<'p> {
         self.item(1);
     }
 
-    /// A class such as `\d` or `\pL`, as what stands inside brackets; nothing is read when there is none.
+    /// Reads a class such as `\d` or `\pL` and returns it as the inside of brackets; reads nothing otherwise.
     fn class_escape(&mut self) -> Result<Option<String>, RegexError> {
         let start = self.at;
         let rest = self.rest();
@@ -378,7 +378,7 @@ impl<'p> Translator<'p> {
             .bytes()
             .all(|byte| byte == b'_' || byte.is_ascii_alphabetic());
         let class = format!("\\{}{{{name}}}", if negative { 'P' } else { 'p' });
-        // Names are those of the Unicode standard, in its spelling: the crate would be more generous.
+        // Only the spelling of the Unicode standard is accepted; the crate accepts more.
         let known = letters
             && name.starts_with(|char: char| char.is_ascii_uppercase())
             && regex_syntax::Parser::new().parse(&class).is_ok();
@@ -389,7 +389,7 @@ impl<'p> Translator<'p> {
         }
     }
 
-    /// An escape that stands for one character.
+    /// Reads an escape of a single character.
     fn char_escape(&mut self) -> Result<char, RegexError> {
         let start = self.at;
         self.bump();
@@ -404,7 +404,7 @@ impl<'p> Translator<'p> {
             't' => Some('\t'),
             'v' => Some('\u{b}'),
             'x' => self.hex(),
-            // One digit alone would be a back reference, which linear matching does not have.
+            // A single digit is a back reference, which RE2 does not support.
             '1'..='7' if !matches!(self.peek(), Some('0'..='7')) => None,
             '0'..='7' => {
                 let mut code = char.to_digit(8).unwrap_or(0);
@@ -476,7 +476,7 @@ impl<'p> Translator<'p> {
         Ok(())
     }
 
-    /// `[:alpha` or `[:^alpha`, its end already read.
+    /// Translates `[:alpha` or `[:^alpha`, after its end was read.
     fn posix_class(&mut self, name: &str, start: usize) -> Result<(), RegexError> {
         const NAMES: [&str; 14] = [
             "alnum", "alpha", "ascii", "blank", "cntrl", "digit", "graph", "lower", "print",
@@ -529,7 +529,7 @@ fn fail<T>(code: &str, text: &str) -> Result<T, RegexError> {
     })
 }
 
-/// Writes a character so that it means itself, inside brackets and outside.
+/// Writes a character as a literal, inside and outside brackets.
 fn push_literal(out: &mut String, char: char) {
     if char.is_ascii_punctuation() && char != '_' && char != '<' && char != '>' {
         out.push('\\');

@@ -1,8 +1,9 @@
-//! Golden bytes of every frame, and hostile bytes.
+//! Golden bytes of every frame, and malformed bytes.
 
 use proptest::prelude::*;
 
 use super::*;
+use crate::wire::{SchemaReader, TickState};
 
 fn hex(bytes: &[u8]) -> String {
     bytes.iter().map(|byte| format!("{byte:02x}")).collect()
@@ -83,7 +84,7 @@ fn golden_frames() {
 }
 
 #[test]
-fn every_refusal_code_has_its_place() {
+fn refusal_codes_have_stable_numbers() {
     for (index, code) in RefusalCode::ALL.into_iter().enumerate() {
         let mut bytes = Vec::new();
         Frame::Refused { code, reason: "" }
@@ -95,7 +96,7 @@ fn every_refusal_code_has_its_place() {
 
 #[test]
 fn claimed_lengths_allocate_nothing() {
-    // Hello whose list of versions claims 2^58 entries, and Issued whose chain does.
+    // A Hello whose list of versions claims 2^58 entries, and an Issued whose chain does.
     for variant in [0u8, 9] {
         let mut bytes = vec![variant, 253];
         bytes.extend_from_slice(&(1u64 << 58).to_le_bytes());
@@ -116,7 +117,7 @@ fn claimed_lengths_allocate_nothing() {
 }
 
 #[test]
-fn frame_beyond_the_limit_is_not_written() {
+fn frame_beyond_the_limit_is_not_encoded() {
     let big = vec![0; FRAME_BYTES_MAX];
     let mut out = vec![7];
     Frame::Base { payload: &big }.encode(&mut out).unwrap_err();
@@ -158,4 +159,30 @@ proptest! {
         prop_assert_eq!(got, messages);
         prop_assert!(buffer.is_empty());
     }
+}
+
+#[test]
+fn unknown_kinds_are_refused_by_name() {
+    #[track_caller]
+    fn check<T>(result: Result<T, WireError>, want: &str) {
+        assert_eq!(
+            result.err().map(|error| error.to_string()).as_deref(),
+            Some(want)
+        );
+    }
+    check(Frame::decode(&[200]), "unknown Frame 200");
+    // Refused with the code 99 and an empty reason.
+    check(Frame::decode(&[2, 99, 0]), "unknown RefusalCode 99");
+    let stored = |raw: &[u8]| [&[0, raw.len() as u8], raw].concat();
+    let mut schema = SchemaReader::new(&stored(&[7])).unwrap();
+    check(schema.next_entry(), "unknown schema entry 7");
+    check(
+        SchemaReader::new(&[9, 1, 0]),
+        "unknown kind of compression 9",
+    );
+    let mut state = TickState::default();
+    check(
+        state.decode(&stored(&[77, 0]), &mut Vec::new()),
+        "unknown layout of samples 77",
+    );
 }

@@ -1,11 +1,11 @@
-//! Round trips, golden bytes and hostile bytes of the sample codec.
+//! Round trips, golden bytes and malformed bytes of the sample codec.
 
 use proptest::prelude::*;
 
 use super::*;
 use crate::model::STALE_NAN;
 
-/// A pair of states that must stay equal.
+/// A sender's and a receiver's state, which must stay equal.
 #[derive(Default)]
 struct Pair {
     sender: TickState,
@@ -32,18 +32,18 @@ impl Pair {
         payload.len()
     }
 
-    /// Replaces the receiver by one that knows the base only.
+    /// Replaces the receiver by one that only has the base.
     #[track_caller]
     fn restart_receiver(&mut self) {
         let mut base = Vec::new();
         self.sender.encode_base(&mut self.compressor, &mut base);
         self.receiver = TickState::default();
         let capacity = self.sender.capacity();
-        // The numbers above are free: no schema tells of them.
+        // The higher `series_ref`s are unused: no schema defines them.
         (0..capacity as u32 / 2).for_each(|number| self.receiver.define(number));
         if capacity > 0 {
             let refused = self.receiver.clone().decode_base(&base, capacity - 1);
-            assert!(refused.is_err(), "more numbers than allowed");
+            assert!(refused.is_err(), "more series than allowed");
         }
         self.receiver.decode_base(&base, capacity).unwrap();
         assert!(self.sender == self.receiver, "states differ");
@@ -135,7 +135,7 @@ fn golden_payloads() {
     let mut golden = |tick: &[(u32, f64)], want: &[u8]| {
         pair.sender
             .encode(tick.iter().copied(), &mut pair.compressor, &mut Vec::new());
-        // The bytes before compression; zstd's own output may change with its version.
+        // Checks the bytes before compression, because zstd's output may change between versions.
         assert_eq!(pair.sender.previous, want);
     };
     // Integer, decimals, absent, float, unchanged zero.
@@ -163,7 +163,7 @@ fn golden_payloads() {
             0x40,
         ],
     );
-    // Step, step at the scale found before, back as a whole number, the rest as it was.
+    // A difference, a difference at the known scale, a whole number again, the others unchanged.
     golden(
         &[(0, 99.0), (1, 12.35), (3, 7.0), (4, 0.0)],
         &[1, 5, 0b0000_0100, 0b00, 1, 2, 0, 14],
@@ -171,7 +171,7 @@ fn golden_payloads() {
 }
 
 #[test]
-fn payload_for_other_numbers_than_defined_is_refused() {
+fn payload_of_undefined_series_is_refused() {
     let mut sender = TickState::default();
     (0..3).for_each(|number| sender.define(number));
     let mut payload = Vec::new();
@@ -184,7 +184,7 @@ fn payload_for_other_numbers_than_defined_is_refused() {
 
 #[test]
 fn steady_node_costs_less_than_a_byte_and_a_half_per_sample() {
-    // Six of ten series stand still, two are counters of hundredths, one of bytes, one of nanoseconds, with noise.
+    // Of ten series, six do not change, two count hundredths, one bytes, and one nanoseconds with noise.
     let mut pair = Pair::default();
     (0..5000).for_each(|number| pair.define(number));
     let mut seed = 1u64;
