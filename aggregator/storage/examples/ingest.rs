@@ -4,7 +4,7 @@
 #![expect(clippy::print_stdout, reason = "prints its results")]
 #![expect(clippy::unwrap_used, reason = "a measurement that fails may stop")]
 
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::time::Instant;
 
@@ -165,7 +165,7 @@ fn written_bytes() -> u64 {
     line.split_whitespace().nth(1).unwrap().parse().unwrap()
 }
 
-fn open(path: &std::path::Path) -> Store {
+fn open(path: &Path) -> Store {
     let options = StoreOptions {
         path: path.to_path_buf(),
         retention: None,
@@ -177,7 +177,7 @@ fn open(path: &std::path::Path) -> Store {
     Store::open(options, Arc::new(clock)).unwrap()
 }
 
-fn directory_bytes(path: &std::path::Path) -> u64 {
+fn directory_bytes(path: &Path) -> u64 {
     let entries = std::fs::read_dir(path).unwrap();
     entries
         .map(|entry| entry.unwrap().metadata().unwrap().len())
@@ -253,6 +253,16 @@ fn ingest(store: &Store, sources: &mut [Node], ticks: i64, random: &mut SmallRng
     }
 }
 
+/// Opens the store and prints what that took.
+fn reopen(path: &Path, what: &str) -> Store {
+    let start = (Instant::now(), cpu_seconds());
+    let store = open(path);
+    let (wall, cpu) = (start.0.elapsed().as_secs_f64(), cpu_seconds() - start.1);
+    let rss = status_mb("VmRSS");
+    println!("{what}: {wall:.2} s, {cpu:.2} CPU-s, RSS {rss:.0} MB");
+    store
+}
+
 fn queries(store: &Store, end: i64) {
     let metric = || vec![Matcher::equal("__name__", "container_metric_050_total")];
     let kubelet = vec![Matcher::equal("job", "kubelet")];
@@ -291,13 +301,7 @@ fn main() {
     );
     drop(sources);
     drop(store);
-    let start = (Instant::now(), cpu_seconds());
-    let store = open(&path);
-    let (wall, cpu) = (start.0.elapsed().as_secs_f64(), cpu_seconds() - start.1);
-    println!(
-        "restart {wall:.2} s, {cpu:.2} CPU-s, RSS {:.0} MB",
-        status_mb("VmRSS")
-    );
+    let store = reopen(&path, "restart from the log");
     let end = START_MS + ticks * TICK_MS;
     queries(&store, end);
     let before = cpu_seconds();
@@ -309,4 +313,6 @@ fn main() {
         written_bytes() as f64 / samples,
     );
     queries(&store, end);
+    drop(store);
+    drop(reopen(&path, "restart from the checkpoint"));
 }

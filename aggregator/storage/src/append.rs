@@ -12,6 +12,7 @@ use crate::index::view::SeriesIndex as _;
 use crate::index::{ColumnRef, Index, SeriesId};
 use crate::store::Inner;
 use crate::sync::{lock, read, write};
+use crate::value_kind::ValueKind;
 use crate::wal::definitions::Definition;
 use crate::wal::record;
 use crate::wal::rows::{RowHead, RowsBuilder};
@@ -441,6 +442,7 @@ fn log_columns(inner: &Inner, head: &Head, (group, key): (u32, &str), columns: &
             |&&(column, series): &&(u32, SeriesId)| index.place(series) == Some(place(column));
         let define = |&(column, series): &(u32, SeriesId)| Definition {
             column,
+            kind: ValueKind::Float,
             labels: index.labels(series),
         };
         columns.iter().filter(is_there).map(define).collect()

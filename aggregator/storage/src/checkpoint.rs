@@ -14,11 +14,14 @@ use std::path::Path;
 use crate::files::{remove_if_there, sync_directory, write_atomically};
 use crate::wal::definitions::Definition;
 use crate::wal::frame::{self, Found};
-use crate::wal::record::{self, Record};
+use crate::wal::record::{self, Record, RecordError};
 use crate::wal::rows::{RowCoder, RowHead, RowsBuilder};
+use crate::wal::{Unsupported, keep_copy};
 
 const BASE: [&str; 2] = ["checkpoint", "checkpoint.copy"];
 const ADDITION: [&str; 2] = ["checkpoint.more", "checkpoint.more.copy"];
+/// The folder of damaged files, beside the checkpoint.
+const CORRUPT: &str = "corrupt";
 /// All files of a checkpoint.
 pub(crate) const NAMES: [&str; 4] = [BASE[0], BASE[1], ADDITION[0], ADDITION[1]];
 /// Definitions in one record.
@@ -64,8 +67,10 @@ impl CheckpointWriter {
 
     /// Adds a group.
     pub(crate) fn group(&mut self, group: &GroupState) {
-        for definitions in group.definitions.chunks(DEFINITIONS) {
-            self.push(&record::define(group.number, &group.key, definitions));
+        for of_one_kind in group.definitions.chunk_by(|a, b| a.kind == b.kind) {
+            for definitions in of_one_kind.chunks(DEFINITIONS) {
+                self.push(&record::define(group.number, &group.key, definitions));
+            }
         }
         if group.definitions.is_empty() {
             self.push(&record::define(group.number, &group.key, &[]));
@@ -115,6 +120,7 @@ struct Copy {
     bytes: Vec<u8>,
     /// Where the payloads of its records are in `bytes`.
     records: Vec<Range<usize>>,
+    unsupported: Unsupported,
     is_whole: bool,
 }
 
@@ -148,10 +154,16 @@ fn read_copy(path: &Path, seed: u32) -> io::Result<Copy> {
                         (copy.from, copy.base) = (Some(from), base);
                     }
                     Ok(Record::End) => {
-                        copy.is_whole = sound && number as usize == copy.records.len() + 2;
+                        let records = copy.records.len() as u64 + copy.unsupported.records;
+                        copy.is_whole = sound && number == records + 2;
                     }
-                    Ok(_) => copy.records.push(at - payload.len()..at),
-                    Err(_) => sound = false,
+                    Ok(Record::Define { .. } | Record::Rows(_) | Record::Metadata { .. }) => {
+                        copy.records.push(at - payload.len()..at);
+                    }
+                    Err(RecordError::Malformed(_)) => sound = false,
+                    Err(error @ (RecordError::UnknownType(_) | RecordError::UnknownKind(_))) => {
+                        copy.unsupported.add(at - length, error);
+                    }
                 }
             }
             Found::DamagedPayload { bytes: length, .. } => {
@@ -165,6 +177,10 @@ fn read_copy(path: &Path, seed: u32) -> io::Result<Copy> {
         }
     }
     copy.is_whole &= copy.from.is_some();
+    if copy.unsupported.log(path) {
+        // The next seal writes the checkpoint again without these records.
+        keep_copy(path, &path.with_file_name(CORRUPT))?;
+    }
     copy.bytes = bytes;
     Ok(copy)
 }

@@ -14,6 +14,7 @@ use crate::codec::{Chunk, ChunkBuilder};
 use crate::index::SeriesId;
 use crate::index::view::SeriesIndex as _;
 use crate::series_hash::HashKey;
+use crate::value_kind::{KindCode, ValueKind};
 use crate::wal::definitions::Definition;
 use crate::wal::frame::{self, Found};
 use crate::wal::record::{self, Record};
@@ -241,6 +242,7 @@ pub fn examples() -> Vec<(&'static str, Vec<u8>)> {
     let definitions: Vec<Definition> = (0..3)
         .map(|column| Definition {
             column,
+            kind: ValueKind::Float,
             labels: labels("up", &format!("j{column}")),
         })
         .collect();
@@ -271,6 +273,7 @@ pub fn examples() -> Vec<(&'static str, Vec<u8>)> {
     let entry = ChunkEntry {
         first_series: 1,
         columns: 2,
+        kind: KindCode(0),
         first_ms: 3,
         last_ms: 400,
         offset: 5,

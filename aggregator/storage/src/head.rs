@@ -17,6 +17,8 @@ use crate::budget::{Budget, Pressure};
 use crate::index::{ColumnRef, Index, IndexFull, SeriesId};
 use crate::series_hash::HashKey;
 use crate::sync::{lock, read, write};
+use crate::value_kind::ValueKind;
+use crate::wal::definitions::Definition;
 use crate::write::{DefineError, RefusalReason};
 use group::{COLUMNS_MAX, Group, GroupData};
 use groups::Groups;
@@ -208,7 +210,7 @@ impl Head {
             group: group.number,
             column: {
                 let before = data.columns().len();
-                let column = data.add_column(id);
+                let column = data.add_column(id, ValueKind::Float);
                 self.count_columns(before, data.columns().len());
                 column
             },
@@ -271,13 +273,17 @@ impl Head {
         }
     }
 
-    /// Gives the series of `labels` the column that the log says.
+    /// Gives a series the column that the log names.
     pub(crate) fn define_for_replay(
         &self,
         group: &Group,
-        column: u32,
-        labels: &Labels,
+        definition: &Definition,
     ) -> Result<(), PlaceError> {
+        let Definition {
+            column,
+            kind,
+            ref labels,
+        } = *definition;
         let hash = self.key.hash(labels);
         let mut index = write(&self.index);
         let id = match index.find(hash) {
@@ -288,7 +294,7 @@ impl Head {
         if !self.has_room(data.columns().len(), column.saturating_add(1)) {
             return Err(PlaceError::SeriesLimit(COLUMNS_MAX.into()));
         }
-        let before = data.set_column(column, id);
+        let before = data.set_column(column, kind, id);
         drop(data);
         let place = ColumnRef {
             group: group.number,

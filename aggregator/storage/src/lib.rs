@@ -35,6 +35,7 @@ pub mod store;
 pub mod stream;
 mod symbols;
 mod sync;
+mod value_kind;
 pub mod verify;
 mod wal;
 pub mod write;
@@ -54,6 +55,7 @@ pub use state::{StateChange, StateDb, StateError, StateScan, StateTable};
 pub use stats::{Cardinality, Lost, StoreStats};
 pub use store::{Store, StoreOptions};
 pub use stream::{STREAM_NUMBERS_MIN, Stream};
+pub use value_kind::UnknownKind;
 pub use wal::WalSync;
 pub use write::{
     AppendError, AppendMode, Appended, DefineError, LogError, LogPosition, OpenError, Refusal,

@@ -344,7 +344,7 @@ impl Rewriting<'_> {
             for (chunk, column) in loaded.chunks_of(id, i64::MIN, i64::MAX) {
                 let chunk = match source.chunk(chunk) {
                     Ok(chunk) => chunk,
-                    Err(BlockError::Damaged(_)) => {
+                    Err(BlockError::Damaged(_) | BlockError::Unsupported { .. }) => {
                         self.store.blocks.keep_damaged(&source.block)?;
                         continue;
                     }

@@ -31,6 +31,7 @@ use crate::maintenance::MaintenanceError;
 use crate::select::ReaderGuard;
 use crate::store::Inner;
 use crate::sync::{lock, read, write};
+use crate::value_kind::ValueKind;
 use crate::wal::definitions::Definition;
 use crate::wal::record;
 use crate::wal::remove_before;
@@ -285,7 +286,7 @@ impl Inner {
 
 /// The columns of a group: all of them, from when on changes are noted anew, or those that have changed since.
 fn definitions(head: &Head, group: &Group, all: bool) -> Vec<Definition> {
-    let columns: Vec<(u32, SeriesId)> = {
+    let columns: Vec<(u32, ValueKind, SeriesId)> = {
         let mut data = lock(&group.data);
         let columns = match all {
             true => {
@@ -295,12 +296,13 @@ fn definitions(head: &Head, group: &Group, all: bool) -> Vec<Definition> {
             false => data.changed().to_vec(),
         };
         let series = |column: u32| data.columns().get(column as usize).copied().flatten();
-        let with_series = |column: u32| Some((column, series(column)?));
+        let with_series = |column: u32| Some((column, data.kind(column), series(column)?));
         columns.into_iter().filter_map(with_series).collect()
     };
     let index = read(&head.index);
-    let define = |(column, series)| Definition {
+    let define = |(column, kind, series)| Definition {
         column,
+        kind,
         labels: index.labels(series),
     };
     columns.into_iter().map(define).collect()

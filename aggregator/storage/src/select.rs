@@ -11,6 +11,7 @@ use std::ops::Range;
 use std::sync::{Arc, Mutex};
 
 use common::model::Labels;
+use common::report::chain;
 use hashbrown::HashMap;
 use rustc_hash::FxBuildHasher;
 
@@ -274,7 +275,7 @@ impl Set {
 
 fn damage(block: &Block, error: &BlockError) -> String {
     let name = block.path.file_name().unwrap_or_default().to_string_lossy();
-    format!("block {name}: {error}; its samples are left out")
+    format!("block {name}: {}; its samples are left out", chain(error))
 }
 
 /// Gives series their numbers in a set, by identity.

@@ -17,6 +17,8 @@ pub struct Lost {
     pub records: u64,
     /// Records whose checksums hold and that make no sense.
     pub malformed: u64,
+    /// Records that a newer version wrote, skipped; the files that have them are copied to `corrupt/`.
+    pub unsupported: u64,
     /// Rows that can't be read because both copies of the row they count from are damaged.
     pub rows: u64,
     /// Columns with samples of which no sound record says what series they are.
@@ -32,7 +34,11 @@ impl Lost {
     /// Whether anything was lost that was acknowledged.
     #[must_use]
     pub const fn is_anything(&self) -> bool {
-        self.records > 0 || self.malformed > 0 || self.rows > 0 || self.definitions > 0
+        self.records > 0
+            || self.malformed > 0
+            || self.unsupported > 0
+            || self.rows > 0
+            || self.definitions > 0
     }
 }
 

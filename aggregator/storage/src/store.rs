@@ -404,4 +404,6 @@ mod forged;
 #[cfg(test)]
 mod merging;
 #[cfg(test)]
+mod newer_version;
+#[cfg(test)]
 mod tests;

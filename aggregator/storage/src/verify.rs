@@ -21,7 +21,7 @@ use crate::manifest::{BlockRow, Manifest};
 use crate::series_hash::HashKey;
 use crate::state::StateDb;
 use crate::wal::frame::{self, Found};
-use crate::wal::record::{self, Record};
+use crate::wal::record::{self, Record, RecordError};
 use crate::wal::segment;
 
 /// Something that is not as it should be.
@@ -187,8 +187,8 @@ impl Check<'_> {
             let mut first = None;
             self.records(&path, &bytes, 0, seed, &mut |_, record| {
                 let kind = match record {
-                    Record::Checkpoint { .. } => "begin",
-                    Record::End => "end",
+                    Some(Record::Checkpoint { .. }) => "begin",
+                    Some(Record::End) => "end",
                     _ => "other",
                 };
                 first.get_or_insert(kind);
@@ -208,7 +208,7 @@ impl Check<'_> {
         bytes: &[u8],
         mut at: usize,
         seed: u32,
-        each: &mut dyn FnMut(u64, &Record<'_>),
+        each: &mut dyn FnMut(u64, Option<&Record<'_>>),
     ) -> usize {
         let mut sound_end = at;
         while at < bytes.len() {
@@ -219,17 +219,22 @@ impl Check<'_> {
                     bytes: length,
                 } => {
                     self.verified.records += 1;
-                    match record::decode(payload) {
-                        Ok(record) => {
-                            if let Record::Rows(rows) = &record
-                                && rows.unpack(&mut Vec::new()).is_err()
-                            {
-                                self.damaged(path, at as u64, "rows do not unpack");
-                            }
-                            each(number, &record);
+                    let decoded = record::decode(payload);
+                    match &decoded {
+                        Ok(Record::Rows(rows)) if rows.unpack(&mut Vec::new()).is_err() => {
+                            self.damaged(path, at as u64, "rows do not decompress");
                         }
-                        Err(_) => self.damaged(path, at as u64, "record makes no sense"),
+                        Ok(_) => {}
+                        Err(RecordError::Malformed(_)) => {
+                            self.damaged(path, at as u64, "record is malformed");
+                        }
+                        Err(
+                            error @ (RecordError::UnknownType(_) | RecordError::UnknownKind(_)),
+                        ) => {
+                            self.damaged(path, at as u64, chain(error));
+                        }
                     }
+                    each(number, decoded.as_ref().ok());
                     at += length;
                     sound_end = at;
                 }
@@ -338,6 +343,10 @@ impl Check<'_> {
         match error {
             BlockError::Damaged(part) => {
                 self.damaged(path, offset, format!("{part} is damaged"));
+                Ok(())
+            }
+            error @ BlockError::Unsupported { .. } => {
+                self.damaged(path, offset, chain(&error));
                 Ok(())
             }
             BlockError::Read(source) if source.kind() == io::ErrorKind::UnexpectedEof => {

@@ -29,7 +29,7 @@ use crate::files;
 use crate::sync::lock;
 use crate::write::{AppendError, LogError, LogPosition};
 
-pub(crate) use replay::{Numbered, ReplayReport, replay};
+pub(crate) use replay::{Numbered, RecordFormat, ReplayReport, Unsupported, keep_copy, replay};
 pub(crate) use segment::remove_before;
 
 /// Bytes that may wait for the disk; then writers wait too.

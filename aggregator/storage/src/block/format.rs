@@ -1,6 +1,7 @@
 //! The sections of a block file and its footer.
 
 use crate::bytes::{Malformed, Reader, put_varint, zigzag};
+use crate::value_kind::KindCode;
 
 /// The first and the last bytes of a block file.
 pub(crate) const MAGIC: [u8; 8] = *b"TDMBLK\x00\x01";
@@ -111,12 +112,18 @@ impl Footer {
     }
 }
 
+/// The kind of a chunk's values stands in the directory above this many bits of the number of columns, which is at most
+/// 64. Chunks of floats, kind 0, have the same bytes as in versions before value kinds.
+const KIND_SHIFT: u32 = 7;
+
 /// Where a chunk is and what it holds.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) struct ChunkEntry {
     /// Its columns are this series and the following.
     pub(crate) first_series: u32,
     pub(crate) columns: u32,
+    /// The kind of their values.
+    pub(crate) kind: KindCode,
     pub(crate) first_ms: i64,
     pub(crate) last_ms: i64,
     pub(crate) offset: u64,
@@ -130,7 +137,8 @@ pub(crate) fn write_directory(entries: &[ChunkEntry]) -> Vec<u8> {
     let (mut series, mut time, mut offset) = (0, 0_i64, 0);
     for one in entries {
         put_varint(&mut to, u64::from(one.first_series - series));
-        put_varint(&mut to, u64::from(one.columns));
+        let columns = u64::from(one.columns) | u64::from(one.kind.0) << KIND_SHIFT;
+        put_varint(&mut to, columns);
         put_varint(&mut to, zigzag(one.first_ms.wrapping_sub(time)));
         put_varint(&mut to, one.last_ms.wrapping_sub(one.first_ms) as u64);
         put_varint(&mut to, zigzag(one.offset as i64 - offset));
@@ -157,6 +165,8 @@ pub(crate) fn read_directory(bytes: &[u8], count: u32) -> Result<Vec<ChunkEntry>
     for _ in 0..count {
         let first_series = series.checked_add(reader.varint_u32()?).ok_or(Malformed)?;
         let columns = reader.varint_u32()?;
+        let kind = u8::try_from(columns >> KIND_SHIFT).map_err(|_| Malformed)?;
+        let columns = columns & ((1 << KIND_SHIFT) - 1);
         let first_ms = time.wrapping_add(reader.signed()?);
         let last_ms = first_ms.wrapping_add(reader.varint()? as i64);
         let start = offset.checked_add(reader.signed()?).ok_or(Malformed)?;
@@ -164,6 +174,7 @@ pub(crate) fn read_directory(bytes: &[u8], count: u32) -> Result<Vec<ChunkEntry>
         entries.push(ChunkEntry {
             first_series,
             columns,
+            kind: KindCode(kind),
             first_ms,
             last_ms,
             offset: u64::try_from(start).map_err(|_| Malformed)?,

@@ -15,6 +15,7 @@ use crate::codec::chunk::COLUMNS_MAX;
 use crate::disk::{File, read_exact_at};
 use crate::index::SeriesId;
 use crate::series_hash::{HashKey, SeriesHash};
+use crate::value_kind::{UnknownKind, ValueKind};
 
 /// Why a part of a block can't be used.
 #[derive(Debug, thiserror::Error)]
@@ -25,6 +26,15 @@ pub enum BlockError {
     /// A part of the file is damaged: its checksum or its content is wrong.
     #[error("{0} is damaged")]
     Damaged(&'static str),
+    /// A newer version wrote a chunk whose values this one can't read. The other chunks can be read.
+    #[error("chunk at offset {offset}")]
+    Unsupported {
+        /// Where the chunk is in the file.
+        offset: u64,
+        /// The kind of its values.
+        #[source]
+        kind: UnknownKind,
+    },
 }
 
 /// The index of a block and the directory of its chunks.
@@ -160,7 +170,7 @@ impl Block {
         ids.map_err(|Malformed| BlockError::Damaged("origin"))
     }
 
-    /// Reads a chunk as it is stored, in place of what `to` holds.
+    /// Reads a chunk as it is stored into `to`, replacing its content. Returns the kind of its values.
     ///
     /// # Errors
     /// It can't be read or is damaged.
@@ -168,7 +178,12 @@ impl Block {
         &self,
         entry: &ChunkEntry,
         to: &mut Vec<u8>,
-    ) -> Result<(), BlockError> {
+    ) -> Result<ValueKind, BlockError> {
+        let known = entry.kind.kind();
+        let kind = known.map_err(|kind| BlockError::Unsupported {
+            offset: entry.offset,
+            kind,
+        })?;
         let end = entry.offset.checked_add(u64::from(entry.bytes));
         if end.is_none_or(|end| end > self.file_bytes) {
             return Err(BlockError::Damaged("directory"));
@@ -179,7 +194,7 @@ impl Block {
         if crc32c::crc32c(to) != entry.crc {
             return Err(BlockError::Damaged("chunk"));
         }
-        Ok(())
+        Ok(kind)
     }
 
     /// A chunk by its number in the directory. `keep`: whether it goes into the cache.
@@ -200,8 +215,10 @@ impl Block {
             .get(number as usize)
             .ok_or(BlockError::Damaged("directory"))?;
         let mut bytes = Vec::new();
-        self.chunk_bytes(entry, &mut bytes)?;
-        let chunk = Chunk::decode(&bytes).map_err(|Malformed| BlockError::Damaged("chunk"))?;
+        let decoded = match self.chunk_bytes(entry, &mut bytes)? {
+            ValueKind::Float => Chunk::decode(&bytes),
+        };
+        let chunk = decoded.map_err(|Malformed| BlockError::Damaged("chunk"))?;
         let chunk = Arc::new(chunk);
         if keep {
             let bytes = chunk.memory_bytes();

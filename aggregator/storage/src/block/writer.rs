@@ -14,6 +14,7 @@ use super::slice::{COLUMNS, Samples, SliceEncoder};
 use crate::bytes::put_varint;
 use crate::disk::{self, File};
 use crate::files;
+use crate::value_kind::ValueKind;
 
 /// zstd's level for sections: they are written once and read often.
 const LEVEL: i32 = 3;
@@ -141,6 +142,7 @@ impl BlockWriter {
             directory.push(ChunkEntry {
                 first_series: first + chunk.first as u32,
                 columns: chunk.columns as u32,
+                kind: ValueKind::Float.code(),
                 first_ms: chunk.first_ms,
                 last_ms: chunk.last_ms,
                 offset: *offset,

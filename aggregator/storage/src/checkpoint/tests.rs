@@ -2,12 +2,15 @@ use super::*;
 
 use common::model::Labels;
 
+use crate::value_kind::ValueKind;
+
 const SEED: u32 = 5;
 
 fn write(directory: &Path, from: u64, base: Option<u64>, names: &[&str]) {
     let mut writer = CheckpointWriter::new(SEED, from, base);
     let define = |(column, name): (u32, &&str)| Definition {
         column,
+        kind: ValueKind::Float,
         labels: Labels::from_pairs([("__name__", *name)]).unwrap(),
     };
     writer.group(&GroupState {

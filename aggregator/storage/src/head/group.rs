@@ -7,6 +7,7 @@ use super::part::HeadPart;
 use crate::block::slice::Samples;
 use crate::index::SeriesId;
 use crate::seal::take_column;
+use crate::value_kind::ValueKind;
 use crate::wal::rows::RowCoder;
 use crate::write::LogPosition;
 
@@ -26,6 +27,8 @@ pub(crate) struct Group {
 pub(crate) struct GroupData {
     /// The series of each column; `None` for a column that is free, or whose definition the log lost.
     columns: Vec<Option<SeriesId>>,
+    /// By column: the kind of its values.
+    kinds: Vec<ValueKind>,
     /// By column: how many streams have it defined.
     pins: Vec<u32>,
     /// Columns that may be given again.
@@ -58,6 +61,7 @@ impl GroupData {
     pub(crate) fn new(floor_ms: i64) -> Self {
         Self {
             columns: Vec::new(),
+            kinds: Vec::new(),
             pins: Vec::new(),
             free: Vec::new(),
             changed: Vec::new(),
@@ -71,7 +75,8 @@ impl GroupData {
         }
     }
 
-    pub(crate) fn add_column(&mut self, series: SeriesId) -> u32 {
+    /// Gives `series` a column for values of `kind`.
+    pub(crate) fn add_column(&mut self, series: SeriesId, kind: ValueKind) -> u32 {
         let column = match self.free.pop() {
             Some(column) => {
                 self.columns[column as usize] = Some(series);
@@ -82,8 +87,22 @@ impl GroupData {
                 self.columns.len() as u32 - 1
             }
         };
+        self.set_kind(column, kind);
         self.changed.push(column);
         column
+    }
+
+    fn set_kind(&mut self, column: u32, kind: ValueKind) {
+        let at = column as usize;
+        if at >= self.kinds.len() {
+            self.kinds.resize(at + 1, ValueKind::default());
+        }
+        self.kinds[at] = kind;
+    }
+
+    /// The kind of a column's values.
+    pub(crate) fn kind(&self, column: u32) -> ValueKind {
+        self.kinds.get(column as usize).copied().unwrap_or_default()
     }
 
     /// Whether there is no column for another series.
@@ -143,7 +162,13 @@ impl GroupData {
     /// Gives a column its series, as the log has it.
     ///
     /// Returns the series that had it before: it was given up before the log gave the column to another.
-    pub(crate) fn set_column(&mut self, column: u32, series: SeriesId) -> Option<SeriesId> {
+    pub(crate) fn set_column(
+        &mut self,
+        column: u32,
+        kind: ValueKind,
+        series: SeriesId,
+    ) -> Option<SeriesId> {
+        self.set_kind(column, kind);
         let at = column as usize;
         if at >= self.columns.len() {
             self.columns.resize(at + 1, None);

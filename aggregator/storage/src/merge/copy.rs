@@ -9,6 +9,7 @@ use crate::codec::Chunk;
 use crate::codec::chunk::COLUMNS_MAX;
 use crate::index::SeriesId;
 use crate::maintenance::MaintenanceError;
+use crate::value_kind::ValueKind;
 
 use super::{Source, Union};
 
@@ -56,7 +57,7 @@ impl Slice {
         }
         match self.read(sources) {
             Err(MaintenanceError::ReadBlock {
-                source: BlockError::Damaged(_),
+                source: BlockError::Damaged(_) | BlockError::Unsupported { .. },
                 ..
             }) => Ok(false),
             other => other,
@@ -123,10 +124,13 @@ impl Slice {
         let mut rows = 0;
         for (source, entry) in &self.found {
             let block = &sources[*source].block;
-            block
+            let kind = block
                 .chunk_bytes(entry, &mut self.chunk)
                 .map_err(|error| MaintenanceError::read(block, error))?;
-            let counts = Chunk::counts(&self.chunk)
+            let counts = match kind {
+                ValueKind::Float => Chunk::counts(&self.chunk),
+            };
+            let counts = counts
                 .map_err(|Malformed| MaintenanceError::read(block, BlockError::Damaged("chunk")))?;
             if !is_one && rows == 0 && counts.rows < SHORT {
                 return Ok(false);

@@ -7,6 +7,7 @@ use std::fs;
 use common::model::{Labels, Matcher};
 
 use super::damage::{NOW, open};
+use crate::value_kind::ValueKind;
 use crate::wal::definitions::Definition;
 use crate::wal::frame;
 use crate::wal::record;
@@ -32,7 +33,15 @@ fn row(group: u32, column: u32) -> Vec<u8> {
 fn definition(group: u32, column: u32) -> Vec<u8> {
     let name = format!("forged_{group}_{column}");
     let labels = labels(&name);
-    record::define(group, &name, &[Definition { column, labels }])
+    record::define(
+        group,
+        &name,
+        &[Definition {
+            column,
+            kind: ValueKind::Float,
+            labels,
+        }],
+    )
 }
 
 /// A record that says it unpacks to `bytes`, and does when it is allowed to.
@@ -135,6 +144,7 @@ fn record_vouches_with_its_length_for_what_it_unpacks_to() {
     let many = |count: u32| {
         let one = |column| Definition {
             column,
+            kind: ValueKind::Float,
             labels: labels(&"x".repeat(4000)),
         };
         let definitions: Vec<Definition> = (0..count).map(one).collect();

@@ -25,7 +25,7 @@ use crate::space::Space;
 use crate::stability::StabilityTracker;
 use crate::state::StateDb;
 use crate::stats::Lost;
-use crate::wal::{self, Numbered, Wal, WalOptions};
+use crate::wal::{self, Numbered, RecordFormat, Wal, WalOptions, record};
 use crate::write::OpenError;
 
 /// How long records gather when nobody blocks on them.
@@ -115,7 +115,11 @@ fn recover(
     });
     let from = in_path(directory, from)?;
     let quarantine = directory.join("corrupt");
-    let report = wal::replay(&wal_directory, &quarantine, seed, &mut |records| {
+    let format = RecordFormat {
+        seed,
+        check: record::check_known,
+    };
+    let report = wal::replay(&wal_directory, &quarantine, format, &mut |records| {
         let before = std::mem::take(&mut checkpoint);
         let first = records.partition_point(|&(number, _)| number < from);
         let mut all: Vec<Numbered<'_>> = before.iter().map(|one| (0, one.as_slice())).collect();

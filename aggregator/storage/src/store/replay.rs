@@ -68,6 +68,7 @@ impl Replayed {
     pub(super) fn lost(&self, report: &ReplayReport) -> Lost {
         let mut lost = Lost {
             records: report.lost,
+            unsupported: report.unsupported,
             torn_bytes: report.torn_bytes,
             malformed: self.counts.malformed,
             rows: self.counts.lost,
@@ -141,7 +142,7 @@ fn define(head: &Head, records: &[(Arc<Group>, &[u8])]) -> RowCounts {
             continue;
         };
         for one in definitions {
-            let defined = head.define_for_replay(group, one.column, &one.labels);
+            let defined = head.define_for_replay(group, &one);
             counts.malformed += u64::from(defined.is_err());
         }
     }

@@ -16,11 +16,14 @@ use rustc_hash::FxBuildHasher;
 
 use crate::bytes::{Malformed, Reader, put_bytes, put_varint, unzigzag, zigzag};
 use crate::labels::check_pairs;
+use crate::value_kind::ValueKind;
 
-/// A column of a group gets its series.
+/// Defines one column of a group.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(crate) struct Definition {
     pub(crate) column: u32,
+    /// The same in all definitions of a record.
+    pub(crate) kind: ValueKind,
     pub(crate) labels: Labels,
 }
 
@@ -59,7 +62,7 @@ pub(super) fn put(to: &mut Vec<u8>, definitions: &[Definition]) {
     let mut numbers: HashMap<Vec<usize>, usize, FxBuildHasher> = HashMap::default();
     let mut series = Vec::with_capacity(definitions.len() * 16);
     let mut expected = 0;
-    for Definition { column, labels } in definitions {
+    for Definition { column, labels, .. } in definitions {
         put_varint(&mut series, zigzag(i64::from(*column) - expected));
         expected = i64::from(*column) + 1;
         let names: Vec<usize> = labels.iter().map(|(name, _)| texts.number(name)).collect();
@@ -107,7 +110,7 @@ fn put_new_shape(to: &mut Vec<u8>, names: &[usize]) {
 ///
 /// # Errors
 /// The bytes are none, or give labels that no series can have.
-pub(super) fn read(reader: &mut Reader<'_>) -> Result<Vec<Definition>, Malformed> {
+pub(super) fn read(reader: &mut Reader<'_>, kind: ValueKind) -> Result<Vec<Definition>, Malformed> {
     let count = reader.count(1)?;
     let mut texts = Vec::with_capacity(count);
     for _ in 0..count {
@@ -146,7 +149,11 @@ pub(super) fn read(reader: &mut Reader<'_>) -> Result<Vec<Definition>, Malformed
             return Err(Malformed);
         }
         let labels = Labels::from_sorted(pairs.iter().copied());
-        definitions.push(Definition { column, labels });
+        definitions.push(Definition {
+            column,
+            kind,
+            labels,
+        });
     }
     Ok(definitions)
 }
@@ -207,6 +214,7 @@ mod tests {
             let labels = Labels::from_pairs(pairs).ok()?;
             Some(Definition {
                 column: *column,
+                kind: ValueKind::Float,
                 labels,
             })
         };
@@ -224,14 +232,19 @@ mod tests {
                 ("node", "node-17.cluster.local".to_owned()),
             ];
             let labels = Labels::from_pairs(pairs).unwrap();
-            Definition { column, labels }
+            let kind = ValueKind::Float;
+            Definition {
+                column,
+                kind,
+                labels,
+            }
         };
         let list: Vec<Definition> = (0..3500).map(one).collect();
         let mut bytes = Vec::new();
         put(&mut bytes, &list);
         let packed = zstd::bulk::compress(&bytes, 1).unwrap();
         assert!(packed.len() < 3500, "{} bytes", packed.len());
-        assert_eq!(read(&mut Reader::new(&bytes)), Ok(list));
+        assert_eq!(read(&mut Reader::new(&bytes), ValueKind::Float), Ok(list));
     }
 
     /// Any characters. As a pattern, which `String` is, they take minutes to draw in a debug build.
@@ -249,13 +262,13 @@ mod tests {
             for list in [definitions(&list), definitions(&few)] {
                 let mut bytes = Vec::new();
                 put(&mut bytes, &list);
-                prop_assert_eq!(read(&mut Reader::new(&bytes)), Ok(list));
+                prop_assert_eq!(read(&mut Reader::new(&bytes), ValueKind::Float), Ok(list));
             }
         }
 
         #[test]
         fn arbitrary_bytes_are_an_error_not_a_panic(bytes: Vec<u8>) {
-            let _unused = read(&mut Reader::new(&bytes)).is_ok();
+            let _unused = read(&mut Reader::new(&bytes), ValueKind::Float).is_ok();
         }
     }
 }

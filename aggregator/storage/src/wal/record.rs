@@ -1,8 +1,9 @@
 //! What a log record says.
 //!
 //! ```text
-//! kind u8 | [shard u8, of rows] | encoding u8 (0 plain, 1 zstd with the length before it) | body
-//! define:   group varint, key str, definitions, see [`super::definitions`]
+//! type u8 | [shard u8, of rows] | [value kind u8, of typed definitions] | encoding u8 (0 plain, 1 zstd with the length before it) | body
+//! define:   group varint, key str, definitions, see [`super::definitions`]; columns of floats
+//! define typed: the same for columns of the value kind that the record names
 //! rows:     see [`super::rows`]
 //! metadata: family str, type u8, help str, unit str
 //! checkpoint: number varint
@@ -17,17 +18,33 @@ use common::model::{Metadata, MetricType};
 use super::definitions::{self, Definition};
 use crate::block::format::unpacked_bytes_max;
 use crate::bytes::{Malformed, Reader, put_bytes, put_varint};
+use crate::value_kind::{KindCode, UnknownKind, ValueKind};
 
 const DEFINE: u8 = 1;
 pub(super) const ROWS: u8 = 2;
 const METADATA: u8 = 3;
 const CHECKPOINT: u8 = 4;
 const END: u8 = 5;
+const DEFINE_TYPED: u8 = 6;
 
 const PLAIN: u8 = 0;
 const ZSTD: u8 = 1;
 /// Below this a record is not worth compressing.
 const COMPRESS_BYTES: usize = 256;
+
+/// Why a record can't be used.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
+pub(crate) enum RecordError {
+    /// The payload is not a record of this format.
+    #[error(transparent)]
+    Malformed(#[from] Malformed),
+    /// A newer version wrote a record of this type.
+    #[error("record type {0} is not supported by this version")]
+    UnknownType(u8),
+    /// A newer version wrote columns of this kind.
+    #[error(transparent)]
+    UnknownKind(#[from] UnknownKind),
+}
 
 /// One record.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -108,13 +125,29 @@ fn finish(kind: &[u8], body: &[u8]) -> Vec<u8> {
     payload
 }
 
-/// A record that defines columns of a group.
+/// A record that defines columns of a group, all of one kind.
 pub(crate) fn define(group: u32, key: &str, definitions: &[Definition]) -> Vec<u8> {
+    let kind = definitions.first().map_or(ValueKind::Float, |one| one.kind);
+    debug_assert!(definitions.iter().all(|one| one.kind == kind));
+    define_coded(kind.code(), group, key, definitions)
+}
+
+/// [`define`] with the kind as it is stored.
+pub(crate) fn define_coded(
+    code: KindCode,
+    group: u32,
+    key: &str,
+    definitions: &[Definition],
+) -> Vec<u8> {
     let mut body = Vec::new();
     put_varint(&mut body, u64::from(group));
     put_bytes(&mut body, key.as_bytes());
     definitions::put(&mut body, definitions);
-    finish(&[DEFINE], &body)
+    match code.kind() {
+        // As versions before value kinds wrote it, so that they can read it.
+        Ok(ValueKind::Float) => finish(&[DEFINE], &body),
+        Err(_) => finish(&[DEFINE_TYPED, code.0], &body),
+    }
 }
 
 /// A record about a metric family.
@@ -192,8 +225,10 @@ fn unpack(encoding: u8, packed: &[u8], to: &mut Vec<u8>) -> Result<(), Malformed
 /// The payload is no record of this format.
 pub(crate) fn defined_group(payload: &[u8]) -> Result<Option<(u32, String)>, Malformed> {
     let mut reader = Reader::new(payload);
-    if reader.u8()? != DEFINE {
-        return Ok(None);
+    match reader.u8()? {
+        DEFINE => {}
+        DEFINE_TYPED => drop(reader.u8()?),
+        _ => return Ok(None),
     }
     let mut body = Vec::new();
     let encoding = reader.u8()?;
@@ -203,14 +238,27 @@ pub(crate) fn defined_group(payload: &[u8]) -> Result<Option<(u32, String)>, Mal
     Ok(Some((group, reader.str()?.to_owned())))
 }
 
+/// Checks that this version knows the record's type and the kind of the columns it defines. Does not decompress.
+///
+/// # Errors
+/// [`RecordError::UnknownType`] or [`RecordError::UnknownKind`].
+pub(crate) fn check_known(payload: &[u8]) -> Result<(), RecordError> {
+    match payload {
+        [DEFINE_TYPED, code, ..] => Ok(KindCode(*code).kind().map(drop)?),
+        [DEFINE..=END, ..] | [] => Ok(()),
+        [unknown, ..] => Err(RecordError::UnknownType(*unknown)),
+    }
+}
+
 /// Reads a record.
 ///
 /// # Errors
-/// The payload is no record of this format.
-pub(crate) fn decode(payload: &[u8]) -> Result<Record<'_>, Malformed> {
+/// See [`RecordError`].
+pub(crate) fn decode(payload: &[u8]) -> Result<Record<'_>, RecordError> {
+    check_known(payload)?;
     let mut reader = Reader::new(payload);
-    let kind = reader.u8()?;
-    if kind == ROWS {
+    let record_type = reader.u8()?;
+    if record_type == ROWS {
         let (shard, encoding) = (reader.u8()?, reader.u8()?);
         let packed = reader.take(reader.remaining())?;
         return Ok(Record::Rows(Rows {
@@ -219,23 +267,27 @@ pub(crate) fn decode(payload: &[u8]) -> Result<Record<'_>, Malformed> {
             packed,
         }));
     }
+    let value_kind = match record_type {
+        DEFINE_TYPED => KindCode(reader.u8()?).kind()?,
+        _ => ValueKind::Float,
+    };
     let mut body = Vec::new();
     let encoding = reader.u8()?;
     unpack(encoding, reader.take(reader.remaining())?, &mut body)?;
     let mut reader = Reader::new(&body);
-    match kind {
-        DEFINE => decode_define(&mut reader),
+    match record_type {
+        DEFINE | DEFINE_TYPED => decode_define(&mut reader, value_kind),
         METADATA => decode_metadata(&mut reader),
         CHECKPOINT => decode_checkpoint(&mut reader),
         END => Ok(Record::End),
-        _ => Err(Malformed),
+        unknown => Err(RecordError::UnknownType(unknown)),
     }
 }
 
-fn decode_define<'a>(reader: &mut Reader<'_>) -> Result<Record<'a>, Malformed> {
+fn decode_define<'a>(reader: &mut Reader<'_>, kind: ValueKind) -> Result<Record<'a>, RecordError> {
     let group = reader.varint_u32()?;
     let key = reader.str()?.to_owned();
-    let definitions = definitions::read(reader)?;
+    let definitions = definitions::read(reader, kind)?;
     Ok(Record::Define {
         group,
         key,
@@ -243,13 +295,13 @@ fn decode_define<'a>(reader: &mut Reader<'_>) -> Result<Record<'a>, Malformed> {
     })
 }
 
-fn decode_checkpoint<'a>(reader: &mut Reader<'_>) -> Result<Record<'a>, Malformed> {
+fn decode_checkpoint<'a>(reader: &mut Reader<'_>) -> Result<Record<'a>, RecordError> {
     let from = reader.varint()?;
     let base = (!reader.is_empty()).then(|| reader.varint()).transpose()?;
     Ok(Record::Checkpoint { from, base })
 }
 
-fn decode_metadata<'a>(reader: &mut Reader<'_>) -> Result<Record<'a>, Malformed> {
+fn decode_metadata<'a>(reader: &mut Reader<'_>) -> Result<Record<'a>, RecordError> {
     let family = reader.str()?.to_owned();
     let metric_type = MetricType::from_u8(reader.u8()?).ok_or(Malformed)?;
     let metadata = Metadata {

@@ -4,7 +4,10 @@ use std::fs;
 use std::io;
 use std::path::Path;
 
+use common::report::chain;
+
 use super::frame::{self, Found};
+use super::record::RecordError;
 use super::segment::{self, MAGIC, Segment};
 use crate::{disk, files};
 
@@ -19,8 +22,19 @@ pub(crate) struct ReplayReport {
     pub(crate) lost: u64,
     /// Bytes behind the last sound record of the last segment: a write that a crash cut short.
     pub(crate) torn_bytes: u64,
-    /// Segments with damage in them.
+    /// Segments with damage in them, or with records of a newer version.
     pub(crate) damaged_segments: u64,
+    /// Records of a newer version, which were skipped.
+    pub(crate) unsupported: u64,
+}
+
+/// What a replay must know of records.
+#[derive(Debug, Clone, Copy)]
+pub(crate) struct RecordFormat {
+    /// Seeds the checksums of the data directory.
+    pub(crate) seed: u32,
+    /// Refuses payloads of a newer version.
+    pub(crate) check: fn(&[u8]) -> Result<(), RecordError>,
 }
 
 /// A record: its number and its payload.
@@ -34,17 +48,17 @@ pub(crate) type Numbered<'a> = (u64, &'a [u8]);
 pub(crate) fn replay(
     directory: &Path,
     quarantine: &Path,
-    seed: u32,
+    format: RecordFormat,
     apply: &mut dyn FnMut(&[Numbered<'_>]),
 ) -> io::Result<ReplayReport> {
     let mut report = ReplayReport::default();
     let segments = segment::list(directory)?;
     for (index, one) in segments.iter().enumerate() {
         let next_first = segments.get(index + 1).map(|next| next.first);
-        replay_segment(one, next_first, seed, &mut report, apply).and_then(|damaged| {
+        replay_segment(one, next_first, format, &mut report, apply).and_then(|damaged| {
             if damaged {
                 report.damaged_segments += 1;
-                keep_copy(one, quarantine)
+                keep_copy(&one.path, quarantine)
             } else {
                 Ok(())
             }
@@ -53,17 +67,21 @@ pub(crate) fn replay(
     Ok(report)
 }
 
-fn keep_copy(one: &Segment, quarantine: &Path) -> io::Result<()> {
+/// Copies a file to the folder of damaged files.
+///
+/// # Errors
+/// The copy can't be made.
+pub(crate) fn keep_copy(path: &Path, quarantine: &Path) -> io::Result<()> {
     files::create_directory(quarantine)?;
-    let name = one.path.file_name().unwrap_or_default();
-    disk::copy(&one.path, quarantine.join(name)).map(|_| ())
+    let name = path.file_name().unwrap_or_default();
+    disk::copy(path, quarantine.join(name)).map(|_| ())
 }
 
 /// Reads one segment; true when something in it is damaged.
 fn replay_segment(
     one: &Segment,
     next_first: Option<u64>,
-    seed: u32,
+    format: RecordFormat,
     report: &mut ReplayReport,
     apply: &mut dyn FnMut(&[Numbered<'_>]),
 ) -> io::Result<bool> {
@@ -72,10 +90,11 @@ fn replay_segment(
     let mut sound_end = MAGIC.len();
     let mut damaged = false;
     let mut records = Vec::new();
+    let mut unsupported = Unsupported::default();
     // The first record of a segment follows the last one of the segment before.
     let mut expected = one.first;
     while at < bytes.len() {
-        match frame::find(bytes.get(at..).unwrap_or(&[]), seed) {
+        match frame::find(bytes.get(at..).unwrap_or(&[]), format.seed) {
             Found::Record {
                 number,
                 payload,
@@ -90,7 +109,10 @@ fn replay_segment(
                 if number > report.last {
                     report.last = number;
                     report.records += 1;
-                    records.push((number, payload));
+                    match (format.check)(payload) {
+                        Ok(()) => records.push((number, payload)),
+                        Err(error) => unsupported.add(at, error),
+                    }
                 }
                 expected = number.max(expected) + 1;
                 at += length;
@@ -103,6 +125,10 @@ fn replay_segment(
         }
     }
     apply(&records);
+    if unsupported.log(&one.path) {
+        report.unsupported += unsupported.records;
+        damaged = true;
+    }
     match next_first {
         Some(next) if next > expected => {
             report.lost += next - expected;
@@ -115,6 +141,36 @@ fn replay_segment(
         tracing::warn!(segment = %one.path.display(), "log segment is damaged, a copy is kept");
     }
     Ok(damaged)
+}
+
+/// Records that a newer version wrote into one file.
+#[derive(Debug, Default)]
+pub(crate) struct Unsupported {
+    pub(crate) records: u64,
+    /// The offset of the first one, and why it can't be used.
+    first: Option<(usize, RecordError)>,
+}
+
+impl Unsupported {
+    pub(crate) fn add(&mut self, offset: usize, error: RecordError) {
+        self.records += 1;
+        self.first.get_or_insert((offset, error));
+    }
+
+    /// Logs one line for the file; returns whether there was anything to log.
+    pub(crate) fn log(&self, path: &Path) -> bool {
+        let Some((offset, error)) = &self.first else {
+            return false;
+        };
+        tracing::error!(
+            path = %path.display(),
+            offset,
+            records = self.records,
+            error = chain(error),
+            "skip records of a newer version; a copy of the file is kept in corrupt/"
+        );
+        true
+    }
 }
 
 /// Cuts off what follows the last sound record of the last segment.
