@@ -26,6 +26,7 @@ use common::clock::Clock;
 use common::model::Labels;
 use common::telemetry::Registry;
 use tidemark_alerting::notify::alert::Alert;
+use tidemark_alerting::notify::config::Config;
 use tidemark_alerting::notify::notifier::Notifier;
 use tidemark_alerting::rules::group::{Context, Outgoing};
 use tidemark_alerting::rules::manager::{Defaults, Manager};
@@ -50,17 +51,15 @@ const OUTAGE_TOLERANCE: Duration = Duration::from_secs(3600);
 pub struct Alerting {
     manager: Manager,
     context: ArcSwap<Context>,
-    notifier: Mutex<Option<Notifier>>,
+    notifier: Mutex<Notifier>,
     external: External,
     transport: Transport,
-    store: Arc<dyn StateStore>,
     clock: Arc<dyn Clock>,
     metrics: Metrics,
     /// Wakes the scheduler after a reload.
     groups_changed: Notify,
     /// Wakes the driver of the notifier.
     notifier_changed: Notify,
-    external_url: String,
 }
 
 /// What the rest of the server gives to alerting.
@@ -103,18 +102,22 @@ impl Alerting {
             resend_delay: parts.resend_delay,
             outage_tolerance: OUTAGE_TOLERANCE,
         };
+        let notifier = Notifier::new(
+            Arc::new(Config::without_receivers()),
+            Arc::clone(&store),
+            parts.external_url,
+            parts.clock.now_ms(),
+        );
         let alerting = Arc::new(Self {
             manager: Manager::new(&context),
             context: ArcSwap::from_pointee(context),
-            notifier: Mutex::new(None),
+            notifier: Mutex::new(notifier),
             external: External::new(registry),
             transport: Transport::default(),
-            store,
             clock: parts.clock,
             metrics: Metrics::new(registry),
             groups_changed: Notify::new(),
             notifier_changed: Notify::new(),
-            external_url: parts.external_url,
         });
         alerting.load(plan);
         alerting.metrics.register_state(registry, &alerting);
@@ -140,21 +143,13 @@ impl Alerting {
         self.manager.load(&context, plan.rules, defaults, now_ms);
         self.context.store(Arc::new(context));
         self.external.load(plan.external);
-        let mut notifier = self.notifier();
-        match (plan.notifier, notifier.as_mut()) {
-            (None, _) => *notifier = None,
-            (Some(config), Some(notifier)) => notifier.reload(config, now_ms),
-            (Some(config), None) => {
-                let store = Arc::clone(&self.store);
-                *notifier = Some(Notifier::new(
-                    config,
-                    store,
-                    self.external_url.clone(),
-                    now_ms,
-                ));
-            }
-        }
-        drop(notifier);
+        let config = plan.notifier.unwrap_or_else(|| {
+            tracing::info!(
+                "no section alertmanager: alerts and silences are kept, but no notification is sent"
+            );
+            Arc::new(Config::without_receivers())
+        });
+        self.notifier().reload(config, now_ms);
         self.groups_changed.notify_one();
         self.notifier_changed.notify_one();
     }
@@ -165,8 +160,8 @@ impl Alerting {
         &self.manager
     }
 
-    /// The notifier, when there is a section `alertmanager`. Changes to it may wait for the disk: not for async code.
-    pub fn notifier(&self) -> MutexGuard<'_, Option<Notifier>> {
+    /// Locks the notifier. Changes to it may wait for the disk, so async code must not make them.
+    pub fn notifier(&self) -> MutexGuard<'_, Notifier> {
         self.notifier.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
@@ -194,12 +189,10 @@ impl Alerting {
         }
         self.external.push(outgoing);
         let now_ms = self.clock.now_ms();
-        if let Some(notifier) = self.notifier().as_mut() {
-            let alerts = outgoing.iter().map(received).collect();
-            let refused = notifier.receive(alerts, now_ms);
-            if refused > 0 {
-                tracing::warn!(refused, "too many alerts for the notifier");
-            }
+        let alerts = outgoing.iter().map(received).collect();
+        let refused = self.notifier().receive(alerts, now_ms);
+        if refused > 0 {
+            tracing::warn!(refused, "too many alerts for the notifier");
         }
         self.notifier_changed.notify_one();
     }

@@ -20,7 +20,7 @@ use http_body_util::Full;
 
 pub use self::authorization::Authorization;
 use self::pool::{Pool, Target};
-pub use self::tls::{TlsError, TlsSettings};
+pub use self::tls::{RefusedVersions, TlsError, TlsSettings};
 
 /// An answer: its status and the beginning of its body.
 #[derive(Debug, Clone)]

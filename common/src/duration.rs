@@ -92,6 +92,38 @@ impl fmt::Display for Display {
     }
 }
 
+/// Parses a duration as Go's `time.ParseDuration`: `1.5s`, `-2m`, `1h30m`; a number alone counts nanoseconds.
+///
+/// Returns `None` for any other text. A negative duration returns zero.
+#[must_use]
+pub fn parse_go(text: &str) -> Option<Duration> {
+    let (is_negative, mut rest) = match text.strip_prefix('-') {
+        Some(rest) => (true, rest),
+        None => (false, text.strip_prefix('+').unwrap_or(text)),
+    };
+    if rest.is_empty() {
+        return None;
+    }
+    let mut seconds = 0.0_f64;
+    while !rest.is_empty() {
+        let (number, unit);
+        (number, rest) = split_while(rest, |c| c.is_ascii_digit() || c == '.');
+        (unit, rest) = split_while(rest, |c| !c.is_ascii_digit() && c != '.');
+        let scale = match unit {
+            "ns" | "" => 1e-9,
+            "us" | "\u{b5}s" | "\u{3bc}s" => 1e-6,
+            "ms" => 1e-3,
+            "s" => 1.0,
+            "m" => 60.0,
+            "h" => 3600.0,
+            _ => return None,
+        };
+        seconds += number.parse::<f64>().ok()? * scale;
+    }
+    let seconds = if is_negative { 0.0 } else { seconds };
+    Duration::try_from_secs_f64(seconds).ok()
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;

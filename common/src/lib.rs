@@ -3,7 +3,6 @@
 //! **Invariant:** this crate depends on no other crate of the workspace, and [`model`] does no I/O.
 
 pub mod bytes;
-
 pub mod clock;
 pub mod duration;
 pub mod exposition;
@@ -16,6 +15,7 @@ pub mod logging;
 pub mod model;
 pub mod relabel;
 pub mod report;
+pub mod secret;
 pub mod sync;
 pub mod telemetry;
 pub mod wire;

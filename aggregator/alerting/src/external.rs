@@ -7,7 +7,7 @@ use std::time::Duration;
 use serde_json::{Value as Json, json};
 
 use crate::notify::message::{format_time, object};
-use crate::notify::receiver::{HttpOptions, read_http_fields};
+use crate::notify::receiver::{HttpConfig, read_http_fields};
 use crate::rules::group::Outgoing;
 use common::relabel::{self, RelabelRule};
 use common::yaml::{Fields, Issue, Issues, Node};
@@ -36,7 +36,7 @@ pub struct Alertmanagers {
     /// The most that a request may take.
     pub timeout: Duration,
     /// How requests are made.
-    pub http: HttpOptions,
+    pub http: HttpConfig,
     /// `host:port`
     pub targets: Vec<String>,
     /// Names that stand for any number of addresses.
@@ -234,7 +234,7 @@ pub fn body(alerts: &[Outgoing]) -> Vec<u8> {
     let one = |alert: &Outgoing| {
         json!({
             "labels": object(&alert.labels),
-            "annotations": object(&alert.annotations),
+            "annotations": alert.annotations,
             "startsAt": format_time(alert.starts_at_ms),
             "endsAt": format_time(alert.ends_at_ms),
             "generatorURL": alert.generator_url,
@@ -253,7 +253,7 @@ mod tests {
     fn alert(n: usize) -> Outgoing {
         Outgoing {
             labels: Labels::from_pairs([("n", n.to_string())]).unwrap(),
-            annotations: Labels::empty(),
+            annotations: crate::annotations::Annotations::empty(),
             starts_at_ms: 1_700_000_000_123,
             ends_at_ms: 1_700_000_001_000,
             is_resolved: false,

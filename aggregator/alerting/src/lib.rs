@@ -1,5 +1,6 @@
 //! Rules, alert state and the notification pipeline.
 
+pub mod annotations;
 pub mod external;
 mod hash;
 pub mod notify;

@@ -13,5 +13,6 @@ pub mod matcher;
 pub mod message;
 pub mod notifier;
 pub mod receiver;
+pub mod render;
 pub mod route;
 pub mod silence;

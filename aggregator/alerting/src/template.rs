@@ -20,6 +20,7 @@ pub mod rule;
 mod shared;
 mod value;
 
+pub(crate) use builtins::escape_query;
 pub use float::{Notation, format_float};
 pub use functions::{Env, Function, QueryFn, QueryResult};
 pub use gotime::format_duration;
@@ -104,9 +105,26 @@ impl Set {
         data: Value,
         env: &mut Env<'_>,
     ) -> Result<String, ExpandError> {
+        match self.expand_partly(job, data, env) {
+            (text, None) => Ok(text),
+            (_, Some(error)) => Err(error),
+        }
+    }
+
+    /// Expands as [`Self::expand`] does. After an error the text is what was written before it.
+    pub fn expand_partly(
+        &self,
+        job: &Job<'_>,
+        data: Value,
+        env: &mut Env<'_>,
+    ) -> (String, Option<ExpandError>) {
         let own = parse::parse(job.name, job.source, &|function| {
             (job.functions)(function).is_some()
-        })?;
+        });
+        let own = match own {
+            Ok(own) => own,
+            Err(error) => return (String::new(), Some(error.into())),
+        };
         let blocks = if self.blocks.is_empty() {
             own
         } else {
@@ -122,8 +140,17 @@ impl Set {
             limits: job.limits,
             html: job.escaping == Escaping::Html,
         };
-        Ok(exec::execute(&program, data, env)?)
+        let (text, error) = exec::execute(&program, data, env);
+        (text, error.map(ExpandError::from))
     }
+}
+
+/// Checks the syntax of `source`.
+///
+/// # Errors
+/// `source` is not a template.
+pub fn parses(source: &str, functions: Lookup) -> Result<(), ParseError> {
+    parse::parse("", source, &|function| functions(function).is_some()).map(drop)
 }
 
 /// A text that was parsed once, to be run often.
@@ -173,7 +200,10 @@ impl Compiled {
             limits,
             html: false,
         };
-        exec::execute(&program, data, env)
+        match exec::execute(&program, data, env) {
+            (text, None) => Ok(text),
+            (_, Some(error)) => Err(error),
+        }
     }
 }
 
@@ -201,9 +231,6 @@ pub enum ExpandError {
     /// Its execution failed.
     #[error(transparent)]
     Execute(#[from] ExecError),
-    /// What came out has no JSON form.
-    #[error("encode message: {0}")]
-    Encode(String),
 }
 
 #[cfg(test)]

@@ -6,9 +6,10 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::{Duration, Instant};
 
 use rand::Rng as _;
-use tidemark_alerting::notify::message::{self, Message, Verdict};
+use tidemark_alerting::notify::message::{Message, Verdict};
 use tidemark_alerting::notify::notifier::Delivery;
 use tidemark_alerting::notify::receiver::Integration;
+use tidemark_alerting::notify::render::{self, RenderError};
 use tokio::sync::{OwnedSemaphorePermit, Semaphore, mpsc};
 use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
@@ -79,9 +80,6 @@ pub(super) async fn run(alerting: Arc<Alerting>, stop: CancellationToken) {
 fn tick(alerting: &Alerting) -> (Vec<Delivery>, Duration) {
     let now_ms = alerting.clock.now_ms();
     let mut notifier = alerting.notifier();
-    let Some(notifier) = notifier.as_mut() else {
-        return (Vec::new(), SLEEP_MAX);
-    };
     let deliveries = notifier.tick(now_ms);
     let wait_ms = notifier.next_due_ms().saturating_sub(now_ms);
     let wait = Duration::from_millis(u64::try_from(wait_ms).unwrap_or(0));
@@ -155,9 +153,7 @@ async fn record(alerting: Arc<Alerting>, mut ended: mpsc::Receiver<(Arc<Delivery
                 .map(|(delivery, is_sent)| (&**delivery, *is_sent))
                 .collect();
             let now_ms = work.clock.now_ms();
-            if let Some(notifier) = work.notifier().as_mut() {
-                notifier.finish_all(&outcomes, now_ms);
-            }
+            work.notifier().finish_all(&outcomes, now_ms);
         });
         if let Err(error) = finished.await {
             tracing::error!(%error, "record of notifications broke off");
@@ -191,17 +187,15 @@ impl Worker {
         outcome.is_ok()
     }
 
-    /// Tries until it succeeds, can't, or the deadline is over.
+    /// Attempts to send until it succeeds, is refused, or the deadline has passed.
     async fn attempts(&self, delivery: &Arc<Delivery>) -> Result<(), String> {
-        let message = self.make(delivery).await?;
         let left_ms = delivery.deadline_ms - self.alerting.clock.now_ms();
         let deadline = tokio::time::Instant::now()
             + Duration::from_millis(u64::try_from(left_ms).unwrap_or(0));
         let mut backoff = BACKOFF_FIRST;
         let mut last = "no attempt in time".to_owned();
         loop {
-            let attempt = attempt(&self.alerting, &message);
-            match tokio::time::timeout_at(deadline, attempt).await {
+            match tokio::time::timeout_at(deadline, self.attempt(delivery)).await {
                 Ok(Verdict::Sent) => return Ok(()),
                 Ok(Verdict::Failed(reason)) => return Err(reason),
                 Ok(Verdict::Retry(reason)) => last = reason,
@@ -217,16 +211,47 @@ impl Worker {
         }
     }
 
-    /// Gives a delivery its form: here when that takes no longer than to hand it to another thread.
-    async fn make(&self, delivery: &Arc<Delivery>) -> Result<Message, String> {
-        let integration = integration(delivery).ok_or("the integration is gone")?;
-        if message::is_quick(integration, &delivery.notification) {
-            return make(delivery);
+    /// Renders the message and sends it once. Each attempt renders, so that a retry reads the files of secrets again.
+    async fn attempt(&self, delivery: &Arc<Delivery>) -> Verdict {
+        let message = match self.render(delivery).await {
+            Ok(message) => message,
+            Err(verdict) => return verdict,
+        };
+        match message {
+            Message::Http(message) => {
+                let now_ms = self.alerting.clock.now_ms();
+                self.alerting.transport.send(&message, now_ms).await
+            }
+            Message::Mail(mail) => mail::send(&mail).await,
+        }
+    }
+
+    /// Renders the message, on this thread if that is faster than handing it to another one.
+    async fn render(&self, delivery: &Arc<Delivery>) -> Result<Message, Verdict> {
+        let Some(integration) = integration(delivery) else {
+            return Err(Verdict::Failed("the integration is gone".to_owned()));
+        };
+        let failed = |error: RenderError| {
+            let reason = crate::report::chain(&error);
+            if error.is_retryable() {
+                Verdict::Retry(reason)
+            } else {
+                Verdict::Failed(reason)
+            }
+        };
+        if render::is_quick(integration, &delivery.notification) {
+            return render::render(&delivery.config, integration, &delivery.notification)
+                .map_err(failed);
         }
         let _permit = self.queue.making.acquire().await;
-        let delivery = Arc::clone(delivery);
-        let making = tokio::task::spawn_blocking(move || make(&delivery));
-        making.await.map_err(|error| error.to_string())?
+        let (delivery, integration) = (Arc::clone(delivery), integration.clone());
+        let rendering = tokio::task::spawn_blocking(move || {
+            render::render(&delivery.config, &integration, &delivery.notification)
+        });
+        match rendering.await {
+            Ok(rendered) => rendered.map_err(failed),
+            Err(error) => Err(Verdict::Failed(format!("render message: {error}"))),
+        }
     }
 }
 
@@ -236,21 +261,6 @@ fn integration(delivery: &Delivery) -> Option<&Integration> {
         .receivers
         .get(&delivery.notification.receiver)?;
     receiver.integrations.get(delivery.integration)
-}
-
-fn make(delivery: &Delivery) -> Result<Message, String> {
-    let integration = integration(delivery).ok_or("the integration is gone")?;
-    message::make(&delivery.config, integration, &delivery.notification)
-        .map_err(|error| crate::report::chain(&error))
-}
-
-async fn attempt(alerting: &Alerting, message: &Message) -> Verdict {
-    let transport = &alerting.transport;
-    match message {
-        Message::Http(message) => transport.send(message, alerting.clock.now_ms()).await,
-        Message::WeChat(message) => transport.send_wechat(message).await,
-        Message::Mail(mail) => mail::send(mail).await,
-    }
 }
 
 #[cfg(test)]

@@ -12,6 +12,7 @@ use http::Method;
 use tidemark_alerting::external::{
     Alerting as Section, Alertmanagers, DnsName, Queue, body, relabelled,
 };
+use tidemark_alerting::notify::receiver::{HttpConfig, HttpOptions};
 use tidemark_alerting::rules::group::Outgoing;
 use tokio::sync::Notify;
 use tokio_util::sync::CancellationToken;
@@ -256,19 +257,34 @@ pub(super) async fn run(alerting: Arc<Alerting>, stop: CancellationToken) {
     tasks.wait().await;
 }
 
+/// Reads the files of secrets, which may have been rotated since the last request.
+async fn load(http: &HttpConfig) -> Result<HttpOptions, String> {
+    if !http.has_files() {
+        return http.load().map_err(|error| chain(&error));
+    }
+    let http = http.clone();
+    match tokio::task::spawn_blocking(move || http.load()).await {
+        Ok(loaded) => loaded.map_err(|error| chain(&error)),
+        Err(error) => Err(format!("read files of secrets: {error}")),
+    }
+}
+
 async fn send(external: &External, client: &HttpClient, batch: &Batch) {
     let url = &batch.key.1;
     let count = batch.alerts.len() as u64;
-    let options = request_options(&batch.group.http);
     let body = Bytes::from(body(&batch.alerts));
-    let request = client.request(Method::POST, url, &options, body);
+    let request = async {
+        let options = request_options(&load(&batch.group.http).await?);
+        let response = client.request(Method::POST, url, &options, body).await;
+        response.map_err(|error| chain(&error))
+    };
     let failure = match tokio::time::timeout(batch.group.timeout, request).await {
         Ok(Ok(response)) if (200..300).contains(&response.status) => {
             external.metrics.sent.add(count);
             return;
         }
         Ok(Ok(response)) => format!("status {}", response.status),
-        Ok(Err(error)) => chain(&error),
+        Ok(Err(reason)) => reason,
         Err(_) => "no answer in time".to_owned(),
     };
     external.metrics.failed.add(count);

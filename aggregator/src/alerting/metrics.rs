@@ -97,12 +97,7 @@ impl Metrics {
         let weak: Weak<Alerting> = Arc::downgrade(alerting);
         ALERTS.register_fn(registry, &[], move || {
             let alerting = weak.upgrade();
-            let count = alerting.map(|alerting| {
-                alerting
-                    .notifier()
-                    .as_ref()
-                    .map_or(0, |n| n.alerts().count())
-            });
+            let count = alerting.map(|alerting| alerting.notifier().alerts().count());
             count.unwrap_or(0) as f64
         });
     }

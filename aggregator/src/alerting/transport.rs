@@ -1,15 +1,17 @@
 //! Sends messages to receivers, as each kind of receiver needs it.
 
 mod rate;
-mod wechat;
+mod tokens;
 
 use http::Method;
-use tidemark_alerting::notify::message::{HttpMessage, Verdict, WeChatMessage, signed_url};
-use tidemark_alerting::notify::receiver::{Credentials, HttpOptions};
+use tidemark_alerting::notify::message::{HttpMessage, Verdict};
+use tidemark_alerting::notify::receiver::{Credentials, HttpOptions, TlsVersion};
 
 use self::rate::RateLimiter;
-use self::wechat::AccessTokens;
-use crate::outbound::{Authorization, HttpClient, RequestError, RequestOptions, TlsSettings};
+use self::tokens::AccessTokens;
+use crate::outbound::{
+    Authorization, HttpClient, RefusedVersions, RequestError, RequestOptions, TlsSettings,
+};
 use crate::report::chain;
 
 /// The client for notifications and external Alertmanagers, and what some services need remembered between messages.
@@ -17,7 +19,7 @@ use crate::report::chain;
 pub(super) struct Transport {
     pub(super) client: HttpClient,
     rates: RateLimiter,
-    wechat_tokens: AccessTokens,
+    tokens: AccessTokens,
 }
 
 impl Transport {
@@ -26,10 +28,19 @@ impl Transport {
         if let Some(limit) = message.rate_limit {
             self.rates.wait(message.url.expose(), limit).await;
         }
-        let url = signed_url(message.url.expose(), &message.signing_secret, now_ms);
         let options = request_options(&message.http);
+        let token = match &message.token {
+            Some(request) => match self.tokens.get(&self.client, request, &options).await {
+                Ok(token) => Some(token),
+                Err(verdict) => return verdict,
+            },
+            None => None,
+        };
+        let url = message.url_at(token.as_ref(), now_ms);
         let body = message.body.clone();
-        let request = self.client.request(Method::POST, &url, &options, body);
+        let request = self
+            .client
+            .request(Method::POST, url.expose(), &options, body);
         let response = match message.timeout {
             None => request.await,
             Some(timeout) => match tokio::time::timeout(timeout, request).await {
@@ -38,14 +49,17 @@ impl Transport {
             },
         };
         match response {
-            Ok(response) => message.answer.judge(response.status, &response.body),
+            Ok(response) => {
+                if let Some(request) = &message.token
+                    && (request.is_expired)(&response.body)
+                {
+                    self.tokens.forget(request);
+                    return Verdict::Retry("the token has expired".to_owned());
+                }
+                (message.judge)(response.status, &response.body)
+            }
             Err(error) => retry(&error),
         }
-    }
-
-    /// Sends a message to WeChat once.
-    pub(super) async fn send_wechat(&self, message: &WeChatMessage) -> Verdict {
-        self.wechat_tokens.send(&self.client, message).await
     }
 }
 
@@ -58,7 +72,7 @@ pub(super) fn request_options(options: &HttpOptions) -> RequestOptions {
     let authorization = match &options.credentials {
         Credentials::None => Authorization::default(),
         Credentials::Basic { username, password } => {
-            Authorization::basic(username, password.expose())
+            Authorization::basic(username.expose(), password.expose())
         }
         Credentials::Token { kind, token } => Authorization::token(kind, token.expose()),
     };
@@ -71,6 +85,11 @@ pub(super) fn request_options(options: &HttpOptions) -> RequestOptions {
             key_pem: tls.key_pem.as_ref().map(|key| key.expose().to_owned()),
             server_name: tls.server_name.clone(),
             insecure_skip_verify: tls.insecure_skip_verify,
+            refused_versions: match (tls.min_version, tls.max_version) {
+                (Some(TlsVersion::Tls13), _) => RefusedVersions::Tls12,
+                (_, Some(TlsVersion::Tls12)) => RefusedVersions::Tls13,
+                _ => RefusedVersions::None,
+            },
         },
     }
 }

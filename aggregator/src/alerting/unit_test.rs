@@ -8,6 +8,7 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
 use common::model::{Labels, Sample};
+use tidemark_alerting::annotations::Annotations;
 use tidemark_alerting::rules::alert::AlertState;
 use tidemark_alerting::rules::file::load;
 use tidemark_alerting::rules::group::{Context, Group};
@@ -316,7 +317,7 @@ impl Run<'_> {
     }
 }
 
-fn alerts_text(alerts: &[(Labels, Labels)]) -> String {
+fn alerts_text(alerts: &[(Labels, Annotations)]) -> String {
     let lines: Vec<String> = alerts
         .iter()
         .enumerate()

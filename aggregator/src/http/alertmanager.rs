@@ -82,13 +82,7 @@ async fn with<T: Send + 'static>(
         .map_err(|_| unavailable("the server is starting"))?;
     let task = tokio::task::spawn_blocking(move || {
         let now_ms = alerting.now_ms();
-        let result = match alerting.notifier().as_mut() {
-            Some(notifier) => work(notifier, now_ms),
-            None => Err(Failure(
-                StatusCode::SERVICE_UNAVAILABLE,
-                "no notifier: the configuration has no section alertmanager".to_owned(),
-            )),
-        };
+        let result = work(&mut alerting.notifier(), now_ms);
         alerting.wake_notifier();
         result
     });
@@ -118,9 +112,17 @@ async fn status(State(api): State<Api>) -> Result<axum::Json<Json>, Failure> {
 
 async fn receivers(State(api): State<Api>) -> Result<axum::Json<Json>, Failure> {
     let answer = with(&api, |notifier, _| {
-        let names = notifier.config().receiver_names.iter();
-        let receiver = |name| json!({ "labels": { "name": name }, "name": name });
-        Ok(names.map(receiver).collect::<Json>())
+        let config = notifier.config();
+        let receivers = config
+            .receiver_names
+            .iter()
+            .filter_map(|name| config.receivers.get(name));
+        let shown = receivers.map(|receiver| {
+            let mut labels = receiver.labels.clone();
+            labels.insert("name".to_owned(), receiver.name.clone());
+            json!({ "labels": labels, "name": receiver.name })
+        });
+        Ok(shown.collect::<Json>())
     });
     answer.await.map(axum::Json)
 }

@@ -211,10 +211,11 @@ impl Wanted {
         if (is_alerting && self.recording_only) || (!is_alerting && self.alerting_only) {
             return None;
         }
-        Some(self.rule_json(rule, &labels))
+        Some(self.rule_json(rule))
     }
 
-    fn rule_json(&self, rule: &Rule, labels: &Labels) -> Json {
+    fn rule_json(&self, rule: &Rule) -> Json {
+        let is_alerting = matches!(rule.spec.kind, RuleKind::Alerting { .. });
         let mut json = Map::new();
         let mut put = |name: &str, value: Json| drop(json.insert(name.to_owned(), value));
         if let RuleKind::Alerting {
@@ -254,7 +255,14 @@ impl Wanted {
         let state = rule.state();
         put("name", rule.spec.name().into());
         put("query", rule.spec.expr.as_str().into());
-        put("labels", object(labels));
+        // Prometheus shows labels with an empty value, and omits the key of a recording rule without labels.
+        let labels = &rule.spec.labels;
+        if is_alerting || !labels.is_empty() {
+            let pairs = labels
+                .iter()
+                .map(|(name, value)| (name.clone(), Json::from(value.as_str())));
+            put("labels", Json::Object(pairs.collect()));
+        }
         put("health", state.health.as_str().into());
         if let Some(error) = &state.last_error {
             put("lastError", error.as_str().into());
@@ -301,7 +309,7 @@ fn active_alerts(rule: &Rule) -> Vec<Json> {
 fn alert_json(alert: &Alert) -> Json {
     let mut json = json!({
         "labels": object(&alert.labels),
-        "annotations": object(&alert.annotations),
+        "annotations": alert.annotations,
         "state": alert.state.as_str(),
         "activeAt": time(Some(alert.active_at_ms)),
         "value": format_float(alert.value, Notation::Exponent, None),

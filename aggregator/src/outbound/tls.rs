@@ -5,7 +5,9 @@ use std::sync::Arc;
 
 use rustls::client::danger::{HandshakeSignatureValid, ServerCertVerified, ServerCertVerifier};
 use rustls::crypto::{CryptoProvider, verify_tls12_signature, verify_tls13_signature};
-use rustls::{ClientConfig, DigitallySignedStruct, RootCertStore, SignatureScheme};
+use rustls::{
+    ClientConfig, DigitallySignedStruct, RootCertStore, SignatureScheme, SupportedProtocolVersion,
+};
 use rustls_pki_types::pem::{self, PemObject as _};
 use rustls_pki_types::{CertificateDer, PrivateKeyDer, ServerName, UnixTime};
 
@@ -22,6 +24,20 @@ pub struct TlsSettings {
     pub server_name: Option<String>,
     /// Whether any certificate is accepted.
     pub insecure_skip_verify: bool,
+    /// Versions that may not be negotiated.
+    pub refused_versions: RefusedVersions,
+}
+
+/// A version of TLS that a client does not speak, besides those before 1.2.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Default)]
+pub enum RefusedVersions {
+    /// Neither.
+    #[default]
+    None,
+    /// TLS 1.2.
+    Tls12,
+    /// TLS 1.3.
+    Tls13,
 }
 
 impl fmt::Debug for TlsSettings {
@@ -61,6 +77,9 @@ pub enum TlsError {
     HalfPair,
 }
 
+static ONLY_TLS12: &[&SupportedProtocolVersion] = &[&rustls::version::TLS12];
+static ONLY_TLS13: &[&SupportedProtocolVersion] = &[&rustls::version::TLS13];
+
 /// Builds the client side of TLS.
 ///
 /// # Errors
@@ -68,7 +87,11 @@ pub enum TlsError {
 pub(super) fn client(settings: &TlsSettings) -> Result<ClientConfig, TlsError> {
     let provider = Arc::new(rustls::crypto::ring::default_provider());
     let builder = ClientConfig::builder_with_provider(Arc::clone(&provider))
-        .with_safe_default_protocol_versions()
+        .with_protocol_versions(match settings.refused_versions {
+            RefusedVersions::None => rustls::DEFAULT_VERSIONS,
+            RefusedVersions::Tls12 => ONLY_TLS13,
+            RefusedVersions::Tls13 => ONLY_TLS12,
+        })
         .map_err(TlsError::Versions)?;
     let builder = if settings.insecure_skip_verify {
         builder

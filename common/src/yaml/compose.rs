@@ -97,11 +97,7 @@ impl<'a> Composer<'a> {
                 "yaml: document contains excessive aliasing",
             ));
         }
-        let node = Rc::new(Node {
-            position,
-            value,
-            size,
-        });
+        let node = Rc::new(Node::new(position, value, size));
         if anchor != 0 {
             self.anchors.insert(anchor, Rc::clone(&node));
         }

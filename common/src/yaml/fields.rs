@@ -7,6 +7,8 @@ use super::tree::{Issue, Issues, Node, Position, Yaml};
 pub struct Fields<'a> {
     type_name: &'static str,
     fields: Vec<Field<'a>>,
+    /// Names that the reader asked for, present or not.
+    known: Vec<String>,
 }
 
 #[derive(Debug)]
@@ -34,7 +36,11 @@ impl<'a> Fields<'a> {
                 Vec::new()
             }
         };
-        Self { type_name, fields }
+        Self {
+            type_name,
+            fields,
+            known: Vec::new(),
+        }
     }
 
     /// Takes the value of `name`, unless the field is absent or null.
@@ -44,6 +50,7 @@ impl<'a> Fields<'a> {
 
     /// Takes the value of `name`, unless the field is absent.
     pub fn take_nullable(&mut self, name: &str) -> Option<&'a Node> {
+        self.known.push(name.to_owned());
         let field = self
             .fields
             .iter_mut()
@@ -75,6 +82,12 @@ impl<'a> Fields<'a> {
             .iter()
             .find(|field| field.key.text() == Some(name));
         field.map_or(default, |field| field.value.position)
+    }
+
+    /// Returns the names that were asked for so far, whether or not the mapping has them.
+    #[must_use]
+    pub fn known(&self) -> &[String] {
+        &self.known
     }
 
     /// Reports every field that was not taken.

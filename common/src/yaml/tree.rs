@@ -1,5 +1,6 @@
 //! The nodes of a document, with positions, and readers that convert a node to a Go-like type.
 
+use std::cell::Cell;
 use std::fmt;
 use std::rc::Rc;
 
@@ -50,6 +51,8 @@ pub struct Node {
     pub value: Yaml,
     /// Number of nodes in its subtree, aliases expanded.
     pub(super) size: u64,
+    /// Whether a reader took it as a secret; then it must not be printed.
+    is_secret: Cell<bool>,
 }
 
 /// Content of a node.
@@ -71,6 +74,26 @@ pub enum Yaml {
 }
 
 impl Node {
+    pub(super) const fn new(position: Position, value: Yaml, size: u64) -> Self {
+        Self {
+            position,
+            value,
+            size,
+            is_secret: Cell::new(false),
+        }
+    }
+
+    /// Marks the value as a secret, which printers of the document must redact.
+    pub fn mark_secret(&self) {
+        self.is_secret.set(true);
+    }
+
+    /// Reports whether [`Self::mark_secret`] was called.
+    #[must_use]
+    pub fn is_secret(&self) -> bool {
+        self.is_secret.get()
+    }
+
     /// Returns the text of a scalar.
     #[must_use]
     pub fn text(&self) -> Option<&str> {

@@ -1,10 +1,12 @@
 //! An alert as the notifier knows it.
 
+use std::cmp::Ordering;
 use std::sync::Arc;
 
 use common::model::Labels;
 use serde::{Deserialize, Serialize};
 
+use crate::annotations::Annotations;
 use crate::hash::fingerprint;
 use crate::rules::labels_serde;
 
@@ -15,8 +17,7 @@ pub struct Alert {
     #[serde(with = "labels_serde")]
     pub labels: Labels,
     /// Its annotations.
-    #[serde(with = "labels_serde")]
-    pub annotations: Labels,
+    pub annotations: Annotations,
     /// Since when it fires.
     pub starts_at_ms: i64,
     /// When it ended, or will unless it is heard of again.
@@ -71,15 +72,48 @@ impl Alert {
     }
 }
 
-/// The order of alerts in a notification: by `job`, `instance`, then all labels.
+/// Sorts alerts as Alertmanager orders them in a notification: by `job`, then by `instance` (alerts that have the label
+/// come first), then by the number of labels, then pairwise by name and value.
 pub fn sort(alerts: &mut [Arc<Alert>]) {
-    alerts.sort_by(|a, b| {
-        let by = |name| {
-            let (a, b) = (a.labels.get(name), b.labels.get(name));
-            a.unwrap_or_default().cmp(b.unwrap_or_default())
-        };
-        by("job")
-            .then_with(|| by("instance"))
-            .then_with(|| a.labels.cmp(&b.labels))
-    });
+    alerts.sort_by(|a, b| order(&a.labels, &b.labels));
+}
+
+/// The order of [`sort`].
+#[must_use]
+pub fn order(a: &Labels, b: &Labels) -> Ordering {
+    let by = |name| match (a.get(name), b.get(name)) {
+        (Some(a), Some(b)) => a.cmp(b),
+        (a, b) => b.is_some().cmp(&a.is_some()),
+    };
+    by("job")
+        .then_with(|| by("instance"))
+        .then_with(|| a.len().cmp(&b.len()))
+        .then_with(|| a.iter().cmp(b.iter()))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn alerts_are_ordered_as_alertmanager_orders_them() {
+        let sets: Vec<Labels> = [
+            &[("alertname", "Z"), ("instance", "b"), ("job", "a")][..],
+            &[("instance", "c"), ("job", "a")],
+            &[("job", "a")],
+            &[("instance", "a"), ("job", "b")],
+            &[("instance", "a")],
+            &[("alertname", "B")],
+            &[("zone", "A")],
+            &[("alertname", "A"), ("z", "1")],
+            &[("alertname", "A"), ("z", "2")],
+        ]
+        .iter()
+        .map(|pairs| Labels::from_pairs(pairs.iter().copied()).unwrap())
+        .collect();
+        let mut sorted = sets.clone();
+        sorted.reverse();
+        sorted.sort_by(order);
+        assert_eq!(sorted, sets);
+    }
 }

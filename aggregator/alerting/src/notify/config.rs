@@ -2,7 +2,7 @@
 
 mod redact;
 
-use std::collections::{HashMap, HashSet};
+use std::collections::{BTreeMap, HashMap, HashSet};
 use std::path::{Path, PathBuf};
 
 use super::default_templates;
@@ -64,6 +64,28 @@ fn list(issues: &Issues) -> String {
 }
 
 impl Config {
+    /// Returns a configuration for a server without one: alerts and silences are kept, and nothing is sent.
+    #[must_use]
+    pub fn without_receivers() -> Self {
+        let receiver = Receiver {
+            name: "none".to_owned(),
+            labels: BTreeMap::new(),
+            integrations: Vec::new(),
+        };
+        Self {
+            global: Global::default(),
+            routes: Routes::to_receiver(&receiver.name),
+            inhibit_rules: Vec::new(),
+            receiver_names: vec![receiver.name.clone()],
+            receivers: HashMap::from([(receiver.name.clone(), receiver)]),
+            intervals: HashMap::new(),
+            templates: default_templates::set(),
+            original: "# The server has no alertmanager section: no notification is sent.\n\
+                       route:\n  receiver: none\nreceivers:\n  - name: none\n"
+                .to_owned(),
+        }
+    }
+
     /// Reads a file; paths are relative to its folder.
     ///
     /// # Errors
@@ -104,6 +126,11 @@ impl Config {
         }
         for pattern in patterns {
             for path in common::glob::expand(&folder.join(pattern)) {
+                // As with Alertmanager, a pattern without a match is fine, one without a wildcard included.
+                if !path.exists() {
+                    tracing::warn!(path = %path.display(), "template file does not exist");
+                    continue;
+                }
                 let failed = |reason: String| ConfigError::Template {
                     path: path.clone(),
                     reason,
@@ -139,9 +166,10 @@ fn read(
         .iter()
         .map(|rule| inhibit::read(rule, issues))
         .collect();
-    let patterns = fields
-        .take("templates")
-        .map_or_else(Vec::new, |node| node.read_texts(issues));
+    let patterns = read_patterns(&mut fields, issues);
+    if let Some(node) = fields.take("tracing") {
+        check_tracing(node, issues);
+    }
     let Some(root) = fields.take("route") else {
         issues.push(Issue::new(document.position, "no route provided in config"));
         return Err(ConfigError::Bad(std::mem::take(issues)));
@@ -181,6 +209,42 @@ fn read(
     Ok((config, patterns))
 }
 
+fn read_patterns(fields: &mut Fields<'_>, issues: &mut Issues) -> Vec<String> {
+    let Some(node) = fields.take("templates") else {
+        return Vec::new();
+    };
+    let patterns = node.read_texts(issues);
+    for pattern in &patterns {
+        let after_class = pattern.rsplit_once('[').map(|(_, after)| after);
+        if after_class.is_some_and(|after| !after.contains(']')) {
+            issues.push(Issue::new(node.position, "syntax error in pattern"));
+        }
+    }
+    patterns
+}
+
+/// Accepts the section `tracing`, which has no effect here: notifications are not traced.
+fn check_tracing(node: &Node, issues: &mut Issues) {
+    let mut fields = Fields::new(node, "tracing.TracingConfig", issues);
+    let endpoint = fields.text("endpoint", issues).unwrap_or_default();
+    if endpoint.is_empty() {
+        issues.push(Issue::new(node.position, "tracing endpoint must be set"));
+    }
+    for name in [
+        "client_type",
+        "sampling_fraction",
+        "insecure",
+        "tls_config",
+        "headers",
+        "compression",
+        "timeout",
+    ] {
+        fields.take(name);
+    }
+    fields.finish(issues);
+    tracing::warn!(position = %node.position, "tracing has no effect");
+}
+
 fn read_receivers(
     fields: &mut Fields<'_>,
     global: &Global,
@@ -192,13 +256,16 @@ fn read_receivers(
         .map_or(&[][..], |node| node.read_list("[]config.Receiver", issues));
     let mut names = Vec::with_capacity(items.len());
     let mut receivers = HashMap::new();
-    for item in items {
+    for item in items.iter().filter(|item| !item.is_null()) {
         let receiver = receiver::read(item, global, folder, issues);
         names.push(receiver.name.clone());
-        if let Some(twin) = receivers.insert(receiver.name.clone(), receiver) {
+        if let Some(duplicate) = receivers.insert(receiver.name.clone(), receiver) {
             issues.push(Issue::new(
                 item.position,
-                format!("notification config name {:?} is not unique", twin.name),
+                format!(
+                    "notification config name {:?} is not unique",
+                    duplicate.name
+                ),
             ));
         }
     }

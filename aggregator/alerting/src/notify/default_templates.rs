@@ -1,8 +1,32 @@
-//! The templates that receivers use by default, under the names that users' own templates refer to.
+//! The default templates, under the names that Alertmanager gives them: users' own templates refer to these names, those
+//! of unsupported receivers included. What they print is checked against a real Alertmanager.
 
 use crate::template::{Set, notification};
 
-/// Names and texts. A text ends without a newline.
+/// One line about the notification.
+const SUBJECT: &str = "{{ template \"__subject\" . }}";
+/// Link to the alerts.
+const LINK: &str = "{{ template \"__alertmanagerURL\" . }}";
+/// Name of the sender.
+const PRODUCT: &str = "{{ template \"__alertmanager\" . }}";
+/// The alerts as text.
+const SPACED: &str = "\n{{ template \"__spaced_alerts\" . }}";
+/// The alerts as markdown.
+const MARKDOWN: &str = "{{ template \"__markdown_alerts\" . }}";
+
+/// Templates that expand to nothing unless users define them.
+const EMPTY: &[&str] = &[
+    "mattermost.default.authorname",
+    "mattermost.default.footer",
+    "mattermost.default.iconemoji",
+    "mattermost.default.iconurl",
+    "mattermost.default.pretext",
+    "rocketchat.default.emoji",
+    "rocketchat.default.iconurl",
+    "rocketchat.default.text",
+];
+
+/// Names and texts.
 const TEMPLATES: &[(&str, &str)] = &[
     ("__alertmanager", "Alertmanager"),
     (
@@ -23,6 +47,37 @@ const TEMPLATES: &[(&str, &str)] = &[
         "{{ range . }}Labels:\n{{ range .Labels.SortedPairs }} - {{ .Name }} = {{ .Value }}\n{{ end }}\
          Annotations:\n{{ range .Annotations.SortedPairs }} - {{ .Name }} = {{ .Value }}\n{{ end }}\
          Source: {{ .GeneratorURL }}\n{{ end }}",
+    ),
+    (
+        "__text_alert_list_markdown",
+        "{{ range . }}\nLabels:\n{{ range .Labels.SortedPairs }}  - {{ .Name }} = {{ .Value }}\n{{ end }}\n\
+         Annotations:\n{{ range .Annotations.SortedPairs }}  - {{ .Name }} = {{ .Value }}\n{{ end }}\n\
+         Source: {{ .GeneratorURL }}\n\n{{ end }}",
+    ),
+    // The alerts of a message: as text in two forms, and as markdown.
+    (
+        "__compact_alerts",
+        "{{ if gt (len .Alerts.Firing) 0 }}Alerts Firing:\n{{ template \"__text_alert_list\" .Alerts.Firing }}{{ end }}\n\
+         {{ if gt (len .Alerts.Resolved) 0 }}Alerts Resolved:\n\
+         {{ template \"__text_alert_list\" .Alerts.Resolved }}{{ end }}",
+    ),
+    (
+        "__spaced_alerts",
+        "{{ if gt (len .Alerts.Firing) 0 }}\nAlerts Firing:\n\
+         {{ template \"__text_alert_list\" .Alerts.Firing }}\n{{ end }}\n\
+         {{ if gt (len .Alerts.Resolved) 0 }}\nAlerts Resolved:\n\
+         {{ template \"__text_alert_list\" .Alerts.Resolved }}\n{{ end }}\n",
+    ),
+    (
+        "__markdown_alerts",
+        "\n{{ if gt (len .Alerts.Firing) 0 }}\n# Alerts Firing:\n\
+         {{ template \"__text_alert_list_markdown\" .Alerts.Firing }}\n{{ end }}\n\
+         {{ if gt (len .Alerts.Resolved) 0 }}\n# Alerts Resolved:\n\
+         {{ template \"__text_alert_list_markdown\" .Alerts.Resolved }}\n{{ end }}\n",
+    ),
+    (
+        "__annotations_line",
+        "{{ .CommonAnnotations.SortedPairs.Values | join \" \" }}\n",
     ),
     (
         "__markdown_alert_list",
@@ -50,6 +105,10 @@ const TEMPLATES: &[(&str, &str)] = &[
     ("slack.default.text", ""),
     ("slack.default.footer", ""),
     (
+        "slack.default.color",
+        "{{ if eq .Status \"firing\" }}danger{{ else }}good{{ end }}",
+    ),
+    (
         "pagerduty.default.description",
         "{{ template \"__subject\" . }}",
     ),
@@ -67,12 +126,8 @@ const TEMPLATES: &[(&str, &str)] = &[
     ),
     (
         "wechat.default.message",
-        "{{ template \"__subject\" . }}\n{{ join \" \" .CommonAnnotations.SortedPairs.Values }}\n\
-         {{ if .Alerts.Firing }}Alerts Firing:\n\
-         {{ template \"__text_alert_list\" .Alerts.Firing }}{{ end }}\n\
-         {{ if .Alerts.Resolved }}Alerts Resolved:\n\
-         {{ template \"__text_alert_list\" .Alerts.Resolved }}{{ end }}\n\
-         AlertmanagerUrl:\n{{ template \"__alertmanagerURL\" . }}",
+        "{{ template \"__subject\" . }}\n{{ template \"__annotations_line\" . }}\
+         {{ template \"__compact_alerts\" . }}\nAlertmanagerUrl:\n{{ template \"__alertmanagerURL\" . }}",
     ),
     ("wechat.default.to_user", ""),
     ("wechat.default.to_party", ""),
@@ -84,7 +139,60 @@ const TEMPLATES: &[(&str, &str)] = &[
          {{ if .Alerts.Firing }}**Firing**\n{{ template \"__markdown_alert_list\" .Alerts.Firing }}\n{{ end }}\
          {{ if .Alerts.Resolved }}**Resolved**\n{{ template \"__markdown_alert_list\" .Alerts.Resolved }}\n{{ end }}",
     ),
-    ("email.default.subject", "{{ template \"__subject\" . }}"),
+    ("email.default.subject", SUBJECT),
+    ("discord.default.title", SUBJECT),
+    ("discord.default.message", SPACED),
+    ("jira.default.description", MARKDOWN),
+    ("jira.default.priority", ""),
+    ("jira.default.summary", SUBJECT),
+    (
+        "mattermost.default.color",
+        "{{ template \"slack.default.color\" . }}",
+    ),
+    (
+        "mattermost.default.fallback",
+        "{{ template \"slack.default.fallback\" . }}",
+    ),
+    ("mattermost.default.text", MARKDOWN),
+    ("mattermost.default.title", SUBJECT),
+    ("mattermost.default.titlelink", LINK),
+    ("mattermost.default.username", PRODUCT),
+    ("msteams.default.summary", SUBJECT),
+    ("msteams.default.text", MARKDOWN),
+    ("msteams.default.title", SUBJECT),
+    ("msteamsv2.default.text", MARKDOWN),
+    ("msteamsv2.default.title", SUBJECT),
+    (
+        "opsgenie.default.description",
+        "{{ template \"__annotations_line\" . }}{{ template \"__compact_alerts\" . }}",
+    ),
+    ("opsgenie.default.message", SUBJECT),
+    ("opsgenie.default.source", LINK),
+    (
+        "pushover.default.message",
+        "{{ template \"__annotations_line\" . }}{{ template \"__spaced_alerts\" . }}",
+    ),
+    ("pushover.default.title", SUBJECT),
+    ("pushover.default.url", LINK),
+    ("rocketchat.default.alias", PRODUCT),
+    ("rocketchat.default.title", SUBJECT),
+    ("rocketchat.default.titlelink", LINK),
+    (
+        "sns.default.message",
+        "{{ template \"__annotations_line\" . }}{{ template \"__spaced_alerts\" . }}",
+    ),
+    ("sns.default.subject", SUBJECT),
+    ("telegram.default.message", SPACED),
+    ("victorops.default.entity_display_name", SUBJECT),
+    ("victorops.default.monitoring_tool", PRODUCT),
+    (
+        "victorops.default.state_message",
+        "{{ template \"opsgenie.default.description\" . }}",
+    ),
+    (
+        "webex.default.message",
+        "{{ template \"__annotations_line\" . }}{{ template \"__spaced_alerts\" . }}",
+    ),
     (
         "__email_alert_list",
         "{{ range . }}<li style=\"margin-bottom:1em\"><strong>{{ .Labels.alertname }}</strong>\n<table>\n\
@@ -107,10 +215,11 @@ const TEMPLATES: &[(&str, &str)] = &[
     ),
 ];
 
-/// The set of them.
+/// Returns the set of all default templates.
 pub(super) fn set() -> Set {
     let mut set = Set::default();
-    for (name, text) in TEMPLATES {
+    let empty = EMPTY.iter().map(|name| (*name, ""));
+    for (name, text) in TEMPLATES.iter().copied().chain(empty) {
         let added = set.add(name, text, notification::lookup);
         debug_assert!(added.is_ok(), "default template {name}: {added:?}");
     }

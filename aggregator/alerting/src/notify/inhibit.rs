@@ -7,7 +7,7 @@ use common::model::{Labels, Matcher};
 use super::alert::Alert;
 use super::matcher::matches_all;
 use super::route::read_matchers;
-use common::yaml::{Fields, Issues, Node};
+use common::yaml::{Fields, Issue, Issues, Node};
 
 /// A rule that mutes targets while sources fire.
 #[derive(Debug, Clone)]
@@ -36,6 +36,10 @@ pub(super) fn read(node: &Node, issues: &mut Issues) -> InhibitRule {
             .map_or_else(Vec::new, |node| node.read_texts(issues)),
     };
     let _name = fields.take("name");
+    if rule.equal.iter().any(String::is_empty) {
+        let message = "invalid label name \"\" in equal list";
+        issues.push(Issue::new(node.position, message));
+    }
     fields.finish(issues);
     rule
 }
@@ -115,7 +119,7 @@ mod tests {
     fn alert(pairs: &[(&str, &str)]) -> Alert {
         Alert {
             labels: Labels::from_pairs(pairs.iter().copied()).unwrap(),
-            annotations: Labels::empty(),
+            annotations: crate::annotations::Annotations::empty(),
             starts_at_ms: 0,
             ends_at_ms: 1000,
             updated_at_ms: 0,

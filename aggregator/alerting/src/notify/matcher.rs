@@ -1,10 +1,16 @@
 //! Matchers as alertmanager.yml and the API write them.
+//!
+//! Alertmanager has two grammars and tries both ([`parse`]): the strict one since 0.27 (`parse.Matchers`), which takes any
+//! UTF-8 name, and the classic one (`labels.ParseMatchers`), in which an unquoted value may have almost any character.
+
+mod classic;
+mod strict;
 
 use std::borrow::Cow;
 
-use common::model::{Labels, MatchOp, Matcher};
+use common::model::{Labels, Matcher};
 
-/// Text that is no list of matchers.
+/// A text that is not a list of matchers.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 #[error("bad matcher format: {input}: {reason}")]
 pub struct MatcherError {
@@ -14,153 +20,41 @@ pub struct MatcherError {
     pub reason: String,
 }
 
-struct Reader<'a> {
-    rest: &'a str,
+/// How a text was parsed.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Grammar {
+    /// By the strict grammar.
+    Strict,
+    /// By the classic grammar, because the strict one refuses the text or reads it differently.
+    Classic,
 }
 
-/// Parses `a="b"`, `a=b`, `{a="b", c=~"d"}`: one or more matchers, with or without braces and quotes.
+/// Parses `a="b"`, `a=b`, `{a="b", c=~"d"}`: matchers with or without braces and quotes.
 ///
 /// # Errors
-/// Not such a list, or a regex that cannot be compiled.
+/// Neither grammar accepts the text, or a regex does not compile.
 pub fn parse(input: &str) -> Result<Vec<Matcher>, MatcherError> {
-    let error = |reason: String| MatcherError {
-        input: input.to_owned(),
-        reason,
-    };
-    let mut reader = Reader { rest: input };
-    reader.skip_space();
-    let braced = reader.eat('{');
-    let mut matchers = Vec::new();
-    loop {
-        reader.skip_space();
-        if reader.rest.is_empty() || reader.rest.starts_with('}') {
-            break;
-        }
-        matchers.push(reader.matcher().map_err(error)?);
-        reader.skip_space();
-        if !reader.eat(',') {
-            break;
-        }
-    }
-    reader.skip_space();
-    if braced && !reader.eat('}') {
-        return Err(error("expected close brace".to_owned()));
-    }
-    reader.skip_space();
-    if !reader.rest.is_empty() {
-        return Err(error(format!("unexpected {:?}", reader.rest)));
-    }
-    Ok(matchers)
+    parse_with_grammar(input).map(|(matchers, _)| matchers)
 }
 
-impl Reader<'_> {
-    fn skip_space(&mut self) {
-        self.rest = self.rest.trim_start();
-    }
-
-    fn eat(&mut self, c: char) -> bool {
-        match self.rest.strip_prefix(c) {
-            Some(rest) => {
-                self.rest = rest;
-                true
-            }
-            None => false,
-        }
-    }
-
-    fn matcher(&mut self) -> Result<Matcher, String> {
-        let name = self.word("label name", "=!~,{}\"'`")?;
-        if name.is_empty() {
-            return Err("expected label name".to_owned());
-        }
-        self.skip_space();
-        let op = self.operator()?;
-        self.skip_space();
-        // Old configurations hold unquoted regexes with braces and the like.
-        let value = self.word("label value", ",}")?;
-        Matcher::new(name, op, value).map_err(|error| error.to_string())
-    }
-
-    fn operator(&mut self) -> Result<MatchOp, String> {
-        let known = [
-            ("=~", MatchOp::Regex),
-            ("!~", MatchOp::NotRegex),
-            ("!=", MatchOp::NotEqual),
-            ("=", MatchOp::Equal),
-        ];
-        for (text, op) in known {
-            if let Some(rest) = self.rest.strip_prefix(text) {
-                self.rest = rest;
-                return Ok(op);
-            }
-        }
-        Err("expected one of =, !=, =~, !~".to_owned())
-    }
-
-    /// A quoted text, or everything up to white space or one of `ends`.
-    fn word(&mut self, what: &str, ends: &str) -> Result<String, String> {
-        if self.eat('"') {
-            return self.quoted(what);
-        }
-        let mut end = self.rest.len();
-        let mut depth = 0_u32;
-        for (index, c) in self.rest.char_indices() {
-            match c {
-                '{' if !ends.contains('{') => depth += 1,
-                '}' if depth > 0 => depth -= 1,
-                c if c.is_whitespace() || (ends.contains(c) && depth == 0) => {
-                    end = index;
-                    break;
-                }
-                _ => {}
-            }
-        }
-        let (word, rest) = self.rest.split_at_checked(end).unwrap_or((self.rest, ""));
-        self.rest = rest;
-        if word.contains('"') {
-            return Err(format!("{what} contains unescaped double quote: {word}"));
-        }
-        Ok(word.to_owned())
-    }
-
-    /// The text up to the closing quote, with Go's escapes. A text that has others keeps its backslashes, as in the
-    /// files of old versions.
-    fn quoted(&mut self, what: &str) -> Result<String, String> {
-        let mut chars = self.rest.char_indices();
-        while let Some((end, c)) = chars.next() {
-            match c {
-                '"' => {
-                    let (inner, rest) = self.rest.split_at_checked(end).unwrap_or_default();
-                    self.rest = rest.strip_prefix('"').unwrap_or(rest);
-                    return Ok(crate::template::unescape(inner).unwrap_or_else(|| classic(inner)));
-                }
-                '\\' if chars.next().is_none() => break,
-                _ => {}
-            }
-        }
-        Err(format!("unterminated quoted {what}"))
+/// Parses as [`parse`] does, and reports the grammar that applied. Where both accept the text and disagree, the classic
+/// one wins, as in Alertmanager.
+///
+/// # Errors
+/// See [`parse`].
+pub fn parse_with_grammar(input: &str) -> Result<(Vec<Matcher>, Grammar), MatcherError> {
+    match (strict::parse(input), classic::parse(input)) {
+        (Ok(strict), Ok(classic)) if strict != classic => Ok((classic, Grammar::Classic)),
+        (Ok(strict), _) => Ok((strict, Grammar::Strict)),
+        (Err(_), Ok(classic)) => Ok((classic, Grammar::Classic)),
+        (Err(_), Err(reason)) => Err(MatcherError {
+            input: input.to_owned(),
+            reason,
+        }),
     }
 }
 
-/// The few escapes of Alertmanager before 0.27.
-fn classic(inner: &str) -> String {
-    let mut text = String::with_capacity(inner.len());
-    let mut chars = inner.chars();
-    while let Some(c) = chars.next() {
-        match c {
-            '\\' => match chars.next() {
-                Some('n') => text.push('\n'),
-                Some(c @ ('"' | '\\')) => text.push(c),
-                Some(c) => text.extend(['\\', c]),
-                None => text.push(c),
-            },
-            c => text.push(c),
-        }
-    }
-    text
-}
-
-/// Whether all matchers hold for `labels`.
+/// Reports whether all matchers hold for `labels`.
 #[must_use]
 pub fn matches_all(matchers: &[Matcher], labels: &Labels) -> bool {
     matchers
@@ -173,13 +67,12 @@ pub fn sort(matchers: &mut [Matcher]) {
     matchers.sort_by(|a, b| (a.name(), a.value(), a.op()).cmp(&(b.name(), b.value(), b.op())));
 }
 
-/// `{a="b",c=~"d"}`, which [`parse`] reads back. Names with characters that end a name are quoted, as Alertmanager does
-/// it (`labels.Matcher.String`).
+/// Formats matchers as `{a="b",c=~"d"}`. Names with reserved characters are quoted, as in Alertmanager's
+/// `labels.Matcher.String`.
 #[must_use]
 pub fn format(matchers: &[Matcher]) -> String {
-    let is_reserved = |c: char| c.is_whitespace() || "{}!=~,\\\"'`".contains(c);
     let one = |matcher: &Matcher| {
-        let name = if matcher.name().contains(is_reserved) {
+        let name = if matcher.name().contains(strict::is_reserved) {
             Cow::from(crate::template::quote(matcher.name()))
         } else {
             Cow::from(matcher.name())
@@ -202,7 +95,7 @@ mod tests {
     }
 
     #[test]
-    fn all_ways_to_write_matchers() {
+    fn strict_and_classic_grammar() {
         check("a=b", r#"{a="b"}"#);
         check(r#"a = "b c""#, r#"{a="b c"}"#);
         check(
@@ -211,13 +104,28 @@ mod tests {
         );
         check(r#"a="x\"y\\z\n""#, r#"{a="x\"y\\z\n"}"#);
         check("{}", "{}");
-        check("a=", r#"{a=""}"#);
-        check("a=~x{2,3}", r#"{a=~"x{2,3}"}"#);
+        check("", "{}");
         check(r#"{ "ü b" = "1" , }"#, r#"{"ü b"="1"}"#);
-        check(r#"a="\x01\u00e4\r""#, r#"{a="\x01ä\r"}"#);
+        // Only the classic grammar takes these.
+        check("a=", r#"{a=""}"#);
+        check("a=b}", r#"{a="b"}"#);
+        check("a = High CPU", r#"{a="High CPU"}"#);
+        check("a==b", r#"{a="=b"}"#);
+        check("a=b c=d", r#"{a="b c=d"}"#);
         check(r#"a=~"\d""#, r#"{a=~"\\d"}"#);
+        check(r"a=b\", r#"{a="b\\"}"#);
+        // Both take this one and disagree.
+        check(r#"a="\x01""#, r#"{a="\\x01"}"#);
         for bad in [
-            "a", "=b", "{a=b", "a=b}", "a=~(", "a=\"b", "a=b c=d", "a==b\"", "a=b,,c=d",
+            "a",
+            "=b",
+            "a=~(",
+            "a=\"b",
+            "a=b\"c",
+            "a=b,,c=d",
+            ",a=b",
+            "a=~x{1,2}",
+            "a b=c",
         ] {
             assert!(parse(bad).is_err(), "{bad}");
         }

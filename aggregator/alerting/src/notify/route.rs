@@ -5,8 +5,8 @@ use std::time::Duration;
 
 use common::model::{Labels, Matcher};
 
-use super::matcher::{format, matches_all, sort};
-use common::yaml::{Fields, Issue, Issues, Node, Position};
+use super::matcher::{Grammar, format, matches_all, parse_with_grammar, sort};
+use common::yaml::{Fields, Issue, Issues, Node, Position, Yaml};
 
 /// By which labels a route groups.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -51,6 +51,14 @@ pub struct Routes {
 }
 
 impl Routes {
+    /// Returns a tree whose only route leads to `receiver`.
+    pub(super) fn to_receiver(receiver: &str) -> Self {
+        let mut root = Route::root();
+        "{}".clone_into(&mut root.key);
+        receiver.clone_into(&mut root.receiver);
+        Self { nodes: vec![root] }
+    }
+
     /// Numbers of the routes that handle an alert with these labels, in the order of the tree.
     #[must_use]
     pub fn matching(&self, labels: &Labels) -> Vec<usize> {
@@ -197,6 +205,12 @@ impl Reader<'_> {
             route.receiver = receiver;
         }
         if let Some(node) = fields.take("labels") {
+            if parent.is_none() {
+                issues.push(Issue::new(
+                    node.position,
+                    "root route must not have any labels",
+                ));
+            }
             route.labels = labels_over(&route.labels, node, issues);
         }
         if let Some(labels) = fields.take("group_by") {
@@ -241,6 +255,10 @@ impl Reader<'_> {
         let index = self.nodes.len();
         self.nodes.push(route);
         for child in children {
+            if child.is_null() {
+                self.issues
+                    .push(Issue::new(child.position, "route is empty"));
+            }
             let child = self.route(child, Some(index));
             if let Some(route) = self.nodes.get_mut(index) {
                 route.children.push(child);
@@ -291,7 +309,15 @@ fn read_group_by(node: &Node, issues: &mut Issues) -> GroupBy {
     }
 }
 
-/// Reads matchers in both notations: maps of equal and regex values, and the list.
+/// Reports whether `name` is a label name without UTF-8, which `match` and `match_re` ask for.
+fn is_classic_name(name: &str) -> bool {
+    let is_valid = |c: char| c.is_ascii_alphanumeric() || c == '_';
+    name.chars().all(is_valid)
+        && !name.is_empty()
+        && !name.starts_with(|c: char| c.is_ascii_digit())
+}
+
+/// Reads matchers in both notations: the maps of equal and of regex values, and the list.
 pub(super) fn read_matchers(
     fields: &mut Fields<'_>,
     names: (&str, &str, &str),
@@ -305,7 +331,17 @@ pub(super) fn read_matchers(
         let Some(node) = fields.take(name) else {
             continue;
         };
+        let is_null = |value: &Node| op == common::model::MatchOp::Regex && value.is_null();
+        if let Yaml::Map(entries) = &node.value
+            && let Some((_, value)) = entries.iter().find(|(_, value)| is_null(value))
+        {
+            issues.push(Issue::new(value.position, "empty regexp matcher"));
+        }
         for (label, value) in node.read_pairs(issues) {
+            if !is_classic_name(&label) {
+                let message = format!("invalid label name {label:?}");
+                issues.push(Issue::new(node.position, message));
+            }
             match Matcher::new(label, op, value) {
                 Ok(matcher) => matchers.push(matcher),
                 Err(error) => issues.push(Issue::new(node.position, error.to_string())),
@@ -314,8 +350,19 @@ pub(super) fn read_matchers(
     }
     if let Some(list) = fields.take(names.2) {
         for item in list.read_list("[]string", issues) {
-            match super::matcher::parse(&item.read_text(issues)) {
-                Ok(parsed) => matchers.extend(parsed),
+            let text = item.read_text(issues);
+            match parse_with_grammar(&text) {
+                Ok((parsed, grammar)) => {
+                    if grammar == Grammar::Classic {
+                        tracing::warn!(
+                            position = %item.position,
+                            matchers = text,
+                            read_as = format(&parsed),
+                            "matchers were parsed by the classic grammar; quote names and values"
+                        );
+                    }
+                    matchers.extend(parsed);
+                }
                 Err(error) => issues.push(Issue::new(item.position, error.to_string())),
             }
         }

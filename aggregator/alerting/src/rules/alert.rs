@@ -11,6 +11,7 @@
 use std::collections::HashMap;
 use std::time::Duration;
 
+use crate::annotations::Annotations;
 use common::model::Labels;
 use serde::{Deserialize, Serialize};
 
@@ -52,8 +53,7 @@ pub struct Alert {
     #[serde(with = "labels_serde")]
     pub labels: Labels,
     /// Its expanded annotations, of the last evaluation.
-    #[serde(with = "labels_serde")]
-    pub annotations: Labels,
+    pub annotations: Annotations,
     /// The element's value at the last evaluation.
     #[serde(with = "value_serde")]
     pub value: f64,
@@ -75,7 +75,7 @@ pub struct Element {
     /// The alert's labels.
     pub labels: Labels,
     /// The alert's annotations.
-    pub annotations: Labels,
+    pub annotations: Annotations,
     /// The value.
     pub value: f64,
 }

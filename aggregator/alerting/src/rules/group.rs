@@ -14,6 +14,7 @@ use super::claims::Claims;
 use super::persist;
 use super::rule::{Moment, Rule};
 use super::source::{EvaluationError, RuleSample, Source};
+use crate::annotations::Annotations;
 use crate::hash::fnv1a;
 use crate::store::{Durability, StateStore};
 
@@ -51,7 +52,7 @@ pub struct Outgoing {
     /// The labels, external ones too.
     pub labels: Labels,
     /// The annotations.
-    pub annotations: Labels,
+    pub annotations: Annotations,
     /// When it began to fire.
     pub starts_at_ms: i64,
     /// When it was resolved, or until when it holds if nothing more is heard.

@@ -441,7 +441,7 @@ impl Rule {
             .annotations
             .iter()
             .map(|(name, text)| (name.clone(), text.expand(&data, &mut env)));
-        let annotations = Labels::from_pairs(annotations).map_err(|error| error.to_string())?;
+        let annotations = annotations.collect();
         let labels = builder.build().map_err(|error| error.to_string())?;
         Ok(Element {
             labels,

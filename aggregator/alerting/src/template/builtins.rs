@@ -250,7 +250,7 @@ fn escape_js(text: &str) -> String {
 }
 
 /// `url.QueryEscape`.
-pub(super) fn escape_query(text: &str) -> String {
+pub(crate) fn escape_query(text: &str) -> String {
     let mut out = String::with_capacity(text.len());
     for byte in text.bytes() {
         match byte {

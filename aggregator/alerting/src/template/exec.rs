@@ -50,12 +50,12 @@ struct Executor<'t, 'e, 'q> {
     block_name: &'t str,
 }
 
-/// Runs the block `program.name` and returns its output.
+/// Runs the block `program.name` and returns its output. After an error that is what was written before it.
 pub(super) fn execute(
     program: &Program<'_>,
     data: Value,
     env: &mut Env<'_>,
-) -> Result<String, ExecError> {
+) -> (String, Option<ExecError>) {
     let mut executor = Executor {
         program,
         env,
@@ -71,14 +71,15 @@ pub(super) fn execute(
         block_name: program.name,
     };
     let Some(block) = program.blocks.get(program.name) else {
-        return Err(ExecError(format!(
-            "template: no template {:?}",
-            program.name
-        )));
+        let error = ExecError(format!("template: no template {:?}", program.name));
+        return (String::new(), Some(error));
     };
     match executor.block(block, &data) {
-        Ok(_) => Ok(executor.out),
-        Err(message) => Err(executor.locate(&message)),
+        Ok(_) => (executor.out, None),
+        Err(message) => {
+            let error = executor.locate(&message);
+            (executor.out, Some(error))
+        }
     }
 }
 

@@ -120,7 +120,7 @@ pub(super) fn format_time(time: &Zoned, layout: &str) -> String {
     let mut out = String::with_capacity(layout.len() + 8);
     let mut rest = layout;
     while let Some(first) = rest.chars().next() {
-        if let Some((len, digits, trim)) = fraction(rest, &out) {
+        if let Some((len, digits, trim)) = fraction(rest) {
             push_fraction(&mut out, time, first, digits, trim);
             rest = rest.get(len..).unwrap_or_default();
         } else if let Some((text, element)) = element(rest) {
@@ -151,10 +151,11 @@ fn element(rest: &str) -> Option<(&'static str, Element)> {
     if goes_on { None } else { best }
 }
 
-/// `.000` or `,999` behind seconds: length, digits, and whether trailing zeros go.
-fn fraction(rest: &str, out: &str) -> Option<(usize, usize, bool)> {
+/// Finds a fraction of a second at the start of `rest`, `.000` or `,999`. Returns its length, the number of digits, and
+/// whether trailing zeros are dropped.
+fn fraction(rest: &str) -> Option<(usize, usize, bool)> {
     let bytes = rest.as_bytes();
-    if !matches!(bytes.first(), Some(b'.' | b',')) || !out.ends_with(|c: char| c.is_ascii_digit()) {
+    if !matches!(bytes.first(), Some(b'.' | b',')) {
         return None;
     }
     let digit = *bytes.get(1).filter(|&&b| b == b'0' || b == b'9')?;

@@ -6,6 +6,8 @@ use std::sync::Arc;
 use base64::Engine as _;
 use base64::engine::general_purpose::STANDARD;
 use common::model::Labels;
+
+use crate::annotations::Annotations;
 use jiff::Timestamp;
 use jiff::tz::TimeZone;
 
@@ -25,35 +27,42 @@ static KV: Kind = Kind {
     name: "template.KV",
     text_elements: true,
     methods: kv_method,
+    print: Some(print_pairs),
 };
 static PAIRS: Kind = Kind {
     name: "template.Pairs",
     text_elements: false,
     methods: pairs_method,
+    print: Some(print_pairs),
 };
 static PAIR: Kind = Kind {
     name: "template.Pair",
     text_elements: false,
     methods: no_methods,
+    print: None,
 };
 static ALERTS: Kind = Kind {
     name: "template.Alerts",
     text_elements: false,
     methods: alerts_method,
+    print: None,
 };
 static ALERT: Kind = Kind {
     name: "template.Alert",
     text_elements: false,
     methods: no_methods,
+    print: None,
 };
 static DATA: Kind = Kind {
     name: "*template.Data",
     text_elements: false,
     methods: no_methods,
+    print: None,
 };
 
 /// Alertmanager's functions.
 static FUNCTIONS: &[Function] = &[
+    fixed("title", 1, |_, args| Ok(Value::text(title(text(args, 0)?)))),
     fixed("trimSpace", 1, |_, args| {
         Ok(Value::text(text(args, 0)?.trim()))
     }),
@@ -98,7 +107,7 @@ pub struct AlertData {
     /// Its labels.
     pub labels: Labels,
     /// Its annotations.
-    pub annotations: Labels,
+    pub annotations: Annotations,
     /// Start, milliseconds since the epoch.
     pub starts_at_ms: i64,
     /// End, milliseconds since the epoch; `None` while it fires.
@@ -125,11 +134,13 @@ pub struct Data {
     /// The labels that all alerts share.
     pub common_labels: Labels,
     /// The annotations that all alerts share.
-    pub common_annotations: Labels,
+    pub common_annotations: Annotations,
     /// The URL under which users reach the server.
     pub external_url: String,
-    /// The address part of the group, for tools that need it.
+    /// Key of the group.
     pub group_key: String,
+    /// Why the notification is sent.
+    pub reason: &'static str,
 }
 
 impl Data {
@@ -148,12 +159,13 @@ impl Data {
                         self.alerts.iter().map(AlertData::to_value).collect(),
                     ),
                 ),
+                ("NotificationReason", Value::text(self.reason)),
                 ("GroupLabels", Value::text_map(&KV, &self.group_labels)),
                 ("RouteLabels", Value::text_map(&KV, &self.route_labels)),
                 ("CommonLabels", Value::text_map(&KV, &self.common_labels)),
                 (
                     "CommonAnnotations",
-                    Value::text_map(&KV, &self.common_annotations),
+                    Value::text_map(&KV, self.common_annotations.iter()),
                 ),
                 ("ExternalURL", Value::text(self.external_url.as_str())),
                 ("GroupKey", Value::text(self.group_key.as_str())),
@@ -170,7 +182,7 @@ impl AlertData {
             [
                 ("Status", Value::text(self.status)),
                 ("Labels", Value::text_map(&KV, &self.labels)),
-                ("Annotations", Value::text_map(&KV, &self.annotations)),
+                ("Annotations", Value::text_map(&KV, self.annotations.iter())),
                 ("StartsAt", time_value(self.starts_at_ms)),
                 ("EndsAt", self.ends_at_ms.map_or_else(zero_time, time_value)),
                 ("GeneratorURL", Value::text(self.generator_url.as_str())),
@@ -192,6 +204,45 @@ fn time_value(millis: i64) -> Value {
     }
 }
 
+/// Converts as Go's `cases.Title` with the undetermined language does: words begin with a capital, all other letters
+/// are lower case. A word is what Unicode's word boundaries (UAX 29) leave together: letters, digits, `_`, and `'`, `.`,
+/// `:` and the like between letters.
+fn title(text: &str) -> String {
+    let chars: Vec<char> = text.chars().collect();
+    let mut out = String::with_capacity(text.len());
+    let mut is_inside = false;
+    for (index, &c) in chars.iter().enumerate() {
+        let before = index.checked_sub(1).and_then(|index| chars.get(index));
+        let joins = "'\u{2019}.:\u{b7}".contains(c)
+            && before.is_some_and(|c| c.is_alphabetic())
+            && chars.get(index + 1).is_some_and(|c| c.is_alphabetic());
+        if c.is_alphabetic() && !is_inside {
+            out.extend(title_case(c));
+            is_inside = true;
+        } else {
+            out.extend(c.to_lowercase());
+            is_inside &= c.is_alphanumeric() || c == '_' || joins;
+        }
+    }
+    out
+}
+
+/// Letters whose title case differs from the upper case are few: digraphs and ligatures.
+fn title_case(c: char) -> Vec<char> {
+    match c {
+        '\u{1c4}'..='\u{1c6}' => vec!['\u{1c5}'],
+        '\u{1c7}'..='\u{1c9}' => vec!['\u{1c8}'],
+        '\u{1ca}'..='\u{1cc}' => vec!['\u{1cb}'],
+        '\u{1f1}'..='\u{1f3}' => vec!['\u{1f2}'],
+        c => {
+            let mut upper = c.to_uppercase();
+            let first = upper.next().unwrap_or(c);
+            let rest = upper.flat_map(char::to_lowercase);
+            std::iter::once(first).chain(rest).collect()
+        }
+    }
+}
+
 /// Go's zero time, 0001-01-01.
 fn zero_time() -> Value {
     time_value(-62_135_596_800_000)
@@ -202,6 +253,7 @@ fn kv_method(receiver: &Value, name: &str, args: &[Value]) -> Option<Result<Valu
         return None;
     };
     match name {
+        "String" => Some(Ok(Value::text(print_pairs(receiver)))),
         "SortedPairs" => Some(Ok(sorted_pairs(map))),
         "Names" | "Values" => pairs_method(&sorted_pairs(map), name, args),
         "Remove" => Some(remove(map, args)),
@@ -209,7 +261,31 @@ fn kv_method(receiver: &Value, name: &str, args: &[Value]) -> Option<Result<Valu
     }
 }
 
-/// By name, but `alertname` first.
+/// The `String` method of `KV` and `Pairs`: `alertname=A, job=b`.
+fn print_pairs(value: &Value) -> String {
+    let sorted;
+    let pairs = match value {
+        Value::Map(_, map) => {
+            sorted = sorted_pairs(map);
+            &sorted
+        }
+        pairs => pairs,
+    };
+    let Value::List(_, items) = pairs else {
+        return String::new();
+    };
+    let text = |pair: &Value, field| {
+        let value = pair.struct_field(field).and_then(Value::as_text);
+        value.unwrap_or_default().to_owned()
+    };
+    let texts: Vec<String> = items
+        .iter()
+        .map(|pair| format!("{}={}", text(pair, "Name"), text(pair, "Value")))
+        .collect();
+    texts.join(", ")
+}
+
+/// Sorts by name, except that `alertname` comes first.
 fn sorted_pairs(map: &BTreeMap<String, Value>) -> Value {
     let mut pairs: Vec<(&String, &Value)> = map.iter().collect();
     pairs.sort_by_key(|(name, _)| (*name != "alertname", *name));
@@ -243,6 +319,7 @@ fn pairs_method(receiver: &Value, name: &str, _: &[Value]) -> Option<Result<Valu
         return None;
     };
     let field = match name {
+        "String" => return Some(Ok(Value::text(print_pairs(receiver)))),
         "Names" => "Name",
         "Values" => "Value",
         _ => return None,
@@ -403,6 +480,9 @@ fn json(value: &Value) -> serde_json::Value {
         ),
         Value::Struct(_, fields) => {
             let key = |name: &str| {
+                if name == "NotificationReason" {
+                    return "notification_reason".to_owned();
+                }
                 let mut chars = name.chars();
                 let first = chars.next().map(|c| c.to_ascii_lowercase());
                 first.into_iter().chain(chars).collect::<String>()
@@ -410,6 +490,8 @@ fn json(value: &Value) -> serde_json::Value {
             Json::Object(
                 fields
                     .iter()
+                    // Alertmanager marks these fields of the data as not for JSON.
+                    .filter(|(name, _)| !matches!(*name, "RouteLabels" | "GroupKey"))
                     .map(|(name, value)| (key(name), json(value)))
                     .collect(),
             )

@@ -15,6 +15,9 @@ pub(super) fn print_value(value: &Value) -> String {
         Value::Text(text) | Value::Html(text) => text.to_string(),
         Value::Duration(nanos) => format_duration(*nanos),
         Value::Time(time) => format_time(time, STRING_LAYOUT),
+        Value::List(kind, _) | Value::Map(kind, _) if kind.print.is_some() => {
+            kind.print.map_or_else(String::new, |print| print(value))
+        }
         Value::List(_, items) => format!("[{}]", joined(items.iter())),
         Value::Struct(_, fields) => {
             format!("{{{}}}", joined(fields.iter().map(|(_, value)| value)))
@@ -200,6 +203,11 @@ impl Spec {
             (_, Value::Duration(number)) => self.integer_verb(verb, *number, value),
             (_, Value::Float(number)) => self.float_verb(verb, *number, value),
             (_, Value::Text(text) | Value::Html(text)) => self.text_verb(verb, text, value),
+            ('s' | 'q' | 'x' | 'X', Value::List(kind, _) | Value::Map(kind, _))
+                if kind.print.is_some() =>
+            {
+                self.text_verb(verb, &print_value(value), value)
+            }
             (_, Value::List(_, items)) => {
                 let parts: Vec<String> = items.iter().map(|item| self.format(verb, item)).collect();
                 format!("[{}]", parts.join(" "))

@@ -34,20 +34,24 @@ static SAMPLE: Kind = Kind {
     name: "*template.sample",
     text_elements: false,
     methods: no_methods,
+    print: None,
 };
 static SAMPLES: Kind = Kind {
     name: "template.queryResult",
     text_elements: false,
     methods: no_methods,
+    print: None,
 };
 static DATA: Kind = Kind {
     name: "struct { Labels map[string]string; ExternalLabels map[string]string; ExternalURL string; Value interface {} }",
     text_elements: false,
     methods: no_methods,
+    print: None,
 };
 
 /// Prometheus' functions.
 static FUNCTIONS: &[Function] = &[
+    fixed("title", 1, |_, args| Ok(Value::text(title(text(args, 0)?)))),
     fixed("query", 1, query),
     fixed("first", 1, first),
     fixed("label", 2, |_, args| {
@@ -363,4 +367,20 @@ fn path_of(url: &str) -> &str {
         .find('/')
         .and_then(|slash| after.get(slash..))
         .unwrap_or("")
+}
+
+/// Converts the first letter of each word to upper case and keeps the rest, as Go's `strings.Title`.
+fn title(text: &str) -> String {
+    let mut out = String::with_capacity(text.len());
+    let mut in_word = false;
+    for c in text.chars() {
+        let is_word = c.is_alphanumeric() || c == '\'' || c == '_';
+        if is_word && !in_word {
+            out.extend(c.to_uppercase());
+        } else {
+            out.push(c);
+        }
+        in_word = is_word;
+    }
+    out
 }

@@ -181,7 +181,7 @@ fn alert(status: &'static str, pairs: &[(&str, &str)]) -> notification::AlertDat
     notification::AlertData {
         status,
         labels: labels(pairs),
-        annotations: labels(&[("summary", "<b>")]),
+        annotations: [("summary", "<b>")].into_iter().collect(),
         starts_at_ms: 1_700_000_000_123,
         ends_at_ms: None,
         generator_url: "http://p/graph".to_owned(),
@@ -201,8 +201,9 @@ fn check_notification(escaping: Escaping, source: &str, want: &str) {
         ],
         group_labels: labels(&[("alertname", "A")]),
         common_labels: labels(&[("alertname", "A"), ("Z", "z")]),
-        common_annotations: labels(&[("summary", "<b>")]),
+        common_annotations: [("summary", "<b>")].into_iter().collect(),
         external_url: "http://am".to_owned(),
+        reason: "first notification",
         group_key: "{}:{}".to_owned(),
     };
     let job = Job {

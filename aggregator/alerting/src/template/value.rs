@@ -17,6 +17,8 @@ pub struct Kind {
     pub text_elements: bool,
     /// The methods.
     pub methods: Methods,
+    /// The type's `String` method, which printing uses.
+    pub print: Option<fn(&Value) -> String>,
 }
 
 fn no_methods(_: &Value, _: &str, _: &[Value]) -> Option<Result<Value, String>> {
@@ -28,24 +30,28 @@ pub static TEXT_MAP: Kind = Kind {
     name: "map[string]string",
     text_elements: true,
     methods: no_methods,
+    print: None,
 };
 /// `map[string]interface {}`
 pub static ANY_MAP: Kind = Kind {
     name: "map[string]interface {}",
     text_elements: false,
     methods: no_methods,
+    print: None,
 };
 /// `[]string`
 pub static TEXT_LIST: Kind = Kind {
     name: "[]string",
     text_elements: true,
     methods: no_methods,
+    print: None,
 };
 /// `[]interface {}`
 pub static ANY_LIST: Kind = Kind {
     name: "[]interface {}",
     text_elements: false,
     methods: no_methods,
+    print: None,
 };
 
 /// A value. Clones are cheap.

@@ -12,6 +12,7 @@ use hyper::body::{Bytes, Incoming};
 use hyper::service::service_fn;
 use hyper::{Request, Response};
 use hyper_util::rt::TokioIo;
+use tidemark_alerting::annotations::Annotations;
 use tidemark_alerting::external;
 use tidemark_alerting::notify::alert::Alert;
 use tidemark_alerting::notify::config::Config;
@@ -94,18 +95,14 @@ fn alerting(folder: &Path, config: Arc<Config>) -> Arc<Alerting> {
     let now_ms = alerting.now_ms();
     let alerts = (0..GROUPS).map(|n| Alert {
         labels: Labels::from_pairs([("group", format!("g{n}"))]).unwrap(),
-        annotations: Labels::empty(),
+        annotations: Annotations::empty(),
         starts_at_ms: now_ms,
         ends_at_ms: now_ms + 3_600_000,
         updated_at_ms: 0,
         generator_url: Default::default(),
         timeout: false,
     });
-    let refused = alerting
-        .notifier()
-        .as_mut()
-        .unwrap()
-        .receive(alerts.collect(), now_ms);
+    let refused = alerting.notifier().receive(alerts.collect(), now_ms);
     assert_eq!(refused, 0);
     alerting
 }
@@ -141,7 +138,7 @@ async fn each_group_is_told_once_and_an_end_loses_no_record() {
     assert_eq!(told.len(), NOTIFICATIONS);
     assert_eq!(told.values().max(), Some(&1));
     let now_ms = alerting.now_ms();
-    let store = Arc::clone(&alerting.store);
+    let store = Arc::clone(&alerting.context.load().store);
     let mut next = Notifier::new(config, store, String::new(), now_ms);
     assert_eq!(next.alerts().count(), GROUPS);
     assert_eq!(next.tick(now_ms).len(), 0, "told again after a restart");

@@ -2,7 +2,7 @@
 
 use base64::Engine as _;
 use base64::engine::general_purpose::STANDARD;
-use tidemark_alerting::notify::receiver::MailServer;
+use tidemark_alerting::notify::message::LoadedMailServer;
 
 /// Block size of MD5, to which HMAC (RFC 2104) fills its key.
 const BLOCK_BYTES: usize = 64;
@@ -28,7 +28,7 @@ pub(super) fn offered<'a>(lines: impl Iterator<Item = &'a str>) -> Vec<&'a str> 
 
 impl Mechanism {
     /// The first of `offered` that what is configured suffices for.
-    pub(super) fn choose(offered: &[&str], server: &MailServer) -> Option<Self> {
+    pub(super) fn choose(offered: &[&str], server: &LoadedMailServer) -> Option<Self> {
         let usable = |name: &&str| match *name {
             "CRAM-MD5" if !server.secret.is_empty() => Some(Self::CramMd5),
             "PLAIN" if !server.password.is_empty() => Some(Self::Plain),
@@ -39,7 +39,7 @@ impl Mechanism {
     }
 
     /// The command that begins it.
-    pub(super) fn opening(self, server: &MailServer) -> String {
+    pub(super) fn opening(self, server: &LoadedMailServer) -> String {
         match self {
             Self::CramMd5 => "AUTH CRAM-MD5".to_owned(),
             Self::Login => "AUTH LOGIN".to_owned(),
@@ -54,7 +54,7 @@ impl Mechanism {
     /// The answer to the server's challenge number `step`, from 0.
     pub(super) fn answer(
         self,
-        server: &MailServer,
+        server: &LoadedMailServer,
         step: usize,
         challenge: &str,
     ) -> Result<String, String> {
@@ -96,7 +96,7 @@ fn hmac_md5(key: &[u8], message: &[u8]) -> md5::Digest {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use tidemark_alerting::notify::receiver::Secret;
+    use common::secret::Secret;
 
     #[test]
     fn hmac_is_that_of_the_rfcs() {
@@ -122,10 +122,10 @@ mod tests {
     #[test]
     fn challenge_of_the_rfc_is_answered_as_there() {
         // RFC 2195, section 2.
-        let server = MailServer {
+        let server = LoadedMailServer {
             username: "tim".to_owned(),
             secret: Secret::new("tanstaaftanstaaf"),
-            ..MailServer::default()
+            ..LoadedMailServer::default()
         };
         let challenge = STANDARD.encode("<1896.697170952@postoffice.reston.mci.net>");
         assert_eq!(
@@ -140,7 +140,7 @@ mod tests {
     fn first_way_that_is_possible_is_taken() {
         let lines = ["mail.example", "SIZE 1", "AUTH CRAM-MD5 LOGIN PLAIN"];
         let offer = offered(lines.into_iter());
-        let mut server = MailServer::default();
+        let mut server = LoadedMailServer::default();
         assert_eq!(Mechanism::choose(&offer, &server), None);
         server.password = Secret::new("p");
         assert_eq!(Mechanism::choose(&offer, &server), Some(Mechanism::Login));

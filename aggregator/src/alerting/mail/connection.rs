@@ -5,13 +5,14 @@ use std::time::Duration;
 use lettre::Message;
 use lettre::transport::smtp::client::{
     AsyncSmtpConnection, Certificate, CertificateStore, Identity, TlsParameters,
+    TlsVersion as LettreTlsVersion,
 };
 use lettre::transport::smtp::commands::Ehlo;
 use lettre::transport::smtp::extension::ClientId;
 use rustls_pki_types::CertificateDer;
 use rustls_pki_types::pem::PemObject as _;
-use tidemark_alerting::notify::message::Verdict;
-use tidemark_alerting::notify::receiver::{MailServer, TlsOptions};
+use tidemark_alerting::notify::message::{LoadedMailServer, Verdict};
+use tidemark_alerting::notify::receiver::{TlsOptions, TlsVersion};
 
 use super::auth::{self, Mechanism};
 
@@ -20,7 +21,7 @@ const IMPLICIT_TLS_PORT: u16 = 465;
 const CONNECT_TIMEOUT: Duration = Duration::from_secs(60);
 
 /// Hands `message` to `server`.
-pub(super) async fn send(server: &MailServer, message: &Message) -> Result<(), Verdict> {
+pub(super) async fn send(server: &LoadedMailServer, message: &Message) -> Result<(), Verdict> {
     let mut connection = connect(server).await?;
     let sent = converse(&mut connection, server, message).await;
     // Whether the server takes its leave too changes nothing.
@@ -30,7 +31,7 @@ pub(super) async fn send(server: &MailServer, message: &Message) -> Result<(), V
 
 async fn converse(
     connection: &mut AsyncSmtpConnection,
-    server: &MailServer,
+    server: &LoadedMailServer,
     message: &Message,
 ) -> Result<(), Verdict> {
     if !server.username.is_empty() {
@@ -52,7 +53,7 @@ fn verdict(error: lettre::transport::smtp::Error) -> Verdict {
 }
 
 /// A connection that is as secure as it is meant to be.
-async fn connect(server: &MailServer) -> Result<AsyncSmtpConnection, Verdict> {
+async fn connect(server: &LoadedMailServer) -> Result<AsyncSmtpConnection, Verdict> {
     let (host, port) = address(&server.smarthost).map_err(Verdict::Failed)?;
     let parameters = parameters(host, &server.tls).map_err(Verdict::Failed)?;
     let hello = ClientId::Domain(server.hello.clone());
@@ -87,7 +88,10 @@ fn address(smarthost: &str) -> Result<(&str, u16), String> {
 
 /// Says who we are, in the first way that the server offers and we have what it takes for. A server that offers none
 /// is not told.
-async fn log_in(connection: &mut AsyncSmtpConnection, server: &MailServer) -> Result<(), Verdict> {
+async fn log_in(
+    connection: &mut AsyncSmtpConnection,
+    server: &LoadedMailServer,
+) -> Result<(), Verdict> {
     // The library keeps of the greeting only the ways it knows itself.
     let greeting = Ehlo::new(ClientId::Domain(server.hello.clone()));
     let offer = connection.command(greeting).await.map_err(verdict)?;
@@ -121,7 +125,15 @@ async fn log_in(connection: &mut AsyncSmtpConnection, server: &MailServer) -> Re
 fn parameters(host: &str, options: &TlsOptions) -> Result<TlsParameters, String> {
     let text = |error: lettre::transport::smtp::Error| crate::report::chain(&error);
     let name = options.server_name.clone();
+    if options.max_version == Some(TlsVersion::Tls12) {
+        return Err("max_version TLS12 is not supported for mail".to_owned());
+    }
+    let min_version = match options.min_version {
+        Some(TlsVersion::Tls13) => LettreTlsVersion::Tlsv13,
+        Some(TlsVersion::Tls12) | None => LettreTlsVersion::Tlsv12,
+    };
     let mut builder = TlsParameters::builder(name.unwrap_or_else(|| host.to_owned()))
+        .set_min_tls_version(min_version)
         .dangerous_accept_invalid_certs(options.insecure_skip_verify)
         .dangerous_accept_invalid_hostnames(options.insecure_skip_verify);
     if let Some(pem) = &options.ca_pem {

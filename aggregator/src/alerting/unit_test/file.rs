@@ -5,6 +5,7 @@ use std::time::Duration;
 
 use common::model::Labels;
 use common::yaml::{self, Fields, Issue, Issues, Node};
+use tidemark_alerting::annotations::Annotations;
 use tidemark_alerting::rules::file::FileError;
 use tidemark_alerting::rules::source::VectorElement;
 use tidemark_promql::parser::series::{
@@ -64,7 +65,7 @@ pub(super) struct TestGroup {
 pub(super) struct AlertTest {
     pub(super) eval_ms: i64,
     pub(super) alert_name: String,
-    pub(super) want: Vec<(Labels, Labels)>,
+    pub(super) want: Vec<(Labels, Annotations)>,
 }
 
 /// The result that an expression must have at a moment.
@@ -241,9 +242,9 @@ fn read_alert(node: &Node, issues: &mut Issues) -> AlertTest {
             .take("exp_annotations")
             .map_or_else(Vec::new, |node| node.read_pairs(issues));
         alert.finish(issues);
-        match (labels(pairs), labels(annotations)) {
-            (Ok(labels), Ok(annotations)) => want.push((labels, annotations)),
-            (Err(error), _) | (_, Err(error)) => issues.push(Issue::new(item.position, error)),
+        match labels(pairs) {
+            Ok(labels) => want.push((labels, annotations.into_iter().collect())),
+            Err(error) => issues.push(Issue::new(item.position, error)),
         }
     }
     fields.finish(issues);

@@ -8,7 +8,7 @@ use common::model::{Labels, Matcher};
 use http::{StatusCode, Uri};
 use serde::Deserialize;
 use serde_json::{Value, json};
-use tidemark_alerting::notify::alert::Alert;
+use tidemark_alerting::notify::alert::{Alert, order};
 use tidemark_alerting::notify::inhibit::Inhibitor;
 use tidemark_alerting::notify::matcher::matches_all;
 use tidemark_alerting::notify::message::{format_time, object};
@@ -96,7 +96,7 @@ impl Wanted {
             return None;
         }
         let mut shown = json!({
-            "annotations": object(&alert.annotations),
+            "annotations": alert.annotations,
             "endsAt": format_time(alert.ends_at_ms),
             "fingerprint": alert.fingerprint_text(),
             "receivers": receivers.iter().map(|name| json!({ "name": name })).collect::<Vec<_>>(),
@@ -144,10 +144,13 @@ pub(super) async fn groups(State(api): State<Api>, uri: Uri) -> Result<Json<Valu
             if !wanted.takes_receiver(&route.receiver) || (!muted.is_empty() && !wanted.muted) {
                 continue;
             }
-            let alerts = fingerprints
+            let mut alerts: Vec<&Alert> = fingerprints
                 .iter()
-                .filter_map(|fingerprint| notifier.alert(*fingerprint));
+                .filter_map(|fingerprint| notifier.alert(*fingerprint))
+                .collect();
+            alerts.sort_by(|a, b| order(&a.labels, &b.labels));
             let mut alerts: Vec<Value> = alerts
+                .into_iter()
                 .filter_map(|alert| wanted.show(notifier, &inhibitor, alert, now_ms))
                 .collect();
             if alerts.is_empty() {
@@ -235,8 +238,7 @@ fn alert(posted: Posted, now_ms: i64, timeout_ms: i64) -> Result<Alert, String> 
         return Err("at least one label pair required".to_owned());
     }
     labels.check_limits().map_err(|error| error.to_string())?;
-    let annotations = Labels::from_pairs(posted.annotations.unwrap_or_default())
-        .map_err(|error| error.to_string())?;
+    let annotations = posted.annotations.unwrap_or_default().into_iter().collect();
     let starts_at_ms = starts.or(ends).unwrap_or(now_ms);
     let ends_at_ms = ends.unwrap_or(now_ms + timeout_ms);
     if ends_at_ms < starts_at_ms {

@@ -120,6 +120,32 @@ fn check_route(amtool: &Path, path: &Path, text: &str, labels: &BTreeMap<&str, &
     );
 }
 
+/// The verdicts that the unit tests of the alerting crate expect are those of the real amtool.
+#[test]
+fn verdicts_are_amtools() {
+    let Some(amtool) = peer("AMTOOL") else {
+        return;
+    };
+    let dir = tempfile::tempdir().unwrap();
+    let path = dir.path().join("alertmanager.yml");
+    let verdicts = include_str!("../../../alerting/src/notify/config/verdicts.txt");
+    let mut wrong = Vec::new();
+    for line in verdicts.lines() {
+        let (verdict, text) = line.split_once('\t').unwrap();
+        std::fs::write(&path, text.replace("\\n", "\n")).unwrap();
+        let output = Command::new(amtool)
+            .arg("check-config")
+            .arg(&path)
+            .output()
+            .unwrap();
+        // Alertmanager accepts what is listed as unsupported.
+        if output.status.success() != (verdict != "bad") {
+            wrong.push(line);
+        }
+    }
+    assert_eq!(wrong, Vec::<&str>::new());
+}
+
 /// A server with Alertmanager's API and the configuration `text`.
 pub(super) struct Side {
     pub(super) address: String,

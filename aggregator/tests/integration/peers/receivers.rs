@@ -26,6 +26,94 @@ const RECEIVERS: &[(&str, &str)] = &[
          actions: [{type: button, text: 'go {{ .Status }}', url: 'http://g/', style: danger, name: n, value: v, confirm: {text: sure, title: t, ok_text: y, dismiss_text: n}}]}]",
     ),
     (
+        "slack-defaults",
+        "slack_configs: [{api_url: 'http://HOST/slack-defaults', text: '[{{ template \"__alertmanager\" . }}] \
+         [{{ template \"__alertmanagerURL\" . }}] \
+         [{{ template \"__subject\" . }}] \
+         [{{ template \"__description\" . }}] \
+         [{{ template \"slack.default.title\" . }}] \
+         [{{ template \"slack.default.username\" . }}] \
+         [{{ template \"slack.default.fallback\" . }}] \
+         [{{ template \"slack.default.callbackid\" . }}] \
+         [{{ template \"slack.default.color\" . }}] \
+         [{{ template \"slack.default.pretext\" . }}] \
+         [{{ template \"slack.default.titlelink\" . }}] \
+         [{{ template \"slack.default.iconemoji\" . }}] \
+         [{{ template \"slack.default.iconurl\" . }}] \
+         [{{ template \"slack.default.text\" . }}] \
+         [{{ template \"slack.default.footer\" . }}] \
+         [{{ template \"mattermost.default.title\" . }}] \
+         [{{ template \"mattermost.default.username\" . }}] \
+         [{{ template \"mattermost.default.fallback\" . }}] \
+         [{{ template \"mattermost.default.pretext\" . }}] \
+         [{{ template \"mattermost.default.titlelink\" . }}] \
+         [{{ template \"mattermost.default.text\" . }}] \
+         [{{ template \"mattermost.default.footer\" . }}] \
+         [{{ template \"mattermost.default.color\" . }}] \
+         [{{ template \"mattermost.default.iconurl\" . }}] \
+         [{{ template \"mattermost.default.iconemoji\" . }}] \
+         [{{ template \"rocketchat.default.title\" . }}] \
+         [{{ template \"rocketchat.default.alias\" . }}] \
+         [{{ template \"rocketchat.default.titlelink\" . }}] \
+         [{{ template \"rocketchat.default.emoji\" . }}] \
+         [{{ template \"rocketchat.default.iconurl\" . }}] \
+         [{{ template \"rocketchat.default.text\" . }}] \
+         [{{ template \"pagerduty.default.description\" . }}] \
+         [{{ template \"pagerduty.default.client\" . }}] \
+         [{{ template \"pagerduty.default.clientURL\" . }}] \
+         [{{ template \"opsgenie.default.message\" . }}] \
+         [{{ template \"opsgenie.default.description\" . }}] \
+         [{{ template \"opsgenie.default.source\" . }}] \
+         [{{ template \"wechat.default.message\" . }}] \
+         [{{ template \"wechat.default.to_user\" . }}] \
+         [{{ template \"wechat.default.to_party\" . }}] \
+         [{{ template \"wechat.default.to_tag\" . }}] \
+         [{{ template \"wechat.default.agent_id\" . }}] \
+         [{{ template \"victorops.default.state_message\" . }}] \
+         [{{ template \"victorops.default.entity_display_name\" . }}] \
+         [{{ template \"victorops.default.monitoring_tool\" . }}] \
+         [{{ template \"pushover.default.title\" . }}] \
+         [{{ template \"pushover.default.message\" . }}] \
+         [{{ template \"pushover.default.url\" . }}] \
+         [{{ template \"sns.default.subject\" . }}] \
+         [{{ template \"sns.default.message\" . }}] \
+         [{{ template \"telegram.default.message\" . }}] \
+         [{{ template \"discord.default.title\" . }}] \
+         [{{ template \"discord.default.message\" . }}] \
+         [{{ template \"webex.default.message\" . }}] \
+         [{{ template \"msteams.default.summary\" . }}] \
+         [{{ template \"msteams.default.title\" . }}] \
+         [{{ template \"msteams.default.text\" . }}] \
+         [{{ template \"msteamsv2.default.title\" . }}] \
+         [{{ template \"msteamsv2.default.text\" . }}] \
+         [{{ template \"jira.default.summary\" . }}] \
+         [{{ template \"jira.default.description\" . }}] \
+         [{{ template \"jira.default.priority\" . }}] \
+         [{{ template \"email.default.subject\" . }}] \
+         [{{ template \"__text_alert_list\" .Alerts }}] [{{ template \"__text_alert_list_markdown\" .Alerts }}] \
+         [{{ template \"pagerduty.default.instances\" .Alerts }}]'}]",
+    ),
+    (
+        "slack-values",
+        "slack_configs: [{api_url: 'http://HOST/slack-values', text: '{{ .CommonLabels }} {{ .GroupLabels.SortedPairs }} \
+         {{ printf \"%v %s %q %d\" .CommonLabels .CommonLabels .CommonLabels .CommonLabels }} {{ index .CommonLabels.SortedPairs 0 }} \
+         {{ .CommonLabels.String }} {{ .CommonLabels.Names }} {{ .CommonLabels | js }} {{ (index .Alerts 0).StartsAt.Format \".000 ,000 x.999\" }}', \
+         title: '{{ \"CRITICAL foo bar-baz x_y 1st 3RD ß ǆ a.b HELLO-WORLD mcDonald\" | title }}'}]",
+    ),
+    (
+        "slack-broken-text",
+        "slack_configs: [{api_url: 'http://HOST/slack-broken-text', channel: c, text: 'is {{ .Status }} {{ .Nope }} after', footer: f, \
+         fields: [{title: t, value: v}], actions: [{type: button, text: a, url: u}]}]",
+    ),
+    (
+        "slack-broken-title",
+        "slack_configs: [{api_url: 'http://HOST/slack-broken-title', title: 'x{{ template \"nope\" . }}', text: t}]",
+    ),
+    (
+        "slack-no-function",
+        "slack_configs: [{api_url: 'http://HOST/slack-no-function', text: 'x{{ nofunc }}', title: t}]",
+    ),
+    (
         "pagerduty",
         "pagerduty_configs: [{url: 'http://HOST/pagerduty/enqueue', routing_key: key}]",
     ),

@@ -1,30 +1,9 @@
-//! A configuration for others to see: the same YAML without secrets.
+//! Prints a configuration without its secrets, for the API.
 
+use common::secret::REDACTED;
 use common::yaml::{Node, Yaml};
 
-/// Fields that hold a secret wherever they stand.
-const SECRETS: &[&str] = &[
-    "api_secret",
-    "api_url",
-    "auth_password",
-    "auth_secret",
-    "bearer_token",
-    "client_secret",
-    "credentials",
-    "key",
-    "password",
-    "routing_key",
-    "secret",
-    "service_key",
-    "slack_api_url",
-    "smtp_auth_password",
-    "smtp_auth_secret",
-    "token",
-    "url",
-    "wechat_api_secret",
-];
-
-/// Prints the document as YAML; secrets become `<secret>`.
+/// Prints the document as YAML. Values that a reader took as secrets become `<secret>`.
 pub(super) fn redacted(document: &Node) -> String {
     let mut out = String::new();
     write(document, 0, &mut out);
@@ -39,8 +18,8 @@ fn write(node: &Node, indent: usize, out: &mut String) {
                 let name = key.text().unwrap_or_default();
                 out.push_str(&format!("{pad}{}:", scalar(name, true)));
                 match value.text() {
-                    Some(text) if !text.is_empty() && is_secret(name) => {
-                        out.push_str(" <secret>\n");
+                    Some(text) if !text.is_empty() && value.is_secret() => {
+                        out.push_str(&format!(" {REDACTED}\n"));
                     }
                     _ => write_value(value, indent, out),
                 }
@@ -59,10 +38,6 @@ fn write(node: &Node, indent: usize, out: &mut String) {
     }
 }
 
-fn is_secret(name: &str) -> bool {
-    SECRETS.contains(&name)
-}
-
 fn write_value(node: &Node, indent: usize, out: &mut String) {
     match &node.value {
         Yaml::Null => out.push_str(" null\n"),
@@ -76,7 +51,7 @@ fn write_value(node: &Node, indent: usize, out: &mut String) {
     }
 }
 
-/// A text that reads back as it was: plain only where that is beyond doubt.
+/// Formats a text so that it reads back unchanged; unquoted only if that is certain.
 fn scalar(text: &str, plain: bool) -> String {
     let is_simple = !text.is_empty()
         && text
@@ -85,6 +60,6 @@ fn scalar(text: &str, plain: bool) -> String {
     if plain && is_simple && !text.starts_with('-') {
         return text.to_owned();
     }
-    // JSON's strings are YAML's double-quoted ones.
+    // A JSON string is a double-quoted YAML scalar.
     serde_json::Value::from(text).to_string()
 }

@@ -1,6 +1,11 @@
-//! Good and bad configurations; amtool's verdict on the same texts is compared in tests/integration.
+//! Good and bad configurations. The integration tests compare `verdicts.txt` with a real amtool.
+
+use common::model::Labels;
 
 use super::*;
+use crate::notify::message::{Message, Notification};
+use crate::notify::receiver::Credentials;
+use crate::notify::render::render;
 
 const BASE: &str = "route: {receiver: r}\nreceivers:\n- name: r\n";
 
@@ -17,7 +22,7 @@ fn check(text: &str, want: &[&str]) {
 }
 
 #[test]
-fn mistakes_are_named_with_their_place() {
+fn issues_have_positions() {
     check(BASE, &[]);
     check("", &["1:1: no route provided in config"]);
     check(
@@ -122,9 +127,8 @@ receivers:
     assert_eq!(again.original, config.original);
 }
 
-/// Whatever names a file is looked for beside the configuration.
 #[test]
-fn files_are_relative_to_the_configuration() {
+fn secret_files_are_relative_to_the_configuration_and_read_at_each_use() {
     let dir = tempfile::tempdir().unwrap();
     let names = ["smtp", "cram", "slack", "ca", "password", "key", "url"];
     for name in names {
@@ -151,34 +155,92 @@ receivers:
   pagerduty_configs: [{routing_key_file: key, http_config: {authorization: {credentials_file: key}, tls_config: {ca_file: ca}}}]
   webhook_configs: [{url_file: url}]
 ";
+    let notification = Notification {
+        receiver: "r".to_owned(),
+        group_key: String::new(),
+        group_labels: Labels::empty(),
+        alerts: Vec::new(),
+        reason: crate::notify::log::Reason::First,
+        route_labels: Labels::empty(),
+        now_ms: 0,
+        external_url: String::new(),
+    };
+    let contents = |config: &Config| -> Vec<String> {
+        let integrations = &config.receivers["r"].integrations;
+        integrations
+            .iter()
+            .map(
+                |integration| match render(config, integration, &notification).unwrap() {
+                    Message::Http(message) => {
+                        let secrets = match &message.http.credentials {
+                            Credentials::None => String::new(),
+                            Credentials::Basic { password, .. } => password.expose().clone(),
+                            Credentials::Token { token, .. } => token.expose().clone(),
+                        };
+                        let body = String::from_utf8_lossy(&message.body);
+                        let has_key = body.contains("https://key");
+                        format!(
+                            "{} {secrets} {:?} {has_key}",
+                            message.url.expose(),
+                            message.http.tls.ca_pem
+                        )
+                    }
+                    Message::Mail(mail) => {
+                        let server = &mail.server;
+                        format!(
+                            "{} {} {:?}",
+                            server.password.expose(),
+                            server.secret.expose(),
+                            server.tls.ca_pem
+                        )
+                    }
+                },
+            )
+            .collect()
+    };
     let config = Config::parse(text, dir.path()).unwrap();
-    for kind in &config.receivers["r"].integrations {
-        match kind {
-            receiver::Integration::Slack(slack) => {
-                assert_eq!(slack.api_url.expose(), "https://slack");
-                let receiver::Credentials::Basic { password, .. } = &slack.http.credentials else {
-                    panic!("{:?}", slack.http);
-                };
-                assert_eq!(password.expose(), "https://password");
-            }
-            receiver::Integration::Email(email) => {
-                assert_eq!(email.server.password.expose(), "https://smtp");
-                assert_eq!(email.server.secret.expose(), "https://cram");
-                assert_eq!(email.server.tls.ca_pem.as_deref(), Some("https://ca\n"));
-            }
-            receiver::Integration::PagerDuty(pagerduty) => {
-                assert_eq!(pagerduty.routing_key.expose(), "https://key");
-                assert_eq!(pagerduty.http.tls.ca_pem.as_deref(), Some("https://ca\n"));
-            }
-            receiver::Integration::Webhook(webhook) => {
-                assert_eq!(webhook.url.expose(), "https://url");
-            }
-            other => panic!("{other:?}"),
+    let want = [
+        "https://url https://password None false",
+        "https://smtp https://cram Some(\"https://ca\")",
+        "https://slack https://password None false",
+        "https://events.pagerduty.com/v2/enqueue https://key Some(\"https://ca\") true",
+    ];
+    assert_eq!(contents(&config), want);
+    // A rotated file is read at the next use, without a reload.
+    for name in names {
+        std::fs::write(dir.path().join(name), format!("https://{name}2")).unwrap();
+    }
+    let rotated = ["url", "password", "smtp", "cram", "ca", "slack", "key"];
+    let want = want.map(|text| {
+        rotated.iter().fold(text.to_owned(), |text, name| {
+            text.replace(&format!("//{name}"), &format!("//{name}2"))
+        })
+    });
+    assert_eq!(contents(&config), want);
+    // A missing file is reported at each use, and the message names it.
+    let config = Config::parse(text, Path::new("/nowhere")).unwrap();
+    let integration = &config.receivers["r"].integrations[0];
+    let error = render(&config, integration, &notification).unwrap_err();
+    assert!(error.is_retryable());
+    let text = common::report::chain(&error);
+    assert!(
+        text.starts_with("load secret: read /nowhere/url: "),
+        "{text}"
+    );
+}
+
+/// `verdicts.txt` has a configuration a line, after the verdict of amtool and, if it differs, ours: `unsupported` for what
+/// Alertmanager obeys and this program refuses.
+#[test]
+fn verdicts_are_amtools() {
+    let mut wrong = Vec::new();
+    for line in include_str!("verdicts.txt").lines() {
+        let (verdict, text) = line.split_once('\t').unwrap();
+        let text = text.replace("\\n", "\n");
+        let got = Config::parse(&text, Path::new("/nonexistent"));
+        if got.is_ok() != (verdict == "good") {
+            wrong.push(format!("{verdict}: {line}: {:?}", got.err()));
         }
     }
-    // From anywhere else they are not found, and the message says where they were looked for.
-    let error = Config::parse(text, Path::new("/nowhere"))
-        .unwrap_err()
-        .to_string();
-    assert!(error.contains("3:28: read /nowhere/smtp: "), "{error}");
+    assert!(wrong.is_empty(), "{}", wrong.join("\n"));
 }

@@ -26,7 +26,7 @@ struct World {
 fn alert(name: &str, n: &str, start_s: i64, end_s: i64) -> Alert {
     Alert {
         labels: Labels::from_pairs([("alertname", name), ("n", n)]).unwrap(),
-        annotations: Labels::empty(),
+        annotations: crate::annotations::Annotations::empty(),
         starts_at_ms: start_s * 1000,
         ends_at_ms: end_s * 1000,
         updated_at_ms: 0,

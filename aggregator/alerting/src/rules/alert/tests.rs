@@ -12,7 +12,7 @@ fn element(name: &str, value: f64) -> Element {
     let labels = Labels::from_pairs([("alertname", name)]).unwrap();
     Element {
         labels,
-        annotations: Labels::empty(),
+        annotations: Annotations::empty(),
         value,
     }
 }

@@ -1,56 +1,108 @@
-//! `dingtalk_configs`: a message of a DingTalk robot.
+//! `dingtalk_configs`: messages of a DingTalk robot.
 
-use super::super::http::HttpOptions;
-use super::super::{Global, Secret};
-use super::KindReader;
+use std::time::Duration;
 
-/// A message of a DingTalk robot.
+use base64::Engine as _;
+use base64::engine::general_purpose::STANDARD;
+use common::secret::Secret;
+use ring::hmac;
+use serde_json::{Map, Value as Json, json};
+
+use super::super::http::HttpConfig;
+use super::super::options::OptionsReader;
+use super::super::source::SecretSource;
+use crate::notify::message::{HttpMessage, Message, RateLimit, Verdict, judge_error_code};
+use crate::notify::render::{RenderError, Renderer};
+
+/// A robot is blocked for ten minutes after more than 20 messages within a minute (DingTalk's documentation of custom
+/// robots); this stays below.
+const RATE_LIMIT: RateLimit = RateLimit {
+    messages: 18,
+    window: Duration::from_secs(60),
+};
+
+/// Options of a DingTalk robot.
 #[derive(Debug, Clone)]
 pub struct DingTalk {
-    /// Whether to tell of ends.
-    pub send_resolved: bool,
-    /// The robot's URL with its token; no template.
-    pub url: Secret,
-    /// How.
-    pub http: HttpOptions,
-    /// Signs the request when it is there.
-    pub secret: Secret,
-    /// Heading, for messages of type markdown.
-    pub title: String,
-    /// The text.
-    pub text: String,
+    /// Whether resolved alerts are sent.
+    pub(super) send_resolved: bool,
+    /// The robot's URL with its token; not a template.
+    url: SecretSource,
+    http: HttpConfig,
+    /// Key that signs each request, if set.
+    secret: SecretSource,
+    /// Heading of markdown messages; a template.
+    title: String,
+    /// Text; a template.
+    text: String,
     /// `text` or `markdown`.
-    pub message_type: String,
-    /// Telephone numbers of those to call by name.
-    pub at_mobiles: Vec<String>,
-    /// Whether all are called.
-    pub at_all: bool,
+    message_type: String,
+    /// Phone numbers of people to mention.
+    at_mobiles: Vec<String>,
+    /// Whether everybody is mentioned.
+    at_all: bool,
 }
 
-impl KindReader<'_, '_> {
-    pub(super) fn dingtalk(&mut self, global: &Global) -> DingTalk {
-        let url = self.secret("url");
-        self.require(!url.is_empty(), "one of url or url_file must be configured");
-        self.require_url(url.expose());
-        let dingtalk = DingTalk {
-            send_resolved: self.bool("send_resolved", true),
+impl DingTalk {
+    pub(super) fn read(reader: &mut OptionsReader<'_, '_>) -> Self {
+        let url = reader.secret_url("url");
+        reader.require(url.is_set(), "one of url or url_file must be configured");
+        let dingtalk = Self {
+            send_resolved: reader.bool("send_resolved", true),
             url,
-            http: self.http(global),
-            secret: self.secret("secret"),
-            title: self.text("title", r#"{{ template "__subject" . }}"#),
-            text: self.text("text", r#"{{ template "dingtalk.default.text" . }}"#),
-            message_type: self.text("message_type", "markdown"),
-            at_mobiles: self
-                .fields
-                .take("at_mobiles")
-                .map_or_else(Vec::new, |node| node.read_texts(self.issues)),
-            at_all: self.bool("at_all", false),
+            http: reader.http(),
+            secret: reader.secret("secret"),
+            title: reader.text("title", r#"{{ template "__subject" . }}"#),
+            text: reader.text("text", r#"{{ template "dingtalk.default.text" . }}"#),
+            message_type: reader.text("message_type", "markdown"),
+            at_mobiles: reader.texts("at_mobiles"),
+            at_all: reader.bool("at_all", false),
         };
-        let is_known = matches!(dingtalk.message_type.as_str(), "text" | "markdown");
-        self.require(
-            is_known,
+        reader.require(
+            matches!(dingtalk.message_type.as_str(), "text" | "markdown"),
             "DingTalk message type does not match valid options text|markdown",
         );
         dingtalk
     }
+
+    pub(super) fn render(&self, renderer: &Renderer<'_>) -> Result<Message, RenderError> {
+        let text = renderer.expand(&self.text)?;
+        let content = if self.message_type == "text" {
+            json!({ "content": text })
+        } else {
+            json!({ "title": renderer.expand(&self.title)?, "text": text })
+        };
+        let mut body = Map::new();
+        body.insert("msgtype".to_owned(), json!(self.message_type));
+        body.insert(self.message_type.clone(), content);
+        body.insert(
+            "at".to_owned(),
+            json!({ "atMobiles": self.at_mobiles, "isAtAll": self.at_all }),
+        );
+        let mut message = HttpMessage::new(
+            self.url.load()?,
+            self.http.load()?,
+            Json::Object(body).to_string(),
+            judge,
+        );
+        message.signing_secret = self.secret.load()?;
+        message.rate_limit = Some(RATE_LIMIT);
+        Ok(Message::Http(Box::new(message)))
+    }
+}
+
+fn judge(status: u16, body: &[u8]) -> Verdict {
+    judge_error_code(status, body)
+}
+
+/// Adds the time and its signature to a robot's URL.
+pub(in crate::notify) fn signed_url(url: &str, secret: &Secret<String>, now_ms: i64) -> String {
+    let key = hmac::Key::new(hmac::HMAC_SHA256, secret.expose().as_bytes());
+    let signature = hmac::sign(&key, format!("{now_ms}\n{}", secret.expose()).as_bytes());
+    let encoded = STANDARD
+        .encode(signature.as_ref())
+        .replace('+', "%2B")
+        .replace('/', "%2F")
+        .replace('=', "%3D");
+    format!("{url}&timestamp={now_ms}&sign={encoded}")
 }

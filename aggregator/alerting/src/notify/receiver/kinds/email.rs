@@ -1,52 +1,54 @@
-//! `email_configs`: a mail.
+//! `email_configs`: mails.
 
 use std::collections::BTreeMap;
 
-use super::super::http::{self, TlsOptions};
-use super::super::{Global, Secret};
-use super::KindReader;
 use common::yaml::Issue;
 
-/// A mail.
+use super::super::http::{self, TlsConfig};
+use super::super::options::OptionsReader;
+use super::super::source::SecretSource;
+use crate::notify::message::{LoadedMailServer, MailMessage, Message};
+use crate::notify::render::{RenderError, Renderer};
+use crate::template::Escaping;
+
+/// Options of a mail.
 #[derive(Debug, Clone)]
 pub struct Email {
-    /// Whether to tell of ends.
-    pub send_resolved: bool,
-    /// Addresses, separated by commas.
-    pub to: String,
-    /// The sender.
-    pub from: String,
-    /// Where mails go first.
-    pub server: MailServer,
-    /// Further header lines by name.
-    pub headers: BTreeMap<String, String>,
-    /// The HTML part.
-    pub html: String,
-    /// The text part.
-    pub text: String,
+    /// Whether resolved alerts are sent.
+    pub(super) send_resolved: bool,
+    /// Recipients, separated by commas; a template.
+    to: String,
+    /// Sender; a template.
+    from: String,
+    server: MailServer,
+    /// Further headers by name; the values are templates.
+    headers: BTreeMap<String, String>,
+    /// HTML part; a template.
+    html: String,
+    /// Text part; a template.
+    text: String,
 }
 
-/// The server that takes our mails, and who we are there. No templates.
+/// The server that accepts mails, and how the client logs in. No field is a template.
 #[derive(Debug, Clone)]
-pub struct MailServer {
+pub(in super::super) struct MailServer {
     /// `host:port`
-    pub smarthost: String,
-    /// The name we greet the server with.
-    pub hello: String,
-    /// User, when the server wants one.
-    pub username: String,
-    /// In whose name the user acts, for PLAIN; empty is the user's own.
-    pub identity: String,
-    /// Password, for PLAIN and LOGIN.
-    pub password: Secret,
-    /// Password that is never sent, for CRAM-MD5.
-    pub secret: Secret,
+    pub(in super::super) smarthost: String,
+    /// Name in the client's greeting.
+    pub(in super::super) hello: String,
+    /// User, if the server asks for a login.
+    pub(in super::super) username: String,
+    /// Authorization identity for PLAIN; empty is the user's own.
+    pub(in super::super) identity: String,
+    /// Password for PLAIN and LOGIN.
+    pub(in super::super) password: SecretSource,
+    /// Secret for CRAM-MD5, which is never sent.
+    pub(in super::super) secret: SecretSource,
     /// Whether a connection without TLS is an error.
-    pub require_tls: bool,
-    /// Whether TLS comes before SMTP; unless it is said, on port 465 only.
-    pub implicit_tls: Option<bool>,
-    /// How the server proves itself, and we to it.
-    pub tls: TlsOptions,
+    pub(in super::super) require_tls: bool,
+    /// Whether TLS starts before SMTP; `None`: on port 465 only.
+    pub(in super::super) implicit_tls: Option<bool>,
+    pub(in super::super) tls: TlsConfig,
 }
 
 impl Default for MailServer {
@@ -56,75 +58,135 @@ impl Default for MailServer {
             hello: "localhost".to_owned(),
             username: String::new(),
             identity: String::new(),
-            password: Secret::default(),
-            secret: Secret::default(),
+            password: SecretSource::Unset,
+            secret: SecretSource::Unset,
             require_tls: true,
             implicit_tls: None,
-            tls: TlsOptions::default(),
+            tls: TlsConfig::default(),
         }
     }
 }
 
-impl KindReader<'_, '_> {
-    pub(super) fn email(&mut self, global: &Global) -> Email {
+/// Reports whether `smarthost` has a port that is not empty.
+pub(in super::super) fn has_port(smarthost: &str) -> bool {
+    smarthost
+        .rsplit_once(':')
+        .is_some_and(|(_, port)| !port.is_empty())
+}
+
+impl Email {
+    pub(super) fn read(reader: &mut OptionsReader<'_, '_>) -> Self {
+        let global = reader.global;
         let mut headers = BTreeMap::new();
-        for (name, value) in self
+        for (name, value) in reader
             .fields
             .take("headers")
-            .map_or_else(Vec::new, |node| node.read_pairs(self.issues))
+            .map_or_else(Vec::new, |node| node.read_pairs(reader.issues))
         {
             if headers.insert(title_case(&name), value).is_some() {
                 let message = format!("duplicate header {name:?} in email config");
-                self.issues.push(Issue::new(self.node.position, message));
+                reader
+                    .issues
+                    .push(Issue::new(reader.node.position, message));
             }
         }
-        let email = Email {
-            send_resolved: self.bool("send_resolved", false),
-            to: self.text("to", ""),
-            from: self.text("from", &global.smtp_from),
-            server: self.mail_server(&global.smtp),
+        let email = Self {
+            send_resolved: reader.bool("send_resolved", false),
+            to: reader.text("to", ""),
+            from: reader.text("from", &global.smtp_from),
+            server: MailServer::read(reader),
             headers,
-            html: self.text("html", r#"{{ template "email.default.html" . }}"#),
-            text: self.text("text", ""),
+            html: reader.text("html", r#"{{ template "email.default.html" . }}"#),
+            text: reader.text("text", ""),
         };
-        if let Some(node) = self.fields.take("threading") {
-            let message = "threading is not supported in email_configs";
-            self.issues.push(Issue::new(node.position, message));
-        }
-        self.require(!email.to.is_empty(), "missing to address in email config");
+        refuse_threading(reader);
+        reader.require(!email.to.is_empty(), "missing to address in email config");
         let smarthost = &email.server.smarthost;
-        self.require(!smarthost.is_empty(), "no global SMTP smarthost set");
-        self.require(
-            smarthost.is_empty() || smarthost.contains(':'),
+        reader.require(!smarthost.is_empty(), "no global SMTP smarthost set");
+        reader.require(
+            smarthost.is_empty() || has_port(smarthost),
             "missing port in SMTP smarthost",
         );
-        self.require(!email.from.is_empty(), "no global SMTP from set");
+        reader.require(!email.from.is_empty(), "no global SMTP from set");
         email
     }
 
-    fn mail_server(&mut self, global: &MailServer) -> MailServer {
-        let or = |own: Secret, global: &Secret| if own.is_empty() { global.clone() } else { own };
-        MailServer {
-            smarthost: self.text("smarthost", &global.smarthost),
-            hello: self.text("hello", &global.hello),
-            username: self.text("auth_username", &global.username),
-            identity: self.text("auth_identity", &global.identity),
-            password: or(self.secret("auth_password"), &global.password),
-            secret: or(self.secret("auth_secret"), &global.secret),
-            require_tls: self.bool("require_tls", global.require_tls),
-            implicit_tls: self
+    pub(super) fn render(&self, renderer: &Renderer<'_>) -> Result<Message, RenderError> {
+        let mut headers = Vec::new();
+        let mut subject = renderer.expand(r#"{{ template "email.default.subject" . }}"#)?;
+        let (mut to, mut from) = (renderer.expand(&self.to)?, renderer.expand(&self.from)?);
+        for (name, source) in &self.headers {
+            let text = renderer.expand(source)?;
+            match name.as_str() {
+                "Subject" => subject = text,
+                "To" => to = text,
+                "From" => from = text,
+                _ => headers.push((name.clone(), text)),
+            }
+        }
+        Ok(Message::Mail(Box::new(MailMessage {
+            server: self.server.load()?,
+            from,
+            to,
+            subject,
+            headers,
+            text: renderer.expand(&self.text)?,
+            html: renderer.expand_as(&self.html, Escaping::Html)?,
+        })))
+    }
+}
+
+/// Accepts `threading` only when it is off.
+fn refuse_threading(reader: &mut OptionsReader<'_, '_>) {
+    let Some(node) = reader.fields.take("threading") else {
+        return;
+    };
+    let mut fields = common::yaml::Fields::new(node, "config.ThreadingConfig", reader.issues);
+    fields.take("thread_by_date");
+    if fields.bool("enabled", reader.issues).unwrap_or(false) {
+        http::unsupported("threading", node, reader.issues);
+    }
+    fields.finish(reader.issues);
+}
+
+impl MailServer {
+    fn read(reader: &mut OptionsReader<'_, '_>) -> Self {
+        let global = &reader.global.smtp;
+        Self {
+            smarthost: reader.text("smarthost", &global.smarthost),
+            hello: reader.text("hello", &global.hello),
+            username: reader.text("auth_username", &global.username),
+            identity: reader.text("auth_identity", &global.identity),
+            password: reader.secret_or_file("auth_password").or(&global.password),
+            secret: reader.secret_or_file("auth_secret").or(&global.secret),
+            require_tls: reader.bool("require_tls", global.require_tls),
+            implicit_tls: reader
                 .fields
-                .bool("force_implicit_tls", self.issues)
+                .bool("force_implicit_tls", reader.issues)
                 .or(global.implicit_tls),
-            tls: match self.fields.take("tls_config") {
-                Some(node) => http::read_tls(node, self.folder, self.issues),
+            tls: match reader.fields.take("tls_config") {
+                Some(node) => http::read_tls(node, reader.folder, reader.issues),
                 None => global.tls.clone(),
             },
         }
     }
+
+    fn load(&self) -> Result<LoadedMailServer, RenderError> {
+        Ok(LoadedMailServer {
+            smarthost: self.smarthost.clone(),
+            hello: self.hello.clone(),
+            username: self.username.clone(),
+            identity: self.identity.clone(),
+            password: self.password.load()?,
+            secret: self.secret.load()?,
+            require_tls: self.require_tls,
+            implicit_tls: self.implicit_tls,
+            tls: self.tls.load()?,
+        })
+    }
 }
 
-/// `x-prio` as `X-Prio`.
+/// Capitalizes each word of a header's name: `x-prio` becomes `X-Prio`.
 fn title_case(name: &str) -> String {
     let words = name.split('-').map(|word| {
         let mut chars = word.chars();

@@ -1,178 +1,274 @@
-//! `slack_configs`: a Slack message.
+//! `slack_configs`: Slack messages.
 
-use std::collections::BTreeMap;
+use std::time::Duration;
 
-use serde_json::Value as Json;
-
-use super::super::http::HttpOptions;
-use super::super::{Global, Secret};
-use super::{KindReader, texts};
 use common::yaml::{Fields, Issue};
+use serde_json::{Map, Value as Json, json};
 
-/// A Slack message.
+use super::super::http::HttpConfig;
+use super::super::options::{OptionsReader, texts};
+use super::super::source::SecretSource;
+use crate::notify::message::{HttpMessage, Message, Verdict, judge_status, truncated};
+use crate::notify::render::{LenientRenderer, RenderError, Renderer};
+
+/// Slack refuses longer titles.
+const TITLE_CHARS_MAX: usize = 1024;
+
+/// Texts of an attachment with their defaults, in the order in which Alertmanager expands them: after the first
+/// template that fails, the rest stay empty.
+const ATTACHMENT_TEXTS: [(&str, &str); 10] = [
+    ("title", r#"{{ template "slack.default.title" . }}"#),
+    (
+        "title_link",
+        r#"{{ template "slack.default.titlelink" . }}"#,
+    ),
+    ("pretext", r#"{{ template "slack.default.pretext" . }}"#),
+    ("text", r#"{{ template "slack.default.text" . }}"#),
+    ("fallback", r#"{{ template "slack.default.fallback" . }}"#),
+    (
+        "callback_id",
+        r#"{{ template "slack.default.callbackid" . }}"#,
+    ),
+    ("image_url", ""),
+    ("thumb_url", ""),
+    ("footer", r#"{{ template "slack.default.footer" . }}"#),
+    ("color", r#"{{ template "slack.default.color" . }}"#),
+];
+
+/// Texts of the message itself, as [`ATTACHMENT_TEXTS`].
+const MESSAGE_TEXTS: [(&str, &str); 4] = [
+    ("channel", ""),
+    ("username", r#"{{ template "slack.default.username" . }}"#),
+    (
+        "icon_emoji",
+        r#"{{ template "slack.default.iconemoji" . }}"#,
+    ),
+    ("icon_url", r#"{{ template "slack.default.iconurl" . }}"#),
+];
+
+/// Texts of an attachment that are sent even if they are empty.
+const SENT_EMPTY: [&str; 4] = ["callback_id", "fallback", "footer", "text"];
+
+/// Options of a Slack message.
 #[derive(Debug, Clone)]
 pub struct Slack {
-    /// Whether to tell of ends.
-    pub send_resolved: bool,
-    /// Where to; no template.
-    pub api_url: Secret,
-    /// How.
-    pub http: HttpOptions,
-    /// Texts by the field of the attachment or the message they go to.
-    pub texts: BTreeMap<&'static str, String>,
-    /// The table inside the attachment.
-    pub fields: Vec<SlackField>,
-    /// Whether all fields are short unless they say otherwise.
-    pub short_fields: bool,
-    /// Whether names are linked.
-    pub link_names: bool,
-    /// Which fields are marked up; no templates.
-    pub markdown_in: Vec<String>,
-    /// Buttons under the attachment, as objects whose texts are templates.
-    pub actions: Vec<Json>,
+    /// Whether resolved alerts are sent.
+    pub(super) send_resolved: bool,
+    /// URL; not a template.
+    api_url: SecretSource,
+    http: HttpConfig,
+    attachment: Vec<(&'static str, String)>,
+    message: Vec<(&'static str, String)>,
+    /// Table inside the attachment.
+    fields: Vec<Field>,
+    /// Whether fields are short unless they set it themselves.
+    short_fields: bool,
+    /// Whether user and channel names become links.
+    link_names: bool,
+    /// Fields with markdown; not templates.
+    markdown_in: Vec<String>,
+    /// Buttons under the attachment, as objects of templates.
+    actions: Vec<Json>,
+    /// Limit on the duration of a request; `None`: the flush's deadline applies.
+    timeout: Option<Duration>,
 }
 
-/// A field of a Slack attachment.
+/// A field of an attachment.
 #[derive(Debug, Clone)]
-pub struct SlackField {
-    /// Its title.
-    pub title: String,
-    /// Its text.
-    pub value: String,
-    /// Whether it may share a line.
-    pub short: Option<bool>,
+struct Field {
+    title: String,
+    value: String,
+    short: Option<bool>,
 }
 
-impl KindReader<'_, '_> {
-    pub(super) fn slack(&mut self, global: &Global) -> Slack {
-        let own = self.secret("api_url");
-        let api_url = if own.is_empty() {
-            global.slack_api_url.clone()
-        } else {
-            own
-        };
-        self.require(
-            !api_url.is_empty(),
+impl Slack {
+    pub(super) fn read(reader: &mut OptionsReader<'_, '_>) -> Self {
+        let api_url = reader
+            .secret_url("api_url")
+            .or(&reader.global.slack_api_url);
+        reader.refuse(&[
+            "app_token",
+            "app_token_file",
+            "app_url",
+            "message_text",
+            "update_message",
+        ]);
+        reader.require(
+            api_url.is_set(),
             "no global Slack API URL set either inline or in a file",
         );
-        self.require_url(api_url.expose());
-        let defaults = [
-            ("channel", ""),
-            ("username", r#"{{ template "slack.default.username" . }}"#),
-            (
-                "color",
-                r#"{{ if eq .Status "firing" }}danger{{ else }}good{{ end }}"#,
-            ),
-            ("title", r#"{{ template "slack.default.title" . }}"#),
-            (
-                "title_link",
-                r#"{{ template "slack.default.titlelink" . }}"#,
-            ),
-            ("pretext", r#"{{ template "slack.default.pretext" . }}"#),
-            ("text", r#"{{ template "slack.default.text" . }}"#),
-            ("fallback", r#"{{ template "slack.default.fallback" . }}"#),
-            (
-                "callback_id",
-                r#"{{ template "slack.default.callbackid" . }}"#,
-            ),
-            (
-                "icon_emoji",
-                r#"{{ template "slack.default.iconemoji" . }}"#,
-            ),
-            ("icon_url", r#"{{ template "slack.default.iconurl" . }}"#),
-            ("image_url", ""),
-            ("thumb_url", ""),
-            ("footer", r#"{{ template "slack.default.footer" . }}"#),
-        ];
-        let texts = defaults
-            .into_iter()
-            .map(|(name, default)| (name, self.text(name, default)))
-            .collect();
-        let markdown = self
-            .fields
-            .take("mrkdwn_in")
-            .map(|node| node.read_texts(self.issues));
-        Slack {
-            send_resolved: self.bool("send_resolved", false),
+        let mut defaulted = |texts: &[(&'static str, &'static str)]| -> Vec<_> {
+            texts
+                .iter()
+                .map(|&(name, default)| (name, reader.text(name, default)))
+                .collect()
+        };
+        let (attachment, message) = (defaulted(&ATTACHMENT_TEXTS), defaulted(&MESSAGE_TEXTS));
+        let mut markdown_in = reader.texts("mrkdwn_in");
+        if markdown_in.is_empty() {
+            markdown_in = ["fallback", "pretext", "text"].map(str::to_owned).to_vec();
+        }
+        Self {
+            send_resolved: reader.bool("send_resolved", false),
             api_url,
-            http: self.http(global),
-            texts,
-            fields: self.slack_fields(),
-            actions: self.slack_actions(),
-            short_fields: self.bool("short_fields", false),
-            link_names: self.bool("link_names", false),
-            markdown_in: markdown
-                .filter(|names| !names.is_empty())
-                .unwrap_or_else(|| ["fallback", "pretext", "text"].map(str::to_owned).to_vec()),
+            http: reader.http(),
+            attachment,
+            message,
+            fields: fields(reader),
+            actions: actions(reader),
+            short_fields: reader.bool("short_fields", false),
+            link_names: reader.bool("link_names", false),
+            markdown_in,
+            timeout: reader.timeout(),
         }
     }
 
-    fn slack_fields(&mut self) -> Vec<SlackField> {
-        let items = self.fields.take("fields").map_or(&[][..], |node| {
-            node.read_list("[]config.SlackField", self.issues)
-        });
-        let mut slack_fields = Vec::with_capacity(items.len());
-        for item in items {
-            let mut fields = Fields::new(item, "config.SlackField", self.issues);
-            let field = SlackField {
-                title: fields.text("title", self.issues).unwrap_or_default(),
-                value: fields.text("value", self.issues).unwrap_or_default(),
-                short: fields.bool("short", self.issues),
-            };
-            if field.title.is_empty() || field.value.is_empty() {
-                self.issues.push(Issue::new(
-                    item.position,
-                    "missing title or value in Slack field configuration",
-                ));
+    /// Renders the message. A template that fails leaves its text cut short and those after it empty, as with
+    /// Alertmanager: a message with gaps is better than none.
+    pub(super) fn render(&self, renderer: &Renderer<'_>) -> Result<Message, RenderError> {
+        let mut lenient = LenientRenderer::new(renderer);
+        let attachment = self.attachment(&mut lenient);
+        let mut message = Map::new();
+        for (name, source) in &self.message {
+            let text = lenient.expand(source);
+            if !text.is_empty() {
+                message.insert((*name).to_owned(), Json::String(text));
             }
-            fields.finish(self.issues);
-            slack_fields.push(field);
         }
-        slack_fields
+        if self.link_names {
+            message.insert("link_names".to_owned(), Json::Bool(true));
+        }
+        message.insert("attachments".to_owned(), json!([attachment]));
+        lenient.report();
+        let body = Json::Object(message).to_string();
+        let mut message = HttpMessage::new(self.api_url.load()?, self.http.load()?, body, judge);
+        message.timeout = self.timeout;
+        Ok(Message::Http(Box::new(message)))
     }
 
-    fn slack_actions(&mut self) -> Vec<Json> {
-        let items = self.fields.take("actions").map_or(&[][..], |node| {
-            node.read_list("[]config.SlackAction", self.issues)
-        });
-        let mut actions = Vec::with_capacity(items.len());
-        for item in items {
-            let mut fields = Fields::new(item, "config.SlackAction", self.issues);
-            let mut action = texts(
-                &mut fields,
-                &["type", "text", "url", "style", "name", "value"],
-                self.issues,
-            );
-            for name in ["type", "text"] {
-                if !action.contains_key(name) {
-                    let message = format!("missing {name} in Slack action configuration");
-                    self.issues.push(Issue::new(item.position, message));
-                }
+    fn attachment(&self, lenient: &mut LenientRenderer<'_, '_>) -> Map<String, Json> {
+        let mut attachment = Map::new();
+        for (name, source) in &self.attachment {
+            let mut text = lenient.expand(source);
+            if *name == "title" {
+                text = truncated(text, TITLE_CHARS_MAX);
             }
-            if !action.contains_key("url") && !action.contains_key("name") {
-                let message = "missing name or url in Slack action configuration";
-                self.issues.push(Issue::new(item.position, message));
+            if !text.is_empty() || SENT_EMPTY.contains(name) {
+                attachment.insert((*name).to_owned(), Json::String(text));
             }
-            if let Some(confirm) = fields.take("confirm") {
-                let mut fields = Fields::new(confirm, "config.SlackConfirmationField", self.issues);
-                let names = ["title", "text", "ok_text", "dismiss_text"];
-                let confirmation = texts(&mut fields, &names, self.issues);
-                fields.finish(self.issues);
-                if !confirmation.contains_key("text") {
-                    let message = "missing text in Slack confirmation configuration";
-                    self.issues.push(Issue::new(confirm.position, message));
-                }
-                action.insert("confirm".to_owned(), Json::Object(confirmation));
-            }
-            fields.finish(self.issues);
-            // One that leads somewhere asks for nothing and tells nobody.
-            if action.contains_key("url") {
-                for name in ["name", "value", "confirm"] {
-                    action.remove(name);
-                }
-            }
-            actions.push(Json::Object(action));
         }
-        actions
+        let fields: Vec<Json> = self
+            .fields
+            .iter()
+            .map(|field| self.field(field, lenient))
+            .collect();
+        if !fields.is_empty() {
+            attachment.insert("fields".to_owned(), Json::Array(fields));
+        }
+        let actions: Vec<Json> = self
+            .actions
+            .iter()
+            .map(|action| lenient.expanded(action))
+            .collect();
+        if !actions.is_empty() {
+            attachment.insert("actions".to_owned(), Json::Array(actions));
+        }
+        attachment.insert("mrkdwn_in".to_owned(), json!(self.markdown_in));
+        attachment
     }
+
+    fn field(&self, field: &Field, lenient: &mut LenientRenderer<'_, '_>) -> Json {
+        let mut json = Map::new();
+        for (name, source) in [("title", &field.title), ("value", &field.value)] {
+            let text = lenient.expand(source);
+            if !text.is_empty() {
+                json.insert(name.to_owned(), Json::String(text));
+            }
+        }
+        json.insert(
+            "short".to_owned(),
+            json!(field.short.unwrap_or(self.short_fields)),
+        );
+        Json::Object(json)
+    }
+}
+
+/// Slack reports some errors with status 200 and `"ok": false`.
+fn judge(status: u16, body: &[u8]) -> Verdict {
+    let verdict = judge_status(status, body, &[429]);
+    let json: Option<Json> = serde_json::from_slice(body).ok();
+    let is_refused = json.is_some_and(|json| json.get("ok") == Some(&Json::Bool(false)));
+    if verdict == Verdict::Sent && is_refused {
+        return Verdict::Failed(format!("Slack refused: {}", String::from_utf8_lossy(body)));
+    }
+    verdict
+}
+
+fn fields(reader: &mut OptionsReader<'_, '_>) -> Vec<Field> {
+    let items = reader.fields.take("fields").map_or(&[][..], |node| {
+        node.read_list("[]config.SlackField", reader.issues)
+    });
+    let mut slack_fields = Vec::with_capacity(items.len());
+    for item in items {
+        let mut fields = Fields::new(item, "config.SlackField", reader.issues);
+        let field = Field {
+            title: fields.text("title", reader.issues).unwrap_or_default(),
+            value: fields.text("value", reader.issues).unwrap_or_default(),
+            short: fields.bool("short", reader.issues),
+        };
+        if field.title.is_empty() || field.value.is_empty() {
+            reader.issues.push(Issue::new(
+                item.position,
+                "missing title or value in Slack field configuration",
+            ));
+        }
+        fields.finish(reader.issues);
+        slack_fields.push(field);
+    }
+    slack_fields
+}
+
+fn actions(reader: &mut OptionsReader<'_, '_>) -> Vec<Json> {
+    let items = reader.fields.take("actions").map_or(&[][..], |node| {
+        node.read_list("[]config.SlackAction", reader.issues)
+    });
+    let mut actions = Vec::with_capacity(items.len());
+    for item in items {
+        let mut fields = Fields::new(item, "config.SlackAction", reader.issues);
+        let mut action = texts(
+            &mut fields,
+            &["type", "text", "url", "style", "name", "value"],
+            reader.issues,
+        );
+        for name in ["type", "text"] {
+            if !action.contains_key(name) {
+                let message = format!("missing {name} in Slack action configuration");
+                reader.issues.push(Issue::new(item.position, message));
+            }
+        }
+        if !action.contains_key("url") && !action.contains_key("name") {
+            let message = "missing name or url in Slack action configuration";
+            reader.issues.push(Issue::new(item.position, message));
+        }
+        if let Some(confirm) = fields.take("confirm") {
+            let mut fields = Fields::new(confirm, "config.SlackConfirmationField", reader.issues);
+            let names = ["title", "text", "ok_text", "dismiss_text"];
+            let confirmation = texts(&mut fields, &names, reader.issues);
+            fields.finish(reader.issues);
+            if !confirmation.contains_key("text") {
+                let message = "missing text in Slack confirmation configuration";
+                reader.issues.push(Issue::new(confirm.position, message));
+            }
+            action.insert("confirm".to_owned(), Json::Object(confirmation));
+        }
+        fields.finish(reader.issues);
+        // A link button asks for no confirmation and sends no value.
+        if action.contains_key("url") {
+            for name in ["name", "value", "confirm"] {
+                action.remove(name);
+            }
+        }
+        actions.push(Json::Object(action));
+    }
+    actions
 }

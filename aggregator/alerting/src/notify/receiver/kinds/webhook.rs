@@ -1,37 +1,43 @@
 //! `webhook_configs`: a POST of JSON.
 
-use std::collections::BTreeMap;
+mod body;
 
+use std::collections::BTreeMap;
+use std::time::Duration;
+
+use bytes::Bytes;
+use common::secret::Secret;
+use common::yaml::{Node, Yaml};
 use serde_json::Value as Json;
 
-use super::super::http::HttpOptions;
-use super::super::{Global, Secret};
-use super::KindReader;
-use common::yaml::{Node, Yaml};
+use super::super::http::HttpConfig;
+use super::super::options::OptionsReader;
+use super::super::source::SecretSource;
+use crate::notify::message::{HttpMessage, Message, Verdict, judge_status};
+use crate::notify::render::{RenderError, Renderer};
 
-/// A POST of JSON.
+/// Options of a webhook.
 #[derive(Debug, Clone)]
 pub struct Webhook {
-    /// Whether to tell of ends.
-    pub send_resolved: bool,
-    /// Where to.
-    pub url: Secret,
-    /// How.
-    pub http: HttpOptions,
-    /// Most alerts in one message; 0 is no limit.
-    pub alerts_max: u64,
-    /// The most that a request may take; `None`: the flush decides.
-    pub timeout: Option<std::time::Duration>,
-    /// A body of one's own in place of Alertmanager's.
-    pub payload: Option<Payload>,
+    /// Whether resolved alerts are sent.
+    pub(super) send_resolved: bool,
+    /// URL; a template.
+    url: SecretSource,
+    http: HttpConfig,
+    /// Limit on the alerts of one message; 0 is no limit.
+    alerts_max: u64,
+    /// Limit on the duration of a request; `None`: the flush's deadline applies.
+    timeout: Option<Duration>,
+    /// A custom body, which replaces Alertmanager's.
+    payload: Option<Payload>,
 }
 
 /// A JSON value whose texts are templates.
 #[derive(Debug, Clone)]
-pub enum Payload {
-    /// A template; what it gives is taken as JSON when it is a list, an object, a number, a truth value or null.
+pub(in crate::notify) enum Payload {
+    /// A template. Output that is JSON other than a string is used as that JSON.
     Text(String),
-    /// A number, truth value or null, as it is.
+    /// A number, boolean or null.
     Plain(Json),
     /// A list.
     List(Vec<Self>),
@@ -39,27 +45,46 @@ pub enum Payload {
     Map(BTreeMap<String, Self>),
 }
 
-impl KindReader<'_, '_> {
-    pub(super) fn webhook(&mut self, global: &Global) -> Webhook {
-        let url = self.secret("url");
-        self.require(!url.is_empty(), "one of url or url_file must be configured");
-        self.require_url(url.expose());
-        let alerts_max = self
+impl Webhook {
+    pub(super) fn read(reader: &mut OptionsReader<'_, '_>) -> Self {
+        let url = reader.secret_url_template("url");
+        reader.require(url.is_set(), "one of url or url_file must be configured");
+        let alerts_max = reader
             .fields
             .take("max_alerts")
-            .map_or(0, |node| node.read_int(self.issues));
-        Webhook {
-            send_resolved: self.bool("send_resolved", true),
-            http: self.http(global),
+            .map_or(0, |node| node.read_int(reader.issues));
+        reader.require(alerts_max >= 0, "max_alerts must not be negative");
+        Self {
+            send_resolved: reader.bool("send_resolved", true),
+            http: reader.http(),
             url,
             alerts_max: u64::try_from(alerts_max).unwrap_or(0),
-            timeout: self
-                .fields
-                .duration("timeout", self.issues)
-                .filter(|timeout| !timeout.is_zero()),
-            payload: self.fields.take("payload").map(payload),
+            timeout: reader.timeout(),
+            payload: reader.fields.take("payload").map(payload),
         }
     }
+
+    /// Reports whether the message needs neither a template nor a file.
+    pub(super) fn is_quick(&self) -> bool {
+        let is_quick_url =
+            matches!(&self.url, SecretSource::Inline(url) if !url.expose().contains("{{"));
+        self.payload.is_none() && is_quick_url && !self.http.has_files()
+    }
+
+    pub(super) fn render(&self, renderer: &Renderer<'_>) -> Result<Message, RenderError> {
+        let url = renderer.expand(self.url.load()?.expose())?;
+        let body = match &self.payload {
+            Some(payload) => Bytes::from(renderer.payload(payload)?.to_string()),
+            None => Bytes::from(body::body(renderer.notification, self.alerts_max)?),
+        };
+        let mut message = HttpMessage::new(Secret::new(url), self.http.load()?, body, judge);
+        message.timeout = self.timeout;
+        Ok(Message::Http(Box::new(message)))
+    }
+}
+
+fn judge(status: u16, body: &[u8]) -> Verdict {
+    judge_status(status, body, &[])
 }
 
 /// Reads a value whose texts are templates.

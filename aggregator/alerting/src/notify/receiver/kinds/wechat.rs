@@ -1,69 +1,132 @@
-//! `wechat_configs`: a message in WeChat Work.
+//! `wechat_configs`: messages in WeChat Work.
 
-use super::super::http::HttpOptions;
-use super::super::{Global, Secret};
-use super::KindReader;
+use std::time::Duration;
 
-/// A message in WeChat Work.
+use common::secret::Secret;
+use serde_json::{Map, Value as Json, json};
+
+use super::super::http::HttpConfig;
+use super::super::options::OptionsReader;
+use super::super::source::SecretSource;
+use crate::notify::message::{
+    HttpMessage, Message, TokenRequest, Verdict, error_code, judge_error_code,
+};
+use crate::notify::render::{RenderError, Renderer};
+
+/// WeChat's tokens are valid for two hours; this renews them a little earlier.
+const TOKEN_LIFETIME: Duration = Duration::from_secs(7000);
+
+/// Options of a WeChat Work application.
 #[derive(Debug, Clone)]
 pub struct WeChat {
-    /// Whether to tell of ends.
-    pub send_resolved: bool,
-    /// The API, with a slash at the end; no template.
-    pub api_url: String,
-    /// How.
-    pub http: HttpOptions,
-    /// The company; no template.
-    pub corp_id: String,
+    /// Whether resolved alerts are sent.
+    pub(super) send_resolved: bool,
+    /// The API's URL, with a slash at the end; not a template.
+    api_url: String,
+    http: HttpConfig,
+    /// The company's id; a template.
+    corp_id: String,
     /// The application's secret.
-    pub api_secret: Secret,
-    /// The application.
-    pub agent_id: String,
-    /// Who gets it: `touser`, `toparty`, `totag`.
-    pub to: [String; 3],
-    /// The text.
-    pub message: String,
+    api_secret: SecretSource,
+    /// The application's id; a template.
+    agent_id: String,
+    /// Recipients: `touser`, `toparty`, `totag`; templates.
+    to: [String; 3],
+    /// Text; a template.
+    message: String,
     /// `text` or `markdown`.
-    pub message_type: String,
+    message_type: String,
 }
 
-impl KindReader<'_, '_> {
-    pub(super) fn wechat(&mut self, global: &Global) -> WeChat {
-        let own = self.secret("api_secret");
-        let mut api_url = self.text("api_url", &global.wechat_url);
+impl WeChat {
+    pub(super) fn read(reader: &mut OptionsReader<'_, '_>) -> Self {
+        let global = reader.global;
+        let mut api_url = reader.text("api_url", &global.wechat_url);
+        reader.check_url(&api_url);
         if !api_url.ends_with('/') {
             api_url.push('/');
         }
-        self.require_url(&api_url);
-        let wechat = WeChat {
-            send_resolved: self.bool("send_resolved", false),
+        let mut wechat = Self {
+            send_resolved: reader.bool("send_resolved", false),
             api_url,
-            http: self.http(global),
-            corp_id: self.text("corp_id", &global.wechat_corp_id),
-            api_secret: if own.is_empty() {
-                global.wechat_secret.clone()
-            } else {
-                own
-            },
-            agent_id: self.text("agent_id", r#"{{ template "wechat.default.agent_id" . }}"#),
+            http: reader.http(),
+            corp_id: reader.text("corp_id", &global.wechat_corp_id),
+            api_secret: reader.secret("api_secret").or(&global.wechat_secret),
+            agent_id: reader.text("agent_id", r#"{{ template "wechat.default.agent_id" . }}"#),
             to: [
-                self.text("to_user", r#"{{ template "wechat.default.to_user" . }}"#),
-                self.text("to_party", r#"{{ template "wechat.default.to_party" . }}"#),
-                self.text("to_tag", r#"{{ template "wechat.default.to_tag" . }}"#),
+                reader.text("to_user", r#"{{ template "wechat.default.to_user" . }}"#),
+                reader.text("to_party", r#"{{ template "wechat.default.to_party" . }}"#),
+                reader.text("to_tag", r#"{{ template "wechat.default.to_tag" . }}"#),
             ],
-            message: self.text("message", r#"{{ template "wechat.default.message" . }}"#),
-            message_type: self.text("message_type", "text"),
+            message: reader.text("message", r#"{{ template "wechat.default.message" . }}"#),
+            message_type: reader.text("message_type", "text"),
         };
-        self.require(!wechat.corp_id.is_empty(), "no global Wechat CorpID set");
-        self.require(
-            !wechat.api_secret.is_empty(),
-            "no global Wechat ApiSecret set",
-        );
-        let is_known = matches!(wechat.message_type.as_str(), "text" | "markdown");
-        self.require(
-            is_known,
+        if wechat.message_type.is_empty() {
+            "text".clone_into(&mut wechat.message_type);
+        }
+        reader.require(!wechat.corp_id.is_empty(), "no global Wechat CorpID set");
+        reader.require(wechat.api_secret.is_set(), "no global Wechat ApiSecret set");
+        reader.require(
+            matches!(wechat.message_type.as_str(), "text" | "markdown"),
             "WeChat message type does not match valid options text|markdown",
         );
         wechat
+    }
+
+    pub(super) fn render(&self, renderer: &Renderer<'_>) -> Result<Message, RenderError> {
+        let kind = self.message_type.as_str();
+        let mut body = Map::new();
+        // Both kinds are present in each message, one of them empty.
+        for name in ["text", "markdown"] {
+            body.insert(name.to_owned(), json!({ "content": "" }));
+        }
+        let content = renderer.expand(&self.message)?;
+        body.insert(kind.to_owned(), json!({ "content": content }));
+        for (name, source) in ["touser", "toparty", "totag"].into_iter().zip(&self.to) {
+            let text = renderer.expand(source)?;
+            if !text.is_empty() {
+                body.insert(name.to_owned(), Json::String(text));
+            }
+        }
+        let agent_id = renderer.expand(&self.agent_id)?;
+        body.insert("agentid".to_owned(), Json::String(agent_id));
+        body.insert("safe".to_owned(), json!("0"));
+        body.insert("msgtype".to_owned(), json!(kind));
+        // The transport completes the URL with the token.
+        let url = format!("{}message/send?access_token=", self.api_url);
+        let mut message = HttpMessage::new(
+            Secret::new(url),
+            self.http.load()?,
+            Json::Object(body).to_string(),
+            judge_error_code,
+        );
+        message.token = Some(self.token_request(renderer)?);
+        Ok(Message::Http(Box::new(message)))
+    }
+
+    fn token_request(&self, renderer: &Renderer<'_>) -> Result<TokenRequest, RenderError> {
+        let query = [
+            ("corpid", renderer.expand(&self.corp_id)?),
+            ("corpsecret", self.api_secret.load()?.expose().clone()),
+        ]
+        .map(|(name, value)| format!("{name}={}", crate::template::escape_query(&value)))
+        .join("&");
+        Ok(TokenRequest {
+            url: Secret::new(format!("{}gettoken?{query}", self.api_url)),
+            lifetime: TOKEN_LIFETIME,
+            read: read_token,
+            is_expired: |body| matches!(error_code(body), Some(40_014 | 42_001)),
+        })
+    }
+}
+
+fn read_token(status: u16, body: &[u8]) -> Result<Secret<String>, Verdict> {
+    let token = serde_json::from_slice::<Json>(body)
+        .ok()
+        .and_then(|json| Some(json.get("access_token")?.as_str()?.to_owned()));
+    match (token, judge_error_code(status, body)) {
+        (Some(token), Verdict::Sent) if !token.is_empty() => Ok(Secret::new(token)),
+        (_, Verdict::Sent) => Err(Verdict::Failed("the answer has no token".to_owned())),
+        (_, verdict @ (Verdict::Retry(_) | Verdict::Failed(_))) => Err(verdict),
     }
 }

@@ -1,4 +1,4 @@
-//! The body of a webhook, version 4 of Alertmanager's, written without a tree of JSON values before.
+//! The body of a webhook in version 4 of Alertmanager's format, serialized without an intermediate JSON tree.
 
 use std::sync::Arc;
 
@@ -6,9 +6,11 @@ use common::model::Labels;
 use serde::Serialize;
 use serde::ser::Serializer;
 
-use super::{Alert, Notification, common, format_time, quote_meta};
+use crate::annotations::Annotations;
+use crate::notify::alert::Alert;
+use crate::notify::message::{Notification, common_labels, format_time, quote_meta};
+use crate::notify::render::RenderError;
 use crate::rules::labels_serde;
-use crate::template::ExpandError;
 
 #[derive(Serialize)]
 #[serde(rename_all = "camelCase")]
@@ -22,8 +24,7 @@ struct Body<'a> {
     group_labels: Labels,
     #[serde(with = "labels_serde")]
     common_labels: Labels,
-    #[serde(with = "labels_serde")]
-    common_annotations: Labels,
+    common_annotations: Annotations,
     #[serde(rename = "externalURL")]
     external_url: &'a str,
     version: &'static str,
@@ -38,12 +39,11 @@ struct Alerts<'a> {
 
 #[derive(Serialize)]
 #[serde(rename_all = "camelCase")]
-struct Told<'a> {
+struct SentAlert<'a> {
     status: &'static str,
     #[serde(serialize_with = "labels_serde::serialize")]
     labels: &'a Labels,
-    #[serde(serialize_with = "labels_serde::serialize")]
-    annotations: &'a Labels,
+    annotations: &'a Annotations,
     starts_at: String,
     ends_at: String,
     #[serde(rename = "generatorURL")]
@@ -55,12 +55,12 @@ impl Serialize for Alerts<'_> {
     fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
         serializer.collect_seq(self.alerts.iter().map(|alert| {
             let is_resolved = alert.is_resolved(self.now_ms);
-            Told {
+            SentAlert {
                 status: if is_resolved { "resolved" } else { "firing" },
                 labels: &alert.labels,
                 annotations: &alert.annotations,
                 starts_at: format_time(alert.starts_at_ms),
-                // While it fires, Go's zero time.
+                // A firing alert has Go's zero time.
                 ends_at: if is_resolved {
                     format_time(alert.ends_at_ms)
                 } else {
@@ -73,12 +73,12 @@ impl Serialize for Alerts<'_> {
     }
 }
 
-/// The body for `notification` with at most `alerts_max` of its alerts; 0 is no limit.
-pub(super) fn body(notification: &Notification, alerts_max: u64) -> Result<Vec<u8>, ExpandError> {
+/// Serializes `notification` with at most `alerts_max` of its alerts; 0 is no limit.
+pub(super) fn body(notification: &Notification, alerts_max: u64) -> Result<Vec<u8>, RenderError> {
     let max = usize::try_from(alerts_max).ok().filter(|&max| max > 0);
     let all = &notification.alerts;
     let kept = max.unwrap_or(usize::MAX).min(all.len());
-    let (alerts, left_out) = all.split_at(kept);
+    let (alerts, truncated) = all.split_at(kept);
     let body = Body {
         receiver: quote_meta(&notification.receiver),
         status: notification.status(),
@@ -88,12 +88,12 @@ pub(super) fn body(notification: &Notification, alerts_max: u64) -> Result<Vec<u
         },
         reason: notification.reason.as_str(),
         group_labels: notification.group_labels.clone(),
-        common_labels: common(alerts.iter().map(|alert| &alert.labels)),
-        common_annotations: common(alerts.iter().map(|alert| &alert.annotations)),
+        common_labels: common_labels(alerts),
+        common_annotations: Annotations::common(alerts.iter().map(|alert| &alert.annotations)),
         external_url: &notification.external_url,
         version: "4",
         group_key: &notification.group_key,
-        truncated_alerts: left_out.len(),
+        truncated_alerts: truncated.len(),
     };
-    serde_json::to_vec(&body).map_err(|error| ExpandError::Encode(error.to_string()))
+    Ok(serde_json::to_vec(&body)?)
 }
