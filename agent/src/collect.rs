@@ -1,4 +1,7 @@
-//! What a collector is, what a tick gives it, and the driver that runs all of them.
+//! The collector trait, the context of one tick, and the driver that runs all collectors.
+//!
+//! A tick carries one timestamp, that of [`SeriesTable::begin_tick`]. A collector stores only values that are true at that
+//! time; a value that was measured earlier (a scraped answer) gets the timestamp of the tick that stores it.
 
 use std::time::Instant;
 
@@ -9,42 +12,42 @@ use crate::table::{SeriesId, SeriesTable};
 
 const DURATION: FamilyDef = gauge(
     "node_scrape_collector_duration_seconds",
-    "Time a collector took at its last run.",
+    "Duration of a collector's last run.",
 );
 const SUCCESS: FamilyDef = gauge(
     "node_scrape_collector_success",
-    "Whether a collector found what it reads (1) or not (0).",
+    "Whether a collector found its source (1) or not (0).",
 );
 
-/// How often a value is read. Fast values are read at every tick.
+/// How often a value is read.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
 pub enum Tier {
     /// At every tick: CPU, memory, network.
     Fast,
     /// Every 30 s: block I/O, pressure, events, pids, file systems.
     Medium,
-    /// Every 60 s: limits, names, what seldom changes.
+    /// Every 60 s: limits, names, and other values that seldom change.
     Slow,
 }
 
 /// Which tiers are read at this tick.
 ///
-/// A tick with the slow tier has the medium one too, so one order of tiers tells all.
+/// A tick of the slow tier includes the medium one, so the slowest tier determines the others.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Due {
     tier: Tier,
-    /// Number of the tick and milliseconds between two; `None` where everything is due whatever the time.
+    /// Number of the tick and the interval in milliseconds; `None` for a scrape, in which everything is due.
     tick: Option<(u64, u64)>,
 }
 
 impl Due {
-    /// Everything, as at the first tick and for a scrape.
+    /// Everything, as for a scrape and a first reading.
     pub const ALL: Self = Self {
         tier: Tier::Slow,
         tick: None,
     };
 
-    /// The tiers of the tick number `tick` (from 0) at one tick per `interval_ms`.
+    /// The tiers of tick number `tick` (from 0) at one tick per `interval_ms`.
     #[must_use]
     pub const fn at(tick: u64, interval_ms: u64) -> Self {
         let tier = if tick.is_multiple_of(ticks_per(60_000, interval_ms)) {
@@ -60,8 +63,8 @@ impl Due {
         }
     }
 
-    /// What is due at this tick for one of many alike whose number is `number`: their slow readings are spread evenly over
-    /// the ticks, so that no tick costs several times as much as the others. Each keeps its distance of 30 and 60 s.
+    /// The tiers that are due for one of many similar objects. `slot` staggers them: their slow readings are spread evenly
+    /// over the ticks, so that all ticks cost about the same. Each object is still read every 30 and 60 s.
     #[must_use]
     pub const fn at_slot(self, slot: u64) -> Self {
         match self.tick {
@@ -70,7 +73,7 @@ impl Due {
         }
     }
 
-    /// Whether this is no tick of the clock but somebody's scrape.
+    /// Whether this is a scrape rather than a tick.
     #[must_use]
     pub const fn is_scrape(self) -> bool {
         self.tick.is_none()
@@ -88,32 +91,32 @@ const fn ticks_per(period_ms: u64, interval_ms: u64) -> u64 {
     if ticks == 0 { 1 } else { ticks }
 }
 
-/// What a collector works with during one tick.
+/// What a collector works with in one tick.
 #[derive(Debug)]
 pub struct CollectContext<'a> {
-    /// Where values go.
+    /// Receives the values.
     pub table: &'a mut SeriesTable,
     /// Names and target labels for new series.
     pub schema: &'a mut Schema,
-    /// What files are read into.
+    /// Buffer for file contents.
     pub buffer: &'a mut Buffer,
-    /// Where unreadable files are counted.
+    /// Counts files that could not be read or parsed.
     pub errors: &'a mut ReadErrors,
-    /// What is read this time.
+    /// The tiers to read.
     pub due: Due,
 }
 
-/// What came of a collector's run.
+/// The result of a collector's run.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Outcome {
-    /// It stored values, or there was rightly nothing to store.
+    /// It stored values, or the machine has none to store.
     Done,
-    /// This machine does not offer what it reads, or reading failed; the faults tell which.
+    /// The machine has no such source, or reading it failed; [`ReadErrors`] counts failures.
     NoData,
 }
 
 impl Outcome {
-    /// [`Self::Done`] when something was there.
+    /// [`Self::Done`] for `Some`.
     #[must_use]
     pub const fn of<T>(found: Option<&T>) -> Self {
         if found.is_some() {
@@ -124,9 +127,9 @@ impl Outcome {
     }
 }
 
-/// Reads one group of values.
+/// Reads one group of values. Registered in [`crate::collectors::COLLECTORS`].
 pub trait Collector: Send {
-    /// Reads and stores. Allocates only when something new appeared.
+    /// Reads the values that are due and stores them. Allocates only for new series.
     fn collect(&mut self, context: &mut CollectContext<'_>) -> Outcome;
 }
 
@@ -170,7 +173,7 @@ impl Collectors {
         &mut self.errors
     }
 
-    /// Runs every collector that is due. The tick must have begun in `table`.
+    /// Runs every collector that is due, after [`SeriesTable::begin_tick`].
     pub fn collect(&mut self, table: &mut SeriesTable, schema: &mut Schema, due: Due) {
         for scheduled in &mut self.scheduled {
             if !due.includes(scheduled.tier) {
@@ -199,7 +202,7 @@ impl Collectors {
     }
 }
 
-/// A series without labels of its own, added when it first has a value.
+/// A series without labels of its own. Added with its first value.
 #[derive(Debug)]
 pub struct Single {
     target: Target,
@@ -218,7 +221,7 @@ impl Single {
         }
     }
 
-    /// A series of `family` among node_exporter's.
+    /// A series of `family` with node_exporter's job.
     #[must_use]
     pub const fn node(family: &'static FamilyDef) -> Self {
         Self::new(Target::Node, family)
@@ -238,7 +241,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn tiers_come_round_by_time_whatever_the_interval() {
+    fn tiers_are_due_by_time_at_any_interval() {
         let slow: Vec<u64> = (0..13)
             .filter(|&tick| Due::at(tick, 10_000).includes(Tier::Slow))
             .collect();
@@ -254,7 +257,7 @@ mod tests {
     }
 
     #[test]
-    fn slow_readings_of_many_are_spread_over_the_ticks() {
+    fn slow_readings_are_staggered_over_the_ticks() {
         for tick in 0..12 {
             let due = |tier| {
                 let numbers = 0..600;

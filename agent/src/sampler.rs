@@ -471,10 +471,6 @@ mod tests {
     struct Blocking(Receiver<()>);
 
     impl crate::collect::Collector for Blocking {
-        fn name(&self) -> &'static str {
-            "blocking"
-        }
-
         fn collect(
             &mut self,
             _: &mut crate::collect::CollectContext<'_>,
@@ -490,7 +486,11 @@ mod tests {
         let clock = Arc::new(ManualClock::new(1_000_000));
         let mut sampler = running(clock, dir.path()).sampler;
         let (permits, blocked) = sync_channel(8);
-        sampler.collectors.add(|_| Blocking(blocked));
+        sampler.collectors.add(
+            "blocking",
+            crate::collect::Tier::Fast,
+            Box::new(Blocking(blocked)),
+        );
         let (handle, thread) = start(sampler, &Registry::default()).unwrap();
         permits.send(()).unwrap();
         // The thread takes the first scrape and blocks in it; the others fill the queue.

@@ -42,19 +42,19 @@ pub mod tree;
 pub mod v1;
 pub mod v2;
 
-/// Cgroups read at most; the kubelet's default allows 110 pods, so about 400 of them.
+/// Upper bound on cgroups. The kubelet's default of 110 pods makes about 400.
 const CGROUPS_MAX: usize = 4096;
-/// How often the trees are walked although nothing was seen to change.
+/// Time between walks of the trees while inotify reports no change.
 const WALK_MS_WATCHED: i64 = 600_000;
-/// The same where they can't be watched.
+/// Time between walks of trees that can't be watched.
 const WALK_MS: i64 = 60_000;
-/// How long a pod may stay unknown to the kubelet before it is shown by its UID.
+/// How long a pod may be unknown to the kubelet before it is shown by its UID.
 const NAMELESS_MS_MAX: i64 = 30_000;
 
-static CGROUPS: FamilyDef = gauge("agent_cgroups", "Cgroups that are read.");
+static CGROUPS: FamilyDef = gauge("agent_cgroups", "Cgroups that the agent reads.");
 static OVER_LIMIT: FamilyDef = gauge(
     "agent_cgroups_over_limit",
-    "Cgroups left out because there are too many.",
+    "Cgroups dropped because there are too many.",
 );
 static NAMELESS: FamilyDef = gauge(
     "agent_cgroups_nameless",
@@ -68,7 +68,7 @@ pub struct Cgroups {
     proc: PathBuf,
     tree: Tree,
     entries: BTreeMap<String, CgroupEntry>,
-    /// How many were opened so far.
+    /// Number of cgroups opened so far.
     opened: u64,
     walk_due_ms: i64,
     over_limit: usize,
@@ -76,10 +76,10 @@ pub struct Cgroups {
     device_names: DeviceNames,
     page_sizes: PageSizes,
     local_names: LocalNames,
-    /// `None` where there is no kubelet to ask.
+    /// `None` without a kubelet.
     names: Option<NamesHandle>,
     networks: Networks,
-    /// Whether cgroups or their labels changed at this tick.
+    /// Whether cgroups or their labels changed in this tick.
     has_changed: bool,
     meminfo: KeptFile,
     memory_total_bytes: Option<f64>,
@@ -88,7 +88,7 @@ pub struct Cgroups {
 }
 
 impl Cgroups {
-    /// A collector over the hierarchies below `roots`, with `names` where a kubelet gives them.
+    /// A collector of the hierarchies below `roots`. `names` are those that the kubelet reports.
     ///
     /// # Errors
     /// There is no cgroup hierarchy.
@@ -101,7 +101,7 @@ impl Cgroups {
         let sees_all_processes = processes::sees_all(&roots.proc);
         if matches!(hierarchy, Hierarchy::Split(_)) && !sees_all_processes {
             tracing::warn!(
-                "processes of other PID namespaces are not seen (hostPID), container_processes is left out"
+                "processes of other PID namespaces are not visible without hostPID; container_processes is absent"
             );
         }
         Ok(Self {
@@ -127,11 +127,11 @@ impl Cgroups {
         })
     }
 
-    /// Walks the trees when something changed: opens what is new, drops what has gone.
+    /// Walks the trees after a change: opens new cgroups, drops those that have gone.
     fn find(&mut self, context: &mut CollectContext<'_>) {
         let now_ms = context.table.timestamp_ms();
         let changed = self.tree.has_changed();
-        // A clock that was set back must not put the next walk off.
+        // A clock that was set back must not postpone the next walk.
         let is_due = now_ms >= self.walk_due_ms || now_ms < self.walk_due_ms - WALK_MS_WATCHED;
         if !changed && !is_due {
             return;
@@ -169,7 +169,7 @@ impl Cgroups {
         self.walk_due_ms = now_ms.saturating_add(period_ms);
     }
 
-    /// Gives new cgroups their labels, and others new ones when names have changed.
+    /// Labels new cgroups, and relabels the others after names have changed.
     fn label(&mut self, context: &mut CollectContext<'_>) {
         let names = self.names.as_ref().map(NamesHandle::current);
         let generation = names.as_ref().map_or(0, |names| names.generation);
@@ -193,7 +193,7 @@ impl Cgroups {
             }
             if let Some(handle) = &self.names {
                 handle.want();
-                // Shown by UID after a while, and looked at again with the next names.
+                // Shown by UID from now on, and tried again with the next names.
                 if now_ms.saturating_sub(entry.found_ms) >= NAMELESS_MS_MAX {
                     entry.names_generation = Some(generation);
                 }
@@ -223,7 +223,7 @@ impl Cgroups {
         self.entries.values().filter(is_nameless).count()
     }
 
-    /// The machine's memory is the root's limit.
+    /// Reads the machine's memory, which is the root's limit.
     fn read_memory_total(&mut self, context: &mut CollectContext<'_>) {
         let total = self
             .meminfo
@@ -238,7 +238,7 @@ impl Cgroups {
     }
 }
 
-/// Gives `entry` its labels. Returns false while the kubelet has to be waited for.
+/// Labels `entry`. Returns false while the kubelet has not reported its name.
 fn relabel(
     path: &str,
     entry: &mut CgroupEntry,
@@ -280,7 +280,7 @@ fn relabel(
     is_settled
 }
 
-/// Whether the cgroup holds a single process called `pause`, as sandboxes do.
+/// Whether the cgroup holds a single process named `pause`, as pod sandboxes do.
 fn is_pause(entry: &CgroupEntry, proc: &Path, context: &mut CollectContext<'_>) -> bool {
     let Some(dir) = entry.dir() else { return false };
     let Some((pid, true)) = processes::first(context.buffer, dir) else {

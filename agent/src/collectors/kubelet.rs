@@ -1,4 +1,4 @@
-//! What the kubelet says about pods, as series: kube-state-metrics' for pods, the kubelet's own for volumes.
+//! Series about pods from the kubelet's answers: kube-state-metrics' for pods, the kubelet's own for volumes.
 
 use std::sync::Arc;
 
@@ -19,7 +19,7 @@ mod containers;
 mod pods;
 mod storage;
 
-/// Collects `kube_*`, `kubelet_*` and file-system series of containers.
+/// Collects `kube_*`, `kubelet_*` and the file system series of containers.
 #[derive(Debug)]
 pub struct Kubelet {
     data: KubeletData,
@@ -27,7 +27,7 @@ pub struct Kubelet {
     /// Pod labels that become labels of `kube_pod_labels`.
     pod_labels: Vec<String>,
     generation: Option<u64>,
-    /// What was last stored; its unreadable words are counted.
+    /// The answers stored last, to count their unreadable words once.
     pods: Option<Arc<PodList>>,
     summary: Option<Arc<Summary>>,
     series: SeriesCache<Key>,
@@ -39,7 +39,7 @@ pub struct Kubelet {
 type Key = (&'static str, Vec<(String, String)>);
 
 impl Kubelet {
-    /// A collector of what is published in `data`.
+    /// A collector of the answers in `data`.
     #[must_use]
     pub fn new(data: KubeletData, node: String, pod_labels: Vec<String>) -> Self {
         Self {
@@ -54,7 +54,7 @@ impl Kubelet {
         }
     }
 
-    /// Takes over new answers: adds what is new, removes what is gone.
+    /// Takes over new answers: adds new series, removes those that have gone.
     fn update(&mut self, context: &mut CollectContext<'_>) {
         let latest = self.data.latest();
         if self.generation == Some(latest.generation) {
@@ -110,7 +110,7 @@ fn is_same<T>(before: Option<&Arc<T>>, now: &Arc<T>) -> bool {
     before.is_some_and(|before| Arc::ptr_eq(before, now))
 }
 
-/// Where values of one set of answers go.
+/// Where the values of one set of answers are stored.
 struct Sink<'a> {
     series: &'a mut SeriesCache<Key>,
     table: &'a mut SeriesTable,
@@ -118,17 +118,17 @@ struct Sink<'a> {
     errors: &'a mut ReadErrors,
     /// The answer that is being stored.
     answer: ReadErrorId,
-    /// Whether it was not stored before: one answer is counted once.
+    /// Whether this answer is stored for the first time. The words of an answer are counted once.
     is_new: bool,
 }
 
 impl Sink<'_> {
-    /// The number that a quantity stands for; one that can't be read is absent and counted.
+    /// Parses a quantity. An unreadable one is absent and counted.
     fn quantity(&mut self, text: &str) -> Option<f64> {
         self.understood(text, parse_quantity(text))
     }
 
-    /// Seconds since the Unix epoch; a time that can't be read is absent and counted.
+    /// Parses a time as seconds since the Unix epoch. An unreadable one is absent and counted.
     fn time(&mut self, text: Option<&str>) -> Option<f64> {
         text.and_then(|text| self.understood(text, parse_time(text)))
     }
@@ -140,7 +140,7 @@ impl Sink<'_> {
         value
     }
 
-    /// Stores a value. Of two with equal labels the first one stays.
+    /// Stores a value. The first of several values with equal labels wins.
     fn set(
         &mut self,
         target: Target,
@@ -185,13 +185,13 @@ impl Sink<'_> {
         }
     }
 
-    /// Stores 1 for a fact.
+    /// Stores 1 for a state that holds.
     fn state(&mut self, family: &'static FamilyDef, labels: &[(&str, &str)]) {
         self.set(Target::KubeState, family, labels, 1.0);
     }
 }
 
-/// 1 for yes.
+/// 1 for true.
 const fn flag(is_so: bool) -> f64 {
     if is_so { 1.0 } else { 0.0 }
 }

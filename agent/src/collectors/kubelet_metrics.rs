@@ -97,7 +97,7 @@ mod tests {
     const RUNS: [(&str, &str); 2] = [("job", "kubelet"), ("metrics_path", "/metrics")];
 
     #[test]
-    fn each_answer_goes_out_once_and_a_scrape_has_it_always() {
+    fn each_answer_is_stored_once_and_every_scrape_has_it() {
         let (mut bench, data) = (Bench::new(), KubeletData::default());
         let mut metrics = KubeletMetrics::new(data.clone());
         let mut tick = 0;
@@ -125,7 +125,7 @@ mod tests {
     }
 
     #[test]
-    fn series_come_and_go_with_the_answers() {
+    fn series_follow_the_answers() {
         let (mut bench, data) = (Bench::new(), KubeletData::default());
         let mut metrics = KubeletMetrics::new(data.clone());
         let mut names = |text: Option<&str>| {

@@ -1,4 +1,4 @@
-//! The machine as cAdvisor describes it: `machine_*`.
+//! The machine under cAdvisor's names: `machine_*`.
 
 use super::node::Roots;
 use crate::collect::{CollectContext, Collector, Outcome, Single};

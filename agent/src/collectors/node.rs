@@ -31,7 +31,7 @@ pub mod udp_queues;
 pub mod uname;
 pub mod vmstat;
 
-/// Where the host's file trees are seen from here.
+/// Where this process sees the host's file trees.
 #[derive(Debug, Clone)]
 pub struct Roots {
     /// The host's /proc.
@@ -56,7 +56,7 @@ impl Default for Roots {
 }
 
 impl Roots {
-    /// A file of the host's network namespace. /proc/net is that of the reader; process 1 lives in the host's.
+    /// A file of the host's network namespace. /proc/net belongs to the reader's namespace, process 1 to the host's.
     #[must_use]
     pub fn proc_net(&self, name: &str) -> PathBuf {
         let host = self.proc.join("1/net").join(name);
@@ -68,7 +68,7 @@ impl Roots {
         }
     }
 
-    /// A path of the host as seen from here.
+    /// A path of the host as this process sees it.
     #[must_use]
     pub fn host_path(&self, path: &Path) -> PathBuf {
         self.root.join(path.strip_prefix("/").unwrap_or(path))

@@ -7,11 +7,11 @@ use crate::collect::{Due, Tier};
 use crate::schema::{Schema, Target};
 use crate::table::{SeriesId, SeriesTable};
 
-/// Streams what a registry holds, every 30 s.
+/// Stores the values of a metrics registry every 30 s.
 #[derive(Debug)]
 pub struct OwnMetrics {
     registry: Registry,
-    /// In the registry's order, where metrics are only ever added behind others of their family.
+    /// In the registry's order, in which a new metric comes after the others of its family.
     series: Vec<SeriesId>,
 }
 
@@ -23,7 +23,7 @@ impl OwnMetrics {
         Self { registry, series }
     }
 
-    /// Stores all values, when they are due.
+    /// Stores all values if they are due.
     pub fn collect(&mut self, table: &mut SeriesTable, schema: &mut Schema, due: Due) {
         if !due.includes(Tier::Medium) {
             return;
@@ -39,7 +39,7 @@ impl OwnMetrics {
         });
     }
 
-    /// Metrics came after the start: their places among the others moved.
+    /// Adds all series again, because metrics that were registered after the start changed the order.
     fn name_anew(&mut self, table: &mut SeriesTable, schema: &mut Schema) {
         self.series.drain(..).for_each(|id| table.remove(id));
         let series = &mut self.series;
@@ -109,7 +109,7 @@ mod tests {
             (series("agent_y_seconds_sum", ""), 0.25),
         ];
         assert_eq!(values(&table), want);
-        // One that comes later, in a family that was there.
+        // A metric registered later, in an existing family.
         metric!(Counter, "agent_x_total", "X.")
             .register(&registry, &[])
             .inc();

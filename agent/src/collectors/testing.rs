@@ -1,4 +1,4 @@
-//! A bench for one collector: a tree of kernel files in a temporary directory, a table, and a way to look into it.
+//! A test bench for one collector: kernel files in a temporary directory, a table, and functions to inspect it.
 
 use std::fs;
 
@@ -40,7 +40,7 @@ impl Bench {
         }
     }
 
-    /// Writes in place, as the kernel does: a kept descriptor sees the new contents.
+    /// Writes in place, as the kernel does, so that a kept descriptor sees the new contents.
     pub(crate) fn write(&self, path: &str, text: &str) {
         let path = self.dir.path().join(path);
         fs::create_dir_all(path.parent().unwrap()).unwrap();
@@ -51,7 +51,7 @@ impl Bench {
         &mut self.errors
     }
 
-    /// How often what `file` holds was not understood.
+    /// How often contents of `file` were not understood.
     pub(crate) fn not_understood(&mut self, file: &str) -> Option<f64> {
         self.errors.store(&mut self.table, &mut self.schema);
         let labels = [("file", file), ("kind", "parse")];

@@ -1,13 +1,13 @@
-//! `up` of the scrape jobs that the agent stands in for: dashboards list nodes by it, rules alert when it is gone.
+//! `up` of the scrape jobs that the agent replaces. Dashboards list nodes by it, and alerts fire on it.
 //!
-//! When the agent itself is gone these series end with all others of the node, and the aggregator's
-//! `up{job="agent"}` is 0.
+//! If the agent itself is gone, these series end with all others of the node, and the aggregator's `up{job="agent"}`
+//! is 0.
 
 use crate::collect::{CollectContext, Collector, Outcome, Single};
 use crate::kube::KubeletData;
 use crate::schema::{FamilyDef, Target, gauge};
 
-/// The family's name. A scraper makes series of this name itself.
+/// The family's name. Scrapers create series of this name themselves.
 pub const UP: &str = "up";
 
 static FAMILY: FamilyDef = gauge(UP, "Whether the target is there: 1, or 0.");
@@ -16,14 +16,14 @@ static FAMILY: FamilyDef = gauge(UP, "Whether the target is there: 1, or 0.");
 #[derive(Debug)]
 pub struct Up {
     node: Single,
-    /// None: containers are not read.
+    /// `None` if containers are not read.
     cadvisor: Option<Single>,
-    /// None: there is no kubelet to ask.
+    /// `None` without a kubelet.
     kubelet: Option<(Single, KubeletData)>,
 }
 
 impl Up {
-    /// A collector for a node whose containers are read or not, and whose kubelet is asked or not.
+    /// A collector for a node whose containers may be read and whose kubelet may be asked.
     #[must_use]
     pub fn new(reads_containers: bool, kubelet: Option<KubeletData>) -> Self {
         let single = |target| Single::new(target, &FAMILY);
@@ -75,7 +75,7 @@ mod tests {
     }
 
     #[test]
-    fn what_is_not_read_is_not_up() {
+    fn jobs_that_are_not_read_have_no_up() {
         let mut bench = Bench::new();
         bench.collect(&mut Up::new(false, None));
         assert_eq!(bench.value(UP, &[("job", "kubelet")]), None);

@@ -1,4 +1,4 @@
-//! A tick of a machine that does not change allocates nothing.
+//! A tick on an unchanged machine allocates nothing.
 #![expect(unsafe_code, reason = "an allocator can't be written without")]
 
 use std::alloc::{GlobalAlloc, Layout, System};
@@ -17,7 +17,7 @@ use tidemark_link::spool::{self, Receiver, SpoolOptions};
 
 use crate::recorded::Recorded;
 
-/// Counts what each thread allocates.
+/// Counts the allocations of each thread.
 struct Counting;
 
 thread_local! {
@@ -50,7 +50,7 @@ fn steady_tick_allocates_nothing() {
     let dir = tempfile::tempdir().unwrap();
     let text = std::fs::File::create(dir.path().join("a.prom")).unwrap();
     (&text).write_all(b"a{b=\"c\"} 1\n").unwrap();
-    // Long ago, so that it may be taken for unchanged; and the directory with it.
+    // File and directory are old enough to count as unchanged.
     for file in [text, std::fs::File::open(dir.path()).unwrap()] {
         let then = UNIX_EPOCH + Duration::from_secs(1_700_000_000);
         file.set_modified(then).unwrap();
@@ -69,12 +69,12 @@ fn steady_tick_allocates_nothing() {
     };
     let first = tick(0);
     assert!(first > 100, "the counter counts: {first}");
-    // Other processes make and remove cgroups and interfaces meanwhile, so not every tick is a steady one.
+    // Other processes create and remove cgroups and interfaces meanwhile, so not every tick is steady.
     let least = (1..40).map(&mut tick).min();
     assert_eq!(least, Some(0));
 }
 
-/// Ticks of a recorded node, whose files stand still, with all that the agent does in one: read, and write to the spool.
+/// Ticks of a recorded node with unchanging files: everything that the agent does in a tick, including the spool.
 fn allocations_of_ticks(version: &str) -> Vec<u64> {
     let mut node = Recorded::new(version);
     let dir = tempfile::tempdir().unwrap();

@@ -1,4 +1,4 @@
-//! Cgroups made by a test, real processes in them, and the collector's numbers of them.
+//! Cgroups created by a test, with real processes in them, and the collector's values of them.
 
 use std::fs;
 use std::path::{Path, PathBuf};
@@ -14,10 +14,10 @@ use common::model::Labels;
 
 use crate::support::{Killed, is_root, skip};
 
-/// Where the machine's cgroups are.
+/// Where the machine's cgroups are mounted.
 pub(crate) const ROOT: &str = "/sys/fs/cgroup";
 
-/// Whether the test may make cgroups of v1. Says so loudly where the machine does not let us.
+/// Whether the test may create v1 cgroups. Prints a notice if not.
 pub(crate) fn can_make_v1(test: &str) -> bool {
     let is_v1 = matches!(Hierarchy::detect(Path::new(ROOT)), Ok(Hierarchy::Split(_)));
     let can = is_root() && is_v1;
@@ -27,18 +27,18 @@ pub(crate) fn can_make_v1(test: &str) -> bool {
     can
 }
 
-/// One cgroup in several trees; removed when dropped, with what runs in it and what it was made in.
+/// One cgroup in several trees. Removed on drop, with its processes and its parents.
 pub(crate) struct TestCgroup {
-    /// The first part of its path, which no other test uses.
+    /// The first component of its path, which no other test uses.
     top: String,
-    /// It, in each tree.
+    /// Its directory in each tree.
     dirs: Vec<PathBuf>,
-    /// Made for it, parents first.
+    /// Directories created for it, parents first.
     made: Vec<PathBuf>,
 }
 
 impl TestCgroup {
-    /// Makes `<top>/<below>` in trees below `root`; `top` gets the process' number.
+    /// Creates `<top>/<below>` in trees below `root`. `top` gets the process ID as a suffix.
     pub(crate) fn new(root: &Path, trees: &[&str], top: &str, below: &[&str]) -> Self {
         let mut cgroup = Self {
             top: format!("tidemark-{top}-{}", std::process::id()),
@@ -61,7 +61,7 @@ impl TestCgroup {
         &self.dirs
     }
 
-    /// A file of it in one tree.
+    /// Path of a file in one tree.
     pub(crate) fn file(&self, tree: &str, file: &str) -> PathBuf {
         let dir = self.dirs.iter().find(|dir| {
             let mut parts = dir.components().rev();
@@ -83,7 +83,7 @@ impl TestCgroup {
         self.text(tree, file).trim().parse().unwrap()
     }
 
-    /// The number behind `key` in a file.
+    /// The number after `key` in a file.
     pub(crate) fn keyed(&self, tree: &str, file: &str, key: &str) -> f64 {
         let text = self.text(tree, file);
         let mut lines = text.lines();
@@ -91,7 +91,7 @@ impl TestCgroup {
         value.trim().parse().unwrap()
     }
 
-    /// Runs a shell script inside; it joins by itself before it does anything.
+    /// Runs a shell script in the cgroup. The script joins before it does anything.
     pub(crate) fn run(&self, script: &str) -> Killed {
         let join: String = self
             .dirs
@@ -148,7 +148,7 @@ impl Reader {
         }
     }
 
-    /// Reads everything.
+    /// Runs all tiers.
     pub(crate) fn tick(&mut self) {
         self.now_ms += 60_000;
         self.table.begin_tick(self.now_ms);
@@ -166,12 +166,12 @@ impl Reader {
         values.collect()
     }
 
-    /// The first of them.
+    /// The first of these values.
     pub(crate) fn value(&self, cgroup: &TestCgroup, name: &str) -> Option<f64> {
         Some(self.values(cgroup, name).first()?.1)
     }
 
-    /// How many series there are of a cgroup.
+    /// Number of series of a cgroup.
     pub(crate) fn series_of(&self, cgroup: &TestCgroup) -> usize {
         let series = self.table.series();
         series.filter(|(_, def)| is_of(&def.labels, cgroup)).count()

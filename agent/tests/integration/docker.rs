@@ -1,5 +1,5 @@
-//! Real Docker containers: the daemon from Debian in a folder of its own, an image built from scratch, and the agent's
-//! numbers against the kernel's files.
+//! Real Docker containers: Debian's daemon in its own directory, an image built from scratch, and the agent's values
+//! compared with the kernel's files.
 
 use std::fs::{self, File};
 use std::path::{Path, PathBuf};
@@ -10,7 +10,7 @@ use nix::unistd::Pid;
 
 use crate::support::{Agent, Killed, Scrape, eventually, is_root, skip};
 
-/// Holds some memory, then uses a little CPU for ever. Linked statically: the image has nothing else.
+/// Holds some memory and then uses a little CPU forever. Linked statically, since the image has nothing else.
 const PROGRAM: &str = r#"
 fn main() {
     let mut held = vec![0_u8; 24 << 20];
@@ -28,7 +28,7 @@ fn main() {
 }
 "#;
 
-/// A Docker daemon; ends with the test, and its containers with it.
+/// A Docker daemon. Ends with the test, as do its containers.
 struct Docker {
     daemon: Killed,
     bin: PathBuf,
@@ -49,7 +49,7 @@ fn programs() -> Option<PathBuf> {
 }
 
 impl Docker {
-    /// `None`, said loudly, where it can't be had or does not start.
+    /// Returns `None`, with a notice, if Docker can't be fetched or started.
     fn start(test: &str) -> Option<Self> {
         if !is_root() {
             skip(test, "dockerd needs root");
@@ -66,7 +66,7 @@ impl Docker {
         let child = Command::new(bin.join("dockerd"))
             .env("PATH", search_path(&bin))
             .arg(flag("config-file", path("daemon.json")))
-            // Where the agent, told that this folder is the host's root, looks for names.
+            // Where the agent looks for names if this directory is the host's root.
             .arg(flag("data-root", path("var/lib/docker")))
             .arg(flag("exec-root", path("x")))
             .arg(flag("pidfile", path("pid")))
@@ -120,7 +120,7 @@ impl Docker {
             .unwrap()
     }
 
-    /// Runs a command of the client; its output.
+    /// Runs a command of the client and returns its output.
     #[track_caller]
     fn run(&self, args: &[&str]) -> String {
         let output = self.try_run(args);
@@ -150,7 +150,7 @@ impl Docker {
         ]);
     }
 
-    /// Starts a container; its ID.
+    /// Starts a container and returns its ID.
     fn start_container(&self, name: &str, flags: &[&str]) -> String {
         let common = [
             "run",
@@ -173,7 +173,7 @@ impl Docker {
 
 impl Drop for Docker {
     fn drop(&mut self) {
-        // Some may have been removed; the daemon stops the others, and then unmounts what it mounted.
+        // Some may have been removed. The daemon stops the others and unmounts their file systems.
         let names = self.try_run(&["ps", "-aq"]).stdout;
         for name in String::from_utf8_lossy(&names).split_whitespace() {
             let _removed = self.try_run(&["rm", "-f", name]);
@@ -190,7 +190,7 @@ fn search_path(bin: &Path) -> String {
     format!("{}:{rest}:/usr/sbin:/sbin", bin.display())
 }
 
-/// The kernel's own numbers of a container.
+/// The kernel's values of a container.
 struct Cgroup {
     id: String,
     is_v1: bool,
@@ -227,7 +227,7 @@ impl Cgroup {
         line.unwrap().parse().unwrap()
     }
 
-    /// By series name: what the agent must say.
+    /// The expected values by series name.
     fn expected(&self) -> Vec<(&'static str, f64)> {
         let (usage, inactive, cpu_seconds) = if self.is_v1 {
             (
@@ -285,7 +285,7 @@ fn docker_containers_have_their_names_and_the_kernels_numbers() {
     eventually("memory of the container", || {
         (cgroup.expected()[1].1 > 24e6).then_some(())
     });
-    // A frozen container's counters stand still, so they can be compared to the last digit.
+    // Counters of a frozen container don't move, so they can be compared exactly.
     docker.run(&["pause", "web"]);
 
     let own = tempfile::tempdir().unwrap();
@@ -308,7 +308,7 @@ fn docker_containers_have_their_names_and_the_kernels_numbers() {
         "{labels}"
     );
 
-    // It moves on, another comes, one goes.
+    // The container moves on, another one starts, one goes.
     docker.run(&["unpause", "web"]);
     let before = value(&scrape, "container_cpu_usage_seconds_total", "web").unwrap();
     docker.start_container("second", &[]);

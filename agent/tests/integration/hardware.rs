@@ -6,7 +6,7 @@ use std::path::Path;
 use crate::node_exporter::{node_exporter, start_with};
 use crate::support::{Agent, Scrape, eventually, name_of, scrape, skip};
 
-/// Collectors and what their series begin with.
+/// Collectors and the prefixes of their series.
 const COLLECTORS: [(&str, &[&str]); 11] = [
     ("cpufreq", &["node_cpu_frequency_", "node_cpu_scaling_"]),
     (
@@ -24,7 +24,7 @@ const COLLECTORS: [(&str, &[&str]); 11] = [
     ("kernel_hung", &["node_kernel_hung_"]),
 ];
 
-/// Folder, and the files in it with their contents.
+/// Directories, and their files with contents.
 const FILES: &[(&str, &[(&str, &str)])] = &[
     (
         "sys/devices/platform/coretemp.0/hwmon/hwmon0",
@@ -297,7 +297,7 @@ const FILES: &[(&str, &[(&str, &str)])] = &[
     ),
 ];
 
-/// Kinds of block groups of btrfs, and how each is spread in the tree.
+/// Block group types of btrfs, and their profiles in the tree.
 const GROUPS: [(&str, &str); 3] = [
     ("data", "raid5"),
     ("metadata", "raid1c3"),
@@ -360,7 +360,7 @@ fn write(root: &Path, path: &str, text: &str) {
     fs::write(path, format!("{}\n", text.trim_end())).unwrap();
 }
 
-fn make_machine(root: &Path) {
+pub(crate) fn make_machine(root: &Path) {
     for (folder, files) in FILES {
         for (name, text) in *files {
             write(root, &format!("{folder}/{name}"), text);
@@ -414,7 +414,7 @@ fn of_hardware(scrape: &Scrape) -> Scrape {
 }
 
 #[test]
-fn made_up_machine_is_to_the_agent_what_it_is_to_node_exporter() {
+fn agent_and_node_exporter_agree_on_a_made_up_machine() {
     let Some(program) = node_exporter() else {
         return skip(
             "hardware of node_exporter",

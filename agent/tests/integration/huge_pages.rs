@@ -1,4 +1,4 @@
-//! Real huge pages, mapped by a process in a cgroup of v2, to which v1 machines leave the controller hugetlb.
+//! Real huge pages, mapped by a process in a v2 cgroup. v1 machines leave the controller hugetlb to v2.
 
 use std::fs;
 use std::path::{Path, PathBuf};
@@ -12,16 +12,16 @@ use crate::support::{eventually, skip};
 const TEST: &str = "real huge pages";
 const PAGES: &str = "/sys/kernel/mm/hugepages/hugepages-2048kB/nr_hugepages";
 const PAGE_BYTES: f64 = 2_097_152.0;
-/// In which trees the collector looks for cgroups.
+/// The trees that the collector reads.
 const OTHERS: [&str; 2] = ["memory", "cpuacct"];
 
-/// Huge pages of the machine; as many as before when dropped.
+/// Huge pages of the machine. Restores their number on drop.
 struct Pages {
     before: String,
 }
 
 impl Pages {
-    /// `None`, said loudly, where the kernel does not give that many.
+    /// Returns `None`, with a notice, if the kernel does not provide that many.
     fn add(count: u64) -> Option<Self> {
         let before = fs::read_to_string(PAGES).ok();
         let Some(before) = before.filter(|_| crate::support::is_root()) else {
@@ -47,7 +47,7 @@ impl Drop for Pages {
     }
 }
 
-/// The controller, on in the v2 tree; as before when dropped.
+/// Enables the controller in the v2 tree. Restores the setting on drop.
 struct Enabled {
     control: PathBuf,
     was_on: bool,
@@ -71,7 +71,7 @@ impl Drop for Enabled {
     }
 }
 
-/// A script that maps huge pages privately, touches the first, and keeps them; it ends at once where it gets none.
+/// A script that maps huge pages privately, touches the first, and keeps them. Exits at once if it gets none.
 fn map(pages: usize) -> String {
     format!(
         "exec python3 -c '
@@ -83,8 +83,8 @@ time.sleep(1000)'"
     )
 }
 
-/// Two pages are mapped and one is used, then three are refused: `files` are the kernel's for what is reserved, for
-/// what is used, and the limit of what may be reserved.
+/// Maps two pages and uses one, then fails to map three. `files` are the kernel's for reservations, for usage, and
+/// the limit on reservations.
 fn check(roots: &Roots, cgroup: &TestCgroup, tree: &str, files: [&str; 3]) {
     let [reserved, used, limit] = files;
     cgroup.write(tree, limit, "8388608");

@@ -1,4 +1,4 @@
-//! A kubelet that answers from recordings over TLS, with the real one's refusals and its failures.
+//! A kubelet that replays recordings over TLS, with the refusals and failures of a real one.
 
 use std::convert::Infallible;
 use std::path::Path;
@@ -28,7 +28,7 @@ use crate::support::{Agent, eventually, name_of};
 const TOKEN: &str = "good-token";
 const RUNNING_PODS: &str = "kubelet_running_pods";
 
-/// What the kubelet does with a request that is allowed.
+/// How the kubelet answers an authorized request.
 #[derive(Debug, Clone, Copy, PartialEq)]
 enum Mood {
     Good,
@@ -36,7 +36,7 @@ enum Mood {
     Torn,
     Nonsense,
     Overloaded,
-    /// More than an answer may have.
+    /// An answer beyond the size limit.
     Huge,
 }
 
@@ -63,7 +63,7 @@ async fn answer(
         .get(header::AUTHORIZATION)
         .and_then(|value| value.to_str().ok())
         .unwrap_or("");
-    // Texts as recorded in auth/matrix.txt.
+    // Texts recorded in auth/matrix.txt.
     if token == "Bearer no-rights" {
         let said = "Forbidden (user=system:serviceaccount:monitoring:nobody, verb=get, resource=nodes, subresource(s)=[pods proxy])\n";
         return Ok(reply(
@@ -118,7 +118,7 @@ async fn answer(
 }
 
 impl Kubelet {
-    /// Starts it with a certificate it signs itself, for a host's name only, as kubelets do.
+    /// Starts it with a self-signed certificate for a host name, as kubelets do.
     async fn start(host: &str) -> Self {
         let made = rcgen::generate_simple_self_signed([host.to_owned()]).unwrap();
         let key = PrivateKeyDer::Pkcs8(PrivatePkcs8KeyDer::from(made.signing_key.serialize_der()));
@@ -209,7 +209,7 @@ async fn pinned_certificate_may_be_replaced_while_the_agent_runs() {
 }
 
 #[tokio::test]
-async fn anybody_is_believed_only_when_told_to() {
+async fn any_certificate_is_accepted_only_with_the_flag() {
     let dir = tempfile::tempdir().unwrap();
     let kubelet = Kubelet::start("another-name").await;
     let mut options = kubelet.options(dir.path(), TOKEN);
@@ -219,7 +219,7 @@ async fn anybody_is_believed_only_when_told_to() {
         ..Trust::default()
     };
     assert!(client(options.clone()).get("/pods").await.is_ok());
-    // A file to know it by does not make the flag void, but without the flag nothing else lets a stranger in.
+    // A trusted file does not disable the flag. Without the flag, a stranger is refused.
     options.trust = Trust {
         ca_file: Some(dir.path().join("kubelet.crt")),
         node: "node-a".to_owned(),
@@ -247,7 +247,7 @@ async fn answers_are_bounded() {
     assert!(source.to_string().contains("limit"), "{source}");
 }
 
-/// The real agent beside a kubelet in a mood, until `check` holds of it.
+/// Runs the real agent beside a kubelet in `mood` until `check` holds.
 async fn beside(mood: Mood, check: impl Fn(&Agent) -> bool + Send + 'static) {
     beside_with(TOKEN, mood, check).await;
 }
@@ -279,7 +279,7 @@ async fn beside_with(
 async fn sampling_goes_on_while_the_kubelet_hangs() {
     beside(Mood::Hangs, |agent| {
         let scrape = agent.scrape();
-        // No answer has come, and none has failed: the first question is still open.
+        // No answer has arrived and no request has failed: the first one is still open.
         assert!(
             !scrape
                 .keys()
@@ -293,7 +293,7 @@ async fn sampling_goes_on_while_the_kubelet_hangs() {
 }
 
 #[tokio::test]
-async fn refusals_are_told_of_and_the_node_is_sampled() {
+async fn refusals_are_reported_and_the_node_is_sampled() {
     for (token, status) in [("expired", "401"), ("no-rights", "403")] {
         beside_with(token, Mood::Good, move |agent| {
             let scrape = agent.scrape();
@@ -320,7 +320,7 @@ async fn refusals_are_told_of_and_the_node_is_sampled() {
 }
 
 #[tokio::test]
-async fn kubelet_that_does_not_help_is_told_of() {
+async fn failing_kubelet_is_reported() {
     beside(Mood::Torn, |agent| {
         let scrape = agent.scrape();
         let log = agent.log.lock().unwrap().clone();
@@ -340,7 +340,7 @@ async fn kubelet_that_does_not_help_is_told_of() {
 }
 
 #[tokio::test]
-async fn authority_must_have_signed_for_the_nodes_name() {
+async fn authority_must_sign_for_the_nodes_name() {
     let dir = tempfile::tempdir().unwrap();
     for (host, want) in [("node-a", true), ("node-b", false)] {
         let kubelet = Kubelet::start(host).await;
@@ -354,7 +354,7 @@ async fn authority_must_have_signed_for_the_nodes_name() {
     }
 }
 
-/// As deployed: the cluster's authority, and the certificate that the kubelet made for itself.
+/// As deployed: the cluster's authority, and the certificate that the kubelet signed itself.
 #[tokio::test]
 async fn authority_or_the_pinned_certificate_suffices() {
     let dir = tempfile::tempdir().unwrap();
@@ -375,14 +375,14 @@ async fn authority_or_the_pinned_certificate_suffices() {
     assert!(answers(&own).await, "pinned");
     assert!(answers(&signed).await, "signed for the node's address");
     assert!(!answers(&stranger).await, "the right name is not enough");
-    // The kubelet has not made its own yet.
+    // The kubelet has not created its own certificate yet.
     std::fs::remove_file(dir.path().join("kubelet.crt")).unwrap();
     assert!(answers(&signed).await);
     assert!(!answers(&own).await);
 }
 
 #[tokio::test]
-async fn refusals_and_bad_answers_have_their_own_names() {
+async fn refusals_and_bad_answers_have_distinct_error_kinds() {
     let dir = tempfile::tempdir().unwrap();
     let kubelet = Kubelet::start("node-a").await;
     for (token, status, said) in [
@@ -447,7 +447,7 @@ async fn replaced_token_is_read_again() {
     assert!(client.get("/pods").await.is_ok());
 }
 
-/// Polls until `check` holds; the poller asks once at its start, so each state of the kubelet gets a poller of its own.
+/// Polls until `check` holds. Each state of the kubelet gets its own poller, which asks at its start.
 async fn polled(
     kubelet: &Kubelet,
     dir: &Path,
@@ -480,7 +480,7 @@ async fn polled(
 }
 
 #[tokio::test]
-async fn names_outlive_a_kubelet_that_fails_and_numbers_do_not() {
+async fn names_outlive_a_failing_kubelet_and_values_do_not() {
     let dir = tempfile::tempdir().unwrap();
     let kubelet = Kubelet::start("node-a").await;
     let data = KubeletData::default();

@@ -1,4 +1,4 @@
-//! The agent against real parts: the kernel's files, cgroups made for the purpose, node_exporter, recorded nodes.
+//! The agent with real counterparts: the kernel's files, real cgroups, node_exporter, recorded nodes.
 #![expect(
     clippy::unwrap_used,
     clippy::print_stderr,
@@ -16,5 +16,6 @@ mod node_exporter;
 mod process;
 mod real_cgroups;
 mod recorded;
+mod series_page;
 mod support;
 mod unified;

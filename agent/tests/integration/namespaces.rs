@@ -1,4 +1,4 @@
-//! Pods with network namespaces of their own, made by the test, and traffic between them and the node.
+//! Pods in network namespaces that the test creates, and traffic between them and the node.
 
 use std::path::Path;
 use std::process::{Command, Stdio};
@@ -10,11 +10,11 @@ use crate::support::{Killed, eventually, skip};
 
 const UID: &str = "0fae20de-60a3-4f13-bb4d-57951c6a86f8";
 
-/// A network namespace; removed when dropped, and what leads into it.
+/// A network namespace and its link. Removed on drop.
 struct Namespace(String);
 
 impl Namespace {
-    /// `None`, said loudly, where the machine does not let us.
+    /// Returns `None`, with a notice, if namespaces can't be created.
     fn new(test: &str, name: String) -> Option<Self> {
         if !ip(&format!("netns add {name}")) {
             skip(test, "network namespaces can't be made");
@@ -46,13 +46,13 @@ fn pod(top: &str) -> TestCgroup {
     TestCgroup::new(Path::new(ROOT), &trees, top, &[&pod, &id])
 }
 
-/// A process in it, within a network namespace.
+/// A process in the pod, inside a network namespace.
 fn start(pod: &TestCgroup, namespace: Option<&Namespace>) -> Killed {
     let inside = namespace.map(|namespace| format!("ip netns exec {} ", namespace.0));
     pod.run(&format!("exec {}sleep 1000", inside.unwrap_or_default()))
 }
 
-/// Interface and value of the pod's series of a network family, after another tick.
+/// Runs a tick and returns interface and value of the pod's series in a network family.
 fn read(reader: &mut Reader, pod: &TestCgroup, name: &str) -> Vec<(String, f64)> {
     reader.tick();
     let values = reader.values(pod, name).into_iter();
@@ -101,7 +101,7 @@ fn traffic_of_a_pod_is_that_of_its_namespace() {
     });
     let socket = std::net::UdpSocket::bind(format!("{net}.1:0")).unwrap();
     eventually("100 packets of 1000 bytes", || {
-        // The first may be dropped while the neighbour's address is looked for.
+        // The first packet may be dropped during address resolution.
         for _ in 0..100 {
             socket.send_to(&[0; 1000], format!("{net}.2:9")).unwrap();
         }

@@ -1,4 +1,4 @@
-//! The node's values against the real node_exporter, scraped right before and right after.
+//! The node's values compared with the real node_exporter, scraped right before and right after.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::net::TcpListener;
@@ -7,13 +7,13 @@ use std::process::{Command, Stdio};
 
 use crate::support::{Agent, Killed, Scrape, eventually, get, name_of, parse, scrape, skip};
 
-/// Rounds in which a gauge that jumps may come to agree.
+/// Rounds in which an unsteady gauge must agree at least once.
 const ROUNDS: usize = 8;
-/// How far a gauge may lie beside the two scrapes.
+/// Allowed distance of a gauge from the two scrapes.
 const GAUGE_TOLERANCE: f64 = 0.05;
 const FAMILIES_MIN: usize = 60;
 
-/// About node_exporter itself, or measured by each program in its own way.
+/// Families about node_exporter itself are not compared, nor those that each program measures on its own.
 fn is_compared(name: &str) -> bool {
     name.starts_with("node_")
         && !name.starts_with("node_scrape_collector_")
@@ -21,7 +21,7 @@ fn is_compared(name: &str) -> bool {
         && !name.starts_with("node_textfile_")
 }
 
-/// Families that node_exporter has by default and the agent has not, on purpose.
+/// Families that node_exporter has by default and the agent lacks on purpose.
 const LEFT_OUT: [(&str, &str); 3] = [
     ("node_filesystem_purgeable_bytes", "of macOS; always 0 here"),
     (
@@ -34,7 +34,7 @@ const LEFT_OUT: [(&str, &str); 3] = [
     ),
 ];
 
-/// What belongs to hardware and file systems that few machines have, and that no dashboard of nodes asks for.
+/// Families of rare hardware and file systems that no node dashboard queries.
 const OPTIONAL: [&str; 12] = [
     "node_bcache_",
     "node_dmmultipath_",
@@ -50,7 +50,7 @@ const OPTIONAL: [&str; 12] = [
     "node_watchdog_",
 ];
 
-/// The path of node_exporter: from the environment, or fetched by scripts/peers.
+/// The path of node_exporter, from the environment or fetched by scripts/peers.
 pub(crate) fn node_exporter() -> Option<PathBuf> {
     if let Some(path) = std::env::var_os("PEER_NODE_EXPORTER") {
         return Some(path.into());
@@ -68,7 +68,7 @@ fn start(program: &Path) -> (Killed, String) {
     start_with(program, &[])
 }
 
-/// Starts it with flags, on a free port.
+/// Starts it with flags on a free port.
 pub(crate) fn start_with(program: &Path, flags: &[String]) -> (Killed, String) {
     let port = TcpListener::bind("127.0.0.1:0")
         .unwrap()
@@ -100,19 +100,19 @@ fn types(text: &str) -> BTreeMap<String, String> {
         .collect()
 }
 
-/// Whether `value` lies between two scrapes.
+/// Whether `value` is between two scrapes.
 fn is_between(value: f64, before: f64, after: f64, tolerance: f64) -> bool {
     let slack = tolerance * before.abs().max(after.abs());
     value >= before.min(after) - slack && value <= before.max(after) + slack
 }
 
-/// The kernel itself lets these two run backwards; both programs then hold on to what they had seen before.
+/// The kernel lets these two run backwards. Both programs then keep the highest value they have seen.
 fn is_unsteady(series: &str) -> bool {
     name_of(series) == "node_cpu_seconds_total"
         && (series.contains("\"idle\"") || series.contains("\"iowait\""))
 }
 
-/// Connections come and go, though node_exporter gives their number no type.
+/// The number of connections goes up and down, although node_exporter declares no type.
 const UNTYPED_GAUGE: &str = "node_netstat_Tcp_CurrEstab";
 
 fn is_gauge(kinds: &BTreeMap<String, String>, series: &str) -> bool {
@@ -120,7 +120,7 @@ fn is_gauge(kinds: &BTreeMap<String, String>, series: &str) -> bool {
     name == UNTYPED_GAUGE || kinds.get(name).is_some_and(|kind| kind == "gauge")
 }
 
-/// The series of a round that do not agree.
+/// The series that disagree in a round.
 fn disagreements(
     before: &Scrape,
     ours: &Scrape,
@@ -236,8 +236,8 @@ fn types_of_shared_families_are_node_exporters() {
         lacking.is_empty(),
         "families of node_exporter that are not there: {lacking:?}"
     );
-    // What node_exporter has of a family that both have, we have too; other defaults for what is left out apart, and
-    // the label `rotational`, which node_exporter sets to 0 where it can't read some other file of the device's queue.
+    // The agent has every series of node_exporter in a common family, except where defaults differ, and except the
+    // label `rotational`, which node_exporter sets to 0 if it can't read another file of the device's queue.
     let theirs = scrape(&peer);
     let ours_samples = parse(&text);
     let missing: Vec<_> = theirs

@@ -1,4 +1,4 @@
-//! The agent as a process: unprivileged, started wrongly, stopped in order.
+//! The agent as a process: unprivileged, with bad arguments, and stopped in order.
 
 use std::os::unix::fs::PermissionsExt as _;
 use std::path::Path;
@@ -10,7 +10,7 @@ use crate::support::{Agent, eventually, get, is_root, name_of, skip};
 
 const NOBODY: u32 = 65534;
 
-/// Where node and cgroups are the subject, what the agent says of itself is not.
+/// Flags for tests about nodes and cgroups, which ignore the agent's own metrics.
 fn families(agent: &Agent) -> Vec<String> {
     let scrape = agent.scrape();
     let mut names: Vec<String> = scrape
@@ -35,7 +35,7 @@ fn unprivileged_agent_reads_what_root_reads() {
     let as_root = Agent::start(dir.path(), &["--interval=10m"], None);
     let as_nobody = Agent::start(own.path(), &["--interval=10m"], Some(NOBODY));
     let root = families(&as_root);
-    // File systems are measured beside the tick, and may be there at a later one.
+    // File systems are read outside of ticks and may appear in a later one.
     let missing = || {
         let nobody = families(&as_nobody);
         let missing = root.iter().filter(|name| !nobody.contains(name));
@@ -81,7 +81,7 @@ fn health_pages_and_orderly_stop() {
     );
 }
 
-/// Exit code and words of the binary that asks another.
+/// Exit code and output of a binary that probes another agent.
 fn probe(what: &str, address: &str) -> (Option<i32>, String) {
     let output = Command::new(env!("CARGO_BIN_EXE_tidemark-agent"))
         .args(["--probe", what, "--web.listen-address", address])
@@ -94,7 +94,7 @@ fn probe(what: &str, address: &str) -> (Option<i32>, String) {
 }
 
 #[test]
-fn probe_of_nobody_and_of_somebody_else_fails() {
+fn probe_of_a_free_port_and_of_another_program_fails() {
     let listener = std::net::TcpListener::bind("127.0.0.1:0").unwrap();
     let address = listener.local_addr().unwrap().to_string();
     let other = std::thread::spawn(move || {
@@ -120,7 +120,7 @@ fn probe_of_nobody_and_of_somebody_else_fails() {
 }
 
 #[test]
-fn bad_start_says_what_and_why() {
+fn bad_arguments_are_reported_with_their_cause() {
     let dir = tempfile::tempdir().unwrap();
     let file = dir.path().join("agent.yml");
     std::fs::write(&file, "intervall: 3s\n").unwrap();

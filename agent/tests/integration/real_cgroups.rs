@@ -1,4 +1,4 @@
-//! Cgroups of v1 made by the test, with real processes in them, read by the real collector.
+//! v1 cgroups created by the test, with real processes, read by the real collector.
 
 use std::fs;
 use std::path::Path;
@@ -10,7 +10,7 @@ use crate::support::eventually;
 
 const CONTROLLERS: [&str; 5] = ["cpu", "cpuacct", "memory", "blkio", "pids"];
 
-/// `None`, said loudly, where the machine does not let us.
+/// Returns `None`, with a notice, if the machine does not allow it.
 fn cgroup(test: &str) -> Option<TestCgroup> {
     can_make_v1(test).then(|| TestCgroup::new(Path::new(ROOT), &CONTROLLERS, test, &[]))
 }
@@ -20,7 +20,7 @@ fn reader() -> Reader {
 }
 
 #[test]
-fn burnt_cpu_and_throttling_are_the_kernels() {
+fn cpu_time_and_throttling_match_the_kernels() {
     let Some(cgroup) = cgroup("cpu") else {
         return;
     };
@@ -49,7 +49,7 @@ fn burnt_cpu_and_throttling_are_the_kernels() {
             .unwrap()
             >= throttled
     );
-    // How much time counts as throttled differs from kernel to kernel; ours is what this one says.
+    // Kernels differ in how much time counts as throttled. The agent reports this kernel's value.
     let seconds = reader
         .value(&cgroup, "container_cpu_cfs_throttled_seconds_total")
         .unwrap();
@@ -72,12 +72,12 @@ fn burnt_cpu_and_throttling_are_the_kernels() {
 }
 
 #[test]
-fn touched_memory_and_limits_are_the_kernels() {
+fn used_memory_and_limits_match_the_kernels() {
     let Some(cgroup) = cgroup("memory") else {
         return;
     };
     cgroup.write("memory", "memory.limit_in_bytes", "128M");
-    // tail keeps what it has read until the end of its input; then the full pipe holds it.
+    // tail keeps its input until the end; after that the full pipe holds it.
     let _holder = cgroup.run("head -c 33554432 /dev/zero | tail -c 33554432 | sleep 1000");
     let mut reader = reader();
     let held = eventually("32 MiB", || {
@@ -103,7 +103,7 @@ fn touched_memory_and_limits_are_the_kernels() {
         reader.value(&cgroup, "container_spec_memory_limit_bytes"),
         Some(134_217_728.0)
     );
-    // The first of the three programs ends when all is read; until then the numbers move.
+    // The first of three programs ends when everything is read. Until then the values move.
     for (series, tree, file) in [
         ("container_threads", "pids", "pids.current"),
         (
@@ -171,7 +171,7 @@ fn oom_kill_is_counted() {
 }
 
 #[test]
-fn removed_cgroup_takes_its_series_along() {
+fn removed_cgroup_removes_its_series() {
     let Some(cgroup) = cgroup("gone") else {
         return;
     };

@@ -1,4 +1,4 @@
-//! Recorded nodes: their cgroup trees, /proc and kubelet answers laid out in a directory, read by the real collectors.
+//! Recorded nodes: cgroup trees, /proc and kubelet answers written to a directory and read by the real collectors.
 
 use std::collections::BTreeMap;
 use std::fs;
@@ -16,7 +16,7 @@ use common::heapster_catalogue;
 use flate2::read::GzDecoder;
 use serde_json::Value;
 
-/// A recorded file under `tests/fixtures/kubelet`, unpacked.
+/// A recorded file below `tests/fixtures/kubelet`, decompressed.
 pub(crate) fn fixture(version: &str, name: &str) -> Vec<u8> {
     let path = Path::new(env!("CARGO_MANIFEST_DIR"))
         .join("tests/fixtures/kubelet")
@@ -41,7 +41,7 @@ pub(crate) struct Recorded {
 }
 
 fn write(path: PathBuf, text: &str) {
-    // A text that begins with an exclamation mark is the errno of a read that failed.
+    // A text that starts with an exclamation mark is the errno of a failed read.
     if !text.starts_with('!') {
         fs::create_dir_all(path.parent().unwrap()).unwrap();
         fs::write(path, text).unwrap();
@@ -108,7 +108,7 @@ impl Recorded {
         value
     }
 
-    /// The recorded text of a cgroup's file; `controller` is ignored where there is but one tree.
+    /// The recorded text of a cgroup's file. `controller` is ignored in a unified tree.
     fn cgroup_file(&self, controller: &str, path: &str, file: &str) -> Option<&str> {
         let trees = [
             format!("/sys/fs/cgroup/{controller}{path}"),
@@ -160,7 +160,7 @@ fn lay_out(dir: &Path, kernel: &Value) {
     }
 }
 
-/// A container that runs: names, and the path of its cgroup.
+/// A running container: its names and the path of its cgroup.
 struct Running {
     labels: [(&'static str, String); 3],
     path: String,
@@ -211,7 +211,7 @@ fn running(node: &Recorded) -> Vec<Running> {
     all
 }
 
-/// The number behind `key` of a keyed file, read without any of the agent's parsers.
+/// The number after `key` in a keyed file, parsed without the agent's code.
 fn keyed(text: &str, key: &str) -> Option<f64> {
     let pairs: BTreeMap<&str, &str> = text
         .lines()
@@ -344,7 +344,7 @@ fn v1_containers_and_pods_have_the_recorded_values() {
 }
 
 #[test]
-fn sandboxes_are_not_shown_and_nobody_is_nameless() {
+fn sandboxes_are_hidden_and_every_pod_has_a_name() {
     for version in ["v1-full", "v2-full"] {
         let mut node = Recorded::new(version);
         node.tick();
@@ -429,7 +429,7 @@ fn pods_have_the_traffic_of_their_processes() {
 }
 
 #[test]
-fn kubelet_numbers_are_joined_by_uid_name_and_hash() {
+fn kubelet_values_are_joined_by_uid_name_and_hash() {
     let mut node = Recorded::new("v1-full");
     node.tick();
     let web = [("namespace", "kube-system"), ("pod", "static-web-node-a")];

@@ -1,4 +1,4 @@
-//! The agent's binary under test, and small tools around it.
+//! The agent's binary under test, and helpers.
 
 use std::collections::BTreeMap;
 use std::io::{BufRead as _, BufReader, Read as _, Write as _};
@@ -10,10 +10,10 @@ use std::time::{Duration, Instant};
 
 use common::exposition::{self, Entry};
 
-/// Labels of a series as text, metric name included.
+/// Labels of a series as text, including the metric name.
 pub(crate) type Scrape = BTreeMap<String, f64>;
 
-/// A running agent; killed when dropped.
+/// A running agent. Killed on drop.
 pub(crate) struct Agent {
     child: Child,
     pub(crate) address: String,
@@ -21,7 +21,7 @@ pub(crate) struct Agent {
 }
 
 impl Agent {
-    /// Starts the agent with a spool in `dir`, a free port and `args`; as `uid` where one is given.
+    /// Starts the agent with a spool in `dir`, a free port and `args`, optionally as user `uid`.
     pub(crate) fn start(dir: &Path, args: &[&str], uid: Option<u32>) -> Self {
         let mut command = Command::new(env!("CARGO_BIN_EXE_tidemark-agent"));
         command
@@ -68,7 +68,7 @@ impl Agent {
         nix::sys::signal::kill(pid, signal).unwrap();
     }
 
-    /// Waits for the end.
+    /// Waits for the exit.
     pub(crate) fn wait(&mut self) -> std::process::ExitStatus {
         self.child.wait().unwrap()
     }
@@ -81,7 +81,7 @@ impl Drop for Agent {
     }
 }
 
-/// A child process that is killed when dropped.
+/// A child process. Killed on drop.
 pub(crate) struct Killed(pub Child);
 
 impl Drop for Killed {
@@ -140,7 +140,7 @@ pub(crate) fn name_of(series: &str) -> &str {
         .unwrap()
 }
 
-/// Calls `check` until it gives something.
+/// Calls `check` until it returns a value.
 #[track_caller]
 pub(crate) fn eventually<T>(what: &str, mut check: impl FnMut() -> Option<T>) -> T {
     let deadline = Instant::now() + Duration::from_secs(60);
@@ -153,7 +153,7 @@ pub(crate) fn eventually<T>(what: &str, mut check: impl FnMut() -> Option<T>) ->
     }
 }
 
-/// Says loudly that a test was left out.
+/// Prints that a test was skipped.
 pub(crate) fn skip(what: &str, why: &str) {
     eprintln!("SKIPPED {what}: {why}");
 }

@@ -1,5 +1,5 @@
-//! A real hierarchy of version 2, mounted by the test: CPU time, pressure and tasks of real processes in it. On machines
-//! whose controllers are v1's it has no others, but those every cgroup of v2 has.
+//! A real v2 hierarchy mounted by the test: CPU time, pressure and tasks of real processes. On machines with v1
+//! controllers the hierarchy has only the files that every v2 cgroup has.
 
 use std::fs;
 use std::path::{Path, PathBuf};
@@ -13,11 +13,11 @@ use crate::support::{eventually, is_root, skip};
 /// The name of the mounted tree.
 const TREE: &str = "unified";
 
-/// A mount of cgroup2; unmounted when dropped.
+/// A mount of cgroup2. Unmounted on drop.
 struct Mount(tempfile::TempDir);
 
 impl Mount {
-    /// `None`, said loudly, where the machine does not let us.
+    /// Returns `None`, with a notice, if the machine does not allow it.
     fn new(test: &str) -> Option<Self> {
         if !is_root() {
             skip(test, "needs root to mount cgroup2");
@@ -59,7 +59,7 @@ impl Drop for Mount {
     }
 }
 
-/// What the kernel says in `total=` of the line `some`, in seconds.
+/// The kernel's `total=` of the line `some`, in seconds.
 fn waited_seconds(file: &Path) -> f64 {
     let text = fs::read_to_string(file).unwrap();
     let some = text.lines().find(|line| line.starts_with("some ")).unwrap();
@@ -74,7 +74,7 @@ fn cpu_time_and_pressure_of_a_mounted_v2_tree_are_the_kernels() {
         return;
     };
     let cgroup = mount.cgroup("unified", &[]);
-    // Two of them want the same processor, so one always waits.
+    // Two of them compete for one CPU, so one always waits.
     let burner = "while :; do :; done & while :; do :; done";
     let _burners = cgroup.run(&format!("taskset -p -c 0 $$; {burner}"));
     let mut reader = mount.reader();

@@ -1,8 +1,8 @@
-//! Block I/O of a cgroup by device: blkio.throttle.* (v1) and io.stat (v2).
+//! Block I/O of a cgroup by device, from blkio.throttle.* (v1) and io.stat (v2).
 
 use crate::parse;
 
-/// What is counted by device.
+/// Counters of one device.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
 pub struct DeviceIo {
     /// Bytes read.
@@ -15,11 +15,11 @@ pub struct DeviceIo {
     pub writes: Option<u64>,
 }
 
-/// Reads io.stat: `8:0 rbytes=1 wbytes=2 rios=3 wios=4 dbytes=5 dios=6` and what real kernels make of it.
+/// Parses io.stat: `8:0 rbytes=1 wbytes=2 rios=3 wios=4 dbytes=5 dios=6`, and the variants that real kernels print.
 ///
-/// Several devices may stand before the counters, of which the last owns them (`7:7 7:6 rbytes=1`); a device may be
-/// printed as `(unknown)`; a line may end behind the device. Keys that are not known are ignored, so is their order.
-/// `sink` gets each device once a line that has counters. Returns whether everything was understood.
+/// Several devices may precede the counters, which belong to the last one (`7:7 7:6 rbytes=1`). A device may be
+/// printed as `(unknown)`. A line may end after the device. Unknown keys are ignored, and keys may come in any order.
+/// Calls `sink` once per device with counters. Returns whether every line was understood.
 pub fn parse_io_stat(data: &[u8], mut sink: impl FnMut(&[u8], DeviceIo)) -> bool {
     let mut understood = true;
     for line in parse::lines(data) {
@@ -48,7 +48,7 @@ fn split_pair(word: &[u8]) -> Option<(&[u8], &[u8])> {
     Some((word.get(..at)?, word.get(at + 1..)?))
 }
 
-/// Sets a known key. Returns false for a known key whose value is no number.
+/// Sets a known key. Returns false if the value of a known key is not a number.
 fn set(io: &mut DeviceIo, key: &[u8], value: &[u8]) -> bool {
     let slot = match key {
         b"rbytes" => &mut io.read_bytes,
@@ -61,7 +61,7 @@ fn set(io: &mut DeviceIo, key: &[u8], value: &[u8]) -> bool {
     slot.is_some()
 }
 
-/// Which counter a line of blkio.throttle.* adds to.
+/// The counter that a line of blkio.throttle.* adds to.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Operation {
     /// `Read`.
@@ -70,8 +70,8 @@ pub enum Operation {
     Write,
 }
 
-/// Reads `8:0 Read 1` lines; other operations and the last line `Total` are left out. `sink` gets device, operation
-/// and count. Returns whether everything was understood.
+/// Parses lines like `8:0 Read 1`. Skips other operations and the last line, `Total`. Calls `sink` with device,
+/// operation and count. Returns whether every line was understood.
 pub fn parse_blkio(data: &[u8], mut sink: impl FnMut(&[u8], Operation, u64)) -> bool {
     let mut understood = true;
     for line in parse::lines(data) {

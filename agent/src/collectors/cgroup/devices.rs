@@ -1,4 +1,4 @@
-//! Block devices of one cgroup, and what they are called.
+//! Block devices of one cgroup, and their names.
 
 use std::collections::BTreeMap;
 use std::path::PathBuf;
@@ -14,7 +14,7 @@ const USAGE: FamilyDef = counter(
     "Blkio Device bytes usage",
 );
 
-/// What becomes of a device's counters: family, and the operation where it is a label.
+/// Family of each counter, and the value of its label `operation`, if it has one.
 pub const FAMILIES: [(FamilyDef, &str); 6] = [
     (
         counter(
@@ -48,12 +48,12 @@ pub const FAMILIES: [(FamilyDef, &str); 6] = [
     (USAGE, "Write"),
 ];
 
-/// One device: its counters at this reading, and its series.
+/// One device: its counters in this reading, and its series.
 #[derive(Debug, Default)]
 pub struct Device {
     /// `MAJOR:MINOR`.
     pub numbers: String,
-    /// What was read.
+    /// The counters of this reading.
     pub io: DeviceIo,
     /// Its series, in the order of [`FAMILIES`].
     pub series: [Option<SeriesId>; FAMILIES.len()],
@@ -69,14 +69,14 @@ impl Device {
     }
 }
 
-/// The devices of one cgroup. A device stays once it was used: its counters do not go back.
+/// The devices of one cgroup. A device stays after its first use, since its counters never go back.
 #[derive(Debug, Default)]
 pub struct Devices {
     devices: OrderedCache<Device>,
 }
 
 impl Devices {
-    /// Begins a reading: no device has counters until it is met.
+    /// Begins a reading: no device has counters until [`Self::entry`].
     pub fn begin(&mut self) {
         self.devices.begin();
         self.devices
@@ -116,7 +116,7 @@ impl DeviceNames {
         }
     }
 
-    /// `/dev/NAME` of a device, `MAJOR:MINOR` when /sys does not know it: two of these must not become one series.
+    /// `/dev/NAME` of a device, or `MAJOR:MINOR` if /sys does not know it, so that two unknown devices stay distinct.
     pub fn name<'a>(&'a mut self, numbers: &'a str) -> &'a str {
         if !self.names.contains_key(numbers) {
             let name = self.look_up(numbers);
@@ -133,7 +133,7 @@ impl DeviceNames {
         Some(format!("/dev/{}", target.file_name()?.to_string_lossy()))
     }
 
-    /// Forgets the names: a device number may come back as another device.
+    /// Forgets all names, since a device number may be reused by another device.
     pub fn clear(&mut self) {
         self.names.clear();
     }

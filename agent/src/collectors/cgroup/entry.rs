@@ -1,4 +1,4 @@
-//! One cgroup that is shown: its files, its labels, its series.
+//! One cgroup: its files, its labels, its series.
 
 use std::os::fd::{AsFd as _, OwnedFd};
 
@@ -30,26 +30,26 @@ pub type CgroupLabels = Vec<(&'static str, String)>;
 /// One cgroup.
 #[derive(Debug)]
 pub struct CgroupEntry {
-    /// What it is.
+    /// What kind of cgroup it is.
     pub identity: Identity,
     /// Labels of its series; `None` while it is not shown.
     pub labels: Option<CgroupLabels>,
-    /// Of which generation of names the labels were made.
+    /// Generation of the names that the labels were made from.
     pub names_generation: Option<u64>,
-    /// Of which ticks its slow values are read.
+    /// Offset in ticks of its medium and slow readings, so that not all cgroups are read in the same tick.
     pub stagger_slot: u64,
-    /// When it was found, milliseconds since the Unix epoch.
+    /// When it was found, in milliseconds since the Unix epoch.
     pub found_ms: i64,
-    /// When it was made, as far as the file system tells; seconds since the Unix epoch.
+    /// When it was created, in seconds since the Unix epoch; `None` if the file system does not record it.
     pub start_seconds: Option<f64>,
     files: Files,
     series: [Option<SeriesId>; Metric::COUNT],
     devices: Devices,
-    /// By size of page.
+    /// Series by page size.
     hugetlb: Vec<hugetlb::Series>,
-    /// Whether it has been read, so that slow values are there from the first reading on.
+    /// Whether it has been read. The first reading includes all tiers.
     is_read: bool,
-    /// Whether anything ever ran in it.
+    /// Whether any process ever ran in it.
     has_run: bool,
 }
 
@@ -62,7 +62,7 @@ impl CgroupEntry {
             Hierarchy::Unified(root) => Files::V2(V2::open(root, path, is_container)),
             Hierarchy::Split(split) => Files::V1(V1::open(split, path, is_container)),
         };
-        // Only of containers in pods is it asked.
+        // Checked only for containers in pods.
         let has_run = !matches!(
             identity,
             Identity::Container {
@@ -88,7 +88,7 @@ impl CgroupEntry {
         entry
     }
 
-    /// Whether all directories are there that a container has; runtimes make those of v1 one after the other.
+    /// Whether all directories of a container exist. Runtimes create those of v1 one after the other.
     #[must_use]
     pub const fn is_complete(&self) -> bool {
         match (&self.files, &self.identity) {
@@ -106,7 +106,7 @@ impl CgroupEntry {
         }
     }
 
-    /// The older of two times: a directory's own changes with every child, that of a file nobody writes does not.
+    /// The older of two timestamps: creating a child changes a directory's own, while nobody writes to the file.
     fn made_at(&self) -> Option<f64> {
         let dir = self.dir()?;
         let file = match &self.files {
@@ -121,7 +121,7 @@ impl CgroupEntry {
         seconds.reduce(f64::min)
     }
 
-    /// Reads what is due and stores it. Nothing is stored of a cgroup that vanishes meanwhile.
+    /// Reads the tiers that are due and stores them. Stores nothing for a cgroup that vanishes meanwhile.
     ///
     /// # Errors
     /// The cgroup has gone.
@@ -134,8 +134,8 @@ impl CgroupEntry {
     ) -> Result<(), Gone> {
         if !self.has_run {
             self.has_run = self.read_fast(reader)?.get(Metric::CpuUsage) != Some(0.0);
-            // Sandboxed runtimes (gVisor) may make a cgroup for each container and run all of them in the sandbox's:
-            // what stays empty has no numbers, the pod has.
+            // Sandboxed runtimes (gVisor) may create a cgroup per container but run everything in the sandbox's. An
+            // empty cgroup has no values; its pod has.
             if !self.has_run {
                 return Ok(());
             }
@@ -143,7 +143,7 @@ impl CgroupEntry {
         let due = if self.is_read { due } else { Due::ALL };
         let mut values = Values::default();
         if due.includes(Tier::Slow) {
-            // First, because it tells whether there is a quota, without which throttling is not read.
+            // Must come first: it finds out whether there is a quota, without which throttling is not read.
             match &mut self.files {
                 Files::V1(v1) => v1.read_slow(reader, &mut values),
                 Files::V2(v2) => v2.read_slow(reader, &mut values),
@@ -205,7 +205,8 @@ impl CgroupEntry {
                 v1.read_medium(reader, values);
                 v1.read_io(reader, &mut self.devices);
                 if matches!(self.identity, Identity::Pod { .. }) {
-                    // v1 counts kills where they happen, in the container; a pod's own 0 would be a lie.
+                    // v1 counts kills in the cgroup where they happen, the container's. The pod's own counter is
+                    // always 0.
                     values.clear(Metric::OomEvents);
                 }
             }
@@ -260,7 +261,7 @@ impl CgroupEntry {
         }
     }
 
-    /// Removes its series, as for a cgroup that has gone or gets other labels.
+    /// Removes its series, because the cgroup has gone or its labels change.
     pub fn remove_series(&mut self, table: &mut SeriesTable) {
         let devices = self
             .devices

@@ -1,4 +1,4 @@
-//! Which cgroup hierarchies this machine has, and where.
+//! The cgroup hierarchies of this machine.
 
 use std::io;
 use std::path::{Path, PathBuf};
@@ -44,12 +44,12 @@ impl Controller {
     }
 }
 
-/// Where cgroups are.
+/// Where the cgroups are mounted.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum Hierarchy {
     /// One tree with all controllers (pure v2).
     Unified(PathBuf),
-    /// A tree per controller (v1), with a v2 tree beside them on hybrid machines.
+    /// One tree per controller (v1), plus a v2 tree on hybrid machines.
     Split(Split),
 }
 
@@ -57,12 +57,12 @@ pub enum Hierarchy {
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Split {
     controllers: [Option<PathBuf>; Controller::ALL.len()],
-    /// The v2 tree without the v1 controllers: pressure, and whatever v1 did not claim.
+    /// The v2 tree, which has pressure and the controllers that v1 does not claim.
     pub unified: Option<PathBuf>,
 }
 
 impl Split {
-    /// The tree of a controller; `None` when it is off.
+    /// The tree of a controller; `None` if it is off.
     #[must_use]
     pub fn tree(&self, controller: Controller) -> Option<&Path> {
         self.controllers[controller as usize].as_deref()
@@ -70,13 +70,13 @@ impl Split {
 }
 
 impl Hierarchy {
-    /// Looks at `root`, which is the host's /sys/fs/cgroup. Decided once: no running machine changes it.
+    /// Inspects `root`, the host's /sys/fs/cgroup. The result holds until reboot.
     ///
-    /// A v2 tree is known by `cgroup.controllers`, which no v1 tree has. Controllers mounted together
-    /// (`cpu,cpuacct`) are found by that name, links or not.
+    /// A v2 tree has `cgroup.controllers`; no v1 tree does. Controllers that are mounted together (`cpu,cpuacct`) are
+    /// found by that name, with or without symbolic links.
     ///
     /// # Errors
-    /// `root` can't be listed, or holds no hierarchy.
+    /// `root` can't be listed, or has no hierarchy.
     pub fn detect(root: &Path) -> io::Result<Self> {
         if root.join("cgroup.controllers").try_exists()? {
             return Ok(Self::Unified(root.to_owned()));
@@ -87,7 +87,7 @@ impl Hierarchy {
             let mounted = name.to_string_lossy();
             for controller in Controller::ALL {
                 let path = &mut controllers[controller as usize];
-                // Of two mounts of one controller the shorter path counts, as for the kubelet.
+                // If a controller is mounted twice, the shorter path wins, as in the kubelet.
                 if path.is_none() && mounted.split(',').any(|part| part == controller.name()) {
                     *path = Some(root.join(&name));
                 }
@@ -105,7 +105,7 @@ impl Hierarchy {
         }))
     }
 
-    /// The trees in which cgroups are looked for; a cgroup may be in some of them only.
+    /// The trees to search for cgroups. A cgroup may exist in only some of them.
     #[must_use]
     pub fn trees(&self) -> Vec<&Path> {
         match self {
@@ -135,7 +135,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn three_kinds_of_machine_are_told_apart() {
+    fn three_kinds_of_machine_are_distinguished() {
         let dir = tempfile::tempdir().unwrap();
         assert!(Hierarchy::detect(dir.path()).is_err());
         for name in ["cpu,cpuacct", "memory", "systemd", "unified"] {

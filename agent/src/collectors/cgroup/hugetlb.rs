@@ -1,4 +1,4 @@
-//! Huge pages of a cgroup, by size.
+//! Huge pages of a cgroup, by page size.
 
 use std::ffi::CString;
 use std::os::fd::OwnedFd;
@@ -27,10 +27,10 @@ pub const FAMILIES: [FamilyDef; 3] = [
     ),
 ];
 
-/// Values and series of one size, in the order of [`FAMILIES`].
+/// Values or series of one page size, in the order of [`FAMILIES`].
 pub type OfSize<T> = [Option<T>; FAMILIES.len()];
 
-/// The three files of a size; v2 has no maximum, and counts what hit the limit among events.
+/// The three files of one page size. v2 has no maximum, and counts hits of the limit among its events.
 #[derive(Debug)]
 struct Files {
     usage: CString,
@@ -47,7 +47,7 @@ impl Files {
         })
     }
 
-    /// Of pages in use where `reserved` is empty. Events of reservations are among the others.
+    /// Files of pages in use if `reserved` is empty. Events of reservations are counted with the others.
     fn v2(prefix: &str, reserved: &str) -> Option<Self> {
         Some(Self {
             usage: CString::new(format!("{prefix}{reserved}.current")).ok()?,
@@ -76,28 +76,28 @@ impl Files {
 /// A size of huge pages.
 #[derive(Debug)]
 pub struct PageSize {
-    /// As cAdvisor and the kernel's files have it: `2MB`.
+    /// The size as cAdvisor and the kernel's file names spell it: `2MB`.
     pub name: String,
-    /// What is reserved (Linux 5.7 and newer), else what is in use: a reservation keeps pages from everybody else
-    /// whether it is touched or not, and is what cAdvisor shows.
+    /// Reservations first (Linux 5.7 and newer), then pages in use. A reservation takes pages from everybody else
+    /// even if untouched, and cAdvisor reports it.
     v1: [Files; 2],
     /// The same for v2.
     v2: [Files; 2],
 }
 
-/// In which kind of directory a cgroup's files are.
+/// The directory that a cgroup's files are in.
 #[derive(Debug, Clone, Copy)]
 pub enum Tree<'a> {
-    /// That of the controller hugetlb of v1.
+    /// Of the v1 controller hugetlb.
     V1(&'a OwnedFd),
-    /// One of v2.
+    /// Of a v2 cgroup.
     V2(&'a OwnedFd),
 }
 
-/// The sizes of which the machine has pages. A cgroup can't have any of the others, so nothing is read for those.
+/// The page sizes that the machine has pages of. A cgroup can't use any other size, so no other is read.
 #[derive(Debug)]
 pub struct PageSizes {
-    /// Sizes that the machine knows but has never had a page of.
+    /// Sizes that the kernel supports but has never had pages of.
     unused: Vec<(PageSize, KeptFile)>,
     sizes: Vec<PageSize>,
 }
@@ -108,7 +108,7 @@ impl PageSizes {
     pub fn new(sys: &Path, errors: &mut ReadErrors) -> Self {
         let directory = sys.join("kernel/mm/hugepages");
         let mut unused = Vec::new();
-        // Which sizes there are is up to the processor.
+        // The processor determines the supported sizes.
         for entry in std::fs::read_dir(&directory)
             .into_iter()
             .flatten()
@@ -123,7 +123,7 @@ impl PageSizes {
         Self { unused, sizes }
     }
 
-    /// Looks which sizes there are pages of; one that has been there stays, so that its series go on.
+    /// Finds the sizes with pages. A size stays once it was found, so that its series continue.
     pub fn refresh(&mut self, buffer: &mut Buffer, errors: &mut ReadErrors) {
         let has_pages = |(_, file): &mut (PageSize, KeptFile)| {
             file.read(buffer, errors).and_then(parse::single) > Some(0)
@@ -140,7 +140,7 @@ impl PageSizes {
 }
 
 impl PageSize {
-    /// The size of `hugepages-2048kB`.
+    /// The page size of a directory like `hugepages-2048kB`.
     fn of_directory(name: &str) -> Option<Self> {
         let kibibytes = name.strip_prefix("hugepages-")?.strip_suffix("kB")?;
         let kibibytes: u64 = kibibytes.parse().ok()?;
@@ -158,7 +158,7 @@ impl PageSize {
         })
     }
 
-    /// What a cgroup has of this size, in the order of [`FAMILIES`].
+    /// Reads a cgroup's values for this size, in the order of [`FAMILIES`].
     pub fn read(&self, reader: &mut Reader<'_>, tree: Tree<'_>) -> OfSize<f64> {
         let mut first = |files: &[Files; 2], dir, failures: fn(&[u8], &mut Layouts) -> _| {
             let read = files.iter().map(|files| files.read(reader, dir, failures));
@@ -172,13 +172,13 @@ impl PageSize {
     }
 }
 
-/// The only line of hugetlb.*.events: `max 3`.
+/// Parses the only line of hugetlb.*.events: `max 3`.
 fn failures(data: &[u8], _: &mut Layouts) -> Option<f64> {
     let line = parse::lines(data).find_map(|line| line.strip_prefix(b"max "))?;
     Some(parse::integer(line)? as f64)
 }
 
-/// A size's series in one cgroup.
+/// Series of one page size in one cgroup.
 pub type Series = OfSize<SeriesId>;
 
 #[cfg(test)]
@@ -186,7 +186,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn sizes_are_named_as_the_kernel_names_its_files() {
+    fn sizes_are_spelled_as_in_kernel_file_names() {
         let name = |directory: &str| PageSize::of_directory(directory).map(|size| size.name);
         assert_eq!(name("hugepages-2048kB").as_deref(), Some("2MB"));
         assert_eq!(name("hugepages-1048576kB").as_deref(), Some("1GB"));

@@ -1,29 +1,29 @@
-//! What a cgroup's path says about it: pod, container, systemd unit.
+//! Identifies a cgroup by its path: pod, container, systemd unit.
 //!
-//! Paths are read from their last components, so that a prefix (`/kubelet/…`, `/docker/<id>/…` as kind makes them)
-//! does not matter. Both cgroup drivers are understood: `/kubepods/burstable/pod<UID>/<id>` and
-//! `/kubepods.slice/…-pod<UID with _>.slice/<runtime>-<id>.scope`.
+//! Paths are parsed from their last component, so prefixes (`/kubelet/…`, `/docker/<id>/…` in kind) do not matter.
+//! Both cgroup drivers are supported: `/kubepods/burstable/pod<UID>/<id>` and `/kubepods.slice/…-pod<UID with
+//! _>.slice/<runtime>-<id>.scope`.
 
-/// What a cgroup is.
+/// The kind of a cgroup.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum Identity {
     /// The whole machine.
     Root,
-    /// A pod, by its UID with dashes; of a static pod 32 hex digits without.
+    /// A pod. Its UID has dashes; that of a static pod is 32 hex digits.
     Pod {
         /// The UID.
         uid: String,
     },
     /// A container or a pod's sandbox.
     Container {
-        /// Its pod; `None` outside Kubernetes.
+        /// UID of its pod; `None` outside Kubernetes.
         pod_uid: Option<String>,
         /// 64 hex digits.
         container_id: String,
     },
-    /// A systemd unit, or any other cgroup.
+    /// A systemd unit or any other cgroup.
     Unit,
-    /// Something below a container, a helper of the runtime or a mount unit: counted in its parent, not shown.
+    /// A descendant of a container, a helper of the runtime, or a mount unit. Counted in its parent and not shown.
     Hidden,
 }
 
@@ -31,7 +31,7 @@ pub enum Identity {
 const CONTAINER_ID_LEN: usize = 64;
 
 impl Identity {
-    /// The identity of the cgroup at `path`, which begins with a slash.
+    /// Identifies the cgroup at `path`, which starts with a slash.
     #[must_use]
     pub fn of(path: &str) -> Self {
         let mut components = path
@@ -77,9 +77,9 @@ impl Identity {
         }
     }
 
-    /// Whether cgroups below this one at `path` may be shown, so that it is listed and watched.
+    /// Whether descendants of the cgroup at `path` may be shown, so that it must be listed and watched.
     ///
-    /// Containers outside of pods may be whole nodes (kind, nested Kubernetes) with pods below.
+    /// A container outside of pods may be a whole node (kind, nested Kubernetes) with pods of its own.
     #[must_use]
     pub fn may_have_shown_below(&self, path: &str) -> bool {
         match self {
@@ -95,14 +95,14 @@ impl Identity {
     }
 }
 
-/// The pod of the processes in the cgroup at `path`, however deep it lies below the pod's: CRI-O with crun has
-/// `…/crio-<id>.scope/container`, virtual machines (Kata) names of their own.
+/// The pod of processes in the cgroup at `path`, at any depth below the pod's: CRI-O with crun has
+/// `…/crio-<id>.scope/container`, and virtual machines (Kata) have names of their own.
 #[must_use]
 pub fn pod_of_processes(path: &str) -> Option<String> {
     path.rsplit('/').find_map(pod_uid)
 }
 
-/// Whether that is the pod with the UID `uid`. Allocates nothing.
+/// Whether the pod of processes at `path` has the UID `uid`. Does not allocate.
 #[must_use]
 pub fn is_pod_of_processes(path: &str, uid: &str) -> bool {
     let is_same = |(found, wanted)| found == wanted || (found == b'_' && wanted == b'-');
@@ -111,15 +111,15 @@ pub fn is_pod_of_processes(path: &str, uid: &str) -> bool {
     })
 }
 
-/// The pod UID of one path component.
+/// The pod UID in one path component.
 fn pod_uid(component: &str) -> Option<String> {
     written_uid(component).map(|uid| uid.replace('_', "-"))
 }
 
-/// The same as it is written there.
+/// The pod UID as the component spells it.
 fn written_uid(component: &str) -> Option<&str> {
     let uid = match component.strip_suffix(".slice") {
-        // Parts of a systemd slice's name are joined by dashes; inside a UID they became underscores.
+        // Dashes separate the parts of a systemd slice's name, so the UID has underscores instead.
         Some(slice) => slice.rsplit('-').next()?.strip_prefix("pod")?,
         None => component.strip_prefix("pod")?,
     };
@@ -142,7 +142,7 @@ fn is_uid(uid: &[u8]) -> bool {
     }
 }
 
-/// The container ID of one path component: `<id>`, `<runtime>-<id>`, each with or without `.scope`.
+/// The container ID in one path component: `<id>` or `<runtime>-<id>`, with or without `.scope`.
 fn container_id(component: &str) -> Option<&str> {
     let name = component.strip_suffix(".scope").unwrap_or(component);
     let id = name.rsplit('-').next()?;
@@ -150,12 +150,12 @@ fn container_id(component: &str) -> Option<&str> {
     (is_id && !is_helper(component)).then_some(id)
 }
 
-/// Whether the cgroup below `parent` is a pod of podman (driver cgroupfs): its ID alone, which looks like a container's.
+/// Whether the cgroup below `parent` is a pod of podman (driver cgroupfs), whose bare ID looks like a container's.
 fn is_podman_pod(component: &str, parent: Option<&str>) -> bool {
     parent == Some("libpod_parent") && !component.starts_with("libpod-")
 }
 
-/// conmon and its like: processes that the runtime keeps beside a container.
+/// Whether this is conmon or another helper process that the runtime runs beside a container.
 fn is_helper(component: &str) -> bool {
     component.split('-').any(|part| part == "conmon")
 }
@@ -248,7 +248,7 @@ mod tests {
     }
 
     #[test]
-    fn helpers_mounts_and_what_lies_deeper_are_hidden() {
+    fn helpers_mounts_and_descendants_of_containers_are_hidden() {
         let pod = format!("/kubepods/pod{UID}");
         for path in [
             format!("{pod}/crio-conmon-{ID}.scope"),

@@ -1,20 +1,20 @@
-//! memory.stat of both versions: a few of some fifty lines.
+//! Flat keyed files such as memory.stat: picks the few lines that are needed out of some fifty.
 
 use crate::parse;
 
-/// Picks the lines of some keys out of a flat keyed file.
+/// Picks the values of some keys out of a flat keyed file.
 ///
-/// The order of lines is the same in every cgroup of a running kernel, the root's apart. So up to two orders are
-/// learnt, and a file that has one of them costs a comparison of bytes per line, no search and no allocation.
+/// All cgroups of a running kernel list the keys in the same order, except the root. The picker learns up to two
+/// orders. A file in a known order costs one comparison per line and no allocation.
 #[derive(Debug)]
 pub struct KeyedPicker<const N: usize> {
     keys: [&'static [u8]; N],
     orders: [Order; 2],
-    /// Which order to try first, and not to replace next.
+    /// The order to try first. The other one is replaced next.
     recent: usize,
 }
 
-/// The lines of a file: the key with the blank behind it, and which of the wanted keys it is.
+/// The lines of a file: each key with its trailing blank, and its index among the wanted keys.
 type Order = Vec<(Box<[u8]>, Option<usize>)>;
 
 impl<const N: usize> KeyedPicker<N> {
@@ -28,9 +28,9 @@ impl<const N: usize> KeyedPicker<N> {
         }
     }
 
-    /// The values of the keys, each `None` where the file has no such line. `None` for a file that is not understood.
+    /// The values of the keys, `None` for those without a line. Returns `None` if the file is malformed.
     ///
-    /// Negative values, which kernel bugs have produced, count as 0.
+    /// Negative values, which buggy kernels have reported, count as 0.
     pub fn pick(&mut self, data: &[u8]) -> Option<[Option<u64>; N]> {
         for index in [self.recent, 1 - self.recent] {
             if let Some(values) = pick_in_order(&self.orders[index], data) {
@@ -78,7 +78,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn order_is_learnt_anew_when_it_no_longer_fits() {
+    fn order_is_learned_again_after_a_change() {
         let mut picker = KeyedPicker::new([b"anon", b"file"]);
         assert_eq!(
             picker.pick(b"anon 1\nkernel 2\nfile 3\n"),

@@ -1,4 +1,4 @@
-//! What a cgroup is called: cAdvisor's labels, from names where they are known.
+//! cAdvisor's labels of a cgroup.
 
 use super::entry::CgroupLabels;
 use super::identity::Identity;
@@ -11,15 +11,15 @@ use crate::read_errors::ReadErrors;
 pub enum Shown {
     /// With these labels.
     As(CgroupLabels),
-    /// Not at all: a pod's sandbox, whose cost is inside the pod's.
+    /// Hidden: a pod's sandbox, which is counted in its pod.
     Hidden,
-    /// By its UID or ID only, because the kubelet does not know it (yet).
+    /// By UID or ID only, because the kubelet does not know it (yet).
     Nameless(CgroupLabels),
 }
 
 /// Labels of the cgroup at `path` in Kubernetes.
 ///
-/// `is_pause` is asked only where names do not tell.
+/// `is_pause` is called only if the names do not decide.
 pub fn kubernetes(
     identity: &Identity,
     path: &str,
@@ -52,7 +52,7 @@ pub fn kubernetes(
                 (None, _) if !is_pause() => {
                     Shown::Nameless(labels(path, &[("name", container_id), ("uid", uid)]))
                 }
-                // A pod's child that is none of its containers is its sandbox.
+                // A child of a pod that is not one of its containers is its sandbox.
                 _ => Shown::Hidden,
             }
         }
@@ -60,7 +60,7 @@ pub fn kubernetes(
     }
 }
 
-/// Labels of a cgroup that is no part of a pod. `None` for pods and their containers.
+/// Labels of a cgroup outside of pods. `None` for pods and their containers.
 #[must_use]
 pub fn outside(
     identity: &Identity,

@@ -1,4 +1,5 @@
-//! Names that docker and podman keep on disk; readable to root only, those of a user's podman to that user too.
+//! Container names that docker and podman store on disk. Only root can read them, except those of a user's own
+//! podman.
 
 use std::fs::OpenOptions;
 use std::io::Read as _;
@@ -10,15 +11,15 @@ use serde::Deserialize;
 
 use crate::read_errors::{ReadErrorId, ReadErrors};
 
-/// Bytes of such a file: a container of podman takes about 500 bytes in its list.
+/// Upper bound on the size of such a file. Podman's list takes about 500 bytes per container.
 const FILE_BYTES_MAX: u64 = 16 << 20;
-/// Where podman lists containers, below a storage's folder: those that last, and those that were started with `--rm`.
+/// Podman's lists below a storage directory: permanent containers, and those started with `--rm`.
 const PODMAN_FILES: [&str; 2] = [
     "overlay-containers/containers.json",
     "overlay-containers/volatile-containers.json",
 ];
 
-/// Looks names up.
+/// Looks up names.
 #[derive(Debug)]
 pub struct LocalNames {
     root: PathBuf,
@@ -45,7 +46,7 @@ struct PodmanContainer {
     id: String,
     #[serde(default)]
     names: Vec<String>,
-    /// JSON in a string.
+    /// JSON inside a JSON string.
     #[serde(default)]
     metadata: String,
 }
@@ -73,7 +74,7 @@ impl LocalNames {
         }
     }
 
-    /// Name and image of the container with its cgroup at `path`; `None` where they can't be read.
+    /// Name and image of the container whose cgroup is at `path`; `None` if they can't be read.
     pub fn look_up(
         &self,
         id: &str,
@@ -92,7 +93,7 @@ impl LocalNames {
             })
     }
 
-    // A file that can't be read belongs to a runtime that is not there, or to root: no fault.
+    // An unreadable file is not an error: the runtime is not installed, or the file belongs to root.
     fn docker(&self, id: &str, errors: &mut ReadErrors) -> Option<(String, String)> {
         let containers = self.root.join("var/lib/docker/containers");
         let text = read(&containers.join(id).join("config.v2.json"), None)?;
@@ -129,7 +130,7 @@ impl LocalNames {
         Some((name, metadata.image))
     }
 
-    /// The user in whose slice (`user-1000.slice`) a cgroup is, with the home that the host's etc/passwd gives.
+    /// The user in whose slice (`user-1000.slice`) a cgroup is, with the home directory from the host's etc/passwd.
     fn user_of(&self, path: &str) -> Option<User> {
         let number = |part: &str| {
             let number = part.strip_prefix("user-")?.strip_suffix(".slice")?;
@@ -151,8 +152,8 @@ impl LocalNames {
     }
 }
 
-/// A regular file's contents. What a user may put in its place is not waited for, not followed, and bounded; and it must be
-/// the user's own, lest a link in the home make us read what only root may.
+/// Reads a regular file that a user controls. Bounded, without following links or waiting for a pipe. The file must
+/// belong to the user, or a link in the home directory could make the agent read what only root may.
 fn read(path: &Path, owner: Option<u32>) -> Option<Vec<u8>> {
     let flags = OFlag::O_NONBLOCK | OFlag::O_NOFOLLOW | OFlag::O_CLOEXEC;
     let mut options = OpenOptions::new();
@@ -195,7 +196,7 @@ mod tests {
     }
 
     #[test]
-    fn docker_and_podman_names_are_read_where_they_can_be() {
+    fn names_of_docker_and_podman_are_read_if_readable() {
         let dir = tempfile::tempdir().unwrap();
         let mut errors = ReadErrors::default();
         let local = LocalNames::new(dir.path(), &mut errors);
@@ -293,7 +294,7 @@ mod tests {
         assert_eq!(name(system).as_deref(), Some("once"));
         fs::remove_file(dir.path().join(storage).join("volatile-containers.json")).unwrap();
         assert_eq!(name(system), None);
-        // Whoever runs the test owns what it writes.
+        // The user who runs the test owns the file.
         let uid = nix::unistd::geteuid().as_raw();
         let of_user =
             format!("/user.slice/user-{uid}.slice/user@{uid}.service/user.slice/libpod-x.scope");
@@ -306,7 +307,7 @@ mod tests {
         assert_eq!(name(&of_user).as_deref(), Some("mine"));
         assert_eq!(name(system), None, "not in a user's slice");
         let path = dir.path().join(in_home);
-        // A pipe would keep us waiting, a link lead elsewhere.
+        // A pipe would block, and a link would lead elsewhere.
         fs::rename(&path, path.with_extension("kept")).unwrap();
         symlink("containers.kept", &path).unwrap();
         assert_eq!(name(&of_user), None);

@@ -1,8 +1,8 @@
-//! The series of a cgroup, under cAdvisor's names, and the values of one reading.
+//! The series of a cgroup under cAdvisor's names, and the values of one reading.
 
 use crate::schema::{FamilyDef, counter, gauge};
 
-/// Declares [`Metric`] and the table of families beside it, so that they can't fall apart.
+/// Declares [`Metric`] and its table of families together, so that they can't diverge.
 macro_rules! metrics {
     ($($variant:ident: $kind:ident $name:literal $labels:expr, $help:literal;)*) => {
         /// A value that a cgroup may have.
@@ -10,10 +10,10 @@ macro_rules! metrics {
         pub enum Metric { $(#[doc = $help] $variant,)* }
 
         impl Metric {
-            /// Family and labels of their own, by number.
+            /// Family and own labels, by metric number.
             pub const TABLE: &'static [(FamilyDef, &'static [(&'static str, &'static str)])] =
                 &[$(($kind($name, $help), $labels),)*];
-            /// How many there are.
+            /// Number of metrics.
             pub const COUNT: usize = Self::TABLE.len();
         }
     };
@@ -67,14 +67,14 @@ metrics! {
     LastSeen: gauge "container_last_seen" &[], "Last time a container was seen by the exporter";
 }
 
-/// What one reading of a cgroup gave; everything not set is absent.
+/// Values of one reading of a cgroup; a value that was not set is absent.
 #[derive(Debug, Clone, Copy)]
 pub struct Values {
     values: [f64; Metric::COUNT],
     present: u64,
 }
 
-// One bit a metric.
+// `Values::present` has one bit per metric.
 const _: () = assert!(Metric::COUNT <= 64);
 
 impl Default for Values {
@@ -100,7 +100,7 @@ impl Values {
         }
     }
 
-    /// Takes a value away.
+    /// Clears a value.
     pub const fn clear(&mut self, metric: Metric) {
         self.present &= !(1 << metric as u64);
     }
@@ -115,7 +115,7 @@ impl Values {
         }
     }
 
-    /// Number and value of those present.
+    /// Number and value of each metric that is present.
     pub fn iter(&self) -> impl Iterator<Item = (usize, f64)> + '_ {
         let present = self.present;
         let all = self.values.iter().copied().enumerate();

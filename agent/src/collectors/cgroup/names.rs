@@ -1,4 +1,4 @@
-//! Names for pods and containers: from the kubelet, and what the machine itself says where there is none.
+//! Names of pods and containers as the kubelet reports them.
 
 use std::collections::HashMap;
 use std::sync::atomic::{AtomicBool, Ordering};
@@ -11,7 +11,7 @@ pub struct PodNames {
     pub namespace: String,
     /// Its name.
     pub pod: String,
-    /// Whether it lives in the node's network namespace.
+    /// Whether it uses the node's network namespace.
     pub host_network: bool,
 }
 
@@ -24,14 +24,14 @@ pub struct ContainerNames {
     pub container: String,
     /// The image it runs.
     pub image: String,
-    /// When it was started, seconds since the Unix epoch.
+    /// When it started, in seconds since the Unix epoch.
     pub start_seconds: Option<f64>,
 }
 
 /// All names known at one time.
 #[derive(Debug, Default)]
 pub struct Names {
-    /// Grows with every change.
+    /// Grows with each change.
     pub generation: u64,
     /// By pod UID.
     pub pods: HashMap<String, PodNames>,
@@ -45,7 +45,7 @@ struct Shared {
     is_wanted: AtomicBool,
 }
 
-/// Where names are published for the sampling thread, and where it asks for new ones.
+/// Publishes names to the sampling thread, which requests new ones when it finds a cgroup without a name.
 #[derive(Debug, Clone)]
 pub struct NamesHandle {
     shared: Arc<Shared>,
@@ -64,7 +64,7 @@ impl Default for NamesHandle {
 }
 
 impl NamesHandle {
-    /// The newest names. Locks for the time of a pointer's copy.
+    /// The newest names. Holds the lock only while it copies a pointer.
     #[must_use]
     pub fn current(&self) -> Arc<Names> {
         Arc::clone(
@@ -76,7 +76,7 @@ impl NamesHandle {
         )
     }
 
-    /// Publishes names, with the next generation.
+    /// Publishes names as the next generation.
     pub fn publish(&self, mut names: Names) {
         let mut current = self
             .shared
@@ -87,12 +87,12 @@ impl NamesHandle {
         *current = Arc::new(names);
     }
 
-    /// Says that a pod or container without a name was met.
+    /// Reports a pod or container without a name.
     pub fn want(&self) {
         self.shared.is_wanted.store(true, Ordering::Relaxed);
     }
 
-    /// Whether [`Self::want`] was called since the last time.
+    /// Whether [`Self::want`] was called since the last call.
     #[must_use]
     pub fn take_wanted(&self) -> bool {
         self.shared.is_wanted.swap(false, Ordering::Relaxed)

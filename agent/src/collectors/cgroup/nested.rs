@@ -1,7 +1,7 @@
 //! The cgroup `container` that crun makes below a container's scope (cgroup driver systemd).
 //!
-//! The processes are in it, and settings may stand in it, in the scope, or in both. What the kernel counts over the subtree
-//! (CPU time, memory, I/O, tasks, events, pressure) is read at the scope; the rest here.
+//! Processes run in it. Settings may be in it, in the scope, or in both. Values that the kernel sums over the subtree
+//! (CPU time, memory, I/O, tasks, events, pressure) are read from the scope, the others here.
 
 use std::ffi::CStr;
 use std::fs::File;
@@ -13,11 +13,11 @@ use nix::sys::stat::Mode;
 use super::reader::{self, Reader, open_kept};
 
 const DIR: &CStr = c"container";
-/// Processes here, and those of commands that CRI-O runs in the container (`exec`), seen from the scope.
+/// Processes of the inner cgroup, and of commands that CRI-O runs in the container (`exec`), relative to the scope.
 const PROCS: [&CStr; 2] = [c"container/cgroup.procs", c"container/exec/cgroup.procs"];
 const CPU_STAT: &CStr = c"cpu.stat";
 
-/// Periods, throttled periods, throttled time, bursts, time of bursts; as cpu.stat of v2 has them.
+/// Periods, throttled periods, throttled time, bursts and burst time, as in cpu.stat of v2.
 pub type Throttling = [Option<u64>; 5];
 
 /// The inner cgroup.
@@ -28,7 +28,7 @@ pub struct Nested {
 }
 
 impl Nested {
-    /// The inner cgroup of the scope at `dir`; `None` where the runtime makes none.
+    /// The inner cgroup of the scope at `dir`; `None` if the runtime does not create one.
     #[must_use]
     pub fn open(dir: &OwnedFd) -> Option<Self> {
         let dir = open_inside(dir)?;
@@ -44,7 +44,7 @@ impl Nested {
         &self.dir
     }
 
-    /// Throttling by a quota that stands here. `None` when the cgroup has gone, of which the scope tells.
+    /// Throttling by a quota on the inner cgroup. `None` if it has gone, which reading the scope reports.
     pub fn throttling(&self, reader: &mut Reader<'_>) -> Option<Throttling> {
         let stat = reader.read_kept(self.cpu_stat.as_ref(), CPU_STAT, |data, layouts| {
             layouts.v2_cpu.pick(data)
@@ -54,23 +54,23 @@ impl Nested {
     }
 }
 
-/// The directory of the inner cgroup; `None` where the runtime makes none.
+/// The directory of the inner cgroup; `None` if the runtime does not create one.
 #[must_use]
 pub fn open_inside(dir: &OwnedFd) -> Option<OwnedFd> {
     let flags = OFlag::O_PATH | OFlag::O_DIRECTORY | OFlag::O_NOFOLLOW | OFlag::O_CLOEXEC;
     openat(dir, DIR, flags, Mode::empty()).ok()
 }
 
-/// Processes of the inner cgroup in that at `dir`.
+/// Counts processes of the inner cgroup below `dir`.
 pub fn processes(dir: Option<&OwnedFd>, reader: &mut Reader<'_>) -> f64 {
     let counts = PROCS.map(|name| reader.open_and_read(dir, name, reader::count_lines));
     counts.into_iter().flatten().sum()
 }
 
-/// Quota, `None` for none, and period, both in microseconds.
+/// Quota (`None` for unlimited) and period, both in microseconds.
 pub type Bandwidth = (Option<f64>, f64);
 
-/// The one that gives less CPU time.
+/// The bandwidth that allows less CPU time.
 #[must_use]
 pub fn tighter_bandwidth(scope: Option<Bandwidth>, nested: Option<Bandwidth>) -> Option<Bandwidth> {
     let share = |bandwidth: Option<Bandwidth>| {
@@ -84,13 +84,14 @@ pub fn tighter_bandwidth(scope: Option<Bandwidth>, nested: Option<Bandwidth>) ->
     }
 }
 
-/// Of two counts of throttling the larger each: a task waits for one quota at a time, and the other's counter may stand.
+/// The larger of each pair of throttling counters. A task waits for one quota at a time, so the other counter may not
+/// move.
 #[must_use]
 pub fn larger(scope: Throttling, nested: Throttling) -> Throttling {
     std::array::from_fn(|index| scope[index].max(nested[index]))
 }
 
-/// The smaller of two limits, of which 0 means "none".
+/// The smaller of two limits, where 0 means unlimited.
 #[must_use]
 pub fn tighter(scope: Option<f64>, nested: Option<f64>) -> Option<f64> {
     match (scope, nested) {

@@ -29,7 +29,7 @@ use crate::read_errors::{ReadErrorId, ReadErrorKind, ReadErrors};
 use crate::schema::{FamilyDef, Schema, Target, counter};
 use crate::table::{SeriesId, SeriesTable};
 
-/// Families, and the column of /proc/net/dev each is read from.
+/// Families, and the column of /proc/net/dev that each is read from.
 const FAMILIES: [(FamilyDef, usize); 8] = [
     (
         counter(
@@ -89,8 +89,8 @@ const FAMILIES: [(FamilyDef, usize); 8] = [
     ),
 ];
 
-/// How long a look through all processes that left some pod without one is good for. Whatever comes meanwhile is seen
-/// by its cgroup.
+/// Time between scans of all processes for pods without a known one. A new pod is found through its cgroup, without a
+/// scan.
 const SCAN_MS: i64 = 600_000;
 
 /// Where the interfaces of a cgroup are found.
@@ -98,11 +98,11 @@ const SCAN_MS: i64 = 600_000;
 enum Namespace {
     /// In the node's namespace: the machine itself, and pods with `hostNetwork`.
     Host,
-    /// In the namespace of a process in the cgroup; it may turn out to be the node's.
+    /// In the namespace of a process in the cgroup, which may be the node's.
     Own,
 }
 
-/// Interfaces that cAdvisor skips, by the beginning of their names (`ignoredDevicePrefixes` in its handler.go).
+/// Name prefixes of the interfaces that cAdvisor skips (`ignoredDevicePrefixes` in its handler.go).
 const SKIPPED_INTERFACES: [&[u8]; 4] = [b"lo", b"veth", b"docker", b"nerdctl"];
 
 /// The machine, a pod, or a container outside of pods.
@@ -110,9 +110,9 @@ const SKIPPED_INTERFACES: [&[u8]; 4] = [b"lo", b"veth", b"docker", b"nerdctl"];
 struct Network {
     labels: CgroupLabels,
     namespace: Namespace,
-    /// A process inside; `None` until one is found.
+    /// A process in the cgroup; `None` until one is found.
     pid: Option<u32>,
-    /// Whether it was found by a look through all processes, which is too dear to be repeated often.
+    /// Whether the process was found by a scan of all processes, which is too expensive to repeat often.
     is_scanned: bool,
     interfaces: OrderedCache<[SeriesId; FAMILIES.len()]>,
 }
@@ -159,7 +159,7 @@ impl Network {
     }
 }
 
-/// Traffic of everything that has a network namespace of its own.
+/// Traffic of the node's network namespace and of all others.
 #[derive(Debug)]
 pub struct Networks {
     proc: PathBuf,
@@ -169,12 +169,12 @@ pub struct Networks {
     error_id: ReadErrorId,
     /// By the cgroup's path.
     networks: BTreeMap<String, Network>,
-    /// When all processes are looked through again for pods that have none.
+    /// When the next scan of all processes for pods without one may run.
     scan_due_ms: i64,
 }
 
 impl Networks {
-    /// Traffic by the processes of the host's /proc.
+    /// Traffic of the processes in the host's /proc.
     pub fn new(roots: &Roots, errors: &mut ReadErrors) -> Self {
         Self {
             proc: roots.proc.clone(),
@@ -186,7 +186,7 @@ impl Networks {
         }
     }
 
-    /// Follows a change of cgroups or their names. `is_host_network` tells by pod UID what the kubelet knows.
+    /// Follows a change of cgroups or names. `is_host_network` returns what the kubelet reports for a pod UID.
     pub fn follow(
         &mut self,
         entries: &BTreeMap<String, CgroupEntry>,
@@ -228,14 +228,14 @@ impl Networks {
         }
     }
 
-    /// Reads every namespace and stores its interfaces.
+    /// Reads each namespace and stores its interfaces.
     pub fn collect(
         &mut self,
         entries: &BTreeMap<String, CgroupEntry>,
         context: &mut CollectContext<'_>,
     ) {
         if context.due.includes(Tier::Medium) {
-            // A process ID may have gone to a stranger meanwhile.
+            // The process ID may have been reused meanwhile.
             for (path, network) in &mut self.networks {
                 let scanned = network.pid.filter(|_| network.is_scanned);
                 network.pid = scanned.filter(|pid| {
@@ -283,7 +283,7 @@ impl Networks {
         }
     }
 
-    /// Takes the first process of any container of a pod, its sandbox included.
+    /// Takes the first process of any container of a pod, including its sandbox.
     fn find_processes(
         &mut self,
         entries: &BTreeMap<String, CgroupEntry>,
@@ -310,13 +310,13 @@ impl Networks {
             network.pid = first.map(|(pid, _)| pid).filter(|pid| *pid != 0);
             network.is_scanned = false;
         }
-        // Where processes can't be seen, or lie in a cgroup deeper than the containers' own.
+        // For processes that are not visible, or are in a cgroup below the container's own.
         let is_missing = self
             .networks
             .iter()
             .any(|(path, network)| network.lacks_process() && pod_uid(entries, path).is_some());
         let now_ms = context.table.timestamp_ms();
-        // A clock that was set back must not put it off.
+        // A clock that was set back must not postpone the scan.
         let is_due = now_ms >= self.scan_due_ms || now_ms < self.scan_due_ms - SCAN_MS;
         if is_missing && is_due && context.due.includes(Tier::Slow) {
             self.scan_processes(entries, context.errors);
@@ -324,7 +324,7 @@ impl Networks {
         }
     }
 
-    /// Finds a process of each pod among all processes: the only way without hostPID. Costs about 30 µs per process.
+    /// Finds a process of each pod among all processes, the only way without hostPID. Costs about 30 µs per process.
     fn scan_processes(&mut self, entries: &BTreeMap<String, CgroupEntry>, errors: &mut ReadErrors) {
         let processes = match all_processes_with_root(&self.proc) {
             Ok(processes) => processes,
@@ -367,7 +367,7 @@ fn pod_uid<'a>(entries: &'a BTreeMap<String, CgroupEntry>, path: &str) -> Option
     }
 }
 
-/// Whether a process is in the pod with that UID. Allocates nothing.
+/// Whether a process is in the pod with UID `uid`. Does not allocate.
 fn is_in(proc_dir: &OwnedFd, pid: u32, uid: &str, buffer: &mut Buffer) -> bool {
     let file = open_of(proc_dir, pid, "cgroup");
     let Some(data) = file.and_then(|file| buffer.read_file(&file).ok()) else {
@@ -377,17 +377,17 @@ fn is_in(proc_dir: &OwnedFd, pid: u32, uid: &str, buffer: &mut Buffer) -> bool {
     paths.any(|path| is_pod_of_processes(path, uid))
 }
 
-/// The path of a line of /proc/PID/cgroup. It is relative to the reader's own cgroup namespace (`/../../kubepods…`);
-/// identities are read from the end.
+/// The path in a line of /proc/PID/cgroup. It is relative to the reader's own cgroup namespace (`/../../kubepods…`),
+/// and identities are parsed from the end.
 fn path_of_line(line: &[u8]) -> Option<&str> {
     let path = line.splitn(3, |&byte| byte == b':').nth(2)?;
     std::str::from_utf8(path).ok()
 }
 
-/// Opens a file of a process; `None` when it has gone or may not be read.
+/// Opens a file of a process; `None` if the process has gone or may not be read.
 fn open_of(proc_dir: &OwnedFd, pid: u32, file: &str) -> Option<File> {
     let mut name = [0_u8; 32];
-    // 32 bytes hold the longest number and the rest; the last one stays 0.
+    // 32 bytes fit the longest number and file name; the last byte stays 0.
     write!(&mut name[..31], "{pid}/{file}").ok()?;
     let name = CStr::from_bytes_until_nul(&name).ok()?;
     let flags = OFlag::O_RDONLY | OFlag::O_CLOEXEC;
@@ -438,7 +438,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn pod_of_a_process_is_found_from_the_end_of_its_path() {
+    fn pod_of_a_process_is_parsed_from_the_end_of_its_path() {
         let uid = "2fc932ce-fdcc-454b-97bd-aadfdeb4c340";
         let id = "a".repeat(64);
         let line = format!(

@@ -1,7 +1,7 @@
-//! Processes of a cgroup, as far as the agent's PID namespace lets it see them.
+//! Processes of a cgroup that are visible in the agent's PID namespace.
 //!
-//! cgroup.procs lists processes by their numbers in the reader's PID namespace. Those that have none there are listed
-//! as 0 by v2 and left out by v1, where a count of lines then means nothing.
+//! cgroup.procs lists processes by their IDs in the reader's PID namespace. Processes without an ID there are listed
+//! as 0 by v2 and omitted by v1, where counting lines would then be wrong.
 
 use std::fs;
 use std::os::fd::OwnedFd;
@@ -11,12 +11,12 @@ use std::path::Path;
 use crate::file::Buffer;
 use crate::parse;
 
-/// What /proc/self/ns/pid says in the first PID namespace of a machine; the number is part of the kernel's interface.
+/// Target of /proc/self/ns/pid in the machine's first PID namespace; the number is part of the kernel's interface.
 const INITIAL_NAMESPACE: &str = "pid:[4026531836]";
 
-/// The first process of the cgroup at `dir`, and whether it is the only one; looked for in crun's inner cgroup too.
+/// The first process of the cgroup at `dir` or of crun's inner cgroup, and whether it is the only one.
 ///
-/// A process without a number in the agent's PID namespace has the number 0.
+/// A process without an ID in the agent's PID namespace has the ID 0.
 pub fn first(buffer: &mut Buffer, dir: &OwnedFd) -> Option<(u32, bool)> {
     [c"cgroup.procs", c"container/cgroup.procs"]
         .into_iter()
@@ -28,13 +28,13 @@ pub fn first(buffer: &mut Buffer, dir: &OwnedFd) -> Option<(u32, bool)> {
         })
 }
 
-/// Whether all processes of the machine have numbers in the agent's PID namespace. `proc` is the host's /proc.
+/// Whether every process of the machine has an ID in the agent's PID namespace. `proc` is the host's /proc.
 ///
-/// There, `NSpid` of the agent's own status holds a number for each namespace from the host's to the agent's. Where
-/// `proc` is the agent's own /proc it tells nothing; then only the machine's first namespace is sure to see all.
+/// `NSpid` in the agent's status there lists one ID per namespace, from the host's down to the agent's. If `proc` is
+/// the agent's own /proc, the list does not help, and only the machine's first namespace is known to be complete.
 #[must_use]
 pub fn sees_all(proc: &Path) -> bool {
-    // Without a status it is a recording, whose lists are complete.
+    // A recorded /proc has no status, and its lists are complete.
     let Ok(status) = fs::read(proc.join("self/status")) else {
         return true;
     };

@@ -1,4 +1,4 @@
-//! What reading cgroup files needs and all cgroups share: buffer, fault counters, learnt layouts.
+//! Reads cgroup files. All cgroups share its buffer, error counters and learned layouts.
 
 use std::ffi::CStr;
 use std::fs::File;
@@ -13,7 +13,7 @@ use super::keyed_file::KeyedPicker;
 use crate::file::{Buffer, is_gone, is_unsupported};
 use crate::read_errors::{ReadErrorId, ReadErrors};
 
-/// The cgroup vanished while it was read; what was read of it so far is dropped.
+/// The cgroup vanished while it was read. The caller drops the values read so far.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Gone;
 
@@ -38,7 +38,7 @@ pub mod v1_memory {
 
 /// Keys of memory.stat, v2.
 pub mod v2_memory {
-    /// In the order they are destructured in.
+    /// In the order in which they are destructured.
     pub const KEYS: [&[u8]; 10] = [
         b"anon",
         b"file",
@@ -75,7 +75,7 @@ pub const V1_CPU_KEYS: [&[u8]; 5] = [
 /// Keys of memory.events, v2.
 pub const V2_EVENTS_KEYS: [&[u8]; 3] = [b"high", b"max", b"oom_kill"];
 
-/// Learnt layouts, one for each kind of file.
+/// Learned layouts, one per kind of file.
 #[derive(Debug)]
 pub struct Layouts {
     /// memory.stat, v1.
@@ -111,19 +111,19 @@ impl Default for Layouts {
 /// Reads cgroup files.
 #[derive(Debug)]
 pub struct Reader<'a> {
-    /// What files are read into.
+    /// Buffer for file contents.
     pub buffer: &'a mut Buffer,
-    /// Where faults are counted.
+    /// Error counters.
     pub errors: &'a mut ReadErrors,
-    /// What was learnt about files' layouts.
+    /// Layouts learned so far.
     pub layouts: &'a mut Layouts,
-    /// Bytes of the machine's memory, which is the root's limit.
+    /// Memory of the machine in bytes, which is the root's limit.
     pub memory_total_bytes: Option<f64>,
-    /// Whether v1's lists of processes are complete.
+    /// Whether v1's process lists are complete.
     pub sees_all_processes: bool,
 }
 
-/// A directory of a cgroup, for opening files in it; `None` when there is none.
+/// Opens a cgroup's directory as a base for its files; `None` if it does not exist.
 #[must_use]
 pub fn open_dir(path: &Path) -> Option<OwnedFd> {
     open(
@@ -134,7 +134,7 @@ pub fn open_dir(path: &Path) -> Option<OwnedFd> {
     .ok()
 }
 
-/// A file of a cgroup that is kept open; `None` when there is none.
+/// Opens a cgroup file to keep; `None` if it does not exist.
 #[must_use]
 pub fn open_kept(dir: Option<&OwnedFd>, name: &CStr) -> Option<File> {
     openat(
@@ -148,7 +148,7 @@ pub fn open_kept(dir: Option<&OwnedFd>, name: &CStr) -> Option<File> {
 }
 
 impl Reader<'_> {
-    /// Reads a kept file and parses it. `None` when the file is absent or not understood.
+    /// Reads a kept file and parses it. Returns `None` if the file is absent or malformed.
     ///
     /// # Errors
     /// The cgroup has gone.
@@ -177,7 +177,7 @@ impl Reader<'_> {
         }
     }
 
-    /// Opens a file by name, reads and parses it. `None` when it is absent or not understood.
+    /// Opens a file by name, reads it and parses it. Returns `None` if the file is absent or malformed.
     pub fn open_and_read<T>(
         &mut self,
         dir: Option<&OwnedFd>,
@@ -194,7 +194,7 @@ impl Reader<'_> {
                 }
             },
             Err(error) if is_gone(&error) || is_unsupported(&error) => None,
-            // The root of a v1 hierarchy refuses some files rather than not to have them.
+            // The root of a v1 hierarchy refuses to read some files that it should not have.
             Err(error) if error.raw_os_error() == Some(Errno::EOPNOTSUPP as i32) => None,
             Err(error) => {
                 let error_id = self.error_id(name);
@@ -204,7 +204,7 @@ impl Reader<'_> {
         }
     }
 
-    /// Only on the way of a fault, so that looking up the name costs the good path nothing.
+    /// Called only on errors, so that the normal path does not look up names.
     fn error_id(&mut self, name: &CStr) -> ReadErrorId {
         self.errors.file(&name.to_string_lossy())
     }
@@ -215,7 +215,7 @@ pub fn number(data: &[u8], _: &mut Layouts) -> Option<f64> {
     crate::parse::single(data).map(|number| number as f64)
 }
 
-/// A limit of v2: a number, or 0 for `max` (cAdvisor's sign for "none").
+/// A limit of v2: a number, or 0 for `max`, as in cAdvisor.
 pub fn limit_or_max(data: &[u8], layouts: &mut Layouts) -> Option<f64> {
     if data.trim_ascii() == b"max" {
         Some(0.0)
@@ -224,13 +224,13 @@ pub fn limit_or_max(data: &[u8], layouts: &mut Layouts) -> Option<f64> {
     }
 }
 
-/// A memory limit of v1: a number, or 0 for the huge one that means "none".
+/// A memory limit of v1: a number, or 0 for the huge number that means unlimited.
 pub fn limit_v1(data: &[u8], _: &mut Layouts) -> Option<f64> {
     let limit = crate::parse::single(data)?;
     Some(if limit > 1 << 62 { 0.0 } else { limit as f64 })
 }
 
-/// Lines of cgroup.procs or cgroup.threads; v2 has one for each, be it a 0 for those of other PID namespaces.
+/// Counts lines of cgroup.procs or cgroup.threads. v2 lists processes of other PID namespaces as 0.
 pub fn count_lines(data: &[u8], _: &mut Layouts) -> Option<f64> {
     Some(data.iter().filter(|&&byte| byte == b'\n').count() as f64)
 }

@@ -113,7 +113,7 @@ fn v2_values_and_labels_are_cadvisors() {
 }
 
 #[test]
-fn cgroups_come_and_go_with_their_series() {
+fn series_follow_their_cgroups() {
     let mut bench = v2_bench();
     let roots = bench.roots();
     let mut cgroups = Cgroups::new(&roots, None, bench.errors()).unwrap();
@@ -131,7 +131,7 @@ fn cgroups_come_and_go_with_their_series() {
 }
 
 #[test]
-fn slow_values_of_cgroups_are_read_in_turns() {
+fn slow_values_of_cgroups_are_staggered() {
     let mut bench = v2_bench();
     for number in 0..12 {
         v2_cgroup(&bench, &format!("a{number}"), 1);
@@ -323,7 +323,7 @@ fn v1_reads_each_controllers_tree() {
 }
 
 #[test]
-fn devices_without_a_name_are_told_apart_by_their_numbers() {
+fn unnamed_devices_are_distinguished_by_their_numbers() {
     let mut bench = v2_bench();
     v2_cgroup(&bench, "a", 1);
     let io = "254:0 rbytes=1 wbytes=0 rios=0 wios=0\n253:7 rbytes=5 wbytes=0 rios=0 wios=0\n253:8 rbytes=6 wbytes=0 rios=0 wios=0\n";
@@ -342,7 +342,7 @@ fn devices_without_a_name_are_told_apart_by_their_numbers() {
 
 const OF_2MB: [(&str, &str); 2] = [("id", "/a"), ("pagesize", "2MB")];
 
-/// A machine with pages of 2 MB, one cgroup, and what it has of them.
+/// A machine with 2 MB pages, and one cgroup with the given values.
 fn check_hugetlb(mut bench: Bench, files: &[(&str, &str)], want: [Option<f64>; 3]) {
     for (size, pages) in [("2048kB", "3\n"), ("1048576kB", "0\n")] {
         let directory = format!("sys/kernel/mm/hugepages/hugepages-{size}");
@@ -408,7 +408,7 @@ fn huge_pages_of_v1_are_those_reserved() {
     check_hugetlb(v1_bench(), &newer, want);
 }
 
-/// A process of the pod in a cgroup below it, with traffic; and the node's own.
+/// A process of the pod in a cgroup below it, with traffic, and the node's own interfaces.
 fn process(bench: &Bench, below: &str, received: u32) {
     let head = "Inter-| Receive | Transmit\n face |bytes |bytes\n";
     let line = format!("  eth0: {received} 1 0 0 0 0 0 0 9 1 0 0 0 0 0 0\n");
@@ -417,7 +417,7 @@ fn process(bench: &Bench, below: &str, received: u32) {
     bench.write("proc/77/cgroup", &format!("0::/../../{POD}/{below}\n"));
 }
 
-/// Where a process is seen only among all others: in another PID namespace than the agent, or deeper than the container.
+/// The process is visible only in a scan: it is in another PID namespace, or in a cgroup below the container's.
 #[test]
 fn traffic_is_found_without_a_process_in_the_containers_own_cgroup() {
     for below in [
@@ -449,7 +449,7 @@ fn traffic_is_found_without_a_process_in_the_containers_own_cgroup() {
 }
 
 #[test]
-fn container_in_which_nothing_ever_ran_has_no_numbers_but_its_pod_has() {
+fn container_without_any_process_has_no_values_but_its_pod_has() {
     let mut bench = v2_bench();
     v2_cgroup(&bench, POD, 5_000_000);
     v2_cgroup(&bench, &format!("{POD}/{ID}"), 0);

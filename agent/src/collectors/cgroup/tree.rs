@@ -1,4 +1,4 @@
-//! Which cgroups there are: a walk over the trees, and inotify to know when another one is due.
+//! Finds cgroups: walks the trees, and watches them with inotify to learn when to walk again.
 
 use std::collections::BTreeMap;
 use std::fs;
@@ -9,15 +9,15 @@ use nix::sys::inotify::{AddWatchFlags, InitFlags, Inotify};
 
 use super::identity::Identity;
 
-/// Nesting beyond which no cgroup is looked for; systemd and the kubelet need 6.
+/// Maximum depth of the walk; systemd and the kubelet need 6.
 const DEPTH_MAX: usize = 32;
 
-/// What a walk found.
+/// Result of a walk.
 #[derive(Debug, Default)]
 pub struct Found {
-    /// Paths with a leading slash, and what they are. Hidden ones are left out.
+    /// Paths with a leading slash, and their identities, without hidden ones.
     pub cgroups: BTreeMap<String, Identity>,
-    /// Cgroups left out because there were too many.
+    /// Number of cgroups dropped at the limit.
     pub over_limit: usize,
 }
 
@@ -25,7 +25,7 @@ pub struct Found {
 #[derive(Debug)]
 pub struct Tree {
     inotify: Option<Inotify>,
-    /// Whether every directory listed is watched; without, only walks find new cgroups.
+    /// Whether every listed directory is watched. Otherwise only periodic walks find new cgroups.
     is_watched: bool,
     cgroups_max: usize,
 }
@@ -36,7 +36,7 @@ impl Tree {
     pub fn new(cgroups_max: usize) -> Self {
         let inotify = Inotify::init(InitFlags::IN_NONBLOCK | InitFlags::IN_CLOEXEC);
         if let Err(error) = &inotify {
-            tracing::warn!(%error, "no inotify, new cgroups are found once a minute");
+            tracing::warn!(%error, "inotify unavailable; new cgroups are found once a minute");
         }
         Self {
             inotify: inotify.ok(),
@@ -45,16 +45,16 @@ impl Tree {
         }
     }
 
-    /// Whether changes show up in [`Self::has_changed`].
+    /// Whether [`Self::has_changed`] reports all changes.
     #[must_use]
     pub const fn is_watched(&self) -> bool {
         self.is_watched
     }
 
-    /// Whether a cgroup came or went since the last call, or events were lost.
+    /// Whether a cgroup was created or removed since the last call, or events were lost.
     pub fn has_changed(&mut self) -> bool {
         let mut changed = false;
-        // Bounded: a machine that makes cgroups faster than they are read is walked anyway.
+        // Bounded: if cgroups are created faster than events are read, the trees are walked anyway.
         for _ in 0..64 {
             match self.inotify.as_ref().map(Inotify::read_events) {
                 Some(Ok(events)) if !events.is_empty() => changed = true,
@@ -64,7 +64,7 @@ impl Tree {
         changed
     }
 
-    /// Walks `trees`, watching each directory before it is listed, so that nothing made in between is missed.
+    /// Walks `trees`. Watches each directory before listing it, so that no new child is missed.
     pub fn walk(&mut self, trees: &[&Path]) -> Found {
         let mut found = Found::default();
         self.is_watched = self.inotify.is_some();
@@ -89,7 +89,7 @@ impl Tree {
             return;
         }
         self.watch(dir);
-        // A directory that went away between its parent's listing and its own is simply not there any more.
+        // A directory that vanished after its parent was listed is skipped.
         let Ok(entries) = fs::read_dir(dir) else {
             return;
         };
@@ -116,7 +116,7 @@ impl Tree {
             Err(Errno::ENOENT) => {}
             Err(error) => {
                 if self.is_watched {
-                    tracing::warn!(%error, dir = %dir.display(), "directory not watched, new cgroups are found once a minute");
+                    tracing::warn!(%error, dir = %dir.display(), "directory not watched; new cgroups are found once a minute");
                 }
                 self.is_watched = false;
             }
@@ -156,7 +156,7 @@ mod tests {
     }
 
     #[test]
-    fn limit_holds_and_the_rest_is_counted() {
+    fn cgroups_beyond_the_limit_are_counted() {
         let dir = tempfile::tempdir().unwrap();
         for name in ["a", "b", "c"] {
             fs::create_dir(dir.path().join(name)).unwrap();

@@ -1,4 +1,4 @@
-//! A cgroup of version 1: one directory in each controller's tree.
+//! A v1 cgroup: one directory in the tree of each controller.
 
 use std::ffi::CStr;
 use std::fs::File;
@@ -24,7 +24,7 @@ const CPUACCT_STAT: &CStr = c"cpuacct.stat";
 const MEMORY_USAGE: &CStr = c"memory.usage_in_bytes";
 const MEMORY_STAT: &CStr = c"memory.stat";
 
-/// Its directories, and the files read every tick.
+/// Its directories, and the files that are read at every tick.
 #[derive(Debug)]
 pub struct V1 {
     cpu: Option<OwnedFd>,
@@ -33,7 +33,7 @@ pub struct V1 {
     pids: Option<OwnedFd>,
     hugetlb: Option<OwnedFd>,
     any: Option<OwnedFd>,
-    /// Its mirror in the v2 tree of a hybrid machine, for pressure.
+    /// Its v2 counterpart on a hybrid machine, for pressure.
     unified: Option<OwnedFd>,
     cpuacct_usage: Option<File>,
     cpuacct_stat: Option<File>,
@@ -41,15 +41,15 @@ pub struct V1 {
     memory_stat: Option<File>,
     has_quota: bool,
     is_container: bool,
-    /// Whether crun made a cgroup below the container's; looked for with the slow values.
+    /// Whether crun created a cgroup below the container's; checked with the slow values.
     is_nested: bool,
     blkio_is_recursive: bool,
     is_root: bool,
 }
 
 impl V1 {
-    /// Opens the cgroup at `path` (with a leading slash) in every tree that has it. That of a container may have an inner
-    /// one.
+    /// Opens the cgroup at `path` (with a leading slash) in each tree that has it. A container's may have an inner
+    /// cgroup.
     #[must_use]
     pub fn open(split: &Split, path: &str, is_container: bool) -> Self {
         let relative = path.trim_start_matches('/');
@@ -84,7 +84,7 @@ impl V1 {
         }
     }
 
-    /// Whether the directories that a container has are all there; the runtime makes them one after the other.
+    /// Whether all directories of a container exist. The runtime creates them one after the other.
     #[must_use]
     pub const fn is_complete(&self) -> bool {
         self.cpuacct_usage.is_some() && self.memory_usage.is_some()
@@ -100,7 +100,7 @@ impl V1 {
             .or(self.blkio.as_ref())
     }
 
-    /// Where its huge pages are counted: by v2 where v1 has left that to it.
+    /// Where huge pages are counted: v2 if v1 does not claim the controller.
     #[must_use]
     pub fn hugetlb(&self) -> Option<Tree<'_>> {
         let v1 = self.hugetlb.as_ref().map(Tree::V1);
@@ -160,7 +160,7 @@ impl V1 {
             Metric::Threads,
             reader.open_and_read(self.pids.as_ref(), c"pids.current", number),
         );
-        // Lists leave out what the agent's PID namespace has no number for: no count is better than a wrong one.
+        // The list omits processes without an ID in the agent's PID namespace. No count is better than a wrong one.
         if reader.sees_all_processes {
             let own = reader.open_and_read(self.dir(), c"cgroup.procs", reader::count_lines);
             let inside = match self.is_nested {
@@ -241,7 +241,7 @@ impl V1 {
 
     /// Limits.
     pub fn read_slow(&mut self, reader: &mut Reader<'_>, values: &mut Values) {
-        // One tree tells for all.
+        // The inner cgroup exists in every tree or in none.
         let tree = self.dir().filter(|_| self.is_container);
         self.is_nested = tree.and_then(nested::open_inside).is_some();
         let dirs = [&self.cpu, &self.memory, &self.pids].map(Option::as_ref);
@@ -283,7 +283,7 @@ struct Limits {
 }
 
 impl Limits {
-    /// Those in the directories of CPU, memory and pids.
+    /// Reads the limits in the directories of CPU, memory and pids.
     fn read([cpu, memory, pids]: [Option<&OwnedFd>; 3], reader: &mut Reader<'_>) -> Self {
         let quota = reader.open_and_read(cpu, c"cpu.cfs_quota_us", |data, _| {
             parse::single_signed(data)
@@ -300,7 +300,7 @@ impl Limits {
         }
     }
 
-    /// With those of the inner cgroup: a limit holds where it is tighter, and what is asked for stands inside.
+    /// Merges the inner cgroup's: the tighter limit holds, and requests are set on the inner one.
     fn with(self, inside: &Self) -> Self {
         let reservation = inside.reservation.filter(|reserved| *reserved > 0.0);
         Self {
@@ -314,7 +314,7 @@ impl Limits {
     }
 }
 
-/// The `total_` keys count the whole subtree, as v2 does; kubelet and containerd use them too.
+/// The keys `total_*` count the whole subtree, as v2 does. kubelet and containerd use them too.
 fn set_memory(values: &mut Values, usage: Option<f64>, stat: [Option<u64>; 12]) {
     let stat = stat.map(|value| value.map(|value| value as f64));
     let [
@@ -350,7 +350,7 @@ fn set_memory(values: &mut Values, usage: Option<f64>, stat: [Option<u64>; 12]) 
     }
 }
 
-/// The kubelet's working set: usage without the page cache that can be dropped at once, never below 0.
+/// The kubelet's working set: usage minus the page cache that can be dropped at once, never below 0.
 #[must_use]
 pub fn working_set(usage: Option<f64>, inactive_file: Option<f64>) -> Option<f64> {
     Some((usage? - inactive_file?).max(0.0))

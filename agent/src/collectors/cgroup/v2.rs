@@ -1,4 +1,4 @@
-//! A cgroup of version 2: one directory with all controllers. Every file may be missing on its own.
+//! A v2 cgroup: one directory with all controllers. Each file may be missing on its own.
 
 use std::ffi::CStr;
 use std::fs::File;
@@ -18,7 +18,7 @@ const CPU_STAT: &CStr = c"cpu.stat";
 const MEMORY_CURRENT: &CStr = c"memory.current";
 const MEMORY_STAT: &CStr = c"memory.stat";
 
-/// Its directory, and the files read every tick.
+/// Its directory, and the files that are read at every tick.
 #[derive(Debug)]
 pub struct V2 {
     dir: Option<OwnedFd>,
@@ -28,12 +28,12 @@ pub struct V2 {
     has_quota: bool,
     is_root: bool,
     is_container: bool,
-    /// What crun makes below a container's scope; looked for with the slow values.
+    /// crun's cgroup below a container's scope; looked up with the slow values.
     nested: Option<Nested>,
 }
 
 impl V2 {
-    /// Opens the cgroup at `path` (with a leading slash) below `root`. That of a container may have an inner one.
+    /// Opens the cgroup at `path` (with a leading slash) below `root`. A container's may have an inner cgroup.
     #[must_use]
     pub fn open(root: &Path, path: &str, is_container: bool) -> Self {
         let relative = path.trim_start_matches('/');
@@ -108,7 +108,7 @@ impl V2 {
             errors,
             major,
         ] = stat;
-        // The root has no memory.current; the kubelet takes the sum of what its memory.stat has.
+        // The root has no memory.current. The kubelet sums these two instead.
         let root_usage = || Some(anon? + file?);
         let usage = usage.or_else(|| if self.is_root { root_usage() } else { None });
         for (metric, value) in [
@@ -121,7 +121,7 @@ impl V2 {
             (Metric::FileWriteback, writeback),
             (Metric::MemoryInactiveFile, inactive),
             (Metric::MemoryActiveFile, active),
-            // v2 counts the subtree only; cAdvisor gives it for both scopes.
+            // v2 counts only the subtree; cAdvisor exports that for both scopes.
             (Metric::Pgfault, errors),
             (Metric::Pgmajfault, major),
             (Metric::PgfaultTotal, errors),
@@ -154,7 +154,7 @@ impl V2 {
         read_pressure(dir, reader, values);
     }
 
-    /// A threaded cgroup refuses to list processes, which may have threads elsewhere too; its threads it lists.
+    /// A threaded cgroup lists its threads but not its processes, whose threads may be in several cgroups.
     fn read_tasks(&self, reader: &mut Reader<'_>, values: &mut Values) {
         let dir = self.dir.as_ref();
         let own = reader.open_and_read(dir, c"cgroup.procs", reader::count_lines);
@@ -205,7 +205,7 @@ impl V2 {
             limit
         };
         values.set_some(Metric::SpecMemoryLimit, limit);
-        // What is kept free is no limit: it stands where it was set.
+        // A reservation is not a limit: the cgroup where it is set decides.
         let reserved = reader.open_and_read(dir, c"memory.min", limit_or_max);
         let nested = reader.open_and_read(nested, c"memory.min", limit_or_max);
         values.set_some(
@@ -225,7 +225,7 @@ fn parse_cpu_max(data: &[u8]) -> Option<Bandwidth> {
     Some((quota, parse::integer(words.next()?)? as f64))
 }
 
-/// Pressure of a v2 cgroup; absent where the kernel or the cgroup has it off.
+/// Reads the pressure of a v2 cgroup; absent if the kernel or the cgroup has it switched off.
 pub fn read_pressure(dir: Option<&OwnedFd>, reader: &mut Reader<'_>, values: &mut Values) {
     for (name, waiting, stalled) in [
         (c"cpu.pressure", Metric::CpuWaiting, Metric::CpuStalled),

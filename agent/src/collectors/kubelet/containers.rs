@@ -154,13 +154,13 @@ pub(super) fn store(pod: &Pod, node: &str, id: &[(&str, &str)], sink: &mut Sink<
             }
         }
     }
-    // Their start is that of their cgroup, which has no place for what can't be read.
+    // Start times of containers come from their cgroups, where unreadable ones can't be counted.
     for debugging in &status.ephemeral_container_statuses {
         sink.time(debugging.state.started_at());
     }
 }
 
-/// A resize in place changes the status first and may never reach the spec's values.
+/// An in-place resize changes the status first. The spec may never follow.
 fn store_resources(
     families: &'static Families,
     container: &Container,
@@ -178,7 +178,7 @@ fn store_resources(
         (&families.limits, &resources.limits),
     ] {
         for (resource, quantity) in quantities {
-            // An unset request or limit is absent; one that can't be read is no 0 either.
+            // An unset request or limit is absent, and so is an unreadable one.
             let Some(value) = sink.quantity(quantity) else {
                 continue;
             };
@@ -198,7 +198,7 @@ fn store_resources(
     }
 }
 
-/// kube-state-metrics' unit of a resource.
+/// The unit that kube-state-metrics uses for a resource.
 fn unit(resource: &str) -> &'static str {
     match resource {
         "cpu" => "core",

@@ -141,8 +141,8 @@ fn store_facts(pod: &Pod, node: &str, pod_labels: &[String], id: &Id<'_>, sink: 
     }
 }
 
-/// kube-state-metrics has a row without owner for pods that nobody owns. The API server's mirror of a static pod, which
-/// the kubelet does not tell of, belongs to the node.
+/// kube-state-metrics has a row with empty labels for pods without an owner. A static pod's mirror in the API server
+/// is owned by the node; the kubelet does not report the mirror.
 fn store_owners(pod: &Pod, node: &str, id: &Id<'_>, sink: &mut Sink<'_>) {
     let owners = &pod.metadata.owner_references;
     if owners.is_empty() {
@@ -199,7 +199,7 @@ fn store_status(pod: &Pod, id: &Id<'_>, sink: &mut Sink<'_>) {
     store_resize(status, id, sink);
 }
 
-/// Kubelets since 1.33 have a condition for each state, those before one word, and nothing when there is no resize.
+/// Kubelets since 1.33 report a condition per state, earlier ones a single word, and both nothing without a resize.
 fn store_resize(status: &PodStatus, id: &Id<'_>, sink: &mut Sink<'_>) {
     let mut set = |kind, reason, is_so| {
         let labels = [("status", kind), ("reason", reason)];
@@ -220,12 +220,12 @@ fn store_resize(status: &PodStatus, id: &Id<'_>, sink: &mut Sink<'_>) {
         _ if has_condition => {}
         "" => {}
         "InProgress" => set("in_progress", "", true),
-        // Proposed, Deferred, Infeasible: why it has not begun.
+        // Proposed, Deferred, Infeasible: the reason why it has not begun.
         reason => set("pending", reason, true),
     }
 }
 
-/// A label's name as Prometheus takes it: everything but letters, digits and underscores becomes an underscore.
+/// A label name that Prometheus accepts: everything but letters, digits and underscores becomes an underscore.
 fn sanitize(name: &str) -> String {
     name.chars()
         .map(|c| if c.is_ascii_alphanumeric() { c } else { '_' })

@@ -6,7 +6,7 @@ use super::Sink;
 use crate::kube::summary::{ContainerStats, FsStats, PodStats, Summary};
 use crate::schema::{FamilyDef, Target, gauge};
 
-/// The kubelet's series of volumes with a claim.
+/// The kubelet's series of volumes that have a claim.
 static CLAIM: [FamilyDef; 6] = [
     gauge(
         "kubelet_volume_stats_available_bytes",
@@ -33,7 +33,7 @@ static CLAIM: [FamilyDef; 6] = [
         "Number of used inodes in the volume",
     ),
 ];
-/// All volumes of pods, by the name in the pod. The kubelet has no series for those without a claim.
+/// All volumes of pods, by their names in the pod. The kubelet has no series for volumes without a claim.
 static VOLUME: [FamilyDef; 6] = [
     gauge(
         "kubelet_pod_volume_stats_available_bytes",
@@ -60,7 +60,7 @@ static VOLUME: [FamilyDef; 6] = [
         "Number of used inodes in a pod's volume",
     ),
 ];
-/// A container's writable layer; size and inodes are those of the file system it lies on.
+/// A container's writable layer. Size and inodes are those of the file system that it is on.
 static ROOTFS: [Option<FamilyDef>; 6] = [
     None,
     Some(gauge(
@@ -126,7 +126,7 @@ fn values(fs: &FsStats) -> [Option<f64>; 6] {
     .map(|value| value.map(|value| value as f64))
 }
 
-/// Stores what a summary says.
+/// Stores a summary.
 pub(super) fn store(summary: &Summary, sink: &mut Sink<'_>) {
     let runtime = summary.node.runtime.as_ref();
     for (name, fs) in [
@@ -149,7 +149,7 @@ pub(super) fn store(summary: &Summary, sink: &mut Sink<'_>) {
     }
 }
 
-/// While a pod is being replaced there may be two of one name; the younger one counts.
+/// Two pods may have the same name while one is replaced. The younger one counts.
 fn newest_by_name<'a>(
     pods: &'a [PodStats],
     sink: &mut Sink<'_>,

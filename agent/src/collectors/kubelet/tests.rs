@@ -171,7 +171,7 @@ fn resources_in_force_win_over_the_spec() {
 }
 
 #[test]
-fn younger_pod_of_one_name_gives_the_storage_numbers() {
+fn younger_pod_of_one_name_has_the_storage_values() {
     let mut bench = Bench::new();
     bench.collect(&mut collector(&data()));
     let value = |name: &str, labels: &[(&str, &str)]| bench.value(name, labels);
@@ -211,7 +211,7 @@ fn younger_pod_of_one_name_gives_the_storage_numbers() {
 }
 
 #[test]
-fn series_go_with_what_they_are_about() {
+fn series_end_with_their_objects() {
     let mut bench = Bench::new();
     let data = data();
     let mut kubelet = collector(&data);
@@ -224,7 +224,7 @@ fn series_go_with_what_they_are_about() {
 }
 
 #[test]
-fn other_documents_are_not_taken_for_empty_ones() {
+fn other_documents_are_not_parsed_as_empty_lists() {
     for other in ["{}", r#"{"kind":"Status","status":"Failure"}"#] {
         assert!(serde_json::from_str::<PodList>(other).is_err());
     }
@@ -277,7 +277,7 @@ fn static_pod_was_created_when_the_kubelet_saw_it() {
 }
 
 #[test]
-fn words_that_are_not_understood_are_absent_and_counted_once_an_answer() {
+fn unreadable_words_are_absent_and_counted_once_per_answer() {
     const ODD: &str = r#"{"items":[{
       "metadata":{"name":"odd","namespace":"shop","uid":"u","creationTimestamp":"yesterday"},
       "spec":{"containers":[{"name":"app","resources":{"requests":{"cpu":"abc","memory":"64Mi"},"limits":{"cpu":"1 core"}}}]},
@@ -305,7 +305,7 @@ fn words_that_are_not_understood_are_absent_and_counted_once_an_answer() {
     assert!(present(&bench, "kube_pod_start_time", &[]).is_some());
     assert_eq!(bench.not_understood("/pods"), Some(5.0));
 
-    // Another answer does not make the same pods wrong again.
+    // A new summary does not count the words of the same pods again.
     let summary = r#"{"node":{},"pods":[{"podRef":{"name":"odd"},"startTime":"soon"}]}"#;
     data.set_summary(Some(serde_json::from_str(summary).unwrap()));
     bench.collect(&mut kubelet);
@@ -323,7 +323,7 @@ fn words_that_are_not_understood_are_absent_and_counted_once_an_answer() {
 }
 
 #[test]
-fn resize_is_told_by_kubelets_with_and_without_conditions() {
+fn resize_is_reported_with_and_without_conditions() {
     let resized = |status: &str| {
         let mut bench = Bench::new();
         let data = KubeletData::default();
@@ -350,13 +350,13 @@ fn resize_is_told_by_kubelets_with_and_without_conditions() {
         resized(r#"{"resize":"InProgress"}"#),
         state("in_progress", "")
     );
-    // Where both are there, the condition says more.
+    // If both are present, the condition has more detail.
     let both = r#"{"resize":"InProgress","conditions":[{"type":"PodResizePending","status":"True","reason":"Infeasible"}]}"#;
     assert_eq!(resized(both), state("pending", "Infeasible"));
 }
 
 #[test]
-fn new_answers_go_out_at_once_and_what_stays_every_half_minute() {
+fn new_answers_are_stored_at_once_and_unchanged_ones_every_30_seconds() {
     let (mut bench, data) = (Bench::new(), KubeletData::default());
     let mut kubelet = collector(&data);
     let mut ticks = Vec::new();

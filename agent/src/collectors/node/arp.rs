@@ -11,7 +11,7 @@ use crate::table::{SeriesId, SeriesTable};
 const ENTRIES: FamilyDef = gauge("node_arp_entries", "ARP entries by device");
 /// First word of the header.
 const HEADER: &[u8] = b"IP";
-/// The column of the interface's name.
+/// Column of the interface's name.
 const DEVICE: usize = 5;
 
 /// Collects `node_arp_entries`.

@@ -19,7 +19,7 @@ const ACTIVE: FamilyDef = gauge(
     "node_bonding_active",
     "Number of active slaves per bonding interface.",
 );
-/// ReadErrors of all these files are counted together.
+/// Name under which read errors of all these files are counted.
 const FILES: &str = "sys/class/net/*/bonding";
 
 /// A bonding interface.
@@ -80,7 +80,7 @@ pub struct Bonding {
     directory: PathBuf,
     names: KeptFile,
     masters: OrderedCache<Master>,
-    /// Names of masters, and of one's slaves, while other files are read; kept for their allocations.
+    /// Names of masters and of one master's slaves while other files are read; kept to reuse the allocations.
     texts: [Vec<u8>; 2],
 }
 
@@ -111,7 +111,7 @@ impl Collector for Bonding {
         copy(&mut self.names, names, context);
         self.masters.begin();
         for name in parse::words(names.trim_ascii()) {
-            // A name that is no text could not be told from another such one.
+            // Names that are not UTF-8 could not be told apart.
             if context
                 .errors
                 .parsed(self.names.error_id(), std::str::from_utf8(name).ok())

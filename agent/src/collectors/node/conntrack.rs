@@ -1,4 +1,4 @@
-//! Connection tracking: /proc/net/stat/nf_conntrack, a row of hexadecimal columns for each CPU, and two limits.
+//! Connection tracking, from /proc/net/stat/nf_conntrack (a row of hexadecimal columns per CPU) and two sysctls.
 
 use super::Roots;
 use crate::collect::{CollectContext, Collector, Outcome, Single};
@@ -15,7 +15,7 @@ static LIMIT: FamilyDef = gauge(
     "node_nf_conntrack_entries_limit",
     "Maximum size of connection tracking table.",
 );
-/// Columns by name; node_exporter calls them gauges.
+/// Columns by name. node_exporter declares them as gauges.
 static STATS: [(&[u8], FamilyDef); 8] = [
     (
         b"found",
@@ -124,7 +124,7 @@ impl Collector for Conntrack {
                 }
             }
         }
-        // The sysctl is that of the reader's namespace, the file above that of the node's; the former is the fallback.
+        // The sysctl belongs to the reader's namespace, the file above to the node's. The sysctl is the fallback.
         if entries.is_none() {
             entries = self
                 .count
@@ -146,7 +146,7 @@ impl Collector for Conntrack {
 
 #[derive(Debug, PartialEq)]
 struct Sums {
-    /// The same in every row.
+    /// This column is the same in every row.
     entries: u64,
     stats: [Option<u64>; STATS.len()],
 }

@@ -32,7 +32,7 @@ const COLUMNS: [(&FamilyDef, &str); 10] = [
 ];
 const IDLE: usize = 3;
 
-/// The unit of /proc/stat, fixed at 100 on every architecture that Linux exports it for.
+/// Clock ticks in /proc/stat (`USER_HZ`), 100 on every architecture of Linux.
 const TICKS_PER_SECOND: f64 = 100.0;
 
 /// Idle time that went back this far means that the CPU was offline meanwhile (`jumpBackSeconds` in node_exporter's
@@ -168,7 +168,7 @@ mod tests {
     }
 
     #[test]
-    fn offline_cpu_loses_its_series_and_torn_line_is_counted() {
+    fn offline_cpu_loses_its_series_and_truncated_line_is_counted() {
         let mut bench = Bench::new();
         let roots = bench.roots();
         let mut cpu = Cpu::new(&roots, bench.errors());

@@ -1,4 +1,4 @@
-//! Block devices, from /proc/diskstats, with what udev knows of them.
+//! Block devices, from /proc/diskstats, with properties from udev.
 
 use std::os::unix::ffi::OsStrExt as _;
 use std::path::PathBuf;
@@ -12,14 +12,14 @@ use crate::read_errors::ReadErrors;
 use crate::schema::{FamilyDef, Schema, Target, counter, gauge, info};
 use crate::table::{SeriesId, SeriesTable};
 
-/// Bytes of the sectors that /proc/diskstats counts, whatever the device's own sector size.
+/// Size of the sectors that /proc/diskstats counts, which does not depend on the device.
 const SECTOR_BYTES: f64 = 512.0;
 
-/// What a column of /proc/diskstats is multiplied by.
+/// Factor of a column of /proc/diskstats.
 const COUNT: f64 = 1.0;
 const MILLISECONDS: f64 = 1e-3;
 
-/// The columns behind the device name. Linux 2.6 wrote 11 of them, 4.18 added 4, 5.5 another 2.
+/// The columns after the device name. Linux 2.6 wrote 11, 4.18 added 4, 5.5 another 2.
 const COLUMNS: [(FamilyDef, f64); 17] = [
     (
         counter(
@@ -149,12 +149,12 @@ const INFO: FamilyDef = info("node_disk_info", "Info of /sys/block/<block_device
 struct Disk {
     columns: Vec<SeriesId>,
     info: SeriesId,
-    /// Whose description `info` has: a name may come back as another device.
+    /// The description that `info` was made from. Another device may get the same name.
     numbers: (u64, u64),
 }
 
 impl Disk {
-    /// Whether a line is of this disk, with as many columns as before.
+    /// Whether a line describes this disk, with as many columns as before.
     fn is_of(&self, row: &Row<'_>) -> bool {
         self.numbers == row.numbers && self.columns.len() == row.count
     }
@@ -204,7 +204,7 @@ impl Diskstats {
         })
     }
 
-    /// What identifies a device to people. Read once, when the device appears.
+    /// Reads what identifies a device to people. Called once, when the device appears.
     fn describe(&self, device: &[u8], numbers: (u64, u64)) -> Description {
         let path = self
             .sys_block
@@ -226,7 +226,7 @@ struct Description {
 }
 
 impl Description {
-    /// A property of udev's database: a line `E:KEY=value`.
+    /// A property in udev's database: a line `E:KEY=value`.
     fn property(&self, key: &str) -> String {
         let mut values = parse::lines(&self.udev).filter_map(|line| {
             line.strip_prefix(b"E:")?
@@ -236,7 +236,7 @@ impl Description {
         values.next().map(parse::text).unwrap_or_default()
     }
 
-    /// The labels of `node_disk_info`, in the order that node_exporter prefers its sources.
+    /// Labels of `node_disk_info`, from node_exporter's sources in its order.
     fn add(
         &self,
         table: &mut SeriesTable,
@@ -312,7 +312,7 @@ impl Collector for Diskstats {
     }
 }
 
-/// Divides by 1000 rather than multiply by a thousandth: 0.576, not 0.5760000000000001.
+/// Divides by 1000 instead of multiplying by 0.001, for 0.576 instead of 0.5760000000000001.
 fn scaled(value: u64, factor: f64) -> f64 {
     if factor < 1.0 {
         value as f64 / (1.0 / factor).round()

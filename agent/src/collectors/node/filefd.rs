@@ -58,7 +58,7 @@ impl Collector for Filefd {
     }
 }
 
-/// The first and third number; the second has been 0 since Linux 2.6.
+/// The first and third number. The second has been 0 since Linux 2.6.
 fn parse_file(data: &[u8]) -> Option<(u64, u64)> {
     let mut words = parse::words(data);
     let allocated = parse::integer(words.next()?)?;

@@ -1,4 +1,4 @@
-//! File systems: size, space and inodes of each mount, by statfs in a thread of its own.
+//! File systems: size, space and inodes of each mount, by statfs in a separate thread.
 
 use std::path::PathBuf;
 
@@ -17,9 +17,9 @@ use crate::table::{SeriesId, SeriesTable};
 
 mod worker;
 
-/// Mounts not exported by default: kube-prometheus' set, which leaves out container and pod mounts.
+/// Mounts excluded by default: those of containers and pods, as in kube-prometheus.
 pub const MOUNTPOINTS_EXCLUDE: &str = r"^/(dev|proc|run/credentials/.+|run/k3s/containerd/.+|sys|var/lib/docker/.+|var/lib/containers/storage/.+|var/lib/kubelet/pods/.+)($|/)";
-/// Types not exported by default: node_exporter's set of pseudo file systems.
+/// Types excluded by default: node_exporter's set of pseudo file systems.
 pub const TYPES_EXCLUDE: &str = r"^(autofs|binfmt_misc|bpf|cgroup2?|configfs|debugfs|devpts|devtmpfs|fusectl|fuse\.lxcfs|hugetlbfs|iso9660|mqueue|nsfs|overlay|proc|procfs|pstore|rpc_pipefs|securityfs|selinuxfs|squashfs|erofs|sysfs|tracefs)$";
 
 const ERROR: FamilyDef = gauge(
@@ -48,7 +48,7 @@ const SIZES: [FamilyDef; 5] = [
     ),
 ];
 
-/// The same under cAdvisor's names, for the machine (`id="/"`).
+/// Families under cAdvisor's names, for the machine (`id="/"`).
 const CADVISOR: [FamilyDef; 4] = [
     gauge(
         "container_fs_limit_bytes",
@@ -62,10 +62,10 @@ const CADVISOR: [FamilyDef; 4] = [
     gauge("container_fs_inodes_free", "Number of available Inodes"),
 ];
 
-/// A mount that is exported, in the order of mountinfo.
+/// An exported mount, in the order of mountinfo.
 #[derive(Debug)]
 struct Exported {
-    /// Where it is seen from here.
+    /// The mountpoint as this process sees it.
     path: PathBuf,
     readonly: bool,
     error: SeriesId,
@@ -74,7 +74,7 @@ struct Exported {
     sizes: [SeriesId; SIZES.len()],
     /// Source and mountpoint.
     key: (String, String),
-    /// Where it is the first mount of its device.
+    /// Series under cAdvisor's names, if this is the first mount of its device.
     cadvisor: Option<[SeriesId; CADVISOR.len()]>,
 }
 
@@ -85,9 +85,9 @@ pub struct Filesystem {
     roots: Roots,
     mountpoints_exclude: Regex,
     types_exclude: Regex,
-    /// By the line of mountinfo; `None` for mounts that are not exported.
+    /// By line of mountinfo; `None` for excluded mounts.
     mounts: OrderedCache<Option<Exported>>,
-    /// Source and mountpoint of those that are exported.
+    /// Source and mountpoint of the exported mounts.
     exported: Vec<(String, String)>,
     worker: Worker,
 }
@@ -96,7 +96,7 @@ impl Filesystem {
     /// A collector over the host's mounts.
     ///
     /// # Errors
-    /// An expression for what to leave out is not valid.
+    /// A regular expression is not valid.
     pub fn new(
         roots: &Roots,
         mountpoints_exclude: &str,
@@ -121,7 +121,7 @@ impl Filesystem {
         })
     }
 
-    /// The mounts to look at, without those another one hides. Returns whether mountinfo could be read.
+    /// Reads the mounts and drops duplicates. Returns `None` if mountinfo could not be read.
     fn list(&mut self, context: &mut CollectContext<'_>) -> Option<()> {
         let data = self.mountinfo.read(context.buffer, context.errors)?;
         let CollectContext {
@@ -132,7 +132,8 @@ impl Filesystem {
         } = context;
         let mut mounts = std::mem::take(&mut self.mounts);
         let mut is_changed = false;
-        // Those that went give up their series first: a mount that only changed (`ro` after an error) is another line.
+        // Removes series of mounts that have gone before adding new ones: a mount that changed (`ro` after an error)
+        // is another line with the same labels.
         let mut exported = std::mem::take(&mut self.exported);
         mounts.retain(parse::lines(data), |mount| {
             is_changed = true;
@@ -147,7 +148,7 @@ impl Filesystem {
                 let mount =
                     errors.parsed(self.mountinfo.error_id(), mountinfo::parse_line(line))?;
                 let key = (mount.source.clone(), mount.mountpoint.clone());
-                // The same device twice at one place (stacked mounts) is one series.
+                // Stacked mounts of one device at one mountpoint are one series.
                 if self.is_excluded(&mount) || exported.contains(&key) {
                     return None;
                 }
@@ -169,7 +170,7 @@ impl Filesystem {
         Some(())
     }
 
-    /// Gives the first mount of each device the series under cAdvisor's names, as cAdvisor counts each device once.
+    /// Adds cAdvisor's series to the first mount of each device. cAdvisor counts each device once.
     fn name_devices(&mut self, table: &mut SeriesTable, schema: &mut Schema) {
         let mut named: Vec<String> = Vec::new();
         for mount in self.mounts.values_mut().flatten() {
@@ -223,7 +224,7 @@ fn add_cadvisor(
 }
 
 impl Exported {
-    /// As cAdvisor names it: tmpfs and its like by their mountpoint.
+    /// The device as cAdvisor names it: tmpfs and the like by their mountpoint.
     fn device(&self) -> &str {
         let (source, mountpoint) = &self.key;
         if source.starts_with('/') {
@@ -341,7 +342,7 @@ mod tests {
     }
 
     #[test]
-    fn mount_that_changes_or_is_replaced_keeps_being_asked() {
+    fn changed_or_replaced_mount_is_still_read() {
         let mut bench = Bench::new();
         bench.write("root/a/x", "");
         bench.write("root/b/x", "");
@@ -359,7 +360,7 @@ mod tests {
         assert!(size.is_some());
         let vdb = [("id", "/"), ("device", "/dev/vdb")];
 
-        // As after an error: the same mount, now read-only.
+        // The same mount, read-only after an error.
         bench.write(
             "proc/self/mountinfo",
             &mount("2 1 254:1 / /a ro - ext4 /dev/vdb ro"),
@@ -369,7 +370,7 @@ mod tests {
         assert_eq!(readonly, Some(1.0));
         assert_eq!(bench.value("container_fs_limit_bytes", &vdb), size);
 
-        // Another one in its place: as many as before.
+        // Another mount in its place, so that their number is unchanged.
         bench.write(
             "proc/self/mountinfo",
             &mount("3 1 254:1 / /b rw - ext4 /dev/vdb rw"),

@@ -1,4 +1,5 @@
-//! What some machines have and others don't: sensors, frequencies, special file systems. Found once, read every 60 s.
+//! Sensors, frequencies, special file systems: what only some machines have. Searched every 10 minutes, read every 60
+//! s.
 
 use std::collections::HashSet;
 use std::path::{Path, PathBuf};
@@ -23,12 +24,13 @@ mod thermal;
 mod xfs;
 mod zfs;
 
-/// Runs between two searches: hardware and mounts come and go, but seldom.
+/// Runs between two searches. Hardware and mounts change seldom.
 const RUNS_PER_SEARCH: u32 = 10;
-/// Series of one such collector.
+/// Upper bound on the series of one such collector.
 const SERIES_MAX: usize = 20_000;
 
-/// How a number in a file becomes a value. Both, because node_exporter's results are ours to the last digit.
+/// How a number in a file becomes a value. Dividing and multiplying round differently; the results match
+/// node_exporter's to the last digit.
 #[derive(Debug, Clone, Copy, PartialEq)]
 enum Scale {
     Times(f64),
@@ -46,20 +48,20 @@ impl Scale {
     }
 }
 
-/// What in a file is a value.
+/// Selects a value in a file.
 #[derive(Debug, Clone, PartialEq)]
 enum Pick {
-    /// The only number.
+    /// The only number in the file.
     Number(Scale),
-    /// 1 if the file says this word, in whatever case; else 0.
+    /// 1 if the file has this word, ignoring case, else 0.
     Is(String),
-    /// A column behind the first word of the line that begins with it.
+    /// A column after the first word of the line that starts with it.
     Field {
         key: String,
         column: usize,
         scale: Scale,
     },
-    /// A column of a line, both from 0.
+    /// A column of a line, both counted from 0.
     Cell {
         line: usize,
         column: usize,
@@ -74,7 +76,7 @@ struct Found {
     metric_type: MetricType,
     help: &'static str,
     labels: Vec<(&'static str, String)>,
-    /// A file below the roots; for constants none.
+    /// A file below the roots; `None` for a constant.
     path: Option<PathBuf>,
     pick: Pick,
     constant: f64,
@@ -105,7 +107,7 @@ impl Found {
         self
     }
 
-    /// The only number of a file.
+    /// Reads the only number of a file.
     fn number(self, path: PathBuf, scale: Scale) -> Self {
         self.in_file(path, Pick::Number(scale))
     }
@@ -116,16 +118,16 @@ impl Found {
     }
 }
 
-/// A file that is read for some series, in the order in which their values stand in it.
+/// A file with the series read from it, in the order of their values in the file.
 #[derive(Debug)]
 struct Planned {
     path: PathBuf,
     picks: Vec<(Pick, SeriesId, MetricType)>,
-    /// Where contents that are not understood are counted, once there were any.
+    /// Where malformed contents are counted; registered at the first error.
     error_id: Option<ReadErrorId>,
 }
 
-/// A collector of such things.
+/// A collector of values that a search finds.
 #[derive(Debug)]
 pub struct Hardware {
     name: &'static str,
@@ -185,7 +187,7 @@ impl Hardware {
 
     fn search(&mut self, context: &mut CollectContext<'_>) {
         let mut found = (self.search)(&self.roots);
-        // Two chips of one name and no device to tell them apart by: the first one counts.
+        // Two chips may share a name and have no device to tell them apart. The first one wins.
         let mut seen = HashSet::new();
         found.retain(|one| seen.insert((one.name.clone(), one.labels.clone())));
         if found.len() > SERIES_MAX {
@@ -193,7 +195,7 @@ impl Hardware {
                 collector = self.name,
                 series = found.len(),
                 limit = SERIES_MAX,
-                "too many series, the rest is left out"
+                "too many series, dropped the rest"
             );
             found.truncate(SERIES_MAX);
         }
@@ -257,7 +259,7 @@ impl Collector for Hardware {
                         context.errors.parse(error_id);
                     }
                 }
-                // A sensor that is asleep gives EAGAIN or EIO at times; node_exporter leaves it out too.
+                // A sleeping sensor may return EAGAIN or EIO. node_exporter skips it too.
                 Err(error) if is_gone(&error) || is_unsupported(&error) => {}
                 Err(error) => context.errors.read(self.error_id, &error),
             }
@@ -267,7 +269,7 @@ impl Collector for Hardware {
 }
 
 impl Planned {
-    /// The file's name behind the collector's, without the directory: thousands of sensors alike are one count.
+    /// Counts errors by collector and file name without the directory: thousands of similar sensors share a counter.
     fn error_id(&mut self, collector: &str, errors: &mut ReadErrors) -> ReadErrorId {
         let path = &self.path;
         *self.error_id.get_or_insert_with(|| {
@@ -276,10 +278,10 @@ impl Planned {
         })
     }
 
-    /// Stores what is understood. Returns whether that was all; a line that has gone is nothing to understand.
+    /// Stores the values that are understood. Returns whether all were; a line that has gone is not an error.
     fn store(&self, data: &[u8], mut set: impl FnMut(SeriesId, f64)) -> bool {
         let mut is_understood = true;
-        // Picks stand in the file's order, so one pass over it finds all; several may be of one line.
+        // Picks are in the order of the file, so one pass finds all. Several may select the same line.
         let mut rest = parse::lines(data).peekable();
         for (pick, id, metric_type) in &self.picks {
             let value = match pick {
@@ -293,7 +295,7 @@ impl Planned {
                     while rest.next_if(is_before).is_some() {}
                     let line = rest.peek().copied();
                     if line.is_none() {
-                        // It has gone from the file, or stands before others.
+                        // The line has gone or precedes the current one.
                         rest = parse::lines(data).peekable();
                         continue;
                     }
@@ -314,7 +316,7 @@ impl Planned {
                     )
                 }
             };
-            // Nothing counts below 0.
+            // Counters are never negative.
             let is_possible = |value: &f64| *metric_type != MetricType::Counter || *value >= 0.0;
             match value.filter(is_possible) {
                 Some(value) => set(*id, value),
@@ -338,13 +340,13 @@ fn number(text: &str) -> Option<f64> {
     text.parse().ok().filter(|number: &f64| number.is_finite())
 }
 
-/// A file's text without the line's end; `None` when it can't be read.
+/// A file's text without surrounding blanks; `None` if it can't be read.
 fn read(path: &Path) -> Option<String> {
     let text = std::fs::read_to_string(path).ok()?;
     Some(text.trim().to_owned())
 }
 
-/// The names in a directory, in order; none when there is no such directory.
+/// Sorted names in a directory; empty if it does not exist.
 fn names(path: &Path) -> Vec<String> {
     let entries = std::fs::read_dir(path).into_iter().flatten().flatten();
     let mut names: Vec<String> = entries
@@ -360,7 +362,7 @@ mod tests {
     use crate::collectors::testing::Bench;
 
     #[test]
-    fn device_on_others_is_named_as_containers_have_it() {
+    fn stacked_device_is_named_as_in_container_series() {
         let mut bench = Bench::new();
         for path in ["vda/size", "dm-0/slaves/vda/size", "dm-1/size"] {
             bench.write(&format!("sys/block/{path}"), "1\n");
@@ -375,7 +377,7 @@ mod tests {
     }
 
     #[test]
-    fn sensor_that_says_no_number_is_absent_and_counted_by_its_file() {
+    fn malformed_sensor_is_absent_and_counted_by_its_file() {
         let mut bench = Bench::new();
         bench.write("sys/class/thermal/thermal_zone0/type", "cpu\n");
         bench.write("sys/class/thermal/thermal_zone0/temp", "50000\n");

@@ -53,7 +53,7 @@ mod tests {
     use crate::collectors::testing::Bench;
 
     #[test]
-    fn torn_file_gives_what_it_has_and_counts() {
+    fn truncated_file_gives_the_values_it_has_and_is_counted() {
         let mut bench = Bench::new();
         bench.write("proc/loadavg", "0.53 0.40 x 1/90 11\n");
         let roots = bench.roots();

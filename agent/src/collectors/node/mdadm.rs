@@ -20,11 +20,11 @@ const SYNCED: FamilyDef = gauge(
     "node_md_blocks_synced",
     "Number of blocks synced on device.",
 );
-/// What an array may be doing, in the order of its series.
+/// The states of an array, in the order of their series.
 const STATES: [&str; 5] = ["active", "inactive", "recovering", "resync", "check"];
 const DISK_STATES: [&str; 3] = ["active", "failed", "spare"];
 
-/// What an array is doing.
+/// State of an array.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 enum State {
     Active,
@@ -32,7 +32,7 @@ enum State {
     Recovering,
     Resync,
     Check,
-    /// Growing; has no series of its own.
+    /// Growing. Has no series of its own.
     Reshape,
 }
 
@@ -49,7 +49,7 @@ pub struct Array<'a> {
     synced: u64,
 }
 
-/// The arrays of /proc/mdstat; `None` for one that is not understood.
+/// Parses the arrays of /proc/mdstat; `None` for a malformed one.
 pub fn arrays(data: &[u8]) -> impl Iterator<Item = Option<Array<'_>>> {
     let mut lines = parse::lines(data).peekable();
     std::iter::from_fn(move || {
@@ -62,7 +62,7 @@ pub fn arrays(data: &[u8]) -> impl Iterator<Item = Option<Array<'_>>> {
     })
 }
 
-/// `md0 : active raid1 sda1[0] sdb1[1](F)`; other lines at the left edge are about all arrays.
+/// Parses `md0 : active raid1 sda1[0] sdb1[1](F)`. Other lines without indentation concern all arrays.
 fn is_head(line: &[u8]) -> bool {
     let name = line.first().is_some_and(|byte| !byte.is_ascii_whitespace());
     name && !line.starts_with(b"Personalities") && !line.starts_with(b"unused")
@@ -77,11 +77,11 @@ fn count(line: &[u8], text: &[u8]) -> u64 {
     windows.filter(|window| *window == text).count() as u64
 }
 
-/// What the lines below an array's first one say.
+/// What the lines after an array's first one say.
 #[derive(Debug, Clone, Copy, Default)]
 struct Body {
     blocks: Option<u64>,
-    /// Of `[required/active]`.
+    /// From `[required/active]`.
     disks: Option<[u64; 2]>,
     sync: Option<(Sync, u64)>,
 }
@@ -110,7 +110,7 @@ impl Body {
         ];
         let kind = kinds.into_iter().find(|(_, word)| has(line, word));
         if let Some((kind, _)) = kind.filter(|_| self.sync.is_none()) {
-            // `resync=DELAYED` and `resync=PENDING`: nothing yet. Otherwise `(done/all)`.
+            // `resync=DELAYED` and `resync=PENDING` have not started. Otherwise the line has `(done/all)`.
             let is_waiting = has(line, b"=DELAYED") || has(line, b"=PENDING");
             let done = match is_waiting {
                 true => 0,
@@ -124,7 +124,7 @@ impl Body {
     fn array(self, head: &[u8]) -> Option<Array<'_>> {
         let mut words = parse::words(head);
         let (name, colon, activity) = (words.next()?, words.next()?, words.next()?);
-        // A name that is no text could not be told from another such one.
+        // Names that are not UTF-8 could not be told apart.
         std::str::from_utf8(name).ok()?;
         let blocks = self.blocks?;
         let state = match (colon, activity, self.sync) {
@@ -142,7 +142,7 @@ impl Body {
         let [required, active] = if state == State::Inactive {
             [0; 2]
         } else if parse::words(head).any(is_plain) {
-            // These can lose no disk, so the kernel says no numbers; each disk has its own in brackets.
+            // These levels can't lose a disk, so the kernel prints no counts. Each disk has its number in brackets.
             [count(head, b"["); 2]
         } else {
             self.disks?
@@ -158,13 +158,13 @@ impl Body {
     }
 }
 
-/// `[required/active]`.
+/// Parses `[required/active]`.
 fn disks(word: &[u8]) -> Option<[u64; 2]> {
     let inside = word.strip_prefix(b"[")?.strip_suffix(b"]")?;
     fraction(inside)
 }
 
-/// The first of `(done/all)`.
+/// The first number of `(done/all)`.
 fn done(word: &[u8]) -> Option<u64> {
     let inside = word.strip_prefix(b"(")?.strip_suffix(b")")?;
     Some(fraction(inside)?[0])
@@ -267,7 +267,7 @@ mod tests {
     const HEALTHY: &str = "Personalities : [raid1]\nmd0 : active raid1 sdb1[1] sda1[0]\n      1000 blocks super 1.2 [2/2] [UU]\n      bitmap: 1/2 pages [4KB], 65536KB chunk\n\nunused devices: <none>\n";
 
     #[test]
-    fn array_that_loses_a_disk_shows_it_and_one_that_goes_ends() {
+    fn lost_disk_is_shown_and_gone_array_is_removed() {
         let mut bench = Bench::new();
         bench.write("proc/mdstat", HEALTHY);
         let mut mdadm = Mdadm::new(&bench.roots(), bench.errors());
@@ -292,7 +292,7 @@ mod tests {
     }
 
     #[test]
-    fn array_that_is_not_understood_is_counted_and_costs_no_other() {
+    fn malformed_array_is_counted_and_does_not_affect_others() {
         let mut bench = Bench::new();
         let text = "mda : active raid1 sda1[0]\n      x blocks [2/2] [UU]\nmdb : odd raid1 sda1[0]\n      5 blocks [2/2] [UU]\nmdc : active raid1 sda1[0]\nmdd : active raid1 sda1[0]\n      5 blocks [2-2] [UU]\nmde : active raid5 sda1[0]\n      5 blocks [2/2] [UU]\n      resync = 5% (a/b)\nmd9 : active raid0 sda1[0] sdb1[1]\n      5 blocks\n";
         bench.write("proc/mdstat", text);

@@ -1,4 +1,7 @@
-//! /proc/PID/mountinfo: which file systems are mounted where.
+//! Mounts, from /proc/PID/mountinfo.
+//!
+//! The parser of the crate procfs does not decode octal escapes and can't tell a source named `none` from an empty
+//! one.
 
 use crate::parse;
 
@@ -7,11 +10,11 @@ use crate::parse;
 pub struct Mount {
     /// `major:minor` of the mounted device.
     pub device_numbers: String,
-    /// Where it is mounted, as the host names it.
+    /// Mountpoint in the host's root.
     pub mountpoint: String,
     /// Type, as in `mount -t`.
     pub fstype: String,
-    /// What is mounted: a device, or a word for file systems without one.
+    /// The mounted device, or a word for file systems without one.
     pub source: String,
     /// Options of the mount.
     pub options: String,
@@ -19,10 +22,10 @@ pub struct Mount {
     pub super_options: String,
 }
 
-/// The mount of one line; `None` for a torn one.
+/// Parses one line; `None` for a truncated one.
 ///
-/// Format: proc_pid_mountinfo(5). Between the mount options and the dash stand zero or more optional fields. One blank
-/// parts two fields, and nothing else does: a source may be empty, and names may hold a carriage return.
+/// Format: proc_pid_mountinfo(5). Zero or more optional fields precede the dash. Fields are separated by exactly one
+/// blank: a source may be empty, and names may contain a carriage return.
 #[must_use]
 pub fn parse_line(line: &[u8]) -> Option<Mount> {
     let mut words = line.split(|&byte| byte == b' ');
@@ -52,7 +55,7 @@ impl Mount {
     }
 }
 
-/// The kernel writes blanks, tabs, line ends and backslashes as `\` and three octal digits.
+/// Decodes the kernel's octal escapes of blanks, tabs, line feeds and backslashes.
 fn unescape(word: &[u8]) -> String {
     let mut bytes = Vec::with_capacity(word.len());
     let mut rest = word;
@@ -90,7 +93,7 @@ mod tests {
     }
 
     #[test]
-    fn only_a_blank_parts_fields() {
+    fn only_a_blank_separates_fields() {
         let mount = parse_line(b"36 35 0:42 / /a\rb\x0c rw - tmpfs  ro,size=1k").unwrap();
         assert_eq!(mount.mountpoint, "/a\rb\x0c");
         assert_eq!((&*mount.source, &*mount.super_options), ("", "ro,size=1k"));

@@ -16,7 +16,7 @@ use crate::read_errors::ReadErrors;
 use crate::schema::{FamilyDef, Schema, Target, counter, gauge, info};
 use crate::table::{SeriesId, SeriesTable};
 
-/// Files of one number, and what it is multiplied by.
+/// Files with one number, and its factor.
 const NUMBERS: [(&CStr, FamilyDef, f64); 17] = [
     (
         c"addr_assign_type",
@@ -151,7 +151,7 @@ const INFO: FamilyDef = info(
     "node_network_info",
     "Non-numeric data from /sys/class/net/<iface>, value is always 1.",
 );
-/// The files of a number that tell of a link's state; the others say how the interface is set up.
+/// The numbers that describe the state of the link. The others describe its configuration.
 const STATE: [&CStr; 5] = [
     c"carrier",
     c"carrier_changes",
@@ -160,7 +160,7 @@ const STATE: [&CStr; 5] = [
     c"dormant",
 ];
 const OPERSTATE: &CStr = c"operstate";
-/// Files of one word, and the labels they become.
+/// Files with one word, and their labels.
 const WORDS: [(&CStr, &str); 5] = [
     (c"address", "address"),
     (c"broadcast", "broadcast"),
@@ -170,7 +170,7 @@ const WORDS: [(&CStr, &str); 5] = [
 ];
 /// Label of the state that the administrator set: `up` if the flag IFF_UP is set, else `down`.
 const ADMIN_STATE: &str = "adminstate";
-/// Bytes kept of one word; an alias may have 256.
+/// Upper bound on one word. An alias may have 256 bytes.
 const WORD_BYTES_MAX: usize = 256;
 
 #[derive(Debug)]
@@ -179,7 +179,7 @@ struct Device {
     dir: Option<OwnedFd>,
     numbers: [Option<SeriesId>; NUMBERS.len()],
     up: Option<SeriesId>,
-    /// What the words were when `info` was made.
+    /// The words that `info` was made from.
     words: Vec<u8>,
     info: Option<SeriesId>,
 }
@@ -187,20 +187,20 @@ struct Device {
 /// Collects `node_network_*` properties.
 #[derive(Debug)]
 pub struct Netclass {
-    /// Only for the names of interfaces.
+    /// Provides the names of interfaces.
     dev: KeptFile,
     class_net: PathBuf,
     exclude: Regex,
     devices: OrderedCache<Option<Device>>,
-    /// Words of the device at hand, each ended by a line feed.
+    /// Words of the current device, each followed by a line feed.
     words: Vec<u8>,
 }
 
 impl Netclass {
-    /// A collector over the host's /sys, leaving out what `exclude` matches.
+    /// A collector of the host's /sys without the interfaces that match `exclude`.
     ///
     /// # Errors
-    /// The expression is not valid.
+    /// The regular expression is not valid.
     pub fn new(
         roots: &Roots,
         exclude: &str,
@@ -226,7 +226,7 @@ impl Device {
         ids.for_each(|id| table.remove(id));
     }
 
-    /// What was read at the last run that read all, of which only the link's state is likely to change.
+    /// Whether only the link's state is read: everything was read before, and the rest seldom changes.
     fn has_state_only(&self, context: &CollectContext<'_>) -> bool {
         !context.due.includes(Tier::Slow) && self.info.is_some()
     }
@@ -237,7 +237,7 @@ impl Device {
             if state_only && !STATE.contains(file) {
                 continue;
             }
-            // Interfaces that are down refuse some of these; a speed of -1 means "unknown".
+            // Interfaces that are down refuse some of these files. A speed of -1 means unknown.
             let value = match context.buffer.read_at(dir, file) {
                 Ok(data) => parse_number(data),
                 Err(_) => continue,
@@ -318,7 +318,7 @@ impl Device {
     }
 }
 
-/// Appends the file's word and a line feed; nothing and a line feed when it can't be read.
+/// Appends the file's word and a line feed, or just a line feed if it can't be read.
 fn push_word(dir: &OwnedFd, file: &CStr, buffer: &mut Buffer, words: &mut Vec<u8>) {
     let word = buffer.read_at(dir, file).unwrap_or_default().trim_ascii();
     let word = word.get(..WORD_BYTES_MAX).unwrap_or(word);
@@ -326,7 +326,7 @@ fn push_word(dir: &OwnedFd, file: &CStr, buffer: &mut Buffer, words: &mut Vec<u8
     words.push(b'\n');
 }
 
-/// Appends the word that the interface's flags stand for, and a line feed.
+/// Appends `up` or `down` according to the interface's flags, and a line feed.
 fn push_admin_state(dir: &OwnedFd, buffer: &mut Buffer, words: &mut Vec<u8>) {
     let flags = buffer.read_at(dir, c"flags").ok().and_then(parse_number);
     words.extend_from_slice(match flags {
@@ -426,7 +426,7 @@ mod tests {
             ),
             Some(1.0)
         );
-        // Between two full runs only a change of state is seen, and then all that goes with it.
+        // Between full readings a change of state is noticed, and then everything is read.
         let medium = Due::at(3, 10_000);
         bench.write("sys/class/net/eth0/mtu", "1500\n");
         bench.write("sys/class/net/eth0/address", "02:01\n");
@@ -454,7 +454,7 @@ mod tests {
     }
 
     #[test]
-    fn property_that_is_no_number_is_absent_and_counted_by_its_file() {
+    fn malformed_property_is_absent_and_counted_by_its_file() {
         let mut bench = Bench::new();
         let dev = "a\nb\n eth0: 1 2 3 4 5 6 7 8 9 10 11 12 13 14 15 16\n";
         bench.write("proc/net/dev", dev);

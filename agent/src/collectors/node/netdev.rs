@@ -11,14 +11,14 @@ use crate::read_errors::ReadErrors;
 use crate::schema::{FamilyDef, Schema, Target, counter};
 use crate::table::{SeriesId, SeriesTable};
 
-/// Interfaces not exported by default: the ends of pods' links, as in kube-prometheus. Their traffic is counted
+/// Interfaces excluded by default: the host ends of pods' links, as in kube-prometheus. Their traffic is counted
 /// inside the pods.
 pub const DEVICES_EXCLUDE: &str = r"^(veth.*|[a-f0-9]{15})$";
 
 /// The columns of /proc/net/dev.
 ///
-/// The kernel has added `rx_missed_errors` to drop and the special errors to frame and carrier already, as
-/// node_exporter does with the numbers from netlink.
+/// The kernel adds `rx_missed_errors` to drop, and the special errors to frame and carrier. node_exporter does the
+/// same with the counters from netlink.
 const COLUMNS: [FamilyDef; 16] = [
     counter(
         "node_network_receive_bytes_total",
@@ -103,7 +103,7 @@ pub struct Netdev {
     file: KeptFile,
     sys_class_net: std::path::PathBuf,
     exclude: Regex,
-    /// `None` for interfaces that are not exported.
+    /// `None` for excluded interfaces.
     devices: OrderedCache<Option<Device>>,
 }
 
@@ -111,7 +111,7 @@ impl Netdev {
     /// A collector over the host's network namespace.
     ///
     /// # Errors
-    /// The expression for what to leave out is not valid.
+    /// The regular expression is not valid.
     pub fn new(
         roots: &Roots,
         exclude: &str,
@@ -212,12 +212,12 @@ pub struct Row<'a> {
     pub columns: [u64; 16],
 }
 
-/// The rows of /proc/net/dev, `None` for a torn one.
+/// Parses the rows of /proc/net/dev; `None` for a truncated one.
 pub fn rows(data: &[u8]) -> impl Iterator<Item = Option<Row<'_>>> {
     parse::lines(data).skip(2).map(parse_row)
 }
 
-/// The kernel puts no blank between the colon and a long number. A name may hold a colon (`eth0:1`), a number not.
+/// A long number follows the colon without a blank. A name may contain a colon (`eth0:1`), a number can't.
 fn parse_row(line: &[u8]) -> Option<Row<'_>> {
     let colon = line.iter().rposition(|&byte| byte == b':')?;
     let (interface, rest) = line.split_at_checked(colon)?;
@@ -238,7 +238,7 @@ mod tests {
     const HEAD: &str = "Inter-|   Receive                                                |  Transmit\n face |bytes    packets errs drop fifo frame compressed multicast|bytes    packets errs drop fifo colls carrier compressed\n";
 
     #[test]
-    fn pod_links_are_left_out_and_gone_interfaces_removed() {
+    fn pod_links_are_excluded_and_gone_interfaces_removed() {
         let mut bench = Bench::new();
         let eth0 = "  eth0:1001 2 3 4 5 6 7 8 9 10 11 12 13 14 15 16\n";
         let veth = "veth1: 1 2 3 4 5 6 7 8 9 10 11 12 13 14 15 16\n";

@@ -13,10 +13,10 @@ use crate::read_errors::ReadErrors;
 use crate::schema::{Schema, Target};
 use crate::table::{SeriesId, SeriesTable};
 
-/// One protocol of netstat or snmp: two lines, names and values.
+/// One protocol of netstat or snmp: a line of names and a line of values.
 #[derive(Debug, Default)]
 struct Protocol {
-    /// The line of names the columns were made from.
+    /// The line of names that the columns were made from.
     header: Vec<u8>,
     /// By column; `None` for fields that are not exported.
     columns: Vec<Option<SeriesId>>,
@@ -71,7 +71,7 @@ impl Collector for Netstat {
     }
 }
 
-/// Reads pairs of lines `Tcp: A B` and `Tcp: 1 2`.
+/// Reads pairs of lines such as `Tcp: A B` and `Tcp: 1 2`.
 fn collect_table(
     file: &mut KeptFile,
     protocols: &mut OrderedCache<Protocol>,
@@ -103,7 +103,7 @@ fn collect_table(
 }
 
 impl Protocol {
-    /// Makes the columns when the line of names is a new one.
+    /// Rebuilds the columns if the line of names has changed.
     fn set_header(&mut self, header: &[u8], table: &mut SeriesTable, schema: &mut Schema) {
         if self.header == header {
             return;
@@ -117,7 +117,7 @@ impl Protocol {
             .next()
             .and_then(|word| word.strip_suffix(b":"))
             .unwrap_or_default();
-        // A field that stands there twice is one series, of the first.
+        // The first of duplicate fields wins.
         let mut seen = HashSet::new();
         self.columns = words
             .map(|field| {
@@ -131,7 +131,7 @@ impl Protocol {
     }
 }
 
-/// Adds a series when the field is one of those exported.
+/// Adds the series of an exported field.
 fn add(
     table: &mut SeriesTable,
     schema: &mut Schema,
@@ -153,13 +153,13 @@ fn add(
     Some(schema.named_series(table, Target::Node, (&name, metadata), &[]))
 }
 
-/// `Ip6InOctets` is field `InOctets` of protocol `Ip6`.
+/// Splits `Ip6InOctets` into protocol `Ip6` and field `InOctets`.
 fn split_snmp6(key: &[u8]) -> Option<(&[u8], &[u8])> {
     let six = key.iter().position(|&byte| byte == b'6')?;
     key.split_at_checked(six + 1)
 }
 
-/// node_exporter's default expression, written out.
+/// node_exporter's default regular expression, written out.
 fn is_exported(protocol: &str, field: &str) -> bool {
     let is_name =
         |text: &str| !text.is_empty() && text.bytes().all(|byte| byte.is_ascii_alphanumeric());

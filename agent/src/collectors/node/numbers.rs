@@ -1,4 +1,4 @@
-//! Files of /proc and /sys that hold one number each.
+//! Files of /proc and /sys with a single number.
 
 use super::Roots;
 use crate::collect::{CollectContext, Collector, Outcome, Single};
@@ -29,7 +29,7 @@ static KERNEL_HUNG: [Number; 1] = [(
     ),
 )];
 
-/// Collects a few one-number files of /proc under one name.
+/// Collects files of /proc with a single number each.
 #[derive(Debug)]
 pub struct Numbers {
     files: Vec<(KeptFile, Single)>,

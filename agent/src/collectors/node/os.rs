@@ -1,4 +1,4 @@
-//! The operating system's name and version, from os-release.
+//! Name and version of the operating system, from os-release.
 
 use super::Roots;
 use crate::collect::{CollectContext, Collector, Outcome};
@@ -35,7 +35,7 @@ const FIELDS: [&str; 12] = [
 #[derive(Debug)]
 pub struct Os {
     files: [KeptFile; 2],
-    /// What the series were made from; an upgrade of the system changes it under a running agent.
+    /// The file that the series were made from. An upgrade of the system changes it under a running agent.
     text: Vec<u8>,
     info: Option<SeriesId>,
     version: Option<(SeriesId, f64)>,
@@ -109,7 +109,7 @@ impl Collector for Os {
     }
 }
 
-/// The value of `field` in os-release(5): shell assignments, the value often in quotes.
+/// The value of `field` in os-release(5), a list of shell assignments with optional quotes.
 fn value_of(text: &[u8], field: &str) -> Option<String> {
     parse::lines(text).find_map(|line| {
         let line = std::str::from_utf8(line).ok()?;
@@ -131,7 +131,7 @@ fn value_of(text: &[u8], field: &str) -> Option<String> {
     })
 }
 
-/// `12.3.4` is 12.3.
+/// `12.3.4` becomes 12.3.
 fn major_minor(version: &str) -> Option<f64> {
     let mut parts = version.splitn(3, '.');
     let major = parts.next()?;

@@ -7,14 +7,14 @@ use crate::parse;
 use crate::read_errors::ReadErrors;
 use crate::schema::{FamilyDef, counter};
 
-/// A pressure file and the families of its `some` and `full` line.
+/// A pressure file and the families of its lines `some` and `full`.
 struct Resource {
     file: &'static str,
     some: Option<FamilyDef>,
     full: Option<FamilyDef>,
 }
 
-// The system's `full` line for the CPU is always 0, and interrupts have no `some` line.
+// The CPU's line `full` is always 0 for the system, and interrupts have no line `some`.
 static RESOURCES: [Resource; 4] = [
     Resource {
         file: "cpu",
@@ -120,11 +120,11 @@ impl Collector for NodePressure {
 pub struct Totals {
     /// Time in which at least one task waited.
     pub some_usec: Option<u64>,
-    /// Time in which no task got on.
+    /// Time in which no task made progress.
     pub full_usec: Option<u64>,
 }
 
-/// Reads `some avg10=0.00 avg60=0.00 avg300=0.00 total=0` and the same for `full`.
+/// Parses `some avg10=0.00 avg60=0.00 avg300=0.00 total=0` and the same for `full`.
 #[must_use]
 pub fn parse_pressure(data: &[u8]) -> Option<Totals> {
     let mut totals = Totals::default();

@@ -20,7 +20,7 @@ struct Protocol {
 #[derive(Debug)]
 struct Field {
     series: SeriesId,
-    /// `mem` is in pages; node_exporter gives bytes as well.
+    /// `mem` is in pages. node_exporter exports bytes as well.
     bytes: Option<SeriesId>,
 }
 

@@ -8,7 +8,7 @@ use crate::read_errors::ReadErrors;
 use crate::schema::{FamilyDef, Target, counter, gauge};
 use crate::table::SeriesId;
 
-/// Families and their columns. Which columns there are depends on the kernel's age.
+/// Families and their columns. Older kernels have fewer columns.
 const FAMILIES: [(usize, FamilyDef); 7] = [
     (
         0,
@@ -54,7 +54,7 @@ const FAMILIES: [(usize, FamilyDef); 7] = [
         gauge("node_softnet_backlog_len", "Softnet backlog status"),
     ),
 ];
-/// The column that names the CPU, where rows of offline CPUs are left out.
+/// The column with the CPU's number, on kernels that omit rows of offline CPUs.
 const CPU_COLUMN: usize = 12;
 const COLUMNS: usize = 13;
 
@@ -94,7 +94,7 @@ impl Collector for Softnet {
                 continue;
             };
             let cpu = columns[CPU_COLUMN].map_or(row, |cpu| usize::try_from(cpu).unwrap_or(row));
-            // Bounded by the kernel's own limit of CPUs.
+            // Bounded by the kernel's limit on CPUs.
             if cpu >= 1 << 14 {
                 context.errors.parse(self.file.error_id());
                 continue;

@@ -1,4 +1,4 @@
-//! Metrics that others leave in a directory, as files `*.prom` in the text exposition format.
+//! Metrics in files `*.prom` of a directory, in the text exposition format.
 
 use std::collections::{BTreeMap, HashSet};
 use std::fs;
@@ -26,40 +26,40 @@ const MTIME: FamilyDef = gauge(
 
 static FILES_OVER: FamilyDef = gauge(
     "agent_textfile_files_left_out",
-    "Files of the text file directory left out at the last run because there are too many.",
+    "Files of the text file directory dropped in the last run because there are too many.",
 );
 static SERIES_OVER: FamilyDef = gauge(
     "agent_textfile_series_left_out",
-    "Samples of text files left out at the last run because there are too many series.",
+    "Samples of text files dropped in the last run because there are too many series.",
 );
 static DUPLICATES: FamilyDef = gauge(
     "agent_textfile_duplicates_left_out",
-    "Samples of text files left out because an earlier line or file has the same labels.",
+    "Samples of text files dropped because an earlier line or file has the same labels.",
 );
 
-/// Files of the directory.
+/// Upper bound on files.
 const FILES_MAX: usize = 256;
-/// Series of all files together.
+/// Upper bound on series of all files together.
 const SERIES_MAX: usize = 50_000;
-/// Files whose faults are counted by name; those of all others are counted together.
+/// Upper bound on files whose errors are counted by name. The errors of all others share a counter.
 const NAMES_MAX: usize = 256;
 
-/// A file as it was when it was read last.
+/// A file as of its last reading.
 #[derive(Debug)]
 struct Loaded {
     stamp: Stamp,
-    /// `None`: left out.
+    /// `None` if the file is dropped.
     contents: Option<Contents>,
 }
 
-/// How much is taken.
+/// Bounds of one pass.
 #[derive(Debug, Clone, Copy)]
 struct Limits {
     files: usize,
     series: usize,
 }
 
-/// What was left out at the last pass because it was too much or came twice.
+/// What the last pass dropped, because of the limits or as duplicates.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
 struct Dropped {
     files: usize,
@@ -67,22 +67,22 @@ struct Dropped {
     duplicates: usize,
 }
 
-/// Collects what is in the directory.
+/// Collects the files of the directory.
 ///
-/// While neither directory nor files change, a run asks for their stamps and stores the values it has.
+/// While directory and files are unchanged, a run only compares timestamps and stores the known values.
 #[derive(Debug)]
 pub struct Textfile {
     directory: PathBuf,
     directory_stamp: Option<Stamp>,
-    /// In the order of their names.
+    /// Sorted by name.
     paths: Vec<PathBuf>,
     files: BTreeMap<PathBuf, Loaded>,
     series: SeriesCache<Labels>,
-    /// Families that came from here.
+    /// Families found in text files.
     families: HashSet<String>,
     /// By the file's name.
     errors: BTreeMap<PathBuf, ReadErrorId>,
-    /// Paths that could not be read, so that each trouble is logged once.
+    /// Paths that could not be read, so that each problem is logged once.
     unreadable: Vec<PathBuf>,
     dropped: Dropped,
     error: Single,
@@ -114,7 +114,7 @@ impl Textfile {
         }
     }
 
-    /// Lists the directory when it has changed. Returns whether it has.
+    /// Lists the directory if it has changed. Returns whether the list is different.
     fn list(&mut self) -> io::Result<bool> {
         let stamp = Stamp::at(&self.directory)?;
         if self
@@ -144,7 +144,7 @@ impl Textfile {
         Ok(has_changed)
     }
 
-    /// Reads the files that have changed. Returns whether any has.
+    /// Reads the files that have changed. Returns whether there were any.
     fn load(&mut self, context: &mut CollectContext<'_>) -> bool {
         let mut has_changed = false;
         let paths = std::mem::take(&mut self.paths);
@@ -179,7 +179,7 @@ impl Textfile {
         true
     }
 
-    /// Refuses metrics that the agent has itself: two series with equal labels would be one.
+    /// Refuses families that the agent has itself, since two series could have equal labels.
     fn check(
         &mut self,
         contents: Contents,
@@ -197,7 +197,7 @@ impl Textfile {
         Ok(contents)
     }
 
-    /// Counts a file that can't be used, and logs it when it could be before.
+    /// Counts an unusable file. Logs it if it was usable before.
     fn fail(&mut self, path: &Path, error: &FileError, errors: &mut ReadErrors) {
         let kind = if error.is_of_contents() {
             ReadErrorKind::Parse
@@ -216,12 +216,12 @@ impl Textfile {
         };
         errors.count(error_id, kind);
         if !self.unreadable.iter().any(|unreadable| unreadable == path) {
-            tracing::warn!(path = %path.display(), error = common::report::chain(error), "text file left out");
+            tracing::warn!(path = %path.display(), error = common::report::chain(error), "text file dropped");
             self.unreadable.push(path.to_owned());
         }
     }
 
-    /// Takes over the samples of all files: adds series that are new, removes those that are gone.
+    /// Takes over the samples of all files: adds new series, removes those that have gone.
     fn store(&mut self, context: &mut CollectContext<'_>) {
         self.series.begin_pass();
         self.dropped = Dropped {
@@ -291,7 +291,7 @@ impl Textfile {
         }
     }
 
-    /// Says what was left out: in the log when it begins.
+    /// Reports what was dropped, in the log only when it changes.
     fn report(&mut self, before: Dropped, context: &mut CollectContext<'_>) {
         let Dropped {
             files,
@@ -306,7 +306,7 @@ impl Textfile {
                 series,
                 series_max = self.limits.series,
                 duplicates,
-                "text files or samples of them left out"
+                "text files or samples dropped"
             );
         }
         let counts = [files, series, duplicates];
@@ -318,12 +318,12 @@ impl Textfile {
 
 impl Collector for Textfile {
     fn collect(&mut self, context: &mut CollectContext<'_>) -> Outcome {
-        // Before files are read, which must not have this name.
+        // Claims the family before files that might use its name are read.
         self.error.set(context.table, context.schema, 0.0);
         let listed = self.list();
         if let Err(error) = &listed {
             if !self.unreadable.contains(&self.directory) {
-                tracing::warn!(path = %self.directory.display(), %error, "directory of text files not read");
+                tracing::warn!(path = %self.directory.display(), %error, "read the directory of text files");
             }
             self.paths.clear();
             self.files.clear();

@@ -1,4 +1,4 @@
-//! The node's clock: its time, its source, and how well it is disciplined.
+//! The node's clock: its time and its clock sources.
 
 use std::time::{SystemTime, UNIX_EPOCH};
 
@@ -32,7 +32,7 @@ pub struct Time {
     sources: [Sources; 2],
 }
 
-/// The clock sources that a file of /sys names, all on one line.
+/// The clock sources in a file of /sys, all on one line.
 #[derive(Debug)]
 struct Sources {
     file: KeptFile,

@@ -12,7 +12,7 @@ const QUEUES: FamilyDef = gauge(
     "node_udp_queues",
     "Number of allocated memory in the kernel for UDP datagrams in bytes.",
 );
-/// The column `tx_queue:rx_queue`.
+/// Index of the column `tx_queue:rx_queue`.
 const QUEUE: usize = 4;
 
 /// Collects `node_udp_queues`.

@@ -11,22 +11,22 @@ const INFO: FamilyDef = info(
     "Labeled system information as provided by the uname system call.",
 );
 
-/// node-mixin's dashboards list instances by it, so there is one, with our own version.
+/// node-mixin's dashboards list instances by this family. Its version is the agent's.
 const BUILD: FamilyDef = info(
     "node_exporter_build_info",
     "Labeled version of the program that stands in for node_exporter.",
 );
 
-/// Collects `node_uname_info`, and `node_exporter_build_info` as node_exporter has it beside its collectors.
+/// Collects `node_uname_info` and `node_exporter_build_info`.
 #[derive(Debug)]
 pub struct Uname {
-    /// The node's name where uname would say the pod's.
+    /// The node's name, if uname would return the pod's.
     nodename: Option<String>,
     series: Option<[SeriesId; 2]>,
 }
 
 impl Uname {
-    /// A collector; `nodename` replaces what the kernel says, for agents in a UTS namespace of their own.
+    /// A collector. `nodename` replaces the kernel's for agents in a UTS namespace of their own.
     #[must_use]
     pub const fn new(nodename: Option<String>) -> Self {
         Self {

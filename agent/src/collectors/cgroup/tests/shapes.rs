@@ -10,7 +10,7 @@ fn of_crun(bench: &Bench) -> (String, String) {
 }
 
 #[test]
-fn what_stands_in_cruns_inner_cgroup_is_read_there() {
+fn settings_of_cruns_inner_cgroup_are_read() {
     let mut bench = v2_bench();
     let (scope, _) = of_crun(&bench);
     let outer = format!("{ROOT}/{scope}");
@@ -78,7 +78,7 @@ fn what_stands_in_cruns_inner_cgroup_is_read_there() {
 }
 
 #[test]
-fn traffic_of_cruns_process_is_found_without_a_look_at_all_others() {
+fn traffic_of_cruns_process_is_found_without_a_scan() {
     let mut bench = v2_bench();
     v2_cgroup(&bench, POD, 1);
     let (scope, inner) = of_crun(&bench);
@@ -94,7 +94,7 @@ fn traffic_of_cruns_process_is_found_without_a_look_at_all_others() {
 }
 
 #[test]
-fn sandbox_made_by_crun_is_known_by_its_process() {
+fn sandbox_of_crun_is_recognized_by_its_process() {
     let mut bench = v2_bench();
     let (scope, inner) = of_crun(&bench);
     bench.write(&format!("{ROOT}/{scope}/cgroup.procs"), "");
@@ -109,7 +109,7 @@ fn sandbox_made_by_crun_is_known_by_its_process() {
 
 /// What the kernel lists to an agent without hostPID: v2 a 0 for each process, v1 none at all.
 #[test]
-fn processes_of_other_pid_namespaces_are_counted_or_left_out_never_0() {
+fn processes_of_other_pid_namespaces_are_counted_or_absent_never_0() {
     let status = "Name:\ttidemark-agent\nNSpid:\t4711\t1\n";
     let mut bench = v2_bench();
     v2_cgroup(&bench, "a", 1);

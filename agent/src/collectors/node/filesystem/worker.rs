@@ -1,7 +1,7 @@
-//! The thread that calls statfs, and the guard against mounts that never answer.
+//! Calls statfs in a separate thread, and handles mounts that never answer.
 //!
-//! statfs on a dead NFS server blocks uninterruptibly. So the call is made in a thread of its own; one that has been
-//! in a call for [`STUCK_AFTER`] is left behind and replaced, and its mount is not asked again until the call returns.
+//! statfs on a dead NFS server blocks uninterruptibly. A thread that has been in a call for [`STUCK_AFTER`] is
+//! abandoned and replaced, and its mount is not asked again until the call returns.
 
 use std::path::{Path, PathBuf};
 use std::sync::mpsc::{Receiver, RecvTimeoutError, SyncSender, TrySendError, sync_channel};
@@ -11,11 +11,11 @@ use std::time::{Duration, Instant};
 
 use nix::sys::statfs::statfs;
 
-/// After this time in one call a mount counts as stuck (node_exporter: 5 s).
+/// A mount whose call takes longer counts as stuck, as in node_exporter.
 const STUCK_AFTER: Duration = Duration::from_secs(5);
-/// How long a tick waits for answers; a healthy file system takes microseconds.
+/// How long a tick waits for answers. A healthy file system takes microseconds.
 const PATIENCE: Duration = Duration::from_millis(5);
-/// Threads left behind in stuck calls; with more of them no new thread is started, and all mounts count as failed.
+/// Upper bound on abandoned threads. Beyond it no thread is started, and all mounts count as failed.
 const LEFT_BEHIND_MAX: usize = 16;
 
 /// Space and inodes of a file system.
@@ -36,19 +36,19 @@ pub(super) enum Answer {
     Pending,
     /// statfs failed or hangs.
     Failed,
-    /// What it said.
+    /// The result of statfs.
     Usage(Usage),
 }
 
 #[derive(Debug)]
 struct Asked {
-    /// A path that goes and comes back is another mount.
+    /// Distinguishes mounts: a path that was removed and added again is another mount.
     mount: u64,
     path: Arc<Path>,
     answer: Answer,
 }
 
-/// A call that has not returned. It may outlive its mount's entry.
+/// A call that has not returned. It may outlive the entry of its mount.
 #[derive(Debug)]
 struct Call {
     mount: u64,
@@ -56,7 +56,7 @@ struct Call {
     since: Instant,
 }
 
-/// What the collector and the threads share. Locked only for moments, never across a call.
+/// Shared by the collector and the threads. The lock is never held during a call.
 #[derive(Debug, Default)]
 struct Shared {
     state: Mutex<State>,
@@ -71,7 +71,7 @@ struct State {
 
 impl Shared {
     fn lock(&self) -> MutexGuard<'_, State> {
-        // The lists stay usable after a panic elsewhere: each entry is written as a whole.
+        // The lists stay consistent after a panic: each entry is written as a whole.
         self.state.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }
@@ -83,14 +83,14 @@ struct Running {
     done: Receiver<()>,
 }
 
-/// The collector's end.
+/// The collector's side.
 #[derive(Debug)]
 pub(super) struct Worker {
     shared: Arc<Shared>,
     running: Option<Running>,
     /// Threads started so far.
     threads: u64,
-    /// How long a round is waited for.
+    /// How long a tick waits for a round.
     patience: Duration,
     stuck_after: Duration,
 }
@@ -108,7 +108,7 @@ impl Default for Worker {
 }
 
 impl Worker {
-    /// One that waits for each round to end, so that a test does not depend on how busy the machine is.
+    /// A worker that waits for each round to end, so that tests do not depend on timing.
     #[cfg(test)]
     pub(super) fn patient() -> Self {
         Self {
@@ -117,7 +117,7 @@ impl Worker {
         }
     }
 
-    /// Sets which paths are asked for; answers known for a path are kept.
+    /// Sets the paths to ask for. Keeps the answers of paths that stay.
     pub(super) fn set_paths(&mut self, paths: Vec<PathBuf>) {
         let mut state = self.shared.lock();
         let mut old = std::mem::take(&mut state.asked);
@@ -137,7 +137,7 @@ impl Worker {
         }
     }
 
-    /// Starts a round of calls and waits a few milliseconds for it to end.
+    /// Starts a round of calls and waits a few milliseconds for it.
     pub(super) fn ask(&mut self) {
         self.leave_stuck_behind();
         if self.running.is_none() {
@@ -164,7 +164,7 @@ impl Worker {
             .map_or(Answer::Pending, |entry| entry.answer)
     }
 
-    /// Threads that have not ended: each holds what is shared, and so does the collector.
+    /// Number of running threads. Each holds a reference to the shared state, as does the collector.
     fn thread_count(&self) -> usize {
         Arc::strong_count(&self.shared) - 1
     }
@@ -181,7 +181,7 @@ impl Worker {
             is_current_stuck |= current == Some(call.thread);
             let entry = asked.iter_mut().find(|entry| entry.mount == call.mount);
             if let Some(entry) = entry.filter(|entry| entry.answer != Answer::Failed) {
-                tracing::warn!(path = %entry.path.display(), "statfs hangs, the mount is left out until it answers");
+                tracing::warn!(path = %entry.path.display(), "statfs hangs; the mount counts as failed until it answers");
                 entry.answer = Answer::Failed;
             }
         }
@@ -212,14 +212,14 @@ impl Worker {
                 done,
             }),
             Err(error) => {
-                tracing::warn!(%error, "start of the statfs thread, file systems are absent");
+                tracing::warn!(%error, "start the statfs thread; file systems are absent");
                 self.give_up();
                 None
             }
         }
     }
 
-    /// Nobody can be asked: what was said before must not stand as if it were said now.
+    /// Marks all mounts as failed, so that old answers do not pass for current ones.
     fn give_up(&self) {
         let mut state = self.shared.lock();
         let mut known = 0;
@@ -231,13 +231,13 @@ impl Worker {
         if known > 0 {
             tracing::warn!(
                 threads = self.thread_count(),
-                "too many statfs calls hang, no file system is asked"
+                "too many statfs calls hang; all mounts count as failed"
             );
         }
     }
 }
 
-/// Answers rounds until the collector hangs up.
+/// Answers rounds until the collector is dropped.
 fn serve(thread: u64, shared: &Shared, rounds: &Receiver<()>, done: &SyncSender<()>) {
     while rounds.recv().is_ok() {
         let mut index = 0;
@@ -251,12 +251,12 @@ fn serve(thread: u64, shared: &Shared, rounds: &Receiver<()>, done: &SyncSender<
             }
         }
         if done.try_send(()).is_err() {
-            // Nobody waits any more; the answers are in the list.
+            // The collector no longer waits; the answers are in the list.
         }
     }
 }
 
-/// The next path that no other thread hangs in, from `index` on.
+/// The next path, from `index` on, that no other thread is stuck in.
 fn begin(thread: u64, shared: &Shared, index: &mut usize) -> Option<(u64, Arc<Path>)> {
     let mut state = shared.lock();
     let State { asked, calls, .. } = &mut *state;

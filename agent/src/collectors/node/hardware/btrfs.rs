@@ -7,7 +7,7 @@ use common::model::MetricType;
 use super::{AS_IS, Found, Pick, Scale, names, read};
 use crate::collectors::node::Roots;
 
-/// Bytes of a sector, in which sizes of devices are told.
+/// Size of the sectors in which device sizes are given.
 const SECTOR: Scale = Scale::Times(512.0);
 
 pub(super) fn search(roots: &Roots) -> Vec<Found> {
@@ -15,7 +15,7 @@ pub(super) fn search(roots: &Roots) -> Vec<Found> {
     let mut found = Vec::new();
     for name in names(&directory) {
         let directory = directory.join(&name);
-        // `features` is of the module; a file system has blocks.
+        // `features` belongs to the module. A file system has block groups.
         if directory.join("allocation").is_dir() {
             let uuid = read(&directory.join("metadata_uuid")).filter(|uuid| !uuid.is_empty());
             search_file_system(&directory, &uuid.unwrap_or(name), &mut found);
@@ -106,7 +106,7 @@ fn search_commits(path: &Path, uuid: &str, found: &mut Vec<Found>) {
     }
 }
 
-/// A kind of block group, and within it one folder for each way it is spread over devices.
+/// A type of block group, with one directory per profile (single, RAID1, ...).
 fn search_group(directory: &Path, (group, uuid): (&str, &str), found: &mut Vec<Found>) {
     let labels = [("block_group_type", group), ("uuid", uuid)];
     let help = "Amount of space reserved for a data type";
@@ -140,7 +140,7 @@ fn search_group(directory: &Path, (group, uuid): (&str, &str), found: &mut Vec<F
     }
 }
 
-/// How many bytes on disks a byte of data takes.
+/// Bytes on disk per byte of data.
 fn copies(mode: &str, devices: usize) -> f64 {
     let with_parity = |parity: usize| match devices.checked_sub(parity) {
         Some(data @ 1..) => devices as f64 / data as f64,

@@ -50,7 +50,7 @@ pub(super) fn search(roots: &Roots) -> Vec<Found> {
         let directory = directory.join(&name).join("cpufreq");
         for (file, family, help) in FREQUENCIES {
             let path = directory.join(file);
-            // cpuinfo_cur_freq is for root alone; a file that can't be read now is none of ours.
+            // Only root can read cpuinfo_cur_freq. Files that can't be read are skipped.
             if read(&path).is_some() {
                 let series = Found::gauge(family, help, &[("cpu", cpu)]);
                 found.push(series.number(path, Scale::Times(1000.0)));

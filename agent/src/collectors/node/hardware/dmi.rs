@@ -1,9 +1,9 @@
-//! What the firmware says the machine is.
+//! The machine as its firmware describes it.
 
 use super::{Found, read};
 use crate::collectors::node::Roots;
 
-/// Files, which are the labels' names but for `sys_vendor`. Serial numbers can be read by root only.
+/// Files, named like their labels except `sys_vendor`. Only root can read serial numbers.
 const FIELDS: [&str; 20] = [
     "bios_date",
     "bios_release",

@@ -8,7 +8,7 @@ use common::model::MetricType;
 use super::{AS_IS, Found, Scale, names, number, read};
 use crate::collectors::node::Roots;
 
-/// The words that a sensor's files begin with (Documentation/hwmon/sysfs-interface.rst of the kernel).
+/// Prefixes of a sensor's files (Documentation/hwmon/sysfs-interface.rst of the kernel).
 const SENSORS: [&str; 14] = [
     "vrm",
     "beep_enable",
@@ -28,7 +28,7 @@ const SENSORS: [&str; 14] = [
 const MILLI: Scale = Scale::Times(0.001);
 const MICRO: Scale = Scale::Over(1_000_000.0);
 
-/// A sensor's files by what stands behind its name, `""` for nothing.
+/// A sensor's files by the suffix after its name, `""` for none.
 type Elements = BTreeMap<String, PathBuf>;
 
 pub(super) fn search(roots: &Roots) -> Vec<Found> {
@@ -101,7 +101,7 @@ fn search_sensor(
         return;
     }
     for (element, path) in elements.iter().filter(|(element, _)| *element != "label") {
-        // What is no number now is another kind of file.
+        // A file without a number now is of another kind.
         if read(path).as_deref().and_then(number).is_none() {
             continue;
         }
@@ -134,7 +134,7 @@ fn search_sensor(
     }
 }
 
-/// What a value is measured in, for the end of its name, and how to get there.
+/// The unit for the end of a value's name, and the factor to get there.
 fn unit(kind: &str, element: &str) -> (&'static str, Scale) {
     match (kind, element) {
         (_, "fault" | "alarm") => ("", AS_IS),
@@ -154,7 +154,7 @@ fn unit(kind: &str, element: &str) -> (&'static str, Scale) {
     }
 }
 
-/// A chip is called by the bus and device it sits on, else by its own name, else by its place.
+/// A chip is named after its bus and device, else by its own name, else by its index.
 fn chip_of(directory: &Path) -> Option<String> {
     if let Ok(device) = directory.join("device").canonicalize() {
         let part = |path: &Path| Some(clean(path.file_name()?.to_str()?));
@@ -169,7 +169,7 @@ fn chip_of(directory: &Path) -> Option<String> {
     Some(clean(place.file_name()?.to_str()?))
 }
 
-/// Lower case, and `_` for all that may not stand in a metric's name.
+/// Lower case, with `_` for everything that a metric name may not contain.
 fn clean(name: &str) -> String {
     let lower = name.to_lowercase();
     let replaced = lower.chars().map(|c| match c {
@@ -180,7 +180,7 @@ fn clean(name: &str) -> String {
     replaced.trim_matches('_').to_owned()
 }
 
-/// `temp1_crit` is the element `crit` of `temp` number 1; one without number is number 0.
+/// Splits `temp1_crit` into type `temp`, number 1 and element `crit`. A missing number is 0.
 fn split_name(file: &str) -> Option<(&'static str, &str, &str)> {
     let digits = file.find(|c: char| c.is_ascii_digit());
     let (word, rest) = match digits {

@@ -1,4 +1,4 @@
-//! Whether SELinux is on, and how it is set.
+//! Whether SELinux is enabled, and its mode.
 
 use super::{AS_IS, Found, read};
 use crate::collectors::node::Roots;

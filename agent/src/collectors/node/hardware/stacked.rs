@@ -1,7 +1,8 @@
-//! Block devices that lie on others (device mapper, software RAID).
+//! Block devices on top of others (device mapper, software RAID).
 //!
-//! The kernel counts I/O of a container at such a device and again at those below, so a sum over devices counts it twice:
-//! `sum by (pod) (rate(container_fs_writes_bytes_total[5m]) unless on (node, device) container_fs_stacked_device)`.
+//! The kernel counts a container's I/O at such a device and again at the devices below, so a sum over devices counts
+//! it twice: `sum by (pod) (rate(container_fs_writes_bytes_total[5m]) unless on (node, device)
+//! container_fs_stacked_device)`.
 
 use super::{Found, names};
 use crate::collectors::node::Roots;
@@ -11,7 +12,7 @@ pub(super) fn search(roots: &Roots) -> Vec<Found> {
     let is_stacked = |name: &String| !names(&directory.join(name).join("slaves")).is_empty();
     let stacked = names(&directory).into_iter().filter(is_stacked);
     let series = stacked.map(|name| {
-        // As `container_fs_*` name devices, so that the two can be matched.
+        // Device names as in `container_fs_*`, so that the two match.
         let device = format!("/dev/{name}");
         Found::gauge(
             "container_fs_stacked_device",

@@ -1,4 +1,4 @@
-//! Thermal zones and what cools them.
+//! Thermal zones and cooling devices.
 
 use super::{AS_IS, Found, Scale, names, read};
 use crate::collectors::node::Roots;

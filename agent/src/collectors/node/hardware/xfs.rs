@@ -5,7 +5,7 @@ use common::model::MetricType;
 use super::{AS_IS, Found, Pick, names, read};
 use crate::collectors::node::Roots;
 
-/// The line of `stats` and what its columns are called; empty for one that is left out.
+/// A line of `stats` and the names of its columns; empty for a column that is not exported.
 const LINES: [(&str, &[&str]); 8] = [
     (
         "extent_alloc",

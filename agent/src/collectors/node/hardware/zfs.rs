@@ -1,4 +1,4 @@
-//! Counters of the ZFS module and of its pools, from /proc/spl/kstat/zfs.
+//! Counters of the ZFS module and its pools, from /proc/spl/kstat/zfs.
 
 use std::path::Path;
 
@@ -8,7 +8,7 @@ use super::{AS_IS, Found, Pick, names, read};
 use crate::collectors::node::Roots;
 
 const HELP: &str = "Counter of the ZFS module.";
-/// Files of the module, and what their series are called.
+/// Files of the module, and the prefix of their series.
 const MODULE: [(&str, &str); 10] = [
     ("abdstats", "abd"),
     ("arcstats", "arc"),
@@ -30,7 +30,7 @@ const STATES: [&str; 7] = [
     "unavail",
     "suspended",
 ];
-/// Types of numbers in a kstat file: signed and unsigned, of 32 and 64 bits.
+/// Types of numbers in a kstat file: signed and unsigned, 32 and 64 bits.
 const NUMBERS: [&str; 4] = ["1", "2", "3", "4"];
 
 pub(super) fn search(roots: &Roots) -> Vec<Found> {
@@ -63,7 +63,7 @@ pub(super) fn search(roots: &Roots) -> Vec<Found> {
     found
 }
 
-/// Lines `name type value` behind two lines of heading.
+/// Reads lines `name type value` after two header lines.
 fn search_kstat(
     path: &Path,
     prefix: &str,
@@ -105,7 +105,7 @@ fn search_state(path: &Path, pool: &str, found: &mut Vec<Found>) {
     }
 }
 
-/// A line of names and one of numbers, on old versions.
+/// Reads a line of names and a line of numbers, as old versions write.
 fn search_io(path: &Path, pool: &str, found: &mut Vec<Found>) {
     let text = read(path).unwrap_or_default();
     let Some(names) = text.lines().nth(1) else {

@@ -1,4 +1,4 @@
-//! One text file: read only when it has changed.
+//! One text file, read only when it has changed.
 
 use std::collections::HashMap;
 use std::fs::{self, File, Metadata as FileMetadata, OpenOptions};
@@ -12,13 +12,13 @@ use common::exposition::{Entry, ParseError, Parser};
 use common::model::{Labels, Metadata};
 use nix::fcntl::OFlag;
 
-/// Bytes of one file.
+/// Upper bound on the size of a file.
 const FILE_BYTES_MAX: u64 = 4 << 20;
-/// The kernel stamps writes with a clock of some milliseconds, some file systems with one of seconds: what was written
-/// this short a time ago may be written again under the same stamp.
+/// File timestamps are as coarse as some milliseconds (kernel) or a second (some file systems). A file written more
+/// recently than this may change again without a new timestamp.
 const SETTLED_SECONDS: i64 = 2;
 
-/// Why a file is left out, all of it: half a file would be half a truth.
+/// Why a file is dropped as a whole. Half a file could be misleading.
 #[derive(Debug, thiserror::Error)]
 pub(super) enum FileError {
     #[error("read")]
@@ -38,13 +38,13 @@ pub(super) enum FileError {
 }
 
 impl FileError {
-    /// Whether the contents are to blame.
+    /// Whether the contents are at fault, not the reading.
     pub(super) const fn is_of_contents(&self) -> bool {
         !matches!(self, Self::Read(_) | Self::NotRegular)
     }
 }
 
-/// What tells one state of a file or directory from another.
+/// Identifies one state of a file or directory.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) struct Stamp {
     inode: (u64, u64),
@@ -56,7 +56,8 @@ pub(super) struct Stamp {
 
 impl Stamp {
     fn of(metadata: &FileMetadata) -> Self {
-        // By the clock that files are stamped with. One of the future, as after that was set back, is never settled.
+        // By the clock of file timestamps. A timestamp in the future, after that clock was set back, never counts as
+        // settled.
         let age_seconds = SystemClock.now_ms() / 1000 - metadata.mtime();
         Self {
             inode: (metadata.dev(), metadata.ino()),
@@ -67,34 +68,34 @@ impl Stamp {
         }
     }
 
-    /// The stamp of what is at `path` now; links are followed.
+    /// The stamp of the file at `path`; follows links.
     pub(super) fn at(path: &Path) -> io::Result<Self> {
         Ok(Self::of(&fs::metadata(path)?))
     }
 
-    /// Whether what has this stamp now is sure to be what had `before`.
+    /// Whether a file with this stamp is certainly unchanged since `before`.
     pub(super) fn is_still(self, before: Self) -> bool {
         before.is_settled && self == before
     }
 }
 
-/// What a file holds.
+/// Contents of a file.
 #[derive(Debug)]
 pub(super) struct Contents {
-    /// Labels with the metric name, and values.
+    /// Labels including the metric name, and values.
     pub(super) samples: Vec<(Labels, f64)>,
     /// By family.
     pub(super) metadata: HashMap<String, Metadata>,
-    /// When it was written, seconds since the epoch.
+    /// When it was written, in seconds since the epoch.
     pub(super) modified_seconds: Option<f64>,
 }
 
-/// Opens a regular file. Anything else might make the reader wait, a named pipe for ever.
+/// Opens a regular file. Anything else might block, a named pipe forever.
 fn open(path: &Path) -> Result<File, FileError> {
     if !fs::metadata(path)?.is_file() {
         return Err(FileError::NotRegular);
     }
-    // It may have been replaced meanwhile.
+    // The file may have been replaced meanwhile.
     let mut options = OpenOptions::new();
     let file = options
         .read(true)
@@ -147,7 +148,7 @@ impl Contents {
         self.metadata.entry(family.to_owned()).or_default()
     }
 
-    /// The family of a series: histograms and summaries have series with suffixes.
+    /// The family of a series. Histograms and summaries have series with suffixes.
     pub(super) fn family_of<'a>(&self, name: &'a str) -> &'a str {
         let stems = ["_bucket", "_sum", "_count"].into_iter();
         stems

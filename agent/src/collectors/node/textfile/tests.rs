@@ -8,7 +8,7 @@ use super::*;
 use crate::collectors::testing::Bench;
 
 #[test]
-fn files_come_change_and_go() {
+fn files_are_added_changed_and_removed() {
     let mut bench = Bench::new();
     bench.write("root/t/a.prom", "# HELP raid_ok Disks.\n# TYPE raid_ok gauge\nraid_ok{disk=\"a\"} 1\nraid_ok{disk=\"b\"} 0\n");
     bench.write("root/t/ignored.txt", "x 1\n");
@@ -27,7 +27,7 @@ fn files_come_change_and_go() {
 }
 
 #[test]
-fn bad_file_is_left_out_whole() {
+fn malformed_file_is_dropped_as_a_whole() {
     let mut bench = Bench::new();
     bench.write("root/t/bad.prom", "good 1\nbad{ 2\n");
     bench.write("root/t/old.prom", "timed 1 1700000000000\n");
@@ -69,7 +69,7 @@ fn too_many_files_and_series_are_counted() {
     }
 }
 
-/// A bench with files of long ago, which may be taken for unchanged.
+/// A bench with files that are old enough to count as unchanged.
 fn settled(bench: &Bench, files: &[(&str, &str)]) -> PathBuf {
     let directory = bench.roots().root.join("t");
     let long_ago = UNIX_EPOCH + Duration::from_secs(1_700_000_000);
@@ -86,7 +86,7 @@ fn settled(bench: &Bench, files: &[(&str, &str)]) -> PathBuf {
 }
 
 #[test]
-fn what_is_no_regular_file_keeps_nobody_waiting() {
+fn irregular_files_do_not_block() {
     let mut bench = Bench::new();
     let directory = settled(&bench, &[("ok.prom", "ok 1\n")]);
     mkfifo(&directory.join("pipe.prom"), Mode::S_IRWXU).unwrap();
@@ -139,7 +139,7 @@ fn unchanged_files_are_not_read_again() {
         assert_eq!(bench.value("a", &[]), Some(1.0));
         assert_eq!(bench.value("node_textfile_scrape_error", &[]), Some(1.0));
     }
-    // As many bytes, in place.
+    // As many bytes, written in place.
     bench.write("root/t/a.prom", "a 2\n");
     bench.collect(&mut textfile);
     assert_eq!(bench.value("a", &[]), Some(2.0));
@@ -154,7 +154,7 @@ fn unchanged_files_are_not_read_again() {
 }
 
 #[test]
-fn first_of_equal_series_counts_and_the_others_are_counted() {
+fn first_of_equal_series_wins_and_the_others_are_counted() {
     let mut bench = Bench::new();
     let files = [
         ("a.prom", "x{k=\"1\"} 1\nx{k=\"1\"} 2\n"),

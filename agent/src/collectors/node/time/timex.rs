@@ -1,4 +1,4 @@
-//! How well the clock is disciplined, from adjtimex(2).
+//! Clock discipline, from adjtimex(2).
 
 use crate::collect::{CollectContext, Collector, Outcome, Single};
 use crate::schema::{FamilyDef, counter, gauge};
@@ -85,7 +85,7 @@ impl Default for Timex {
 
 impl Collector for Timex {
     fn collect(&mut self, context: &mut CollectContext<'_>) -> Outcome {
-        // Without rights some seccomp profiles refuse the call even when it only reads.
+        // Some seccomp profiles refuse the call without privileges, even if it only reads.
         let Some(values) = read() else {
             return Outcome::NoData;
         };

@@ -132,7 +132,7 @@ fn is_known(answer: Answer) -> bool {
 }
 
 #[test]
-fn hanging_mount_is_left_out_and_comes_back_when_it_answers() {
+fn hanging_mount_fails_until_it_answers() {
     if !can_mount() {
         return;
     }
@@ -182,7 +182,7 @@ fn hanging_mount_is_left_out_and_comes_back_when_it_answers() {
 }
 
 #[test]
-fn mount_that_goes_while_it_is_asked_does_not_hold_up_the_others() {
+fn mount_removed_during_its_call_does_not_delay_the_others() {
     if !can_mount() {
         return;
     }
@@ -201,7 +201,7 @@ fn mount_that_goes_while_it_is_asked_does_not_hold_up_the_others() {
 }
 
 #[test]
-fn threads_are_bounded_and_nothing_old_is_told_at_the_bound() {
+fn threads_are_bounded_and_old_answers_end_at_the_bound() {
     if !can_mount() {
         return;
     }
