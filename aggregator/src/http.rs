@@ -1,13 +1,15 @@
-//! The HTTP API: Prometheus' endpoints with its parameters, JSON and errors, and the probes of the process.
+//! The HTTP API: Prometheus' endpoints with its parameters, JSON and errors, Alertmanager's API and the probes.
 //!
-//! **Invariant:** handlers parse, call one function of the store or the engine on a blocking thread, and write the
-//! answer; no rule of the language or of the store is decided here.
+//! Every handler is `async fn(State, extractors…) -> Result<Response, ApiError>`: it parses, calls one function of the
+//! store, the engine or the notifier, and writes the response with [`respond`]. [`router`] holds the route table.
+//!
+//! **Invariant:** no rule of PromQL or of the store is decided here.
 
+pub mod access;
 pub mod admin;
 pub mod agents;
 pub mod alertmanager;
 pub mod auth;
-pub mod blocking;
 pub mod error;
 pub mod exemplars;
 pub mod expression;
@@ -20,11 +22,12 @@ pub mod lifecycle;
 pub mod metadata;
 pub mod metrics;
 pub mod params;
+pub mod path;
 pub mod query;
 pub mod query_limiter;
 pub mod remote_read;
 pub mod remote_write;
-pub mod reply;
+pub mod respond;
 pub mod router;
 pub mod rules;
 pub mod selectors;

@@ -23,7 +23,7 @@ pub use self::plan::Plan;
 use crate::alerting::{self, Alerting};
 use crate::allocator::OwnMemory;
 use crate::config::{ConfigFile, Flags, Settings};
-use crate::http::auth::{self, Auth};
+use crate::http::auth::Auth;
 use crate::http::inline::InlineRequests;
 use crate::http::metrics::RequestMetrics;
 use crate::http::query_limiter::QueryLimiter;
@@ -75,18 +75,16 @@ async fn serve(plan: Plan) -> anyhow::Result<()> {
     // HTTP first: probes are answered while the log is replayed.
     let stop_http = CancellationToken::new();
     let (server, address) = bind(&api, &plan.web).await?;
+    let headers = plan.web.headers.clone();
     let router = router(
         Arc::clone(&api),
         Arc::new(RequestMetrics::new(&api.registry)),
-    );
-    let auth = Arc::new(Auth::new(plan.web.users.clone(), &registry));
-    let headers = plan.web.headers.clone();
-    let router = router
-        .layer(middleware::from_fn_with_state(auth, auth::require))
-        .layer(middleware::map_response(move |response| {
-            let headers = headers.clone();
-            async move { with_headers(response, &headers) }
-        }));
+        Arc::new(Auth::new(plan.web.users.clone(), &registry)),
+    )
+    .layer(middleware::map_response(move |response| {
+        let headers = headers.clone();
+        async move { with_headers(response, &headers) }
+    }));
     let http = tokio::spawn(server.serve(router, stop_http.clone()));
 
     let result = work(&api, address, plan.alerting, &tasks).await;

@@ -1,127 +1,107 @@
-//! `/api/v1/admin/tsdb/*`, behind `--web.enable-admin-api`.
+//! `/api/v1/admin/tsdb/*`. The route table requires `--web.enable-admin-api`.
 
 use axum::extract::State;
-use axum::response::{IntoResponse as _, Response};
-use http::{HeaderMap, StatusCode};
+use axum::response::Response;
+use serde_json::json;
 use tidemark_storage::{AdminError, Store};
 
 use super::error::{ApiError, ErrorType};
 use super::params::Params;
+use super::respond::{self, Encoding};
+use super::selectors;
 use super::state::{Api, Core};
-use super::targets::small;
-use super::{json, selectors};
 
-fn enabled(api: &Api) -> Result<Core, ApiError> {
-    if !api.flags.enable_admin_api {
-        // Prometheus answers this one with 500, not 503.
-        return Err(ApiError::unavailable("admin APIs disabled")
-            .with_status(StatusCode::INTERNAL_SERVER_ERROR));
-    }
-    api.core()
-}
-
-/// Runs work on the whole store, which may take long, on a thread of its own. It goes on when the client goes away.
+/// Runs `work`, which may take long, on a blocking thread. It continues if the client goes away.
 async fn run<T: Send + 'static>(
     core: Core,
     work: impl FnOnce(&Store) -> Result<T, ApiError> + Send + 'static,
 ) -> Result<T, ApiError> {
     tokio::task::spawn_blocking(move || work(&core.store))
         .await
-        .unwrap_or_else(|error| Err(ApiError::internal("work on the store", &error)))
+        .unwrap_or_else(|error| Err(ApiError::internal("run on a blocking thread", &error)))
 }
 
-fn done(result: Result<(), ApiError>) -> Response {
-    match result {
-        Ok(()) => StatusCode::NO_CONTENT.into_response(),
-        Err(error) => error.into_response(),
+/// Seals and merges everything acknowledged into blocks. Answers when they are on disk.
+///
+/// # Errors
+/// The blocks can't be written.
+pub async fn flush(core: Core) -> Result<Response, ApiError> {
+    run(core, |store| {
+        store
+            .flush()
+            .map_err(|error| ApiError::internal("flush the store", &error))
+    })
+    .await?;
+    Ok(respond::no_content())
+}
+
+/// Deletes samples of the series that match. Answers when they are gone from disk.
+///
+/// # Errors
+/// A parameter is wrong, or the blocks can't be rewritten.
+pub async fn delete_series(core: Core, params: Params) -> Result<Response, ApiError> {
+    if params.all("match[]").next().is_none() {
+        return Err(ApiError::bad_data("no match[] parameter provided"));
     }
-}
-
-/// Seals and merges everything that was acknowledged into blocks; answers when they are on disk.
-pub async fn flush(State(api): State<Api>) -> Response {
-    let core = match enabled(&api) {
-        Ok(core) => core,
-        Err(error) => return error.into_response(),
-    };
-    let flush = |store: &Store| {
-        let result = store.flush();
-        result.map_err(|error| ApiError::internal("flush the store", &error))
-    };
-    done(run(core, flush).await)
-}
-
-/// Deletes samples of the series that match. They are gone from disk when this answers.
-pub async fn delete_series(State(api): State<Api>, params: Params) -> Response {
-    let checked = || {
-        let core = enabled(&api)?;
-        if params.all("match[]").next().is_none() {
-            return Err(ApiError::bad_data("no match[] parameter provided"));
-        }
-        let range = params.range()?;
-        let sets = selectors::parse_all(&params).map_err(ApiError::about_selectors)?;
-        Ok((core, sets, range))
-    };
-    let (core, sets, (start_ms, end_ms)) = match checked() {
-        Ok(checked) => checked,
-        Err(error) => return error.into_response(),
-    };
-    let delete = move |store: &Store| {
+    let (start_ms, end_ms) = params.range()?;
+    let sets = selectors::parse_all(&params).map_err(ApiError::about_selectors)?;
+    run(core, move |store| {
         for matchers in &sets {
             store
                 .delete_series(matchers, start_ms, end_ms)
                 .map_err(|error| ApiError::internal("delete series", &error))?;
         }
         Ok(())
-    };
-    done(run(core, delete).await)
+    })
+    .await?;
+    Ok(respond::no_content())
 }
 
-/// Deletion leaves no tombstones behind, so there is nothing to clean.
-pub async fn clean_tombstones(State(api): State<Api>) -> Response {
-    done(enabled(&api).map(drop))
+/// Does nothing: deletion leaves no tombstones.
+///
+/// # Errors
+/// Never.
+pub async fn clean_tombstones() -> Result<Response, ApiError> {
+    Ok(respond::no_content())
 }
 
-/// Makes a copy of the store beside it, of hard links; answers with its name.
-pub async fn snapshot(State(api): State<Api>, headers: HeaderMap, params: Params) -> Response {
-    let checked = || {
-        let core = enabled(&api)?;
-        match params.get("skip_head") {
-            "" | "0" | "f" | "F" | "false" | "False" | "FALSE" => Ok((core, false)),
-            "1" | "t" | "T" | "true" | "True" | "TRUE" => Ok((core, true)),
-            other => {
-                let reason = format!(
-                    "unable to parse boolean \"skip_head\" argument: \
-                     strconv.ParseBool: parsing {other:?}: invalid syntax"
-                );
-                Err(ApiError::invalid_parameter("skip_head", reason))
-            }
-        }
-    };
-    let core = match checked() {
-        // The head is sealed into a block first, so there is never one to skip.
-        Ok((core, _skip_head)) => core,
-        Err(error) => return error.into_response(),
-    };
+/// Creates a snapshot of the store from hard links and answers with its name.
+///
+/// # Errors
+/// A parameter is wrong, or the snapshot can't be written.
+pub async fn snapshot(
+    State(api): State<Api>,
+    core: Core,
+    encoding: Encoding,
+    params: Params,
+) -> Result<Response, ApiError> {
+    check_skip_head(&params)?;
     let name = snapshot_name(api.clock.now_ms());
     let target = name.clone();
-    let made = run(core, move |store| {
+    run(core, move |store| {
         store.snapshot(&target).map_err(|error| match error {
             AdminError::BadName(_) => ApiError::new(ErrorType::Internal, error.to_string()),
             error => ApiError::internal("make snapshot", &error),
         })
-    });
-    match made.await {
-        Ok(_path) => {
-            let mut data = br#"{"name":"#.to_vec();
-            json::string(&mut data, &name);
-            data.push(b'}');
-            small(&api, &headers, data).await
-        }
-        Err(error) => error.into_response(),
-    }
+    })
+    .await?;
+    respond::json(&api, encoding, &json!({ "name": name })).await
 }
 
-/// `20171210T211224Z-2be650b6d019eb54`, as Prometheus names them.
+/// Checks `skip_head`, which has no effect: a snapshot first seals the head into a block.
+fn check_skip_head(params: &Params) -> Result<(), ApiError> {
+    let text = params.get("skip_head");
+    if text.is_empty() || super::params::parse_bool(text).is_some() {
+        return Ok(());
+    }
+    let reason = format!(
+        "unable to parse boolean \"skip_head\" argument: \
+         strconv.ParseBool: parsing {text:?}: invalid syntax"
+    );
+    Err(ApiError::invalid_parameter("skip_head", reason))
+}
+
+/// A name as Prometheus gives: `20171210T211224Z-2be650b6d019eb54`.
 fn snapshot_name(now_ms: i64) -> String {
     let time: String = super::time::rfc3339::show_ms(now_ms / 1000 * 1000)
         .chars()

@@ -3,40 +3,50 @@
 mod alerts;
 mod silences;
 
-use axum::Router;
+use std::fmt::Display;
+
 use axum::extract::State;
 use axum::middleware::{self, Next};
-use axum::response::{IntoResponse, Response};
-use axum::routing::get;
+use axum::response::{IntoResponse as _, Response};
+use axum::routing::{MethodRouter, delete, get, post};
 use common::model::Matcher;
+use common::report::chain;
 use http::{Method, StatusCode, header};
 use serde_json::{Value as Json, json};
 use tidemark_alerting::notify::message::format_time;
 use tidemark_alerting::notify::notifier::Notifier;
 
+use super::access::Access::{Read, Write};
+use super::error::{ApiError, ErrorForm, ErrorType};
 use super::params::Params;
-use super::state::Api;
+use super::router::{Route, route};
+use super::state::{Api, OpenAlerting};
 
-/// Bytes of a body of alerts.
+/// Maximum bytes of a request body.
 const BODY_BYTES_MAX: usize = 5 << 20;
 
-/// The paths.
-pub fn routes() -> Router<Api> {
-    Router::new()
-        .route("/status", get(status))
-        .route("/receivers", get(receivers))
-        .route("/alerts", get(alerts::list).post(alerts::post))
-        .route("/alerts/groups", get(alerts::groups))
-        .route("/silences", get(silences::list).post(silences::post))
-        .route(
-            "/silence/{id}",
-            get(silences::show).delete(silences::expire),
-        )
+/// The rows of the route table.
+pub(super) fn routes() -> Vec<Route> {
+    vec![
+        route("/api/v2/status", Read, get(status)),
+        route("/api/v2/receivers", Read, get(receivers)),
+        route("/api/v2/alerts", Read, get(alerts::list)),
+        route("/api/v2/alerts", Write, json_body(post(alerts::post))),
+        route("/api/v2/alerts/groups", Read, get(alerts::groups)),
+        route("/api/v2/silences", Read, get(silences::list)),
+        route("/api/v2/silences", Write, json_body(post(silences::post))),
+        route("/api/v2/silence/{id}", Read, get(silences::show)),
+        route("/api/v2/silence/{id}", Write, delete(silences::expire)),
+    ]
+}
+
+/// Bounds a body, and refuses one that is not JSON. That also refuses forms of other sites.
+fn json_body(methods: MethodRouter<Api>) -> MethodRouter<Api> {
+    methods
         .layer(axum::extract::DefaultBodyLimit::max(BODY_BYTES_MAX))
         .layer(middleware::from_fn(require_json))
 }
 
-/// A body that is not JSON is refused, which also keeps forms of other sites out.
 async fn require_json(request: axum::extract::Request, next: Next) -> Response {
     let content_type = request
         .headers()
@@ -46,57 +56,46 @@ async fn require_json(request: axum::extract::Request, next: Next) -> Response {
         text.split(';').next().unwrap_or_default().trim() == "application/json"
     });
     if request.method() == Method::POST && !is_json {
-        return Failure(
+        return failed(
             StatusCode::UNSUPPORTED_MEDIA_TYPE,
-            "unsupported media type, only [application/json] are allowed".to_owned(),
+            "unsupported media type, only [application/json] are allowed",
         )
         .into_response();
     }
     next.run(request).await
 }
 
-/// A failed request, in Alertmanager's form: the message as a JSON text.
-#[derive(Debug)]
-struct Failure(StatusCode, String);
-
-impl Failure {
-    fn bad(message: impl std::fmt::Display) -> Self {
-        Self(StatusCode::BAD_REQUEST, message.to_string())
+/// A failed request, in Alertmanager's form.
+fn failed(status: StatusCode, message: impl Into<String>) -> ApiError {
+    ApiError {
+        status: Some(status),
+        form: ErrorForm::Alertmanager,
+        ..ApiError::new(ErrorType::Execution, message)
     }
 }
 
-impl IntoResponse for Failure {
-    fn into_response(self) -> Response {
-        (self.0, axum::Json(Json::String(self.1))).into_response()
-    }
+fn bad_request(message: impl Display) -> ApiError {
+    failed(StatusCode::BAD_REQUEST, message.to_string())
 }
 
-/// Works on the notifier, off the threads that serve requests: it may wait for the disk.
-async fn with<T: Send + 'static>(
-    api: &Api,
-    work: impl FnOnce(&mut Notifier, i64) -> Result<T, Failure> + Send + 'static,
-) -> Result<T, Failure> {
-    let unavailable = |message: &str| Failure(StatusCode::SERVICE_UNAVAILABLE, message.to_owned());
-    let alerting = api
-        .alerting()
-        .map_err(|_| unavailable("the server is starting"))?;
+/// Runs `work` on the notifier on a blocking thread, because it may wait for the disk.
+async fn with_notifier<T: Send + 'static>(
+    OpenAlerting(alerting): OpenAlerting,
+    work: impl FnOnce(&mut Notifier, i64) -> Result<T, ApiError> + Send + 'static,
+) -> Result<T, ApiError> {
     let task = tokio::task::spawn_blocking(move || {
         let now_ms = alerting.now_ms();
         let result = work(&mut alerting.notifier(), now_ms);
         alerting.wake_notifier();
         result
     });
-    task.await.unwrap_or_else(|error| {
-        Err(Failure(
-            StatusCode::INTERNAL_SERVER_ERROR,
-            error.to_string(),
-        ))
-    })
+    task.await
+        .unwrap_or_else(|error| Err(failed(StatusCode::INTERNAL_SERVER_ERROR, chain(&error))))
 }
 
-async fn status(State(api): State<Api>) -> Result<axum::Json<Json>, Failure> {
+async fn status(State(api): State<Api>, alerting: OpenAlerting) -> Result<Response, ApiError> {
     let started = format_time(api.started_ms);
-    let answer = with(&api, move |notifier, _| {
+    let status = with_notifier(alerting, move |notifier, _| {
         Ok(json!({
             "cluster": { "peers": [], "status": "disabled" },
             "config": { "original": notifier.config().original },
@@ -106,12 +105,13 @@ async fn status(State(api): State<Api>) -> Result<axum::Json<Json>, Failure> {
                 "revision": "", "version": concat!("0.27.0+tidemark-", env!("CARGO_PKG_VERSION")),
             },
         }))
-    });
-    answer.await.map(axum::Json)
+    })
+    .await?;
+    Ok(axum::Json(status).into_response())
 }
 
-async fn receivers(State(api): State<Api>) -> Result<axum::Json<Json>, Failure> {
-    let answer = with(&api, |notifier, _| {
+async fn receivers(alerting: OpenAlerting) -> Result<Response, ApiError> {
+    let receivers = with_notifier(alerting, |notifier, _| {
         let config = notifier.config();
         let receivers = config
             .receiver_names
@@ -123,20 +123,21 @@ async fn receivers(State(api): State<Api>) -> Result<axum::Json<Json>, Failure> 
             json!({ "labels": labels, "name": receiver.name })
         });
         Ok(shown.collect::<Json>())
-    });
-    answer.await.map(axum::Json)
+    })
+    .await?;
+    Ok(axum::Json(receivers).into_response())
 }
 
-/// `filter`: matchers that must all hold.
-fn filter(params: &Params) -> Result<Vec<Matcher>, Failure> {
+/// Parses `filter`: matchers that must all match.
+fn filter(params: &Params) -> Result<Vec<Matcher>, ApiError> {
     let mut matchers = Vec::new();
     for text in params.all("filter") {
-        matchers.extend(tidemark_alerting::notify::matcher::parse(text).map_err(Failure::bad)?);
+        matchers.extend(tidemark_alerting::notify::matcher::parse(text).map_err(bad_request)?);
     }
     Ok(matchers)
 }
 
-/// A truth value that may be left out. What is not one of these words is false, as in Alertmanager.
+/// Parses an optional boolean. As in Alertmanager, an unknown word is false.
 fn flag(params: &Params, name: &str, default: bool) -> bool {
     match params.get(name).to_lowercase().as_str() {
         "" => default,
@@ -147,32 +148,32 @@ fn flag(params: &Params, name: &str, default: bool) -> bool {
     }
 }
 
-/// Reads a body; one that lacks something is told apart from one that is no JSON or has the wrong kinds.
-fn read<'b, T: serde::Deserialize<'b>>(body: &'b [u8], what: &str) -> Result<T, Failure> {
+/// Deserialises a body. A missing field is 422; text that is not JSON or has the wrong types is 400.
+fn read<'b, T: serde::Deserialize<'b>>(body: &'b [u8], what: &str) -> Result<T, ApiError> {
     if body.is_empty() {
         let message = format!("{what} in body is required");
-        return Err(Failure(StatusCode::UNPROCESSABLE_ENTITY, message));
+        return Err(failed(StatusCode::UNPROCESSABLE_ENTITY, message));
     }
     serde_json::from_slice(body).map_err(|error| {
         let message = format!("parsing {what} body: {error}");
         if error.to_string().starts_with("missing field") {
-            Failure(StatusCode::UNPROCESSABLE_ENTITY, message)
+            failed(StatusCode::UNPROCESSABLE_ENTITY, message)
         } else {
-            Failure::bad(message)
+            bad_request(message)
         }
     })
 }
 
-/// RFC 3339, as milliseconds.
-fn parse_time(text: &str) -> Result<i64, Failure> {
+/// Parses RFC 3339 into milliseconds.
+fn parse_time(text: &str) -> Result<i64, ApiError> {
     let time: jiff::Timestamp = text
         .parse()
-        .map_err(|error| Failure::bad(format!("bad time {text:?}: {error}")))?;
+        .map_err(|error| bad_request(format!("bad time {text:?}: {error}")))?;
     Ok(time.as_millisecond())
 }
 
-fn params(uri: &http::Uri) -> Result<Params, Failure> {
+fn params(uri: &http::Uri) -> Result<Params, ApiError> {
     let params = Params::parse(uri.query().unwrap_or_default().as_bytes());
-    params.well_formed().map_err(Failure::bad)?;
+    params.well_formed().map_err(bad_request)?;
     Ok(params)
 }

@@ -1,10 +1,9 @@
-//! Basic authentication with bcrypt hashes, as exporter-toolkit's web.yml has it.
+//! Basic authentication with bcrypt hashes, as in exporter-toolkit's `web.yml`.
 
 use std::collections::{BTreeMap, HashSet};
 use std::sync::{Arc, Mutex, PoisonError};
 
-use axum::extract::{Request, State};
-use axum::middleware::Next;
+use axum::extract::Request;
 use axum::response::{IntoResponse as _, Response};
 use base64::Engine as _;
 use base64::engine::general_purpose::STANDARD;
@@ -19,30 +18,31 @@ const UNAUTHORIZED: MetricDef<Counter> = metric!(
     "HTTP requests without a valid user name and password."
 );
 
-/// Verified pairs that are remembered, so that bcrypt is paid once and not for each request.
-const REMEMBERED_MAX: usize = 256;
-/// Hashes worked on at one time: each costs about 0.1 s of CPU, and strangers can ask for them.
+/// Verified credentials that are remembered, so that bcrypt runs once and not for each request.
+const VERIFIED_MAX: usize = 256;
+/// Concurrent hash computations. Each takes about 0.1 s of CPU, and anybody can request one.
 const HASHING_MAX: usize = 2;
-/// Compared with when the user is unknown, so that the answer takes as long as for a known one. A match would not
-/// admit: that takes a known user besides.
-const NOBODY: &str = "$2b$10$N9qo8uLOickgx2ZMRZoMyeIjZAgcfl7p92ldGxad68LJZdL17lhWy";
+/// Hash that is checked for an unknown user, so that the answer takes as long as for a known one. A match admits
+/// nobody.
+const UNKNOWN_USER_HASH: &str = "$2b$10$N9qo8uLOickgx2ZMRZoMyeIjZAgcfl7p92ldGxad68LJZdL17lhWy";
 
-/// Who sends a request: one of the users of the web configuration, whose password was good.
+/// The authenticated sender of a request: a user of the web configuration.
 #[derive(Debug, Clone)]
 pub struct User(pub Arc<str>);
 
-/// Users and their hashes.
+/// The users that may send requests.
 #[derive(Debug)]
 pub struct Auth {
+    /// Password hashes by name; empty = no authentication.
     users: BTreeMap<String, String>,
-    /// SHA-256 of user, hash and password that were verified.
+    /// SHA-256 of each verified user, hash and password.
     verified: Mutex<HashSet<[u8; 32]>>,
     hashing: Semaphore,
     refused: Arc<Counter>,
 }
 
 impl Auth {
-    /// Lets in who is in `users`; everybody when it is empty.
+    /// Admits `users` only, or everybody if there are none.
     #[must_use]
     pub fn new(users: BTreeMap<String, String>, registry: &Registry) -> Self {
         Self {
@@ -53,11 +53,11 @@ impl Auth {
         }
     }
 
-    /// The user, when the password is good.
+    /// Returns the user if the password is correct.
     async fn admits(&self, headers: &HeaderMap) -> Option<User> {
         let (user, password) = credentials(headers)?;
         let known = self.users.get(&user);
-        let hash = known.map_or(NOBODY, String::as_str).to_owned();
+        let hash = known.map_or(UNKNOWN_USER_HASH, String::as_str).to_owned();
         let mut digest = ring::digest::Context::new(&ring::digest::SHA256);
         for part in [&user, &hash, &password] {
             digest.update(&(part.len() as u64).to_le_bytes());
@@ -65,7 +65,7 @@ impl Auth {
         }
         let mut key = [0_u8; 32];
         key.copy_from_slice(digest.finish().as_ref());
-        if self.remembered().contains(&key) {
+        if self.verified().contains(&key) {
             return Some(User(user.into()));
         }
         let _permit = self.hashing.acquire().await.ok()?;
@@ -73,8 +73,8 @@ impl Auth {
         let matches = tokio::task::spawn_blocking(verify).await.unwrap_or(false);
         let admitted = matches && known.is_some();
         if admitted {
-            let mut verified = self.remembered();
-            if verified.len() >= REMEMBERED_MAX {
+            let mut verified = self.verified();
+            if verified.len() >= VERIFIED_MAX {
                 verified.clear();
             }
             verified.insert(key);
@@ -82,7 +82,21 @@ impl Auth {
         admitted.then(|| User(user.into()))
     }
 
-    fn remembered(&self) -> std::sync::MutexGuard<'_, HashSet<[u8; 32]>> {
+    /// Adds the [`User`] to the request's extensions. Returns the response to a request without valid credentials.
+    pub async fn authenticate(&self, request: &mut Request) -> Option<Response> {
+        if self.users.is_empty() {
+            return None;
+        }
+        if let Some(user) = self.admits(request.headers()).await {
+            request.extensions_mut().insert(user);
+            return None;
+        }
+        self.refused.inc();
+        let challenge = [(header::WWW_AUTHENTICATE, "Basic")];
+        Some((StatusCode::UNAUTHORIZED, challenge, "Unauthorized\n").into_response())
+    }
+
+    fn verified(&self) -> std::sync::MutexGuard<'_, HashSet<[u8; 32]>> {
         self.verified.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }
@@ -96,20 +110,6 @@ fn credentials(headers: &HeaderMap) -> Option<(String, String)> {
     let decoded = String::from_utf8(STANDARD.decode(encoded.trim()).ok()?).ok()?;
     let (user, password) = decoded.split_once(':')?;
     Some((user.to_owned(), password.to_owned()))
-}
-
-/// Turns strangers away. Handlers find the [`User`] among the request's extensions.
-pub async fn require(State(auth): State<Arc<Auth>>, mut request: Request, next: Next) -> Response {
-    if auth.users.is_empty() {
-        return next.run(request).await;
-    }
-    if let Some(user) = auth.admits(request.headers()).await {
-        request.extensions_mut().insert(user);
-        return next.run(request).await;
-    }
-    auth.refused.inc();
-    let challenge = [(header::WWW_AUTHENTICATE, "Basic")];
-    (StatusCode::UNAUTHORIZED, challenge, "Unauthorized\n").into_response()
 }
 
 #[cfg(test)]
@@ -134,6 +134,6 @@ mod tests {
             }
             assert!(auth.admits(&HeaderMap::new()).await.is_none());
         }
-        assert_eq!(auth.remembered().len(), 1);
+        assert_eq!(auth.verified().len(), 1);
     }
 }

@@ -1,43 +1,42 @@
 //! `/api/v1/query_exemplars`.
 
 use axum::extract::State;
-use axum::response::{IntoResponse as _, Response};
+use axum::response::Response;
 use common::model::{Labels, Matcher};
-use http::{HeaderMap, StatusCode};
 use tidemark_promql::parse;
 use tidemark_promql::parser::Expr;
 use tidemark_storage::Exemplar;
 
-use super::blocking::{JSON, respond};
 use super::error::ApiError;
 use super::json;
 use super::params::Params;
-use super::reply::Sink;
-use super::state::Api;
+use super::respond::{self, Encoding, ReadOptions, Sink};
+use super::state::{Api, Core};
 
-/// Exemplars of the series that a query selects.
-pub async fn exemplars(State(api): State<Api>, headers: HeaderMap, params: Params) -> Response {
-    let checked = || {
-        let (start_ms, end_ms) = params.range()?;
-        if end_ms < start_ms {
-            let message = "end timestamp must not be before start timestamp";
-            return Err(ApiError::bad_data(message));
-        }
-        let expr = parse(params.get("query"), api.settings.promql_features())
-            .map_err(|error| ApiError::bad_data(error.to_string()))?;
-        Ok((api.core()?, expr, start_ms, end_ms))
-    };
-    let (core, expr, start_ms, end_ms) = match checked() {
-        Ok(checked) => checked,
-        Err(error) => return error.into_response(),
-    };
+/// Returns the exemplars of all series that a query selects.
+///
+/// # Errors
+/// A parameter is wrong.
+pub async fn exemplars(
+    State(api): State<Api>,
+    core: Core,
+    encoding: Encoding,
+    params: Params,
+) -> Result<Response, ApiError> {
+    let (start_ms, end_ms) = params.range()?;
+    if end_ms < start_ms {
+        let message = "end timestamp must not be before start timestamp";
+        return Err(ApiError::bad_data(message));
+    }
+    let expr = parse(params.get("query"), api.settings.promql_features())
+        .map_err(|error| ApiError::bad_data(error.to_string()))?;
     let mut selectors = Vec::new();
     collect_selectors(&expr, &mut selectors);
     if selectors.is_empty() {
-        // Nothing to look for: Prometheus answers without a body.
-        return StatusCode::NO_CONTENT.into_response();
+        // Prometheus answers a query without selectors with an empty body.
+        return Ok(respond::no_content());
     }
-    respond(&api, &headers, JSON, None, move |sink, _| {
+    respond::read(&api, ReadOptions::json(encoding), move |sink, _| {
         let found = core.store.exemplars(&selectors, start_ms, end_ms);
         write(sink, &found)
     })

@@ -1,13 +1,13 @@
-//! `/federate`: the newest sample of each series that matches, as text for another Prometheus to scrape.
+//! `/federate`: the newest sample of each series that matches, for another Prometheus to scrape.
 
 use std::collections::BTreeMap;
 use std::io::Write as _;
 
 use axum::extract::State;
-use axum::response::{IntoResponse as _, Response};
+use axum::response::Response;
 use common::model::label::METRIC_NAME;
-use common::model::{Labels, Sample, is_stale};
-use http::{HeaderMap, HeaderValue, StatusCode, header};
+use common::model::{Labels, MatchOp, Matcher, Sample, is_stale};
+use http::{HeaderMap, HeaderValue, header};
 use tidemark_storage::{ReadControl, Values};
 
 mod escape;
@@ -15,61 +15,69 @@ mod format;
 
 use self::escape::{Escaping, is_legacy_name};
 use self::format::{Family, Form, Format};
-use super::blocking::{read_error, respond};
 use super::error::ApiError;
 use super::json;
 use super::params::Params;
-use super::reply::Sink;
-use super::selectors::{self, select};
+use super::respond::{self, Encoding, ReadOptions, Sink, read_error};
+use super::selectors::{self, Matchers, select};
 use super::state::{Api, Core};
 
 /// Answers a scrape.
-pub async fn federate(State(api): State<Api>, headers: HeaderMap, params: Params) -> Response {
-    let parsed = params
-        .well_formed()
-        .and_then(|()| {
-            // Unlike the API, it may be asked for everything.
-            let sets = params.all("match[]").map(selectors::parse_any);
-            sets.collect::<Result<Vec<_>, _>>()
-        })
-        .and_then(|sets| Ok((sets, api.core()?)));
-    let (sets, core) = match parsed {
-        Ok(parsed) => parsed,
-        // A scraper shows this text to people; it expects no JSON.
-        Err(error) => return (StatusCode::BAD_REQUEST, error.message + "\n").into_response(),
-    };
+///
+/// # Errors
+/// A parameter is wrong, or the read failed.
+pub async fn federate(
+    State(api): State<Api>,
+    core: Core,
+    headers: HeaderMap,
+    params: Params,
+) -> Result<Response, ApiError> {
+    let sets = parse_selectors(&params).map_err(ApiError::into_line)?;
     let now_ms = api.clock.now_ms();
     let lookback_ms = api.flags.query_lookback_delta.as_millis() as i64;
     let selections = selectors::selections(sets, (now_ms - lookback_ms + 1, now_ms));
     let external = api.config.load().global.external_labels.clone();
     let format = Format::of(&headers);
-    let mut response = respond(
-        &api,
-        &headers,
-        "text/plain",
-        None,
-        move |sink, permitted| {
-            let mut found = BTreeMap::new();
-            for selection in &selections {
-                newest(&core, selection, &permitted.control, &mut found)?;
-            }
-            let writer = Writer {
-                external: &external,
-                format,
-            };
-            writer.write_all(sink, &found)
-        },
-    )
-    .await;
-    if response.status() == StatusCode::OK
-        && let Ok(kind) = HeaderValue::from_str(&format.content_type())
-    {
-        response.headers_mut().insert(header::CONTENT_TYPE, kind);
+    let options = ReadOptions {
+        content_type: "text/plain",
+        ..ReadOptions::json(Encoding::from_headers(&headers))
+    };
+    let mut response = respond::read(&api, options, move |sink, permit| {
+        let mut found = BTreeMap::new();
+        for selection in &selections {
+            newest(&core, selection, &permit.control, &mut found)?;
+        }
+        let writer = Writer {
+            external: &external,
+            format,
+        };
+        writer.write_all(sink, &found)
+    })
+    .await?;
+    if let Ok(content_type) = HeaderValue::from_str(&format.content_type()) {
+        let headers = response.headers_mut();
+        headers.insert(header::CONTENT_TYPE, content_type);
     }
-    response
+    Ok(response)
 }
 
-/// Newest samples by series; series that have ended are left out.
+/// Unlike the API, federation accepts selectors that match everything. As in Prometheus, one without any matcher that
+/// restricts the series (`{}` or `{__name__=~".*"}`) selects nothing, so that it can't dump the store by accident.
+fn parse_selectors(params: &Params) -> Result<Vec<Matchers>, ApiError> {
+    params.well_formed()?;
+    let mut sets = params
+        .all("match[]")
+        .map(selectors::parse_any)
+        .collect::<Result<Vec<_>, _>>()?;
+    sets.retain(|matchers| matchers.iter().any(|matcher| !accepts_any_value(matcher)));
+    Ok(sets)
+}
+
+fn accepts_any_value(matcher: &Matcher) -> bool {
+    matcher.op() == MatchOp::Regex && matcher.value() == ".*"
+}
+
+/// Collects the newest sample of each series. Stale series are skipped.
 fn newest(
     core: &Core,
     selection: &tidemark_storage::Selection,
@@ -105,7 +113,7 @@ impl Writer<'_> {
             .iter()
             .filter_map(|(labels, sample)| Some((labels.metric_name()?, labels, sample)))
             .collect();
-        // Stable, so that series of one name stay in the order of their labels.
+        // The sort is stable: series of one name stay in the order of their labels.
         by_name.sort_by(|a, b| a.0.cmp(b.0));
         for series in by_name.chunk_by(|a, b| a.0 == b.0) {
             let Some(&(name, ..)) = series.first() else {
@@ -137,7 +145,7 @@ impl Writer<'_> {
         sink.flush_chunk()
     }
 
-    /// The labels of a line: the series' own, external ones it has not, and the lack of an instance.
+    /// The series' labels, the external labels that it lacks, and an empty `instance` if it has none.
     fn labels<'l>(&'l self, labels: &'l Labels) -> Vec<(String, &'l str)> {
         let own = labels.iter().filter(|(label, _)| *label != METRIC_NAME);
         let outer = self
@@ -145,7 +153,7 @@ impl Writer<'_> {
             .iter()
             .map(|(label, value)| (label.as_str(), value.as_str()))
             .filter(|(label, _)| labels.get(label).is_none());
-        // A target without `instance` must not get the scraper's.
+        // Without an empty value the scraper would add its own `instance`.
         let no_instance =
             labels.get("instance").is_none() && !self.external.contains_key("instance");
         let instance = no_instance.then_some(("instance", ""));
@@ -186,7 +194,7 @@ impl Writer<'_> {
     }
 }
 
-/// A quoted label value: backslash, quote and line feed are escaped, nothing else.
+/// Appends a quoted label value. Only backslash, quote and line feed are escaped.
 fn quoted(text: &mut Vec<u8>, value: &str) {
     text.push(b'"');
     for &byte in value.as_bytes() {
@@ -228,6 +236,23 @@ mod tests {
         };
         writer.line(&mut text, labels.metric_name().unwrap(), &labels, sample);
         assert_eq!(String::from_utf8(text).unwrap(), want);
+    }
+
+    #[test]
+    fn selector_without_restriction_selects_nothing() {
+        for (selector, selections) in [
+            ("{}", 0),
+            ("{__name__=~\".*\"}", 0),
+            ("{job=\"\"}", 1),
+            ("{__name__=~\".+\"}", 1),
+            ("up", 1),
+        ] {
+            let form = form_urlencoded::Serializer::new(String::new())
+                .append_pair("match[]", selector)
+                .finish();
+            let sets = parse_selectors(&Params::parse(form.as_bytes())).unwrap();
+            assert_eq!(sets.len(), selections, "{selector}");
+        }
     }
 
     #[test]

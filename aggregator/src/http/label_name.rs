@@ -1,7 +1,7 @@
-//! Label names in URL paths: names that are no identifiers come escaped (`U__http_2e_status`).
+//! Label names in URL paths. Names that are not identifiers are escaped (`U__http_2e_status`).
 
-/// Undoes Prometheus' value-encoding escaping (`model/metric.go`: `UnescapeName`). A name that was not escaped, or
-/// badly, is returned as it is.
+/// Decodes Prometheus' value encoding (`model/metric.go`: `UnescapeName`). Returns a name that is not escaped, or not
+/// correctly, unchanged.
 #[must_use]
 pub fn unescape(name: &str) -> String {
     name.strip_prefix("U__")
@@ -20,7 +20,7 @@ fn decode(escaped: &str) -> Option<String> {
             continue;
         }
         let (hex, after) = after.split_once('_')?;
-        // Six digits name every character there is.
+        // Six digits cover all code points.
         if hex.is_empty() || hex.len() > 6 || !hex.bytes().all(|b| b.is_ascii_hexdigit()) {
             return None;
         }

@@ -1,63 +1,67 @@
-//! Probes and the switches of the process: `/-/healthy`, `/-/ready`, `/-/reload`, `/-/quit`.
+//! Probes and control of the process: `/-/healthy`, `/-/ready`, `/-/reload`, `/-/quit`.
 
 use axum::extract::State;
 use axum::response::{IntoResponse as _, Response};
 use http::StatusCode;
 use tokio::sync::oneshot;
 
+use super::error::ApiError;
 use super::state::Api;
 
-/// The process runs.
-pub async fn healthy() -> &'static str {
-    "Tidemark Aggregator is Healthy.\n"
+/// `/-/healthy`: the process runs.
+///
+/// # Errors
+/// Never.
+pub async fn healthy() -> Result<Response, ApiError> {
+    Ok("Tidemark Aggregator is Healthy.\n".into_response())
 }
 
-/// Requests are answered.
-pub async fn ready(State(api): State<Api>) -> Response {
-    if api.is_ready() {
-        "Tidemark Aggregator is Ready.\n".into_response()
-    } else {
-        (StatusCode::SERVICE_UNAVAILABLE, "Service Unavailable").into_response()
+/// `/-/ready`: requests are answered.
+///
+/// # Errors
+/// The server is starting or stopping.
+pub async fn ready(State(api): State<Api>) -> Result<Response, ApiError> {
+    if !api.is_ready() {
+        return Err(ApiError::not_ready());
+    }
+    Ok("Tidemark Aggregator is Ready.\n".into_response())
+}
+
+/// `/-/reload`: reloads the configuration.
+///
+/// # Errors
+/// The new configuration is bad, or the server is stopping.
+pub async fn reload(State(api): State<Api>) -> Result<Response, ApiError> {
+    let (sender, outcome) = oneshot::channel();
+    api.reload
+        .send(sender)
+        .await
+        .map_err(|_| ApiError::not_ready())?;
+    match outcome.await.map_err(|_| ApiError::not_ready())? {
+        Ok(()) => Ok(StatusCode::OK.into_response()),
+        Err(reason) => Err(ApiError::text(
+            StatusCode::INTERNAL_SERVER_ERROR,
+            format!("failed to reload config: {reason}\n"),
+        )),
     }
 }
 
-fn lifecycle_disabled() -> Response {
-    (StatusCode::FORBIDDEN, "Lifecycle API is not enabled.").into_response()
-}
-
-/// Loads the configuration again.
-pub async fn reload(State(api): State<Api>) -> Response {
-    if !api.flags.enable_lifecycle {
-        return lifecycle_disabled();
-    }
-    let (answer, result) = oneshot::channel();
-    if api.reload.send(answer).await.is_err() {
-        return (StatusCode::SERVICE_UNAVAILABLE, "Service Unavailable").into_response();
-    }
-    match result.await {
-        Ok(Ok(())) => StatusCode::OK.into_response(),
-        Ok(Err(reason)) => {
-            let message = format!("failed to reload config: {reason}\n");
-            (StatusCode::INTERNAL_SERVER_ERROR, message).into_response()
-        }
-        Err(_) => (StatusCode::SERVICE_UNAVAILABLE, "Service Unavailable").into_response(),
-    }
-}
-
-/// Ends the process as SIGTERM does.
-pub async fn quit(State(api): State<Api>) -> Response {
-    if !api.flags.enable_lifecycle {
-        return lifecycle_disabled();
-    }
+/// `/-/quit`: stops the process as SIGTERM does.
+///
+/// # Errors
+/// Never.
+pub async fn quit(State(api): State<Api>) -> Result<Response, ApiError> {
     api.shutdown.cancel();
-    "Requesting termination... Goodbye!".into_response()
+    Ok("Requesting termination... Goodbye!".into_response())
 }
 
-/// Answers the wrong method as Prometheus does.
-pub async fn post_only() -> Response {
-    (
+/// Rejects the wrong method in Prometheus' words.
+///
+/// # Errors
+/// Always.
+pub async fn post_only() -> Result<Response, ApiError> {
+    Err(ApiError::text(
         StatusCode::METHOD_NOT_ALLOWED,
         "Only POST or PUT requests allowed",
-    )
-        .into_response()
+    ))
 }

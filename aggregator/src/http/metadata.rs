@@ -1,53 +1,47 @@
-//! `/api/v1/metadata` and `/api/v1/targets/metadata`.
+//! `/api/v1/metadata`.
 
 use axum::extract::State;
-use axum::response::{IntoResponse as _, Response};
-use http::HeaderMap;
+use axum::response::Response;
+use common::model::Metadata;
 
-use super::blocking::{JSON, respond};
 use super::error::ApiError;
 use super::json;
 use super::params::Params;
-use super::state::Api;
+use super::respond::{self, Encoding, ReadOptions};
+use super::state::{Api, Core};
 
-/// Type, help and unit of metric families.
-pub async fn metadata(State(api): State<Api>, headers: HeaderMap, params: Params) -> Response {
-    let parsed = || {
-        let limit = count(&params, "limit")?;
-        let per_metric = count(&params, "limit_per_metric")?;
-        Ok::<_, ApiError>((limit, per_metric, api.core()?))
-    };
-    let (limit, per_metric, core) = match parsed() {
-        Ok(parsed) => parsed,
-        Err(error) => return error.into_response(),
-    };
+/// Lists type, help and unit of metric families.
+///
+/// # Errors
+/// A parameter is wrong.
+pub async fn metadata(
+    State(api): State<Api>,
+    core: Core,
+    encoding: Encoding,
+    params: Params,
+) -> Result<Response, ApiError> {
+    let limit = count(&params, "limit")?.unwrap_or(usize::MAX);
+    let per_metric = count(&params, "limit_per_metric")?;
     let wanted = params.get("metric").to_owned();
-    respond(&api, &headers, JSON, None, move |sink, _| {
+    respond::read(&api, ReadOptions::json(encoding), move |sink, _| {
         sink.text
             .extend_from_slice(br#"{"status":"success","data":{"#);
         let families = core.store.metadata();
         let chosen = families
             .iter()
             .filter(|(family, _)| wanted.is_empty() || *family == wanted)
-            .take(limit.unwrap_or(usize::MAX));
+            .take(limit);
         for (index, (family, metadata)) in chosen.enumerate() {
-            let text = &mut sink.text;
             if index > 0 {
-                text.push(b',');
+                sink.text.push(b',');
             }
-            json::string(text, family);
-            text.extend_from_slice(b":[");
-            // One source of truth a family: there is never a second entry to cut.
+            json::string(&mut sink.text, family);
+            sink.text.extend_from_slice(b":[");
+            // A family has one entry, so any other limit leaves it.
             if per_metric != Some(0) {
-                text.extend_from_slice(br#"{"type":"#);
-                json::string(text, metadata.metric_type.as_str());
-                text.extend_from_slice(br#","help":"#);
-                json::string(text, &metadata.help);
-                text.extend_from_slice(br#","unit":"#);
-                json::string(text, &metadata.unit);
-                text.push(b'}');
+                write_entry(&mut sink.text, metadata);
             }
-            text.push(b']');
+            sink.text.push(b']');
             sink.flush_chunk()?;
         }
         sink.text.extend_from_slice(b"}}");
@@ -56,7 +50,17 @@ pub async fn metadata(State(api): State<Api>, headers: HeaderMap, params: Params
     .await
 }
 
-/// A count; negative and absent mean no bound.
+fn write_entry(text: &mut Vec<u8>, metadata: &Metadata) {
+    text.extend_from_slice(br#"{"type":"#);
+    json::string(text, metadata.metric_type.as_str());
+    text.extend_from_slice(br#","help":"#);
+    json::string(text, &metadata.help);
+    text.extend_from_slice(br#","unit":"#);
+    json::string(text, &metadata.unit);
+    text.push(b'}');
+}
+
+/// Parses a limit. `None` = unlimited: absent, negative, or 0 of `limit_per_metric`.
 fn count(params: &Params, name: &str) -> Result<Option<usize>, ApiError> {
     let text = params.get(name);
     if text.is_empty() {

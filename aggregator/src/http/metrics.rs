@@ -1,4 +1,4 @@
-//! `/metrics`, and what is counted about requests.
+//! `/metrics`, and the metrics of HTTP requests.
 
 use std::collections::HashMap;
 use std::sync::{Arc, Mutex, PoisonError};
@@ -11,6 +11,7 @@ use common::metric;
 use common::telemetry::{Counter, Histogram, MetricDef, Registry};
 use http::header;
 
+use super::error::ApiError;
 use super::state::Api;
 
 const REQUESTS: MetricDef<Counter> = metric!(
@@ -24,59 +25,65 @@ const DURATION: MetricDef<Histogram> = metric!(
     "Time until the head of the response was ready, by path."
 );
 
-/// Our own metrics as text.
-pub async fn metrics(State(api): State<Api>) -> Response {
+/// Metrics of this process in the text format.
+///
+/// # Errors
+/// Never.
+pub async fn metrics(State(api): State<Api>) -> Result<Response, ApiError> {
     let mut text = String::with_capacity(32 << 10);
     api.registry.render(&mut text);
     let kind = "text/plain; version=0.0.4; charset=utf-8";
-    ([(header::CONTENT_TYPE, kind)], text).into_response()
+    Ok(([(header::CONTENT_TYPE, kind)], text).into_response())
 }
 
-/// Counters of requests, made when a path or a status is first seen. Paths are the router's patterns, never what
-/// clients write, so there are few.
+/// Counters of requests by path and status, registered on first use. Paths are the patterns of the route table, so
+/// clients can't add series.
 #[derive(Debug)]
 pub struct RequestMetrics {
     registry: Registry,
-    seen: Mutex<HashMap<(String, u16), Seen>>,
+    by_handler: Mutex<HashMap<(String, u16), HandlerMetrics>>,
 }
 
 #[derive(Debug, Clone)]
-struct Seen {
+struct HandlerMetrics {
     requests: Arc<Counter>,
     duration: Arc<Histogram>,
 }
 
 impl RequestMetrics {
-    /// Registers in `registry` as requests come.
+    /// Registers metrics in `registry` as requests arrive.
     #[must_use]
     pub fn new(registry: &Registry) -> Self {
         Self {
             registry: registry.clone(),
-            seen: Mutex::default(),
+            by_handler: Mutex::default(),
         }
     }
 
     fn observe(&self, handler: &str, status: u16, started: Instant) {
-        let seen = {
-            let mut all = self.seen.lock().unwrap_or_else(PoisonError::into_inner);
+        let handler_metrics = {
+            let mut all = self
+                .by_handler
+                .lock()
+                .unwrap_or_else(PoisonError::into_inner);
             all.entry((handler.to_owned(), status))
                 .or_insert_with(|| self.register(handler, status))
                 .clone()
         };
-        seen.requests.inc();
-        seen.duration.observe_duration(started.elapsed());
+        handler_metrics.requests.inc();
+        handler_metrics.duration.observe_duration(started.elapsed());
     }
 
-    fn register(&self, handler: &str, status: u16) -> Seen {
+    fn register(&self, handler: &str, status: u16) -> HandlerMetrics {
         let code = status.to_string();
-        Seen {
+        HandlerMetrics {
             requests: REQUESTS.register(&self.registry, &[("code", &code), ("handler", handler)]),
             duration: DURATION.register(&self.registry, &[("handler", handler)]),
         }
     }
 }
 
-/// Counts each request.
+/// Counts a request and measures its duration.
 pub async fn count(
     State(metrics): State<Arc<RequestMetrics>>,
     path: Option<MatchedPath>,

@@ -1,7 +1,7 @@
-//! Request parameters from the query string and from a form body, repeated ones kept.
+//! Request parameters from the query string and a form body. Repeated parameters are kept.
 
 use axum::extract::{FromRequest, Request};
-use axum::response::{IntoResponse as _, Response};
+use common::report::chain;
 use http::{Method, StatusCode, header};
 use http_body_util::{BodyExt as _, LengthLimitError, Limited};
 
@@ -12,13 +12,13 @@ use super::time::{self, parse_limit, parse_time};
 #[derive(Debug, Clone, Default)]
 pub struct Params {
     pairs: Vec<(String, String)>,
-    /// The first piece that is no parameter, in Go's words.
+    /// Why the first malformed pair was dropped, in Go's words.
     malformed: Option<String>,
 }
 
 impl Params {
-    /// Parses text of the form `a=1&b=2`. Pieces with a bad escape or a semicolon are left out, as in Go; bytes that are
-    /// no UTF-8 become replacement characters.
+    /// Parses text of the form `a=1&b=2`. As in Go, pairs with a bad escape or a semicolon are dropped. Bytes that are
+    /// not UTF-8 become replacement characters.
     #[must_use]
     pub fn parse(text: &[u8]) -> Self {
         let mut params = Self::default();
@@ -35,10 +35,10 @@ impl Params {
         }
     }
 
-    /// Fails when a piece was left out: some endpoints of Prometheus look.
+    /// Fails if a pair was dropped. Only some of Prometheus' endpoints check this.
     ///
     /// # Errors
-    /// A piece is no parameter.
+    /// A pair is malformed.
     pub fn well_formed(&self) -> Result<(), ApiError> {
         match &self.malformed {
             Some(reason) => Err(ApiError::bad_data(format!(
@@ -48,7 +48,7 @@ impl Params {
         }
     }
 
-    /// The first value of a parameter; empty when it was not given.
+    /// The first value of a parameter; empty if there is none.
     #[must_use]
     pub fn get<'a>(&'a self, name: &str) -> &'a str {
         let named = self.pairs.iter().find(|(candidate, _)| candidate == name);
@@ -63,10 +63,10 @@ impl Params {
             .map(|(_, value)| value.as_str())
     }
 
-    /// A time that may be left out.
+    /// An optional time, in milliseconds.
     ///
     /// # Errors
-    /// It is no time.
+    /// It is not a time.
     pub fn time_or(&self, name: &str, default_ms: i64) -> Result<i64, ApiError> {
         match self.get(name) {
             "" => Ok(default_ms),
@@ -77,18 +77,18 @@ impl Params {
         }
     }
 
-    /// A time that must be there.
+    /// A required time, in milliseconds.
     ///
     /// # Errors
-    /// It is missing or no time.
+    /// It is missing or not a time.
     pub fn time(&self, name: &str) -> Result<i64, ApiError> {
         parse_time(self.get(name)).map_err(|reason| ApiError::invalid_parameter(name, reason))
     }
 
-    /// `start` and `end`, all of time when they are left out.
+    /// `start` and `end` in milliseconds; by default all of time.
     ///
     /// # Errors
-    /// One of them is no time.
+    /// One of them is not a time.
     pub fn range(&self) -> Result<(i64, i64), ApiError> {
         Ok((
             self.time_or("start", time::MIN_MS)?,
@@ -96,12 +96,22 @@ impl Params {
         ))
     }
 
-    /// The bound on the number of results.
+    /// `limit`: the maximum number of results.
     ///
     /// # Errors
-    /// It is no number, or negative.
+    /// It is not a number, or negative.
     pub fn limit(&self) -> Result<Option<usize>, ApiError> {
         parse_limit(self.get("limit")).map_err(|e| ApiError::invalid_parameter("limit", e))
+    }
+}
+
+/// Parses a boolean as Go's `strconv.ParseBool` does.
+#[must_use]
+pub fn parse_bool(text: &str) -> Option<bool> {
+    match text {
+        "1" | "t" | "T" | "TRUE" | "true" | "True" => Some(true),
+        "0" | "f" | "F" | "FALSE" | "false" | "False" => Some(false),
+        _ => None,
     }
 }
 
@@ -122,10 +132,10 @@ fn text(bytes: Vec<u8>) -> String {
         .unwrap_or_else(|error| String::from_utf8_lossy(error.as_bytes()).into_owned())
 }
 
-/// Undoes percent encoding.
+/// Decodes percent encoding, and `+` as a space.
 ///
 /// # Errors
-/// A `%` that is no escape.
+/// A `%` without two hexadecimal digits.
 pub fn decode(text: &[u8]) -> Result<Vec<u8>, String> {
     let mut bytes = Vec::with_capacity(text.len());
     let mut rest = text;
@@ -151,14 +161,14 @@ pub fn decode(text: &[u8]) -> Result<Vec<u8>, String> {
     Ok(bytes)
 }
 
-/// How large a form body may be; put into the request's extensions by the router.
+/// Maximum size of a form body; the router adds it to the request's extensions.
 #[derive(Debug, Clone, Copy)]
 pub struct FormBytesMax(pub usize);
 
 impl<S: Send + Sync> FromRequest<S> for Params {
-    type Rejection = Response;
+    type Rejection = ApiError;
 
-    async fn from_request(request: Request, _state: &S) -> Result<Self, Response> {
+    async fn from_request(request: Request, _state: &S) -> Result<Self, ApiError> {
         let url_query = request.uri().query().unwrap_or("").as_bytes().to_vec();
         let mut params = Self::default();
         if request.method() == Method::POST && is_form(&request) {
@@ -166,10 +176,7 @@ impl<S: Send + Sync> FromRequest<S> for Params {
                 .extensions()
                 .get::<FormBytesMax>()
                 .map_or(10 << 20, |max| max.0);
-            let body = read_limited(request, max)
-                .await
-                .map_err(|error| error.into_response())?;
-            params.add(&body);
+            params.add(&read_limited(request, max).await?);
         }
         params.add(&url_query);
         Ok(params)
@@ -198,7 +205,10 @@ pub async fn read_limited(request: Request, max: usize) -> Result<bytes::Bytes, 
             ApiError::bad_data(format!("body is larger than {max} bytes"))
                 .with_status(StatusCode::PAYLOAD_TOO_LARGE),
         ),
-        Err(error) => Err(ApiError::bad_data(format!("error reading body: {error}"))),
+        Err(error) => {
+            let reason = chain(error.as_ref());
+            Err(ApiError::bad_data(format!("error reading body: {reason}")))
+        }
     }
 }
 
@@ -216,7 +226,7 @@ mod tests {
     }
 
     #[test]
-    fn malformed_pieces_are_left_out_and_told() {
+    fn malformed_pairs_are_dropped_and_reported() {
         for (text, want) in [
             (&b"a=%zz"[..], "invalid URL escape \"%zz\""),
             (b"a=%f", "invalid URL escape \"%f\""),

@@ -5,22 +5,21 @@ pub mod render;
 use std::time::{Duration, Instant};
 
 use axum::extract::State;
-use axum::response::{IntoResponse as _, Response};
+use axum::response::Response;
 use common::limits::QUERY_STEPS_MAX;
-use http::HeaderMap;
 use tidemark_promql::{ErrorKind, QueryError, QueryOptions, QueryResult, RangeParams};
 
 use self::render::{Render, Timings};
-use super::blocking::{Permitted, respond_cheaply};
 use super::error::{ApiError, ErrorType};
 use super::inline::RequestKey;
 use super::params::Params;
+use super::respond::{self, Encoding, ReadOptions, ReadPermit, Sink};
 use super::state::{Api, Core};
 use super::time::{evaluation_ms, parse_duration_ns, parse_timeout};
 use crate::config::Feature;
 
-/// What both kinds of query have.
-struct Request {
+/// The parameters that both endpoints share.
+struct QueryRequest {
     query: String,
     limit: Option<usize>,
     timeout: Option<Duration>,
@@ -29,8 +28,8 @@ struct Request {
     per_step_stats: bool,
 }
 
-impl Request {
-    /// Checks in Prometheus' order, so that a request with several faults gets the same answer.
+impl QueryRequest {
+    /// Checks parameters in Prometheus' order, so that a request with several faults gets the same answer.
     fn parse(api: &Api, params: &Params, limit: Option<usize>) -> Result<Self, ApiError> {
         let timeout = match params.get("timeout") {
             "" => None,
@@ -56,45 +55,51 @@ impl Request {
     }
 }
 
-impl Request {
-    /// Two requests of one key differ in where their range lies at most.
-    fn key(&self, times: Times) -> RequestKey {
-        let (kind, steps) = match times {
-            Times::At(_) => ("query", 1),
-            Times::Range(range) => (
-                "query_range",
-                (range.end_ms - range.start_ms) / range.step_ms,
-            ),
-        };
-        RequestKey::of([kind, &self.query], steps.unsigned_abs())
-    }
-}
-
+/// When to evaluate, in milliseconds.
 #[derive(Debug, Clone, Copy)]
 enum Times {
     At(i64),
     Range(RangeParams),
 }
 
-/// Evaluates at one moment.
-pub async fn instant(State(api): State<Api>, headers: HeaderMap, params: Params) -> Response {
-    let parsed = || {
-        let limit = params.limit()?;
-        let at = params.time_or("time", api.clock.now_ms())?;
-        let at = Times::At(evaluation_ms(at));
-        Ok((Request::parse(&api, &params, limit)?, at))
+/// Evaluates a query at one timestamp.
+///
+/// # Errors
+/// A parameter is wrong, or the evaluation failed.
+pub async fn instant(
+    State(api): State<Api>,
+    core: Core,
+    encoding: Encoding,
+    params: Params,
+) -> Result<Response, ApiError> {
+    let limit = params.limit()?;
+    let at_ms = params.time_or("time", api.clock.now_ms())?;
+    let evaluation = Evaluation {
+        core,
+        request: QueryRequest::parse(&api, &params, limit)?,
+        times: Times::At(evaluation_ms(at_ms)),
     };
-    answer(&api, &headers, parsed()).await
+    evaluation.respond(&api, encoding).await
 }
 
-/// Evaluates at each step of a range.
-pub async fn range(State(api): State<Api>, headers: HeaderMap, params: Params) -> Response {
-    let parsed = || {
-        let limit = params.limit()?;
-        let range = range_params(&params)?;
-        Ok((Request::parse(&api, &params, limit)?, Times::Range(range)))
+/// Evaluates a query at each step of a range.
+///
+/// # Errors
+/// A parameter is wrong, or the evaluation failed.
+pub async fn range(
+    State(api): State<Api>,
+    core: Core,
+    encoding: Encoding,
+    params: Params,
+) -> Result<Response, ApiError> {
+    let limit = params.limit()?;
+    let range = range_params(&params)?;
+    let evaluation = Evaluation {
+        core,
+        request: QueryRequest::parse(&api, &params, limit)?,
+        times: Times::Range(range),
     };
-    answer(&api, &headers, parsed()).await
+    evaluation.respond(&api, encoding).await
 }
 
 fn range_params(params: &Params) -> Result<RangeParams, ApiError> {
@@ -133,63 +138,84 @@ fn range_params(params: &Params) -> Result<RangeParams, ApiError> {
     })
 }
 
-async fn answer(
-    api: &Api,
-    headers: &HeaderMap,
-    parsed: Result<(Request, Times), ApiError>,
-) -> Response {
-    let prepared = parsed.and_then(|parsed| Ok((parsed, api.core()?)));
-    let ((request, times), core) = match prepared {
-        Ok(prepared) => prepared,
-        Err(error) => return error.into_response(),
-    };
-    if request.timeout.is_some_and(|timeout| timeout.is_zero()) {
-        let message = "query timed out in query execution";
-        return ApiError::new(ErrorType::Timeout, message).into_response();
+/// One evaluation of a query.
+struct Evaluation {
+    core: Core,
+    request: QueryRequest,
+    times: Times,
+}
+
+impl Evaluation {
+    async fn respond(self, api: &Api, encoding: Encoding) -> Result<Response, ApiError> {
+        let timeout = self.request.timeout;
+        if timeout.is_some_and(|timeout| timeout.is_zero()) {
+            let message = "query timed out in query execution";
+            return Err(ApiError::new(ErrorType::Timeout, message));
+        }
+        let options = ReadOptions {
+            timeout,
+            ..ReadOptions::json(encoding)
+        };
+        let key = self.key();
+        respond::read_inline(api, options, key, move |sink, permit| {
+            self.write(sink, permit)
+        })
+        .await
     }
-    let key = request.key(times);
-    let timeout = request.timeout;
-    respond_cheaply(api, headers, key, timeout, move |sink, permitted| {
+
+    /// Requests that differ only in their start, but not in the magnitude of their steps, share a key.
+    fn key(&self) -> RequestKey {
+        let (endpoint, steps) = match self.times {
+            Times::At(_) => ("query", 1),
+            Times::Range(range) => (
+                "query_range",
+                (range.end_ms - range.start_ms) / range.step_ms,
+            ),
+        };
+        RequestKey::of([endpoint, &self.request.query], steps.unsigned_abs())
+    }
+
+    /// Evaluates the query and writes the response.
+    fn write(&self, sink: &mut Sink, permit: &ReadPermit) -> Result<(), ApiError> {
         let started = Instant::now();
-        let result = evaluate(&core, &request, times, permitted).map_err(query_error)?;
+        let result = self.evaluate(permit).map_err(query_error)?;
         let timings = Timings {
-            queued: permitted.queued,
+            queued: permit.queued,
             evaluated: started.elapsed(),
         };
         let render = Render {
             result,
-            limit: request.limit,
-            stats: request.stats.then_some(timings),
-            per_step: request.per_step_stats,
+            limit: self.request.limit,
+            stats: self.request.stats.then_some(timings),
+            per_step: self.request.per_step_stats,
         };
         render.write(sink)
-    })
-    .await
-}
+    }
 
-fn evaluate(
-    core: &Core,
-    request: &Request,
-    times: Times,
-    permitted: &Permitted,
-) -> Result<QueryResult, QueryError> {
-    let options = QueryOptions {
-        lookback_delta: request.lookback_delta,
-        control: &permitted.control,
-        deadline: Some(permitted.deadline),
-        per_step_stats: request.per_step_stats,
-    };
-    match times {
-        Times::At(at_ms) => core
-            .engine
-            .instant(&core.store, &request.query, at_ms, &options),
-        Times::Range(range) => core
-            .engine
-            .range(&core.store, &request.query, range, &options),
+    fn evaluate(&self, permit: &ReadPermit) -> Result<QueryResult, QueryError> {
+        let Self {
+            core,
+            request,
+            times,
+        } = self;
+        let options = QueryOptions {
+            lookback_delta: request.lookback_delta,
+            control: &permit.control,
+            deadline: Some(permit.deadline),
+            per_step_stats: request.per_step_stats,
+        };
+        match *times {
+            Times::At(at_ms) => core
+                .engine
+                .instant(&core.store, &request.query, at_ms, &options),
+            Times::Range(range) => core
+                .engine
+                .range(&core.store, &request.query, range, &options),
+        }
     }
 }
 
-/// What a client is told about a failed query.
+/// The client's view of a failed query.
 pub fn query_error(error: QueryError) -> ApiError {
     let error_type = match error.kind {
         ErrorKind::BadData => return ApiError::invalid_parameter("query", error.message),

@@ -1,4 +1,4 @@
-//! How many queries run and wait.
+//! Limits how many queries run and how many wait.
 
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU32, Ordering};
@@ -34,12 +34,12 @@ const QUEUE_MAX: MetricDef<Gauge> = metric!(
 metrics! {
     #[derive(Debug)]
     struct LimiterMetrics {
-        rejected: Counter = "aggregator_query_turned_away_total", "Queries rejected because too many were waiting.";
+        rejected: Counter = "aggregator_query_rejected_total", "Queries rejected because the queue was full.";
         wait: Histogram = "aggregator_query_queue_wait_seconds", "Time that queries waited to be evaluated.";
     }
 }
 
-/// Bounds how many queries run and how many wait; rejects the others.
+/// Lets `running_max` queries run and `waiting_max` wait, and rejects the rest.
 #[derive(Debug)]
 pub struct QueryLimiter {
     running: Arc<Semaphore>,
@@ -49,7 +49,7 @@ pub struct QueryLimiter {
 }
 
 impl QueryLimiter {
-    /// Creates a limiter for `running_max` running and `waiting_max` waiting queries.
+    /// Creates a limiter and registers its metrics.
     #[must_use]
     pub fn new(running_max: u32, waiting_max: u32, registry: &Registry) -> Self {
         let running = Arc::new(Semaphore::new(running_max as usize));
@@ -74,17 +74,20 @@ impl QueryLimiter {
         }
     }
 
-    /// Waits for a place, `timeout` at most. Leaving the queue early (the client is gone) gives the place free.
+    /// Waits for a slot, at most `timeout`.
     ///
     /// # Errors
     /// The queue is full, or the time is over.
+    ///
+    /// # Cancel safety
+    /// Dropping the future leaves the queue.
     pub async fn enter(&self, timeout: Duration) -> Result<OwnedSemaphorePermit, ApiError> {
         if let Ok(permit) = Arc::clone(&self.running).try_acquire_owned() {
             self.metrics.wait.observe(0.0);
             return Ok(permit);
         }
         let started = Instant::now();
-        let _place = self.queue()?;
+        let _queued = self.join_queue()?;
         let acquire = Arc::clone(&self.running).acquire_owned();
         let permit = match tokio::time::timeout(timeout, acquire).await {
             Ok(Ok(permit)) => permit,
@@ -98,33 +101,33 @@ impl QueryLimiter {
         Ok(permit)
     }
 
-    /// A place, if one is free now.
+    /// Takes a slot if one is free.
     pub fn try_enter(&self) -> Option<OwnedSemaphorePermit> {
         let permit = Arc::clone(&self.running).try_acquire_owned().ok()?;
         self.metrics.wait.observe(0.0);
         Some(permit)
     }
 
-    fn queue(&self) -> Result<Place, ApiError> {
+    fn join_queue(&self) -> Result<QueuePlace, ApiError> {
         let enter = |waiting| (waiting < self.waiting_max).then_some(waiting + 1);
         match self
             .waiting
             .fetch_update(Ordering::AcqRel, Ordering::Acquire, enter)
         {
-            Ok(_) => Ok(Place(Arc::clone(&self.waiting))),
+            Ok(_) => Ok(QueuePlace(Arc::clone(&self.waiting))),
             Err(waiting) => {
                 self.metrics.rejected.inc();
-                let message = format!("too many queries: {waiting} are waiting already");
+                let message = format!("too many queries: {waiting} are already waiting");
                 Err(ApiError::unavailable(message))
             }
         }
     }
 }
 
-/// A place in the queue.
-struct Place(Arc<AtomicU32>);
+/// A place in the queue, left on drop.
+struct QueuePlace(Arc<AtomicU32>);
 
-impl Drop for Place {
+impl Drop for QueuePlace {
     fn drop(&mut self) {
         self.0.fetch_sub(1, Ordering::AcqRel);
     }
@@ -136,21 +139,21 @@ mod tests {
 
     #[tokio::test]
     async fn queue_is_bounded_and_waiting_ends() {
-        let gate = Arc::new(QueryLimiter::new(1, 1, &Registry::default()));
-        let first = gate.enter(Duration::from_secs(1)).await.unwrap();
+        let limiter = Arc::new(QueryLimiter::new(1, 1, &Registry::default()));
+        let first = limiter.enter(Duration::from_secs(1)).await.unwrap();
         let waiter = {
-            let gate = Arc::clone(&gate);
-            tokio::spawn(async move { gate.enter(Duration::from_secs(60)).await.map(drop) })
+            let limiter = Arc::clone(&limiter);
+            tokio::spawn(async move { limiter.enter(Duration::from_secs(60)).await.map(drop) })
         };
         tokio::task::yield_now().await;
-        let refused = gate.enter(Duration::from_secs(1)).await.unwrap_err();
+        let refused = limiter.enter(Duration::from_secs(1)).await.unwrap_err();
         assert_eq!(refused.error_type, ErrorType::Unavailable);
         drop(first);
         waiter.await.unwrap().unwrap();
 
-        let _held = gate.enter(Duration::from_secs(1)).await.unwrap();
-        let late = gate.enter(Duration::from_millis(5)).await.unwrap_err();
+        let _held = limiter.enter(Duration::from_secs(1)).await.unwrap();
+        let late = limiter.enter(Duration::from_millis(5)).await.unwrap_err();
         assert_eq!(late.error_type, ErrorType::Timeout);
-        assert_eq!(gate.waiting.load(Ordering::Relaxed), 0);
+        assert_eq!(limiter.waiting.load(Ordering::Relaxed), 0);
     }
 }

@@ -7,9 +7,10 @@ use std::collections::BTreeMap;
 use std::sync::Arc;
 
 use axum::extract::{Request, State};
-use axum::response::{IntoResponse as _, Response};
+use axum::response::Response;
 use common::model::{Labels, MatchOp, Matcher};
-use http::{HeaderValue, StatusCode, header};
+use common::report::chain;
+use http::{HeaderValue, header};
 use prost::Message as _;
 use tidemark_storage::{ReadControl, ReadError, Selection, SeriesSet, Values};
 
@@ -17,126 +18,124 @@ use self::message::{
     Chunk, ChunkedReadResponse, ChunkedSeries, Label, Query, QueryResult, ReadRequest,
     ReadResponse, Sample, TimeSeries,
 };
-use super::blocking::{Permitted, read_error, respond};
 use super::error::ApiError;
 use super::params::read_limited;
-use super::reply::Sink;
+use super::respond::{self, Encoding, ReadOptions, ReadPermit, Sink, read_error};
 use super::selectors::select;
 use super::state::{Api, Core};
 
-/// Bytes of a request (Prometheus: `remote.DecodeReadRequest` has no bound of its own).
+/// Maximum bytes of a request. Prometheus' `remote.DecodeReadRequest` has no limit.
 const REQUEST_BYTES_MAX: usize = 1 << 20;
-/// Samples of a chunk, as Prometheus' head cuts them.
+/// Samples of a chunk, as in Prometheus' head.
 const CHUNK_SAMPLES: usize = 120;
-/// Chunks of one frame: about 100 KiB at most.
+/// Chunks of a frame, which then has at most about 100 KiB.
 const FRAME_CHUNKS: usize = 64;
 
 const SAMPLES: &str = "application/x-protobuf";
 const STREAM: &str = "application/x-streamed-protobuf; proto=prometheus.ChunkedReadResponse";
 
-/// How the answer is formed.
+/// Form of a response.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-enum Form {
+enum ResponseForm {
+    /// One message with plain samples.
     Samples,
+    /// A stream of messages with XOR chunks.
     Chunks,
 }
 
 /// Answers a remote read.
-pub async fn read(State(api): State<Api>, mut request: Request) -> Response {
-    // Compression is part of the protocol here, never the transport's.
-    request.headers_mut().remove(header::ACCEPT_ENCODING);
-    let headers = request.headers().clone();
-    let parsed = match parse(request).await {
-        Ok(message) => form(&message).and_then(|form| Ok((message, form, api.core()?))),
-        Err(error) => Err(error),
-    };
-    let (message, form, core) = match parsed {
-        Ok(parsed) => parsed,
-        Err(error) => return plain(&error),
-    };
+///
+/// # Errors
+/// The request is wrong, or the read failed.
+pub async fn read(
+    State(api): State<Api>,
+    core: Core,
+    request: Request,
+) -> Result<Response, ApiError> {
+    // Clients show errors to people; they expect no JSON.
+    let message = parse(request).await.map_err(ApiError::into_line)?;
+    let form = response_form(&message).map_err(ApiError::into_line)?;
     let external = api.config.load().global.external_labels.clone();
-    let selections: Result<Vec<_>, _> = message
+    let selections = message
         .queries
         .iter()
         .map(|query| selection(query, &external))
-        .collect();
-    let selections = match selections {
-        Ok(selections) => selections,
-        Err(error) => return plain(&error),
-    };
+        .collect::<Result<Vec<_>, _>>()
+        .map_err(ApiError::into_line)?;
     let samples_max = api.config.load().limits.remote_read_samples_max;
-    let content_type = match form {
-        Form::Samples => SAMPLES,
-        Form::Chunks => STREAM,
-    };
-    let mut response = respond(
-        &api,
-        &headers,
-        content_type,
-        None,
-        move |sink, permitted| {
-            let answer = Answer {
-                core,
-                external,
-                permitted,
-                samples_max,
-            };
-            match form {
-                Form::Samples => answer.samples(sink, &selections),
-                Form::Chunks => answer.chunks(sink, &selections),
-            }
+    let options = ReadOptions {
+        content_type: match form {
+            ResponseForm::Samples => SAMPLES,
+            ResponseForm::Chunks => STREAM,
         },
-    )
-    .await;
-    if form == Form::Samples && response.status() == StatusCode::OK {
-        response
-            .headers_mut()
-            .insert(header::CONTENT_ENCODING, HeaderValue::from_static("snappy"));
+        // The protocol compresses its messages itself.
+        ..ReadOptions::json(Encoding::Identity)
+    };
+    let mut response = respond::read(&api, options, move |sink, permit| {
+        let reader = SampleReader {
+            core,
+            external,
+            permit,
+            samples_max,
+        };
+        match form {
+            ResponseForm::Samples => reader.write_samples(sink, &selections),
+            ResponseForm::Chunks => reader.write_chunks(sink, &selections),
+        }
+    })
+    .await?;
+    if form == ResponseForm::Samples {
+        let headers = response.headers_mut();
+        headers.insert(header::CONTENT_ENCODING, HeaderValue::from_static("snappy"));
     }
-    response
+    Ok(response)
 }
 
-/// Readers show this text to people; they expect no JSON.
-fn plain(error: &ApiError) -> Response {
-    let status = error.status.unwrap_or(StatusCode::BAD_REQUEST);
-    (status, error.message.clone() + "\n").into_response()
+/// Why a request can't be decoded.
+#[derive(Debug, thiserror::Error)]
+enum DecodeError {
+    #[error("snappy")]
+    Snappy(#[from] snap::Error),
+    #[error("protobuf")]
+    Protobuf(#[from] prost::DecodeError),
+    #[error("request decodes to {0} bytes, at most {REQUEST_BYTES_MAX} allowed")]
+    TooLarge(usize),
 }
 
 async fn parse(request: Request) -> Result<ReadRequest, ApiError> {
     let body = read_limited(request, REQUEST_BYTES_MAX).await?;
-    let bad = |error: &dyn std::fmt::Display| ApiError::bad_data(error.to_string());
-    let bytes = snap::raw::decompress_len(&body).map_err(|e| bad(&e))?;
-    if bytes > REQUEST_BYTES_MAX {
-        return Err(ApiError::bad_data(format!(
-            "request decodes to {bytes} bytes, at most {REQUEST_BYTES_MAX} allowed"
-        )));
-    }
-    let plain = snap::raw::Decoder::new()
-        .decompress_vec(&body)
-        .map_err(|e| bad(&e))?;
-    ReadRequest::decode(plain.as_slice()).map_err(|e| bad(&e))
+    decode(&body).map_err(|error| ApiError::bad_data(chain(&error)))
 }
 
-/// The first form that the client takes and this server knows; none named means samples.
-fn form(message: &ReadRequest) -> Result<Form, ApiError> {
-    if message.accepted_response_types.is_empty() {
-        return Ok(Form::Samples);
+fn decode(body: &[u8]) -> Result<ReadRequest, DecodeError> {
+    let bytes = snap::raw::decompress_len(body)?;
+    if bytes > REQUEST_BYTES_MAX {
+        return Err(DecodeError::TooLarge(bytes));
     }
-    let known = |&number: &i32| match number {
-        0 => Some(Form::Samples),
-        1 => Some(Form::Chunks),
+    let message = snap::raw::Decoder::new().decompress_vec(body)?;
+    Ok(ReadRequest::decode(message.as_slice())?)
+}
+
+/// The first form in the request that this server supports; samples if the request names none.
+fn response_form(message: &ReadRequest) -> Result<ResponseForm, ApiError> {
+    if message.accepted_response_types.is_empty() {
+        return Ok(ResponseForm::Samples);
+    }
+    let supported = |&number: &i32| match number {
+        0 => Some(ResponseForm::Samples),
+        1 => Some(ResponseForm::Chunks),
         _ => None,
     };
     message
         .accepted_response_types
         .iter()
-        .find_map(known)
+        .find_map(supported)
         .ok_or_else(|| {
             ApiError::bad_data("server does not support any of the requested response types")
         })
 }
 
-/// Matchers on external labels with this server's own values hold for every series, so they are left out.
+/// Drops matchers on external labels with this server's values: they match every series.
 fn selection(query: &Query, external: &BTreeMap<String, String>) -> Result<Selection, ApiError> {
     let mut matchers = Vec::with_capacity(query.matchers.len());
     for matcher in &query.matchers {
@@ -151,7 +150,7 @@ fn selection(query: &Query, external: &BTreeMap<String, String>) -> Result<Selec
             continue;
         }
         let matcher = Matcher::new(matcher.name.as_str(), op, matcher.value.as_str())
-            .map_err(|error| ApiError::bad_data(error.to_string()))?;
+            .map_err(|error| ApiError::bad_data(chain(&error)))?;
         matchers.push(matcher);
     }
     Ok(Selection {
@@ -161,20 +160,20 @@ fn selection(query: &Query, external: &BTreeMap<String, String>) -> Result<Selec
     })
 }
 
-/// Takes the labels, timestamps and values of one series.
+/// Receives the labels, timestamps and values of one series.
 type VisitSeries<'v> = dyn FnMut(Vec<Label>, &[i64], &[f64]) -> Result<(), ApiError> + 'v;
 
-/// What both forms of answer need.
-struct Answer<'a> {
+/// Reads samples for a response in either form.
+struct SampleReader<'a> {
     core: Core,
     external: BTreeMap<String, String>,
-    permitted: &'a Permitted,
+    permit: &'a ReadPermit,
     samples_max: u64,
 }
 
-impl Answer<'_> {
-    /// Everything in one message, so it is bounded by samples.
-    fn samples(&self, sink: &mut Sink, selections: &[Selection]) -> Result<(), ApiError> {
+impl SampleReader<'_> {
+    /// Writes one message, whose size the limit of samples bounds.
+    fn write_samples(&self, sink: &mut Sink, selections: &[Selection]) -> Result<(), ApiError> {
         let mut response = ReadResponse::default();
         for selection in selections {
             let mut result = QueryResult::default();
@@ -191,11 +190,11 @@ impl Answer<'_> {
         }
         sink.text = snap::raw::Encoder::new()
             .compress_vec(&response.encode_to_vec())
-            .map_err(|error| ApiError::internal("compress", &error))?;
+            .map_err(|error| ApiError::internal("compress the response", &error))?;
         Ok(())
     }
 
-    fn chunks(&self, sink: &mut Sink, selections: &[Selection]) -> Result<(), ApiError> {
+    fn write_chunks(&self, sink: &mut Sink, selections: &[Selection]) -> Result<(), ApiError> {
         for (index, selection) in selections.iter().enumerate() {
             self.each_series(selection, &mut |labels, timestamps_ms, values| {
                 let times = timestamps_ms.chunks(CHUNK_SAMPLES);
@@ -220,13 +219,13 @@ impl Answer<'_> {
         Ok(())
     }
 
-    /// Visits the series of a selection in the order of their labels.
+    /// Visits the series of a selection, ordered by labels.
     fn each_series(
         &self,
         selection: &Selection,
         visit: &mut VisitSeries<'_>,
     ) -> Result<(), ApiError> {
-        let control = &self.permitted.control;
+        let control = &self.permit.control;
         let set: Arc<dyn SeriesSet> = select(&self.core.store, selection, control)?;
         let mut order: Vec<_> = (0..set.len())
             .map(|index| (set.labels(index), index))
@@ -298,7 +297,7 @@ fn chunk(timestamps_ms: &[i64], values: &[f64]) -> Option<Chunk> {
     })
 }
 
-/// `uvarint length, CRC-32C big-endian, message` (`storage/remote/chunked.go`).
+/// Appends a frame: `uvarint length, CRC-32C big-endian, message` (`storage/remote/chunked.go`).
 fn frame(out: &mut Vec<u8>, message: &[u8]) {
     let mut length = message.len() as u64;
     while length >= 0x80 {

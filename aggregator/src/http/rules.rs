@@ -5,7 +5,6 @@ use std::sync::Arc;
 use axum::extract::State;
 use axum::response::Response;
 use common::model::{Labels, Matcher};
-use http::HeaderMap;
 use serde_json::{Map, Value as Json, json};
 use tidemark_alerting::notify::message::object;
 use tidemark_alerting::rules::alert::Alert;
@@ -15,12 +14,12 @@ use tidemark_alerting::rules::rule::Rule;
 use tidemark_alerting::template::{Notation, format_float};
 
 use super::error::ApiError;
-use super::params::Params;
-use super::state::Api;
-use super::targets::small;
+use super::params::{Params, parse_bool};
+use super::respond::{self, Encoding};
+use super::state::{Api, OpenAlerting};
 use crate::alerting::Alerting;
 
-/// Prometheus prints a time that never was as Go's zero time.
+/// Go's zero time, which Prometheus prints for a time that is not set.
 const NEVER: &str = "0001-01-01T00:00:00Z";
 
 fn time(time_ms: Option<i64>) -> String {
@@ -36,20 +35,24 @@ fn time(time_ms: Option<i64>) -> String {
 /// The server is still starting.
 pub async fn alertmanagers(
     State(api): State<Api>,
-    headers: HeaderMap,
+    OpenAlerting(alerting): OpenAlerting,
+    encoding: Encoding,
 ) -> Result<Response, ApiError> {
-    let urls = api.alerting()?.external_urls();
+    let urls = alerting.external_urls();
     let active: Vec<Json> = urls.into_iter().map(|url| json!({ "url": url })).collect();
     let data = json!({ "activeAlertmanagers": active, "droppedAlertmanagers": [] });
-    Ok(small(&api, &headers, data.to_string().into_bytes()).await)
+    respond::json(&api, encoding, &data).await
 }
 
 /// `/api/v1/alerts`
 ///
 /// # Errors
 /// The server is still starting.
-pub async fn alerts(State(api): State<Api>, headers: HeaderMap) -> Result<Response, ApiError> {
-    let alerting = api.alerting()?;
+pub async fn alerts(
+    State(api): State<Api>,
+    OpenAlerting(alerting): OpenAlerting,
+    encoding: Encoding,
+) -> Result<Response, ApiError> {
     let data = blocking(move || {
         let mut alerts = Vec::new();
         for group in alerting.manager().groups() {
@@ -60,7 +63,7 @@ pub async fn alerts(State(api): State<Api>, headers: HeaderMap) -> Result<Respon
         json!({ "alerts": alerts })
     })
     .await?;
-    Ok(small(&api, &headers, data).await)
+    respond::data(&api, encoding, data).await
 }
 
 /// `/api/v1/rules`
@@ -69,25 +72,25 @@ pub async fn alerts(State(api): State<Api>, headers: HeaderMap) -> Result<Respon
 /// A parameter is wrong, or the server is still starting.
 pub async fn rules(
     State(api): State<Api>,
-    headers: HeaderMap,
+    OpenAlerting(alerting): OpenAlerting,
+    encoding: Encoding,
     params: Params,
 ) -> Result<Response, ApiError> {
-    let alerting = api.alerting()?;
-    let wanted = Wanted::new(&params)?;
-    let data = blocking(move || wanted.page(&alerting)).await?;
-    Ok(small(&api, &headers, data).await)
+    let filter = RuleFilter::new(&params)?;
+    let data = blocking(move || filter.page(&alerting)).await?;
+    respond::data(&api, encoding, data).await
 }
 
-/// Looking at rules may wait for an evaluation that stores its state.
+/// Serialises rules on a blocking thread: reading them may wait for an evaluation that stores its state.
 async fn blocking(work: impl FnOnce() -> Json + Send + 'static) -> Result<Vec<u8>, ApiError> {
     tokio::task::spawn_blocking(move || work().to_string().into_bytes())
         .await
         .map_err(|error| ApiError::internal("read rules", &error))
 }
 
-/// What of the rules is asked for.
+/// The parameters of `/api/v1/rules`.
 #[derive(Debug)]
-struct Wanted {
+struct RuleFilter {
     alerting_only: bool,
     recording_only: bool,
     names: Vec<String>,
@@ -99,7 +102,7 @@ struct Wanted {
     next_token: String,
 }
 
-impl Wanted {
+impl RuleFilter {
     fn new(params: &Params) -> Result<Self, ApiError> {
         let list = |name: &str| params.all(name).map(str::to_owned).collect::<Vec<_>>();
         let kind = params.get("type");
@@ -111,14 +114,12 @@ impl Wanted {
         }
         let exclude_alerts = match params.get("exclude_alerts") {
             "" => false,
-            "1" | "t" | "T" | "TRUE" | "true" | "True" => true,
-            "0" | "f" | "F" | "FALSE" | "false" | "False" => false,
-            text => {
+            text => parse_bool(text).ok_or_else(|| {
                 let reason = format!(
                     "error converting exclude_alerts: strconv.ParseBool: parsing {text:?}: invalid syntax"
                 );
-                return Err(ApiError::invalid_parameter("exclude_alerts", reason));
-            }
+                ApiError::invalid_parameter("exclude_alerts", reason)
+            })?,
         };
         let group_limit = match params.get("group_limit") {
             "" => usize::MAX,
@@ -161,7 +162,7 @@ impl Wanted {
         let mut found = Vec::new();
         let mut next = None;
         let mut skipping = !self.next_token.is_empty();
-        for group in groups.iter().filter(|group| self.takes_group(group)) {
+        for group in groups.iter().filter(|group| self.matches_group(group)) {
             let token = token(group);
             skipping &= token != self.next_token;
             if skipping {
@@ -188,7 +189,7 @@ impl Wanted {
         data
     }
 
-    fn takes_group(&self, group: &Group) -> bool {
+    fn matches_group(&self, group: &Group) -> bool {
         let file = group.file.display().to_string();
         (self.groups.is_empty() || self.groups.contains(&group.name))
             && (self.files.is_empty() || self.files.contains(&file))
@@ -255,7 +256,7 @@ impl Wanted {
         let state = rule.state();
         put("name", rule.spec.name().into());
         put("query", rule.spec.expr.as_str().into());
-        // Prometheus shows labels with an empty value, and omits the key of a recording rule without labels.
+        // As in Prometheus, only a recording rule omits an empty label set, and labels with empty values are shown.
         let labels = &rule.spec.labels;
         if is_alerting || !labels.is_empty() {
             let pairs = labels
@@ -273,14 +274,14 @@ impl Wanted {
     }
 }
 
-/// Names a group for the next page without telling its path.
+/// Identifies a group in `groupNextToken` without revealing its path.
 fn token(group: &Arc<Group>) -> String {
-    let digest = crc_of(&format!("{};{}", group.file.display(), group.name));
+    let digest = fnv1a(&format!("{};{}", group.file.display(), group.name));
     format!("{digest:016x}")
 }
 
-fn crc_of(text: &str) -> u64 {
-    // FNV-1a: short, stable, and no secret is kept here.
+/// FNV-1a: stable across restarts. The token is not a secret.
+fn fnv1a(text: &str) -> u64 {
     text.bytes().fold(0xcbf2_9ce4_8422_2325, |hash, byte| {
         (hash ^ u64::from(byte)).wrapping_mul(0x0100_0000_01b3)
     })

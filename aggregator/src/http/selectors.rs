@@ -6,9 +6,9 @@ use common::model::Matcher;
 use tidemark_promql::{matches_everything, parse_selector};
 use tidemark_storage::{ReadControl, Readable as _, Selection, SeriesSet, Store};
 
-use super::blocking::read_error;
 use super::error::ApiError;
 use super::params::Params;
+use super::respond::read_error;
 
 /// Matchers of one selector.
 pub type Matchers = Vec<Matcher>;
@@ -16,7 +16,7 @@ pub type Matchers = Vec<Matcher>;
 /// Parses all `match[]` parameters.
 ///
 /// # Errors
-/// One of them is no selector, or would match everything.
+/// One of them is not a selector, or matches everything.
 pub fn parse_all(params: &Params) -> Result<Vec<Matchers>, ApiError> {
     params.all("match[]").map(parse).collect()
 }
@@ -24,7 +24,7 @@ pub fn parse_all(params: &Params) -> Result<Vec<Matchers>, ApiError> {
 /// Parses one selector.
 ///
 /// # Errors
-/// It is no selector, or would match everything.
+/// It is not a selector, or matches everything.
 pub fn parse(text: &str) -> Result<Matchers, ApiError> {
     let matchers = parse_any(text)?;
     if matches_everything(&matchers) {
@@ -38,12 +38,12 @@ pub fn parse(text: &str) -> Result<Matchers, ApiError> {
 /// Parses one selector, which may match everything.
 ///
 /// # Errors
-/// It is no selector.
+/// It is not a selector.
 pub fn parse_any(text: &str) -> Result<Matchers, ApiError> {
     parse_selector(text).map_err(|error| ApiError::bad_data(error.to_string()))
 }
 
-/// Selections of a time range, one for each set of matchers.
+/// Selects a time range for each set of matchers.
 #[must_use]
 pub fn selections(sets: Vec<Matchers>, (start_ms, end_ms): (i64, i64)) -> Vec<Selection> {
     sets.into_iter()
@@ -55,10 +55,10 @@ pub fn selections(sets: Vec<Matchers>, (start_ms, end_ms): (i64, i64)) -> Vec<Se
         .collect()
 }
 
-/// Resolves a selection.
+/// Resolves a selection to its series.
 ///
 /// # Errors
-/// The store's, as the client is told.
+/// The store's.
 pub fn select(
     store: &Store,
     selection: &Selection,

@@ -1,118 +1,153 @@
 //! `/api/v1/series`, `/api/v1/labels` and `/api/v1/label/<name>/values`.
 
 use axum::extract::State;
-use axum::response::{IntoResponse as _, Response};
+use axum::response::Response;
 use common::model::Labels;
-use http::{HeaderMap, Uri};
+use http::Uri;
 use tidemark_storage::{ReadControl, ReadError, Readable as _, Selection};
 
-use super::blocking::{read_error, respond_cheaply};
 use super::error::{ApiError, ErrorType};
 use super::inline::RequestKey;
 use super::json;
 use super::label_name::unescape;
 use super::params::{Params, decode};
 use super::query::render::{TRUNCATED, annotations};
-use super::reply::Sink;
+use super::respond::{self, Encoding, ReadOptions, ReadPermit, Sink, read_error};
 use super::selectors::{self, select};
 use super::state::{Api, Core};
 
-/// What the three endpoints have in common.
-struct Request {
-    limit: Option<usize>,
-    selections: Vec<Selection>,
+/// A request of any of the three endpoints.
+struct SeriesRequest {
     core: Core,
+    selections: Vec<Selection>,
+    limit: Option<usize>,
 }
 
-impl Request {
-    fn parse(api: &Api, params: &Params) -> Result<Self, ApiError> {
+impl SeriesRequest {
+    fn parse(core: Core, params: &Params) -> Result<Self, ApiError> {
         let limit = params.limit()?;
         let range = params.range()?;
         let sets = selectors::parse_all(params)?;
         Ok(Self {
-            limit,
+            core,
             selections: selectors::selections(sets, range),
-            core: api.core()?,
+            limit,
         })
     }
 
-    /// All series when no selector was given.
-    fn selections_or_all(&mut self, params: &Params) -> Result<(), ApiError> {
-        if self.selections.is_empty() {
-            self.selections = selectors::selections(vec![Vec::new()], params.range()?);
+    /// Parses a request that means all series if it has no selector.
+    fn parse_or_all(core: Core, params: &Params) -> Result<Self, ApiError> {
+        let mut request = Self::parse(core, params)?;
+        if request.selections.is_empty() {
+            request.selections = selectors::selections(vec![Vec::new()], params.range()?);
         }
-        Ok(())
+        Ok(request)
     }
-}
 
-/// Label sets of the series that match.
-pub async fn series(State(api): State<Api>, headers: HeaderMap, params: Params) -> Response {
-    if let Err(error) = params.well_formed() {
-        return error.into_response();
-    }
-    if params.all("match[]").next().is_none() {
-        return ApiError::bad_data("no match[] parameter provided").into_response();
-    }
-    let request = match Request::parse(&api, &params) {
-        Ok(request) => request,
-        Err(error) => return error.about_selectors().into_response(),
-    };
-    let key = key("series", &params);
-    respond_cheaply(&api, &headers, key, None, move |sink, permitted| {
+    fn write_series(&self, sink: &mut Sink, permit: &ReadPermit) -> Result<(), ApiError> {
         let mut found = Vec::new();
         let mut warnings = Vec::new();
-        for selection in &request.selections {
-            let set = select(&request.core.store, selection, &permitted.control)?;
+        for selection in &self.selections {
+            let set = select(&self.core.store, selection, &permit.control)?;
             warnings.extend(set.warnings());
             found.extend((0..set.len()).map(|index| set.labels(index)));
         }
         found.sort_unstable();
         found.dedup();
-        write_list(
-            sink,
-            &found,
-            request.limit,
-            &mut warnings,
-            |text, one: &Labels| {
-                json::labels(text, one);
-            },
-        )
+        let write = |text: &mut Vec<u8>, one: &Labels| json::labels(text, one);
+        write_list(sink, &found, self.limit, warnings, write)
+    }
+
+    /// Writes the strings that `read` finds for the selections.
+    fn write_strings(
+        &self,
+        sink: &mut Sink,
+        permit: &ReadPermit,
+        read: impl Fn(&Core, &Selection, &ReadControl) -> Result<Vec<String>, ReadError>,
+    ) -> Result<(), ApiError> {
+        let mut found = Vec::new();
+        for selection in &self.selections {
+            let part = read(&self.core, selection, &permit.control);
+            found.extend(part.map_err(|error| read_error(&error))?);
+        }
+        if self.selections.len() > 1 {
+            found.sort_unstable();
+            found.dedup();
+        }
+        let write = |text: &mut Vec<u8>, one: &String| json::string(text, one);
+        write_list(sink, &found, self.limit, Vec::new(), write)
+    }
+}
+
+/// Lists the label sets of the series that match.
+///
+/// # Errors
+/// A parameter is wrong, or the read failed.
+pub async fn series(
+    State(api): State<Api>,
+    core: Core,
+    encoding: Encoding,
+    params: Params,
+) -> Result<Response, ApiError> {
+    params.well_formed()?;
+    if params.all("match[]").next().is_none() {
+        return Err(ApiError::bad_data("no match[] parameter provided"));
+    }
+    let request = SeriesRequest::parse(core, &params).map_err(ApiError::about_selectors)?;
+    let (options, key) = (ReadOptions::json(encoding), key("series", &params));
+    respond::read_inline(&api, options, key, move |sink, permit| {
+        request.write_series(sink, permit)
     })
     .await
 }
 
-/// Names of labels.
-pub async fn labels(State(api): State<Api>, headers: HeaderMap, params: Params) -> Response {
-    let asked = (&params, key("labels", &params));
-    list(&api, &headers, asked, |core, selection, control| {
-        core.store.label_names(selection, control)
+/// Lists label names.
+///
+/// # Errors
+/// A parameter is wrong, or the read failed.
+pub async fn labels(
+    State(api): State<Api>,
+    core: Core,
+    encoding: Encoding,
+    params: Params,
+) -> Result<Response, ApiError> {
+    let request = SeriesRequest::parse_or_all(core, &params)?;
+    let (options, key) = (ReadOptions::json(encoding), key("labels", &params));
+    respond::read_inline(&api, options, key, move |sink, permit| {
+        request.write_strings(sink, permit, |core, selection, control| {
+            core.store.label_names(selection, control)
+        })
     })
     .await
 }
 
-/// Values of one label.
+/// Lists the values of a label.
+///
+/// # Errors
+/// A parameter is wrong, or the read failed.
 pub async fn values(
     State(api): State<Api>,
+    core: Core,
     uri: Uri,
-    headers: HeaderMap,
+    encoding: Encoding,
     params: Params,
-) -> Response {
-    let name = match label_name(uri.path()) {
-        Ok(name) => name,
-        Err(error) => return error.into_response(),
-    };
-    let asked = (&params, key(uri.path(), &params));
-    list(&api, &headers, asked, move |core, selection, control| {
-        core.store.label_values(&name, selection, control)
+) -> Result<Response, ApiError> {
+    let name = label_name(uri.path())?;
+    let request = SeriesRequest::parse_or_all(core, &params)?;
+    let (options, key) = (ReadOptions::json(encoding), key(uri.path(), &params));
+    respond::read_inline(&api, options, key, move |sink, permit| {
+        request.write_strings(sink, permit, |core, selection, control| {
+            core.store.label_values(&name, selection, control)
+        })
     })
     .await
 }
 
-/// The name in `…/label/<name>/values`, whose bytes may be any.
+/// Decodes the name in `…/label/<name>/values`.
 fn label_name(path: &str) -> Result<String, ApiError> {
     let path = path.strip_suffix("/values").unwrap_or(path);
     let (_, name) = path.rsplit_once("/label/").unwrap_or_default();
-    // A plus is itself in a path.
+    // In a path `+` is not a space.
     let bytes = decode(name.replace('+', "%2B").as_bytes()).map_err(ApiError::bad_data)?;
     match String::from_utf8(bytes) {
         Ok(name) if !name.is_empty() => Ok(unescape(&name)),
@@ -124,54 +159,17 @@ fn label_name(path: &str) -> Result<String, ApiError> {
     }
 }
 
-/// The same question about another time has the same key.
+/// Requests that differ only in their time range share a key.
 fn key(what: &str, params: &Params) -> RequestKey {
     RequestKey::of([what].into_iter().chain(params.all("match[]")), 1)
 }
 
-async fn list(
-    api: &Api,
-    headers: &HeaderMap,
-    (params, key): (&Params, RequestKey),
-    read: impl Fn(&Core, &Selection, &ReadControl) -> Result<Vec<String>, ReadError> + Send + 'static,
-) -> Response {
-    let parsed = Request::parse(api, params).and_then(|mut request| {
-        request.selections_or_all(params)?;
-        Ok(request)
-    });
-    let request = match parsed {
-        Ok(request) => request,
-        Err(error) => return error.into_response(),
-    };
-    respond_cheaply(api, headers, key, None, move |sink, permitted| {
-        let mut found = Vec::new();
-        for selection in &request.selections {
-            let part = read(&request.core, selection, &permitted.control);
-            found.extend(part.map_err(|error| read_error(&error))?);
-        }
-        if request.selections.len() > 1 {
-            found.sort_unstable();
-            found.dedup();
-        }
-        write_list(
-            sink,
-            &found,
-            request.limit,
-            &mut Vec::new(),
-            |text, one: &String| {
-                json::string(text, one);
-            },
-        )
-    })
-    .await
-}
-
-/// Writes `{"status":"success","data":[…]}`, cut at `limit` with a warning.
+/// Writes `{"status":"success","data":[…]}`. Warns if `limit` truncates the list.
 fn write_list<T>(
     sink: &mut Sink,
     list: &[T],
     limit: Option<usize>,
-    warnings: &mut Vec<String>,
+    mut warnings: Vec<String>,
     write: impl Fn(&mut Vec<u8>, &T),
 ) -> Result<(), ApiError> {
     let shown = limit.map_or(list.len(), |limit| limit.min(list.len()));
@@ -188,12 +186,15 @@ fn write_list<T>(
         sink.flush_chunk()?;
     }
     sink.text.push(b']');
-    annotations(&mut sink.text, "warnings", warnings);
+    annotations(&mut sink.text, "warnings", &warnings);
     sink.text.push(b'}');
     sink.flush_chunk()
 }
 
-/// `DELETE /api/v1/series`, which Prometheus answers like this too.
-pub async fn drop_series() -> ApiError {
-    ApiError::new(ErrorType::Internal, "not implemented")
+/// `DELETE /api/v1/series`, which Prometheus does not implement either.
+///
+/// # Errors
+/// Always.
+pub async fn drop_series() -> Result<Response, ApiError> {
+    Err(ApiError::new(ErrorType::Internal, "not implemented"))
 }

@@ -1,4 +1,4 @@
-//! The listener: accepts connections up to a bound, speaks TLS when asked to, and ends in order.
+//! The listener: accepts a bounded number of connections, optionally over TLS, and stops gracefully.
 
 use std::io;
 use std::net::SocketAddr;
@@ -6,9 +6,12 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use axum::Router;
+use axum::body::Body;
 use axum::response::{IntoResponse as _, Response};
 use common::metric;
+use common::report::chain;
 use common::telemetry::{Counter, Gauge, MetricDef, Registry};
+use hyper::body::Incoming;
 use hyper::server::conn::http1;
 use hyper_util::rt::{TokioIo, TokioTimer};
 use hyper_util::service::TowerToHyperService;
@@ -19,6 +22,7 @@ use tokio::sync::Semaphore;
 use tokio_rustls::TlsAcceptor;
 use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
+use tower::ServiceExt as _;
 
 const CONNECTIONS: MetricDef<Gauge> = metric!(
     Gauge,
@@ -36,19 +40,21 @@ const CONNECTION_ERRORS: MetricDef<Counter> = metric!(
     "HTTP connections that failed before their first request, by stage."
 );
 
-/// Bytes of a request's head.
+use super::path::decode_unreserved;
+
+/// Maximum bytes of a request's head.
 const HEAD_BYTES_MAX: usize = 64 << 10;
-/// Header lines of a request.
+/// Maximum header lines of a request.
 const HEADERS_MAX: usize = 128;
 
 /// How connections are served.
 #[derive(Debug, Clone)]
 pub struct ServerOptions {
-    /// TLS; `None` = plain.
+    /// TLS configuration; `None` = plain HTTP.
     pub tls: Option<Arc<ServerConfig>>,
-    /// Connections at one time; others wait in the kernel's queue.
+    /// Maximum connections; others wait in the kernel's queue.
     pub connections_max: u32,
-    /// Until the head of a request is there, and the TLS handshake is done.
+    /// Time limit for a request's head, and for the TLS handshake.
     pub read_timeout: Duration,
 }
 
@@ -66,7 +72,7 @@ impl Server {
     /// Binds `address`; port 0 takes a free port.
     ///
     /// # Errors
-    /// The address is in use, or not this machine's.
+    /// The address is in use, or not local.
     pub async fn bind(
         address: SocketAddr,
         options: ServerOptions,
@@ -90,20 +96,20 @@ impl Server {
         })
     }
 
-    /// Where it listens.
+    /// The bound address.
     ///
     /// # Errors
-    /// The socket is gone.
+    /// The kernel does not report it.
     pub fn local_address(&self) -> io::Result<SocketAddr> {
         self.listener.local_addr()
     }
 
-    /// Serves until `stop`, then finishes the requests that are under way. The caller bounds how long that may take.
+    /// Serves until `stop`, then finishes the requests in progress. The caller bounds how long that may take.
     pub async fn serve(self, router: Router, stop: CancellationToken) {
         let tracker = TaskTracker::new();
         loop {
             let next = async {
-                // First a place, then a connection: beyond the bound the kernel lets clients wait.
+                // Accepting only with a permit leaves further clients in the kernel's queue.
                 let permit = Arc::clone(&self.connections).acquire_owned().await;
                 (permit, self.listener.accept().await)
             };
@@ -122,8 +128,8 @@ impl Server {
                 }
                 Err(error) => {
                     self.accept_errors.inc();
-                    tracing::warn!(error = %error, "accept connection");
-                    // Out of descriptors: accepting again at once would spin.
+                    tracing::warn!(error = chain(&error), "accept connection");
+                    // Without descriptors, accepting again at once would spin.
                     tokio::time::sleep(Duration::from_millis(50)).await;
                 }
             }
@@ -142,7 +148,7 @@ async fn connection(
     handshake_errors: &Counter,
 ) {
     if let Err(error) = stream.set_nodelay(true) {
-        tracing::debug!(error = %error, "set TCP_NODELAY");
+        tracing::debug!(error = chain(&error), "set TCP_NODELAY");
     }
     let Some(tls) = &options.tls else {
         return exchange(stream, &options, router, stop).await;
@@ -152,7 +158,7 @@ async fn connection(
         Ok(Ok(stream)) => exchange(stream, &options, router, stop).await,
         Ok(Err(error)) => {
             handshake_errors.inc();
-            tracing::debug!(error = %error, "TLS handshake");
+            tracing::debug!(error = chain(&error), "TLS handshake");
         }
         Err(_) => handshake_errors.inc(),
     }
@@ -162,6 +168,9 @@ async fn exchange<S>(stream: S, options: &ServerOptions, router: Router, stop: C
 where
     S: AsyncRead + AsyncWrite + Unpin + Send + 'static,
 {
+    // Before routing: the route table holds decoded paths.
+    let router = router
+        .map_request(|request: http::Request<Incoming>| decode_unreserved(request.map(Body::new)));
     let service = TowerToHyperService::new(router);
     let connection = http1::Builder::new()
         .timer(TokioTimer::new())
@@ -178,11 +187,11 @@ where
         }
     };
     if let Err(error) = result {
-        tracing::debug!(error = %error, "HTTP connection");
+        tracing::debug!(error = chain(&error), "HTTP connection");
     }
 }
 
-/// Adds the operator's headers to a response.
+/// Adds the headers of the web configuration to a response.
 pub fn with_headers(
     mut response: Response,
     headers: &[(http::HeaderName, http::HeaderValue)],

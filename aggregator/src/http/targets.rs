@@ -1,54 +1,36 @@
-//! What Prometheus' scrape manager and notifier would tell. This server scrapes nothing, so
-//! the lists are empty; their shapes are Prometheus'.
+//! `/api/v1/targets`, `/api/v1/scrape_pools` and `/api/v1/notifications`: what Prometheus' scrape manager and notifier
+//! would report. This server scrapes nothing, so the lists are empty; their shapes are Prometheus'.
 
 use axum::extract::State;
 use axum::response::Response;
-use http::HeaderMap;
-
+use serde_json::json;
 use tidemark_promql::parse_selector;
 
-use super::blocking::JSON;
 use super::error::ApiError;
 use super::params::Params;
-use super::reply::{Encoding, ReplyOptions, reply};
+use super::respond::{self, Encoding};
 use super::state::Api;
 
-/// Answers `{"status":"success","data":…}` with a body that is small and known.
-pub async fn small(api: &Api, headers: &HeaderMap, data: Vec<u8>) -> Response {
-    let options = ReplyOptions {
-        encoding: Encoding::of(headers),
-        content_type: JSON,
-        stall_max: api.flags.web_read_timeout,
-    };
-    reply(options, move |sink| {
-        sink.text
-            .extend_from_slice(br#"{"status":"success","data":"#);
-        sink.text.extend_from_slice(&data);
-        sink.text.push(b'}');
-        Ok(())
-    })
-    .await
-}
-
-macro_rules! empty_list {
-    ($(#[$doc:meta])* $name:ident, $shape:literal) => {
-        $(#[$doc])*
-        pub async fn $name(State(api): State<Api>, headers: HeaderMap) -> Response {
-            small(&api, &headers, $shape.to_vec()).await
-        }
-    };
-}
-
 /// `/api/v1/targets`
-pub async fn targets(State(api): State<Api>, headers: HeaderMap, params: Params) -> Response {
-    // Counts of dropped targets come with those only.
+///
+/// # Errors
+/// The response can't be compressed.
+pub async fn targets(
+    State(api): State<Api>,
+    encoding: Encoding,
+    params: Params,
+) -> Result<Response, ApiError> {
+    // Counts come only with dropped targets.
     let counts = match params.get("state").to_ascii_lowercase().as_str() {
-        "" | "any" | "dropped" => "{}",
-        _ => "null",
+        "" | "any" | "dropped" => json!({}),
+        _ => json!(null),
     };
-    let data =
-        format!("{{\"activeTargets\":[],\"droppedTargets\":[],\"droppedTargetCounts\":{counts}}}");
-    small(&api, &headers, data.into_bytes()).await
+    let data = json!({
+        "activeTargets": [],
+        "droppedTargets": [],
+        "droppedTargetCounts": counts,
+    });
+    respond::json(&api, encoding, &data).await
 }
 
 /// `/api/v1/targets/metadata`
@@ -57,7 +39,7 @@ pub async fn targets(State(api): State<Api>, headers: HeaderMap, params: Params)
 /// A parameter is wrong.
 pub async fn targets_metadata(
     State(api): State<Api>,
-    headers: HeaderMap,
+    encoding: Encoding,
     params: Params,
 ) -> Result<Response, ApiError> {
     let limit = params.get("limit");
@@ -69,16 +51,27 @@ pub async fn targets_metadata(
         parse_selector(selector)
             .map_err(|error| ApiError::invalid_parameter("match_target", error))?;
     }
-    Ok(small(&api, &headers, b"[]".to_vec()).await)
+    respond::json(&api, encoding, &json!([])).await
 }
 
-empty_list!(
-    /// `/api/v1/scrape_pools`
-    scrape_pools,
-    br#"{"scrapePools":[]}"#
-);
-empty_list!(
-    /// `/api/v1/notifications`
-    notifications,
-    br"[]"
-);
+/// `/api/v1/scrape_pools`
+///
+/// # Errors
+/// The response can't be compressed.
+pub async fn scrape_pools(
+    State(api): State<Api>,
+    encoding: Encoding,
+) -> Result<Response, ApiError> {
+    respond::json(&api, encoding, &json!({ "scrapePools": [] })).await
+}
+
+/// `/api/v1/notifications`
+///
+/// # Errors
+/// The response can't be compressed.
+pub async fn notifications(
+    State(api): State<Api>,
+    encoding: Encoding,
+) -> Result<Response, ApiError> {
+    respond::json(&api, encoding, &json!([])).await
+}

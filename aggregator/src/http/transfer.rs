@@ -1,51 +1,55 @@
-//! `/api/v1/export` and `/api/v1/import`: raw samples as VictoriaMetrics' JSON lines, to move them between stores.
+//! `/api/v1/export` and `/api/v1/import`: raw samples as VictoriaMetrics' JSON lines.
 
 use std::ops::Range;
+use std::str::Utf8Error;
 use std::sync::Arc;
 
 use axum::extract::{Request, State};
-use axum::response::{IntoResponse as _, Response};
+use axum::response::Response;
 use common::limits::REMOTE_WRITE_BYTES_MAX;
 use common::model::{Labels, Matcher};
-use http::{HeaderMap, StatusCode};
+use common::report::chain;
 use tidemark_storage::{
     AppendError, AppendMode, LogPosition, Selection, SeriesSamples, SeriesSet, Store, Values,
 };
 
-use super::blocking::{Permitted, read_error, respond};
 use super::error::ApiError;
 use super::params::{Params, read_limited};
-use super::reply::Sink;
+use super::respond::{self, Encoding, ReadOptions, ReadPermit, Sink, read_error};
 use super::selectors::{self, Matchers, select};
-use super::state::Api;
+use super::state::{Api, Core};
 use crate::transfer::{BadLine, json_line};
 
-/// VictoriaMetrics' name of JSON lines.
+/// VictoriaMetrics' content type of JSON lines.
 const LINES: &str = "application/stream+json; charset=utf-8";
-/// Samples of one line at most.
+/// Maximum samples of a line.
 const LINE_SAMPLES_MAX: usize = 10_000;
-/// Series that are read at once.
+/// Series read at a time.
 const SERIES_AT_ONCE: usize = 256;
 
-/// Answers with every sample of the series that match, staleness markers included.
-pub async fn export(State(api): State<Api>, headers: HeaderMap, params: Params) -> Response {
-    let parsed = || {
-        if params.all("match[]").next().is_none() {
-            return Err(ApiError::bad_data("no match[] parameter provided"));
-        }
-        let sets = selectors::parse_all(&params)?;
-        Ok((api.core()?, sets, params.range()?))
+/// Exports every sample of the series that match, including staleness markers.
+///
+/// # Errors
+/// A parameter is wrong, or the read failed.
+pub async fn export(
+    State(api): State<Api>,
+    core: Core,
+    encoding: Encoding,
+    params: Params,
+) -> Result<Response, ApiError> {
+    if params.all("match[]").next().is_none() {
+        return Err(ApiError::bad_data("no match[] parameter provided"));
+    }
+    let sets = selectors::parse_all(&params)?;
+    let selections = selectors::selections(sets.clone(), params.range()?);
+    let options = ReadOptions {
+        content_type: LINES,
+        ..ReadOptions::json(encoding)
     };
-    let (core, sets, range) = match parsed() {
-        Ok(parsed) => parsed,
-        Err(error) => return error.into_response(),
-    };
-    respond(&api, &headers, LINES, None, move |sink, permitted| {
-        for (number, selection) in selectors::selections(sets.clone(), range)
-            .iter()
-            .enumerate()
-        {
-            write_selection(&core.store, selection, &sets[..number], sink, permitted)?;
+    respond::read(&api, options, move |sink, permit| {
+        for (index, selection) in selections.iter().enumerate() {
+            let earlier = sets.get(..index).unwrap_or_default();
+            write_selection(&core.store, selection, earlier, sink, permit)?;
         }
         sink.flush_chunk()
     })
@@ -57,22 +61,22 @@ fn matches(matchers: &[Matcher], labels: &Labels) -> bool {
     matchers.iter().all(holds)
 }
 
-/// Writes the series of a selection that none of the selectors `before` has.
+/// Writes the series of a selection, except those that an `earlier` selector matched.
 fn write_selection(
     store: &Store,
     selection: &Selection,
-    before: &[Matchers],
+    earlier: &[Matchers],
     sink: &mut Sink,
-    permitted: &Permitted,
+    permit: &ReadPermit,
 ) -> Result<(), ApiError> {
-    let set = select(store, selection, &permitted.control)?;
+    let set = select(store, selection, &permit.control)?;
     if let Some(warning) = set.warnings().first() {
-        // A copy that lacks something must not pass for a whole one.
+        // An incomplete export must not look complete.
         return Err(ApiError::unavailable(warning.clone()));
     }
     let ranges = (0..set.len()).step_by(SERIES_AT_ONCE);
     for range in ranges.map(|first| first..set.len().min(first + SERIES_AT_ONCE)) {
-        write_range(&set, range, before, sink, permitted)?;
+        write_range(&set, range, earlier, sink, permit)?;
         sink.flush_chunk()?;
     }
     match set.warnings().first() {
@@ -84,15 +88,15 @@ fn write_selection(
 fn write_range(
     set: &Arc<dyn SeriesSet>,
     range: Range<usize>,
-    before: &[Matchers],
+    earlier: &[Matchers],
     sink: &mut Sink,
-    permitted: &Permitted,
+    permit: &ReadPermit,
 ) -> Result<(), ApiError> {
     let text = &mut sink.text;
-    set.read(range, &permitted.control, &mut |index, column| {
+    set.read(range, &permit.control, &mut |index, column| {
         let Values::Floats(values) = column.values;
         let labels = set.labels(index);
-        if before.iter().any(|matchers| matches(matchers, &labels)) {
+        if earlier.iter().any(|matchers| matches(matchers, &labels)) {
             return Ok(());
         }
         let times = column.timestamps_ms.chunks(LINE_SAMPLES_MAX);
@@ -107,70 +111,58 @@ fn write_range(
 /// Why an import failed.
 #[derive(Debug, thiserror::Error)]
 enum ImportError {
-    #[error("body is no UTF-8")]
-    NotText,
-    #[error("line {line}: {reason}")]
-    Line { line: usize, reason: BadLine },
-    #[error(transparent)]
+    #[error("body is not UTF-8")]
+    NotUtf8(#[from] Utf8Error),
+    #[error("line {line}")]
+    Line { line: usize, source: BadLine },
+    #[error("store samples")]
     Append(#[from] AppendError),
-    #[error("import was abandoned")]
-    Abandoned,
 }
 
-/// Takes JSON lines. Answered with 204 once all samples are on disk; nothing is stored of a body with a bad line, and of
-/// one with refused samples the rest.
-pub async fn import(State(api): State<Api>, request: Request) -> Response {
-    let core = match api.core() {
-        Ok(core) => core,
-        Err(error) => return error.into_response(),
-    };
+/// Imports JSON lines. Answers 204 once all samples are on disk. A body with a malformed line stores nothing; refused
+/// samples do not keep the others from being stored.
+///
+/// # Errors
+/// The body is malformed, samples were refused, or the store failed.
+pub async fn import(
+    State(api): State<Api>,
+    core: Core,
+    request: Request,
+) -> Result<Response, ApiError> {
     let Ok(_permit) = api.writes.acquire().await else {
-        return ApiError::unavailable("server is shutting down").into_response();
+        return Err(ApiError::unavailable("server is shutting down"));
     };
-    let body = match read_limited(request, REMOTE_WRITE_BYTES_MAX).await {
-        Ok(body) => body,
-        Err(error) => return error.into_response(),
-    };
-    let work = tokio::task::spawn_blocking(move || take(&core.store, &body));
-    match work.await.unwrap_or(Err(ImportError::Abandoned)) {
-        Ok(None) => StatusCode::NO_CONTENT.into_response(),
-        Ok(Some(refused)) => ApiError::bad_data(refused).into_response(),
-        Err(error) => failure(&error).into_response(),
+    let body = read_limited(request, REMOTE_WRITE_BYTES_MAX).await?;
+    let refused = tokio::task::spawn_blocking(move || import_lines(&core.store, &body))
+        .await
+        .map_err(|error| ApiError::internal("import", &error))?
+        .map_err(|error| import_failed(&error))?;
+    match refused {
+        None => Ok(respond::no_content()),
+        Some(refused) => Err(ApiError::bad_data(refused)),
     }
 }
 
-fn failure(error: &ImportError) -> ApiError {
+fn import_failed(error: &ImportError) -> ApiError {
     match error {
-        ImportError::NotText | ImportError::Line { .. } => ApiError::bad_data(error.to_string()),
+        ImportError::NotUtf8(_) | ImportError::Line { .. } => ApiError::bad_data(chain(error)),
         ImportError::Append(
             AppendError::DiskFull { .. } | AppendError::OverBudget { .. } | AppendError::Closed,
-        ) => ApiError::unavailable(error.to_string()),
-        ImportError::Append(_) | ImportError::Abandoned => ApiError::internal("import", error),
+        ) => ApiError::unavailable(chain(error)),
+        ImportError::Append(_) => ApiError::internal("import", error),
     }
 }
 
-/// Stores the lines; returns what was refused, in words.
-fn take(store: &Store, body: &[u8]) -> Result<Option<String>, ImportError> {
-    let text = std::str::from_utf8(body).map_err(|_| ImportError::NotText)?;
+/// Stores the lines. Describes the samples that were refused.
+fn import_lines(store: &Store, body: &[u8]) -> Result<Option<String>, ImportError> {
+    let text = std::str::from_utf8(body)?;
     let mut batch = Vec::new();
     for (line, text) in (1..).zip(text.lines()) {
         if text.trim().is_empty() {
             continue;
         }
-        let stretch = json_line::parse(text).and_then(|stretch| {
-            let named = stretch.labels.metric_name().is_some();
-            let checked = stretch.labels.check_limits();
-            match (named, checked) {
-                (false, _) => Err(BadLine("no metric name".to_owned())),
-                (true, Err(error)) => Err(BadLine(error.to_string())),
-                (true, Ok(())) => Ok(stretch),
-            }
-        });
-        let stretch = stretch.map_err(|reason| ImportError::Line { line, reason })?;
-        batch.push(SeriesSamples {
-            labels: stretch.labels,
-            samples: stretch.samples,
-        });
+        let series = parse_line(text).map_err(|source| ImportError::Line { line, source })?;
+        batch.push(series);
     }
     if batch.is_empty() {
         return Ok(None);
@@ -181,4 +173,16 @@ fn take(store: &Store, body: &[u8]) -> Result<Option<String>, ImportError> {
     }
     let refused = appended.refused;
     Ok((refused > 0).then(|| crate::remote_write::refusal_text(&appended)))
+}
+
+fn parse_line(text: &str) -> Result<SeriesSamples, BadLine> {
+    let line = json_line::parse(text)?;
+    if line.labels.metric_name().is_none() {
+        return Err(BadLine::NoMetricName);
+    }
+    line.labels.check_limits().map_err(BadLine::Labels)?;
+    Ok(SeriesSamples {
+        labels: line.labels,
+        samples: line.samples,
+    })
 }

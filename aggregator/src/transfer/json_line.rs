@@ -1,12 +1,14 @@
 //! One line of VictoriaMetrics' `/api/v1/export` and `/api/v1/import`:
 //! `{"metric":{"__name__":"up"},"values":[1,null,"Infinity"],"timestamps":[1000,2000,3000]}`.
 //!
-//! Every NaN is `null` there. So that staleness markers survive, our lines have one more field, `nan_bits`, with the bits
-//! of each `null` in hexadecimal; VictoriaMetrics passes over it.
+//! A `null` is a staleness marker: VictoriaMetrics exports markers as `null` and stores no other NaN.
+//! This store does keep other NaNs. Our lines therefore have one more field,
+//! `nan_bits`, with the bits of each `null` in hexadecimal, so that every sample survives a round trip.
+//! VictoriaMetrics ignores the field and drops each `null` on import.
 
-use common::model::{Labels, LabelsBuilder, Sample};
+use common::model::{Labels, LabelsBuilder, STALE_NAN, Sample};
 
-use super::{BadLine, Stretch, bad};
+use super::{BadLine, LineSamples, bad};
 use crate::http::json;
 
 /// Appends a line. `samples` is not empty.
@@ -30,7 +32,7 @@ pub fn write(to: &mut Vec<u8>, labels: &Labels, times_ms: &[i64], values: &[f64]
             };
             to.extend_from_slice(text);
         } else {
-            // The shortest text that is the same number again.
+            // Rust's shortest text that parses to the same float.
             to.extend_from_slice(format!("{value:?}").trim_end_matches(".0").as_bytes());
         }
     }
@@ -62,11 +64,11 @@ pub fn write(to: &mut Vec<u8>, labels: &Labels, times_ms: &[i64], values: &[f64]
     to.extend_from_slice(b"}\n");
 }
 
-/// Reads a line.
+/// Parses a line.
 ///
 /// # Errors
-/// It is none of this form.
-pub fn parse(line: &str) -> Result<Stretch, BadLine> {
+/// The line does not have this form.
+pub fn parse(line: &str) -> Result<LineSamples, BadLine> {
     let mut reader = Reader {
         rest: line.as_bytes(),
     };
@@ -85,7 +87,8 @@ pub fn parse(line: &str) -> Result<Stretch, BadLine> {
             })?,
             "nan_bits" => reader.array(|reader| {
                 let text = reader.string()?;
-                let bits = u64::from_str_radix(&text, 16).map_err(|_| bad("bad nan_bits"))?;
+                let bits = u64::from_str_radix(&text, 16)
+                    .map_err(|_| bad(format!("nan_bits {text:?} is not hexadecimal")))?;
                 nan_bits.push(bits);
                 Ok(())
             })?,
@@ -108,7 +111,7 @@ pub fn parse(line: &str) -> Result<Stretch, BadLine> {
             Some(value) => value,
             None => {
                 let bits = bits.next().map(f64::from_bits);
-                bits.filter(|value| value.is_nan()).unwrap_or(f64::NAN)
+                bits.filter(|value| value.is_nan()).unwrap_or(STALE_NAN)
             }
         };
         Sample {
@@ -116,13 +119,13 @@ pub fn parse(line: &str) -> Result<Stretch, BadLine> {
             value,
         }
     });
-    Ok(Stretch {
+    Ok(LineSamples {
         samples: samples.collect(),
         labels,
     })
 }
 
-/// Reads as much of JSON as such a line has. Numbers are read to the last bit.
+/// Parses the part of JSON that such a line uses. Numbers keep their last bit.
 struct Reader<'l> {
     rest: &'l [u8],
 }
@@ -191,10 +194,10 @@ impl Reader<'_> {
             builder.push(name, value);
             Ok(())
         })?;
-        builder.build().map_err(|error| bad(error.to_string()))
+        Ok(builder.build()?)
     }
 
-    /// The text up to the end of a number or word.
+    /// Takes the text up to the end of a number or word.
     fn word(&mut self) -> &str {
         self.blank();
         let ends = |byte: &u8| matches!(byte, b',' | b']' | b'}') || byte.is_ascii_whitespace();
@@ -207,10 +210,10 @@ impl Reader<'_> {
     fn number<T: std::str::FromStr>(&mut self) -> Result<T, BadLine> {
         let word = self.word();
         word.parse()
-            .map_err(|_| bad(format!("{word:?} is no number")))
+            .map_err(|_| bad(format!("{word:?} is not a number")))
     }
 
-    /// A value; `None` is a NaN.
+    /// Parses a value. Returns `None` for `null` and the words for NaN.
     fn value(&mut self) -> Result<Option<f64>, BadLine> {
         self.blank();
         let word = match self.rest.first() {
@@ -226,36 +229,35 @@ impl Reader<'_> {
             })),
             _ => match word.parse::<f64>() {
                 Ok(value) if value.is_finite() => Ok(Some(value)),
-                _ => Err(bad(format!("{word:?} is no value"))),
+                _ => Err(bad(format!("{word:?} is not a value"))),
             },
         }
     }
 
     fn string(&mut self) -> Result<String, BadLine> {
         self.blank();
-        // A string's end is found first; what is in it is the JSON library's.
+        // Only the end of the string is found here; the JSON library decodes it.
         let mut end = 1;
         loop {
             match self.rest.get(end) {
                 Some(b'"') => break,
                 Some(b'\\') => end += 2,
                 Some(_) => end += 1,
-                None => return Err(bad("string has no end")),
+                None => return Err(bad("string is not closed")),
             }
         }
         let (text, rest) = self.rest.split_at(end + 1);
         self.rest = rest;
-        serde_json::from_slice(text).map_err(|error| bad(error.to_string()))
+        Ok(serde_json::from_slice(text)?)
     }
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
-    use common::model::STALE_NAN;
 
     #[test]
-    fn every_float_comes_back_to_the_bit() {
+    fn every_float_survives_to_the_bit() {
         let labels = Labels::from_pairs([("__name__", "a\"b"), ("x", "ü\n\\")]).unwrap();
         let values = [
             0.1,
@@ -283,6 +285,15 @@ mod tests {
     }
 
     #[test]
+    fn null_without_bits_is_a_staleness_marker() {
+        let line = r#"{"metric":{"__name__":"a"},"values":[1,null,"NaN"],"timestamps":[1,2,3]}"#;
+        let samples = parse(line).unwrap().samples;
+        let bits: Vec<u64> = samples.iter().map(|one| one.value.to_bits()).collect();
+        let stale = STALE_NAN.to_bits();
+        assert_eq!(bits, [1_f64.to_bits(), stale, stale]);
+    }
+
+    #[test]
     fn bad_lines_say_what_is_wrong() {
         for (line, want) in [
             ("", "'{' expected"),
@@ -293,13 +304,13 @@ mod tests {
             ),
             (
                 "{\"metric\":{},\"values\":[\"x\"],\"timestamps\":[1]}",
-                "\"x\" is no value",
+                "\"x\" is not a value",
             ),
             (
                 "{\"metric\":{},\"values\":[1e999],\"timestamps\":[1]}",
-                "is no value",
+                "is not a value",
             ),
-            ("{\"metric\":{\"a\":\"b}", "string has no end"),
+            ("{\"metric\":{\"a\":\"b}", "string is not closed"),
             ("{\"metric\":{}} x", "text after"),
             ("{\"other\":1}", "unknown field"),
         ] {

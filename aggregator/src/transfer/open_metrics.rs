@@ -1,14 +1,14 @@
 //! OpenMetrics text with timestamps: `up{job="a"} 1 1700000000.123`, ended by `# EOF`.
 //!
-//! Every family is written without a type, which OpenMetrics calls unknown; so any sample name is right. A NaN is a NaN:
-//! what only its bits say, as the staleness marker does, has no form here, and markers are left out.
+//! Families are written without a type, which OpenMetrics treats as unknown, so that any sample name is valid. The
+//! format has no form for staleness markers; they are dropped.
 
 use common::model::label::METRIC_NAME;
 use common::model::{Labels, LabelsBuilder, Sample, is_stale};
 
-use super::{BadLine, Stretch, bad};
+use super::{BadLine, LineSamples, bad};
 
-/// The last line of a text.
+/// The last line of a file.
 pub const END: &str = "# EOF";
 
 fn is_plain_name(name: &str) -> bool {
@@ -38,7 +38,7 @@ fn series(labels: &Labels) -> String {
     if is_plain_name(name) {
         text.push_str(name);
     } else {
-        // A name of other characters stands among the labels (Prometheus 3).
+        // Prometheus 3 writes a name with other characters among the labels.
         let mut part = String::new();
         quoted(&mut part, name);
         parts.push(part);
@@ -63,9 +63,13 @@ fn series(labels: &Labels) -> String {
 }
 
 /// Appends the lines of a series.
-pub fn write(to: &mut String, stretch: &Stretch) {
-    let series = series(&stretch.labels);
-    for sample in stretch.samples.iter().filter(|one| !is_stale(one.value)) {
+pub fn write(to: &mut String, series_samples: &LineSamples) {
+    let series = series(&series_samples.labels);
+    for sample in series_samples
+        .samples
+        .iter()
+        .filter(|one| !is_stale(one.value))
+    {
         to.push_str(&series);
         to.push(' ');
         match sample.value {
@@ -81,11 +85,11 @@ pub fn write(to: &mut String, stretch: &Stretch) {
     }
 }
 
-/// Reads a line; `None` for one without a sample.
+/// Parses a line. Returns `None` for a line without a sample.
 ///
 /// # Errors
-/// It is no OpenMetrics, or has no timestamp.
-pub fn parse(line: &str) -> Result<Option<Stretch>, BadLine> {
+/// The line is not OpenMetrics, or has no timestamp.
+pub fn parse(line: &str) -> Result<Option<LineSamples>, BadLine> {
     let line = line.trim_end_matches(['\r', '\n']);
     if line.starts_with('#') || line.trim().is_empty() {
         return Ok(None);
@@ -105,7 +109,7 @@ pub fn parse(line: &str) -> Result<Option<Stretch>, BadLine> {
         timestamp_ms,
         value,
     };
-    Ok(Some(Stretch {
+    Ok(Some(LineSamples {
         labels,
         samples: vec![sample],
     }))
@@ -118,14 +122,14 @@ fn parse_value(text: &str) -> Result<f64, BadLine> {
         "NaN" => Ok(f64::NAN),
         _ => match text.parse::<f64>() {
             Ok(value) if value.is_finite() => Ok(value),
-            _ => Err(bad(format!("{text:?} is no value"))),
+            _ => Err(bad(format!("{text:?} is not a value"))),
         },
     }
 }
 
-/// Seconds, with digits behind the point; read without rounding through a float.
+/// Parses decimal seconds into milliseconds, without the rounding of a float.
 fn parse_time(text: &str) -> Result<i64, BadLine> {
-    let wrong = || bad(format!("{text:?} is no timestamp"));
+    let wrong = || bad(format!("{text:?} is not a timestamp"));
     let (sign, magnitude) = match text.strip_prefix('-') {
         Some(rest) => (-1, rest),
         None => (1, text),
@@ -149,7 +153,7 @@ fn parse_time(text: &str) -> Result<i64, BadLine> {
     total.map(|total| sign * total).ok_or_else(wrong)
 }
 
-/// Reads name and labels; returns them and what follows.
+/// Parses name and labels; returns them and the rest of the line.
 fn parse_series(line: &str) -> Result<(Labels, &str), BadLine> {
     let mut builder = LabelsBuilder::default();
     let end = line.find(['{', ' ']).ok_or_else(|| bad("no value"))?;
@@ -170,7 +174,7 @@ fn parse_series(line: &str) -> Result<(Labels, &str), BadLine> {
             None => {
                 let end = rest
                     .find(['=', ' ', '}'])
-                    .ok_or_else(|| bad("labels have no end"))?;
+                    .ok_or_else(|| bad("labels are not closed"))?;
                 let (name, after) = rest.split_at(end);
                 (name.to_owned(), after)
             }
@@ -190,14 +194,14 @@ fn parse_series(line: &str) -> Result<(Labels, &str), BadLine> {
 }
 
 fn finish(builder: LabelsBuilder, rest: &str) -> Result<(Labels, &str), BadLine> {
-    let labels = builder.build().map_err(|error| bad(error.to_string()))?;
+    let labels = builder.build()?;
     match labels.metric_name() {
         Some(_) => Ok((labels, rest)),
-        None => Err(bad("no metric name")),
+        None => Err(BadLine::NoMetricName),
     }
 }
 
-/// Reads up to the closing quote; returns what follows it.
+/// Parses a string up to its closing quote; returns the string and the rest of the line.
 fn parse_quoted(text: &str) -> Result<(String, &str), BadLine> {
     let mut value = String::new();
     let mut chars = text.char_indices();
@@ -212,7 +216,7 @@ fn parse_quoted(text: &str) -> Result<(String, &str), BadLine> {
             c => value.push(c),
         }
     }
-    Err(bad("string has no end"))
+    Err(bad("string is not closed"))
 }
 
 #[cfg(test)]
@@ -221,10 +225,10 @@ mod tests {
     use common::model::STALE_NAN;
 
     #[test]
-    fn lines_come_back() {
+    fn lines_survive_a_round_trip() {
         for name in ["up", "a:b", "with space", "ü"] {
             let pairs = [(METRIC_NAME, name), ("l", "x\"\\\n,}"), ("odd.name", "1")];
-            let stretch = Stretch {
+            let series_samples = LineSamples {
                 labels: Labels::from_pairs(pairs).unwrap(),
                 samples: [(1_700_000_000_123, 0.1), (-5, f64::INFINITY), (0, 1e300)]
                     .map(|(timestamp_ms, value)| Sample {
@@ -234,22 +238,22 @@ mod tests {
                     .to_vec(),
             };
             let mut text = String::new();
-            write(&mut text, &stretch);
+            write(&mut text, &series_samples);
             let read: Vec<_> = text
                 .lines()
                 .map(|line| parse(line).unwrap().unwrap())
                 .collect();
             assert!(
-                read.iter().all(|one| one.labels == stretch.labels),
+                read.iter().all(|one| one.labels == series_samples.labels),
                 "{text}"
             );
             let samples: Vec<_> = read.into_iter().flat_map(|one| one.samples).collect();
-            assert_eq!(samples, stretch.samples, "{text}");
+            assert_eq!(samples, series_samples.samples, "{text}");
         }
     }
 
     #[test]
-    fn staleness_markers_are_left_out() {
+    fn staleness_markers_are_dropped() {
         let labels = Labels::from_pairs([(METRIC_NAME, "up")]).unwrap();
         let samples = [1.0, STALE_NAN].map(|value| Sample {
             timestamp_ms: 1000,
@@ -258,7 +262,7 @@ mod tests {
         let mut text = String::new();
         write(
             &mut text,
-            &Stretch {
+            &LineSamples {
                 labels,
                 samples: samples.to_vec(),
             },
@@ -271,10 +275,10 @@ mod tests {
         for (line, want) in [
             ("up 1", "no timestamp"),
             ("up{a=b} 1 1", "not quoted"),
-            ("up{a=\"b\" 1 1", "no end"),
+            ("up{a=\"b\" 1 1", "not closed"),
             ("{} 1 1", "no metric name"),
-            ("up x 1", "is no value"),
-            ("up 1 x", "is no timestamp"),
+            ("up x 1", "is not a value"),
+            ("up 1 x", "is not a timestamp"),
             ("up 1 1 1", "text after"),
         ] {
             let error = parse(line).unwrap_err().to_string();

@@ -1,4 +1,4 @@
-//! `tidemarkctl` against the real server: forms of output and exit codes.
+//! `tidemarkctl` with the real server: output formats and exit codes.
 
 use std::process::{Command, Stdio};
 
@@ -21,7 +21,7 @@ pub(crate) fn run(args: &[&str]) -> (Option<i32>, String, String) {
 }
 
 #[test]
-fn queries_come_in_every_form() {
+fn every_format_shows_query_results() {
     let aggregator = Aggregator::start();
     let now = now_ms() / 1000 * 1000;
     let labels = [("__name__", "c"), ("job", "a,b")];
@@ -67,8 +67,68 @@ fn queries_come_in_every_form() {
     aggregator.stop();
 }
 
+/// On a node with pods the parents of their cgroups, and the services of the node, are not containers.
 #[test]
-fn exit_codes_tell_failure_usage_and_lint_apart() {
+fn top_counts_each_usage_once_and_nodes_as_the_kubelet_does() {
+    let aggregator = Aggregator::start();
+    let now = now_ms();
+    let working_set = |node: &str, pod: &str, container: &str, id: &str, mebibytes: i32| {
+        let labels = [
+            ("__name__", "container_memory_working_set_bytes"),
+            ("node", node),
+            ("pod", pod),
+            ("container", container),
+            ("id", id),
+        ];
+        let labels: Vec<_> = labels.into_iter().filter(|(_, v)| !v.is_empty()).collect();
+        series(&labels, &[(now, f64::from(mebibytes << 20))])
+    };
+    let memory = |name: &str, node: &str, mebibytes: i32| {
+        let labels = [("__name__", name), ("node", node)];
+        series(&labels, &[(now, f64::from(mebibytes << 20))])
+    };
+    let written = vec![
+        working_set("cluster", "web", "nginx", "/kubepods/burstable/pod1/c1", 40),
+        working_set("cluster", "", "", "/kubepods", 60),
+        working_set("cluster", "", "", "/kubepods/burstable", 50),
+        working_set("cluster", "", "", "/system.slice", 30),
+        working_set("cluster", "", "", "/", 200),
+        working_set("plain", "", "", "/system.slice/ssh.service", 7),
+        memory("node_memory_MemTotal_bytes", "cluster", 1000),
+        memory("node_memory_MemAvailable_bytes", "cluster", 900),
+        memory("node_memory_MemTotal_bytes", "plain", 1000),
+        memory("node_memory_MemAvailable_bytes", "plain", 700),
+    ];
+    assert_eq!(write(&aggregator, written).status, 204);
+    let url = aggregator.url();
+    let top = |what: &str| {
+        run(&[
+            "--url",
+            &url,
+            "-o",
+            "csv",
+            "top",
+            what,
+            "--sort-by",
+            "memory",
+        ])
+        .1
+    };
+    assert_eq!(
+        top("containers"),
+        "pod,container,id,cpu(cores),memory(bytes)\n\
+         web,nginx,/kubepods/burstable/pod1/c1,0m,40Mi\n\
+         ,,/system.slice/ssh.service,0m,7Mi\n"
+    );
+    assert_eq!(
+        top("nodes"),
+        "node,cpu(cores),memory(bytes)\nplain,0m,300Mi\ncluster,0m,200Mi\n"
+    );
+    aggregator.stop();
+}
+
+#[test]
+fn exit_codes_distinguish_failure_usage_and_lint() {
     let aggregator = Aggregator::start();
     let url = aggregator.url();
     let (code, _, errors) = run(&["--url", &url, "query", "instant", "sum("]);

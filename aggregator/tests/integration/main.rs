@@ -21,6 +21,7 @@ mod kills;
 mod kubernetes;
 mod lifecycle;
 mod memory;
+mod paths;
 mod peers;
 mod process;
 mod remote;

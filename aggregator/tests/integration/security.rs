@@ -40,6 +40,15 @@ fn basic_authentication_keeps_strangers_out_and_allows_an_open_address() {
     assert_eq!(ask(Some("ann:wrong")).status, 401);
     assert_eq!(ask(Some("bob:pa:ss")).status, 401);
     assert_eq!(ask(Some("ann:pa:ss")).status, 200);
+    // Neither a redirect nor a 404 reveals which paths exist.
+    for path in ["/", "/-/healthy", "/metrics", "/nope", "//api/v1/query"] {
+        let answer = http::request(&address, "GET", path, &[], b"");
+        assert_eq!(answer.status, 401, "{path}");
+    }
+    for method in ["OPTIONS", "PATCH", "DELETE"] {
+        let answer = http::request(&address, method, "/api/v1/query", &[], b"");
+        assert_eq!(answer.status, 401, "{method}");
+    }
 }
 
 #[test]

@@ -5,12 +5,14 @@ use std::path::Path;
 use std::process::{Child, Command, Stdio};
 use std::time::Duration;
 
+use common::model::STALE_NAN;
+
 use crate::ctl::run;
 use crate::harness::{Aggregator, eventually, now_ms};
 use crate::http::{self, encode};
 use crate::peers::peer;
 use crate::process::{Process, free_port};
-use crate::remote::{series, write};
+use crate::remote::{series, write, write_to};
 
 /// How far back the samples begin: not in the current day, which VictoriaMetrics treats differently.
 const AGE_MS: i64 = 30 * 3_600_000;
@@ -50,9 +52,9 @@ fn content(aggregator: &Aggregator, matcher: &str) -> Content {
     assert_eq!(answer.status, 200, "{}", answer.text());
     let mut content = Content::new();
     for line in answer.text().lines() {
-        let stretch = aggregator::transfer::json_line::parse(line).unwrap();
-        for sample in stretch.samples {
-            let key = (stretch.labels.to_string(), sample.timestamp_ms);
+        let samples_of_line = aggregator::transfer::json_line::parse(line).unwrap();
+        for sample in samples_of_line.samples {
+            let key = (samples_of_line.labels.to_string(), sample.timestamp_ms);
             let before = content.insert(key, sample.value.to_bits());
             assert_eq!(before, None, "a sample comes twice");
         }
@@ -276,7 +278,29 @@ fn promtool_makes_blocks_of_an_open_metrics_export() {
     other.stop();
 }
 
-/// The real VictoriaMetrics takes our file, and we take its.
+/// VictoriaMetrics exports staleness markers as `null`.
+#[test]
+fn null_in_an_import_ends_the_series() {
+    let aggregator = Aggregator::start();
+    let end = now_ms();
+    let (before, middle) = (end - 120_000, end - 60_000);
+    let lines = format!(
+        "{{\"metric\":{{\"__name__\":\"vmx\",\"i\":\"b\"}},\"values\":[1,2,3],\"timestamps\":[{before},{middle},{end}]}}\n\
+         {{\"metric\":{{\"__name__\":\"vmx\",\"i\":\"a\"}},\"values\":[1,2,null],\"timestamps\":[{before},{middle},{end}]}}\n"
+    );
+    let address = &aggregator.address;
+    let answer = http::request(address, "POST", "/api/v1/import", &[], lines.as_bytes());
+    assert_eq!(answer.status, 204, "{}", answer.text());
+    for (query, want) in [("sum(vmx)", "3"), ("count(vmx)", "1")] {
+        let at = end / 1000 + 10;
+        let path = format!("/api/v1/query?query={}&time={at}", encode(query));
+        let data = aggregator.get(&path).data();
+        assert_eq!(data["result"][0]["value"][1], want, "{query}");
+    }
+    aggregator.stop();
+}
+
+/// The real VictoriaMetrics imports our file, and we import its file.
 #[test]
 fn victoria_metrics_takes_our_export_and_we_take_its() {
     let Some(victoria) = peer("VICTORIA_METRICS") else {
@@ -306,13 +330,23 @@ fn victoria_metrics_takes_our_export_and_we_take_its() {
         (Some(0), String::new())
     );
     assert_eq!(import(&url, &file), (Some(0), String::new()));
+    // A series that has ended in VictoriaMetrics, too.
+    let start = now_ms() - AGE_MS;
+    let ended = [(start, 1.0), (start + 10_000, STALE_NAN)];
+    let ended = series(&[("__name__", "moved_ended")], &ended);
+    assert_eq!(write_to(&address, vec![ended]).status, 204);
     let flush = http::request(&address, "GET", "/internal/force_flush", &[], b"");
     assert_eq!(flush.status, 200);
     let theirs = dir.join("theirs.jsonl");
     assert_eq!(export(&url, &theirs, &[]), (Some(0), String::new()));
     let other = Aggregator::start();
     assert_eq!(import(&other.url(), &theirs), (Some(0), String::new()));
-    let got = content(&other, MOVED);
+    let mut got = content(&other, MOVED);
+    let ended = content(&other, "moved_ended");
+    got.retain(|key, _| !ended.contains_key(key));
+    let mut values = ended.into_values();
+    assert_eq!(values.next(), Some(1_f64.to_bits()));
+    assert_eq!(values.next(), Some(STALE_NAN.to_bits()));
     assert_eq!(got.len(), want.len());
     for (key, bits) in &want {
         let (want, got) = (f64::from_bits(*bits), f64::from_bits(got[key]));

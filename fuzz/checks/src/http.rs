@@ -1,6 +1,7 @@
 //! The HTTP API with a real store behind it: requests as clients, or strangers, write them.
 
 use std::cell::RefCell;
+use std::collections::BTreeMap;
 use std::fmt::Write as _;
 use std::path::Path;
 use std::sync::Arc;
@@ -8,6 +9,7 @@ use std::sync::atomic::Ordering;
 
 use aggregator::alerting::{Alerting, Parts, Plan};
 use aggregator::config::{ConfigFile, Flags, Settings};
+use aggregator::http::auth::Auth;
 use aggregator::http::metrics::RequestMetrics;
 use aggregator::http::router::router;
 use aggregator::http::state::{Api, Core};
@@ -79,9 +81,10 @@ impl Server {
         let store = open_store(directory.path(), &clock);
         let api = runtime.block_on(async { make_api(directory.path(), &store, &clock) });
         let requests = Arc::new(RequestMetrics::new(&api.registry));
+        let auth = Arc::new(Auth::new(BTreeMap::new(), &api.registry));
         Self {
             runtime,
-            router: router(api, requests),
+            router: router(api, requests, auth),
             store,
             requests: 0,
             _directory: directory,

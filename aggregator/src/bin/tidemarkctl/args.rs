@@ -4,13 +4,13 @@ use std::path::PathBuf;
 
 use clap::{Args as ClapArgs, Parser, Subcommand, ValueEnum};
 
-/// Asks a Tidemark aggregator, and checks files for it. Exit codes: 0 good, 1 failed, 2 usage, 3 lint.
+/// Queries a Tidemark aggregator and checks its files. Exit codes: 0 success, 1 failure, 2 usage, 3 lint.
 #[derive(Debug, Parser)]
 #[command(name = "tidemarkctl", version, max_term_width = 110)]
 pub(crate) struct Args {
     #[command(flatten)]
     pub(crate) connection: Connection,
-    /// Form of the output
+    /// Output format
     #[arg(
         short,
         long,
@@ -24,10 +24,10 @@ pub(crate) struct Args {
     pub(crate) command: Command,
 }
 
-/// Where the aggregator is, and how to get in.
+/// Address of the aggregator, and credentials.
 #[derive(Debug, Clone, ClapArgs)]
 pub(crate) struct Connection {
-    /// The aggregator's URL
+    /// URL of the aggregator
     #[arg(
         long,
         value_name = "URL",
@@ -39,7 +39,7 @@ pub(crate) struct Connection {
     /// User name for basic authentication
     #[arg(long, value_name = "NAME", global = true, env = "TIDEMARK_USER")]
     pub(crate) user: Option<String>,
-    /// File that holds the password
+    /// File with the password
     #[arg(
         long,
         value_name = "FILE",
@@ -47,15 +47,15 @@ pub(crate) struct Connection {
         env = "TIDEMARK_PASSWORD_FILE"
     )]
     pub(crate) password_file: Option<PathBuf>,
-    /// File with the authorities to trust, in place of the public ones
+    /// PEM file with the certificate authorities to trust instead of the public ones
     #[arg(long = "tls.ca-file", value_name = "FILE", global = true)]
     pub(crate) ca_file: Option<PathBuf>,
-    /// Longest time to wait for an answer, in seconds
+    /// Time limit for a response, in seconds
     #[arg(long, value_name = "SECONDS", default_value_t = 130, global = true)]
     pub(crate) timeout: u64,
 }
 
-/// Forms of output.
+/// Output formats.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
 pub(crate) enum Format {
     Table,
@@ -66,41 +66,41 @@ pub(crate) enum Format {
 
 #[derive(Debug, Subcommand)]
 pub(crate) enum Command {
-    /// Queries samples, series and labels
+    /// Query samples, series and labels
     Query {
         #[command(subcommand)]
         command: Query,
     },
-    /// Shows who uses most CPU and memory
+    /// Show CPU and memory usage, highest first
     Top {
         #[command(subcommand)]
         command: Top,
     },
-    /// Lists the agents
+    /// List the agents
     Agents,
-    /// Checks files
+    /// Check files
     Check {
         #[command(subcommand)]
         command: Check,
     },
-    /// Tests files
+    /// Run tests
     Test {
         #[command(subcommand)]
         command: Test,
     },
-    /// Lists the alerts that are pending or firing
+    /// List pending and firing alerts
     Alerts,
-    /// Makes, lists and ends silences
+    /// Add, list and expire silences
     Silence {
         #[command(subcommand)]
         command: Silence,
     },
-    /// Lets nodes join
+    /// Manage join tokens
     Cert {
         #[command(subcommand)]
         command: Cert,
     },
-    /// Looks at the store
+    /// Inspect, export, import and restore the store
     Storage {
         #[command(subcommand)]
         command: Storage,
@@ -109,21 +109,21 @@ pub(crate) enum Command {
 
 #[derive(Debug, Subcommand)]
 pub(crate) enum Cert {
-    /// Makes a join token and prints it; run it where the aggregator's data is, as its user
+    /// Create a join token and print it. Run it on the aggregator's machine, as the aggregator's user
     Token {
-        /// The aggregator's data directory
+        /// Data directory of the aggregator
         #[arg(long = "storage.path", value_name = "DIR", default_value = "./data")]
         storage_path: PathBuf,
-        /// The aggregator's configuration file, for its section `tls`
+        /// Configuration file of the aggregator, for its section `tls`
         #[arg(long = "config.file", value_name = "FILE")]
         config_file: Option<PathBuf>,
-        /// Nodes that may use it: a name, or what it begins with and `*`
+        /// Nodes that may use the token: a name, or a prefix and `*`
         #[arg(long, value_name = "PATTERN", default_value = "*")]
         nodes: String,
-        /// How long it can be used
+        /// How long the token is valid
         #[arg(long, value_name = "DURATION", default_value = "24h")]
         lifetime: String,
-        /// How many nodes may join with it
+        /// How many nodes may join with the token
         #[arg(long, value_name = "COUNT", default_value_t = 1)]
         uses: u32,
     },
@@ -131,7 +131,7 @@ pub(crate) enum Cert {
 
 #[derive(Debug, Subcommand)]
 pub(crate) enum Query {
-    /// Evaluates an expression at one moment
+    /// Evaluate an expression at one timestamp
     Instant {
         /// PromQL
         expression: String,
@@ -139,7 +139,7 @@ pub(crate) enum Query {
         #[arg(long)]
         time: Option<String>,
     },
-    /// Evaluates an expression over a time
+    /// Evaluate an expression over a time range
     Range {
         /// PromQL
         expression: String,
@@ -149,13 +149,13 @@ pub(crate) enum Query {
         /// Unix seconds or RFC 3339 [default: now]
         #[arg(long)]
         end: Option<String>,
-        /// Seconds or a duration [default: a 250th of the time]
+        /// Seconds or a duration [default: 1/250 of the range]
         #[arg(long)]
         step: Option<String>,
     },
-    /// Lists the series that match
+    /// List the series that match
     Series {
-        /// A selector, repeatable
+        /// Series selector, repeatable
         #[arg(long = "match", required = true, value_name = "SELECTOR")]
         matches: Vec<String>,
         /// Unix seconds or RFC 3339
@@ -165,11 +165,11 @@ pub(crate) enum Query {
         #[arg(long)]
         end: Option<String>,
     },
-    /// Lists the values of a label; without a name, the names of all labels
+    /// List the values of a label, or all label names
     Labels {
-        /// The label
+        /// Label name
         name: Option<String>,
-        /// A selector, repeatable
+        /// Series selector, repeatable
         #[arg(long = "match", value_name = "SELECTOR")]
         matches: Vec<String>,
         /// Unix seconds or RFC 3339
@@ -183,23 +183,23 @@ pub(crate) enum Query {
 
 #[derive(Debug, Subcommand)]
 pub(crate) enum Top {
-    /// By node
+    /// Usage by node
     Nodes(TopOptions),
-    /// By pod
+    /// Usage by pod
     Pods(TopOptions),
-    /// By container; on a machine without Kubernetes, by cgroup
+    /// Usage by container; by cgroup on machines without pods
     Containers(TopOptions),
 }
 
 #[derive(Debug, Clone, ClapArgs)]
 pub(crate) struct TopOptions {
-    /// What comes first
+    /// Sort order
     #[arg(long, value_enum, default_value = "cpu")]
     pub(crate) sort_by: SortBy,
-    /// How many are shown
+    /// Maximum number of rows
     #[arg(long, default_value_t = 20)]
     pub(crate) limit: usize,
-    /// Only this namespace
+    /// Show only this namespace
     #[arg(short, long)]
     pub(crate) namespace: Option<String>,
 }
@@ -212,72 +212,72 @@ pub(crate) enum SortBy {
 
 #[derive(Debug, Subcommand)]
 pub(crate) enum Check {
-    /// Checks aggregator configuration files
+    /// Check aggregator configuration files
     Config {
-        /// The files
+        /// Files
         #[arg(required = true)]
         files: Vec<PathBuf>,
     },
-    /// Checks web configuration files
+    /// Check web configuration files
     WebConfig {
-        /// The files
+        /// Files
         #[arg(required = true)]
         files: Vec<PathBuf>,
     },
-    /// Checks rule files
+    /// Check rule files
     Rules {
-        /// The files
+        /// Files
         #[arg(required = true)]
         files: Vec<PathBuf>,
-        /// Exit with code 3 when the same rule appears twice
+        /// Exit with code 3 if a rule is duplicated
         #[arg(long)]
         lint_fatal: bool,
     },
-    /// Checks metrics in text format, from files or standard input
+    /// Check metrics in the text format, from files or standard input
     Metrics {
-        /// The files; none: standard input
+        /// Files [default: standard input]
         files: Vec<PathBuf>,
     },
-    /// Asks whether the aggregator is healthy
+    /// Check that the aggregator is healthy
     Healthy,
-    /// Asks whether the aggregator is ready
+    /// Check that the aggregator is ready
     Ready,
 }
 
 #[derive(Debug, Subcommand)]
 pub(crate) enum Storage {
-    /// Shows how many series there are, and where they come from
+    /// Show cardinality statistics
     Stats {
-        /// How many of each kind
+        /// Maximum entries of each list
         #[arg(long, default_value_t = 10)]
         limit: usize,
     },
-    /// Seals everything acknowledged into merged blocks (needs --web.enable-admin-api)
+    /// Seal everything acknowledged into merged blocks (needs --web.enable-admin-api)
     Flush,
-    /// Checks every checksum and cross-reference of a data directory that no aggregator has open
+    /// Verify all checksums and cross-references of a data directory that no aggregator has open
     Verify {
-        /// The data directory, or a snapshot
+        /// Data directory or snapshot
         #[arg(value_name = "DIR", default_value = "./data")]
         directory: PathBuf,
     },
-    /// Copies samples to a file. Interrupted, the same command goes on where it was
+    /// Export samples to a file. After an interruption the same command resumes
     Export(Export),
-    /// Copies the samples of a file to the aggregator, or to VictoriaMetrics. Interrupted, the same command goes on
+    /// Import a file into the aggregator or VictoriaMetrics. After an interruption the same command resumes
     Import(Import),
-    /// Makes a data directory of a snapshot: checks it, copies it, and lets it be seen when it is whole
+    /// Restore a snapshot to a new data directory, which appears only once it is complete
     Restore {
-        /// The snapshot, as in DATA/snapshots
+        /// Snapshot, a directory in DATA/snapshots
         snapshot: PathBuf,
-        /// The data directory to make; it must not be there, or be empty
+        /// Data directory to create; it must not exist, or be empty
         directory: PathBuf,
     },
 }
 
 #[derive(Debug, ClapArgs)]
 pub(crate) struct Export {
-    /// The file to make
+    /// File to create
     pub(crate) file: PathBuf,
-    /// A selector of series, repeatable
+    /// Series selector, repeatable
     #[arg(
         long = "match",
         value_name = "SELECTOR",
@@ -290,34 +290,34 @@ pub(crate) struct Export {
     /// Unix seconds or RFC 3339 [default: all of time]
     #[arg(long)]
     pub(crate) end: Option<String>,
-    /// Form of the file
+    /// File format
     #[arg(long, value_enum, default_value = "json-lines")]
     pub(crate) form: Form,
 }
 
 #[derive(Debug, ClapArgs)]
 pub(crate) struct Import {
-    /// The file; which form it has is seen from its first line
+    /// File of JSON lines or OpenMetrics text
     pub(crate) file: PathBuf,
-    /// Go on when samples are refused, such as those that clash with stored ones; they are told at the end
+    /// Continue if samples are refused, for example because they conflict with stored ones, and report them at the end
     #[arg(long)]
     pub(crate) skip_refused: bool,
 }
 
-/// Forms of files with samples.
+/// File formats of samples.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
 pub(crate) enum Form {
-    /// VictoriaMetrics' JSON lines: every sample to the bit
+    /// VictoriaMetrics' JSON lines, which keep every sample exactly
     JsonLines,
-    /// OpenMetrics text, as promtool reads it: without staleness markers
+    /// OpenMetrics text for promtool, without staleness markers
     Openmetrics,
 }
 
 #[derive(Debug, Subcommand)]
 pub(crate) enum Test {
-    /// Runs unit tests of rules, in promtool's format
+    /// Run unit tests of rules, in promtool's format
     Rules {
-        /// The test files
+        /// Test files
         #[arg(required = true)]
         files: Vec<PathBuf>,
     },
@@ -325,32 +325,32 @@ pub(crate) enum Test {
 
 #[derive(Debug, Subcommand)]
 pub(crate) enum Silence {
-    /// Makes a silence; prints its id
+    /// Add a silence and print its ID
     Add {
         /// Matchers, such as alertname=Down or 'instance=~"a.*"'
         #[arg(required = true)]
         matchers: Vec<String>,
-        /// How long, from now
+        /// Duration from now
         #[arg(short, long, default_value = "1h")]
         duration: String,
-        /// Who makes it [default: $USER]
+        /// Author [default: $USER]
         #[arg(short, long)]
         author: Option<String>,
-        /// Why
+        /// Comment
         #[arg(short, long)]
         comment: String,
     },
-    /// Lists silences that are not over
+    /// List silences that have not expired
     Query {
-        /// Matchers that the silence must have
+        /// Matchers to filter by
         matchers: Vec<String>,
-        /// Only those that are over
+        /// List only expired silences
         #[arg(short, long)]
         expired: bool,
     },
-    /// Ends silences
+    /// Expire silences
     Expire {
-        /// Their ids
+        /// Silence IDs
         #[arg(required = true)]
         ids: Vec<String>,
     },

@@ -25,17 +25,17 @@ pub(crate) fn run(command: &Cert) -> Result<(), Failure> {
     let pki = open(storage_path, config_file.as_deref())?;
     let token = pki
         .create_token(nodes, lifetime, *uses)
-        .map_err(|error| failed("make the token", &error))?;
+        .map_err(|error| failed("create the token", &error))?;
     println!("{}", token.reveal());
     Ok(())
 }
 
-/// Opens the authority that an aggregator has made; a second one made here would be nobody's.
+/// Opens the authority of an aggregator. Creating one here would be of no use: no aggregator would have it.
 fn open(storage_path: &Path, config_file: Option<&Path>) -> Result<Pki, Failure> {
     let directory = storage_path.join("pki");
     if !directory.is_dir() {
         return Err(Failure::Failed(format!(
-            "no certificate authority in {}: name the data directory of an aggregator that has run",
+            "no certificate authority in {}: pass the data directory of an aggregator that has been started",
             directory.display()
         )));
     }

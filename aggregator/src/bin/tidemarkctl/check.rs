@@ -56,7 +56,7 @@ fn each(
     match bad {
         0 => Ok(()),
         _ => Err(Failure::Failed(format!(
-            "{bad} of {} files are bad",
+            "{bad} of {} files are invalid",
             files.len()
         ))),
     }
@@ -65,8 +65,9 @@ fn each(
 fn metrics(files: &[std::path::PathBuf]) -> Result<(), Failure> {
     let mut texts = Vec::new();
     for path in files {
-        let text = std::fs::read_to_string(path)
-            .map_err(|error| Failure::Failed(format!("{}: {error}", path.display())))?;
+        let text = std::fs::read_to_string(path).map_err(|error| {
+            Failure::Failed(format!("{}: {}", path.display(), report::chain(&error)))
+        })?;
         texts.push((path.display().to_string(), text));
     }
     if files.is_empty() {
@@ -76,8 +77,8 @@ fn metrics(files: &[std::path::PathBuf]) -> Result<(), Failure> {
     }
     let mut faults = 0;
     for (origin, text) in &texts {
-        let found =
-            lint::lint(text).map_err(|error| Failure::Failed(format!("{origin}: {error}")))?;
+        let found = lint::lint(text)
+            .map_err(|error| Failure::Failed(format!("{origin}: {}", report::chain(&error))))?;
         for (metric, reason) in &found {
             say(&format!("{metric} {reason}"));
         }

@@ -1,5 +1,6 @@
-//! One request to the aggregator, one connection.
+//! The HTTP client. Each request has a connection of its own.
 
+use std::error::Error;
 use std::path::Path;
 use std::sync::Arc;
 use std::time::Duration;
@@ -7,6 +8,7 @@ use std::time::Duration;
 use base64::Engine as _;
 use base64::engine::general_purpose::STANDARD;
 use bytes::Bytes;
+use common::report::chain;
 use http::{Method, Request, Response, StatusCode, Uri, header};
 use http_body_util::{BodyExt as _, Full, Limited};
 use hyper::body::Incoming;
@@ -22,10 +24,10 @@ use tokio_rustls::TlsConnector;
 use super::args::Connection;
 use super::output::Failure;
 
-/// Bytes of an answer.
+/// Maximum bytes of a response.
 const ANSWER_BYTES_MAX: usize = 1 << 30;
 
-/// Knows where the aggregator is, and how to get in.
+/// Address of the aggregator, and the credentials for it.
 #[derive(Debug)]
 pub(crate) struct Client {
     base: Uri,
@@ -35,8 +37,12 @@ pub(crate) struct Client {
     timeout: Duration,
 }
 
-fn failed(doing: &str, error: impl std::fmt::Display) -> Failure {
-    Failure::Failed(format!("{doing}: {error}"))
+fn failed(doing: &str, error: &(dyn Error + 'static)) -> Failure {
+    Failure::Failed(format!("{doing}: {}", chain(error)))
+}
+
+fn no_answer(base: &Uri) -> Failure {
+    Failure::Failed(format!("{base}: no answer in time"))
 }
 
 impl Client {
@@ -44,14 +50,17 @@ impl Client {
         let url = &connection.url;
         let base: Uri = url
             .parse()
-            .map_err(|e| failed(&format!("URL {url:?}"), e))?;
+            .map_err(|e| failed(&format!("URL {url:?}"), &e))?;
         let tls = match base.scheme_str() {
             Some("http") => None,
             Some("https") => Some(Arc::new(tls_config(connection.ca_file.as_deref())?)),
-            _ => return Err(failed(&format!("URL {url:?}"), "neither http nor https")),
+            _ => {
+                let reason = format!("URL {url:?}: neither http nor https");
+                return Err(Failure::Failed(reason));
+            }
         };
         if base.host().is_none() {
-            return Err(failed(&format!("URL {url:?}"), "no host"));
+            return Err(Failure::Failed(format!("URL {url:?}: no host")));
         }
         Ok(Self {
             prefix: base.path().trim_end_matches('/').to_owned(),
@@ -62,12 +71,12 @@ impl Client {
         })
     }
 
-    /// Where the aggregator is.
+    /// URL of the aggregator.
     pub(crate) fn url(&self) -> String {
         self.base.to_string()
     }
 
-    /// Asks the API with form parameters; returns `data`.
+    /// Sends form parameters to Prometheus' API and returns `data`.
     pub(crate) fn api(
         &self,
         method: Method,
@@ -102,7 +111,7 @@ impl Client {
         }
     }
 
-    /// Asks Alertmanager's API; returns the answer.
+    /// Sends a request to Alertmanager's API and returns the response.
     pub(crate) fn v2(
         &self,
         method: Method,
@@ -128,7 +137,7 @@ impl Client {
         Err(Failure::Failed(format!("{status}: {reason}")))
     }
 
-    /// Asks for a page of text.
+    /// Requests a page of text.
     pub(crate) fn text(&self, path: &str) -> Result<String, Failure> {
         let (status, body) = self.exchange(Method::GET, path, &[])?;
         let text = String::from_utf8_lossy(&body).trim().to_owned();
@@ -160,7 +169,7 @@ impl Client {
             let send = self.send(request);
             match tokio::time::timeout(self.timeout, send).await {
                 Ok(result) => result,
-                Err(_) => Err(failed(&self.base.to_string(), "no answer in time")),
+                Err(_) => Err(no_answer(&self.base)),
             }
         })
     }
@@ -201,10 +210,10 @@ impl Client {
         };
         builder
             .body(Full::new(body))
-            .map_err(|e| failed("make request", e))
+            .map_err(|e| failed("build the request", &e))
     }
 
-    /// Asks for lines of text and gives each to `each` as it comes. An answer that breaks off is a failure.
+    /// Streams a response of text lines to `each`. An incomplete response is an error.
     pub(crate) fn lines(
         &self,
         path: &str,
@@ -215,18 +224,17 @@ impl Client {
         let runtime = tokio::runtime::Builder::new_current_thread()
             .enable_all()
             .build()?;
-        let late = || failed(&self.base.to_string(), "no answer in time");
         runtime.block_on(async {
             let open = tokio::time::timeout(self.timeout, self.open(request));
-            let response = open.await.map_err(|_| late())??;
+            let response = open.await.map_err(|_| no_answer(&self.base))??;
             let status = response.status();
             let mut body = response.into_body();
             let mut text = Vec::new();
             while let Some(frame) = tokio::time::timeout(self.timeout, body.frame())
                 .await
-                .map_err(|_| late())?
+                .map_err(|_| no_answer(&self.base))?
             {
-                let frame = frame.map_err(|error| failed("read the answer", error))?;
+                let frame = frame.map_err(|error| failed("read the response", &error))?;
                 text.extend_from_slice(&frame.into_data().unwrap_or_default());
                 let Some(end) = text.iter().rposition(|&byte| byte == b'\n') else {
                     continue;
@@ -240,13 +248,15 @@ impl Client {
             let rest = String::from_utf8_lossy(&text).into_owned();
             match status.is_success() {
                 true if rest.is_empty() => Ok(()),
-                true => Err(failed("read the answer", "it breaks off within a line")),
+                true => Err(Failure::Failed(
+                    "read the response: it ends within a line".to_owned(),
+                )),
                 false => Err(Failure::Failed(format!("{status}: {}", rest.trim()))),
             }
         })
     }
 
-    /// Posts a body of some type; returns status and answer.
+    /// Posts a body; returns status and response text.
     pub(crate) fn post(
         &self,
         path: &str,
@@ -269,11 +279,11 @@ impl Client {
         let body = Limited::new(response.into_body(), ANSWER_BYTES_MAX)
             .collect()
             .await
-            .map_err(|e| failed("talk HTTP", e))?;
+            .map_err(|e| failed("read the response", e.as_ref()))?;
         Ok((status, body.to_bytes()))
     }
 
-    /// Sends a request over a connection of its own, which lives as long as the runtime.
+    /// Sends a request over a new connection, which lives as long as the runtime.
     async fn open(&self, request: Request<Full<Bytes>>) -> Result<Response<Incoming>, Failure> {
         let host = self.base.host().unwrap_or_default();
         let bare_host = host.trim_start_matches('[').trim_end_matches(']');
@@ -281,16 +291,16 @@ impl Client {
         let port = self.base.port_u16().unwrap_or(default_port);
         let stream = TcpStream::connect((bare_host, port))
             .await
-            .map_err(|e| failed(&format!("connect to {host}:{port}"), e))?;
+            .map_err(|e| failed(&format!("connect to {host}:{port}"), &e))?;
         let Some(tls) = &self.tls else {
             return open_over(stream, request).await;
         };
         let name = ServerName::try_from(bare_host.to_owned())
-            .map_err(|e| failed(&format!("host {bare_host:?}"), e))?;
+            .map_err(|e| failed(&format!("host {bare_host:?}"), &e))?;
         let stream = TlsConnector::from(Arc::clone(tls))
             .connect(name, stream)
             .await
-            .map_err(|e| failed(&format!("TLS with {host}:{port}"), e))?;
+            .map_err(|e| failed(&format!("TLS handshake with {host}:{port}"), &e))?;
         open_over(stream, request).await
     }
 }
@@ -302,17 +312,19 @@ async fn open_over<S>(
 where
     S: AsyncRead + AsyncWrite + Unpin + Send + 'static,
 {
-    let broken = |error: &dyn std::fmt::Display| failed("talk HTTP", error);
     let (mut sender, connection) = hyper::client::conn::http1::handshake(TokioIo::new(stream))
         .await
-        .map_err(|e| broken(&e))?;
+        .map_err(|e| failed("open the HTTP connection", &e))?;
     tokio::spawn(connection);
-    sender.send_request(request).await.map_err(|e| broken(&e))
+    sender
+        .send_request(request)
+        .await
+        .map_err(|e| failed("send the request", &e))
 }
 
 #[expect(
     clippy::print_stderr,
-    reason = "annotations do not belong into the result"
+    reason = "annotations are not part of the result"
 )]
 fn note(text: &str) {
     eprintln!("{text}");
@@ -325,7 +337,7 @@ fn authorization(connection: &Connection) -> Result<Option<String>, Failure> {
     let password = match &connection.password_file {
         None => String::new(),
         Some(path) => {
-            std::fs::read_to_string(path).map_err(|e| failed(&path.display().to_string(), e))?
+            std::fs::read_to_string(path).map_err(|e| failed(&path.display().to_string(), &e))?
         }
     };
     let pair = format!("{user}:{}", password.trim_end_matches(['\n', '\r']));
@@ -338,15 +350,15 @@ fn tls_config(ca_file: Option<&Path>) -> Result<ClientConfig, Failure> {
         None => roots.extend(webpki_roots::TLS_SERVER_ROOTS.iter().cloned()),
         Some(path) => {
             let show = path.display().to_string();
-            for certificate in CertificateDer::pem_file_iter(path).map_err(|e| failed(&show, e))? {
-                let certificate = certificate.map_err(|e| failed(&show, e))?;
-                roots.add(certificate).map_err(|e| failed(&show, e))?;
+            for certificate in CertificateDer::pem_file_iter(path).map_err(|e| failed(&show, &e))? {
+                let certificate = certificate.map_err(|e| failed(&show, &e))?;
+                roots.add(certificate).map_err(|e| failed(&show, &e))?;
             }
         }
     }
     let provider = Arc::new(rustls::crypto::ring::default_provider());
     let config = ClientConfig::builder_with_provider(provider)
         .with_safe_default_protocol_versions()
-        .map_err(|e| failed("set up TLS", e))?;
+        .map_err(|e| failed("set up TLS", &e))?;
     Ok(config.with_root_certificates(roots).with_no_client_auth())
 }

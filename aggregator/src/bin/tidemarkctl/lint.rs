@@ -1,18 +1,18 @@
-//! Naming rules for metrics (prometheus.io/docs/practices/naming), as `promtool check metrics` judges them.
+//! Naming rules for metrics (prometheus.io/docs/practices/naming), as `promtool check metrics` checks them.
 
 use std::collections::BTreeMap;
 
 use common::exposition::{Entry, ParseError, Parser};
 use common::model::MetricType;
 
-/// What is known of a family.
+/// Metadata of a family.
 #[derive(Debug, Default)]
 struct Family {
     help: Option<String>,
     metric_type: Option<MetricType>,
 }
 
-/// Units that are not base units, and what to use instead.
+/// Units that are not base units, and their base units.
 const UNITS: [(&str, &str); 17] = [
     ("nanoseconds", "seconds"),
     ("microseconds", "seconds"),
@@ -33,10 +33,10 @@ const UNITS: [(&str, &str); 17] = [
     ("percent", "ratio"),
 ];
 
-/// The faults of a text, by metric.
+/// Returns the faults of a text as pairs of metric and reason.
 ///
 /// # Errors
-/// The text is not in the format at all.
+/// The text is not in the text format.
 pub(crate) fn lint(text: &str) -> Result<Vec<(String, String)>, ParseError> {
     let mut families: BTreeMap<String, Family> = BTreeMap::new();
     let mut samples = Vec::new();

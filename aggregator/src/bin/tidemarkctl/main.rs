@@ -1,4 +1,4 @@
-//! The binary `tidemarkctl`: asks an aggregator, and checks files.
+//! The binary `tidemarkctl`: queries an aggregator, and checks files.
 
 mod agents;
 mod alerts;

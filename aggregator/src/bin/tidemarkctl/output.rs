@@ -1,8 +1,9 @@
-//! Results on standard output, reasons on standard error, and the exit code.
+//! Results go to standard output, errors to standard error; the exit code distinguishes them.
 
 use std::io::{self, Write as _};
 use std::process::ExitCode;
 
+use common::report::chain;
 use serde_json::Value;
 
 use super::args::Format;
@@ -10,15 +11,15 @@ use super::args::Format;
 /// Why a command did not succeed.
 #[derive(Debug)]
 pub(crate) enum Failure {
-    /// It failed: exit code 1.
+    /// The command failed, with the reason: exit code 1.
     Failed(String),
-    /// What was checked has faults that were printed: exit code 3.
+    /// A check printed faults: exit code 3.
     Lint,
 }
 
 impl Failure {
-    /// Says why.
-    #[expect(clippy::print_stderr, reason = "a command-line tool reports there")]
+    /// Prints the reason and returns the exit code.
+    #[expect(clippy::print_stderr, reason = "errors of a command-line tool")]
     pub(crate) fn report(self) -> ExitCode {
         match self {
             Self::Failed(reason) => {
@@ -32,7 +33,7 @@ impl Failure {
 
 impl From<io::Error> for Failure {
     fn from(error: io::Error) -> Self {
-        Self::Failed(error.to_string())
+        Self::Failed(chain(&error))
     }
 }
 
@@ -52,7 +53,7 @@ impl Table {
     }
 }
 
-/// Prints results in the form the user chose.
+/// Prints results in the format that the user chose.
 #[derive(Debug, Clone, Copy)]
 pub(crate) struct Output {
     format: Format,
@@ -63,7 +64,7 @@ impl Output {
         Self { format }
     }
 
-    /// Prints `data` as JSON or YAML, or what `table` makes of it.
+    /// Prints `data` as JSON or YAML, or as the table that `table` builds.
     pub(crate) fn print(
         self,
         data: &Value,
@@ -74,14 +75,14 @@ impl Output {
             Format::Json => writeln!(out, "{data:#}"),
             Format::Yaml => {
                 let yaml = serde_saphyr::to_string(data)
-                    .map_err(|error| Failure::Failed(error.to_string()))?;
+                    .map_err(|error| Failure::Failed(chain(&error)))?;
                 write!(out, "{yaml}")
             }
             Format::Csv => write_csv(&mut out, &table(self.format)),
             Format::Table => write_table(&mut out, &table(self.format)),
         };
         match result.and_then(|()| out.flush()) {
-            // `| head` has seen enough.
+            // The reader, such as `head`, has closed the pipe.
             Err(error) if error.kind() == io::ErrorKind::BrokenPipe => Ok(()),
             result => Ok(result?),
         }
@@ -147,7 +148,7 @@ mod tests {
     }
 
     #[test]
-    fn columns_line_up() {
+    fn columns_are_aligned() {
         let mut out = Vec::new();
         write_table(&mut out, &table()).unwrap();
         let want = "SERIES        VALUE\nup{job=\"a\"}   1\nü             2,5\n";
@@ -155,7 +156,7 @@ mod tests {
     }
 
     #[test]
-    fn csv_quotes_what_needs_it() {
+    fn csv_quotes_cells_with_separators() {
         let mut out = Vec::new();
         write_csv(&mut out, &table()).unwrap();
         let want = "series,value\n\"up{job=\"\"a\"\"}\",1\nü,\"2,5\"\n";

@@ -67,14 +67,14 @@ pub(crate) fn run(client: &Client, output: &Output, command: Query) -> Result<()
     }
 }
 
-/// A label's name in a path: what is not plain is percent-encoded.
+/// Percent-encodes a label name for a path.
 fn path_segment(name: &str) -> String {
     form_urlencoded::byte_serialize(name.as_bytes())
         .collect::<String>()
         .replace('+', "%20")
 }
 
-/// A 250th of the time, at least a second; a minute when the times are not plain seconds.
+/// 1/250 of the range, at least a second; a minute if the bounds are not in seconds.
 fn default_step(start: &str, end: &str) -> u64 {
     match (start.parse::<f64>(), end.parse::<f64>()) {
         (Ok(start), Ok(end)) => (((end - start) / 250.0).ceil()).max(1.0) as u64,
@@ -147,7 +147,7 @@ fn cells(labels: &Value, names: &BTreeSet<String>) -> Vec<String> {
         .collect()
 }
 
-/// One row a sample. CSV has a column for each label, a table one for the series.
+/// One row per sample. CSV has a column per label, a table one column for the series.
 fn samples(data: &Value, format: Format) -> Table {
     let result = data.get("result").unwrap_or(&Value::Null);
     let kind = data.get("resultType").and_then(Value::as_str).unwrap_or("");

@@ -52,7 +52,7 @@ pub(crate) fn check(files: &[PathBuf], lint_fatal: bool) -> Result<(), Failure> 
         (0, _) if lint_fatal => Err(Failure::Lint),
         (0, _) => Ok(()),
         _ => Err(Failure::Failed(format!(
-            "{bad} of {} files are bad",
+            "{bad} of {} files are invalid",
             files.len()
         ))),
     }

@@ -2,6 +2,7 @@
 
 use common::clock::{Clock as _, SystemClock};
 use common::model::{MatchOp, Matcher};
+use common::report::chain;
 use http::Method;
 use serde_json::{Value, json};
 use tidemark_alerting::notify::matcher::parse;
@@ -42,10 +43,10 @@ fn add(
     duration: &str,
     (author, comment): (&str, &str),
 ) -> Result<(), Failure> {
-    let failed = |error: String| Failure::Failed(error);
+    let failed = |error: &(dyn std::error::Error + 'static)| Failure::Failed(chain(error));
     let mut matchers: Vec<Matcher> = Vec::new();
     for text in texts {
-        matchers.extend(parse(text).map_err(|error| failed(error.to_string()))?);
+        matchers.extend(parse(text).map_err(|error| failed(&error))?);
     }
     let matchers: Vec<Value> = matchers
         .iter()
@@ -58,7 +59,7 @@ fn add(
             })
         })
         .collect();
-    let duration = common::duration::parse(duration).map_err(|error| failed(error.to_string()))?;
+    let duration = common::duration::parse(duration).map_err(|error| failed(&error))?;
     let now_ms = SystemClock.now_ms();
     let body = json!({
         "matchers": matchers,

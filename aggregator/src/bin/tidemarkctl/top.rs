@@ -1,4 +1,4 @@
-//! `tidemarkctl top`: CPU and memory in use, as kubectl shows it.
+//! `tidemarkctl top`: CPU and memory usage, with kubectl's meaning.
 
 use std::collections::BTreeMap;
 
@@ -9,14 +9,14 @@ use super::args::{SortBy, Top, TopOptions};
 use super::client::Client;
 use super::output::{Failure, Output, Table};
 
-/// One query pair: CPU cores and bytes, by the same labels.
-struct Question {
+/// Two queries with the same labels: CPU cores and bytes of memory.
+struct UsageQueries {
     labels: &'static [&'static str],
     cpu: String,
     memory: String,
 }
 
-/// CPU and memory of one thing.
+/// CPU and memory of one row.
 #[derive(Debug, Default, Clone, Copy)]
 struct Usage {
     cores: f64,
@@ -24,16 +24,16 @@ struct Usage {
 }
 
 pub(crate) fn run(client: &Client, output: &Output, command: &Top) -> Result<(), Failure> {
-    let (options, question) = match command {
+    let (options, queries) = match command {
         Top::Nodes(options) => (options, nodes()),
         Top::Pods(options) => (options, pods(options)),
         Top::Containers(options) => (options, containers(options)),
     };
     let mut usage: BTreeMap<Vec<String>, Usage> = BTreeMap::new();
-    ask(client, &question, &question.cpu, |key, value| {
+    ask(client, &queries, &queries.cpu, |key, value| {
         usage.entry(key).or_default().cores = value;
     })?;
-    ask(client, &question, &question.memory, |key, value| {
+    ask(client, &queries, &queries.memory, |key, value| {
         usage.entry(key).or_default().bytes = value;
     })?;
     let mut rows: Vec<_> = usage.into_iter().collect();
@@ -43,16 +43,19 @@ pub(crate) fn run(client: &Client, output: &Output, command: &Top) -> Result<(),
     };
     rows.sort_by(|a, b| order(&b.1).total_cmp(&order(&a.1)));
     rows.truncate(options.limit);
-    let data = to_json(question.labels, &rows);
-    output.print(&data, |_| to_table(question.labels, &rows))
+    let data = to_json(queries.labels, &rows);
+    output.print(&data, |_| to_table(queries.labels, &rows))
 }
 
-fn nodes() -> Question {
-    Question {
+/// Memory is the working set of the root cgroup, which the kubelet reports and `kubectl top` shows. Where the kernel
+/// has no such value (cgroup v2), it is the memory that is not available.
+fn nodes() -> UsageQueries {
+    UsageQueries {
         labels: &["node"],
         cpu: r#"sum by (node) (rate(node_cpu_seconds_total{mode!~"idle|iowait|steal"}[1m]))"#
             .into(),
-        memory: "sum by (node) (node_memory_MemTotal_bytes - node_memory_MemAvailable_bytes)"
+        memory: "sum by (node) (container_memory_working_set_bytes{id=\"/\"}) or \
+                 sum by (node) (node_memory_MemTotal_bytes - node_memory_MemAvailable_bytes)"
             .into(),
     }
 }
@@ -64,12 +67,12 @@ fn namespace(options: &TopOptions) -> String {
         .map_or_else(String::new, |name| format!(",namespace={name:?}"))
 }
 
-fn pods(options: &TopOptions) -> Question {
+fn pods(options: &TopOptions) -> UsageQueries {
     let only = namespace(options);
     let of = |series: &str, range: &str| {
         format!("{series}{{pod!=\"\",container!=\"\",container!=\"POD\"{only}}}{range}")
     };
-    Question {
+    UsageQueries {
         labels: &["namespace", "pod"],
         cpu: format!(
             "sum by (namespace, pod) (rate({}))",
@@ -82,38 +85,30 @@ fn pods(options: &TopOptions) -> Question {
     }
 }
 
-/// Containers where there are pods; else every cgroup that has no other below it would be guesswork, so all are
-/// shown but the root.
-fn containers(options: &TopOptions) -> Question {
+/// Containers, and all cgroups except the root on nodes without pods. On a node with pods the other cgroups are parents
+/// of containers, or services of the node, and would count the same usage again.
+fn containers(options: &TopOptions) -> UsageQueries {
     let only = namespace(options);
-    let of = |series: &str, range: &str| {
-        format!(
-            "({series}{{container!=\"\",container!=\"POD\"{only}}}{range} or \
-             {series}{{pod=\"\",id!=\"/\"{only}}}{range})"
-        )
+    let query = |usage: &dyn Fn(&str) -> String| {
+        let containers = usage(&format!("{{container!=\"\",container!=\"POD\"{only}}}"));
+        let labels = "sum by (namespace, pod, container, id)";
+        if options.namespace.is_some() {
+            // Cgroups have no namespace.
+            return format!("{labels} ({containers})");
+        }
+        let cgroups = usage("{pod=\"\",id!=\"/\"}");
+        format!("{labels} ({containers} or ({cgroups} unless on (node) {containers}))")
     };
-    let rate = |series: &str| {
-        format!(
-            "rate({series}{{container!=\"\",container!=\"POD\"{only}}}[1m]) or \
-             rate({series}{{pod=\"\",id!=\"/\"{only}}}[1m])"
-        )
-    };
-    Question {
+    UsageQueries {
         labels: &["namespace", "pod", "container", "id"],
-        cpu: format!(
-            "sum by (namespace, pod, container, id) ({})",
-            rate("container_cpu_usage_seconds_total")
-        ),
-        memory: format!(
-            "sum by (namespace, pod, container, id) {}",
-            of("container_memory_working_set_bytes", "")
-        ),
+        cpu: query(&|matchers| format!("rate(container_cpu_usage_seconds_total{matchers}[1m])")),
+        memory: query(&|matchers| format!("container_memory_working_set_bytes{matchers}")),
     }
 }
 
 fn ask(
     client: &Client,
-    question: &Question,
+    queries: &UsageQueries,
     query: &str,
     mut take: impl FnMut(Vec<String>, f64),
 ) -> Result<(), Failure> {
@@ -127,7 +122,7 @@ fn ask(
         let value = one.get("value").and_then(|point| point.get(1));
         let number = value.and_then(Value::as_str).and_then(|v| v.parse().ok());
         if let Some(number) = number {
-            take(question.labels.iter().map(label).collect(), number);
+            take(queries.labels.iter().map(label).collect(), number);
         }
     }
     Ok(())
@@ -148,7 +143,7 @@ fn to_json(labels: &[&str], rows: &[(Vec<String>, Usage)]) -> Value {
     Value::Array(rows.iter().map(row).collect())
 }
 
-/// As kubectl: millicores and mebibytes. Labels that nobody has are left out.
+/// Formats millicores and mebibytes as kubectl does. Labels without a value in any row are omitted.
 fn to_table(labels: &[&str], rows: &[(Vec<String>, Usage)]) -> Table {
     let used: Vec<_> = (0..labels.len())
         .filter(|&at| rows.iter().any(|(key, _)| !key[at].is_empty()))

@@ -1,9 +1,9 @@
-//! Alerts and their groups.
+//! `/api/v2/alerts` and `/api/v2/alerts/groups`.
 
 use std::collections::BTreeMap;
 
 use axum::Json;
-use axum::extract::State;
+use axum::response::{IntoResponse as _, Response};
 use common::model::{Labels, Matcher};
 use http::{StatusCode, Uri};
 use serde::Deserialize;
@@ -14,14 +14,15 @@ use tidemark_alerting::notify::matcher::matches_all;
 use tidemark_alerting::notify::message::{format_time, object};
 use tidemark_alerting::notify::notifier::{Notifier, muted_by};
 
-use super::{Failure, filter, flag, params, parse_time, read, with};
+use super::{bad_request, failed, filter, flag, params, parse_time, read, with_notifier};
+use crate::http::error::ApiError;
 use crate::http::params::Params;
-use crate::http::state::Api;
+use crate::http::state::OpenAlerting;
 
-/// An alert as clients send it.
+/// An alert in a request.
 #[derive(Debug, Deserialize)]
 #[serde(rename_all = "camelCase")]
-struct Posted {
+struct PostedAlert {
     labels: BTreeMap<String, String>,
     #[serde(default)]
     annotations: Option<BTreeMap<String, String>>,
@@ -33,8 +34,8 @@ struct Posted {
     generator_url: Option<String>,
 }
 
-/// Which alerts are asked for.
-struct Wanted {
+/// The parameters that select alerts.
+struct AlertFilter {
     filter: Vec<Matcher>,
     active: bool,
     silenced: bool,
@@ -43,14 +44,14 @@ struct Wanted {
     receiver: Option<Matcher>,
 }
 
-impl Wanted {
-    fn new(params: &Params) -> Result<Self, Failure> {
+impl AlertFilter {
+    fn new(params: &Params) -> Result<Self, ApiError> {
         let receiver = match params.get("receiver") {
             "" => None,
             pattern => {
                 let matcher = Matcher::new("receiver", common::model::MatchOp::Regex, pattern);
                 Some(matcher.map_err(|error| {
-                    Failure::bad(format!("failed to parse receiver param: {error}"))
+                    bad_request(format!("failed to parse receiver param: {error}"))
                 })?)
             }
         };
@@ -64,13 +65,13 @@ impl Wanted {
         })
     }
 
-    fn takes_receiver(&self, name: &str) -> bool {
+    fn matches_receiver(&self, name: &str) -> bool {
         self.receiver
             .as_ref()
             .is_none_or(|matcher| matcher.matches(name))
     }
 
-    /// The alert as the API shows it, if it is asked for.
+    /// Serialises an alert, if the filter selects it.
     fn show(
         &self,
         notifier: &Notifier,
@@ -92,7 +93,7 @@ impl Wanted {
             return None;
         }
         let receivers = notifier.receivers_of(&alert.labels);
-        if !receivers.iter().any(|name| self.takes_receiver(name)) {
+        if !receivers.iter().any(|name| self.matches_receiver(name)) {
             return None;
         }
         let mut shown = json!({
@@ -119,29 +120,30 @@ impl Wanted {
     }
 }
 
-pub(super) async fn list(State(api): State<Api>, uri: Uri) -> Result<Json<Value>, Failure> {
-    let wanted = Wanted::new(&params(&uri)?)?;
-    let answer = with(&api, move |notifier, now_ms| {
+pub(super) async fn list(alerting: OpenAlerting, uri: Uri) -> Result<Response, ApiError> {
+    let filter = AlertFilter::new(&params(&uri)?)?;
+    let alerts = with_notifier(alerting, move |notifier, now_ms| {
         let inhibitor = notifier.inhibition_at(now_ms);
         let mut alerts: Vec<&Alert> = notifier.alerts().collect();
         alerts.sort_by_key(|alert| alert.fingerprint());
         let shown = alerts
             .into_iter()
-            .filter_map(|alert| wanted.show(notifier, &inhibitor, alert, now_ms));
+            .filter_map(|alert| filter.show(notifier, &inhibitor, alert, now_ms));
         Ok(shown.collect::<Value>())
-    });
-    answer.await.map(Json)
+    })
+    .await?;
+    Ok(Json(alerts).into_response())
 }
 
-pub(super) async fn groups(State(api): State<Api>, uri: Uri) -> Result<Json<Value>, Failure> {
-    let wanted = Wanted::new(&params(&uri)?)?;
-    let answer = with(&api, move |notifier, now_ms| {
+pub(super) async fn groups(alerting: OpenAlerting, uri: Uri) -> Result<Response, ApiError> {
+    let filter = AlertFilter::new(&params(&uri)?)?;
+    let alerts = with_notifier(alerting, move |notifier, now_ms| {
         let inhibitor = notifier.inhibition_at(now_ms);
         let config = std::sync::Arc::clone(notifier.config());
         let mut shown = Vec::new();
         for (labels, route, fingerprints) in notifier.groups() {
             let muted = muted_by(&config, route, now_ms);
-            if !wanted.takes_receiver(&route.receiver) || (!muted.is_empty() && !wanted.muted) {
+            if !filter.matches_receiver(&route.receiver) || (!muted.is_empty() && !filter.muted) {
                 continue;
             }
             let mut alerts: Vec<&Alert> = fingerprints
@@ -151,7 +153,7 @@ pub(super) async fn groups(State(api): State<Api>, uri: Uri) -> Result<Json<Valu
             alerts.sort_by(|a, b| order(&a.labels, &b.labels));
             let mut alerts: Vec<Value> = alerts
                 .into_iter()
-                .filter_map(|alert| wanted.show(notifier, &inhibitor, alert, now_ms))
+                .filter_map(|alert| filter.show(notifier, &inhibitor, alert, now_ms))
                 .collect();
             if alerts.is_empty() {
                 continue;
@@ -172,16 +174,17 @@ pub(super) async fn groups(State(api): State<Api>, uri: Uri) -> Result<Json<Valu
             }));
         }
         Ok(Value::Array(shown))
-    });
-    answer.await.map(Json)
+    })
+    .await?;
+    Ok(Json(alerts).into_response())
 }
 
-/// Takes alerts; bad ones are named, good ones of the same request are kept all the same.
+/// Receives alerts. Invalid alerts are reported and do not affect the valid ones of the request.
 pub(super) async fn post(
-    State(api): State<Api>,
+    alerting: OpenAlerting,
     body: axum::body::Bytes,
-) -> Result<StatusCode, Failure> {
-    let posted: Option<Vec<Posted>> = read(&body, "alerts")?;
+) -> Result<Response, ApiError> {
+    let posted: Option<Vec<PostedAlert>> = read(&body, "alerts")?;
     let posted = posted.unwrap_or_default();
     let bad_url = posted.iter().find_map(|one| {
         let url = one.generator_url.as_deref()?;
@@ -189,9 +192,9 @@ pub(super) async fn post(
     });
     if let Some(url) = bad_url {
         let message = format!("generatorURL in body must be of type uri: {url:?}");
-        return Err(Failure(StatusCode::UNPROCESSABLE_ENTITY, message));
+        return Err(failed(StatusCode::UNPROCESSABLE_ENTITY, message));
     }
-    with(&api, move |notifier, now_ms| {
+    with_notifier(alerting, move |notifier, now_ms| {
         let timeout_ms = notifier.config().global.resolve_timeout.as_millis() as i64;
         let mut good = Vec::with_capacity(posted.len());
         let mut bad = Vec::new();
@@ -206,15 +209,15 @@ pub(super) async fn post(
             bad.push(format!("{refused} alerts beyond the limit were refused"));
         }
         if bad.is_empty() {
-            Ok(StatusCode::OK)
+            Ok(StatusCode::OK.into_response())
         } else {
-            Err(Failure::bad(bad.join("; ")))
+            Err(bad_request(bad.join("; ")))
         }
     })
     .await
 }
 
-/// Whether a text is a URL with a scheme, or a path from the root, as Alertmanager asks for.
+/// Whether a text is a URL with a scheme or an absolute path, as Alertmanager requires.
 fn is_uri(text: &str) -> bool {
     let is_clean = text.chars().all(|c| !c.is_whitespace() && !c.is_control());
     let scheme = text.split_once(':').map_or("", |(scheme, _)| scheme);
@@ -225,11 +228,11 @@ fn is_uri(text: &str) -> bool {
     is_clean && (text.starts_with('/') || has_scheme)
 }
 
-fn alert(posted: Posted, now_ms: i64, timeout_ms: i64) -> Result<Alert, String> {
-    // Go's zero time stands for one that was not given.
+fn alert(posted: PostedAlert, now_ms: i64, timeout_ms: i64) -> Result<Alert, String> {
+    // Go clients send the zero time for one that is not set.
     let time = |text: Option<String>| -> Result<Option<i64>, String> {
         let text = text.filter(|text| !text.is_empty() && !text.starts_with("0001-01-01T00:00:00"));
-        text.map(|text| parse_time(&text).map_err(|failure| failure.1))
+        text.map(|text| parse_time(&text).map_err(|error| error.message))
             .transpose()
     };
     let (starts, ends) = (time(posted.starts_at)?, time(posted.ends_at)?);

@@ -1,7 +1,8 @@
-//! Silences.
+//! `/api/v2/silences` and `/api/v2/silence/{id}`.
 
 use axum::Json;
-use axum::extract::{Path, State};
+use axum::extract::Path;
+use axum::response::{IntoResponse as _, Response};
 use http::{StatusCode, Uri};
 use rand::RngCore as _;
 use serde::Deserialize;
@@ -9,13 +10,14 @@ use serde_json::{Value, json};
 use tidemark_alerting::notify::message::format_time;
 use tidemark_alerting::notify::silence::{Silence, SilenceError, SilenceMatcher, SilenceState};
 
-use super::{Failure, filter, flag, params, parse_time, read, with};
-use crate::http::state::Api;
+use super::{bad_request, failed, filter, flag, params, parse_time, read, with_notifier};
+use crate::http::error::ApiError;
+use crate::http::state::OpenAlerting;
 
-/// A silence as clients send it.
+/// A silence in a request.
 #[derive(Debug, Deserialize)]
 #[serde(rename_all = "camelCase")]
-pub(super) struct Posted {
+pub(super) struct PostedSilence {
     #[serde(default)]
     id: Option<String>,
     matchers: Vec<SilenceMatcher>,
@@ -25,7 +27,7 @@ pub(super) struct Posted {
     comment: String,
 }
 
-pub(super) async fn list(State(api): State<Api>, uri: Uri) -> Result<Json<Value>, Failure> {
+pub(super) async fn list(alerting: OpenAlerting, uri: Uri) -> Result<Response, ApiError> {
     let params = params(&uri)?;
     let filter = filter(&params)?;
     let wanted = [
@@ -33,7 +35,7 @@ pub(super) async fn list(State(api): State<Api>, uri: Uri) -> Result<Json<Value>
         (SilenceState::Pending, flag(&params, "pending", true)),
         (SilenceState::Expired, flag(&params, "expired", true)),
     ];
-    let answer = with(&api, move |notifier, now_ms| {
+    let answer = with_notifier(alerting, move |notifier, now_ms| {
         let mut silences: Vec<&Silence> = notifier
             .silences()
             .iter()
@@ -48,7 +50,7 @@ pub(super) async fn list(State(api): State<Api>, uri: Uri) -> Result<Json<Value>
                 })
             })
             .collect();
-        // Active ones first, the next to end in front; then pending, then expired ones, the last to end in front.
+        // Active silences first, by their end; then pending ones by their start; then expired ones, latest end first.
         silences.sort_by_key(|silence| {
             let state = silence.state(now_ms);
             let key = match state {
@@ -62,8 +64,9 @@ pub(super) async fn list(State(api): State<Api>, uri: Uri) -> Result<Json<Value>
             .into_iter()
             .map(|silence| silence_json(silence, now_ms))
             .collect::<Value>())
-    });
-    answer.await.map(Json)
+    })
+    .await?;
+    Ok(Json(answer).into_response())
 }
 
 fn silence_json(silence: &Silence, now_ms: i64) -> Value {
@@ -80,13 +83,13 @@ fn silence_json(silence: &Silence, now_ms: i64) -> Value {
 }
 
 pub(super) async fn post(
-    State(api): State<Api>,
+    alerting: OpenAlerting,
     body: axum::body::Bytes,
-) -> Result<Json<Value>, Failure> {
-    let posted: Posted = read(&body, "silence")?;
+) -> Result<Response, ApiError> {
+    let posted: PostedSilence = read(&body, "silence")?;
     if posted.matchers.is_empty() {
         let message = "matchers in body should have at least 1 items".to_owned();
-        return Err(Failure(StatusCode::UNPROCESSABLE_ENTITY, message));
+        return Err(failed(StatusCode::UNPROCESSABLE_ENTITY, message));
     }
     let silence = Silence {
         id: posted.id.unwrap_or_default(),
@@ -97,62 +100,67 @@ pub(super) async fn post(
         created_by: posted.created_by,
         comment: posted.comment,
     };
-    let answer = with(&api, move |notifier, now_ms| {
+    let answer = with_notifier(alerting, move |notifier, now_ms| {
         if silence.ends_at_ms < silence.starts_at_ms {
-            return Err(Failure::bad(
+            return Err(bad_request(
                 "failed to create silence: start time must be before end time",
             ));
         }
         if silence.ends_at_ms < now_ms {
-            return Err(Failure::bad(
+            return Err(bad_request(
                 "failed to create silence: end time can't be in the past",
             ));
         }
         let id = notifier
             .silences_mut()
             .set(silence, uuid(), now_ms)
-            .map_err(failure)?;
+            .map_err(silence_error)?;
         Ok(json!({ "silenceID": id }))
-    });
-    answer.await.map(Json)
+    })
+    .await?;
+    Ok(Json(answer).into_response())
 }
 
 pub(super) async fn show(
-    State(api): State<Api>,
+    alerting: OpenAlerting,
     Path(id): Path<String>,
-) -> Result<Json<Value>, Failure> {
+) -> Result<Response, ApiError> {
     check_id(&id)?;
-    let answer = with(&api, move |notifier, now_ms| {
+    let answer = with_notifier(alerting, move |notifier, now_ms| {
         match notifier.silences().get(&id) {
             Some(silence) => Ok(silence_json(silence, now_ms)),
-            None => Err(failure(SilenceError::NotFound(id))),
+            None => Err(silence_error(SilenceError::NotFound(id))),
         }
-    });
-    answer.await.map(Json)
+    })
+    .await?;
+    Ok(Json(answer).into_response())
 }
 
 pub(super) async fn expire(
-    State(api): State<Api>,
+    alerting: OpenAlerting,
     Path(id): Path<String>,
-) -> Result<StatusCode, Failure> {
+) -> Result<Response, ApiError> {
     check_id(&id)?;
-    with(&api, move |notifier, now_ms| {
-        notifier.silences_mut().expire(&id, now_ms).map_err(failure)
+    with_notifier(alerting, move |notifier, now_ms| {
+        notifier
+            .silences_mut()
+            .expire(&id, now_ms)
+            .map_err(silence_error)
     })
     .await?;
-    Ok(StatusCode::OK)
+    Ok(StatusCode::OK.into_response())
 }
 
-fn failure(error: SilenceError) -> Failure {
+fn silence_error(error: SilenceError) -> ApiError {
     let status = match &error {
         SilenceError::NotFound(_) => StatusCode::NOT_FOUND,
         SilenceError::Invalid(_) | SilenceError::Limit(_) => StatusCode::BAD_REQUEST,
         SilenceError::Store(_) => StatusCode::INTERNAL_SERVER_ERROR,
     };
-    Failure(status, crate::report::chain(&error))
+    failed(status, crate::report::chain(&error))
 }
 
-fn check_id(id: &str) -> Result<(), Failure> {
+fn check_id(id: &str) -> Result<(), ApiError> {
     let is_dash = |index: usize| matches!(index, 8 | 13 | 18 | 23);
     let is_good = |(index, byte): (usize, u8)| match byte {
         b'-' => is_dash(index),
@@ -162,7 +170,7 @@ fn check_id(id: &str) -> Result<(), Failure> {
         return Ok(());
     }
     let message = format!("silenceID in path must be of type uuid: {id:?}");
-    Err(Failure(StatusCode::UNPROCESSABLE_ENTITY, message))
+    Err(failed(StatusCode::UNPROCESSABLE_ENTITY, message))
 }
 
 /// A random UUID, version 4.

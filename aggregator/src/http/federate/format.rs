@@ -1,4 +1,4 @@
-//! Which format a scraper gets (`expfmt.Negotiate`), and the protobuf one.
+//! Negotiates the format of a scrape (`expfmt.Negotiate`), and writes the protobuf format.
 
 use common::model::Sample;
 use http::{HeaderMap, header};
@@ -10,21 +10,21 @@ use super::escape::Escaping;
 pub(super) enum Form {
     /// Text, version 0.0.4.
     Text,
-    /// `MetricFamily` messages, each with its length before it.
+    /// `MetricFamily` messages, each prefixed with its length.
     Protobuf,
 }
 
-/// What a scraper asked for.
+/// The format of a response.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) struct Format {
     /// The body's form.
     pub(super) form: Form,
-    /// How names are written.
+    /// Escaping of names.
     pub(super) escaping: Escaping,
 }
 
 impl Format {
-    /// The best of what the `Accept` header names; text with underscores when it names nothing known.
+    /// Chooses the best known format of the `Accept` header; text with underscores if there is none.
     #[must_use]
     pub(super) fn of(headers: &HeaderMap) -> Self {
         let accept = headers.get(header::ACCEPT);
@@ -102,14 +102,14 @@ impl<'a> Clause<'a> {
     }
 }
 
-/// Writes the metrics of one name as a `MetricFamily` of untyped ones.
+/// A `MetricFamily` message of untyped metrics.
 #[derive(Debug)]
 pub(super) struct Family {
     message: Vec<u8>,
 }
 
 impl Family {
-    /// A family without metrics.
+    /// Creates a family without metrics.
     #[must_use]
     pub(super) fn new(name: &str) -> Self {
         let mut message = Vec::new();
@@ -140,7 +140,7 @@ impl Family {
         bytes(&mut self.message, 4, &metric);
     }
 
-    /// Appends the message and its length.
+    /// Appends the message, prefixed with its length.
     pub(super) fn write(&self, out: &mut Vec<u8>) {
         varint(out, self.message.len() as u64);
         out.extend_from_slice(&self.message);

@@ -1,4 +1,4 @@
-//! A query's result as Prometheus' JSON, written while it is sent.
+//! Writes a query result as Prometheus' JSON while it is sent.
 
 use std::time::Duration;
 
@@ -6,43 +6,43 @@ use tidemark_promql::{QueryResult, Stats, Value};
 
 use crate::http::error::ApiError;
 use crate::http::json;
-use crate::http::reply::Sink;
+use crate::http::respond::Sink;
 
-/// Annotations of one kind that are shown (`web/api/v1/api.go`: `AsStrings(query, 10, 10)`).
+/// Annotations shown of each kind (`web/api/v1/api.go`: `AsStrings(query, 10, 10)`).
 const ANNOTATIONS_MAX: usize = 10;
-/// Samples after which a long series is handed on.
+/// Samples of a series between two checks for a full chunk.
 const SAMPLES_PER_CHUNK_CHECK: usize = 1024;
 
-/// The warning when a limit cut the result.
+/// The warning that a limit truncated the result.
 pub const TRUNCATED: &str = "results truncated due to limit";
 
-/// Where the time went.
+/// Time that a query took.
 #[derive(Debug, Clone, Copy)]
 pub struct Timings {
-    /// Waiting for its turn.
+    /// In the queue.
     pub queued: Duration,
-    /// Parsing and evaluating.
+    /// Parsing and evaluation.
     pub evaluated: Duration,
 }
 
-/// A result and how it is wanted.
+/// A result and its presentation.
 #[derive(Debug)]
 pub struct Render {
-    /// What to show.
+    /// The result.
     pub result: QueryResult,
-    /// Most series.
+    /// Maximum number of series.
     pub limit: Option<usize>,
-    /// Times to report, when statistics are wanted.
+    /// Times to report, if the client asked for statistics.
     pub stats: Option<Timings>,
-    /// Whether samples per step are wanted too.
+    /// Whether statistics contain samples per step.
     pub per_step: bool,
 }
 
 impl Render {
-    /// Writes the whole response.
+    /// Writes the response.
     ///
     /// # Errors
-    /// The client is gone.
+    /// The client is gone, or the response is too large to be written inline.
     pub fn write(mut self, sink: &mut Sink) -> Result<(), ApiError> {
         let truncated = self.truncate();
         let text = &mut sink.text;
@@ -86,7 +86,7 @@ fn shown(texts: &[String], kind: &str) -> Vec<String> {
     list
 }
 
-/// Appends `,"name":[…]` unless the list is empty.
+/// Appends `,"name":[…]` if the list is not empty.
 pub fn annotations(text: &mut Vec<u8>, name: &str, list: &[String]) {
     if list.is_empty() {
         return;
@@ -170,7 +170,7 @@ fn points(sink: &mut Sink, samples: &[common::model::Sample]) -> Result<(), ApiE
     Ok(())
 }
 
-/// As `util/stats/query_stats.go` has it; phases that this engine does not tell apart are 0.
+/// Writes statistics as `util/stats/query_stats.go` does. Phases that this engine does not measure are 0.
 fn stats(text: &mut Vec<u8>, stats: &Stats, timings: Timings, per_step: bool) {
     let seconds = |text: &mut Vec<u8>, name: &str, time: Duration| {
         text.extend_from_slice(name.as_bytes());

@@ -6,7 +6,7 @@ use prost::Message;
 pub(super) struct ReadRequest {
     #[prost(message, repeated, tag = "1")]
     pub(super) queries: Vec<Query>,
-    /// 0 = samples, 1 = streamed XOR chunks; the first one known is used.
+    /// 0 = samples, 1 = streamed XOR chunks; the server uses the first one that it supports.
     #[prost(int32, repeated, tag = "2")]
     pub(super) accepted_response_types: Vec<i32>,
 }

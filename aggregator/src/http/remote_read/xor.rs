@@ -1,10 +1,10 @@
 //! Prometheus' XOR chunks (`tsdb/chunkenc/xor.go`, after Facebook's Gorilla), for readers that ask for them.
 
-/// Bits, most significant first.
+/// A bit string, most significant bit first.
 #[derive(Default)]
 struct Bits {
     bytes: Vec<u8>,
-    /// Bits of the last byte that are still free.
+    /// Unused bits of the last byte.
     free: u32,
 }
 
@@ -44,7 +44,7 @@ impl Bits {
     }
 }
 
-/// The window of bits that the last value differed in.
+/// The window of bits that changed with the previous value.
 #[derive(Clone, Copy)]
 struct Window {
     leading: u32,
@@ -82,7 +82,7 @@ pub(super) fn encode(timestamps_ms: &[i64], values: &[f64]) -> Vec<u8> {
     out.bytes
 }
 
-/// Writes a difference of differences in the shortest of five forms.
+/// Writes a delta of deltas in the shortest of five forms.
 fn write_delta(out: &mut Bits, change: i64) {
     let fits = |bits: u32| {
         let half = 1_i64 << (bits - 1);
@@ -122,7 +122,7 @@ fn write_value(out: &mut Bits, change: u64, window: &mut Option<Window>) {
     let significant = 64 - leading - trailing;
     out.bit(true);
     out.bits(u64::from(leading), 5);
-    // 64 does not fit into six bits; readers take 0 for it.
+    // Six bits can't hold 64; readers take 0 for it.
     out.bits(u64::from(significant), 6);
     out.bits(change >> trailing, significant);
     *window = Some(Window { leading, trailing });
@@ -132,7 +132,7 @@ fn write_value(out: &mut Bits, change: u64, window: &mut Option<Window>) {
 mod tests {
     use super::*;
 
-    /// Reads bits back, written after the format's description and not after the encoder.
+    /// Decodes the format as described upstream, independently of the encoder.
     struct Reader<'a>(&'a [u8], usize);
 
     impl Reader<'_> {
@@ -158,7 +158,7 @@ mod tests {
 
         fn signed(&mut self, bits: u32) -> i64 {
             let value = self.bits(bits);
-            // The upper bound of a range is included, the lower is not: 1 followed by zeros is positive.
+            // Ranges include their upper end, not the lower: 1 followed by zeros is positive.
             if value > 1 << (bits - 1) {
                 (value | u64::MAX << bits) as i64
             } else {

@@ -1,8 +1,9 @@
-//! `tidemarkctl storage export`: one metric name after the other, from our aggregator or from VictoriaMetrics.
+//! `tidemarkctl storage export`: exports from an aggregator or VictoriaMetrics, one metric name at a time.
 //!
-//! The file grows as `FILE.part`; beside it `FILE.part.state` says up to which name and byte it is whole. An interrupted
-//! run is gone on with from there. The file gets its name when it is complete.
+//! The file grows as `FILE.part`. `FILE.part.state` records up to which name and byte it is complete; an interrupted
+//! run resumes there. The file gets its name when it is complete.
 
+use std::error::Error;
 use std::fs::{self, File};
 use std::io::{self, BufWriter, Seek as _, SeekFrom, Write as _};
 use std::path::{Path, PathBuf};
@@ -10,6 +11,7 @@ use std::time::{Duration, Instant};
 
 use aggregator::transfer::{json_line, open_metrics};
 use common::model::Matcher;
+use common::report::chain;
 use http::Method;
 use serde::{Deserialize, Serialize};
 use tidemark_promql::parse_selector;
@@ -19,22 +21,23 @@ use crate::args::{Export, Form};
 use crate::client::Client;
 use crate::output::Failure;
 
-/// Time after which the state is saved.
+/// Time between two saves of the state.
 const SAVE_INTERVAL: Duration = Duration::from_secs(1);
 
-/// How far an export is.
+/// Progress of an export.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
-struct State {
-    /// What was asked for; another question begins anew.
-    question: Vec<String>,
-    /// The last metric name that is in the file.
+struct ExportState {
+    /// Selectors, format and range. A state is valid only for the same request.
+    request: Vec<String>,
+    /// The last metric name in the file.
     name: String,
-    /// Bytes of the file up to its end.
+    /// Bytes of the file up to the end of that name.
     bytes: u64,
 }
 
-fn failed(doing: &str, path: &Path, error: &impl std::fmt::Display) -> Failure {
-    Failure::Failed(format!("{doing} {}: {error}", path.display()))
+/// Describes a failure on a file.
+pub(super) fn failed(doing: &str, path: &Path, error: &(dyn Error + 'static)) -> Failure {
+    Failure::Failed(format!("{doing} {}: {}", path.display(), chain(error)))
 }
 
 fn beside(file: &Path, suffix: &str) -> PathBuf {
@@ -43,7 +46,7 @@ fn beside(file: &Path, suffix: &str) -> PathBuf {
     file.with_file_name(name)
 }
 
-/// A string of PromQL.
+/// Quotes a string for PromQL.
 fn quoted(text: &str) -> String {
     let escaped = text
         .replace('\\', "\\\\")
@@ -78,25 +81,23 @@ pub(crate) fn run(client: &Client, options: &Export) -> Result<(), Failure> {
         selectors.push(matchers);
     }
     if options.file.try_exists()? {
-        return Err(failed(
-            "export",
-            &options.file,
-            &"the file is there already",
-        ));
+        let file = options.file.display();
+        return Err(Failure::Failed(format!("{file} already exists")));
     }
     let time = range(options);
     let names = metric_names(client, options, &time)?;
-    let mut output = Output::open(options)?;
-    let bar = progress::of_things(names.len() as u64);
+    let mut output = ExportFile::open(options)?;
+    let bar = progress::of_items(names.len() as u64);
     for name in &names {
         bar.set_message(name.clone());
         if *name > output.state.name {
             let selectors: Vec<String> = selectors.iter().map(|one| selector(name, one)).collect();
             let mut parameters = time.clone();
             parameters.extend(selectors.iter().map(|text| ("match[]", text.as_str())));
-            let export = client.lines("/api/v1/export", &parameters, |line| output.line(line));
-            export?;
-            output.done(name)?;
+            client.lines("/api/v1/export", &parameters, |line| {
+                output.write_line(line)
+            })?;
+            output.complete_name(name)?;
         }
         bar.inc(1);
     }
@@ -107,8 +108,7 @@ pub(crate) fn run(client: &Client, options: &Export) -> Result<(), Failure> {
 fn range(options: &Export) -> Vec<(&str, &str)> {
     let start = options.start.as_deref().map(|time| ("start", time));
     let end = options.end.as_deref().map(|time| ("end", time));
-    // For names VictoriaMetrics takes no start, and also a start of 0, as the beginning of the current day (UTC), so
-    // it is told the first millisecond after 1970 began.
+    // When listing names, VictoriaMetrics replaces a missing start, and 0, by the start of the current day (UTC).
     start
         .or(Some(("start", "0.001")))
         .into_iter()
@@ -137,38 +137,40 @@ fn metric_names(
     Ok(names)
 }
 
-/// The file that grows.
-struct Output {
+/// The file being written.
+struct ExportFile {
     form: Form,
     part: PathBuf,
     state_path: PathBuf,
-    state: State,
+    state: ExportState,
     file: BufWriter<File>,
     text: String,
     saved: Instant,
 }
 
-impl Output {
+impl ExportFile {
     fn open(options: &Export) -> Result<Self, Failure> {
         let part = beside(&options.file, ".part");
         let state_path = beside(&options.file, ".part.state");
-        let mut question = options.matches.clone();
-        question.extend([
+        let mut request = options.matches.clone();
+        request.extend([
             format!("{:?}", options.form),
             format!("{:?} {:?}", options.start, options.end),
         ]);
         let state = match fs::read(&state_path) {
             Ok(bytes) => {
-                let state: State = serde_json::from_slice(&bytes)
+                let state: ExportState = serde_json::from_slice(&bytes)
                     .map_err(|error| failed("read", &state_path, &error))?;
-                if state.question != question {
-                    let what = "it belongs to an export of other series; remove it to begin anew";
-                    return Err(failed("go on with", &part, &what));
+                if state.request != request {
+                    return Err(Failure::Failed(format!(
+                        "resume {}: it belongs to another export; remove it to start again",
+                        part.display()
+                    )));
                 }
                 state
             }
-            Err(error) if error.kind() == io::ErrorKind::NotFound => State {
-                question,
+            Err(error) if error.kind() == io::ErrorKind::NotFound => ExportState {
+                request,
                 name: String::new(),
                 bytes: 0,
             },
@@ -180,7 +182,7 @@ impl Output {
             .truncate(false)
             .open(&part);
         let mut file = file.map_err(|error| failed("open", &part, &error))?;
-        // What lies behind the last whole name was cut off in its middle.
+        // Bytes after the last complete name belong to an interrupted one.
         file.set_len(state.bytes)
             .and_then(|()| file.seek(SeekFrom::End(0)))
             .map_err(|error| failed("open", &part, &error))?;
@@ -195,7 +197,7 @@ impl Output {
         })
     }
 
-    fn line(&mut self, line: &str) -> Result<(), Failure> {
+    fn write_line(&mut self, line: &str) -> Result<(), Failure> {
         self.text.clear();
         match self.form {
             Form::JsonLines => {
@@ -203,9 +205,10 @@ impl Output {
                 self.text.push('\n');
             }
             Form::Openmetrics => {
-                let stretch = json_line::parse(line)
-                    .map_err(|error| Failure::Failed(format!("the answer: {error}")))?;
-                open_metrics::write(&mut self.text, &stretch);
+                let samples = json_line::parse(line).map_err(|error| {
+                    Failure::Failed(format!("read the response: {}", chain(&error)))
+                })?;
+                open_metrics::write(&mut self.text, &samples);
             }
         }
         self.write()
@@ -216,8 +219,8 @@ impl Output {
         written.map_err(|error| failed("write", &self.part, &error))
     }
 
-    /// A name is whole in the file.
-    fn done(&mut self, name: &str) -> Result<(), Failure> {
+    /// Records that the file contains a name completely.
+    fn complete_name(&mut self, name: &str) -> Result<(), Failure> {
         name.clone_into(&mut self.state.name);
         if self.saved.elapsed() >= SAVE_INTERVAL {
             self.save()?;
@@ -252,7 +255,7 @@ impl Output {
     }
 }
 
-/// Replaces a file by another in one step.
+/// Replaces a file atomically.
 pub(super) fn write_whole(path: &Path, value: &impl Serialize) -> Result<(), Failure> {
     let temporary = beside(path, ".tmp");
     let text = serde_json::to_vec(value).map_err(|error| failed("write", path, &error))?;
@@ -261,7 +264,7 @@ pub(super) fn write_whole(path: &Path, value: &impl Serialize) -> Result<(), Fai
         .map_err(|error| failed("write", path, &error))
 }
 
-/// Removes a file that may not be there.
+/// Removes a file if it exists.
 pub(super) fn remove(path: &Path) -> Result<(), Failure> {
     match fs::remove_file(path) {
         Err(error) if error.kind() != io::ErrorKind::NotFound => {

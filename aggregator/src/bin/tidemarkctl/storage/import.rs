@@ -1,37 +1,33 @@
-//! `tidemarkctl storage import`: a file of JSON lines or OpenMetrics text, to our aggregator or to VictoriaMetrics.
+//! `tidemarkctl storage import`: imports JSON lines or OpenMetrics text into an aggregator or VictoriaMetrics.
 //!
-//! `FILE.import` says up to which byte it was acknowledged; an interrupted run is gone on with from there. What was sent
-//! and not yet noted is sent again, which our store drops as duplicates.
+//! `FILE.import` records up to which byte the file was acknowledged; an interrupted run resumes there. Samples that were
+//! sent but not recorded are sent again, and the store drops the duplicates.
 
 use std::fs::{self, File};
 use std::io::{self, BufRead as _, BufReader, Seek as _, SeekFrom};
-use std::path::{Path, PathBuf};
+use std::path::PathBuf;
 
-use aggregator::transfer::{Stretch, json_line, open_metrics};
+use aggregator::transfer::{LineSamples, json_line, open_metrics};
 use serde::{Deserialize, Serialize};
 
-use super::export::{remove, write_whole};
+use super::export::{failed, remove, write_whole};
 use super::progress;
 use crate::args::Import;
 use crate::client::Client;
 use crate::output::Failure;
 
-/// Bytes of one request.
+/// Bytes of a request.
 const BATCH_BYTES: usize = 4 << 20;
-/// Samples of one line that is sent.
+/// Samples of a line that is sent.
 const LINE_SAMPLES_MAX: usize = 10_000;
 
-/// How far an import is.
+/// Progress of an import.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
-struct State {
+struct ImportState {
     url: String,
     file_bytes: u64,
     /// Bytes of the file that were acknowledged.
     bytes: u64,
-}
-
-fn failed(doing: &str, path: &Path, error: &impl std::fmt::Display) -> Failure {
-    Failure::Failed(format!("{doing} {}: {error}", path.display()))
 }
 
 pub(crate) fn run(client: &Client, options: &Import) -> Result<(), Failure> {
@@ -43,10 +39,10 @@ pub(crate) fn run(client: &Client, options: &Import) -> Result<(), Failure> {
         .len();
     let mut name = path.file_name().unwrap_or_default().to_os_string();
     name.push(".import");
-    let mut import = Running {
+    let mut import = RunningImport {
         client,
         state_path: path.with_file_name(name),
-        state: State {
+        state: ImportState {
             url: client.url(),
             file_bytes,
             bytes: 0,
@@ -60,7 +56,7 @@ pub(crate) fn run(client: &Client, options: &Import) -> Result<(), Failure> {
     reader.seek(SeekFrom::Start(import.state.bytes))?;
     let bar = progress::of_bytes(file_bytes);
     let (mut at, mut line) = (import.state.bytes, String::new());
-    let mut pending: Option<Stretch> = None;
+    let mut pending: Option<LineSamples> = None;
     loop {
         line.clear();
         let length = reader
@@ -71,15 +67,15 @@ pub(crate) fn run(client: &Client, options: &Import) -> Result<(), Failure> {
         }
         let read = read_line(line.trim_end());
         let read = read.map_err(|error| failed(&format!("byte {at} of"), path, &error))?;
-        if let Some(stretch) = read {
+        if let Some(line_samples) = read {
             match &mut pending {
                 // OpenMetrics has a line for each sample.
-                Some(open) if open.labels == stretch.labels && is_short(open) => {
-                    open.samples.extend(stretch.samples);
+                Some(open) if open.labels == line_samples.labels && is_short(open) => {
+                    open.samples.extend(line_samples.samples);
                 }
                 _ => {
                     // What is pending ends where this line begins.
-                    import.add(pending.replace(stretch), at)?;
+                    import.add(pending.replace(line_samples), at)?;
                     bar.set_position(import.state.bytes);
                 }
             }
@@ -99,53 +95,55 @@ pub(crate) fn run(client: &Client, options: &Import) -> Result<(), Failure> {
     }
 }
 
-const fn is_short(stretch: &Stretch) -> bool {
-    stretch.samples.len() < LINE_SAMPLES_MAX
+const fn is_short(line_samples: &LineSamples) -> bool {
+    line_samples.samples.len() < LINE_SAMPLES_MAX
 }
 
-fn read_line(line: &str) -> Result<Option<Stretch>, aggregator::transfer::BadLine> {
+fn read_line(line: &str) -> Result<Option<LineSamples>, aggregator::transfer::BadLine> {
     if line.trim_start().starts_with("{\"") && line.trim_end().ends_with('}') {
         return json_line::parse(line).map(Some);
     }
     open_metrics::parse(line)
 }
 
-struct Running<'c> {
+struct RunningImport<'c> {
     client: &'c Client,
     state_path: PathBuf,
-    state: State,
+    state: ImportState,
     body: Vec<u8>,
     skip_refused: bool,
     refusals: Vec<String>,
 }
 
-impl Running<'_> {
-    /// Finds out how far an earlier run came.
+impl RunningImport<'_> {
+    /// Resumes after the last acknowledged byte of an earlier run.
     fn resume(&mut self) -> Result<(), Failure> {
         let bytes = match fs::read(&self.state_path) {
             Ok(bytes) => bytes,
             Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(()),
             Err(error) => return Err(failed("read", &self.state_path, &error)),
         };
-        let before: State = serde_json::from_slice(&bytes)
+        let before: ImportState = serde_json::from_slice(&bytes)
             .map_err(|error| failed("read", &self.state_path, &error))?;
         if (&before.url, before.file_bytes) != (&self.state.url, self.state.file_bytes) {
-            let what = "it belongs to another import; remove it to begin anew";
-            return Err(failed("go on with", &self.state_path, &what));
+            return Err(Failure::Failed(format!(
+                "resume {}: it belongs to another import; remove it to start again",
+                self.state_path.display()
+            )));
         }
         self.state = before;
         Ok(())
     }
 
-    /// Adds a stretch that ends at byte `at` of the file.
-    fn add(&mut self, stretch: Option<Stretch>, at: u64) -> Result<(), Failure> {
-        let Some(stretch) = stretch else {
+    /// Adds samples that end at byte `at` of the file.
+    fn add(&mut self, line_samples: Option<LineSamples>, at: u64) -> Result<(), Failure> {
+        let Some(line_samples) = line_samples else {
             return Ok(());
         };
-        for samples in stretch.samples.chunks(LINE_SAMPLES_MAX) {
+        for samples in line_samples.samples.chunks(LINE_SAMPLES_MAX) {
             let times: Vec<i64> = samples.iter().map(|one| one.timestamp_ms).collect();
             let values: Vec<f64> = samples.iter().map(|one| one.value).collect();
-            json_line::write(&mut self.body, &stretch.labels, &times, &values);
+            json_line::write(&mut self.body, &line_samples.labels, &times, &values);
         }
         if self.body.len() >= BATCH_BYTES {
             self.send(at)?;
@@ -153,7 +151,7 @@ impl Running<'_> {
         Ok(())
     }
 
-    /// Sends what has gathered and notes that the file is acknowledged up to byte `at`.
+    /// Sends the gathered lines and records that the file is acknowledged up to byte `at`.
     fn send(&mut self, at: u64) -> Result<(), Failure> {
         if self.body.is_empty() {
             return Ok(());

@@ -1,4 +1,4 @@
-//! A bar on a terminal; nothing elsewhere.
+//! Progress bars on a terminal; nothing elsewhere.
 
 use indicatif::{ProgressBar, ProgressStyle};
 
@@ -10,13 +10,13 @@ pub(super) fn of_bytes(total: u64) -> ProgressBar {
     )
 }
 
-/// A bar of `total` things.
-pub(super) fn of_things(total: u64) -> ProgressBar {
+/// A bar of `total` items.
+pub(super) fn of_items(total: u64) -> ProgressBar {
     bar(total, "{bar:30} {pos}/{len} {eta} {msg}")
 }
 
 fn bar(total: u64, template: &str) -> ProgressBar {
-    // Without a terminal indicatif draws nothing.
+    // indicatif draws nothing without a terminal.
     let bar = ProgressBar::new(total);
     match ProgressStyle::with_template(template) {
         Ok(style) => bar.with_style(style),

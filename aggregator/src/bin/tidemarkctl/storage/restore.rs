@@ -4,14 +4,16 @@ use std::fs::{self, File};
 use std::io;
 use std::path::{Path, PathBuf};
 
+use common::report::chain;
+
 use super::{progress, verify};
 use crate::output::Failure;
 
 fn failed(doing: &str, path: &Path, error: &io::Error) -> Failure {
-    Failure::Failed(format!("{doing} {}: {error}", path.display()))
+    Failure::Failed(format!("{doing} {}: {}", path.display(), chain(error)))
 }
 
-/// Copies a snapshot that is sound. The directory gets its name once it is whole and on disk.
+/// Copies a snapshot after checking it. The directory gets its name once the copy is complete and on disk.
 pub(crate) fn run(snapshot: &Path, directory: &Path) -> Result<(), Failure> {
     let damage = verify::check(snapshot)?.damage;
     if let Some(first) = damage.first() {
@@ -30,7 +32,7 @@ pub(crate) fn run(snapshot: &Path, directory: &Path) -> Result<(), Failure> {
     let mut name = directory.file_name().unwrap_or_default().to_os_string();
     name.push(".part");
     let part = directory.with_file_name(name);
-    // What an interrupted run left.
+    // Left over from an interrupted run.
     match fs::remove_dir_all(&part) {
         Err(error) if error.kind() != io::ErrorKind::NotFound => {
             return Err(failed("remove", &part, &error));
@@ -38,8 +40,8 @@ pub(crate) fn run(snapshot: &Path, directory: &Path) -> Result<(), Failure> {
         _ => {}
     }
     let files = files_of(snapshot)?;
-    let bar = progress::of_things(files.len() as u64);
-    fs::create_dir_all(part.join("blocks")).map_err(|e| failed("make", &part, &e))?;
+    let bar = progress::of_items(files.len() as u64);
+    fs::create_dir_all(part.join("blocks")).map_err(|e| failed("create", &part, &e))?;
     for file in &files {
         let to = part.join(file);
         let copied = fs::copy(snapshot.join(file), &to).and_then(|_| File::open(&to)?.sync_all());
@@ -56,7 +58,7 @@ pub(crate) fn run(snapshot: &Path, directory: &Path) -> Result<(), Failure> {
         .and_then(|()| sync(&part))
         .and_then(|()| fs::rename(&part, directory))
         .and_then(|()| sync(parent))
-        .map_err(|e| failed("make", directory, &e))
+        .map_err(|e| failed("create", directory, &e))
 }
 
 /// The files of a snapshot, relative to it.

@@ -31,11 +31,11 @@ pub(crate) fn run(directory: &Path) -> Result<(), Failure> {
     )?;
     match verified.damage.len() {
         0 => Ok(()),
-        count => Err(Failure::Failed(format!("{count} places are damaged"))),
+        count => Err(Failure::Failed(format!("{count} damaged places"))),
     }
 }
 
-/// Checks a directory behind a bar: the store, and the state of alerts beside it.
+/// Verifies the store and the alert state in a directory, with a progress bar.
 pub(super) fn check(directory: &Path) -> Result<Verified, Failure> {
     let bar = progress::of_bytes(0);
     let verified = verify(directory, &mut |done, total| {
@@ -53,7 +53,7 @@ pub(super) fn check(directory: &Path) -> Result<Verified, Failure> {
         let damage = log.damage.into_iter().map(|offset| Damage {
             path: log.path.clone(),
             offset,
-            what: "no whole record of the state of alerts".to_owned(),
+            what: "incomplete record of alert state".to_owned(),
         });
         verified.damage.extend(damage);
     }
