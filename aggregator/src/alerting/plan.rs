@@ -82,6 +82,13 @@ pub fn syntax(features: Features) -> impl Fn(&str) -> Result<(), String> {
     }
 }
 
+/// The expression as Prometheus prints it in its API and in links: parsed, on one line.
+#[must_use]
+pub fn query_text(expr: &str, features: Features) -> String {
+    tidemark_promql::parse(expr, features)
+        .map_or_else(|_| expr.to_owned(), |parsed| parsed.to_string())
+}
+
 impl Plan {
     /// Reads everything that `file`, which was read from `path`, names.
     ///
@@ -156,4 +163,21 @@ fn sections(path: &Path, folder: &Path) -> Result<(Option<Config>, external::Ale
         }),
     };
     Ok((notifier, external))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn query_text_is_parsed_on_one_line() {
+        for (expr, want) in [
+            ("n > 1e9", "n > 1000000000"),
+            ("up{job='v'}", "up{job=\"v\"}"),
+            ("a\n  * on()\n  b", "a * on () b"),
+            ("bad(", "bad("),
+        ] {
+            assert_eq!(query_text(expr, Features::default()), want);
+        }
+    }
 }

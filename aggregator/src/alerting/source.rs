@@ -10,6 +10,8 @@ use tidemark_alerting::rules::source::{
 use tidemark_promql::{Engine, ErrorKind, QueryError, QueryOptions, Value};
 use tidemark_storage::{AppendMode, ReadControl, SeriesSamples, Store, Stream};
 
+use super::plan::query_text;
+
 /// Evaluates with the engine, keeps results in the store.
 #[derive(Debug)]
 pub(super) struct StoreSource {
@@ -47,6 +49,10 @@ impl Source for StoreSource {
             .instant(&self.store, expr, time_ms, &options)
             .map_err(failed)?;
         Ok(elements(result.value)?)
+    }
+
+    fn query_text(&self, expr: &str) -> String {
+        query_text(expr, self.engine.options().features)
     }
 
     fn append(&self, samples: &[RuleSample]) -> Result<u64, String> {

@@ -1,10 +1,10 @@
-//! JSON written by hand, straight into the buffer that goes to the socket.
+//! Writes JSON straight into the buffer of a streamed response.
 
 use std::io::Write as _;
 
 use common::model::Labels;
 
-/// Appends a string with its quotes.
+/// Appends a quoted string.
 pub fn string(out: &mut Vec<u8>, text: &str) {
     out.push(b'"');
     let mut rest = text.as_bytes();
@@ -91,7 +91,7 @@ pub fn float(out: &mut Vec<u8>, value: f64) {
     }
 }
 
-/// Rust writes `1e-7`, Go `1e-07`.
+/// Appends the exponential form. Rust formats `1e-7`, Go `1e-07`.
 fn exponential(out: &mut Vec<u8>, value: f64) {
     let start = out.len();
     write!(out, "{value:e}").unwrap_or_default();
@@ -110,7 +110,7 @@ fn exponential(out: &mut Vec<u8>, value: f64) {
     out.extend_from_slice(digits);
 }
 
-/// Appends `"value"`, as samples have it.
+/// Appends `"value"`, the form of a sample's value.
 pub fn quoted_float(out: &mut Vec<u8>, value: f64) {
     out.push(b'"');
     float(out, value);

@@ -1,14 +1,13 @@
 //! Paths as Go's servers treat them: needless percent-encoding is decoded, `//` and `.` are cleaned.
 
-use axum::extract::Request;
 use axum::response::{IntoResponse as _, Response};
 use http::uri::PathAndQuery;
-use http::{HeaderName, HeaderValue, StatusCode, Uri, header};
+use http::{HeaderName, HeaderValue, Request, StatusCode, Uri, header};
 
 /// Decodes percent-encoded unreserved characters of the path, which do not change its meaning (RFC 3986, section
 /// 6.2.2.2). Encoded slashes stay encoded: they are part of a segment.
 #[must_use]
-pub fn decode_unreserved(mut request: Request) -> Request {
+pub fn decode_unreserved<B>(mut request: Request<B>) -> Request<B> {
     if let Some(uri) = decoded_uri(request.uri()) {
         *request.uri_mut() = uri;
     }

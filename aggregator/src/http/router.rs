@@ -213,7 +213,7 @@ fn post_or_put<H: Handler<T, Api>, T: 'static>(handler: H) -> MethodRouter<Api> 
     post(handler.clone()).put(handler)
 }
 
-/// A switch of the process, which says in Prometheus' words that it does not answer GET.
+/// Control of the process. GET is rejected in Prometheus' words.
 fn switch<H: Handler<T, Api>, T: 'static>(handler: H) -> MethodRouter<Api> {
     post_or_put(handler).fallback(lifecycle::post_only)
 }

@@ -12,12 +12,14 @@ use tidemark_alerting::rules::file::RuleKind;
 use tidemark_alerting::rules::group::Group;
 use tidemark_alerting::rules::rule::Rule;
 use tidemark_alerting::template::{Notation, format_float};
+use tidemark_promql::Features;
 
 use super::error::ApiError;
 use super::params::{Params, parse_bool};
 use super::respond::{self, Encoding};
 use super::state::{Api, OpenAlerting};
 use crate::alerting::Alerting;
+use crate::alerting::plan::query_text;
 
 /// Go's zero time, which Prometheus prints for a time that is not set.
 const NEVER: &str = "0001-01-01T00:00:00Z";
@@ -76,7 +78,7 @@ pub async fn rules(
     encoding: Encoding,
     params: Params,
 ) -> Result<Response, ApiError> {
-    let filter = RuleFilter::new(&params)?;
+    let filter = RuleFilter::new(&params, api.settings.promql_features())?;
     let data = blocking(move || filter.page(&alerting)).await?;
     respond::data(&api, encoding, data).await
 }
@@ -100,10 +102,11 @@ struct RuleFilter {
     matchers: Vec<Vec<Matcher>>,
     group_limit: usize,
     next_token: String,
+    features: Features,
 }
 
 impl RuleFilter {
-    fn new(params: &Params) -> Result<Self, ApiError> {
+    fn new(params: &Params, features: Features) -> Result<Self, ApiError> {
         let list = |name: &str| params.all(name).map(str::to_owned).collect::<Vec<_>>();
         let kind = params.get("type");
         if !matches!(kind, "" | "alert" | "record") {
@@ -153,6 +156,7 @@ impl RuleFilter {
             matchers: super::selectors::parse_all(params)?,
             group_limit,
             next_token,
+            features,
         })
     }
 
@@ -255,7 +259,7 @@ impl RuleFilter {
         }
         let state = rule.state();
         put("name", rule.spec.name().into());
-        put("query", rule.spec.expr.as_str().into());
+        put("query", query_text(&rule.spec.expr, self.features).into());
         // As in Prometheus, only a recording rule omits an empty label set, and labels with empty values are shown.
         let labels = &rule.spec.labels;
         if is_alerting || !labels.is_empty() {

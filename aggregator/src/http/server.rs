@@ -6,13 +6,12 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use axum::Router;
-use axum::body::Body;
 use axum::response::{IntoResponse as _, Response};
 use common::metric;
 use common::report::chain;
 use common::telemetry::{Counter, Gauge, MetricDef, Registry};
-use hyper::body::Incoming;
 use hyper::server::conn::http1;
+use hyper::service::{Service as _, service_fn};
 use hyper_util::rt::{TokioIo, TokioTimer};
 use hyper_util::service::TowerToHyperService;
 use rustls::ServerConfig;
@@ -22,7 +21,6 @@ use tokio::sync::Semaphore;
 use tokio_rustls::TlsAcceptor;
 use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
-use tower::ServiceExt as _;
 
 const CONNECTIONS: MetricDef<Gauge> = metric!(
     Gauge,
@@ -168,10 +166,9 @@ async fn exchange<S>(stream: S, options: &ServerOptions, router: Router, stop: C
 where
     S: AsyncRead + AsyncWrite + Unpin + Send + 'static,
 {
-    // Before routing: the route table holds decoded paths.
-    let router = router
-        .map_request(|request: http::Request<Incoming>| decode_unreserved(request.map(Body::new)));
-    let service = TowerToHyperService::new(router);
+    let routes = TowerToHyperService::new(router);
+    // Paths are decoded before routing: the route table holds decoded ones.
+    let service = service_fn(move |request| routes.call(decode_unreserved(request)));
     let connection = http1::Builder::new()
         .timer(TokioTimer::new())
         .header_read_timeout(options.read_timeout)

@@ -1,26 +1,26 @@
-//! Times, durations and counts as request parameters give them, with Prometheus' words when they are wrong.
+//! Parses times, durations and counts in request parameters, with Prometheus' error texts.
 
 use std::time::Duration;
 
-/// The earliest time a request without `start` means, in milliseconds (`web/api/v1/api.go`: `MinTime`).
+/// Default of `start` in milliseconds (`web/api/v1/api.go`: `MinTime`).
 pub const MIN_MS: i64 = (i64::MIN / 1000 + 62_135_596_801) * 1000;
-/// The latest time a request without `end` means, in milliseconds (`MaxTime`).
+/// Default of `end` in milliseconds (`MaxTime`).
 pub const MAX_MS: i64 = (i64::MAX / 1000 - 62_135_596_801) * 1000 + 999;
 
-/// The first moment that 64 bits of nanoseconds hold.
+/// The earliest timestamp that 64 bits of nanoseconds can hold.
 const FAR_PAST_MS: i64 = i64::MIN / 1_000_000;
 
 /// Parses Unix seconds (a float) or RFC 3339 into milliseconds.
 ///
 /// # Errors
-/// Neither of them; the message is Prometheus'.
+/// The text is neither; the message is Prometheus'.
 pub fn parse_time(text: &str) -> Result<i64, String> {
     let error = || format!("cannot parse {text:?} to a valid timestamp");
     if let Some(seconds) = parse_float(text) {
         return Ok(seconds_to_ms(seconds));
     }
     match text {
-        // Clients write the bounds back that they were told.
+        // Clients send back the bounds that the API reported.
         "-292273086-05-16T16:47:06Z" => return Ok(MIN_MS),
         "292277025-08-18T07:12:54.999999999Z" => return Ok(MAX_MS),
         _ => {}
@@ -28,8 +28,8 @@ pub fn parse_time(text: &str) -> Result<i64, String> {
     rfc3339::parse_ms(text).ok_or_else(error)
 }
 
-/// Milliseconds of Unix seconds, rounded as Prometheus rounds them. It takes NaN, infinities and what 64 bits do not
-/// hold too: all of them are before anything else.
+/// Converts Unix seconds to milliseconds, rounded as Prometheus does. NaN, infinities and values beyond 64 bits become
+/// the earliest timestamp, as in Prometheus.
 fn seconds_to_ms(seconds: f64) -> i64 {
     if !seconds.is_finite() || seconds.abs() >= 9_223_372_036_854_775_808.0 {
         return FAR_PAST_MS;
@@ -38,7 +38,7 @@ fn seconds_to_ms(seconds: f64) -> i64 {
     (ms as i64).clamp(MIN_MS, MAX_MS)
 }
 
-/// The moment of evaluation: Prometheus passes it on as nanoseconds in 64 bits, without a look at what they hold.
+/// The timestamp of evaluation. Prometheus converts it to 64 bits of nanoseconds without an overflow check.
 #[must_use]
 pub const fn evaluation_ms(ms: i64) -> i64 {
     ms.wrapping_mul(1_000_000) / 1_000_000
@@ -47,7 +47,7 @@ pub const fn evaluation_ms(ms: i64) -> i64 {
 /// Parses float seconds or `1h30m`.
 ///
 /// # Errors
-/// Neither of them, or too long; the message is Prometheus'.
+/// The text is neither, or too long; the message is Prometheus'.
 pub fn parse_duration_ns(text: &str) -> Result<i64, String> {
     if let Some(seconds) = parse_float(text) {
         let nanos = seconds * 1e9;
@@ -56,7 +56,7 @@ pub fn parse_duration_ns(text: &str) -> Result<i64, String> {
                 "cannot parse {text:?} to a valid duration. It overflows int64"
             ));
         }
-        // NaN is no longer than anything, and is what Go makes of it on this machine.
+        // Go's conversion of NaN on amd64.
         return Ok(if nanos.is_nan() {
             i64::MIN
         } else {
@@ -68,7 +68,7 @@ pub fn parse_duration_ns(text: &str) -> Result<i64, String> {
         .map_err(|_| format!("cannot parse {text:?} to a valid duration"))
 }
 
-/// Parses a duration that is a bound on waiting: nothing when negative.
+/// Parses a time limit. A negative one is 0.
 ///
 /// # Errors
 /// As [`parse_duration_ns`].
@@ -77,15 +77,15 @@ pub fn parse_timeout(text: &str) -> Result<Duration, String> {
     Ok(Duration::from_nanos(u64::try_from(nanos).unwrap_or(0)))
 }
 
-/// A float as Go's `strconv.ParseFloat` takes it.
+/// Parses a float as Go's `strconv.ParseFloat` does.
 fn parse_float(text: &str) -> Option<f64> {
     tidemark_promql::parse_go_float(text)
 }
 
-/// Parses `limit`: `None` = no bound, as with 0.
+/// Parses `limit`. `None` = no limit: absent or 0.
 ///
 /// # Errors
-/// No number, or a negative one; the message is Prometheus'.
+/// The text is not a number, or negative; the message is Prometheus'.
 pub fn parse_limit(text: &str) -> Result<Option<usize>, String> {
     if text.is_empty() {
         return Ok(None);
@@ -98,7 +98,7 @@ pub fn parse_limit(text: &str) -> Result<Option<usize>, String> {
     Ok(Some(limit).filter(|&limit| limit > 0))
 }
 
-/// Go's word for what is wrong with an integer.
+/// Go's text for an integer that can't be parsed.
 #[must_use]
 pub const fn integer_error(error: &std::num::ParseIntError) -> &'static str {
     use std::num::IntErrorKind::{NegOverflow, PosOverflow};
@@ -108,7 +108,7 @@ pub const fn integer_error(error: &std::num::ParseIntError) -> &'static str {
     }
 }
 
-/// RFC 3339, both ways.
+/// Parses and formats RFC 3339.
 pub mod rfc3339 {
     /// Parses `2006-01-02T15:04:05.999Z07:00`.
     #[must_use]

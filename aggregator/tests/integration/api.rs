@@ -1,4 +1,4 @@
-//! Prometheus' API: parameters, JSON, errors.
+//! Prometheus' API: parameters, JSON and errors.
 
 use serde_json::{Value, json};
 
@@ -103,7 +103,7 @@ fn queries_answer_in_prometheus_json() {
     aggregator.stop();
 }
 
-/// Asks, and compares status, error type and message.
+/// Sends a request and checks status, error type and message.
 #[track_caller]
 fn check_error(aggregator: &Aggregator, path: &str, status: u16, kind: &str, message: &str) {
     let answer = aggregator.get(path);
@@ -115,7 +115,7 @@ fn check_error(aggregator: &Aggregator, path: &str, status: u16, kind: &str, mes
 }
 
 #[test]
-fn errors_have_prometheus_codes_types_and_words() {
+fn errors_have_prometheus_codes_types_and_texts() {
     let (aggregator, _) = loaded();
     let bad = |path: &str, message: &str| check_error(&aggregator, path, 400, "bad_data", message);
     bad(
@@ -313,7 +313,7 @@ fn status_pages_have_their_fields() {
 }
 
 #[test]
-fn large_answers_are_compressed_as_the_client_takes_them() {
+fn large_responses_use_an_encoding_that_the_client_accepts() {
     let (aggregator, end) = loaded();
     let path = format!(
         "/api/v1/query_range?query=requests_total&start={}&end={}&step=0.1",
@@ -345,7 +345,7 @@ fn large_answers_are_compressed_as_the_client_takes_them() {
 }
 
 #[test]
-fn limits_and_stats_act_per_request() {
+fn limits_and_stats_apply_per_request() {
     let (aggregator, end) = loaded();
     let at = end / 1000;
     let answer = aggregator
@@ -374,7 +374,7 @@ fn limits_and_stats_act_per_request() {
 }
 
 #[test]
-fn hostile_input_is_refused_and_the_server_lives() {
+fn hostile_input_is_refused_and_the_server_survives() {
     let (aggregator, _) = loaded();
     let form = |query: &str| aggregator.post_form("/api/v1/query", &format!("query={query}"));
     let deep = format!("{}1{}", "(".repeat(30_000), ")".repeat(30_000));
@@ -392,7 +392,7 @@ fn hostile_input_is_refused_and_the_server_lives() {
         "-99999999999999999999",
         "-1000",
     ] {
-        // As with Prometheus, a time at which there is nothing.
+        // As in Prometheus, a timestamp without samples.
         let path = format!("/api/v1/query?query=temperature&time={time}");
         assert_eq!(aggregator.get(&path).data()["result"], json!([]), "{time}");
     }
@@ -400,7 +400,7 @@ fn hostile_input_is_refused_and_the_server_lives() {
 }
 
 #[test]
-fn federation_gives_newest_samples_as_text() {
+fn federation_returns_newest_samples_as_text() {
     let (aggregator, end) = loaded();
     let answer = aggregator.get("/federate?match[]=requests_total&match[]=temperature");
     assert_eq!(answer.status, 200);
@@ -427,7 +427,7 @@ fn federation_gives_newest_samples_as_text() {
 }
 
 #[test]
-fn own_metrics_are_stored_only_when_asked_for() {
+fn own_metrics_are_stored_only_if_enabled() {
     let silent = Aggregator::start();
     assert_eq!(silent.get("/api/v1/labels").data(), json!([]));
     silent.stop();
@@ -453,9 +453,9 @@ fn own_metrics_are_stored_only_when_asked_for() {
 }
 
 #[test]
-fn requests_are_answered_alike_however_often_they_are_asked() {
-    // What was cheap is answered without a change of threads from the second time on; what is too large for that, or
-    // fails, must not suffer from it.
+fn repeated_requests_get_equal_responses() {
+    // Cheap requests run inline from the second time on. Requests that are too large for that, or fail, get the same
+    // response as before.
     let (aggregator, end) = loaded();
     let at = end / 1000;
     let mut paths: Vec<_> = [

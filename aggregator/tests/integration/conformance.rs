@@ -1,5 +1,5 @@
-//! The PromQL test scripts over HTTP: series by remote write, queries by the API, so that nothing on the way may
-//! lose a digit, a label or an annotation.
+//! Runs the PromQL test scripts over HTTP: series by remote write, queries by the API. No step on the way may lose a
+//! digit, a label or an annotation.
 
 use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
@@ -17,10 +17,10 @@ use crate::http::encode;
 use crate::remote::{series, write};
 use crate::script::{Moment, Server, Tally, run};
 
-/// A server that keeps 1970, where the scripts live.
+/// A server without retention: the scripts' timestamps are in 1970.
 struct Remote {
     aggregator: Aggregator,
-    /// Whether it has series.
+    /// Whether the store contains series.
     loaded: bool,
 }
 
@@ -43,7 +43,7 @@ impl Server for Remote {
     }
 
     fn load(&mut self, all: &[SeriesDescription], step_ms: i64) {
-        // A series that a block describes twice is the second one.
+        // The last description of a series in a block wins.
         let last: BTreeMap<_, _> = all.iter().map(|one| (&one.labels, one)).collect();
         let message = last.into_values().map(|one| {
             let labels: Vec<_> = one.labels.iter().collect();

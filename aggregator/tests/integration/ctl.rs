@@ -67,7 +67,7 @@ fn every_format_shows_query_results() {
     aggregator.stop();
 }
 
-/// On a node with pods the parents of their cgroups, and the services of the node, are not containers.
+/// On a node with pods, parent cgroups and services are not shown as containers.
 #[test]
 fn top_counts_each_usage_once_and_nodes_as_the_kubelet_does() {
     let aggregator = Aggregator::start();

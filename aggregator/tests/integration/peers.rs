@@ -1,5 +1,5 @@
-//! Programs of others that speak to the real server. They come from `scripts/peers`; where they can't be had, each
-//! test says loudly that it is skipped.
+//! Other projects' programs talk to the real server. `scripts/peers` provides them; without them each test prints that
+//! it is skipped.
 
 mod alert_api;
 mod alertmanager;
@@ -29,7 +29,7 @@ use crate::harness::{eventually, workspace};
 use crate::http::{self, encode};
 use crate::process::{Process, free_port};
 
-/// Paths of the peers' programs, by the names that `scripts/peers` gives them.
+/// Paths of the peers' programs, by their names in `scripts/peers`.
 fn peers() -> &'static HashMap<String, PathBuf> {
     static PEERS: OnceLock<HashMap<String, PathBuf>> = OnceLock::new();
     PEERS.get_or_init(|| {
@@ -45,7 +45,7 @@ fn peers() -> &'static HashMap<String, PathBuf> {
     })
 }
 
-/// The path of a peer; `None`, with a message, when it can't be had.
+/// The path of a peer. Prints a message and returns `None` if it is missing.
 #[track_caller]
 pub(crate) fn peer(name: &str) -> Option<&'static Path> {
     let found = peers().get(name);
@@ -55,7 +55,7 @@ pub(crate) fn peer(name: &str) -> Option<&'static Path> {
     found.map(PathBuf::as_path)
 }
 
-/// A Prometheus of its own, with a configuration.
+/// A new Prometheus with a configuration.
 struct Prometheus {
     _process: Process,
     _dir: tempfile::TempDir,
@@ -95,7 +95,7 @@ impl Prometheus {
     }
 }
 
-/// Fails with all questions, each a name, our answer and theirs, of which the answers differ.
+/// Fails with all comparisons (name, our response, theirs) that differ.
 #[track_caller]
 fn assert_alike<A: PartialEq + Debug>(questions: impl Iterator<Item = (String, A, A)>) {
     let differing = questions.filter(|(_, ours, theirs)| ours != theirs);
@@ -107,7 +107,7 @@ fn assert_alike<A: PartialEq + Debug>(questions: impl Iterator<Item = (String, A
     assert!(lines.is_empty(), "{}", lines.join("\n"));
 }
 
-/// The value of each series of an instant query, by its labels as JSON text.
+/// The values of an instant query, by labels as JSON text.
 fn vector(address: &str, query: &str, at: Option<f64>) -> HashMap<String, String> {
     let time = at.map_or_else(String::new, |at| format!("&time={at}"));
     let path = format!("/api/v1/query?query={}{time}", encode(query));

@@ -1,4 +1,4 @@
-//! Remote write from tests, and what becomes of it.
+//! Sends remote write and checks what is stored.
 
 use prost::Message;
 use serde_json::json;
@@ -36,7 +36,7 @@ pub(crate) struct Sample {
     pub(crate) timestamp: i64,
 }
 
-/// A series from `name{a="b"}`-like parts.
+/// Builds a series.
 pub(crate) fn series(labels: &[(&str, &str)], samples: &[(i64, f64)]) -> TimeSeries {
     let mut labels: Vec<_> = labels
         .iter()
@@ -58,7 +58,7 @@ pub(crate) fn write(aggregator: &Aggregator, timeseries: Vec<TimeSeries>) -> Ans
     write_to(&aggregator.address, timeseries)
 }
 
-/// The same, to any receiver.
+/// Sends series by remote write 1.0 to any receiver.
 pub(crate) fn write_to(address: &str, timeseries: Vec<TimeSeries>) -> Answer {
     let message = WriteRequest { timeseries }.encode_to_vec();
     let body = snap::raw::Encoder::new().compress_vec(&message).unwrap();
@@ -71,7 +71,7 @@ pub(crate) fn write_to(address: &str, timeseries: Vec<TimeSeries>) -> Answer {
 }
 
 #[test]
-fn acknowledged_samples_are_there_at_once_and_after_a_kill() {
+fn acknowledged_samples_are_visible_at_once_and_survive_a_kill() {
     let mut aggregator = Aggregator::start();
     let now = now_ms();
     let samples: Vec<_> = (0..50)

@@ -1,4 +1,4 @@
-//! Who gets in, and how much one client can take.
+//! Authentication, and limits of a single client.
 
 use std::fs;
 use std::io::{Read as _, Write as _};
@@ -11,7 +11,7 @@ use crate::harness::Aggregator;
 use crate::http;
 
 #[test]
-fn basic_authentication_keeps_strangers_out_and_allows_an_open_address() {
+fn basic_authentication_is_required_and_allows_a_public_address() {
     let dir = tempfile::tempdir().unwrap();
     let web = dir.path().join("web.yml");
     let hash = bcrypt::hash("pa:ss", 4).unwrap();
@@ -52,7 +52,7 @@ fn basic_authentication_keeps_strangers_out_and_allows_an_open_address() {
 }
 
 #[test]
-fn slow_heads_are_cut_off() {
+fn slow_request_heads_are_aborted() {
     let aggregator = Aggregator::start_with(&["--web.read-timeout=200ms"]);
     let mut stream = TcpStream::connect(&aggregator.address).unwrap();
     stream
@@ -62,18 +62,18 @@ fn slow_heads_are_cut_off() {
         .write_all(b"GET /-/ready HTTP/1.1\r\nhost: x\r\n")
         .unwrap();
     let mut rest = Vec::new();
-    // Closed by the server, with or without a 408.
+    // The server closes the connection, with or without a 408.
     stream.read_to_end(&mut rest).unwrap();
     assert!(!String::from_utf8_lossy(&rest).contains("200 OK"));
     aggregator.stop();
 }
 
 #[test]
-fn connections_beyond_the_bound_wait() {
+fn connections_beyond_the_limit_wait() {
     let aggregator =
         Aggregator::start_with(&["--web.max-connections=1", "--web.read-timeout=300ms"]);
     let holder = TcpStream::connect(&aggregator.address).unwrap();
-    // Answered once the idle one has been cut off.
+    // Answered once the server has closed the idle connection.
     assert_eq!(aggregator.get("/-/ready").status, 200);
     drop(holder);
     aggregator.stop();

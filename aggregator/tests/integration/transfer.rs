@@ -1,4 +1,4 @@
-//! Export, import, verification and restore, with `tidemarkctl` and the real peers.
+//! Export, import, verification and restore with `tidemarkctl` and the real peers.
 
 use std::collections::BTreeMap;
 use std::path::Path;
@@ -14,10 +14,10 @@ use crate::peers::peer;
 use crate::process::{Process, free_port};
 use crate::remote::{series, write, write_to};
 
-/// How far back the samples begin: not in the current day, which VictoriaMetrics treats differently.
+/// Age of the first sample: before the current day, which VictoriaMetrics treats differently.
 const AGE_MS: i64 = 30 * 3_600_000;
 
-/// Series with all sorts of values; returns how many samples.
+/// Writes series with all kinds of values; returns the number of samples.
 fn fill(aggregator: &Aggregator, names: usize, samples: usize) -> usize {
     let now = now_ms() / 1000 * 1000;
     for name in 0..names {
@@ -45,7 +45,7 @@ fn fill(aggregator: &Aggregator, names: usize, samples: usize) -> usize {
 
 type Content = BTreeMap<(String, i64), u64>;
 
-/// What `/api/v1/export` of an aggregator says.
+/// Every exported sample of the series that match.
 fn content(aggregator: &Aggregator, matcher: &str) -> Content {
     let path = format!("/api/v1/export?match[]={}", encode(matcher));
     let answer = aggregator.get(&path);
@@ -56,7 +56,7 @@ fn content(aggregator: &Aggregator, matcher: &str) -> Content {
         for sample in samples_of_line.samples {
             let key = (samples_of_line.labels.to_string(), sample.timestamp_ms);
             let before = content.insert(key, sample.value.to_bits());
-            assert_eq!(before, None, "a sample comes twice");
+            assert_eq!(before, None, "duplicate sample");
         }
     }
     content
@@ -94,13 +94,13 @@ fn json_lines_carry_every_sample_to_another_store() {
     let want = content(&from, MOVED);
     assert_eq!(want.len(), samples + 2);
     assert_eq!(content(&to, MOVED), want);
-    // Once more: nothing is doubled.
+    // A second import adds no duplicates.
     assert_eq!(import(&to.url(), &file), (Some(0), String::new()));
     assert_eq!(content(&to, MOVED), want);
     let (code, errors) = export(&from.url(), &file, &[]);
     assert_eq!(code, Some(1));
     assert!(errors.contains("is there already"), "{errors}");
-    // A bad line is named, and nothing of its request is stored.
+    // The error names a malformed line, and nothing of its request is stored.
     let bad = from.dir.path().join("bad.jsonl");
     let line = "{\"metric\":{\"__name__\":\"moved_bad\"},\"values\":[1],\"timestamps\":[1000]}\n";
     std::fs::write(&bad, format!("{line}{{\"metric\":1}}\n")).unwrap();
@@ -123,7 +123,7 @@ fn spawn(args: &[&str]) -> Child {
 }
 
 #[test]
-fn interrupted_export_and_import_go_on_and_double_nothing() {
+fn interrupted_export_and_import_resume_without_duplicates() {
     let (from, to) = (Aggregator::start(), Aggregator::start());
     fill(&from, 300, 50);
     let (whole, broken) = (
@@ -140,7 +140,7 @@ fn interrupted_export_and_import_go_on_and_double_nothing() {
         child.wait().unwrap();
     }
     if !broken.try_exists().unwrap() {
-        // Killed within a line: what lies behind the last whole name is not trusted.
+        // Killed within a line: bytes after the last complete name are discarded.
         let state = from.dir.path().join("broken.part.state");
         let text = std::fs::read(&whole).unwrap();
         let names: Vec<usize> = text
@@ -175,7 +175,7 @@ fn interrupted_export_and_import_go_on_and_double_nothing() {
 }
 
 #[test]
-fn verify_names_file_and_offset_and_restore_makes_a_store_of_a_snapshot() {
+fn verify_reports_file_and_offset_and_restore_copies_a_snapshot() {
     let aggregator = Aggregator::start_with(&["--web.enable-admin-api"]);
     fill(&aggregator, 10, 50);
     let want = content(&aggregator, MOVED);
@@ -229,7 +229,7 @@ fn verify_names_file_and_offset_and_restore_makes_a_store_of_a_snapshot() {
     assert_eq!(code, Some(1), "{out}");
     assert!(out.contains(".blk: offset 8: chunk of "), "{out}");
     assert!(errors.contains("1 places are damaged"), "{errors}");
-    // The snapshot's blocks are hard links, so they are damaged with it.
+    // The snapshot's blocks are hard links, so they are damaged too.
     std::fs::remove_dir_all(target).unwrap_or_default();
     let other = tempfile::tempdir().unwrap();
     let args = [snapshot.to_str().unwrap(), other.path().to_str().unwrap()];
@@ -238,9 +238,9 @@ fn verify_names_file_and_offset_and_restore_makes_a_store_of_a_snapshot() {
     assert!(errors.contains("nothing was restored"), "{errors}");
 }
 
-/// promtool makes blocks of our OpenMetrics text, and the real Prometheus' samples are ours.
+/// promtool creates blocks from our OpenMetrics text, and the real Prometheus returns our samples.
 #[test]
-fn promtool_makes_blocks_of_an_open_metrics_export() {
+fn promtool_creates_blocks_from_an_open_metrics_export() {
     let Some(promtool) = peer("PROMTOOL") else {
         return;
     };
@@ -260,7 +260,7 @@ fn promtool_makes_blocks_of_an_open_metrics_export() {
         .output()
         .unwrap();
     assert!(made.status.success(), "{made:?}");
-    // promtool opens it as a database, which has a log.
+    // promtool opens it as a database, which needs a log.
     std::fs::create_dir(blocks.join("wal")).unwrap();
     let dumped = Command::new(promtool)
         .args(["tsdb", "dump"])
@@ -270,7 +270,7 @@ fn promtool_makes_blocks_of_an_open_metrics_export() {
     let text = String::from_utf8(dumped.stdout).unwrap();
     let samples = text.lines().filter(|line| line.contains("moved_")).count();
     assert_eq!(samples, 200, "{text}");
-    // And back, into an empty store.
+    // Import it into an empty store.
     let other = Aggregator::start();
     assert_eq!(import(&other.url(), &file), (Some(0), String::new()));
     assert_eq!(content(&other, MOVED), content(&aggregator, MOVED));
@@ -302,7 +302,7 @@ fn null_in_an_import_ends_the_series() {
 
 /// The real VictoriaMetrics imports our file, and we import its file.
 #[test]
-fn victoria_metrics_takes_our_export_and_we_take_its() {
+fn victoria_metrics_imports_our_export_and_we_import_its() {
     let Some(victoria) = peer("VICTORIA_METRICS") else {
         return;
     };
@@ -330,7 +330,7 @@ fn victoria_metrics_takes_our_export_and_we_take_its() {
         (Some(0), String::new())
     );
     assert_eq!(import(&url, &file), (Some(0), String::new()));
-    // A series that has ended in VictoriaMetrics, too.
+    // VictoriaMetrics also gets a series that has ended.
     let start = now_ms() - AGE_MS;
     let ended = [(start, 1.0), (start + 10_000, STALE_NAN)];
     let ended = series(&[("__name__", "moved_ended")], &ended);
@@ -350,7 +350,7 @@ fn victoria_metrics_takes_our_export_and_we_take_its() {
     assert_eq!(got.len(), want.len());
     for (key, bits) in &want {
         let (want, got) = (f64::from_bits(*bits), f64::from_bits(got[key]));
-        // VictoriaMetrics keeps about 15 digits.
+        // VictoriaMetrics keeps about 15 significant digits.
         let close = want == got || (want - got).abs() <= want.abs() * 1e-12;
         assert!(close, "{key:?}: {want} and {got}");
     }

@@ -529,7 +529,8 @@ impl Rule {
     }
 
     fn generator_url(&self, context: &Context) -> String {
-        let link = crate::template::rule::expression_link(&self.spec.expr, 1);
+        let query = context.source.query_text(&self.spec.expr);
+        let link = crate::template::rule::expression_link(&query, 1);
         format!("{}{link}", context.external_url.trim_end_matches('/'))
     }
 }

@@ -48,6 +48,11 @@ pub trait Source: Send + Sync {
         timeout: Duration,
     ) -> Result<Vec<VectorElement>, EvaluationError>;
 
+    /// The expression as links show it. Prometheus prints it parsed, on one line.
+    fn query_text(&self, expr: &str) -> String {
+        expr.to_owned()
+    }
+
     /// Keeps samples of any series; the next query sees them. Returns how many were refused one by one.
     ///
     /// # Errors

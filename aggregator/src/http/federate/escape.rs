@@ -1,6 +1,6 @@
 //! Names of UTF-8 for scrapers that know only the old alphabet (`model/metric.go`: `EscapeName`).
 
-/// How a name that is no identifier is written.
+/// Escaping of names that are not identifiers.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) enum Escaping {
     /// As it is, quoted.

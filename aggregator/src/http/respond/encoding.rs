@@ -1,4 +1,4 @@
-//! Content encodings of responses, and the encoders behind them.
+//! Content encodings of responses, and their encoders.
 
 use std::convert::Infallible;
 use std::io::{self, Write as _};

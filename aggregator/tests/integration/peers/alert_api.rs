@@ -1,5 +1,5 @@
-//! Alertmanager's API: the same requests to the real one and to us, as amtool, Grafana's data source and careless
-//! clients send them. Status and JSON must agree, but for ids, moments and the words of refusals.
+//! Alertmanager's API: sends the same requests to the real one and to us, as amtool, Grafana's data source and careless
+//! clients do. Status and JSON must agree, except for IDs, timestamps and error texts.
 
 use std::collections::BTreeMap;
 use std::time::Duration;
@@ -20,8 +20,7 @@ inhibit_rules: [{source_matchers: ['sev=src'], target_matchers: ['sev=tgt'], equ
 receivers: [{name: root}, {name: team}, {name: unused}]
 ";
 
-/// Requests in order: method, path, body. `ID` is the id of the last silence that was made; `T+60` is a time, seconds
-/// from now.
+/// Requests in order: method, path, body. `ID` is the ID of the last silence; `T+60` is a time in seconds from now.
 const REQUESTS: &[(&str, &str, &str)] = &[
     ("GET", "/alerts", ""),
     ("GET", "/alerts/groups", ""),
@@ -230,7 +229,7 @@ const REQUESTS: &[(&str, &str, &str)] = &[
     ("GET", "/nothing", ""),
 ];
 
-/// Texts that differ from run to run, replaced by what they are.
+/// Replaces texts that differ between runs by placeholders.
 fn same(value: &Value) -> Value {
     match value {
         Value::String(text) if is_time(text) => json!("TIME"),
@@ -254,7 +253,7 @@ fn is_id(text: &str) -> bool {
     text.len() == 36 && text.chars().all(|c| c == '-' || c.is_ascii_hexdigit())
 }
 
-/// A text with its times filled in.
+/// Fills in the times of a text.
 fn with_times(text: &str, start_ms: i64) -> String {
     let mut parts = text.split("\"T");
     let mut out = parts.next().unwrap_or_default().to_owned();
@@ -267,11 +266,11 @@ fn with_times(text: &str, start_ms: i64) -> String {
     out
 }
 
-/// Status, and for successes the JSON.
+/// Status, and the JSON of a success.
 type Shown = (u16, Value);
 
-/// The answers of one side. Alertmanager takes alerts into its groups behind its answer: what it is asked for is asked
-/// for again until it is what is `expected`, for some seconds at most.
+/// The responses of one server. Alertmanager groups alerts after it has answered, so a request is repeated for some
+/// seconds until the response is as `expected`.
 fn answers(side: &Side, expected: Option<&[Shown]>) -> Vec<Shown> {
     let start_ms = now_ms() / 1000 * 1000;
     let mut id = String::new();
@@ -309,13 +308,13 @@ fn answers(side: &Side, expected: Option<&[Shown]>) -> Vec<Shown> {
 }
 
 #[test]
-fn alertmanager_and_we_answer_alike() {
+fn responses_equal_those_of_alertmanager() {
     let Some(program) = peer("ALERTMANAGER") else {
         return;
     };
     let config = |_: &str| CONFIG.to_owned();
     let (ours, theirs) = (ours(&config), theirs(program, &config));
-    // The nearest of the times is ten seconds away, so each side is told of its own.
+    // The nearest time is ten seconds away, so each server gets its own.
     let got = answers(&ours, None);
     let want = answers(&theirs, Some(&got));
     let answers = REQUESTS.iter().zip(got).zip(want);
@@ -324,7 +323,7 @@ fn alertmanager_and_we_answer_alike() {
             (format!("{method} {path} {body}"), got, want)
         }),
     );
-    // What tells of the program itself has the same fields of the same kinds.
+    // Responses about the program itself have the same fields of the same types.
     let fields = |side: &Side| {
         let answer = http::request(&side.address, "GET", "/api/v2/status", &[], b"");
         let mut kinds = BTreeMap::new();

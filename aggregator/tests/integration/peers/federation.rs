@@ -1,4 +1,4 @@
-//! A real Prometheus reads us by remote read, and scrapes `/federate`.
+//! A real Prometheus uses our remote read and scrapes `/federate`.
 
 use super::{Prometheus, peer, vector};
 use crate::harness::{Aggregator, eventually, now_ms};
@@ -23,7 +23,7 @@ fn loaded(flags: &[&str]) -> Aggregator {
 }
 
 #[test]
-fn prometheus_reads_us_remotely() {
+fn prometheus_reads_by_remote_read() {
     let Some(prometheus) = peer("PROMETHEUS") else {
         return;
     };

@@ -1,5 +1,5 @@
-//! The requests that Grafana's Prometheus data source makes (grafana/grafana, pkg/promlib and
-//! packages/grafana-prometheus). Needs no other program.
+//! The requests of Grafana's Prometheus data source (grafana/grafana, pkg/promlib and
+//! packages/grafana-prometheus). No peer is needed.
 
 use serde_json::json;
 
@@ -8,7 +8,7 @@ use crate::http::encode;
 use crate::remote::{series, write};
 
 #[test]
-fn grafanas_requests_are_answered() {
+fn requests_of_grafana_are_answered() {
     let aggregator = Aggregator::start();
     let now = now_ms() / 15_000 * 15_000;
     let samples: Vec<_> = (0..40)
@@ -21,12 +21,12 @@ fn grafanas_requests_are_answered() {
     );
     let (start, end) = (now / 1000 - 300, now / 1000);
 
-    // The health check: a scalar it must be.
+    // The health check expects a scalar.
     let health = aggregator
         .post_form("/api/v1/query", "query=1%2B1&time=4")
         .data();
     assert_eq!(health, json!({"resultType": "scalar", "result": [4, "2"]}));
-    // A map of features that is not empty would make it Mimir.
+    // Grafana takes a server with a non-empty map of features for Mimir.
     let build = aggregator.get("/api/v1/status/buildinfo").data();
     assert_eq!(build.get("features"), None);
     let version = build["version"].as_str().unwrap();
@@ -66,7 +66,7 @@ fn grafanas_requests_are_answered() {
     }
     let values = format!("/api/v1/label/job/values?match[]={}", encode("g_total{}"));
     assert_eq!(aggregator.get(&values).data(), json!(["a"]));
-    // Tries POST first and must be told in a way that makes it use GET.
+    // Grafana tries POST first; the status must make it fall back to GET.
     assert_eq!(
         aggregator.post_form("/api/v1/label/job/values", "").status,
         405
@@ -75,7 +75,7 @@ fn grafanas_requests_are_answered() {
         "/api/v1/metadata".to_owned(),
         "/api/v1/metadata?limit=40000".to_owned(),
         "/api/v1/rules".to_owned(),
-        // The probe for exemplars gives milliseconds.
+        // The probe for exemplars sends milliseconds.
         format!(
             "/api/v1/query_exemplars?query=test&start={}&end={now}",
             now - 300_000

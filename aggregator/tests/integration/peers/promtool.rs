@@ -7,7 +7,7 @@ use crate::harness::{Aggregator, now_ms};
 use crate::remote::{series, write};
 
 #[test]
-fn promtool_queries_and_checks() {
+fn promtool_query_and_check_succeed() {
     let Some(promtool) = peer("PROMTOOL") else {
         return;
     };
@@ -70,7 +70,7 @@ fn promtool_queries_and_checks() {
 }
 
 #[test]
-fn own_metrics_pass_promtools_lint() {
+fn own_metrics_pass_the_lint_of_promtool() {
     let Some(promtool) = peer("PROMTOOL") else {
         return;
     };

@@ -28,8 +28,8 @@ assert sum(len(one["values"]) for one in data) >= 20, data
 print("client is content")
 "#;
 
-/// A Python with the PyPI package `package`, which brings `module`, in the cache; `None`, with a message, when it can't be
-/// installed.
+/// A Python in the cache with the PyPI package `package`, which provides `module`. Prints a message and returns `None`
+/// if it can't be installed.
 pub(super) fn python(package: &str, module: &str) -> Option<PathBuf> {
     if std::env::var_os("TIDEMARK_NO_PEERS").is_some() {
         eprintln!("SKIPPED: {package}, because TIDEMARK_NO_PEERS is set");
@@ -38,7 +38,7 @@ pub(super) fn python(package: &str, module: &str) -> Option<PathBuf> {
     let home = std::env::var_os("HOME").map_or_else(std::env::temp_dir, PathBuf::from);
     let cache =
         std::env::var_os("XDG_CACHE_HOME").map_or_else(|| home.join(".cache"), PathBuf::from);
-    // One for each, so that tests that run side by side don't install into the same.
+    // One environment per package, so that parallel tests do not share one.
     let dir = cache.join("tidemark/python").join(package);
     let python = dir.join("bin/python");
     let works = || {
@@ -66,7 +66,7 @@ pub(super) fn python(package: &str, module: &str) -> Option<PathBuf> {
 }
 
 #[test]
-fn prometheus_api_client_is_content() {
+fn prometheus_api_client_works() {
     let Some(python) = python("prometheus-api-client", "prometheus_api_client") else {
         return;
     };

@@ -1,4 +1,4 @@
-//! A real Prometheus scrapes node_exporter and sends everything to us: both must say the same.
+//! A real Prometheus scrapes node_exporter and sends all samples to us; queries to both must agree.
 
 use std::collections::HashMap;
 use std::process::{Command, Stdio};
@@ -21,8 +21,7 @@ const RATES: [&str; 10] = [
     "sum(rate(node_disk_reads_completed_total[15s]))",
 ];
 
-/// Labels of which the values are not the same, with both; rates of what is summed in another order differ in the last
-/// digits.
+/// Labels whose values differ, with both values. Sums in another order differ in the last digits.
 fn differing<'a>(
     theirs: &'a HashMap<String, String>,
     ours: &'a HashMap<String, String>,
@@ -41,7 +40,7 @@ fn differing<'a>(
 }
 
 #[test]
-fn prometheus_and_we_agree_on_what_it_sends() {
+fn queries_over_sent_samples_equal_those_of_prometheus() {
     let (Some(prometheus), Some(exporter)) = (peer("PROMETHEUS"), peer("NODE_EXPORTER")) else {
         return;
     };
@@ -63,7 +62,7 @@ fn prometheus_and_we_agree_on_what_it_sends() {
         ),
     );
     let count = "count({__name__=~\"node_.+\"})";
-    // Twenty seconds of data, and a moment that both have passed.
+    // Twenty seconds of data, and a timestamp that both have passed.
     let samples = "count_over_time(up{job=\"node\"}[1m])";
     eventually("twenty scrapes here", || {
         let count = vector(&aggregator.address, samples, None)
@@ -73,7 +72,7 @@ fn prometheus_and_we_agree_on_what_it_sends() {
     });
     let at = (now_ms() / 1000 - 3) as f64;
     for query in [count].iter().chain(&RATES) {
-        // A scrape that Prometheus began before that moment may still be under way, to it or from it to us.
+        // A scrape that began before that timestamp may still be on its way to Prometheus or to us.
         let (mut theirs, mut ours) = Default::default();
         for _ in 0..60 {
             theirs = vector(&prometheus.address, query, Some(at));

@@ -1,5 +1,5 @@
-//! The real Prometheus and we, asked the same: status, type and words of errors must agree, and so must what both
-//! make of a query's text.
+//! Sends the same requests to the real Prometheus and to us. Status, type and text of errors must agree, and so must
+//! formatted and parsed queries.
 
 use serde_json::Value;
 
@@ -8,7 +8,7 @@ use crate::harness::{Aggregator, now_ms};
 use crate::http::{self, encode};
 use crate::remote::{TimeSeries, series, write_to};
 
-/// Requests that are wrong, or at the edge of it; method, path.
+/// Invalid and borderline requests: method and path.
 const REQUESTS: &[(&str, &str)] = &[
     ("GET", "query"),
     ("GET", "query?query=up&time=foo"),
@@ -89,7 +89,7 @@ const REQUESTS: &[(&str, &str)] = &[
     ("OPTIONS", "query"),
 ];
 
-/// Texts that both parse or refuse alike.
+/// Queries that both parse, or refuse with the same text.
 const QUERIES: &[&str] = &[
     "sum by(job)(rate(http_requests_total{code=~\"5..\"}[5m]))/on(job)group_left sum(up)",
     "a and on(b) c or d unless ignoring(e) f",
@@ -105,7 +105,7 @@ const QUERIES: &[&str] = &[
     "absent(nonexistent{job=\"myjob\",instance=~\".*\"})",
 ];
 
-/// Queries and selectors that are asked of both with the same data, each at one moment and over a range.
+/// Queries and selectors over the same data, each at one timestamp and over a range.
 const WITH_DATA: &[&str] = &[
     "req_total",
     "req_total{job=\"a\"}",
@@ -190,7 +190,7 @@ const SELECTORS: &[&str] = &[
     "{job=~\"(\"}",
 ];
 
-/// Values of parameters that are times, lengths or counts.
+/// Values of parameters that are times, durations or counts.
 const TIMES: &[&str] = &[
     "x",
     "NaN",
@@ -312,7 +312,7 @@ fn requests_with_data(end: i64) -> Vec<(&'static str, String)> {
     all
 }
 
-/// What both are given: counters, a gauge, names of UTF-8, a classic histogram, odd values; every 15 s for an hour.
+/// The data of both: counters, a gauge, UTF-8 names, a classic histogram, odd values; every 15 s for an hour.
 fn data(end: i64) -> Vec<TimeSeries> {
     let samples = |value: &dyn Fn(f64) -> f64| -> Vec<(i64, f64)> {
         let sample = |n: i32| ((end - 3585 + i64::from(n) * 15) * 1000, value(f64::from(n)));
@@ -352,7 +352,7 @@ fn data(end: i64) -> Vec<TimeSeries> {
     all
 }
 
-/// Without what differs from run to run, and with vectors and lists in an order: Prometheus promises none.
+/// Removes what differs between runs, and sorts vectors and lists, whose order Prometheus does not define.
 fn settled(mut json: Value) -> Value {
     if let Some(stats) = json
         .pointer_mut("/data/stats")
@@ -381,7 +381,7 @@ fn settled(mut json: Value) -> Value {
     json
 }
 
-/// What is compared: status, and the whole JSON; for bodies that are no JSON the status alone.
+/// The compared part of a response: status and JSON; only the status if the body is not JSON.
 fn shown(address: &str, method: &str, path: &str) -> (u16, Option<Value>) {
     let answer = http::request(address, method, &format!("/api/v1/{path}"), &[], b"");
     let json = serde_json::from_slice(&answer.body).ok();
@@ -389,7 +389,7 @@ fn shown(address: &str, method: &str, path: &str) -> (u16, Option<Value>) {
 }
 
 #[test]
-fn prometheus_and_we_use_the_same_words() {
+fn error_texts_equal_those_of_prometheus() {
     let Some(prometheus) = peer("PROMETHEUS") else {
         return;
     };
@@ -408,7 +408,7 @@ fn prometheus_and_we_use_the_same_words() {
 }
 
 #[test]
-fn prometheus_and_we_answer_alike_about_the_same_data() {
+fn responses_over_the_same_data_equal_those_of_prometheus() {
     let Some(prometheus) = peer("PROMETHEUS") else {
         return;
     };
@@ -419,7 +419,7 @@ fn prometheus_and_we_answer_alike_about_the_same_data() {
         let status = write_to(address, data(end)).status;
         assert_eq!(status, 204, "{address}");
     }
-    // What has no selector, or one for all, finds our own metrics too.
+    // Requests without a selector, or with one for all series, find our own metrics too.
     let all = encode("{__name__=~\".+\"}");
     let requests = requests_with_data(end).into_iter().filter(|(_, path)| {
         let listed = path.starts_with("label") || path.starts_with("series");
@@ -430,7 +430,7 @@ fn prometheus_and_we_answer_alike_about_the_same_data() {
 }
 
 #[test]
-fn federate_speaks_each_format_as_prometheus_does() {
+fn federate_formats_equal_those_of_prometheus() {
     let Some(prometheus) = peer("PROMETHEUS") else {
         return;
     };
