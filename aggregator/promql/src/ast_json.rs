@@ -1,4 +1,4 @@
-//! The syntax tree as `parse_query` returns it.
+//! Formats the syntax tree like `parse_query`.
 
 use crate::format::put;
 use common::model::Matcher;
@@ -7,7 +7,7 @@ use crate::format::format_float_plain;
 use crate::parser::ast::{At, Binary, Call, Cardinality, DurationValue, Expr, VectorSelector};
 use crate::signature::Arity;
 
-/// The tree as JSON, keys sorted (Prometheus `web/api/v1/translate_ast.go`).
+/// Returns the tree as JSON with sorted keys (Prometheus `web/api/v1/translate_ast.go`).
 #[must_use]
 pub fn ast_json(expr: &Expr) -> String {
     let mut out = String::new();

@@ -1,24 +1,24 @@
-//! Why a query has no result.
+//! Errors of queries.
 
 use std::fmt;
 
-/// The class of an error; the HTTP layer maps it to a status and an `errorType`.
+/// The class of an error, from which the HTTP layer derives status and `errorType`.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
 pub enum ErrorKind {
-    /// The expression or a parameter is wrong (`bad_data`, 400).
+    /// The expression or a parameter is invalid (`bad_data`, 400).
     BadData,
-    /// The evaluation failed on the data (`execution`, 422).
+    /// The query cannot be evaluated on the data (`execution`, 422).
     Execution,
-    /// The time ran out (`timeout`, 503).
+    /// The deadline passed (`timeout`, 503).
     Timeout,
-    /// The caller gave up (`canceled`, 499).
+    /// The caller cancelled the query (`canceled`, 499).
     Canceled,
     /// The store failed (`internal`, 500).
     Internal,
 }
 
 impl ErrorKind {
-    /// The `errorType` of Prometheus' API.
+    /// Returns the `errorType` of Prometheus' API.
     #[must_use]
     pub const fn as_str(self) -> &'static str {
         match self {
@@ -31,23 +31,23 @@ impl ErrorKind {
     }
 }
 
-/// Bytes of the query a message is about.
+/// A range of bytes in the query.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Default)]
 pub struct Span {
     /// First byte.
     pub start: usize,
-    /// Byte behind the last one.
+    /// End of the range, exclusive.
     pub end: usize,
 }
 
-/// A query that could not be answered.
+/// Why a query has no result.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct QueryError {
     /// Its class.
     pub kind: ErrorKind,
-    /// The text, as Prometheus' API gives it in `error`.
+    /// The message in Prometheus' words, as in `error` of its API.
     pub message: String,
-    /// Where in the query, when that is known.
+    /// The position in the query, if known.
     pub span: Option<Span>,
 }
 

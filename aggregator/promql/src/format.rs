@@ -1,4 +1,4 @@
-//! Numbers, times and durations as Go and Prometheus print them.
+//! Formats numbers, times and durations like Go and Prometheus.
 
 /// Appends formatted text to a `String`, which cannot fail.
 macro_rules! put {
@@ -9,8 +9,8 @@ macro_rules! put {
 }
 pub(crate) use put;
 
-/// A sample value as Prometheus' JSON shows it: shortest digits that read back to the same float, without exponent
-/// unless the magnitude is below 1e-6 or from 1e21 on; `+Inf`, `-Inf`, `NaN`.
+/// Formats a sample value like Prometheus' JSON: the fewest digits that parse to the same float, with an exponent only if the
+/// magnitude is below 1e-6 or at least 1e21; `+Inf`, `-Inf`, `NaN`.
 #[must_use]
 pub fn format_float(value: f64) -> String {
     let mut out = String::new();
@@ -18,7 +18,7 @@ pub fn format_float(value: f64) -> String {
     out
 }
 
-/// As [`format_float`], appended to `out`.
+/// Appends a value to `out` in the format of [`format_float`].
 pub fn write_float(out: &mut String, value: f64) {
     let magnitude = value.abs();
     if value.is_finite() && magnitude != 0.0 && !(1e-6..1e21).contains(&magnitude) {
@@ -28,7 +28,7 @@ pub fn write_float(out: &mut String, value: f64) {
     }
 }
 
-/// Go's `strconv.FormatFloat(value, 'f', -1, 64)`: never an exponent.
+/// Formats like Go's `strconv.FormatFloat(value, 'f', -1, 64)`: without an exponent.
 #[must_use]
 pub fn format_float_plain(value: f64) -> String {
     let mut out = String::new();
@@ -36,7 +36,7 @@ pub fn format_float_plain(value: f64) -> String {
     out
 }
 
-/// Go's `%g` and `%v`: the fewest digits, with an exponent below 1e-4 and from 1e6 on.
+/// Formats like Go's `%g` and `%v`: the fewest digits, with an exponent below 1e-4 and from 1e6.
 #[must_use]
 pub(crate) fn format_general(value: f64) -> String {
     let mut out = String::new();
@@ -56,7 +56,7 @@ pub(crate) fn format_general(value: f64) -> String {
     out
 }
 
-/// Go's `%f`: six decimals.
+/// Formats like Go's `%f`: six decimals.
 #[must_use]
 pub(crate) fn format_fixed(value: f64) -> String {
     if value.is_finite() {
@@ -76,7 +76,7 @@ fn write_plain(out: &mut String, value: f64) {
     }
 }
 
-/// Go writes at least two digits of exponent, and its sign.
+/// Appends a value with an exponent. Like Go, it writes a sign and at least two digits of the exponent.
 fn write_exponent(out: &mut String, value: f64) {
     let text = format!("{value:e}");
     let (digits, exponent) = text.split_once('e').unwrap_or((&text, "0"));
@@ -87,10 +87,10 @@ fn write_exponent(out: &mut String, value: f64) {
     put!(out, "{digits}e{sign}{exponent:0>2}");
 }
 
-/// A duration of milliseconds, not negative, as Prometheus prints it (`model.Duration`): `1h30m`, `0s`.
+/// Formats a duration that is not negative like Prometheus (`model.Duration`): `1h30m`, `0s`.
 #[must_use]
 pub fn format_duration_ms(ms: i64) -> String {
-    // Years and weeks are used only where they leave no rest, as `90d` reads better than `12w6d`.
+    // Years and weeks are used only if there is no remainder: `90d` reads better than `12w6d`.
     const UNITS: [(&str, i64, bool); 7] = [
         ("y", 365 * 86_400_000, true),
         ("w", 7 * 86_400_000, true),
@@ -118,7 +118,7 @@ pub fn format_duration_ms(ms: i64) -> String {
     out
 }
 
-/// A time in milliseconds as Prometheus' JSON shows it: seconds, with three decimals unless they are whole.
+/// Appends a timestamp like Prometheus' JSON: seconds, with three decimals unless they are whole.
 pub fn write_timestamp(out: &mut String, timestamp_ms: i64) {
     let (sign, ms) = (timestamp_ms < 0, timestamp_ms.unsigned_abs());
     if sign {

@@ -1,7 +1,7 @@
-//! Parser: text to a checked syntax tree.
+//! The parser: text to a checked syntax tree.
 //!
-//! A hand-written Pratt parser. Its grammar, type rules and messages are those of Prometheus 3.5
-//! (`promql/parser`); length and depth are bounded.
+//! This is a hand-written Pratt parser with the grammar, type rules and messages of Prometheus 3.5 (`promql/parser`). The
+//! length of a query and the depth of its tree are limited.
 
 pub mod ast;
 mod check;
@@ -28,15 +28,15 @@ use crate::stack::with_deep_stack;
 use stream::{Fail, Parser};
 use token::TokenKind;
 
-/// Levels of a syntax tree, chains of operators included. Deeper ones are refused, for many passes recurse.
+/// Maximum depth of a syntax tree, chains of operators included. Many passes recurse.
 pub(crate) const TREE_DEPTH_MAX: usize = 1000;
 
-/// Why a text is no expression.
+/// Why a text is not an expression.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct ParseError {
-    /// What is wrong.
+    /// The message, without the position.
     pub message: String,
-    /// Where.
+    /// Position in the query.
     pub span: Span,
     /// Line, from 1; 0 when the query is empty.
     pub line: usize,
@@ -80,7 +80,7 @@ impl From<ParseError> for QueryError {
     }
 }
 
-/// Line and column of a byte, both from 1; `(0, 0)` in an empty query.
+/// Returns line and column of a byte, both from 1; `(0, 0)` for an empty query.
 pub(crate) fn position(query: &str, byte: usize) -> (usize, usize) {
     if query.is_empty() {
         return (0, 0);
@@ -99,7 +99,7 @@ pub(crate) fn position(query: &str, byte: usize) -> (usize, usize) {
 /// Parses and type-checks an expression.
 ///
 /// # Errors
-/// The first mistake, as Prometheus would name it; or the text exceeds a bound.
+/// The first error, in the words of Prometheus; or the query exceeds a limit.
 pub fn parse(query: &str, features: Features) -> Result<Expr, ParseError> {
     check_length(query)?;
     let parsed = with_deep_stack(query, || parse_on_this_stack(query, features));
@@ -112,7 +112,7 @@ pub fn parse(query: &str, features: Features) -> Result<Expr, ParseError> {
     })
 }
 
-/// As [`parse`], on a stack that is known to be large enough.
+/// Parses like [`parse`], on the stack of the caller, which must be large enough.
 pub(crate) fn parse_on_this_stack(query: &str, features: Features) -> Result<Expr, ParseError> {
     check_length(query)?;
     let mut parser = Parser::new(query, features);
@@ -128,8 +128,8 @@ pub(crate) fn parse_on_this_stack(query: &str, features: Features) -> Result<Exp
     Ok(expr)
 }
 
-/// Parses a series selector, as in the `match[]` parameters of the API. All matchers may match the empty value;
-/// see [`matches_everything`].
+/// Parses a series selector, as in the `match[]` parameters of the API. All matchers may match the empty value; see
+/// [`matches_everything`].
 ///
 /// # Errors
 /// As [`parse`].
@@ -144,7 +144,7 @@ pub fn parse_selector(text: &str) -> Result<Vec<Matcher>, ParseError> {
     Ok(selector.matchers)
 }
 
-/// Whether every matcher accepts an absent label, so that the selector would select all series.
+/// Returns whether every matcher matches the empty value, so that the selector selects all series.
 #[must_use]
 pub fn matches_everything(matchers: &[Matcher]) -> bool {
     matchers.iter().all(Matcher::matches_empty)

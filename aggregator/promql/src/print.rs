@@ -1,4 +1,4 @@
-//! Expressions as text: canonical on one line, or pretty over several as `format_query` returns it.
+//! Prints expressions: on one line with `Display`, or over several lines with [`pretty`].
 
 use crate::format::put;
 use std::fmt;
@@ -13,11 +13,11 @@ use crate::parser::ast::{
 };
 use crate::parser::quote::{go_quote, go_quote_bytes};
 
-/// Beyond this many bytes an expression is spread over lines.
+/// Maximum length of an expression on one line.
 const LINE_BYTES_MAX: usize = 100;
 
 impl fmt::Display for Expr {
-    /// The canonical form, on one line.
+    /// Prints the expression on one line, like Prometheus' `Expr.String`.
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
             Self::Aggregation(aggregation) => {
@@ -51,7 +51,7 @@ impl fmt::Display for Expr {
     }
 }
 
-/// The expression as `format_query` returns it: long ones over several lines, indented by two spaces.
+/// Prints an expression like `format_query`: long ones over several lines, indented by two spaces.
 #[must_use]
 pub fn pretty(expr: &Expr) -> String {
     pretty_at(expr, 0)
@@ -105,10 +105,10 @@ fn pretty_at(expr: &Expr, level: usize) -> String {
     }
 }
 
-/// Whether a name needs no quotes: a letter or underscore, then also digits; a metric name may have colons.
-fn is_plain_name(name: &str, colons: bool) -> bool {
+/// Returns whether a name needs no quotes: letters, underscores and, except at the start, digits.
+fn is_plain_name(name: &str) -> bool {
     let mut chars = name.chars();
-    let plain = |char: char| char == '_' || char.is_ascii_alphabetic() || (colons && char == ':');
+    let plain = |char: char| char == '_' || char.is_ascii_alphabetic();
     chars.next().is_some_and(plain) && chars.all(|char| plain(char) || char.is_ascii_digit())
 }
 
@@ -116,7 +116,7 @@ fn join_labels(labels: &[String]) -> String {
     let labels: Vec<_> = labels
         .iter()
         .map(|label| {
-            if is_plain_name(label, false) {
+            if is_plain_name(label) {
                 label.clone()
             } else {
                 go_quote(label)
@@ -269,7 +269,7 @@ fn series_selector(selector: &VectorSelector) -> String {
 
 fn matcher_text(matcher: &Matcher, quoted_value: &str) -> String {
     let op = matcher.op().as_str();
-    if is_plain_name(matcher.name(), false) {
+    if is_plain_name(matcher.name()) {
         format!("{}{op}{quoted_value}", matcher.name())
     } else {
         format!("{}{op}{quoted_value}", go_quote(matcher.name()))

@@ -1,15 +1,15 @@
-//! What a query returns.
+//! Results of queries.
 
 use std::sync::Arc;
 
 use common::model::{Labels, Sample};
 
-/// One series at one moment.
+/// One series at one time.
 #[derive(Debug, Clone, PartialEq)]
 pub struct VectorSample {
-    /// Its labels; the metric name among them unless an operation dropped it.
+    /// Its labels, with the metric name unless an operation dropped it.
     pub labels: Labels,
-    /// The sample; its time is the evaluation time.
+    /// The sample at the evaluation time.
     pub sample: Sample,
 }
 
@@ -22,27 +22,28 @@ pub struct MatrixSeries {
     pub samples: Vec<Sample>,
 }
 
-/// The value of an expression. Native histograms will add samples of another kind.
+/// The value of an expression.
+///
+/// Exhaustive on purpose: readers must say what they do with a new kind of value.
 #[derive(Debug, Clone, PartialEq)]
-#[non_exhaustive]
 pub enum Value {
-    /// A number at a moment.
+    /// A number at the evaluation time.
     Scalar(Sample),
-    /// A text at a moment; bytes, for a PromQL string need not be UTF-8.
+    /// A string, which need not be UTF-8.
     String {
-        /// The evaluation time, milliseconds.
+        /// The evaluation time in milliseconds.
         timestamp_ms: i64,
         /// The text.
         text: Vec<u8>,
     },
-    /// Series at one moment. Sorted by labels, unless the expression orders them itself (`sort`, `topk`).
+    /// Series at the evaluation time, sorted by labels unless the expression orders them (`sort`, `topk`).
     Vector(Vec<VectorSample>),
     /// Series over time, sorted by labels.
     Matrix(Vec<MatrixSeries>),
 }
 
 impl Value {
-    /// The `resultType` of Prometheus' API.
+    /// Returns the `resultType` of Prometheus' API.
     #[must_use]
     pub const fn type_name(&self) -> &'static str {
         match self {
@@ -54,26 +55,26 @@ impl Value {
     }
 }
 
-/// What a query cost.
+/// Statistics of a query.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub struct Stats {
-    /// Samples looked at, counted once per step as Prometheus does (`totalQueryableSamples`).
+    /// Samples read, counted once per step like Prometheus' `totalQueryableSamples`.
     pub samples_queryable: u64,
-    /// The same per step, when [`crate::QueryOptions::per_step_stats`] asked for it: time in milliseconds, samples.
+    /// The same by step: time in milliseconds and samples. Empty unless [`crate::QueryOptions::per_step_stats`] is set.
     pub samples_per_step: Vec<(i64, u64)>,
-    /// Most values held at once (`peakSamples`).
+    /// Maximum number of values held at once (`peakSamples`).
     pub samples_peak: u64,
 }
 
-/// A value, and what its reader should know.
+/// A value, its annotations and statistics.
 #[derive(Debug, Clone, PartialEq)]
 pub struct QueryResult {
     /// The value.
     pub value: Value,
-    /// Texts as Prometheus gives them: `PromQL warning: … (1:5)`, sorted.
+    /// Warnings in Prometheus' words, `PromQL warning: … (1:5)`, sorted.
     pub warnings: Arc<[String]>,
-    /// Texts as Prometheus gives them: `PromQL info: … (1:5)`, sorted.
+    /// Infos in Prometheus' words, `PromQL info: … (1:5)`, sorted.
     pub infos: Arc<[String]>,
-    /// What it cost.
+    /// The statistics.
     pub stats: Stats,
 }

@@ -123,6 +123,8 @@ pub(crate) fn elements(value: Value) -> Result<Vec<VectorElement>, String> {
             .map(|element| (element.labels, element.sample.value))
             .collect()),
         Value::Scalar(sample) => Ok(vec![(Labels::empty(), sample.value)]),
-        _ => Err("rule result is not a vector or scalar".to_owned()),
+        Value::String { .. } | Value::Matrix(_) => {
+            Err("rule result is not a vector or scalar".to_owned())
+        }
     }
 }

@@ -140,6 +140,6 @@ fn values(value: &Value) -> BTreeMap<Labels, u64> {
             };
             series.iter().filter_map(one).collect()
         }
-        _ => BTreeMap::new(),
+        Value::String { .. } => BTreeMap::new(),
     }
 }

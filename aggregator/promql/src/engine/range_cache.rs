@@ -16,7 +16,7 @@ use crate::functions::spec;
 use crate::parser::ast::{DurationValue, Expr, VectorSelector};
 use crate::value::{MatrixSeries, QueryResult};
 
-/// What a result depends on besides the data.
+/// What a result depends on, except the data.
 #[derive(Debug, Clone, PartialEq, Eq, Hash)]
 pub(crate) struct RangeKey {
     pub(crate) query: String,

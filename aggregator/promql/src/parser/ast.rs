@@ -1,4 +1,4 @@
-//! The syntax tree. Every node knows the bytes it came from.
+//! The syntax tree. Every node has its position in the query.
 
 use common::model::{Matcher, label::METRIC_NAME};
 
@@ -26,24 +26,24 @@ pub enum Expr {
 /// `sum by (job) (…)`
 #[derive(Debug, Clone, PartialEq)]
 pub struct Aggregation {
-    /// Which one.
+    /// The aggregation operator.
     pub op: Aggregator,
-    /// What is aggregated.
+    /// The operand.
     pub expr: Expr,
-    /// `k`, `φ` or the label name, of those that have one.
+    /// The parameter: `k`, `φ`, a ratio or a label name.
     pub param: Option<Expr>,
     /// The labels of `by` or `without`.
     pub grouping: Vec<String>,
-    /// Whether it is `without`.
+    /// Whether the clause is `without`.
     pub without: bool,
-    /// Where.
+    /// Position in the query.
     pub span: Span,
 }
 
-/// How many series of one side may match one of the other.
+/// How many series of each side may match each other.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Cardinality {
-    /// One each.
+    /// One series on each side.
     OneToOne,
     /// `group_left`
     ManyToOne,
@@ -54,7 +54,7 @@ pub enum Cardinality {
 }
 
 impl Cardinality {
-    /// The name in `parse_query` and in messages.
+    /// Returns the name that `parse_query` and error messages use.
     #[must_use]
     pub const fn as_str(self) -> &'static str {
         match self {
@@ -66,14 +66,14 @@ impl Cardinality {
     }
 }
 
-/// Which series of two vectors belong together.
+/// Which series of two vectors match.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Matching {
-    /// How many of each side.
+    /// How many series of each side may match.
     pub card: Cardinality,
     /// The labels of `on` or `ignoring`.
     pub labels: Vec<String>,
-    /// Whether it is `on`.
+    /// Whether the clause is `on`.
     pub on: bool,
     /// Labels that the "one" side adds to the result.
     pub include: Vec<String>,
@@ -82,7 +82,7 @@ pub struct Matching {
 /// `a + on (x) b`
 #[derive(Debug, Clone, PartialEq)]
 pub struct Binary {
-    /// Which operator.
+    /// The operator.
     pub op: Operator,
     /// Left operand.
     pub lhs: Expr,
@@ -101,7 +101,7 @@ pub struct Call {
     pub function: &'static Signature,
     /// Its arguments.
     pub args: Vec<Expr>,
-    /// Where.
+    /// Position in the query.
     pub span: Span,
 }
 
@@ -112,32 +112,32 @@ pub struct Unary {
     pub op: Operator,
     /// The operand.
     pub expr: Expr,
-    /// First byte.
+    /// First byte in the query.
     pub start: usize,
 }
 
 /// `(x)`
 #[derive(Debug, Clone, PartialEq)]
 pub struct Paren {
-    /// What is inside.
+    /// The expression inside.
     pub expr: Expr,
-    /// Where.
+    /// Position in the query.
     pub span: Span,
 }
 
 /// `1.5`, `5m`
 #[derive(Debug, Clone)]
 pub struct NumberLiteral {
-    /// The number; of a duration its seconds.
+    /// The value; for a duration in seconds.
     pub value: f64,
-    /// Whether it was written as a duration.
+    /// Whether the query has a duration here.
     pub duration: bool,
-    /// Where.
+    /// Position in the query.
     pub span: Span,
 }
 
 impl PartialEq for NumberLiteral {
-    /// Equal to the bit: a NaN equals itself.
+    /// Compares values bit by bit, so that NaN equals itself.
     fn eq(&self, other: &Self) -> bool {
         self.value.to_bits() == other.value.to_bits()
             && self.duration == other.duration
@@ -148,13 +148,13 @@ impl PartialEq for NumberLiteral {
 /// `"text"`
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct StringLiteral {
-    /// The text; escapes can make bytes that are no UTF-8.
+    /// The text. Escapes may result in bytes that are not UTF-8.
     pub value: Vec<u8>,
-    /// Where.
+    /// Position in the query.
     pub span: Span,
 }
 
-/// The moment after `@`.
+/// The time after `@`.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum At {
     /// Milliseconds since the epoch.
@@ -165,7 +165,7 @@ pub enum At {
     End,
 }
 
-/// A length of time in brackets or behind `offset`.
+/// A duration in brackets or after `offset`.
 #[derive(Debug, Clone, PartialEq)]
 pub enum DurationValue {
     /// Milliseconds.
@@ -181,7 +181,7 @@ impl Default for DurationValue {
 }
 
 impl DurationValue {
-    /// Milliseconds, when it is a plain number.
+    /// Returns the milliseconds; 0 for a duration expression that is not resolved.
     #[must_use]
     pub const fn millis(&self) -> i64 {
         match self {
@@ -204,7 +204,7 @@ pub enum DurationExpr {
     Negative {
         /// The operand.
         expr: Box<Self>,
-        /// First byte.
+        /// First byte in the query.
         start: usize,
     },
     /// `a * b`
@@ -215,10 +215,10 @@ pub enum DurationExpr {
         lhs: Box<Self>,
         /// Right operand.
         rhs: Box<Self>,
-        /// Whether parentheses were around it.
+        /// Whether the query has parentheses around it.
         wrapped: bool,
     },
-    /// `(-x)`: parentheses around what is no number.
+    /// `(-x)`: parentheses around a negated expression.
     Wrapped(Box<Self>),
 }
 
@@ -227,23 +227,23 @@ pub enum DurationExpr {
 pub struct VectorSelector {
     /// The name before the braces, empty when there is none.
     pub name: String,
-    /// The conditions, in the order written; that of `name` last.
+    /// The matchers in the order of the query, followed by that of `name`.
     pub matchers: Vec<Matcher>,
-    /// How far back it looks from the moment of evaluation; negative: ahead.
+    /// How far the selector looks back from the evaluation time; ahead if negative.
     pub offset: DurationValue,
-    /// The moment it is pinned to.
+    /// The time of `@`.
     pub at: Option<At>,
     /// Values of `matchers` that are not UTF-8, by index. The matchers have U+FFFD in their place, which selects the same
     /// series, because stored labels are UTF-8.
     pub raw_values: Vec<(usize, Vec<u8>)>,
-    /// Whether all matchers may match the empty value: the data label selector of `info()`.
+    /// Whether all matchers may match the empty value, as in the second argument of `info()`.
     pub may_match_all: bool,
-    /// Where.
+    /// Position in the query.
     pub span: Span,
 }
 
 impl VectorSelector {
-    /// The metric name, when a matcher fixes it.
+    /// Returns the metric name that an `=` matcher requires.
     #[must_use]
     pub fn metric_name(&self) -> Option<&str> {
         self.matchers
@@ -258,33 +258,33 @@ impl VectorSelector {
 /// `x[5m]`
 #[derive(Debug, Clone, PartialEq)]
 pub struct MatrixSelector {
-    /// The series.
+    /// Selects the series.
     pub selector: VectorSelector,
     /// Length of the window.
     pub range: DurationValue,
-    /// The byte behind it.
+    /// End of the node in the query, exclusive.
     pub end: usize,
 }
 
 /// `x[1h:5m]`
 #[derive(Debug, Clone, PartialEq)]
 pub struct Subquery {
-    /// What is evaluated at each step.
+    /// The expression that is evaluated at each step.
     pub expr: Expr,
     /// Length of the window.
     pub range: DurationValue,
-    /// Between two steps; 0 when not written.
+    /// Distance of the steps; 0 if the query has none.
     pub step: DurationValue,
-    /// How far back.
+    /// How far the subquery looks back from the evaluation time.
     pub offset: DurationValue,
-    /// The moment it is pinned to.
+    /// The time of `@`.
     pub at: Option<At>,
-    /// The byte behind it.
+    /// End of the node in the query, exclusive.
     pub end: usize,
 }
 
 impl Expr {
-    /// Its type.
+    /// Returns the type of the expression.
     #[must_use]
     pub const fn value_type(&self) -> ValueType {
         match self {
@@ -307,7 +307,7 @@ impl Expr {
         }
     }
 
-    /// Where it stands.
+    /// Returns the position in the query.
     #[must_use]
     pub fn span(&self) -> Span {
         match self {
@@ -336,7 +336,7 @@ impl Expr {
         }
     }
 
-    /// What is inside any parentheses around it.
+    /// Returns the expression without the parentheses around it.
     #[must_use]
     pub const fn unwrap_parens(&self) -> &Self {
         let mut expr = self;

@@ -1,5 +1,4 @@
-//! Type rules, in the order in which Prometheus checks them (`checkAST`), so that of several mistakes the same one
-//! is named.
+//! Type checks, in the order of Prometheus (`checkAST`), so that both report the same one of several errors.
 
 use common::model::label::METRIC_NAME;
 
@@ -11,7 +10,7 @@ use crate::error::Span;
 use crate::signature::{Arity, Function};
 use crate::value_type::ValueType;
 
-/// Checks types, and settles what depends on them: which operators match vectors.
+/// Checks types, and removes the matching of operators that have a scalar operand.
 pub(super) fn check(query: &str, expr: &mut Expr) -> Result<(), ParseError> {
     Checker { query, depth: 0 }.expr(expr).map(|_| ())
 }
@@ -163,7 +162,7 @@ impl Checker<'_> {
         Ok(())
     }
 
-    /// From the operator on: behind the left operand and any space.
+    /// Returns the position from the operator to the right operand.
     fn op_span(&self, binary: &Binary) -> Span {
         let end = binary.lhs.span().end;
         let rest = self.query.as_bytes().get(end..).unwrap_or_default();
@@ -221,7 +220,7 @@ impl Checker<'_> {
         Ok(())
     }
 
-    /// The second argument of `info()` is matchers in the clothes of a selector.
+    /// Checks the second argument of `info()`: a selector without a name, which only provides matchers.
     fn info_selector(&self, call: &mut Call) -> Checked<()> {
         let call_span = call.span;
         let Some(arg) = call.args.get_mut(1) else {
@@ -250,7 +249,7 @@ impl Checker<'_> {
 
     fn selector(&self, selector: &VectorSelector) -> Checked<()> {
         if !selector.name.is_empty() {
-            // The last matcher is that of the name.
+            // The last matcher is the one of the name.
             let others = selector.matchers.split_last().map(|(_, others)| others);
             let mut others = others.into_iter().flatten();
             if let Some(matcher) = others.find(|matcher| matcher.name() == METRIC_NAME) {
@@ -268,7 +267,8 @@ impl Checker<'_> {
     }
 }
 
-/// The span, where a message may need it. Of chains it is left out: they would make the check quadratic.
+/// Returns the position for those nodes whose messages need it. For chains of operators, computing it at each node would
+/// take quadratic time.
 fn expr_span(expr: &Expr) -> Span {
     match expr {
         Expr::Unary(_) | Expr::Subquery(_) => expr.span(),

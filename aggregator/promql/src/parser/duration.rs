@@ -1,15 +1,15 @@
-//! Durations in brackets and behind `offset`.
+//! Parses durations in brackets and after `offset`.
 
 use super::ast::{DurationExpr, DurationValue, NumberLiteral};
 use super::stream::{Fail, Parsed, Parser};
 use super::token::{Operator, TokenKind};
 use crate::error::Span;
 
-/// Seconds beyond which a duration does not fit 64 bits of nanoseconds.
+/// Maximum duration: nanoseconds must fit in 64 bits.
 const SECONDS_MAX: f64 = 9_223_372_036.854_776;
 
 impl DurationExpr {
-    /// Where it stands.
+    /// Returns the position in the query.
     #[must_use]
     pub fn span(&self) -> Span {
         match self {
@@ -26,7 +26,7 @@ impl DurationExpr {
         }
     }
 
-    /// Whole milliseconds of seconds, rounded to nanoseconds first as Prometheus does.
+    /// Converts seconds to whole milliseconds; rounds to nanoseconds first, as Prometheus does.
     fn into_value(self) -> DurationValue {
         match self {
             Self::Number(number) => DurationValue::Millis(seconds_to_ms(number.value)),
@@ -40,7 +40,7 @@ fn seconds_to_ms(seconds: f64) -> i64 {
 }
 
 impl Parser<'_> {
-    /// The length in `[…]`, above 0.
+    /// Parses a duration in `[…]`, which must be above 0.
     pub(crate) fn positive_duration(&mut self) -> Parsed<DurationValue> {
         let expr = self.duration_expr(0)?;
         if let DurationExpr::Number(number) = &expr
@@ -51,7 +51,7 @@ impl Parser<'_> {
         Ok(expr.into_value())
     }
 
-    /// The length behind `offset`: a number with at most one sign binds tighter than any operator behind it.
+    /// Parses a duration after `offset`. A number with at most one sign binds more tightly than an operator after it.
     pub(crate) fn offset_duration(&mut self) -> Parsed<(DurationValue, usize)> {
         let expr = match self.kind() {
             TokenKind::Number | TokenKind::Duration => self.duration_number()?,

@@ -1,4 +1,4 @@
-//! Expressions: operators, calls, aggregations, literals.
+//! Parses expressions: operators, calls, aggregations and literals.
 
 use super::ast::{
     Aggregation, Binary, Call, Cardinality, Expr, Matching, Paren, StringLiteral, Unary,
@@ -10,7 +10,7 @@ use crate::error::Span;
 use crate::signature::{Stage, signature};
 
 impl Parser<'_> {
-    /// An expression of operators that bind at least as tightly as `min_precedence`.
+    /// Parses an expression whose operators have at least `min_precedence`.
     pub(crate) fn expression(&mut self, min_precedence: u8) -> Parsed<Expr> {
         self.nested(|parser| {
             let mut lhs = parser.unary()?;
@@ -47,7 +47,7 @@ impl Parser<'_> {
             return self.primary();
         };
         let start = self.take().start;
-        // Binds like `*`: a power behind it belongs to the operand.
+        // Binds like `*`: a power after it is part of the operand.
         let expr = self.expression(Operator::Pow.precedence())?;
         if let Expr::Number(mut number) = expr {
             if op == Operator::Sub {
@@ -97,7 +97,7 @@ impl Parser<'_> {
         })))
     }
 
-    /// A call, an aggregation or a selector, by what follows the word.
+    /// Parses a call, an aggregation or a selector, depending on what follows the word.
     fn word(&mut self, word: &Token) -> Parsed<Expr> {
         if let TokenKind::Aggregator(op) = word.kind
             && matches!(
@@ -178,7 +178,7 @@ impl Parser<'_> {
         };
         if modifier.is_none() {
             if self.kind() == TokenKind::Error {
-                // Prometheus looks at the next token here, before it checks the arguments.
+                // Prometheus reads the next token here, before it checks the arguments.
                 return Err(Fail::Unexpected);
             }
             modifier = self.aggregation_modifier()?;
@@ -189,7 +189,7 @@ impl Parser<'_> {
         let (without, grouping, _) = modifier.unwrap_or_default();
         let aggregation = Aggregation {
             op,
-            // In place of the argument, until it is known that there is one.
+            // A placeholder: `checked_aggregation` replaces it by the argument.
             expr: Expr::String(StringLiteral {
                 value: Vec::new(),
                 span,
@@ -274,7 +274,7 @@ impl Parser<'_> {
         Ok((matching, return_bool))
     }
 
-    /// `(a, b)` and the byte behind it.
+    /// Parses `(a, b)`; returns the labels and the end of the list.
     fn label_list(&mut self) -> Parsed<(Vec<String>, usize)> {
         const WHAT: &str = "grouping opts";
         let open = self.expect(TokenKind::LeftParen);

@@ -1,37 +1,37 @@
-//! Cuts a query into tokens.
+//! Splits a query into tokens.
 //!
-//! What is a token depends on where it stands: inside braces every word is an identifier, inside brackets a word is
-//! no metric. The places follow Prometheus' lexer, so that both refuse the same input with the same words.
+//! Tokens depend on their context: inside braces every word is an identifier, inside brackets a word is not a metric name.
+//! The modes are those of Prometheus' lexer, so that both reject the same input with the same messages.
 
 use super::quote::{go_quote, go_quote_char};
 use super::token::{Operator, Token, TokenKind};
 
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-enum Place {
+enum LexerMode {
     Statement,
-    /// Directly behind `[`, until a number was read.
+    /// After `[`, until a number is read.
     Bracket,
     Finished,
 }
 
-/// The lexer; yields [`TokenKind::Eof`] for ever at the end.
+/// The lexer. At the end of the query it keeps returning [`TokenKind::Eof`].
 #[derive(Debug)]
 pub(crate) struct Lexer<'q> {
     input: &'q str,
-    /// The next character.
+    /// Byte position of the next character.
     at: usize,
-    /// First byte of the token under construction.
+    /// First byte of the current token.
     start: usize,
-    place: Place,
+    mode: LexerMode,
     paren_depth: usize,
     brace_open: bool,
     bracket_open: bool,
-    /// A colon was seen since the bracket opened.
+    /// Whether there was a colon since the bracket opened.
     colon_seen: bool,
 }
 
 /// The token, or the message of a lexical error.
-type Step = Result<Option<TokenKind>, String>;
+type LexResult = Result<Option<TokenKind>, String>;
 
 impl<'q> Lexer<'q> {
     pub(crate) const fn new(input: &'q str) -> Self {
@@ -39,7 +39,7 @@ impl<'q> Lexer<'q> {
             input,
             at: 0,
             start: 0,
-            place: Place::Statement,
+            mode: LexerMode::Statement,
             paren_depth: 0,
             brace_open: false,
             bracket_open: false,
@@ -50,13 +50,13 @@ impl<'q> Lexer<'q> {
     pub(crate) fn next_token(&mut self) -> Token {
         loop {
             self.start = self.at;
-            if self.place == Place::Finished {
+            if self.mode == LexerMode::Finished {
                 return self.token(TokenKind::Eof);
             }
             let step = if self.brace_open {
                 self.inside_braces()
-            } else if self.place == Place::Bracket {
-                self.behind_bracket()
+            } else if self.mode == LexerMode::Bracket {
+                self.after_bracket()
             } else {
                 self.statement()
             };
@@ -64,7 +64,7 @@ impl<'q> Lexer<'q> {
                 Ok(None) => {}
                 Ok(Some(kind)) => return self.token(kind),
                 Err(message) => {
-                    self.place = Place::Finished;
+                    self.mode = LexerMode::Finished;
                     return Token {
                         kind: TokenKind::Error,
                         start: self.start,
@@ -125,7 +125,7 @@ impl<'q> Lexer<'q> {
         }
     }
 
-    fn statement(&mut self) -> Step {
+    fn statement(&mut self) -> LexResult {
         let Some(char) = self.bump() else {
             return self.end_of_input();
         };
@@ -163,18 +163,18 @@ impl<'q> Lexer<'q> {
         Ok(Some(TokenKind::Operator(operator)))
     }
 
-    fn end_of_input(&mut self) -> Step {
+    fn end_of_input(&mut self) -> LexResult {
         if self.paren_depth != 0 {
             return Err("unclosed left parenthesis".to_owned());
         }
         if self.bracket_open {
             return Err("unclosed left bracket".to_owned());
         }
-        self.place = Place::Finished;
+        self.mode = LexerMode::Finished;
         Ok(Some(TokenKind::Eof))
     }
 
-    fn comparison(&mut self, char: char) -> Step {
+    fn comparison(&mut self, char: char) -> LexResult {
         let operator = match char {
             '=' if self.accept("=") => Operator::Equal,
             '=' if self.is("~") => {
@@ -199,9 +199,9 @@ impl<'q> Lexer<'q> {
         Ok(Some(TokenKind::Operator(operator)))
     }
 
-    fn word(&mut self, first: char) -> Step {
+    fn word(&mut self, first: char) -> LexResult {
         if self.bracket_open {
-            // Any letter passes for the colon of a subquery, as in Prometheus 3.5.
+            // As in Prometheus 3.5, any letter is accepted as the colon of a subquery.
             if self.colon_seen {
                 return Err(format!("unexpected colon {}", go_quote_char(first)));
             }
@@ -217,7 +217,7 @@ impl<'q> Lexer<'q> {
         Ok(Some(TokenKind::of_word(self.text())))
     }
 
-    fn paren(&mut self, char: char) -> Step {
+    fn paren(&mut self, char: char) -> LexResult {
         if char == '(' {
             self.paren_depth += 1;
             return Ok(Some(TokenKind::LeftParen));
@@ -228,21 +228,21 @@ impl<'q> Lexer<'q> {
                 Ok(Some(TokenKind::RightParen))
             }
             None => {
-                // The token was complete when the depth was checked: the error stands behind it.
+                // Prometheus checks the depth after it completed the token, so the error is positioned after it.
                 self.start = self.at;
                 Err("unexpected right parenthesis ')'".to_owned())
             }
         }
     }
 
-    fn bracket(&mut self, char: char) -> Step {
+    fn bracket(&mut self, char: char) -> LexResult {
         if char == '[' {
             if self.bracket_open {
                 return Err("unexpected left bracket '['".to_owned());
             }
             self.colon_seen = false;
             self.bracket_open = true;
-            self.place = Place::Bracket;
+            self.mode = LexerMode::Bracket;
             return Ok(Some(TokenKind::LeftBracket));
         }
         if !self.bracket_open {
@@ -252,7 +252,7 @@ impl<'q> Lexer<'q> {
         Ok(Some(TokenKind::RightBracket))
     }
 
-    fn behind_bracket(&mut self) -> Step {
+    fn after_bracket(&mut self) -> LexResult {
         let Some(char) = self.bump() else {
             return Err("unexpected end of input in duration expression".to_owned());
         };
@@ -260,7 +260,7 @@ impl<'q> Lexer<'q> {
             ']' => {
                 self.bracket_open = false;
                 self.colon_seen = false;
-                self.place = Place::Statement;
+                self.mode = LexerMode::Statement;
                 return Ok(Some(TokenKind::RightBracket));
             }
             ':' => {
@@ -279,11 +279,11 @@ impl<'q> Lexer<'q> {
             '%' => Operator::Mod,
             '^' => Operator::Pow,
             '0'..='9' => {
-                self.place = Place::Statement;
+                self.mode = LexerMode::Statement;
                 return self.number_or_duration();
             }
             '.' if self.is(DIGITS) => {
-                self.place = Place::Statement;
+                self.mode = LexerMode::Statement;
                 return self.number_or_duration();
             }
             _ => {
@@ -296,7 +296,7 @@ impl<'q> Lexer<'q> {
         Ok(Some(TokenKind::Operator(operator)))
     }
 
-    fn inside_braces(&mut self) -> Step {
+    fn inside_braces(&mut self) -> LexResult {
         let Some(char) = self.bump() else {
             return Err("unexpected end of input inside braces".to_owned());
         };
@@ -342,7 +342,7 @@ impl<'q> Lexer<'q> {
         }))
     }
 
-    fn quoted(&mut self, quote: char) -> Step {
+    fn quoted(&mut self, quote: char) -> LexResult {
         loop {
             match self.bump() {
                 None | Some('\n') => return Err("unterminated quoted string".to_owned()),
@@ -354,7 +354,7 @@ impl<'q> Lexer<'q> {
         }
     }
 
-    fn raw(&mut self) -> Step {
+    fn raw(&mut self) -> LexResult {
         loop {
             match self.bump() {
                 None => return Err("unterminated raw string".to_owned()),
@@ -400,7 +400,7 @@ impl<'q> Lexer<'q> {
         Ok(())
     }
 
-    fn number_or_duration(&mut self) -> Step {
+    fn number_or_duration(&mut self) -> LexResult {
         self.at = self.start;
         if self.scan_number() {
             return Ok(Some(TokenKind::Number));
@@ -412,7 +412,7 @@ impl<'q> Lexer<'q> {
         Err(format!("bad number or duration syntax: {text}"))
     }
 
-    /// Whether a number ends here; otherwise it was read as far as it could be one.
+    /// Reads a number; returns false, after the longest prefix of one, if the text is not a number.
     fn scan_number(&mut self) -> bool {
         let mut digits = DIGITS;
         if self.accept("0") && self.accept("xX") {
@@ -422,7 +422,7 @@ impl<'q> Lexer<'q> {
         self.accept(".");
         self.accept(digits);
         let mut exponent_seen = false;
-        // The dot above is not counted, so that `.1.2` gets as far as in Prometheus.
+        // Prometheus does not count the dot above, which decides how much of `.1.2` it reads.
         let mut dot_seen = false;
         loop {
             if self.is(".") {
@@ -432,7 +432,7 @@ impl<'q> Lexer<'q> {
                 }
                 dot_seen = true;
             } else if self.is("eE") {
-                // Also in hexadecimal numbers, where it stands for a digit at most once.
+                // In hexadecimal numbers, too, so that `e` is a digit at most once there.
                 self.bump();
                 if exponent_seen {
                     return false;
@@ -456,7 +456,7 @@ impl<'q> Lexer<'q> {
         !self.peek().is_some_and(is_alphanumeric)
     }
 
-    /// Reads on where a number stopped at a unit.
+    /// Continues at the unit where a number ended.
     fn scan_duration(&mut self) -> bool {
         if !self.accept("smhdwy") {
             return false;
@@ -483,7 +483,7 @@ const fn is_alphanumeric(char: char) -> bool {
     char == '_' || char.is_ascii_alphanumeric()
 }
 
-/// As Go's `%#U`: `U+0071 'q'`.
+/// Formats a character like Go's `%#U`: `U+0071 'q'`.
 fn unicode_name(char: char) -> String {
     let code = char as u32;
     let quoted = go_quote_char(char);

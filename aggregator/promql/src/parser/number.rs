@@ -1,11 +1,11 @@
-//! Numbers and durations as Prometheus reads them.
+//! Parses numbers and durations like Prometheus.
 
 use super::ast::NumberLiteral;
 use super::stream::{Parsed, Parser};
 use super::token::{Token, TokenKind};
 
 impl Parser<'_> {
-    /// A number or a duration that is already taken.
+    /// Converts a token that is a number or a duration.
     pub(crate) fn number_literal(&self, token: &Token) -> Parsed<NumberLiteral> {
         let duration = token.kind == TokenKind::Duration;
         let value = if duration {
@@ -33,7 +33,7 @@ impl Parser<'_> {
     }
 }
 
-/// Reads a number: integers with Go's prefixes (`0x`, a leading `0` for octal) and underscores, else a float.
+/// Parses a number: an integer with Go's prefixes (`0x`, a leading `0` for octal) and underscores, or else a float.
 pub(crate) fn parse_number(text: &str) -> Result<f64, &'static str> {
     if let Some(integer) = parse_integer(text) {
         return Ok(integer as f64);
@@ -49,7 +49,7 @@ pub(crate) fn parse_number(text: &str) -> Result<f64, &'static str> {
         text
     };
     let value: f64 = digits.parse().map_err(|_| "invalid syntax")?;
-    // Rust rounds what is too large to infinity; written infinities have letters.
+    // Rust rounds numbers that are too large to infinity. Infinities in the query have letters and no digits.
     if value.is_infinite() && digits.contains(|char: char| char.is_ascii_digit()) {
         return Err("value out of range");
     }
@@ -80,8 +80,8 @@ fn underscores_separate_digits(text: &str) -> bool {
     })
 }
 
-/// Reads a float as Go's `strconv.ParseFloat` does: with underscores between digits, and hexadecimal with an exponent.
-/// What is too large is an error too.
+/// Parses a float like Go's `strconv.ParseFloat`, which accepts underscores between digits, and hexadecimal floats with an
+/// exponent. Returns `None` for numbers that are too large, too.
 #[must_use]
 pub fn parse_go_float(text: &str) -> Option<f64> {
     let unsigned = text.strip_prefix(['+', '-']).unwrap_or(text);
@@ -102,13 +102,13 @@ pub fn parse_go_float(text: &str) -> Option<f64> {
     Some(if text.starts_with('-') { -value } else { value })
 }
 
-/// `1.8p-3`, behind the prefix.
+/// Parses `1.8p-3`, what follows the prefix of a hexadecimal float.
 fn parse_hex_float(text: &str) -> Option<f64> {
     let (mantissa, exponent) = text.split_once(['p', 'P'])?;
     let mut exponent: i32 = exponent.parse().ok()?;
     let (whole, fraction) = mantissa.split_once('.').unwrap_or((mantissa, ""));
     let digits: String = [whole, fraction].concat();
-    // What 64 bits do not hold is beyond a float's precision too.
+    // Digits beyond 64 bits are beyond the precision of a float, too.
     let (head, tail) = digits.split_at_checked(16).unwrap_or((&digits, ""));
     if !tail.bytes().all(|byte| byte.is_ascii_hexdigit()) {
         return None;
@@ -119,10 +119,10 @@ fn parse_hex_float(text: &str) -> Option<f64> {
     Some(head_value as f64 * 2_f64.powi(exponent))
 }
 
-/// Reads a duration such as `1h30m` to milliseconds (`model.ParseDuration`).
+/// Parses a duration such as `1h30m`; returns milliseconds (`model.ParseDuration`).
 ///
 /// # Errors
-/// Units are unknown, repeated or in the wrong order, or it exceeds 292 years.
+/// A unit is unknown, repeated or in the wrong order, or the duration exceeds 292 years.
 pub fn parse_duration_ms(text: &str) -> Result<i64, String> {
     const UNITS: [(&str, i64); 7] = [
         ("y", 365 * 86_400_000),

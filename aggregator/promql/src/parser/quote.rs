@@ -1,7 +1,8 @@
-//! Quoted text as Go writes and reads it (`strconv.Quote`, and Prometheus' `strutil.Unquote`).
+//! Quotes and unquotes text like Go (`strconv.Quote`, and Prometheus' `strutil.Unquote`).
 
 use crate::format::put;
-/// `text` between double quotes, with Go's escapes (`%q`).
+
+/// Puts text between double quotes, with Go's escapes (`%q`).
 #[must_use]
 pub fn go_quote(text: &str) -> String {
     let mut out = String::with_capacity(text.len() + 2);
@@ -13,7 +14,7 @@ pub fn go_quote(text: &str) -> String {
     out
 }
 
-/// Bytes between double quotes; those that are no UTF-8 as `\xff` (`%q`).
+/// Puts bytes between double quotes, with Go's escapes (`%q`); those that are not UTF-8 become `\xff`.
 #[must_use]
 pub fn go_quote_bytes(bytes: &[u8]) -> String {
     let mut out = String::with_capacity(bytes.len() + 2);
@@ -30,7 +31,7 @@ pub fn go_quote_bytes(bytes: &[u8]) -> String {
     out
 }
 
-/// A character between single quotes, with Go's escapes (`%q` of a rune).
+/// Puts a character between single quotes, with Go's escapes (`%q` of a rune).
 #[must_use]
 pub(crate) fn go_quote_char(char: char) -> String {
     let mut out = String::from('\'');
@@ -67,30 +68,30 @@ fn push_escaped(out: &mut String, char: char, quote: char) {
     }
 }
 
-/// Approximates Go's `strconv.IsPrint`: letters, marks, numbers, punctuation, symbols and the ASCII space. Rust's own
-/// escaping follows the same Unicode property, apart from the escapes that `Debug` adds for its quotes.
+/// Approximates Go's `strconv.IsPrint`: letters, marks, numbers, punctuation, symbols and the ASCII space. Rust's `Debug`
+/// escapes characters by the same Unicode property, except quotes and combining marks.
 fn is_printable(char: char) -> bool {
     match char {
         ' '..='~' => true,
         '\u{0}'..='\u{a0}' | '\u{ad}' => false,
-        // Not printable to Go as they are spaces or format characters.
+        // Spaces and format characters, which Go does not print.
         '\u{1680}'
         | '\u{2000}'..='\u{200f}'
         | '\u{2028}'..='\u{202f}'
         | '\u{205f}'..='\u{206f}'
         | '\u{3000}'
         | '\u{feff}' => false,
-        // Combining marks are escaped by `Debug`, printed by Go.
+        // Combining marks, which Go prints and `Debug` escapes.
         '\u{300}'..='\u{36f}' => true,
         _ => char.escape_debug().count() == 1,
     }
 }
 
-/// Why a quoted string can't be read.
+/// The error of a malformed literal.
 pub(crate) const INVALID_SYNTAX: &str = "invalid syntax";
 
-/// Reads a PromQL string literal with its quotes: `"…"` and `'…'` with escapes, or `` `…` `` without.
-/// Escapes may denote bytes that are no UTF-8.
+/// Returns the bytes of a string literal with its quotes: `"…"` and `'…'` with escapes, or `` `…` `` without. Escapes may
+/// denote bytes that are not UTF-8.
 pub(crate) fn unquote(literal: &str) -> Result<Vec<u8>, &'static str> {
     let bytes = literal.as_bytes();
     let (Some(&quote), Some(&last)) = (bytes.first(), bytes.last()) else {

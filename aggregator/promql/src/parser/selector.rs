@@ -1,4 +1,4 @@
-//! Selectors: names, matchers, and what is written behind them.
+//! Parses selectors: names, matchers, and the ranges and modifiers after them.
 
 use common::model::label::METRIC_NAME;
 use common::model::{MatchOp, Matcher};
@@ -10,7 +10,7 @@ use super::token::{Keyword, Operator, Token, TokenKind};
 use crate::error::Span;
 
 impl Parser<'_> {
-    /// A selector and nothing else, without offset or range.
+    /// Parses a selector without range and modifiers.
     pub(crate) fn selector_only(&mut self) -> Parsed<VectorSelector> {
         if self.kind().is_metric_name() {
             let name = self.take();
@@ -19,7 +19,7 @@ impl Parser<'_> {
         self.braces()
     }
 
-    /// A selector whose metric name is already taken.
+    /// Parses a selector after its metric name.
     pub(crate) fn vector_selector(&mut self, name: &Token) -> Parsed<VectorSelector> {
         let mut selector = if self.kind() == TokenKind::LeftBrace {
             self.braces()?
@@ -33,14 +33,14 @@ impl Parser<'_> {
         Ok(selector)
     }
 
-    /// `{a="b", …}`
+    /// Parses `{a="b", …}`.
     pub(crate) fn braces(&mut self) -> Parsed<VectorSelector> {
         const NEXT: &str = "\",\" or \"}\"";
         let open = self.expect(TokenKind::LeftBrace)?;
         let mut matchers = Vec::new();
         let mut raw_values = Vec::new();
         let close = loop {
-            // An empty list, or a comma behind the last matcher.
+            // The list may be empty, and may end with a comma.
             if let Some(close) = self.accept(TokenKind::RightBrace) {
                 break close;
             }
@@ -123,7 +123,7 @@ impl Parser<'_> {
         })
     }
 
-    /// Ranges, subqueries, `offset` and `@` behind an expression. They bind tighter than any operator.
+    /// Parses ranges, subqueries, `offset` and `@` after an expression. They bind more tightly than any operator.
     pub(crate) fn postfix(&mut self, mut expr: Expr) -> Parsed<Expr> {
         let mut count = 0;
         loop {
@@ -208,12 +208,12 @@ impl Parser<'_> {
 
     fn at(&mut self, mut expr: Expr) -> Parsed<Expr> {
         self.take();
-        let moment = self.at_moment();
-        let (moment, moment_end) = self.within(moment, "@", "timestamp")?;
+        let operand = self.at_operand();
+        let (operand, operand_end) = self.within(operand, "@", "timestamp")?;
         let span = expr.span();
-        let moment = match moment {
-            Moment::Seconds(seconds) => {
-                // The bounds of 64 bits, as floats.
+        let at = match operand {
+            AtOperand::Seconds(seconds) => {
+                // The limit of `int64`.
                 if !seconds.is_finite() || seconds.abs() >= 9_223_372_036_854_775_807.0 {
                     let text = crate::format::format_fixed(seconds);
                     let message = format!("timestamp out of bounds for @ modifier: {text}");
@@ -221,9 +221,9 @@ impl Parser<'_> {
                 }
                 At::Time((seconds * 1000.0).round() as i64)
             }
-            Moment::At(at) => at,
+            AtOperand::At(at) => at,
         };
-        let (at, end) = match &mut expr {
+        let (slot, end) = match &mut expr {
             Expr::Vector(vector) => (&mut vector.at, &mut vector.span.end),
             Expr::Matrix(matrix) => (&mut matrix.selector.at, &mut matrix.end),
             Expr::Subquery(subquery) => (&mut subquery.at, &mut subquery.end),
@@ -232,15 +232,15 @@ impl Parser<'_> {
                 return self.fail(span, message);
             }
         };
-        if at.is_some() {
+        if slot.is_some() {
             return self.fail(span, "@ <timestamp> may not be set multiple times");
         }
-        *at = Some(moment);
-        *end = moment_end;
+        *slot = Some(at);
+        *end = operand_end;
         Ok(expr)
     }
 
-    fn at_moment(&mut self) -> Parsed<(Moment, usize)> {
+    fn at_operand(&mut self) -> Parsed<(AtOperand, usize)> {
         let sign = match self.kind() {
             TokenKind::Start | TokenKind::End => {
                 let word = self.take();
@@ -251,7 +251,7 @@ impl Parser<'_> {
                 } else {
                     At::End
                 };
-                return Ok((Moment::At(at), close.end()));
+                return Ok((AtOperand::At(at), close.end()));
             }
             TokenKind::Operator(Operator::Add) => {
                 self.take();
@@ -268,11 +268,11 @@ impl Parser<'_> {
         }
         let token = self.take();
         let number = self.number_literal(&token)?;
-        Ok((Moment::Seconds(sign * number.value), token.end()))
+        Ok((AtOperand::Seconds(sign * number.value), token.end()))
     }
 }
 
-enum Moment {
+enum AtOperand {
     Seconds(f64),
     At(At),
 }

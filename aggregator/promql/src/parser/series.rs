@@ -7,7 +7,7 @@ use super::ast::VectorSelector;
 use super::number::parse_number;
 use crate::error::Span;
 
-/// Values one description may expand to.
+/// Maximum number of values in one description.
 const VALUES_MAX: usize = 1_000_000;
 
 /// One value of a description.
@@ -17,11 +17,11 @@ pub enum SequenceValue {
     Omitted,
     /// A sample; `stale` is the staleness marker.
     Float(f64),
-    /// `{{…}}`: a native histogram, which is not evaluated yet.
+    /// `{{…}}`: a native histogram. The evaluator does not support these yet.
     Histogram,
 }
 
-/// A series and its values at steps of equal length.
+/// A series and its values at equidistant times.
 #[derive(Debug, Clone)]
 pub struct SeriesDescription {
     /// Its labels.
@@ -30,7 +30,7 @@ pub struct SeriesDescription {
     pub values: Vec<SequenceValue>,
 }
 
-/// Parses a series description as test scripts and rule unit tests have it.
+/// Parses a series description of a test script or a rule unit test.
 ///
 /// # Errors
 /// The labels or a value are malformed.
@@ -69,7 +69,7 @@ pub fn parse_metric_prefix(text: &str) -> Result<(Labels, &str), ParseError> {
         pairs.push((matcher.name().to_owned(), matcher.value().to_owned()));
     }
     if !selector.name.is_empty() {
-        // The name in front wins over one inside the braces.
+        // The name before the braces takes precedence over one inside.
         let last = pairs.len() - 1;
         let mut index = 0;
         pairs.retain(|(name, _)| {
@@ -91,7 +91,7 @@ fn parse_description_selector(text: &str) -> Result<VectorSelector, ParseError> 
     parsed.map_err(|fail| parser.finish(fail))
 }
 
-/// The byte behind the labels: behind the closing brace outside quotes, or at the first space when there are none.
+/// Returns where the labels end: after the closing brace outside quotes, or at the first space if there are no braces.
 fn labels_end(text: &str) -> usize {
     let mut quote = None;
     let mut escaped = false;
@@ -107,7 +107,7 @@ fn labels_end(text: &str) -> usize {
                 b'{' => open = true,
                 b'}' => return index + 1,
                 b' ' | b'\t' if !open => {
-                    // A space may stand between the name and the braces.
+                    // There may be a space between the name and the braces.
                     let rest = text.get(index..).unwrap_or_default().trim_start();
                     if !rest.starts_with('{') || rest.starts_with("{{") {
                         return index;
@@ -147,7 +147,8 @@ fn parse_values(text: &str, offset: usize) -> Result<Vec<SequenceValue>, ParseEr
         let span = Span { start, end: at };
         if parse_item(item, &mut values).is_none() {
             let item = super::quote::go_quote(item);
-            let message = format!("{item} is no value, expected e.g. 1.5, 1+2x3, _, _x3 or stale");
+            let message =
+                format!("{item} is not a value, expected e.g. 1.5, 1+2x3, _, _x3 or stale");
             return Err(ParseError::new(text, span, message));
         }
         if values.len() > VALUES_MAX {
@@ -157,7 +158,7 @@ fn parse_values(text: &str, offset: usize) -> Result<Vec<SequenceValue>, ParseEr
     }
 }
 
-/// Expands one item; `None` when it is malformed. `x3` means three more after the first.
+/// Expands one item; returns `None` if it is malformed. `x3` adds three values after the first.
 fn parse_item(item: &str, values: &mut Vec<SequenceValue>) -> Option<()> {
     if item.starts_with("{{") {
         let times = item.rsplit_once("}}")?.1;
@@ -198,7 +199,7 @@ fn repetitions(text: &str) -> Option<usize> {
     text.parse().ok().filter(|&times| times <= VALUES_MAX)
 }
 
-/// Cuts `1e-3-2` at the sign of the step: one that is neither first nor behind an exponent.
+/// Splits `1e-3-2` at the sign of the step, which is neither the first character nor part of an exponent.
 fn split_step(item: &str) -> (&str, Option<&str>) {
     let bytes = item.as_bytes();
     let cut = (1..bytes.len()).find(|&index| {

@@ -1,4 +1,4 @@
-//! The parser's state: the next token, and what goes wrong with it.
+//! The parser's state: the next token, and syntax errors about it.
 
 use common::limits::QUERY_DEPTH_MAX;
 
@@ -8,13 +8,13 @@ use super::token::{Token, TokenKind};
 use crate::error::Span;
 use crate::features::Features;
 
-/// Why a rule did not match.
+/// Why a grammar rule failed.
 ///
-/// A syntax error is named by the innermost construct that knows what it expected, so it travels up as
-/// [`Fail::Unexpected`] until one adds its words.
+/// The innermost rule that knows what it expected writes the message of a syntax error. Until then the error is returned as
+/// [`Fail::Unexpected`].
 #[derive(Debug)]
 pub(crate) enum Fail {
-    /// The next token does not fit.
+    /// The next token is not allowed here.
     Unexpected,
     /// The message is complete.
     Message(Box<ParseError>),
@@ -45,7 +45,7 @@ impl<'q> Parser<'q> {
         }
     }
 
-    /// The next token.
+    /// Returns the next token.
     pub(crate) const fn token(&self) -> &Token {
         &self.token
     }
@@ -81,13 +81,13 @@ impl<'q> Parser<'q> {
         ParseError::new(self.query, span, message)
     }
 
-    /// A mistake in meaning.
+    /// Fails with an error that is not about syntax.
     pub(crate) fn fail<T>(&self, span: Span, message: impl Into<String>) -> Parsed<T> {
         Err(Fail::Message(Box::new(self.error(span, message))))
     }
 
-    /// A mistake in meaning that Prometheus notices only after it has looked at the next token: a lexical error
-    /// there comes first.
+    /// Fails with an error that Prometheus detects only after it has read the next token: a lexical error there comes
+    /// first.
     pub(crate) fn fail_late<T>(&self, span: Span, message: impl Into<String>) -> Parsed<T> {
         if self.token.kind == TokenKind::Error {
             return Err(Fail::Unexpected);
@@ -95,7 +95,7 @@ impl<'q> Parser<'q> {
         self.fail(span, message)
     }
 
-    /// Adds what was being parsed and what could have followed to a syntax error.
+    /// Completes a syntax error with the construct that was being parsed and the tokens that it expected.
     pub(crate) fn within<T>(&self, parsed: Parsed<T>, what: &str, expected: &str) -> Parsed<T> {
         parsed.map_err(|fail| match fail {
             Fail::Unexpected => Fail::Message(Box::new(self.unexpected(what, expected))),
@@ -103,7 +103,7 @@ impl<'q> Parser<'q> {
         })
     }
 
-    /// The error at the top.
+    /// Converts a failure to the error that the caller sees.
     pub(crate) fn finish(&self, fail: Fail) -> ParseError {
         match fail {
             Fail::Unexpected => self.unexpected("", ""),
@@ -130,7 +130,10 @@ impl<'q> Parser<'q> {
         self.error(Span { start, end }, message)
     }
 
-    /// Runs `rule` one level deeper.
+    /// Runs `rule` one nesting level deeper.
+    ///
+    /// # Errors
+    /// The expression is nested too deeply.
     pub(crate) fn nested<T>(&mut self, rule: impl FnOnce(&mut Self) -> Parsed<T>) -> Parsed<T> {
         if self.depth >= QUERY_DEPTH_MAX {
             let (start, end) = (self.token.start, self.token.end());

@@ -1,4 +1,4 @@
-//! Words of the language, and how error messages name them.
+//! Tokens, operators and keywords, and how error messages name them.
 
 use super::quote::go_quote;
 
@@ -6,10 +6,10 @@ use super::quote::go_quote;
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
 pub(crate) enum TokenKind {
     Eof,
-    /// The lexer refused the input; the text is the message.
+    /// A lexical error; the text is the message.
     Error,
     Identifier,
-    /// An identifier with a colon in it, which can only be a metric.
+    /// An identifier with a colon, which can only be a metric name.
     MetricIdentifier,
     Number,
     Duration,
@@ -36,7 +36,7 @@ pub(crate) enum TokenKind {
     End,
 }
 
-/// A binary operator; `+` and `-` are unary operators too.
+/// A binary operator; `+` and `-` are also unary operators.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
 #[expect(missing_docs, reason = "the names are those of the operators")]
 pub enum Operator {
@@ -59,7 +59,7 @@ pub enum Operator {
 }
 
 impl Operator {
-    /// As written.
+    /// Returns the operator as written in queries.
     #[must_use]
     pub const fn as_str(self) -> &'static str {
         match self {
@@ -82,7 +82,7 @@ impl Operator {
         }
     }
 
-    /// How tightly it binds; higher is tighter.
+    /// Returns the precedence; operators with a higher one bind more tightly.
     #[must_use]
     pub const fn precedence(self) -> u8 {
         match self {
@@ -100,13 +100,13 @@ impl Operator {
         }
     }
 
-    /// Whether it compares.
+    /// Returns whether this is a comparison.
     #[must_use]
     pub const fn is_comparison(self) -> bool {
         self.precedence() == 3
     }
 
-    /// Whether it is `and`, `or` or `unless`.
+    /// Returns whether this is `and`, `or` or `unless`.
     #[must_use]
     pub const fn is_set(self) -> bool {
         self.precedence() < 3
@@ -151,7 +151,7 @@ impl Aggregator {
         Self::LimitRatio,
     ];
 
-    /// As written.
+    /// Returns the operator as written in queries.
     #[must_use]
     pub const fn as_str(self) -> &'static str {
         match self {
@@ -172,7 +172,7 @@ impl Aggregator {
         }
     }
 
-    /// Whether it takes a parameter before the vector.
+    /// Returns whether the aggregation takes a parameter before the vector.
     #[must_use]
     pub const fn has_parameter(self) -> bool {
         matches!(
@@ -186,7 +186,7 @@ impl Aggregator {
         )
     }
 
-    /// Whether it needs `promql-experimental-functions`.
+    /// Returns whether the aggregation needs `promql-experimental-functions`.
     #[must_use]
     pub const fn is_experimental(self) -> bool {
         matches!(self, Self::Limitk | Self::LimitRatio)
@@ -207,9 +207,9 @@ pub(crate) enum Keyword {
 }
 
 impl TokenKind {
-    /// The token an unquoted word is. Case does not matter for any but identifiers.
+    /// Returns the kind of an unquoted word. Keywords are case-insensitive.
     pub(crate) fn of_word(word: &str) -> Self {
-        // No keyword is longer; most metric names are.
+        // No keyword is longer, and most metric names are.
         if word.len() <= 12 {
             let lower = word.to_ascii_lowercase();
             if let Some(kind) = Self::of_keyword(&lower) {
@@ -248,7 +248,7 @@ impl TokenKind {
         })
     }
 
-    /// Whether the word can be a metric name where an expression may begin.
+    /// Returns whether the word can be a metric name at the start of an expression.
     pub(crate) const fn is_metric_name(self) -> bool {
         match self {
             Self::Identifier | Self::MetricIdentifier | Self::Start | Self::End => true,
@@ -274,23 +274,23 @@ impl TokenKind {
     }
 }
 
-/// A piece of the query.
+/// A token of the query.
 #[derive(Debug, Clone)]
 pub(crate) struct Token {
     pub(crate) kind: TokenKind,
     /// First byte in the query.
     pub(crate) start: usize,
-    /// As written; of an error its message.
+    /// The text in the query, or the message of an error.
     pub(crate) text: String,
 }
 
 impl Token {
-    /// The byte behind it.
+    /// Returns the end of the token in the query, exclusive.
     pub(crate) fn end(&self) -> usize {
         self.start + self.text.len()
     }
 
-    /// How Prometheus' messages name the token: `unexpected <this>` (`Item.desc` in its lexer).
+    /// Returns how Prometheus' messages name the token: `unexpected <this>` (`Item.desc` in its lexer).
     pub(crate) fn describe(&self) -> String {
         match self.kind {
             TokenKind::Eof => "end of input".to_owned(),
@@ -304,7 +304,7 @@ impl Token {
             TokenKind::Operator(_) | TokenKind::EqualRegex | TokenKind::NotEqualRegex => {
                 format!("<op:{}>", self.text)
             }
-            // Prometheus has no name for this one, and shows its number in the generated parser.
+            // Prometheus has no name for this token and shows its number in the generated parser.
             TokenKind::At => "\"<Item 57400>\" <op:@>".to_owned(),
             TokenKind::Aggregator(_) => format!("<aggr:{}>", self.text),
             _ => self.shortened(),

@@ -1,4 +1,4 @@
-//! The result cache: what it answers is what an evaluation would.
+//! The cache of range results returns what an evaluation returns.
 
 use common::model::{Labels, Sample};
 use tidemark_promql::memory_store::MemoryStore;
@@ -15,7 +15,7 @@ fn store(minutes: i64) -> MemoryStore {
             ("i", format!("{series:02}")),
         ];
         let labels = Labels::from_pairs(labels).unwrap();
-        // Series come and go, so that parts of a result have others than the whole.
+        // Series begin and end, so that parts of a result have different series than the whole.
         for step in series * 3..minutes * 4 - series * 5 {
             let value = (step * (series + 1) % 100) as f64;
             store.add(
@@ -61,7 +61,7 @@ fn run(
 }
 
 #[test]
-fn refreshes_see_what_an_evaluation_would() {
+fn refreshes_return_what_an_evaluation_returns() {
     let mut store = store(60);
     let (cached, plain) = (engine(1 << 20), engine(0));
     let queries = [
@@ -107,7 +107,7 @@ fn a_refresh_reads_only_the_new_end() {
     let second = run(&engine, &store, query, 0, 31 * 60_000);
     assert!(second.stats.samples_queryable * 10 < first.stats.samples_queryable);
     let third = run(&engine, &store, query, 60_000, 31 * 60_000);
-    assert_eq!(third.stats.samples_queryable, 0, "all of it was known");
+    assert_eq!(third.stats.samples_queryable, 0, "everything was cached");
 }
 
 #[test]
@@ -143,7 +143,7 @@ fn changed_data_is_read_again() {
 }
 
 #[test]
-fn the_real_store_says_when_late_samples_come() {
+fn late_samples_in_the_real_store_invalidate_results() {
     use common::clock::ManualClock;
     use std::sync::Arc;
     use tidemark_storage::{AppendMode, SeriesSamples, Store, StoreOptions};
@@ -191,7 +191,7 @@ fn the_real_store_says_when_late_samples_come() {
     };
     let first = query(3_000_000);
     assert!(first.stats.samples_queryable > 0);
-    assert_eq!(query(3_000_000).stats.samples_queryable, 0, "kept");
+    assert_eq!(query(3_000_000).stats.samples_queryable, 0, "cached");
     append(vec![at(240)]);
     assert_eq!(
         query(3_000_000).value,

@@ -1,4 +1,4 @@
-//! Random queries about random data.
+//! Random queries over random data.
 
 mod data;
 
@@ -7,10 +7,10 @@ use rand::{Rng as _, SeedableRng as _};
 
 /// The length of the data.
 pub(crate) const MINUTES: i64 = 90;
-/// Between two samples, mostly.
+/// The usual distance of two samples.
 const STEP_MS: i64 = 15_000;
 
-/// A query and when it is asked.
+/// A query and its times.
 pub(crate) struct Case<'c> {
     pub(crate) query: &'c str,
     pub(crate) start_ms: i64,
@@ -20,12 +20,12 @@ pub(crate) struct Case<'c> {
     pub(crate) lookback_seconds: Option<u32>,
 }
 
-/// A source of data and queries; the same seed gives the same.
+/// Generates data and queries; equal seeds generate equal ones.
 pub(crate) struct Generator {
     random: StdRng,
-    /// Whether experimental functions and duration expressions are used.
+    /// Whether to use experimental functions and duration expressions.
     experimental: bool,
-    /// Where the data begins.
+    /// Start of the data.
     start_ms: i64,
 }
 
@@ -38,7 +38,7 @@ impl Generator {
         }
     }
 
-    /// The generator of the query with a number: each number of each seed has queries of its own.
+    /// Returns the generator of query `number`, which depends on the number and the seed only.
     pub(crate) fn numbered(seed: u64, number: u64, start_ms: i64, experimental: bool) -> Self {
         let mut of_seed = StdRng::seed_from_u64(seed);
         let mixed = of_seed.random::<u64>() ^ number;
@@ -53,7 +53,7 @@ impl Generator {
         self.random.random_range(0..100) < percent
     }
 
-    /// When and how query `number` is asked.
+    /// Chooses the times of query `number`.
     pub(crate) fn case<'c>(&mut self, query: &'c str, number: usize) -> Case<'c> {
         let length_ms = MINUTES * 60_000;
         let start_ms = self.start_ms
@@ -72,7 +72,7 @@ impl Generator {
                 1 => 0,
                 _ => self.random.random_range(0..60),
             };
-            // With names that go at the end, Prometheus treats one step as an instant only where the range ends on it.
+            // With delayed name removal, Prometheus treats one step like an instant query only if the range ends on it.
             let rest_ms = if steps == 0 { 0 } else { 500 };
             end_ms += step_ms * steps + self.random.random_range(0..2) * rest_ms;
         }
@@ -85,7 +85,7 @@ impl Generator {
         }
     }
 
-    /// A query of any type.
+    /// Generates a query of any type.
     pub(crate) fn query(&mut self) -> String {
         let depth = self.random.random_range(1..5);
         match self.random.random_range(0..40) {
@@ -135,7 +135,7 @@ impl Generator {
         }
     }
 
-    /// The parameter of an aggregation. In there Prometheus 3.5 overlooks `@ start()` and `@ end()`.
+    /// Generates the parameter of an aggregation, where Prometheus 3.5 ignores `@ start()` and `@ end()`.
     fn parameter(&mut self, depth: u32) -> String {
         let scalar = self.scalar(depth);
         scalar.replace(" @ start()", "").replace(" @ end()", "")
@@ -233,7 +233,7 @@ impl Generator {
                     format!("{}.{:03}", ms / 1000, ms % 1000)
                 }
             };
-            // Either may come first.
+            // The order is free.
             out = if self.chance(50) {
                 format!(" @ {at}{out}")
             } else {
@@ -362,11 +362,11 @@ impl Generator {
         } else {
             format!(" {clause} ({})", self.labels())
         };
-        // The last digit of a logarithm or an angle would become a label.
+        // Here the last digit of a logarithm or an angle becomes a label.
         let depth = if op == "count_values" { 1 } else { depth };
         let operand = self.vector(depth - 1);
         match op {
-            // Values that tie are picked by the order of series, which is nobody's promise; what is summed is the same.
+            // The order of series, which is unspecified, decides between equal values; their sum is the same.
             "best" => {
                 let op = self.one(&["topk", "bottomk"]);
                 let k = match self.random.random_range(0..4) {
@@ -386,7 +386,7 @@ impl Generator {
         }
         let op = op.replace("limitk", "max");
         let param = match op.as_str() {
-            // Values that tie are picked by the order of series, which is nobody's promise: all are taken.
+            // The order of series, which is unspecified, decides between equal values, so all are selected.
             "topk" | "bottomk" => self.one(&["1000, ", "1000, ", "0, ", "-1, ", "0.5, "]),
             "quantile" if self.chance(15) => &format!("{}, ", self.parameter(depth - 1)),
             "quantile" => self.one(&["0.5, ", "0.9, ", "0, ", "1, ", "-1, ", "2, ", "NaN, "]),
@@ -455,7 +455,7 @@ impl Generator {
     }
 
     fn info(&mut self, operand: &str) -> String {
-        // Over several steps Prometheus 3.5 mixes series up where some have gaps.
+        // Over several steps, Prometheus 3.5 confuses series if some have gaps.
         let steady = self.one(&["build_info", "steady", "steady * 2"]);
         let operand = if self.chance(50) { steady } else { operand };
         let selector = self.one(&[

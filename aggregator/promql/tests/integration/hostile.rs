@@ -1,4 +1,4 @@
-//! Input that means harm: arbitrary bytes, deep nesting, queries that would take for ever.
+//! Hostile input: arbitrary bytes, deep nesting, and queries that would never finish.
 
 use std::time::{Duration, Instant};
 
@@ -19,11 +19,11 @@ const ALL: Features = Features {
     type_and_unit_labels: false,
 };
 
-/// Parses in every way; what is accepted must print to something that means the same.
+/// Parses a text in every way. An accepted expression must print to one with the same meaning.
 fn parse_all(text: &str) {
     let printed = parse(text, ALL).map(|expr| (expr.to_string(), pretty(&expr)));
     if let Ok((line, lines)) = printed {
-        // What prints longer than the bound may be refused.
+        // The printed expression may exceed the maximum length.
         if let Ok(again) = parse(&line, ALL) {
             assert_eq!(again.to_string(), line, "{text:?}");
             assert_eq!(parse(&lines, ALL).unwrap().to_string(), line, "{text:?}");
@@ -150,7 +150,7 @@ fn options(control: &ReadControl, deadline: Option<Instant>) -> QueryOptions<'_>
 }
 
 #[test]
-fn queries_of_death_are_refused() {
+fn oversized_queries_are_rejected() {
     let control = control();
     for query in [
         "sum_over_time(vector(time())[100y:1ms])",
@@ -167,7 +167,7 @@ fn queries_of_death_are_refused() {
 }
 
 #[test]
-fn deep_and_long_queries_are_refused_or_answered() {
+fn deep_and_long_queries_are_rejected_or_answered() {
     for query in [
         "(".repeat(60_000),
         "-".repeat(60_000),
@@ -193,7 +193,7 @@ fn deep_and_long_queries_are_refused_or_answered() {
         panic!("a range query yields a matrix");
     };
     assert_eq!(matrix[0].samples[0].value, 901.0);
-    // What is accepted can also be printed, on a small stack.
+    // An accepted expression can also be printed, on a small stack.
     for query in [chain, format!("{}m{}", "abs((".repeat(80), "))".repeat(80))] {
         let expr = parse(&query, ALL).unwrap();
         assert!(pretty(&expr).contains('1') || pretty(&expr).contains('m'));
@@ -213,7 +213,7 @@ fn queries_stop_at_their_deadline() {
 }
 
 #[test]
-fn cancelled_queries_end() {
+fn cancelled_queries_stop() {
     let control = control();
     control.cancel();
     let error = run("sum(m)", LONG, &options(&control, None)).unwrap_err();
@@ -222,7 +222,7 @@ fn cancelled_queries_end() {
 }
 
 #[test]
-fn bounds_of_the_store_are_errors_of_execution() {
+fn limits_of_the_store_are_execution_errors() {
     let control = ReadControl::new(100, u64::MAX);
     let error = run("sum(m)", LONG, &options(&control, None)).unwrap_err();
     assert_eq!(error.kind, ErrorKind::Execution);

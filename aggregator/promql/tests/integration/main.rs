@@ -1,9 +1,9 @@
-//! PromQL as a whole: test scripts, and comparison with the real Prometheus.
+//! Tests of the whole crate: test scripts, hostile input, and comparison with a real Prometheus.
 #![expect(
     clippy::unwrap_used,
     clippy::panic,
     clippy::print_stdout,
-    reason = "helpers of tests; what fails here fails the test"
+    reason = "test helpers fail the test"
 )]
 
 mod cache;

@@ -1,4 +1,4 @@
-//! The functions of numbers, bit by bit as Prometheus computes them: its library's algorithms, not the C library's.
+//! Mathematical functions return the same bits as Prometheus, which uses Go's algorithms, not those of the C library.
 
 use std::collections::BTreeMap;
 use std::f64::consts::{FRAC_PI_4, PI};
@@ -11,13 +11,13 @@ use tidemark_storage::read::ReadControl;
 use crate::peer::{self, Prometheus};
 use crate::query_diff::END_MS;
 
-/// Functions of one number; `x` and `near` are the series below.
+/// Functions of one number. They are applied to the metrics `x` and `near` of [`rows`].
 const FUNCTIONS: [&str; 23] = [
     "abs", "ceil", "floor", "exp", "ln", "log2", "log10", "sqrt", "sgn", "deg", "rad", "sin",
     "cos", "tan", "asin", "acos", "atan", "sinh", "cosh", "tanh", "asinh", "acosh", "atanh",
 ];
 
-/// Functions of two numbers, and some of one with a number in the query.
+/// Functions of two numbers, and functions of one number with a constant.
 const EXPRESSIONS: [&str; 26] = [
     "x ^ y",
     "x % y",
@@ -47,7 +47,7 @@ const EXPRESSIONS: [&str; 26] = [
     "clamp(near, -1, 1.5)",
 ];
 
-/// Numbers without end, always the same (SplitMix64).
+/// A reproducible sequence of random numbers (SplitMix64).
 struct Numbers(u64);
 
 impl Numbers {
@@ -58,13 +58,13 @@ impl Numbers {
         mixed ^ (mixed >> 31)
     }
 
-    /// Between -1 and 1.
+    /// Returns a number between -1 and 1.
     fn unit(&mut self) -> f64 {
         (self.bits() >> 11) as f64 / (1_u64 << 52) as f64 - 1.0
     }
 }
 
-/// Where algorithms change their branch, and what is special.
+/// Returns numbers near which algorithms branch, and special values.
 fn landmarks() -> Vec<f64> {
     let mut all = vec![
         0.0,
@@ -104,7 +104,7 @@ fn landmarks() -> Vec<f64> {
     near.flat_map(|value| [value, -value]).collect()
 }
 
-/// The values of four metrics, in rows of the same labels.
+/// Returns the values of the metrics `x`, `y`, `near` and `small`; those of a row have equal labels.
 fn rows() -> Vec<[f64; 4]> {
     let mut numbers = Numbers(20_261_123);
     let mut rows = Vec::new();
@@ -123,7 +123,7 @@ fn rows() -> Vec<[f64; 4]> {
             numbers.unit() * 30.0,
         ]);
     }
-    // A staleness marker is no number.
+    // A staleness marker is not a value.
     rows.retain(|row| !row.iter().any(|value| is_stale(*value)));
     rows
 }
@@ -180,7 +180,7 @@ fn ours(store: &MemoryStore, query: &str, time_ms: i64) -> BTreeMap<String, f64>
     vector.iter().map(one).collect()
 }
 
-/// Whether the processor multiplies and adds in one step, on the platform whose algorithms are compared.
+/// Returns whether Go uses fused multiply-add on this processor.
 fn has_fused() -> bool {
     #[cfg(target_arch = "x86_64")]
     {

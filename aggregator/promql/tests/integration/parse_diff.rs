@@ -1,4 +1,4 @@
-//! Whether we accept, refuse, print and describe queries exactly as Prometheus does.
+//! The parser accepts, rejects, prints and describes queries exactly like Prometheus.
 
 use serde_json::Value;
 use tidemark_promql::{Features, ast_json, parse, pretty};
@@ -6,7 +6,7 @@ use tidemark_promql::{Features, ast_json, parse, pretty};
 use crate::deviations::uses_newer_function;
 use crate::peer::{self, Prometheus};
 
-/// Queries, good and bad, one a line; `\n` stands for a line break.
+/// Valid and invalid queries, one per line; `\n` stands for a line break.
 const CORPUS: &str = include_str!("parse_corpus.txt");
 
 #[track_caller]
@@ -38,7 +38,7 @@ fn compare(peer: &Prometheus, features: Features, queries: &[String]) {
                 let theirs = theirs["error"].as_str().unwrap_or_default();
                 let theirs = theirs.replace("invalid parameter \"query\": ", "");
                 let ours = error.to_string();
-                // Its parser panics on some second arguments of info().
+                // Prometheus' parser panics on some second arguments of info().
                 let crashed = theirs == "unexpected error";
                 (ours != theirs && !crashed)
                     .then(|| format!("error\n    ours   {ours}\n    theirs {theirs}"))
@@ -68,7 +68,7 @@ fn parser_agrees_with_prometheus() {
         .map(|line| line.replace("\\n", "\n"))
         .collect();
     let mut queries = corpus.clone();
-    // Every query cut short, and with a word in the wrong place, is one more mistake to name.
+    // Truncated queries, and queries with a word in the wrong place, test error messages.
     for query in &corpus {
         for (at, _) in query.char_indices().skip(1) {
             queries.push(query.split_at(at).0.to_owned());

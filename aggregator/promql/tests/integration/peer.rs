@@ -1,4 +1,4 @@
-//! A real Prometheus, started for a test.
+//! Runs a real Prometheus for a test.
 
 use std::io::{Read as _, Write as _};
 use std::net::{SocketAddr, TcpListener, TcpStream};
@@ -10,11 +10,11 @@ use common::model::{Labels, Sample};
 use prost::Message;
 use serde_json::Value;
 
-/// A Prometheus that ends with the value.
+/// A running Prometheus, which is stopped when the value is dropped.
 pub(crate) struct Prometheus {
     process: Child,
     address: SocketAddr,
-    /// Its data and configuration; removed with it.
+    /// Its data and configuration, removed at the end.
     folder: tempfile::TempDir,
 }
 
@@ -30,7 +30,7 @@ impl Drop for Prometheus {
     }
 }
 
-/// The path of the Prometheus binary; `None`, with a word why, when it cannot be had.
+/// Returns the path of the Prometheus binary. If there is none, prints why and returns `None`.
 pub(crate) fn binary() -> Option<String> {
     let script = Path::new(env!("CARGO_MANIFEST_DIR")).join("../../scripts/peers");
     let output = Command::new(&script).stderr(Stdio::inherit()).output();
@@ -60,15 +60,15 @@ pub(crate) fn binary() -> Option<String> {
 }
 
 impl Prometheus {
-    /// Starts `binary` with some features and waits until it is ready.
+    /// Starts `binary` with feature flags and waits until it is ready.
     pub(crate) fn start(binary: &str, features: &str) -> Self {
-        // The port is free when it is chosen, but another test may take it before Prometheus does.
+        // Another test may take the chosen port before Prometheus listens on it.
         (0..10)
             .find_map(|_| Self::try_start(binary, features))
-            .expect("a port of its own")
+            .expect("start Prometheus on a free port")
     }
 
-    /// `None` when another process has the port.
+    /// Returns `None` if another process has the port.
     fn try_start(binary: &str, features: &str) -> Option<Self> {
         let folder = tempfile::tempdir().unwrap();
         let config = folder.path().join("prometheus.yml");
@@ -118,7 +118,7 @@ impl Prometheus {
             .then_some(peer)
     }
 
-    /// A form request to the API; the JSON of the answer, whatever its status.
+    /// Sends a form to the API; returns the JSON of the answer, whatever its status.
     pub(crate) fn api(&self, path: &str, form: &[(&str, &str)]) -> Value {
         let pairs: Vec<_> = form
             .iter()
@@ -131,7 +131,7 @@ impl Prometheus {
         serde_json::from_slice(&body).unwrap()
     }
 
-    /// Stores series by remote write, in order of time.
+    /// Stores series by remote write, in the order of time.
     pub(crate) fn write(&self, series: &[(Labels, Vec<Sample>)]) {
         let times = || {
             series
@@ -142,7 +142,7 @@ impl Prometheus {
         let (Some(first), Some(last)) = (times().min(), times().max()) else {
             return;
         };
-        // Prometheus takes nothing that is half an hour older than the newest.
+        // Prometheus rejects samples that are half an hour older than the newest.
         let slice_ms = 10 * 60 * 1000;
         let mut from = first;
         while from <= last {
@@ -160,7 +160,7 @@ impl Prometheus {
         }
     }
 
-    /// One request of HTTP/1.0, so that the answer is never chunked and ends with the connection.
+    /// Sends one HTTP/1.0 request, so that the answer is not chunked and ends with the connection.
     fn request(
         &self,
         method: &str,
@@ -221,7 +221,7 @@ struct Label {
 
 #[derive(Clone, PartialEq, Message)]
 struct Point {
-    /// Optional, so that a negative zero is not taken for the default and left out.
+    /// Optional, because prost omits a negative zero as the default otherwise.
     #[prost(double, optional, tag = "1")]
     value: Option<f64>,
     #[prost(int64, tag = "2")]

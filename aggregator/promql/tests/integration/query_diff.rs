@@ -1,4 +1,4 @@
-//! Random queries over random data, answered by us and by Prometheus: every value, error and annotation agrees.
+//! Random queries over random data have the same values, errors and annotations as in Prometheus.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::time::Duration;
@@ -17,14 +17,14 @@ use crate::peer::{self, Prometheus};
 
 /// Queries of one run.
 const QUERIES: usize = 2400;
-/// The end of all data, 2024-05-14 10:00 UTC: an empty Prometheus takes samples of any age, and what is rounded at one
-/// hour of the day need not be at another.
+/// End of all data, 2024-05-14 10:00 UTC. A fixed time, because rounding depends on it. An empty Prometheus accepts samples of
+/// any age.
 pub(crate) const END_MS: i64 = 1_715_680_800_000;
 
-/// A result in a form that both sides have: the type, and samples by labels.
+/// A result in a common form: its type, and samples by labels.
 type Answer = Result<(String, BTreeMap<String, Vec<(i64, f64)>>), String>;
 
-/// Feature flags of Prometheus, and what they are here.
+/// Feature flags of Prometheus, and the same features here.
 const ARENAS: [(&str, Features); 5] = [
     ("", OFF),
     (
@@ -60,7 +60,7 @@ const ARENAS: [(&str, Features); 5] = [
     ),
 ];
 
-/// What yields numbers that are rounded.
+/// Operations whose results are rounded.
 const INEXACT: &[&str] = &[
     "exp(",
     "sin",
@@ -85,7 +85,7 @@ const INEXACT: &[&str] = &[
     "smoothing",
 ];
 
-/// Whether rounding in the last digit may decide about the result: then order and library decide, too.
+/// Returns whether the last digit of an intermediate value may decide about the whole result.
 fn is_chaotic(query: &str) -> bool {
     let any = |words: &[&str]| words.iter().any(|word| query.contains(word));
     let compared = any(&[">", "<", "== ", "!= "]);
@@ -101,11 +101,11 @@ const OFF: Features = Features {
     type_and_unit_labels: false,
 };
 
-/// What both sides are given: the data, and the features that are on.
+/// Both sides with the same data and features.
 struct Arena {
     flags: String,
     peer: Prometheus,
-    /// Where the data ends.
+    /// End of the data.
     end_ms: i64,
     engine: Engine,
     store: MemoryStore,
@@ -142,10 +142,10 @@ impl Arena {
         }
     }
 
-    /// The difference, if any.
-    fn compare(&self, case: &Case<'_>) -> Option<String> {
-        // Over several steps, info() of Prometheus 3.5 adds labels of other series' info series where series have gaps (`target_info` has);
-        // with an offset in its operand it looks for them at the wrong time.
+    /// Returns whether Prometheus 3.5 answers a query with `info()` wrongly.
+    fn is_wrong_info(&self, case: &Case<'_>) -> bool {
+        // Over several steps, info() of Prometheus 3.5 confuses info series that have gaps, such as `target_info`. With an offset
+        // in its operand, it looks for them at the wrong time.
         let moved = [":", "offset", "@", "["]
             .iter()
             .any(|c| case.query.contains(c));
@@ -159,8 +159,12 @@ impl Arena {
         let beyond = case.end_ms > self.end_ms || case.lookback_seconds.is_some();
         let named = case.query.contains("target_info|");
         let with_gaps = !infos.clone().all(is_steady) || beyond || named;
-        let differs = infos.peek().is_some() && (moved || case.step_ms != 0 && with_gaps);
-        if differs || is_chaotic(case.query) {
+        infos.peek().is_some() && (moved || case.step_ms != 0 && with_gaps)
+    }
+
+    /// Returns the difference, if any.
+    fn compare(&self, case: &Case<'_>) -> Option<String> {
+        if self.is_wrong_info(case) || is_chaotic(case.query) {
             return None;
         }
         let tolerance = Tolerance::of(case.query);
@@ -190,12 +194,12 @@ impl Arena {
             return Some(text);
         }
         let their_samples = theirs["data"]["stats"]["samples"]["totalQueryableSamples"].as_u64();
-        // In the parameter of an aggregation Prometheus counts what is pinned once, elsewhere once for each step.
+        // Prometheus counts a pinned selector once in the parameter of an aggregation, elsewhere once for each step.
         let uncounted = case.query.contains("info(")
             || (case.query.contains("scalar(") && case.query.contains('@'));
         if our_answer.is_ok() && our_samples != their_samples && !uncounted {
             return Some(format!(
-                "looked at {our_samples:?} samples, they at {their_samples:?}"
+                "read {our_samples:?} samples, Prometheus {their_samples:?}"
             ));
         }
         let their_order = our_order.is_some().then(|| listed(&theirs));
@@ -204,7 +208,7 @@ impl Arena {
                 "order\n    ours   {our_order:?}\n    theirs {their_order:?}"
             ));
         }
-        // Whether this text has the metric name depends, in Prometheus, on which step it came from first.
+        // In Prometheus, the first step that adds this annotation decides whether it has the metric name.
         let nameless = |notes: &[String]| -> BTreeSet<String> {
             notes
                 .iter()
@@ -218,7 +222,7 @@ impl Arena {
         };
         let (ours, theirs) = (nameless(&our_notes), nameless(&their_notes));
         let (ours, theirs) = (rounded(&ours), rounded(&theirs));
-        // Over HTTP Prometheus names ten of each kind, of its choice.
+        // Over HTTP, Prometheus returns any ten of each kind.
         let (omitted, named): (Vec<_>, Vec<_>) =
             theirs.iter().partition(|note| note.ends_with(" omitted"));
         let same = if omitted.is_empty() {
@@ -276,7 +280,7 @@ impl Arena {
     }
 }
 
-/// Notes without the last digits of the numbers in them.
+/// Rounds the numbers in annotations.
 fn rounded(notes: &BTreeSet<String>) -> BTreeSet<String> {
     let word = |word: &str| {
         let number = word.trim_end_matches(',').parse::<f64>();
@@ -286,7 +290,7 @@ fn rounded(notes: &BTreeSet<String>) -> BTreeSet<String> {
     notes.iter().map(note).collect()
 }
 
-/// The labels of an instant result in its order, where Prometheus promises one.
+/// Returns the labels of an instant result in its order, if Prometheus specifies one.
 fn order(case: &Case<'_>, value: &Value) -> Option<Vec<String>> {
     match value {
         Value::Vector(vector) if case.query.starts_with("sort_by_label") => {
@@ -357,7 +361,6 @@ fn convert(result: Result<QueryResult, QueryError>) -> (Answer, Vec<String>) {
             let text = String::from_utf8_lossy(&text).into_owned();
             series.insert(text, vec![(timestamp_ms, 0.0)]);
         }
-        _ => {}
     }
     (Ok((kind, series)), notes)
 }
@@ -414,7 +417,7 @@ fn parse_answer(json: &Json) -> (Answer, Vec<String>) {
     (Ok((kind, series)), notes)
 }
 
-/// Cut where a message lists series, whose order is nobody's promise.
+/// Truncates a message where it lists series, whose order is unspecified.
 fn stable(message: &str) -> &str {
     message
         .split_once(" for the match group")
@@ -472,11 +475,11 @@ struct Tolerance {
 }
 
 impl Tolerance {
-    /// Rounding in the last digits is allowed: sums come in another order, and libraries differ in `exp` and `sin`.
+    /// Allows rounding in the last digits: the order of series in sums differs.
     fn of(query: &str) -> Self {
-        // Variances of large numbers lose most digits, and differ with the order of the numbers.
+        // Variances of large numbers lose most digits, and depend on the order of the numbers.
         let relative = if query.contains("std") { 1e-6 } else { 1e-9 };
-        // Which of 0 and -0 is the least, or what their sum is, depends on their order too.
+        // The order also decides which of 0 and -0 is the minimum, and the sign of their sum.
         let ordered = ["min", "max", "quantile", "sum", "avg"];
         Self {
             relative,
@@ -491,7 +494,7 @@ impl Tolerance {
         }
         (ours.is_nan() && theirs.is_nan())
             || (ours - theirs).abs() <= self.relative * ours.abs().max(theirs.abs())
-            // What is left of values up to some hundreds that cancel.
+            // The rounding error of values up to some hundred that cancel out.
             || (ours - theirs).abs() < 1e-11
     }
 }
@@ -501,7 +504,7 @@ fn random_queries_agree_with_prometheus() {
     let Some(binary) = peer::binary() else {
         return;
     };
-    // The same queries each time, or those of another seed.
+    // The same queries each time, unless a seed is given.
     let seed = match std::env::var("TIDEMARK_SEED") {
         Ok(seed) => seed.parse().expect("TIDEMARK_SEED is a number"),
         Err(_) => 20_261_124,
@@ -512,7 +515,7 @@ fn random_queries_agree_with_prometheus() {
     let arenas = ARENAS.map(|(flags, features)| Arena::new(&binary, &data, flags, features));
     let mut differences = Vec::new();
     for number in 0..QUERIES {
-        // The language as it is by default gets the most.
+        // Most queries use the default features.
         let arena = &arenas[[0, 1, 0, 2, 0, 3, 0, 1, 4][number % 9]];
         let is_experimental = arena.engine.options().features.experimental_functions;
         let mut generator = Generator::numbered(seed, number as u64, start_ms, is_experimental);

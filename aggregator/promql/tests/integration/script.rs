@@ -9,14 +9,14 @@ use tidemark_promql::parser::series::{
 };
 use tidemark_promql::{QueryError, QueryResult, RangeParams, Value};
 
-/// How many evaluations a script had.
+/// Results of the evaluations of a script.
 #[derive(Debug, Default)]
 pub(crate) struct Tally {
-    /// Checked and right.
+    /// Evaluations with the expected result.
     pub(crate) passed: usize,
-    /// Right as far as they go, but for native histograms, which are in the data, the query or the expectation.
+    /// Evaluations over native histograms, of which only the float series were checked.
     pub(crate) histograms: usize,
-    /// What went wrong.
+    /// Descriptions of the failures.
     pub(crate) failures: Vec<String>,
 }
 
@@ -38,17 +38,17 @@ struct Expectations {
     string: Option<String>,
     series: Vec<(Labels, Vec<SequenceValue>)>,
     scalar: Option<f64>,
-    /// First and last time, and what lies between two.
+    /// First and last time, and the step.
     range_vector: Option<(i64, i64, i64)>,
 }
 
-/// What scripts are run against.
+/// An implementation that scripts are run against.
 pub(crate) trait Server {
-    /// Forgets all series.
+    /// Removes all series.
     fn clear(&mut self);
-    /// Takes series whose first value lies at 0, the others `step_ms` apart.
+    /// Adds series whose first value is at time 0, the others `step_ms` apart.
     fn load(&mut self, series: &[SeriesDescription], step_ms: i64);
-    /// Evaluates with the features that the scripts use.
+    /// Evaluates a query with the features that scripts use.
     fn evaluate(&mut self, moment: Moment, query: &str) -> Result<QueryResult, QueryError>;
 }
 
@@ -93,7 +93,7 @@ pub(crate) fn run(path: &Path, server: &mut dyn Server) -> Tally {
 struct Runner<'s> {
     name: String,
     server: &'s mut dyn Server,
-    /// Names of the metrics that are native histograms.
+    /// Names of the native histograms.
     histograms: Vec<String>,
     tally: Tally,
 }
@@ -122,7 +122,7 @@ impl Runner<'_> {
             if series.values.iter().any(native) {
                 self.histograms.push(name.to_owned());
             }
-            // This command makes a native histogram of custom buckets of each classic one.
+            // This command converts each classic histogram to a native one with custom buckets.
             if command == "load_with_nhcb" {
                 let base = ["_bucket", "_sum", "_count"]
                     .iter()
@@ -157,7 +157,7 @@ impl Runner<'_> {
 }
 
 impl Runner<'_> {
-    /// Whether a query names a metric that is a native histogram, or may select one without naming it.
+    /// Returns whether a query may select a native histogram.
     fn is_about_histograms(&self, query: &str) -> bool {
         let word = |char: char| char == '_' || char == ':' || char.is_ascii_alphanumeric();
         let named = query
@@ -237,7 +237,7 @@ fn parse_expectation(line: &str, want: &mut Expectations) -> Result<(), String> 
             want.fail_regex = text("regex:");
         }
         "ordered" => want.ordered = true,
-        // So it is without a word too.
+        // The default.
         "no_warn" | "no_info" => {}
         "warn" | "info" => {
             if what == "warn" {
@@ -256,7 +256,7 @@ fn parse_expectation(line: &str, want: &mut Expectations) -> Result<(), String> 
             // `expect range vector from 10s to 1m step 10s`
             let times: Vec<_> = argument.split_whitespace().collect();
             let &["vector", "from", from, "to", to, "step", step] = &times[..] else {
-                return Err(format!("{line:?} is no range vector"));
+                return Err(format!("{line:?} is not a range vector"));
             };
             let [from, to, step] = [from, to, step].map(duration_ms);
             want.range_vector = Some((from?, to?, step?));
@@ -289,16 +289,16 @@ fn parse_scalar(line: &str) -> Option<f64> {
     }
 }
 
-/// What is compared.
+/// Which series are compared.
 #[derive(Debug, Clone, Copy, PartialEq)]
 enum Extent {
     All,
-    /// The series that both have and that are to have floats only: what an evaluation with native histograms, which are
-    /// left out here, still has to answer rightly.
+    /// Those that both sides have and that are expected to have only floats. Native histograms are not supported, but the
+    /// other series must be right.
     Floats,
 }
 
-/// What differs.
+/// Returns the difference, if any.
 fn compare(
     moment: Moment,
     want: &Expectations,
@@ -358,7 +358,6 @@ fn compare(
                 .collect();
             compare_series(want, &got, &times, extent)
         }
-        _ => Some("a value of an unknown kind".to_owned()),
     }
 }
 
@@ -378,7 +377,7 @@ fn compare_failure(want: &Expectations, got: &str) -> Option<String> {
 
 fn compare_annotations(want: &Expectations, result: &QueryResult) -> Option<String> {
     let (warnings, infos) = (&result.warnings, &result.infos);
-    // Without a word about annotations, a script expects none.
+    // Unless a script mentions annotations, it expects none.
     if !want.warn && !warnings.is_empty() {
         return Some(format!("unexpected warnings {warnings:?}"));
     }
@@ -400,7 +399,7 @@ fn compare_annotations(want: &Expectations, result: &QueryResult) -> Option<Stri
         {
             return Some(format!("want {kind} {message:?}, got {texts:?}"));
         }
-        // Where one is named, all are.
+        // If a script names one annotation, it names all.
         let is_unnamed = |text: &&String| !messages.iter().any(|one| is_message(one, text));
         if let Some(text) = texts
             .iter()
@@ -413,9 +412,9 @@ fn compare_annotations(want: &Expectations, result: &QueryResult) -> Option<Stri
     None
 }
 
-/// Whether an annotation is what a script names.
+/// Returns whether an annotation is the one that a script expects.
 fn is_message((_, message, is_regex): &(String, String, bool), text: &str) -> bool {
-    // The position is no part of the message in scripts.
+    // Messages in scripts have no position.
     let text = text.rsplit_once(" (").map_or(text, |(text, _)| text);
     match is_regex {
         true => regex::Regex::new(message).unwrap().is_match(text),
@@ -482,7 +481,7 @@ fn compare_series(
     None
 }
 
-/// As promqltest compares: 1e-6 relative, NaN equal to NaN.
+/// Compares like promqltest: 1e-6 relative, NaN equal to NaN.
 fn almost(want: f64, got: f64) -> bool {
     if is_stale(want) || is_stale(got) {
         return is_stale(want) == is_stale(got);

@@ -1,4 +1,4 @@
-//! All test scripts: our own, and the shared upstream ones where they are at hand.
+//! All test scripts: our own, and those of Prometheus if they are available.
 
 use std::path::{Path, PathBuf};
 
@@ -118,7 +118,7 @@ fn own_scripts_pass() {
 
 /// Each mistake that a lenient runner would accept is reported with its line, and does not stop the script.
 #[test]
-fn runner_lets_nothing_pass() {
+fn runner_reports_every_mistake() {
     let script = "\
 load 5m
   g{a=\"1\"} 1

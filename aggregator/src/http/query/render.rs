@@ -145,14 +145,6 @@ fn value(sink: &mut Sink, value: &Value) -> Result<(), ApiError> {
             }
             sink.text.push(b']');
         }
-        other => {
-            let kind = other.type_name();
-            let message = format!("result type {kind:?} has no JSON form");
-            return Err(ApiError::new(
-                crate::http::error::ErrorType::Internal,
-                message,
-            ));
-        }
     }
     Ok(())
 }

@@ -1,5 +1,5 @@
-//! Exponentials, logarithms, powers and the hyperbolic functions, computed as Go's `math` does on amd64, so that the last
-//! digit is that of Prometheus.
+//! Exponentials, logarithms, powers and hyperbolic functions. They follow Go's `math` package on amd64, so that results equal
+//! those of Prometheus to the last bit.
 //!
 //! Sources of the formulas: N. Shibata's method for `exp`, FreeBSD's msun for logarithms and inverse hyperbolic
 //! functions, Cephes for hyperbolic ones.
@@ -17,7 +17,7 @@ use std::f64::consts::{LN_2, LOG2_E, LOG10_E};
 const LN2_HIGH: f64 = 6.93147180369123816490e-01;
 const LN2_LOW: f64 = 1.90821492927058770002e-10;
 
-/// `value` times a power of two, rounded once.
+/// Returns `value` times a power of two, rounded once.
 fn scale(value: f64, exponent: i32) -> f64 {
     const fn power(exponent: i32) -> f64 {
         f64::from_bits(((exponent + 1023) as u64) << 52)
@@ -25,14 +25,14 @@ fn scale(value: f64, exponent: i32) -> f64 {
     let exponent = exponent.clamp(-2200, 2200);
     match exponent {
         -1022..=1023 => value * power(exponent),
-        // Towards zero only the last step may round.
+        // Near zero only the last step may round.
         ..-1022 => {
             let (fraction, own) = split(value);
             let all = exponent + own;
             if all < -1100 {
                 return 0.0_f64.copysign(value);
             }
-            // The fraction is 1/2 at least.
+            // The fraction is at least 1/2.
             if all < -1021 {
                 fraction * power(-1000) * power(all + 1000)
             } else {
@@ -53,7 +53,8 @@ fn scale(value: f64, exponent: i32) -> f64 {
     }
 }
 
-/// A fraction between 1/2 and 1 and an exponent of two; zero and what is not finite are themselves.
+/// Splits a value into a fraction between 1/2 and 1 and a power of two (Go's `math.Frexp`). Zero, infinities and NaN are
+/// returned unchanged.
 fn split(value: f64) -> (f64, i32) {
     if value == 0.0 || !value.is_finite() {
         return (value, 0);
@@ -100,20 +101,20 @@ pub(crate) fn exp(x: f64) -> f64 {
     let sum = others
         .into_iter()
         .fold(first, |sum, coefficient| sum.mul_add(rest, coefficient));
-    // e^x - 1 of a sixteenth of the rest, doubled four times.
+    // e^x - 1 for a sixteenth of the remainder, squared four times.
     let mut less_one = rest * sum;
     for _ in 0..3 {
         less_one *= less_one + 2.0;
     }
     let value = less_one.mul_add(less_one + 2.0, 1.0);
-    // Go's assembly gives up from here on, a little too early.
+    // Go's assembly returns infinity from here on, slightly too early.
     if twos > 1023.0 {
         return f64::INFINITY;
     }
     scale(value, twos as i32)
 }
 
-/// The series that all logarithms end with: of 1 + f, where `s` is f / (2 + f).
+/// Evaluates the polynomial that all logarithms share, for 1 + f with `s` = f / (2 + f).
 fn log_rest(s: f64) -> f64 {
     let s2 = s * s;
     let s4 = s2 * s2;
@@ -127,7 +128,7 @@ fn log_rest(s: f64) -> f64 {
     odd + even
 }
 
-/// The natural logarithm.
+/// `ln(v)`: the natural logarithm.
 pub(crate) fn ln(x: f64) -> f64 {
     if x.is_nan() || x == f64::INFINITY {
         return x;
@@ -138,7 +139,7 @@ pub(crate) fn ln(x: f64) -> f64 {
     if x == 0.0 {
         return f64::NEG_INFINITY;
     }
-    // As if denormal numbers had the leading bit of others, which is what Go's assembly makes of them.
+    // Like Go's assembly, treats denormal numbers as if they had an implicit leading bit.
     let mut twos = (x.to_bits() >> 52) as i32 - 1022;
     let mut fraction = f64::from_bits((x.to_bits() & ((1 << 52) - 1)) | (1022 << 52));
     if fraction < std::f64::consts::FRAC_1_SQRT_2 {
@@ -152,7 +153,7 @@ pub(crate) fn ln(x: f64) -> f64 {
     k * LN2_HIGH - ((half - (s * (half + log_rest(s)) + k * LN2_LOW)) - f)
 }
 
-/// The logarithm to the base of 2.
+/// `log2(v)`
 pub(crate) fn log2(x: f64) -> f64 {
     let (fraction, exponent) = split(x);
     if fraction == 0.5 {
@@ -161,12 +162,12 @@ pub(crate) fn log2(x: f64) -> f64 {
     ln(fraction) * LOG2_E + f64::from(exponent)
 }
 
-/// The logarithm to the base of 10.
+/// `log10(v)`
 pub(crate) fn log10(x: f64) -> f64 {
     ln(x) * LOG10_E
 }
 
-/// Powers that IEEE gives a value of their own.
+/// Returns powers for which IEEE 754 or Go specify a value.
 fn special_power(x: f64, y: f64) -> Option<f64> {
     let special = y == 0.0
         || x == 1.0
@@ -197,7 +198,7 @@ fn special_power(x: f64, y: f64) -> Option<f64> {
     None
 }
 
-/// x to the power of y: by squaring for the whole part of y, through logarithms for the rest.
+/// `x ^ y`: by squaring for the integer part of y, by logarithms for its fraction.
 pub(crate) fn pow(x: f64, y: f64) -> f64 {
     if let Some(value) = special_power(x, y) {
         return value;
@@ -218,7 +219,7 @@ pub(crate) fn pow(x: f64, y: f64) -> f64 {
     let mut left = whole as u64;
     while left != 0 {
         if base_exponent.abs() > 1 << 12 {
-            // It overflows or vanishes in any case.
+            // The result overflows or underflows in any case.
             exponent += base_exponent;
             break;
         }
@@ -241,7 +242,7 @@ pub(crate) fn pow(x: f64, y: f64) -> f64 {
     scale(value, exponent.clamp(-10_000, 10_000) as i32)
 }
 
-/// The logarithm of 1 + x, exact near 0.
+/// Returns the logarithm of 1 + x, accurate near 0.
 fn ln_1p(x: f64) -> f64 {
     const SQRT2_LESS_1: f64 = 4.142135623730950488017e-01;
     const HALF_SQRT2_LESS_1: f64 = -2.928932188134524755992e-01;
@@ -314,7 +315,7 @@ fn negated_if(negative: bool, value: f64) -> f64 {
     if negative { -value } else { value }
 }
 
-/// Hyperbolic sine.
+/// `sinh(v)`
 pub(crate) fn sinh(x: f64) -> f64 {
     const P: [f64; 4] = [
         -0.2630563213397497062819489e+2,
@@ -327,7 +328,7 @@ pub(crate) fn sinh(x: f64) -> f64 {
         0.1521517378790019070696485176e+5,
         -0.6307673640497716991212077277e+6,
     ];
-    // A negative zero stays one.
+    // Keeps negative zero.
     let size = if x < 0.0 { -x } else { x };
     let value = if size > 21.0 {
         exp(size) * 0.5
@@ -342,7 +343,7 @@ pub(crate) fn sinh(x: f64) -> f64 {
     negated_if(x < 0.0, value)
 }
 
-/// Hyperbolic cosine.
+/// `cosh(v)`
 pub(crate) fn cosh(x: f64) -> f64 {
     let size = x.abs();
     let power = exp(size);
@@ -352,7 +353,7 @@ pub(crate) fn cosh(x: f64) -> f64 {
     (power + 1.0 / power) * 0.5
 }
 
-/// Hyperbolic tangent.
+/// `tanh(v)`
 pub(crate) fn tanh(x: f64) -> f64 {
     const P: [f64; 3] = [
         -9.64399179425052238628e-1,
@@ -382,7 +383,7 @@ pub(crate) fn tanh(x: f64) -> f64 {
 const NEAR_ZERO: f64 = 1.0 / (1_u64 << 28) as f64;
 const LARGE: f64 = (1_u64 << 28) as f64;
 
-/// Inverse hyperbolic sine.
+/// `asinh(v)`
 pub(crate) fn asinh(x: f64) -> f64 {
     if !x.is_finite() {
         return x;
@@ -400,7 +401,7 @@ pub(crate) fn asinh(x: f64) -> f64 {
     value.copysign(x)
 }
 
-/// Inverse hyperbolic cosine.
+/// `acosh(v)`
 pub(crate) fn acosh(x: f64) -> f64 {
     if x < 1.0 || x.is_nan() {
         return f64::NAN;
@@ -418,7 +419,7 @@ pub(crate) fn acosh(x: f64) -> f64 {
     ln_1p(more + (2.0 * more + more * more).sqrt())
 }
 
-/// Inverse hyperbolic tangent.
+/// `atanh(v)`
 pub(crate) fn atanh(x: f64) -> f64 {
     let size = x.abs();
     if size > 1.0 || x.is_nan() {

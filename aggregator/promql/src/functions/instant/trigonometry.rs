@@ -1,5 +1,5 @@
-//! Sine, cosine, tangent and the arc functions with the formulas and coefficients that Go's `math` has (from the Cephes
-//! library), so that the last digit is that of Prometheus. The C library's differ in it for one value of some hundreds.
+//! Sine, cosine, tangent and their inverses. They use the formulas and coefficients of Go's `math` package (from the Cephes
+//! library), so that results equal those of Prometheus to the last bit. The C library differs for one value in some hundred.
 
 #![expect(
     clippy::excessive_precision,
@@ -11,7 +11,7 @@
 
 use std::f64::consts::{FRAC_PI_2, FRAC_PI_4, PI};
 
-/// Coefficients, the highest power first.
+/// Evaluates a polynomial; the coefficient of the highest power comes first.
 fn polynomial<const N: usize>(z: f64, coefficients: [f64; N]) -> f64 {
     coefficients
         .into_iter()
@@ -19,7 +19,7 @@ fn polynomial<const N: usize>(z: f64, coefficients: [f64; N]) -> f64 {
         .unwrap_or(0.0)
 }
 
-/// From here on three parts of π/4 do not suffice.
+/// From here on, reduction by three parts of π/4 is not accurate enough.
 const LARGE: f64 = (1_u64 << 29) as f64;
 const PI4_PARTS: [f64; 3] = [
     7.85398125648498535156e-1,
@@ -51,7 +51,7 @@ const FOUR_OVER_PI: [u64; 20] = [
     0xac06_608d_f8f6_d757,
 ];
 
-/// The octant of `x` (above 0, finite) and what is left of it, about -π/4 to π/4.
+/// Returns the octant of `x`, which is finite and above 0, and the remainder, between about -π/4 and π/4.
 fn reduce(x: f64) -> (u64, f64) {
     if x >= LARGE {
         return reduce_large(x);
@@ -63,7 +63,7 @@ fn reduce(x: f64) -> (u64, f64) {
     (octant & 7, ((x - y * a) - y * b) - y * c)
 }
 
-/// Payne and Hanek's reduction: only the digits of 4/π that matter are multiplied.
+/// Payne-Hanek reduction: multiplies only the digits of 4/π that matter.
 fn reduce_large(x: f64) -> (u64, f64) {
     let bits = x.to_bits();
     let exponent = ((bits >> 52) & 0x7ff) as usize;
@@ -80,7 +80,7 @@ fn reduce_large(x: f64) -> (u64, f64) {
     let mut octant = (sum >> 125) as u64;
     let high = (sum >> 61) as u64;
     let zeros = high.leading_zeros();
-    // The lower digits begin three too early, as in the reference: seen only just above a multiple of π/2.
+    // As in Go, the lower bits are three positions off, which shows only just above a multiple of π/2.
     let rest = (u128::from(high) << 64) | u128::from(sum as u64);
     let mantissa = (rest << zeros << 1) >> 76;
     let mut z = f64::from_bits((mantissa as u64) | (u64::from(1022 - zeros) << 52));
@@ -127,7 +127,7 @@ fn negated_if(negative: bool, value: f64) -> f64 {
     if negative { -value } else { value }
 }
 
-/// Sine of radians.
+/// `sin(v)`
 pub(crate) fn sin(x: f64) -> f64 {
     if x == 0.0 || !x.is_finite() {
         return if x.is_infinite() { f64::NAN } else { x };
@@ -140,7 +140,7 @@ pub(crate) fn sin(x: f64) -> f64 {
     negated_if((x < 0.0) != (octant > 3), value)
 }
 
-/// Cosine of radians.
+/// `cos(v)`
 pub(crate) fn cos(x: f64) -> f64 {
     if !x.is_finite() {
         return f64::NAN;
@@ -153,7 +153,7 @@ pub(crate) fn cos(x: f64) -> f64 {
     negated_if((octant > 3) != (octant & 3 > 1), value)
 }
 
-/// Tangent of radians.
+/// `tan(v)`
 pub(crate) fn tan(x: f64) -> f64 {
     if x == 0.0 || !x.is_finite() {
         return if x.is_infinite() { f64::NAN } else { x };
@@ -182,7 +182,7 @@ pub(crate) fn tan(x: f64) -> f64 {
     negated_if(x < 0.0, value)
 }
 
-/// Arc tangent between 0 and 0.66.
+/// Returns the arc tangent of a value between 0 and 0.66.
 fn near_atan(x: f64) -> f64 {
     let z = x * x;
     let above = [
@@ -203,9 +203,9 @@ fn near_atan(x: f64) -> f64 {
     x * (z * polynomial(z, above) / polynomial(z, below)) + x
 }
 
-/// Arc tangent of what is not below 0.
+/// Returns the arc tangent of a value that is not negative.
 fn positive_atan(x: f64) -> f64 {
-    /// What π/2 lacks.
+    /// The rounding error of the constant for π/2.
     const MORE: f64 = 6.123233995736765886130e-17;
     const TAN_3_PI_8: f64 = 2.41421356237309504880;
     if x <= 0.66 {
@@ -217,7 +217,7 @@ fn positive_atan(x: f64) -> f64 {
     }
 }
 
-/// Arc tangent.
+/// `atan(v)`
 pub(crate) fn atan(x: f64) -> f64 {
     if x == 0.0 {
         return x;
@@ -229,7 +229,7 @@ pub(crate) fn atan(x: f64) -> f64 {
     }
 }
 
-/// Arc sine.
+/// `asin(v)`
 pub(crate) fn asin(x: f64) -> f64 {
     if x == 0.0 {
         return x;
@@ -247,15 +247,15 @@ pub(crate) fn asin(x: f64) -> f64 {
     negated_if(x < 0.0, value)
 }
 
-/// Arc cosine.
+/// `acos(v)`
 pub(crate) fn acos(x: f64) -> f64 {
     FRAC_PI_2 - asin(x)
 }
 
-/// The angle of the point (x, y).
+/// `y atan2 x`: the angle of the point (x, y).
 pub(crate) fn atan2(y: f64, x: f64) -> f64 {
     if y == 0.0 || x == 0.0 || !x.is_finite() || !y.is_finite() {
-        // IEEE says what these are, the same everywhere.
+        // IEEE 754 specifies these results.
         return y.atan2(x);
     }
     let angle = atan(y / x);

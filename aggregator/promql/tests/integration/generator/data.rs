@@ -6,8 +6,8 @@ use rand::Rng as _;
 use super::{Generator, MINUTES, STEP_MS};
 
 impl Generator {
-    /// Series of counters with resets, gauges with odd values, and classic histograms, with gaps and staleness
-    /// markers. Values are quarters, so that sums are exact in any order.
+    /// Generates counters with resets, gauges with unusual values, and classic histograms, with gaps and staleness markers.
+    /// Values are multiples of 1/4, so that sums are exact in any order.
     pub(crate) fn data(&mut self) -> Vec<(Labels, Vec<Sample>)> {
         let start_ms = self.start_ms;
         let mut series = Vec::new();
@@ -72,7 +72,7 @@ impl Generator {
         all
     }
 
-    /// Buckets that are no proper histogram. Counts do not ascend of themselves.
+    /// Generates buckets that are not a proper histogram; their counts need not ascend.
     fn odd_histogram(
         &mut self,
         start_ms: i64,
@@ -101,7 +101,7 @@ impl Generator {
         all
     }
 
-    /// Times of one series: gaps, jitter of none, and a start and end of its own.
+    /// Generates the times of one series, with gaps and a start and end of its own, without jitter.
     fn times(&mut self, start_ms: i64, shape: Shape) -> Vec<i64> {
         let count = MINUTES * 60_000 / STEP_MS;
         let step = if shape == Shape::Sparse { 12 } else { 1 };
@@ -109,7 +109,7 @@ impl Generator {
         let mut times = Vec::new();
         let mut index = 0;
         while index < count {
-            // Prometheus 3.5's info() enriches with labels of other series where an info series has gaps.
+            // Where an info series has gaps, info() of Prometheus 3.5 adds the labels of other series.
             if shape != Shape::One && self.chance(2) {
                 index += self.random.random_range(1..40); // A gap.
             }
@@ -170,7 +170,7 @@ impl Generator {
             let mut total = 0.0;
             for (column, &count) in columns.iter_mut().zip(&counts) {
                 total += count;
-                // Rarely a bucket lags behind, and the counts do not ascend.
+                // Rarely a bucket is too low, so that the counts do not ascend.
                 let value = if self.chance(1) { total / 2.0 } else { total };
                 column.push(Sample {
                     timestamp_ms,
@@ -190,7 +190,7 @@ impl Generator {
     }
 }
 
-/// Series with names of UTF-8, and info series with one that is never without a value.
+/// Generates series with UTF-8 names, and info series, of which one has a value at all times.
 fn about_targets(job: &'static str) -> Vec<(Vec<(&'static str, &'static str)>, Shape)> {
     let host = if job == "db" { "größe" } else { "h 1" };
     let requests = [
@@ -213,7 +213,7 @@ fn about_targets(job: &'static str) -> Vec<(Vec<(&'static str, &'static str)>, S
     ]
 }
 
-/// Series that have types and units, some with no other difference.
+/// Generates series with types and units; some differ in nothing else.
 fn typed() -> Vec<(Vec<(&'static str, &'static str)>, Shape)> {
     let all = [
         ("typed_total", "counter", "bytes"),
@@ -234,7 +234,7 @@ fn typed() -> Vec<(Vec<(&'static str, &'static str)>, Shape)> {
         .to_vec()
 }
 
-/// What may be wrong with buckets, and their bounds; one that is empty has no `le`.
+/// Kinds of malformed buckets, and their bounds; an empty one stands for a missing `le`.
 const ODD_BUCKETS: &[(&str, &[&str])] = &[
     ("endless", &["1", "2", "4"]),
     ("words", &["1", "two", "+Inf"]),
