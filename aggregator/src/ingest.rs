@@ -1,21 +1,30 @@
-//! Ingest: agents connect over QUIC, or over TCP on the same port, with their certificate, stream ticks, and are told what is durable.
+//! Receives ticks from agents, over QUIC or over TCP on the same port, and acknowledges what is durable.
 //!
-//! Path of a tick: QUIC stream (bounded by its window) → [`ingestor`] on a blocking thread (as many at a time as there are
-//! permits) → [`tidemark_storage::Stream::append_row`] → log → Ack. No queue of our own stands in between: while the store
-//! is slow nothing is read, and the agent's spool fills instead.
+//! Path of a tick: `endpoint` or `tcp` accepts the connection; `handshake` identifies the peer and reads its Hello;
+//! `session` reads frames, bounded by the stream's window; `ingestor` applies them on a blocking thread, as many at a
+//! time as there are permits; `ingestor/lane.rs` decodes the tick and calls
+//! [`tidemark_storage::Stream::append_row`]; when the log is synced, `session` sends Ack. There is no queue in between:
+//! while the store is slow nothing is read, and the agent's spool fills instead.
+//!
+//! A session that ends parks its series (`agents`). The agent's next session ends those that it does not continue, and
+//! `liveness` ends all of them if the agent stays away. What an earlier run of the aggregator left open is found in the
+//! store (`left_open`).
 //!
 //! **Invariant:** an Ack is sent only for what [`Store::when_durable`] has confirmed. `node` and `idc` of every stored series
-//! are those of the certificate.
+//! are those of the certificate (`role`).
 
 mod agent_series;
 mod agents;
 mod connection;
 mod endpoint;
+mod handshake;
 mod ingestor;
 mod joining;
+mod left_open;
 mod liveness;
 mod metrics;
 mod new_series;
+mod role;
 mod session;
 mod tcp;
 
@@ -41,31 +50,31 @@ use self::ingestor::PendingSeriesBudget;
 use crate::kube::Admission;
 use crate::pki::Pki;
 
-/// What ingest needs to know.
+/// The configuration of ingest.
 #[derive(Debug, Clone)]
 pub struct IngestConfig {
-    /// `--quic.listen-address`; port 0 = a free one.
+    /// `--quic.listen-address`. Port 0 selects a free port.
     pub listen_address: SocketAddr,
     /// Certificates and join tokens.
     pub pki: Pki,
-    /// Who else vouches for nodes: the API server, when there is one.
+    /// Reviews service-account tokens of nodes, if there is an API server.
     pub kubernetes: Option<Admission>,
-    /// Sessions at a time; more are refused.
+    /// Most connections of each kind (QUIC, TCP); further ones are refused.
     pub sessions_max: usize,
-    /// Series per agent; more are refused and counted.
+    /// Most series per agent; further ones are refused and counted.
     pub series_per_agent_max: u32,
-    /// Series that an agent may bring a minute and that the store does not know, once it has brought as many as it may have.
+    /// Most series per minute and agent that the store does not know, once the agent has sent `series_per_agent_max` of them.
     pub new_series_per_minute: u32,
-    /// How long after its last tick an agent that is gone without goodbye gets its series marked stale.
+    /// How long after its disconnection the series of an agent that sent no Bye end.
     pub absence_grace: Duration,
-    /// How often `up` is written for each agent.
+    /// Time between two values of `up`.
     pub liveness_interval: Duration,
-    /// How long an agent that is gone keeps its `up` of 0.
+    /// How long the `up` of an absent agent stays 0 before the agent is forgotten.
     pub forget_after: Duration,
 }
 
 impl IngestConfig {
-    /// The defaults, for an address and certificates.
+    /// Returns the defaults for an address and certificates.
     #[must_use]
     pub const fn new(listen_address: SocketAddr, pki: Pki) -> Self {
         Self {
@@ -85,31 +94,31 @@ impl IngestConfig {
 /// Why ingest could not start.
 #[derive(Debug, thiserror::Error)]
 pub enum IngestError {
-    /// The socket could not be opened.
+    /// The UDP socket could not be opened.
     #[error("listen on udp {address}")]
     Listen {
-        /// Where.
+        /// Its address.
         address: SocketAddr,
-        /// Why.
+        /// The cause.
         source: std::io::Error,
     },
-    /// The socket beside it could not be opened.
+    /// The TCP socket could not be opened.
     #[error("listen on tcp {address}")]
     ListenTcp {
-        /// Where.
+        /// Its address.
         address: SocketAddr,
-        /// Why.
+        /// The cause.
         source: std::io::Error,
     },
-    /// The certificates are of no use.
+    /// The certificates can't be used.
     #[error("certificates")]
     Identity(#[from] IdentityError),
-    /// The TLS library lacks the cipher that QUIC begins with.
-    #[error("tls has no cipher for QUIC")]
+    /// The TLS library lacks the cipher of QUIC's initial packets.
+    #[error("TLS library has no cipher for QUIC")]
     NoCipher,
 }
 
-/// What all tasks of ingest share.
+/// State shared by all tasks of ingest.
 #[derive(Debug)]
 struct Context {
     config: IngestConfig,
@@ -118,13 +127,13 @@ struct Context {
     cancel: CancellationToken,
     metrics: Arc<IngestMetrics>,
     agents: Agents,
-    /// One for each append that may be under way.
+    /// One permit for each concurrent append.
     appends: Semaphore,
-    /// Memory for series that wait for room.
+    /// Memory for series that wait until a limit has room.
     waiting: Arc<PendingSeriesBudget>,
 }
 
-/// Ingest, running.
+/// A running ingest.
 #[derive(Debug)]
 pub struct Ingest {
     address: SocketAddr,
@@ -133,26 +142,25 @@ pub struct Ingest {
 }
 
 impl Ingest {
-    /// The bound address.
+    /// Returns the bound address.
     #[must_use]
     pub const fn local_address(&self) -> SocketAddr {
         self.address
     }
 
-    /// The agents there are.
+    /// Returns the known agents.
     #[must_use]
     pub fn agents(&self) -> Agents {
         self.agents.clone()
     }
 
-    /// Returns when the cancelled ingest has said goodbye to its agents and written its last row. Close the store
-    /// afterwards.
+    /// Returns once the cancelled ingest has closed its sessions and written its last row. Close the store afterwards.
     pub async fn stopped(self) {
         self.tasks.wait().await;
     }
 }
 
-/// Binds the socket and serves agents until `cancel`.
+/// Binds the sockets and serves agents until `cancel`.
 ///
 /// # Errors
 /// The socket can't be bound, or the certificates can't be used.
@@ -195,7 +203,7 @@ pub async fn serve(
     })
 }
 
-/// Binds UDP and TCP on one port. A free port that is asked for may be taken for TCP: then it is another one.
+/// Binds UDP and TCP on one port. If the kernel picks a UDP port whose TCP port is taken, tries another.
 fn bind(
     context: &Context,
     own: &Credentials,

@@ -1,9 +1,10 @@
-//! The agents there are: who is connected, and what is to end if one stays away.
+//! The known agents: who is connected, and which series end if one stays away.
 
 use std::collections::BTreeMap;
 use std::net::SocketAddr;
 use std::sync::atomic::{AtomicI64, AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::time::Duration;
 
 use common::identity::Identity;
 use tidemark_storage::Appended;
@@ -12,7 +13,7 @@ use tokio_util::sync::CancellationToken;
 use super::agent_series::AgentSeries;
 use super::new_series::NewSeries;
 
-/// A node agent as ingest knows it.
+/// The state of one agent.
 #[derive(Debug, Clone)]
 pub struct AgentStatus {
     /// The data centre, from the certificate.
@@ -21,26 +22,26 @@ pub struct AgentStatus {
     pub node: String,
     /// Whether a session is open.
     pub connected: bool,
-    /// Where it last connected from.
+    /// The address it last connected from.
     pub address: Option<SocketAddr>,
     /// Its program version.
     pub version: String,
     /// Time of its newest tick.
     pub last_tick_ms: Option<i64>,
-    /// Series it has now.
+    /// Its stored series.
     pub series: u64,
-    /// Series it sends that are refused.
+    /// Series that it sends and that are refused.
     pub refused_series: u64,
-    /// Samples of it that were refused since it is known here.
+    /// Samples refused since this process knows the agent.
     pub refused_samples: u64,
-    /// Of these, samples older than the retention.
+    /// Of these, those older than the retention.
     pub too_old_samples: u64,
 }
 
 /// By data centre and node.
 type AgentMap = BTreeMap<(String, String), Arc<Agent>>;
 
-/// The agents there are. Clones share the list.
+/// The known agents. Clones share the list.
 #[derive(Debug, Clone, Default)]
 pub struct Agents {
     agents: Arc<Mutex<AgentMap>>,
@@ -48,22 +49,22 @@ pub struct Agents {
 
 const NEVER: i64 = i64::MIN;
 
-/// One agent.
+/// One agent. Outlives its sessions.
 #[derive(Debug)]
 pub(super) struct Agent {
     pub(super) idc: String,
     pub(super) node: String,
     link: Mutex<Link>,
-    /// When something last came from it, by our clock.
+    /// When bytes last arrived from it, by the aggregator's clock.
     seen_ms: AtomicI64,
     tick_ms: AtomicI64,
     series: AtomicU64,
     refused_series: AtomicU64,
     refused_samples: AtomicU64,
     too_old_samples: AtomicU64,
-    /// What it may bring of series that the store does not know.
+    /// Its allowance of series that the store does not know.
     pub(super) new_series: NewSeries,
-    /// Held by its session; between sessions it has what the last one left.
+    /// Locked by a running session; between sessions it holds what the last one parked.
     pub(super) parked: Arc<tokio::sync::Mutex<Option<ParkedSession>>>,
 }
 
@@ -75,19 +76,21 @@ struct Link {
     interval_ms: i64,
 }
 
-/// What a session left behind.
+/// The series of a session that has ended.
 #[derive(Debug)]
 pub(super) struct ParkedSession {
-    pub(super) columns: AgentSeries,
+    pub(super) series: Vec<AgentSeries>,
     pub(super) last_tick_ms: i64,
     pub(super) interval_ms: i64,
-    /// When its series end, by our clock.
+    /// When its series end, by the aggregator's clock.
     pub(super) ends_at_ms: i64,
+    /// No session of this run: `series` is empty, and what the previous run left open is looked up when it is needed.
+    pub(super) is_of_previous_run: bool,
 }
 
 impl ParkedSession {
-    /// When to put the markers: later than the last tick and before any tick of that rhythm that may still come, so that
-    /// ticks from the agent's spool are not hidden for longer than a millisecond.
+    /// Returns the timestamp of the staleness markers: after the last tick, and just before the next tick that the spool
+    /// may still deliver, so that a late tick is hidden for a millisecond at most.
     pub(super) fn marker_ms(&self, now_ms: i64) -> i64 {
         let interval_ms = self.interval_ms.max(1);
         let missed = now_ms.saturating_sub(self.last_tick_ms).max(1);
@@ -117,7 +120,7 @@ impl Agent {
         self.refused_series.store(refused, Ordering::Relaxed);
     }
 
-    /// Counts what was refused of a tick.
+    /// Counts the refused samples of a tick.
     pub(super) fn refused(&self, appended: &Appended) {
         if appended.refused > 0 {
             let refused = &self.refused_samples;
@@ -127,12 +130,25 @@ impl Agent {
         }
     }
 
-    /// Series that it sends and that are refused.
+    /// Returns how many series of it are refused.
     pub(super) fn refused_series(&self) -> u64 {
         self.refused_series.load(Ordering::Relaxed)
     }
 
-    /// Whether it is connected and has not fallen silent.
+    /// Notes that the previous run may have left series of this agent open: they end after `grace` unless it connects.
+    pub(super) fn park_previous_run(&self, now_ms: i64, grace: Duration) {
+        if let Ok(mut parked) = self.parked.try_lock() {
+            parked.get_or_insert(ParkedSession {
+                series: Vec::new(),
+                last_tick_ms: now_ms,
+                interval_ms: 1,
+                ends_at_ms: now_ms.saturating_add(grace.as_millis() as i64),
+                is_of_previous_run: true,
+            });
+        }
+    }
+
+    /// Returns whether it is connected and has sent something lately.
     pub(super) fn is_up(&self, now_ms: i64, grace_ms: i64) -> bool {
         let link = self.link();
         let silence_ms = now_ms.saturating_sub(self.seen_ms());
@@ -143,7 +159,7 @@ impl Agent {
         self.link().session.is_some()
     }
 
-    /// Makes `session` the agent's one; the one before is told to end.
+    /// Makes `session` the agent's session, and cancels the previous one. Returns whether there was one.
     pub(super) fn open(
         &self,
         session: &CancellationToken,
@@ -162,7 +178,7 @@ impl Agent {
         })
     }
 
-    /// The session is over, unless another has taken its place.
+    /// Records that the session ended, unless another replaced it.
     pub(super) fn close(&self, session: &CancellationToken) {
         if !session.is_cancelled() {
             self.link().session = None;
@@ -192,7 +208,7 @@ impl Agents {
         self.agents.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    /// All agents seen lately, by data centre and node.
+    /// Returns all known agents, ordered by data centre and node.
     #[must_use]
     pub fn list(&self) -> Vec<AgentStatus> {
         let agents = self.agents();
@@ -207,7 +223,7 @@ impl Agents {
         self.known(identity.idc(), identity.name(), now_ms)
     }
 
-    /// The agent of that name; made when it is not known.
+    /// Returns the agent of that name, created if it is not known.
     pub(super) fn known(&self, idc: &str, node: &str, now_ms: i64) -> Arc<Agent> {
         let mut agents = self.agents();
         let agent = agents
@@ -245,10 +261,11 @@ mod tests {
     fn marker_lies_just_before_the_next_possible_tick() {
         let (store, _dir) = store();
         let left = ParkedSession {
-            columns: AgentSeries::new(&store, "x"),
+            series: vec![AgentSeries::new(&store, "x")],
             last_tick_ms: 100_000,
             interval_ms: 10_000,
             ends_at_ms: 0,
+            is_of_previous_run: false,
         };
         for (now_ms, want) in [
             (100_000, 109_999),

@@ -18,17 +18,17 @@ pub(super) const LINGER: Duration = Duration::from_millis(500);
 /// Bytes read from TCP at a time.
 const TCP_READ_BYTES: usize = 16 << 10;
 
-/// A connection whose handshake is done.
+/// A connection after its handshake.
 pub(super) struct PeerConnection {
     address: SocketAddr,
     leaf: Option<CertificateDer<'static>>,
     quic: Option<Connection>,
-    /// Until its halves are taken.
+    /// Until it is split.
     tcp: Option<Box<TlsStream<TcpStream>>>,
 }
 
 impl PeerConnection {
-    /// A QUIC connection.
+    /// Wraps a QUIC connection.
     pub(super) fn quic(connection: Connection) -> Self {
         let chain = connection.peer_identity();
         let chain = chain.and_then(|chain| chain.downcast::<Vec<CertificateDer<'static>>>().ok());
@@ -40,7 +40,7 @@ impl PeerConnection {
         }
     }
 
-    /// A TCP connection with TLS.
+    /// Wraps a TCP connection with TLS.
     pub(super) fn tcp(address: SocketAddr, stream: TlsStream<TcpStream>) -> Self {
         let chain = stream.get_ref().1.peer_certificates();
         Self {
@@ -53,17 +53,17 @@ impl PeerConnection {
         }
     }
 
-    /// Where the peer is.
+    /// Returns the peer's address.
     pub(super) const fn address(&self) -> SocketAddr {
         self.address
     }
 
-    /// The certificate that the peer has shown.
+    /// Returns the peer's certificate.
     pub(super) const fn leaf(&self) -> Option<&CertificateDer<'static>> {
         self.leaf.as_ref()
     }
 
-    /// The session's stream: on QUIC the one that the peer opens.
+    /// Returns the session's stream: on QUIC, the one that the peer opens.
     pub(super) async fn streams(&mut self) -> io::Result<(SendHalf, ReceiveHalf)> {
         if let Some(connection) = &self.quic {
             let (send, receive) = connection.accept_bi().await?;
@@ -73,13 +73,14 @@ impl PeerConnection {
         Ok(split_tls(*stream, TCP_READ_BYTES))
     }
 
-    /// The stream, if it is there without waiting for the peer: on TCP.
+    /// Returns the sending half if that needs no waiting for the peer: on TCP.
     pub(super) fn streams_at_once(&mut self) -> Option<SendHalf> {
         let (send, _) = split_tls(*self.tcp.take()?, 0);
         Some(send)
     }
 
-    /// Closes with a code and a reason that the peer can log; on TCP the frame `Refused` says it, and dropping the halves closes.
+    /// Closes with a code and a reason for the peer's log. On TCP the frame `Refused` carries them, and dropping the halves
+    /// closes.
     pub(super) fn close(&self, refusal: &SessionRefusal) {
         if let Some(connection) = &self.quic {
             let code = VarInt::from_u32(refusal.code as u32);

@@ -1,4 +1,4 @@
-//! The QUIC socket: how much a peer may take up, and who gets to which protocol.
+//! The QUIC socket: limits for peers, and dispatch by protocol.
 
 use std::net::{SocketAddr, UdpSocket};
 use std::sync::Arc;
@@ -22,14 +22,15 @@ use super::session::SessionRefusal;
 use super::tcp::Listener;
 use super::{Context, IngestError, joining, session};
 use crate::pki::Pki;
+use crate::report::chain;
 
-/// What the kernel is asked for; it grants what `net.core.rmem_max` allows.
+/// Requested socket buffers. The kernel grants up to `net.core.rmem_max`.
 const SOCKET_BYTES: usize = 8 << 20;
 pub(super) const HANDSHAKE_TIMEOUT: Duration = Duration::from_secs(5);
-/// Open handshakes beyond which a peer must first prove its address.
+/// Open handshakes above which a peer must first prove its address.
 const HANDSHAKES_UNPROVEN_MAX: usize = 100;
 const IDLE_MS: u32 = 30_000;
-/// What an agent may have on the way that was not read.
+/// Most bytes in flight from an agent.
 const STREAM_WINDOW_BYTES: u32 = 1 << 20;
 
 pub(super) fn bind(context: &Context, own: &Credentials) -> Result<Endpoint, IngestError> {
@@ -51,16 +52,16 @@ pub(super) fn bind(context: &Context, own: &Credentials) -> Result<Endpoint, Ing
     Endpoint::new(endpoint, Some(config), socket, runtime).map_err(listen)
 }
 
-/// After a restart, agents' packets on connections of before are answered with a reset that they can verify; without, they
-/// would go on until their idle timeout.
+/// After a restart, packets of earlier connections are answered with a reset that agents can verify. Otherwise agents would
+/// continue until their idle timeout.
 fn endpoint_config(reset_key: &[u8]) -> EndpointConfig {
     let mut config = EndpointConfig::new(Arc::new(hmac::Key::new(hmac::HMAC_SHA256, reset_key)));
     config.cid_generator(|| Box::new(RandomIds));
     config
 }
 
-/// Eight random bytes for each connection. The ids that quinn makes by itself are tied to a key of the process: those of
-/// before a restart would be taken for noise, and not be answered.
+/// Eight random bytes per connection. Quinn's default ids depend on a key of the process: after a restart it would ignore
+/// packets with earlier ids instead of answering with a reset.
 struct RandomIds;
 
 impl ConnectionIdGenerator for RandomIds {
@@ -111,7 +112,7 @@ fn server_config(pki: &Pki, own: &Credentials) -> Result<ServerConfig, IngestErr
     Ok(config)
 }
 
-/// Takes connections until the end, then says goodbye and waits for the sessions to finish.
+/// Accepts connections until the aggregator stops, then waits for the sessions to end and closes the endpoint.
 pub(super) async fn accept(context: Arc<Context>, endpoint: Endpoint) {
     let sessions = TaskTracker::new();
     let handshakes = Arc::new(());
@@ -133,9 +134,9 @@ pub(super) async fn accept(context: Arc<Context>, endpoint: Endpoint) {
         let open = Arc::strong_count(&handshakes) - 1;
         if open > HANDSHAKES_UNPROVEN_MAX && !incoming.remote_address_validated() {
             context.metrics.retries.inc();
-            // Fails only for a peer that has been sent back before.
+            // Fails only for a peer whose address is validated already.
             if let Err(error) = incoming.retry() {
-                tracing::debug!(%error, "retry");
+                tracing::debug!(error = chain(&error), "send Retry");
             }
             continue;
         }
@@ -149,13 +150,13 @@ pub(super) async fn accept(context: Arc<Context>, endpoint: Endpoint) {
     sessions.wait().await;
     endpoint.close(
         VarInt::from_u32(RefusalCode::ShuttingDown as u32),
-        b"aggregator stops",
+        b"aggregator is stopping",
     );
     if timeout(Duration::from_secs(3), endpoint.wait_idle())
         .await
         .is_err()
     {
-        tracing::info!("some agents did not confirm the goodbye");
+        tracing::info!("some agents did not confirm the close");
     }
 }
 
@@ -166,11 +167,11 @@ async fn serve(context: Arc<Context>, incoming: Incoming, handshake: Arc<()>) {
         Ok(Ok(connection)) => connection,
         Ok(Err(error)) => {
             context.metrics.refuse(RefusalCause::Handshake);
-            return tracing::warn!(%address, %error, "handshake failed");
+            return tracing::warn!(%address, error = chain(&error), "handshake failed");
         }
         Err(_) => {
             context.metrics.refuse(RefusalCause::Timeout);
-            return tracing::warn!(%address, "handshake takes too long");
+            return tracing::warn!(%address, "handshake timed out");
         }
     };
     drop(handshake);
@@ -183,7 +184,7 @@ async fn serve(context: Arc<Context>, incoming: Incoming, handshake: Arc<()>) {
     .await;
 }
 
-/// Serves a connection whose handshake is done, by the protocol it was made for.
+/// Serves a connection by the protocol that its handshake negotiated.
 pub(super) async fn dispatch(
     context: Arc<Context>,
     connection: PeerConnection,
@@ -206,7 +207,7 @@ fn protocol(connection: &Connection) -> Option<Vec<u8>> {
     data.downcast::<HandshakeData>().ok()?.protocol
 }
 
-/// Replaces the aggregator's certificate when two thirds of its life are over.
+/// Replaces the aggregator's certificate after two thirds of its lifetime.
 pub(super) async fn renew_own(
     context: Arc<Context>,
     endpoint: Endpoint,
@@ -216,7 +217,7 @@ pub(super) async fn renew_own(
     loop {
         let due_ms = own.validity().map_or(0, |validity| validity.renew_at_ms());
         let wait_ms = due_ms.saturating_sub(context.clock.now_ms()).max(0);
-        // Not longer than a minute at a time: the clock may be set.
+        // A minute at most, because the clock may be set.
         let wait = Duration::from_millis(wait_ms.cast_unsigned()).min(Duration::from_secs(60));
         tokio::select! {
             () = context.cancel.cancelled() => return,
@@ -229,12 +230,12 @@ pub(super) async fn renew_own(
             Ok((fresh, config, tls)) => {
                 endpoint.set_server_config(Some(config));
                 listener.set_tls(tls);
-                tracing::info!("renew own certificate");
+                tracing::info!("renewed own certificate");
                 own = fresh;
             }
             Err(error) => {
-                let error = crate::report::chain(&error);
-                tracing::error!(error, "own certificate not renewed");
+                let error = chain(&error);
+                tracing::error!(error, "renew own certificate");
                 sleep(Duration::from_secs(60)).await;
             }
         }

@@ -1,4 +1,4 @@
-//! What the frames of one session do to the store. No network here.
+//! Applies the frames of one session to the store. Does no network I/O.
 
 mod lane;
 mod unstored;
@@ -16,8 +16,9 @@ use super::agent_series::AgentSeries;
 use super::agents::Agent;
 use super::metrics::IngestMetrics;
 use super::new_series::SeriesLimits;
+use super::role::SenderPolicy;
 
-/// Why a session can't go on.
+/// Why a session can't continue.
 #[derive(Debug, thiserror::Error)]
 pub(super) enum IngestorError {
     #[error(transparent)]
@@ -31,33 +32,34 @@ pub(super) enum IngestorError {
 }
 
 impl IngestorError {
-    /// Whether the agent is to blame, as opposed to the store.
+    /// Returns whether the agent broke the protocol, as opposed to a failure of the store.
     pub(super) const fn is_protocol(&self) -> bool {
         !matches!(self, Self::Store(error) if !matches!(error, AppendError::UndefinedColumn { .. }))
     }
 }
 
-/// What became of some frames.
+/// The result of some frames.
 #[derive(Debug, Default)]
 pub(super) struct Outcome {
-    /// The last tick appended: its sequence and where it is in the log.
+    /// The last tick appended to the live lane: its sequence, and its position in the log.
     pub(super) appended: Option<(u64, LogPosition)>,
-    /// The same of the backfill lane.
+    /// The same for the backfill lane.
     pub(super) backfilled: Option<(u64, LogPosition)>,
     /// Requests for a certificate, in order.
     pub(super) renewals: Vec<Vec<u8>>,
-    /// The agent has said goodbye.
+    /// The agent sent Bye.
     pub(super) bye: bool,
 }
 
-/// Whose frames they are, and what they may do.
+/// Who sends the frames, and within which limits.
 #[derive(Debug)]
 pub(super) struct Source {
     pub(super) store: Store,
     pub(super) stream_name: String,
     pub(super) identity: Identity,
+    pub(super) policy: SenderPolicy,
     pub(super) limits: SeriesLimits,
-    /// Its agent, which has what it may bring of new series.
+    /// Holds the allowance of new series.
     pub(super) agent: Arc<Agent>,
     pub(super) waiting: Arc<PendingSeriesBudget>,
     pub(super) clock: Arc<dyn Clock>,
@@ -69,16 +71,17 @@ pub(super) struct Source {
 pub(super) struct Ingestor {
     source: Arc<Source>,
     live: Lane,
-    /// Made when it is first used.
+    /// Created when it is first used.
     backfill: Option<Box<Lane>>,
+    /// Whether frames belong to the backfill lane.
     at_backfill: bool,
 }
 
 impl Ingestor {
-    pub(super) fn new(source: Source, before: Option<AgentSeries>) -> Self {
+    pub(super) fn new(source: Source, previous: Vec<AgentSeries>) -> Self {
         let source = Arc::new(source);
         Self {
-            live: Lane::new(Arc::clone(&source), LaneKind::Live, before),
+            live: Lane::new(Arc::clone(&source), LaneKind::Live, previous),
             source,
             backfill: None,
             at_backfill: false,
@@ -89,30 +92,30 @@ impl Ingestor {
         self.live.durable_sequence()
     }
 
-    /// Time of the last tick that was not passed over.
+    /// Returns the time of the live lane's last tick.
     pub(super) const fn last_tick_ms(&self) -> Option<i64> {
         self.live.last_tick_ms()
     }
 
-    /// Series of the last such tick.
+    /// Returns the number of stored series of the live lane.
     pub(super) const fn series(&self) -> u64 {
         self.live.series()
     }
 
-    /// Series that are refused now.
+    /// Returns how many series are refused now.
     pub(super) fn refused(&self) -> u64 {
         self.live.refused()
     }
 
-    /// What is to end if the agent does not come back. A session that never got to a tick leaves what it took over.
-    pub(super) fn into_series(self) -> Option<AgentSeries> {
+    /// Returns what ends if the agent does not return. A session without a tick returns what it took over.
+    pub(super) fn into_series(self) -> Vec<AgentSeries> {
         self.live.into_series()
     }
 
-    /// Takes every whole frame out of `buffer`.
+    /// Applies every complete frame of `buffer`.
     ///
     /// # Errors
-    /// The agent breaks the protocol, or the store can't take more. The session ends.
+    /// The agent broke the protocol, or the store failed. The session ends.
     pub(super) fn apply_frames(
         &mut self,
         buffer: &mut FrameBuffer,
@@ -150,7 +153,7 @@ impl Ingestor {
         }
         self.backfill.get_or_insert_with(|| {
             let source = Arc::clone(&self.source);
-            Box::new(Lane::new(source, LaneKind::Backfill, None))
+            Box::new(Lane::new(source, LaneKind::Backfill, Vec::new()))
         })
     }
 }

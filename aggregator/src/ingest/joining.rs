@@ -1,4 +1,4 @@
-//! Connections of nodes that have no certificate yet.
+//! Answers nodes that have no certificate yet.
 
 use std::sync::Arc;
 use std::time::Duration;
@@ -8,15 +8,16 @@ use tokio::time::timeout;
 
 use super::Context;
 use super::connection::PeerConnection;
+use super::handshake::HELLO_BYTES_MAX;
 use super::metrics::{CertificateRequest, RefusalCause};
-use super::session::{HELLO_BYTES_MAX, SessionRefusal, tell};
+use super::session::{SessionRefusal, send_refusal};
 use crate::kube::{self, Admission};
 use crate::pki::{Issued, JoinError};
 use crate::report;
 
 const TIMEOUT: Duration = Duration::from_secs(10);
 
-/// Answers the one request that such a connection may make.
+/// Answers the only request that such a connection may make.
 pub(super) async fn serve(context: Arc<Context>, mut connection: PeerConnection) {
     let address = connection.address();
     match timeout(TIMEOUT, answer(&context, &mut connection)).await {
@@ -31,12 +32,12 @@ pub(super) async fn serve(context: Arc<Context>, mut connection: PeerConnection)
         Ok(Err(refusal)) => {
             context.metrics.refuse(RefusalCause::Code(refusal.code));
             let (code, reason) = (refusal.code.as_str(), refusal.reason.as_str());
-            tracing::warn!(%address, code, reason, "refuse to let a node join");
+            tracing::warn!(%address, code, reason, "refuse to issue a certificate");
             connection.close(&refusal);
         }
         Err(_) => {
             context.metrics.refuse(RefusalCause::Timeout);
-            tracing::warn!(%address, "node that wants to join takes too long");
+            tracing::warn!(%address, "join request did not arrive in time");
         }
     }
 }
@@ -78,7 +79,7 @@ async fn answer(
     let issued = match issued {
         Ok(issued) => issued,
         Err(refusal) => {
-            tell(send, &refusal).await;
+            send_refusal(send, &refusal).await;
             return Err(refusal);
         }
     };
@@ -91,7 +92,7 @@ async fn answer(
     send.write_all(&bytes)
         .await
         .map_err(|error| protocol(&error))?;
-    // The peer closes once it has read; closing first could overtake the answer.
+    // The peer closes once it has read the answer. Closing first could overtake it.
     connection.closed(&mut receive).await;
     Ok(issued)
 }
@@ -120,11 +121,14 @@ async fn grant(
             };
             Err(SessionRefusal::new(code, report::chain(&error)))
         }
-        Err(_) => Err(SessionRefusal::new(RefusalCode::Internal, "joining failed")),
+        Err(error) => Err(SessionRefusal::new(
+            RefusalCode::Internal,
+            report::chain(&error),
+        )),
     }
 }
 
-/// The API server says which node the token's pod is on; the certificate is for that one.
+/// Issues a certificate for the node that the token's pod runs on, as the API server reports it.
 async fn grant_by_kubernetes(
     context: &Context,
     admission: &Admission,
@@ -142,7 +146,7 @@ async fn grant_by_kubernetes(
     tracing::info!(
         node = admitted.node,
         pod = admitted.pod,
-        "Kubernetes vouches for a node"
+        "API server confirmed the node of a token"
     );
     let granted = context.config.pki.admit(&admitted.node, request);
     granted.map_err(|error| SessionRefusal::new(RefusalCode::Request, report::chain(&error)))

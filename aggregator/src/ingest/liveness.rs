@@ -9,7 +9,8 @@ use tidemark_storage::{ReadControl, Readable as _, Selection, Store};
 use tokio::time::MissedTickBehavior;
 
 use super::Context;
-use super::agents::{Agent, ParkedSession};
+use super::agents::Agent;
+use super::left_open;
 use crate::report::chain;
 use crate::series_writer::{ColumnId, SeriesWriter};
 
@@ -82,7 +83,8 @@ fn find_known(context: &Context, now_ms: i64) {
     for index in 0..set.len() {
         let labels = set.labels(index);
         if let (Some(idc), Some(node)) = (labels.get("idc"), labels.get("node")) {
-            context.agents.known(idc, node, now_ms);
+            let agent = context.agents.known(idc, node, now_ms);
+            agent.park_previous_run(now_ms, context.config.absence_grace);
         }
     }
 }
@@ -201,26 +203,41 @@ fn end_absent(context: &Context, agent: &Agent, now_ms: i64) {
     let Ok(mut slot) = agent.parked.try_lock() else {
         return;
     };
-    let Some(left) = slot.take_if(|left| left.ends_at_ms <= now_ms) else {
+    let Some(parked) = slot.take_if(|parked| parked.ends_at_ms <= now_ms) else {
         return;
     };
-    let marker_ms = left.marker_ms(now_ms);
-    let ParkedSession { columns, .. } = left;
-    match columns.end(marker_ms, None) {
-        Ok(ended) => {
-            context.metrics.stale_markers.add(ended);
-            agent.progress(None, 0, 0);
-            tracing::info!(
-                node = agent.node,
-                series = ended,
-                "agent is absent: end its series"
-            );
-        }
-        Err(error) => {
-            let error = chain(&error);
-            tracing::error!(node = agent.node, error, "end series of an absent agent");
+    let marker_ms = parked.marker_ms(now_ms);
+    let series = match parked.is_of_previous_run {
+        false => parked.series,
+        true => match left_open::find(&context.store, (&agent.idc, &agent.node), None, now_ms) {
+            Ok(series) => series,
+            Err(error) => {
+                let error = chain(&error);
+                return tracing::error!(
+                    node = agent.node,
+                    error,
+                    "look up series of an absent agent"
+                );
+            }
+        },
+    };
+    let mut ended = 0;
+    for series in series {
+        match series.end(marker_ms, None) {
+            Ok(count) => ended += count,
+            Err(error) => {
+                let error = chain(&error);
+                tracing::error!(node = agent.node, error, "end series of an absent agent");
+            }
         }
     }
+    context.metrics.stale_markers.add(ended);
+    agent.progress(None, 0, 0);
+    tracing::info!(
+        node = agent.node,
+        series = ended,
+        "agent is absent: end its series"
+    );
 }
 
 #[cfg(test)]
@@ -228,7 +245,7 @@ mod tests {
     use std::time::Duration;
 
     use common::clock::{Clock, ManualClock};
-    use common::model::is_stale;
+    use common::model::{STALE_NAN, is_stale};
     use common::telemetry::Registry;
     use tidemark_storage::Values;
     use tokio::sync::Semaphore;
@@ -297,7 +314,7 @@ mod tests {
         let session = CancellationToken::new();
         let address = "127.0.0.1:1".parse().unwrap();
         agent.open(&session, address, "1", 10_000);
-        // `n2` is known from before the start, and gets the time to come back.
+        // `n2` is known from the previous run, and gets time to reconnect.
         round(10);
         agent.seen(NOW_MS + 30_000);
         round(40);
@@ -323,7 +340,7 @@ mod tests {
     }
 
     #[test]
-    fn agents_of_before_a_restart_are_known_from_the_store() {
+    fn agents_of_the_previous_run_are_known_from_the_store() {
         let (context, clock, _dir) = context();
         context.agents.known("a", "n1", NOW_MS);
         clock.advance(Duration::from_secs(60));
@@ -340,5 +357,38 @@ mod tests {
             .map(|one| one.node)
             .collect();
         assert_eq!(nodes, ["n1"]);
+    }
+
+    #[test]
+    fn series_of_an_agent_that_does_not_return_after_a_restart_end() {
+        let (context, clock, _dir) = context();
+        context.agents.known("a", "n1", NOW_MS);
+        Liveness::new(&context.store).round(&context, NOW_MS - 60_000);
+        let write = |name: &str, metric: &str, value: f64| {
+            let pairs = [("__name__", metric), ("idc", "a"), ("node", "n1")];
+            let labels = Labels::from_pairs(pairs).unwrap();
+            let mut stream = context.store.stream(name);
+            stream.define(0, &labels).unwrap();
+            stream.append_row(1, NOW_MS, &[(0, value)]).unwrap();
+        };
+        write("agent/a/n1/spool1", "live", 1.0);
+        write("agent/a/n1/spool2", "ended", STALE_NAN);
+        // The result of a rule about the node is not the agent's.
+        write("rule/x", "recorded", 1.0);
+        let restarted = Context {
+            agents: Agents::default(),
+            ..context
+        };
+        find_known(&restarted, NOW_MS);
+        let mut liveness = Liveness::new(&restarted.store);
+        liveness.round(&restarted, NOW_MS);
+        assert_eq!(restarted.metrics.stale_markers.get(), 0, "it may return");
+        clock.advance(Duration::from_secs(31));
+        liveness.round(&restarted, NOW_MS);
+        assert_eq!(restarted.metrics.stale_markers.get(), 1);
+        let open = left_open::find(&restarted.store, ("a", "n1"), None, clock.now_ms());
+        assert!(open.unwrap().is_empty());
+        liveness.round(&restarted, NOW_MS);
+        assert_eq!(restarted.metrics.stale_markers.get(), 1);
     }
 }

@@ -7,14 +7,14 @@ use tidemark_storage::DefineError;
 
 use super::agent_series::SeriesError;
 
-/// Why a connection or request was turned away, as a label value.
+/// Why a connection or request was refused, as a label value.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum RefusalCause {
-    /// With a code that the peer is told.
+    /// With a code that is sent to the peer.
     Code(RefusalCode),
-    /// The TLS handshake failed: certificate of another authority or out of date, or no TLS at all.
+    /// The TLS handshake failed: wrong authority, expired certificate, or not TLS.
     Handshake,
-    /// A peer that wants to send data and has no certificate.
+    /// The peer wants to send data without a certificate.
     NoCertificate,
     /// The peer took too long.
     Timeout,
@@ -46,7 +46,7 @@ impl LabelValue for RefusalCause {
 }
 
 closed_labels! {
-    /// What became of a sample.
+    /// The result for a sample.
     pub SampleResult as "result" {
         /// It is stored.
         Stored = "stored",

@@ -1,20 +1,20 @@
-//! How many series an agent may bring that the store does not know: all it may have at once, then so many a minute.
+//! Rate limit of series that the store does not know: a token bucket per agent.
 
 use std::sync::{Mutex, PoisonError};
 
-/// What one series takes; one hundred-and-so of these come back each millisecond.
+/// Tokens per series. `new_per_minute` tokens are added per millisecond, so that a minute adds that many series.
 const SERIES_COST: u64 = 60_000;
 
 /// Bounds on the series of one agent.
 #[derive(Debug, Clone, Copy)]
 pub(super) struct SeriesLimits {
-    /// Series it may have at a time; so many new ones it may bring at once.
+    /// Most series at a time, and the burst of new ones.
     pub(super) series_max: u32,
-    /// New ones a minute, once those are used up.
+    /// New series per minute after the burst.
     pub(super) new_per_minute: u32,
 }
 
-/// What an agent has left. Outlives its sessions, so that to connect anew gains nothing.
+/// The allowance of an agent. Outlives its sessions, so that reconnecting gains nothing.
 #[derive(Debug, Default)]
 pub(super) struct NewSeries {
     bucket: Mutex<Option<Bucket>>,
@@ -27,7 +27,7 @@ struct Bucket {
 }
 
 impl NewSeries {
-    /// Takes one series out, if there is one.
+    /// Takes the tokens of one series, if there are enough.
     pub(super) fn admit(&self, limits: SeriesLimits, now_ms: i64) -> bool {
         let mut bucket = self.bucket.lock().unwrap_or_else(PoisonError::into_inner);
         let full = u64::from(limits.series_max) * SERIES_COST;
@@ -35,7 +35,7 @@ impl NewSeries {
             level: full,
             at_ms: now_ms,
         });
-        // A clock that was set back gives nothing, and goes on from there.
+        // A clock that was set back adds nothing, and continues from there.
         let passed_ms = now_ms.saturating_sub(bucket.at_ms).max(0).cast_unsigned();
         bucket.at_ms = now_ms;
         let more = passed_ms.saturating_mul(limits.new_per_minute.into());
@@ -64,15 +64,15 @@ mod tests {
     }
 
     #[test]
-    fn all_at_once_and_then_so_many_a_minute() {
+    fn burst_then_rate_per_minute() {
         let new = NewSeries::default();
         assert_eq!(admitted(&new, 1_000), 5);
         assert_eq!(admitted(&new, 1_499), 0);
-        // What came in the first 499 ms is not lost.
+        // The tokens of the first 499 ms are not lost.
         assert_eq!(admitted(&new, 1_500), 1);
         assert_eq!(admitted(&new, 2_600), 2);
         assert_eq!(admitted(&new, 1_000_000), 5, "never more than at first");
-        assert_eq!(admitted(&new, 0), 0, "a clock set back gives nothing");
+        assert_eq!(admitted(&new, 0), 0, "a clock set back adds nothing");
         assert_eq!(admitted(&new, 500), 1);
         assert_eq!(admitted(&new, i64::MAX), 5);
     }

@@ -1,11 +1,15 @@
-//! One connection of an agent: who is it, what may it send, and what has become of it.
+//! One session of an agent, from Hello to its end.
+//!
+//! [`serve`] identifies the peer, [`open`] reads its Hello, ends the agent's previous session and answers Welcome. Then
+//! [`Session::run`] reads frames, has them applied on a blocking thread, and acknowledges what is durable. However the
+//! session ends, [`Session::park`] keeps its series for the agent's next session, or for `liveness` to end.
 
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
-use common::identity::{Identity, Role, Validity};
+use common::identity::Identity;
 use common::limits::FRAME_BYTES_MAX;
-use common::wire::{Frame, FrameBuffer, Limits, RefusalCode, VERSIONS, WireError, common_version};
+use common::wire::{Frame, FrameBuffer, Limits, RefusalCode, WireError};
 use rustls_pki_types::CertificateDer;
 use tidemark_link::stream::{ReceiveHalf, SendHalf};
 use tidemark_storage::LogPosition;
@@ -14,27 +18,27 @@ use tokio::time::{sleep, timeout};
 use tokio_util::sync::CancellationToken;
 
 use super::Context;
+use super::agent_series::AgentSeries;
 use super::agents::{Agent, ParkedSession};
 use super::connection::{LINGER, PeerConnection};
+use super::handshake::{HELLO_BYTES_MAX, HELLO_TIMEOUT, Hello, greet, identify, time_left};
 use super::ingestor::{Ingestor, Outcome, Source};
+use super::left_open;
 use super::metrics::{CertificateRequest, RefusalCause};
 use super::new_series::SeriesLimits;
+use super::role::SenderPolicy;
 use crate::report;
 
-/// For the first stream and the first frame on it.
-const HELLO_TIMEOUT: Duration = Duration::from_secs(10);
-/// For a peer that does not read what it is told.
+/// How long a write may wait for a peer that does not read.
 const WRITE_TIMEOUT: Duration = Duration::from_secs(30);
-/// For the session before to end.
+/// How long the agent's previous session may take to end.
 const TAKEOVER_TIMEOUT: Duration = Duration::from_secs(30);
-/// Before the peer is known to speak the protocol.
-pub(super) const HELLO_BYTES_MAX: usize = 16 << 10;
-/// Bytes that are read at a time.
+/// Most bytes per read.
 const CHUNK_BYTES_MAX: usize = 64 << 10;
-/// An agent renews its certificate once a session.
+/// Most certificate requests in one session. An agent renews once.
 const RENEWALS_MAX: u32 = 8;
 
-/// Why a connection ends at our wish.
+/// Why the aggregator ends a session: what the peer is sent.
 #[derive(Debug)]
 pub(super) struct SessionRefusal {
     pub(super) code: RefusalCode,
@@ -50,10 +54,10 @@ impl SessionRefusal {
 
 /// Why a session ended.
 #[derive(Debug)]
-enum SessionEnd {
-    /// The agent closed, or its network did.
+pub(super) enum SessionEnd {
+    /// The agent closed the connection, or the network did.
     Disconnected(String),
-    /// We did.
+    /// The aggregator ended it.
     Refused(SessionRefusal),
 }
 
@@ -63,29 +67,34 @@ impl From<SessionRefusal> for SessionEnd {
     }
 }
 
-fn protocol(error: &(dyn std::error::Error + 'static)) -> SessionEnd {
+pub(super) fn protocol_error(error: &(dyn std::error::Error + 'static)) -> SessionEnd {
     SessionRefusal::new(RefusalCode::Protocol, report::chain(error)).into()
 }
 
-fn lost(error: &(dyn std::error::Error + 'static)) -> SessionEnd {
+pub(super) fn disconnected(error: &(dyn std::error::Error + 'static)) -> SessionEnd {
     SessionEnd::Disconnected(report::chain(error))
+}
+
+fn internal(reason: &str) -> SessionEnd {
+    SessionRefusal::new(RefusalCode::Internal, reason).into()
 }
 
 /// Serves an agent that has shown a certificate.
 pub(super) async fn serve(context: Arc<Context>, mut connection: PeerConnection) {
     let address = connection.address();
-    let identity = match identify(&context, connection.leaf()) {
-        Ok(identity) => identity,
-        Err((refused, refusal)) => {
-            context.metrics.refuse(refused);
+    let (identity, policy) = match identify(&context, connection.leaf()) {
+        Ok(identified) => identified,
+        Err((cause, refusal)) => {
+            context.metrics.refuse(cause);
             tracing::warn!(%address, reason = refusal.reason, "refuse agent");
             if let Some(send) = connection.streams_at_once() {
-                tell(send, &refusal).await;
+                send_refusal(send, &refusal).await;
             }
             return connection.close(&refusal);
         }
     };
-    let (mut session, receive) = match open(&context, &mut connection, identity.clone()).await {
+    let opened = open(&context, &mut connection, (identity.clone(), policy)).await;
+    let (mut session, receive) = match opened {
         Ok(opened) => opened,
         Err(end) => return finish(&context, &connection, &identity, end, None).await,
     };
@@ -94,112 +103,16 @@ pub(super) async fn serve(context: Arc<Context>, mut connection: PeerConnection)
     finish(&context, &connection, &identity, end, Some(send)).await;
 }
 
-/// Who the certificate says it is.
-fn identify(
-    context: &Context,
-    leaf: Option<&CertificateDer<'static>>,
-) -> Result<Identity, (RefusalCause, SessionRefusal)> {
-    let leaf = leaf.ok_or_else(|| {
-        let refusal = SessionRefusal::new(RefusalCode::Identity, "no certificate");
-        (RefusalCause::NoCertificate, refusal)
-    })?;
-    let refuse = |reason: String| {
-        let refusal = SessionRefusal::new(RefusalCode::Identity, reason);
-        (RefusalCause::Code(RefusalCode::Identity), refusal)
-    };
-    let identity = Identity::of_certificate(leaf).map_err(|error| refuse(report::chain(&error)))?;
-    let own = context.config.pki.identity();
-    if identity.role() != Role::Node || identity.trust_domain() != own.trust_domain() {
-        return Err(refuse(format!("{identity} may not send as a node")));
-    }
-    Ok(identity)
-}
-
-/// How long the certificate that was shown is still good.
-fn time_left(context: &Context, leaf: Option<&CertificateDer<'static>>) -> Duration {
-    let validity = leaf.and_then(|leaf| Validity::of_certificate(leaf).ok());
-    let left_ms = validity.map_or(0, |validity| {
-        validity.not_after_ms.saturating_sub(context.clock.now_ms())
-    });
-    Duration::from_millis(left_ms.max(0).cast_unsigned())
-}
-
-struct Hello {
-    /// The newest protocol version that both ends speak.
-    version: u16,
-    instance: String,
-    interval_ms: i64,
-    program: String,
-}
-
-/// Reads Hello and checks it against the certificate.
-async fn read_hello(
-    receive: &mut ReceiveHalf,
-    buffer: &mut FrameBuffer,
-    identity: &Identity,
-) -> Result<Hello, SessionEnd> {
-    while !buffer.has_message().map_err(|error| protocol(&error))? {
-        let more = receive.read(buffer, HELLO_BYTES_MAX).await;
-        if !more.map_err(|error| lost(&error))? {
-            return Err(SessionEnd::Disconnected(
-                "stream ended before Hello".to_owned(),
-            ));
-        }
-    }
-    let message = buffer.next_message().map_err(|error| protocol(&error))?;
-    let frame = Frame::decode(message.unwrap_or_default()).map_err(|error| protocol(&error))?;
-    let Frame::Hello {
-        versions,
-        node,
-        instance,
-        interval_ms,
-        program,
-        ..
-    } = frame
-    else {
-        let reason = format!("{} in place of Hello", frame.name());
-        return Err(SessionRefusal::new(RefusalCode::Protocol, reason).into());
-    };
-    let Some(version) = common_version(&versions) else {
-        let reason =
-            format!("this aggregator speaks versions {VERSIONS:?}, the agent {versions:?}");
-        return Err(SessionRefusal::new(RefusalCode::Version, reason).into());
-    };
-    if node != identity.name() {
-        let node: String = node.chars().take(253).collect();
-        let reason = format!(
-            "node {node:?} with the certificate of {:?}",
-            identity.name()
-        );
-        return Err(SessionRefusal::new(RefusalCode::OtherNode, reason).into());
-    }
-    Ok(Hello {
-        version,
-        instance: instance.iter().map(|byte| format!("{byte:02x}")).collect(),
-        interval_ms: i64::from(interval_ms),
-        program: program.chars().take(100).collect(),
-    })
-}
-
-/// Nothing may follow Hello before the answer: what the agent sends depends on it.
-fn only_hello(buffer: &FrameBuffer) -> Result<(), SessionEnd> {
-    if buffer.is_empty() {
-        return Ok(());
-    }
-    let reason = "bytes behind Hello, before Welcome";
-    Err(SessionRefusal::new(RefusalCode::Protocol, reason).into())
-}
-
-/// What is on disk, as the store's log reports it.
+/// What is durable, as the store's log reports it.
 #[derive(Debug, Clone, Copy, Default)]
 struct Durable {
     sequence: Option<u64>,
-    /// Of the backfill lane, where sequences may go back: the last one told.
+    /// The last tick of the backfill lane, whose sequences may go back.
     backfill: Option<u64>,
     failed: bool,
 }
 
-/// What is on disk when the log's writer has come to a place.
+/// A tick that is durable once the log is synced up to its position.
 #[derive(Debug, Clone, Copy)]
 enum DurableMark {
     Live(u64),
@@ -215,7 +128,7 @@ struct Session {
     interval_ms: i64,
     send: SendHalf,
     buffer: FrameBuffer,
-    /// `None` only while it is at work on another thread, or lost with one.
+    /// `None` only while a blocking thread uses it, or if that thread panicked.
     ingestor: Option<Ingestor>,
     durable: Arc<watch::Sender<Durable>>,
     acked: Option<u64>,
@@ -224,35 +137,17 @@ struct Session {
     bye: bool,
 }
 
-/// Waits for the stream and Hello on it; tells the agent when that is refused.
-async fn greet(
-    connection: &mut PeerConnection,
-    buffer: &mut FrameBuffer,
-    identity: &Identity,
-) -> Result<(SendHalf, ReceiveHalf, Hello), SessionEnd> {
-    let (send, mut receive) = connection.streams().await.map_err(|error| lost(&error))?;
-    let hello = read_hello(&mut receive, buffer, identity).await;
-    match hello.and_then(|hello| only_hello(buffer).map(|()| hello)) {
-        Ok(hello) => Ok((send, receive, hello)),
-        Err(SessionEnd::Refused(refusal)) => {
-            tell(send, &refusal).await;
-            Err(SessionEnd::Refused(refusal))
-        }
-        Err(end) => Err(end),
-    }
-}
-
-/// Takes Hello, sees the session before off, and answers Welcome.
+/// Reads Hello, waits for the agent's previous session to end, and answers Welcome.
 async fn open(
     context: &Arc<Context>,
     connection: &mut PeerConnection,
-    identity: Identity,
+    (identity, policy): (Identity, SenderPolicy),
 ) -> Result<(Session, ReceiveHalf), SessionEnd> {
     let mut buffer = FrameBuffer::new(HELLO_BYTES_MAX);
     let greeting = timeout(HELLO_TIMEOUT, greet(connection, &mut buffer, &identity));
     let (send, receive, hello) = greeting.await.map_err(|_| {
         context.metrics.refuse(RefusalCause::Timeout);
-        SessionEnd::Disconnected("no Hello in time".to_owned())
+        SessionEnd::Disconnected(format!("no Hello within {HELLO_TIMEOUT:?}"))
     })??;
     buffer.set_limit(FRAME_BYTES_MAX);
     let address = connection.address();
@@ -264,24 +159,17 @@ async fn open(
     let slot = timeout(TAKEOVER_TIMEOUT, Arc::clone(&agent.parked).lock_owned());
     let mut slot = slot.await.map_err(|_| {
         agent.close(&cancel);
-        SessionRefusal::new(RefusalCode::Internal, "the session before does not end")
+        internal("previous session did not end in time")
     })?;
-    let before = slot.take().map(|left| left.columns);
-    let (idc, node) = (identity.idc(), identity.name());
-    let source = Source {
-        store: context.store.clone(),
-        stream_name: format!("agent/{idc}/{node}/{}", hello.instance),
-        identity: identity.clone(),
-        limits: SeriesLimits {
-            series_max: context.config.series_per_agent_max,
-            new_per_minute: context.config.new_series_per_minute,
-        },
-        agent: Arc::clone(&agent),
-        waiting: Arc::clone(&context.waiting),
-        clock: Arc::clone(&context.clock),
-        metrics: Arc::clone(&context.metrics),
+    let source = source(context, &agent, (identity.clone(), policy), &hello);
+    let previous = slot.take().map_or_else(Vec::new, |parked| parked.series);
+    let ingestor = match start_ingestor(context, source, previous).await {
+        Ok(ingestor) => ingestor,
+        Err(end) => {
+            agent.close(&cancel);
+            return Err(end);
+        }
     };
-    let ingestor = Ingestor::new(source, before);
     let session = Session {
         acked: ingestor.durable_sequence(),
         context: Arc::clone(context),
@@ -302,6 +190,56 @@ async fn open(
     let durable_sequence = session.acked;
     tracing::info!(agent = %identity, %address, version = hello.program, durable_sequence, "agent connected");
     Ok((session, receive))
+}
+
+fn source(
+    context: &Context,
+    agent: &Arc<Agent>,
+    (identity, policy): (Identity, SenderPolicy),
+    hello: &Hello,
+) -> Source {
+    Source {
+        store: context.store.clone(),
+        stream_name: policy.stream_prefix(&identity) + &hello.instance,
+        identity,
+        policy,
+        limits: SeriesLimits {
+            series_max: context.config.series_per_agent_max,
+            new_per_minute: context.config.new_series_per_minute,
+        },
+        agent: Arc::clone(agent),
+        waiting: Arc::clone(&context.waiting),
+        clock: Arc::clone(&context.clock),
+        metrics: Arc::clone(&context.metrics),
+    }
+}
+
+/// Starts the agent's lanes. A new instance after which no session parked anything takes over what the agent's earlier
+/// instances left open in the store; its first tick ends what it does not continue.
+async fn start_ingestor(
+    context: &Context,
+    source: Source,
+    mut previous: Vec<AgentSeries>,
+) -> Result<Ingestor, SessionEnd> {
+    let now_ms = context.clock.now_ms();
+    let start = move || {
+        let is_new = AgentSeries::new(&source.store, &source.stream_name)
+            .durable_sequence()
+            .is_none();
+        if is_new && previous.is_empty() {
+            let name = (source.identity.idc(), source.identity.name());
+            match left_open::find(&source.store, name, Some(&source.stream_name), now_ms) {
+                Ok(found) => previous = found,
+                Err(error) => {
+                    let error = report::chain(&error);
+                    tracing::warn!(agent = %source.identity, error, "look up series of earlier instances");
+                }
+            }
+        }
+        Ingestor::new(source, previous)
+    };
+    let started = tokio::task::spawn_blocking(start).await;
+    started.map_err(|error| internal(&report::chain(&error)))
 }
 
 impl Session {
@@ -351,7 +289,7 @@ impl Session {
 
     fn cancelled(&self) -> SessionRefusal {
         if self.context.cancel.is_cancelled() {
-            SessionRefusal::new(RefusalCode::ShuttingDown, "aggregator stops")
+            SessionRefusal::new(RefusalCode::ShuttingDown, "aggregator is stopping")
         } else {
             SessionRefusal::new(
                 RefusalCode::Replaced,
@@ -361,12 +299,12 @@ impl Session {
     }
 
     async fn on_bytes(&mut self, more: std::io::Result<bool>) -> Result<(), SessionEnd> {
-        if !more.map_err(|error| lost(&error))? {
+        if !more.map_err(|error| disconnected(&error))? {
             return Err(SessionEnd::Disconnected("stream ended".to_owned()));
         }
         self.agent.seen(self.context.clock.now_ms());
         let ready = self.buffer.has_message();
-        if !ready.map_err(|error: WireError| protocol(&error))? {
+        if !ready.map_err(|error: WireError| protocol_error(&error))? {
             return Ok(());
         }
         let outcome = self.ingest().await?;
@@ -377,14 +315,12 @@ impl Session {
         Ok(())
     }
 
-    /// Lets another thread take the frames into the store; as many at a time as there are permits.
+    /// Applies the received frames on a blocking thread, as many sessions at a time as there are permits.
     async fn ingest(&mut self) -> Result<Outcome, SessionEnd> {
-        let internal =
-            |what: &str| SessionEnd::from(SessionRefusal::new(RefusalCode::Internal, what));
         let permit = self.context.appends.acquire().await;
-        let _permit = permit.map_err(|_| internal("aggregator stops"))?;
+        let _permit = permit.map_err(|_| internal("aggregator is stopping"))?;
         let Some(mut ingestor) = self.ingestor.take() else {
-            return Err(internal("session is lost"));
+            return Err(internal("ingest of this session panicked"));
         };
         let mut buffer = std::mem::replace(&mut self.buffer, FrameBuffer::new(FRAME_BYTES_MAX));
         let work = move || {
@@ -393,7 +329,7 @@ impl Session {
         };
         let (ingestor, buffer, outcome) = tokio::task::spawn_blocking(work)
             .await
-            .map_err(|_| internal("ingest failed"))?;
+            .map_err(|error| internal(&report::chain(&error)))?;
         self.buffer = buffer;
         self.agent.progress(
             ingestor.last_tick_ms(),
@@ -411,20 +347,20 @@ impl Session {
             SessionEnd::from(SessionRefusal::new(code, report::chain(&error)))
         })?;
         if let Some((sequence, position)) = outcome.appended {
-            self.tell_when_durable(DurableMark::Live(sequence), position);
+            self.mark_when_durable(DurableMark::Live(sequence), position);
         }
         if let Some((sequence, position)) = outcome.backfilled {
-            self.tell_when_durable(DurableMark::Backfill(sequence), position);
+            self.mark_when_durable(DurableMark::Backfill(sequence), position);
         }
         Ok(outcome)
     }
 
-    fn tell_when_durable(&self, reached: DurableMark, position: LogPosition) {
+    fn mark_when_durable(&self, mark: DurableMark, position: LogPosition) {
         let (durable, metrics) = (Arc::clone(&self.durable), Arc::clone(&self.context.metrics));
         let appended_at = Instant::now();
         self.context.store.when_durable(position, move |result| {
             metrics.ack_seconds.observe_duration(appended_at.elapsed());
-            durable.send_modify(|durable| match (result, reached) {
+            durable.send_modify(|durable| match (result, mark) {
                 (Ok(()), DurableMark::Live(sequence)) => {
                     durable.sequence = durable.sequence.max(Some(sequence));
                 }
@@ -436,7 +372,7 @@ impl Session {
 
     async fn acknowledge(&mut self, durable: Durable) -> Result<(), SessionEnd> {
         if durable.failed {
-            let reason = "write-ahead log could not be written";
+            let reason = "write of the write-ahead log failed";
             return Err(SessionRefusal::new(RefusalCode::Internal, reason).into());
         }
         if let Some(sequence) = durable.sequence.filter(|_| durable.sequence > self.acked) {
@@ -480,7 +416,7 @@ impl Session {
         write(&mut self.send, &frame).await
     }
 
-    /// Leaves the agent's series to whoever comes next.
+    /// Keeps the agent's series for its next session, or for `liveness` to end.
     fn park(self) -> SendHalf {
         let Self {
             context,
@@ -489,19 +425,21 @@ impl Session {
             ingestor,
             ..
         } = self;
-        // After a goodbye the agent is probably being replaced: two ticks are enough to notice.
+        // After Bye the agent is probably being replaced: it returns within two ticks or not at all.
         let grace_ms = match self.bye {
             true => 2 * self.interval_ms,
             false => (context.config.absence_grace.as_millis() as i64).max(3 * self.interval_ms),
         };
         let now_ms = context.clock.now_ms();
         let last_tick_ms = ingestor.as_ref().and_then(Ingestor::last_tick_ms);
-        if let Some(columns) = ingestor.and_then(Ingestor::into_series) {
+        let series = ingestor.map_or_else(Vec::new, Ingestor::into_series);
+        if !series.is_empty() {
             *slot = Some(ParkedSession {
-                columns,
+                series,
                 last_tick_ms: last_tick_ms.unwrap_or(now_ms),
                 interval_ms: self.interval_ms,
                 ends_at_ms: now_ms + grace_ms,
+                is_of_previous_run: false,
             });
         }
         drop(slot);
@@ -510,7 +448,7 @@ impl Session {
     }
 }
 
-/// Says and counts why a session ended.
+/// Logs and counts why a session ended, and sends the reason if the aggregator ended it.
 async fn finish(
     context: &Context,
     connection: &PeerConnection,
@@ -521,7 +459,7 @@ async fn finish(
     let address = connection.address();
     match end {
         SessionEnd::Disconnected(reason) => {
-            tracing::info!(agent = %identity, %address, reason, "agent left")
+            tracing::info!(agent = %identity, %address, reason, "agent disconnected")
         }
         SessionEnd::Refused(refusal) => {
             context.metrics.refuse(RefusalCause::Code(refusal.code));
@@ -533,15 +471,15 @@ async fn finish(
                 _ => tracing::warn!(agent = %identity, %address, code, reason, "refuse agent"),
             }
             if let Some(send) = send {
-                tell(send, &refusal).await;
+                send_refusal(send, &refusal).await;
             }
             connection.close(&refusal);
         }
     }
 }
 
-/// Sends the reason as a frame and waits a moment for it to arrive.
-pub(super) async fn tell(mut send: SendHalf, refusal: &SessionRefusal) {
+/// Sends the reason as a frame and waits briefly until it arrives.
+pub(super) async fn send_refusal(mut send: SendHalf, refusal: &SessionRefusal) {
     let frame = Frame::Refused {
         code: refusal.code,
         reason: &refusal.reason,
@@ -553,10 +491,14 @@ pub(super) async fn tell(mut send: SendHalf, refusal: &SessionRefusal) {
 
 async fn write(send: &mut SendHalf, frame: &Frame<'_>) -> Result<(), SessionEnd> {
     let mut bytes = Vec::new();
-    frame.encode(&mut bytes).map_err(|error| protocol(&error))?;
+    frame
+        .encode(&mut bytes)
+        .map_err(|error| protocol_error(&error))?;
     match timeout(WRITE_TIMEOUT, send.write_all(&bytes)).await {
         Ok(Ok(())) => Ok(()),
-        Ok(Err(error)) => Err(lost(&error)),
-        Err(_) => Err(SessionEnd::Disconnected("agent reads nothing".to_owned())),
+        Ok(Err(error)) => Err(disconnected(&error)),
+        Err(_) => Err(SessionEnd::Disconnected(format!(
+            "agent read nothing for {WRITE_TIMEOUT:?}"
+        ))),
     }
 }

@@ -1,7 +1,7 @@
-//! The TCP socket beside QUIC's, on the same port: for agents whose network lets no UDP through.
+//! The TCP socket on QUIC's port, for agents whose network blocks UDP.
 //!
-//! The same TLS and certificates, the same frames on one stream. What QUIC brings by itself is set here: probes for a peer that
-//! has gone, and how many handshakes may be open.
+//! TLS, certificates and frames are the same. What QUIC provides by itself is added here: probes for dead peers, and a limit
+//! on open handshakes.
 
 use std::net::SocketAddr;
 use std::sync::Arc;
@@ -21,8 +21,9 @@ use super::connection::PeerConnection;
 use super::endpoint::{HANDSHAKE_TIMEOUT, dispatch};
 use super::metrics::RefusalCause;
 use super::{Context, IngestError};
+use crate::report::chain;
 
-/// Handshakes under way; more connections wait in the kernel's queue.
+/// Most concurrent handshakes; further connections wait in the kernel's queue.
 const HANDSHAKES_MAX: usize = 128;
 
 /// The listening socket. Clones share it.
@@ -32,7 +33,7 @@ pub(super) struct Listener {
     tls: watch::Sender<Arc<rustls::ServerConfig>>,
 }
 
-/// Binds `address`, whose port is QUIC's.
+/// Binds `address`, which has QUIC's port.
 pub(super) fn bind(
     context: &Context,
     own: &Credentials,
@@ -50,13 +51,13 @@ pub(super) fn bind(
 }
 
 impl Listener {
-    /// Shows another certificate from the next handshake on.
+    /// Uses another certificate from the next handshake on.
     pub(super) fn set_tls(&self, tls: rustls::ServerConfig) {
         self.tls.send_replace(Arc::new(tls));
     }
 }
 
-/// Takes connections until the end, then waits for their sessions to finish.
+/// Accepts connections until the aggregator stops, then waits for their sessions to end.
 pub(super) async fn accept(context: Arc<Context>, listener: Listener) {
     let sessions = TaskTracker::new();
     let handshakes = Arc::new(Semaphore::new(HANDSHAKES_MAX));
@@ -73,8 +74,8 @@ pub(super) async fn accept(context: Arc<Context>, listener: Listener) {
         let (stream, address) = match accepted {
             Ok(accepted) => accepted,
             Err(error) => {
-                tracing::warn!(%error, "accept TCP connection");
-                // Out of descriptors: accepting again at once would spin.
+                tracing::warn!(error = chain(&error), "accept TCP connection");
+                // Out of file descriptors: retrying at once would spin.
                 sleep(Duration::from_millis(50)).await;
                 continue;
             }
@@ -119,12 +120,12 @@ async fn handshake(
         }
         Ok(Err(error)) => {
             context.metrics.refuse(RefusalCause::Handshake);
-            tracing::warn!(%address, %error, "handshake failed");
+            tracing::warn!(%address, error = chain(&error), "handshake failed");
             None
         }
         Err(_) => {
             context.metrics.refuse(RefusalCause::Timeout);
-            tracing::warn!(%address, "handshake takes too long");
+            tracing::warn!(%address, "handshake timed out");
             None
         }
     }

@@ -1,4 +1,4 @@
-//! What the tests of ingest share.
+//! Helpers of the tests of ingest.
 
 use std::sync::Arc;
 
@@ -8,7 +8,7 @@ use tidemark_storage::{Store, StoreOptions};
 /// The time at which tests run.
 pub(super) const NOW_MS: i64 = 1_700_000_000_000;
 
-/// A store in a directory that goes with it, where time stands still.
+/// Opens a store in a temporary directory, with a clock that stands still.
 pub(super) fn store() -> (Store, tempfile::TempDir) {
     store_with(Arc::new(ManualClock::new(NOW_MS)))
 }

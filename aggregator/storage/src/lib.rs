@@ -22,6 +22,7 @@ mod maintenance;
 mod manifest;
 mod memory;
 mod merge;
+mod open_streams;
 pub mod raw;
 pub mod read;
 mod seal;

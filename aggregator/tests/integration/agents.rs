@@ -10,6 +10,7 @@ mod network;
 mod peer;
 mod recorded;
 mod refusals;
+mod replaced;
 mod restored;
 mod sender;
 mod tcp;

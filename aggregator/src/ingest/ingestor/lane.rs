@@ -1,4 +1,4 @@
-//! One lane of a session: series by number, the last tick, and what a tick does to the store.
+//! One lane of a session: decodes schema, base and ticks, and appends the ticks to the store.
 
 use std::cell::Cell;
 use std::collections::HashSet;
@@ -8,32 +8,33 @@ use common::model::{Labels, STALE_NAN};
 use common::wire::{SchemaEntry, SchemaReader, TickState};
 use tidemark_storage::{DefineError, LogPosition, STREAM_NUMBERS_MIN};
 
-use super::super::agent_series::{AgentSeries, SeriesError, owned_labels};
+use super::super::agent_series::{AgentSeries, SeriesError};
 use super::unstored::UnstoredSeries;
 use super::{IngestorError, Source};
 use crate::ingest::metrics::SampleResult;
+use crate::report::chain;
 
 thread_local! {
-    /// The buffer for a tick's values: one a thread, where one a session would be kept for each of thousands.
+    /// Buffer for a tick's values. One per thread, because one per session would be kept for each of thousands.
     static VALUES: Cell<Vec<(u32, f64)>> = const { Cell::new(Vec::new()) };
 }
 
-/// Numbers a session may use for each series it may have: agents use them again, so they stay dense.
+/// Series numbers that a session may use for each series it may have. Agents reuse numbers, so they stay dense.
 const NUMBERS_PER_SERIES: usize = 4;
-/// Series that waited and are taken in one go: some milliseconds.
+/// Most waiting series that one tick admits: they take some milliseconds.
 const ADMITTED_AT_ONCE: usize = 5_000;
-/// Metric families whose meaning one lane may state.
+/// Most metric families that one lane may describe.
 const FAMILIES_MAX: usize = 20_000;
-/// Bytes of a help text that are kept.
+/// Longest help text that is kept.
 const HELP_BYTES_MAX: usize = 4096;
 
-/// Which lane it is.
+/// The kind of a lane.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) enum LaneKind {
-    /// Ticks as they come. Their sequence is kept with them.
+    /// Ticks in order. Their sequence is stored with them.
     Live,
-    /// Ticks that were passed over. Their sequence is not kept: the agent knows what it has to send, and a tick that comes again
-    /// is dropped sample by sample.
+    /// Ticks that the live lane skipped. Their sequence is not stored: the agent knows what it has to send, and the samples
+    /// of a repeated tick are dropped as duplicates.
     Backfill,
 }
 
@@ -44,17 +45,17 @@ pub(super) struct Lane {
     kind: LaneKind,
     state: TickState,
     columns: AgentSeries,
-    /// Series of before the reset, or of the session before: those that do not come again end with the next tick.
+    /// Series from before the reset, or of previous sessions: the next tick ends those that this lane does not continue.
     retiring: Vec<AgentSeries>,
-    /// Removed since the last tick, which will mark their end.
+    /// Numbers removed since the last tick. The next one writes their markers.
     removed: Vec<u32>,
-    /// Numbers in use that the store refused.
+    /// Series that are not stored.
     refused: UnstoredSeries,
-    /// The log has it that this lane's series are refused.
+    /// Whether a refused series of this lane was logged.
     has_warned: bool,
     families: usize,
     has_base: bool,
-    /// The next tick may be one that came before.
+    /// Whether the next tick's sequence may be lower than the last one.
     may_go_back: bool,
     pub(super) last_sequence: Option<u64>,
     last_tick_ms: Option<i64>,
@@ -62,7 +63,7 @@ pub(super) struct Lane {
 }
 
 impl Lane {
-    pub(super) fn new(source: Arc<Source>, kind: LaneKind, before: Option<AgentSeries>) -> Self {
+    pub(super) fn new(source: Arc<Source>, kind: LaneKind, previous: Vec<AgentSeries>) -> Self {
         let columns = AgentSeries::new(&source.store, &source.stream_name);
         let last_sequence = match kind {
             LaneKind::Live => columns.durable_sequence(),
@@ -76,7 +77,7 @@ impl Lane {
             kind,
             state: TickState::default(),
             columns,
-            retiring: before.into_iter().collect(),
+            retiring: previous,
             removed: Vec::new(),
             families: 0,
             has_base: false,
@@ -102,17 +103,17 @@ impl Lane {
         self.refused.len() as u64
     }
 
-    /// What is to end if the agent does not come back.
-    pub(super) fn into_series(mut self) -> Option<AgentSeries> {
+    /// Returns what ends if the agent does not return.
+    pub(super) fn into_series(self) -> Vec<AgentSeries> {
         match self.last_tick_ms {
-            Some(_) => Some(self.columns),
-            None => self.retiring.pop(),
+            Some(_) => vec![self.columns],
+            None => self.retiring,
         }
     }
 
     fn numbers_max(&self) -> usize {
         let of_limit = self.source.limits.series_max as usize * NUMBERS_PER_SERIES;
-        // A low limit must not end the session of an agent that has more series: they are refused one by one.
+        // A low limit must not end the session of an agent with more series: they are refused one by one.
         of_limit.max(STREAM_NUMBERS_MIN as usize)
     }
 
@@ -124,7 +125,7 @@ impl Lane {
         if reset {
             let fresh = AgentSeries::new(&self.source.store, &self.source.stream_name);
             let before = std::mem::replace(&mut self.columns, fresh);
-            // Without a tick since the last reset there is nothing that could have ended.
+            // Without a tick since the last reset, no series of this schema was written.
             if self.retiring.is_empty() && before.len() > 0 {
                 self.retiring.push(before);
             }
@@ -178,15 +179,15 @@ impl Lane {
             false => self.refused.add_waiting(number, labels),
         }
         self.source.metrics.refuse_series(&error);
-        // The first of a session says it all; the counter has the rest.
+        // One line per session; the counter has the rest.
         if !std::mem::replace(&mut self.has_warned, true) {
             let limits = self.source.limits;
-            tracing::warn!(agent = %self.source.identity, %labels, %error, ?limits, "refuse series");
+            tracing::warn!(agent = %self.source.identity, %labels, error = chain(&error), ?limits, "refuse series");
         }
         Ok(())
     }
 
-    /// Gives the series a place in the store.
+    /// Gives a series its column in the store.
     fn define(&mut self, number: u32, labels: &Labels) -> Result<(), SeriesError> {
         let source = &self.source;
         let limits = source.limits;
@@ -195,7 +196,7 @@ impl Lane {
             let limit = limits.series_max.into();
             return Err(DefineError::StreamLimit { limit }.into());
         }
-        let labels = owned_labels(labels, source.identity.name(), source.identity.idc())?;
+        let labels = source.policy.stored_labels(labels, &source.identity)?;
         let now_ms = source.clock.now_ms();
         let mut admit = || source.agent.new_series.admit(limits, now_ms);
         let defined = self.columns.define(number, &labels, &mut admit);
@@ -205,7 +206,7 @@ impl Lane {
         Ok(defined?)
     }
 
-    /// Takes series that were refused, while there is room for them.
+    /// Stores series that were refused, while there is room for them.
     fn admit_waiting(&mut self) {
         if self.refused.is_empty() || !self.refused.is_due(self.source.clock.now_ms()) {
             return;
@@ -214,7 +215,7 @@ impl Lane {
             let Some((number, labels)) = self.refused.first_waiting() else {
                 return;
             };
-            // What refuses one of them refuses the others too.
+            // The limit that refuses one of them refuses the others too.
             if self.define(number, &labels).is_err() {
                 return;
             }
@@ -242,7 +243,7 @@ impl Lane {
             if !std::mem::take(&mut self.may_go_back) {
                 return Err(IngestorError::Sequence { sequence, last });
             }
-            // What there was later has not ended, it has not begun.
+            // The series of later ticks have not ended: at this time they have not begun.
             self.retiring.clear();
         }
         self.values = VALUES.take();

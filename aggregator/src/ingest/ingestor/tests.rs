@@ -1,4 +1,4 @@
-//! What frames do to a store.
+//! Tests of how frames change a store.
 
 use std::collections::BTreeMap;
 
@@ -69,23 +69,24 @@ impl Sender {
     }
 }
 
-fn ingestor(store: &Store, before: Option<AgentSeries>) -> Ingestor {
+fn ingestor(store: &Store, previous: Vec<AgentSeries>) -> Ingestor {
     let agents = Agents::default();
     let clock = Arc::new(ManualClock::new(NOW_MS));
-    ingestor_of(store, &agents, clock, before)
+    ingestor_of(store, &agents, clock, previous)
 }
 
-/// A session of one of `agents` that may have 100 series, and 6 new ones a minute.
+/// Starts a session of one of `agents` that may have 100 series, and 6 new ones per minute.
 fn ingestor_of(
     store: &Store,
     agents: &Agents,
     clock: Arc<ManualClock>,
-    before: Option<AgentSeries>,
+    previous: Vec<AgentSeries>,
 ) -> Ingestor {
     let identity = Identity::new("t", "a", Role::Node, "n1").unwrap();
     let source = Source {
         store: store.clone(),
         stream_name: "agent/a/n1/x".to_owned(),
+        policy: SenderPolicy::NodeAgent,
         limits: SeriesLimits {
             series_max: 100,
             new_per_minute: 6,
@@ -96,10 +97,10 @@ fn ingestor_of(
         clock,
         metrics: Arc::new(IngestMetrics::new(&Registry::default())),
     };
-    Ingestor::new(source, before)
+    Ingestor::new(source, previous)
 }
 
-/// All samples by series name; the marker is `None`.
+/// Returns all samples by series name; `None` is a staleness marker.
 fn read(store: &Store) -> BTreeMap<String, Vec<Shown>> {
     let selection = Selection {
         matchers: vec![Matcher::equal("node", "n1"), Matcher::equal("idc", "a")],
@@ -125,7 +126,7 @@ fn read(store: &Store) -> BTreeMap<String, Vec<Shown>> {
     samples
 }
 
-/// Milliseconds after the start, and the value; the marker is `None`.
+/// Milliseconds after the start, and the value; `None` is a staleness marker.
 type Shown = (i64, Option<f64>);
 
 #[track_caller]
@@ -146,7 +147,7 @@ fn removed_series_end_with_the_next_tick() {
     sender.tick(5, NOW_MS, &[(0, 1.0), (1, 2.0)]);
     sender.schema(false, &[1], &[(2, "c")]);
     sender.tick(6, NOW_MS + 10, &[(0, 1.5), (2, 3.0)]);
-    let mut ingestor = ingestor(&store, None);
+    let mut ingestor = ingestor(&store, Vec::new());
     let outcome = ingestor.apply_frames(&mut sender.buffer()).unwrap();
     assert_eq!(outcome.appended.unwrap().0, 6);
     assert_eq!(ingestor.series(), 2);
@@ -161,16 +162,16 @@ fn removed_series_end_with_the_next_tick() {
 }
 
 #[test]
-fn next_session_ends_what_did_not_come_again() {
+fn next_session_ends_what_it_does_not_continue() {
     let (store, _dir) = store();
     let mut sender = Sender::default();
     sender.schema(true, &[], &[(0, "a"), (1, "b")]);
     sender.base();
     sender.tick(5, NOW_MS, &[(0, 1.0), (1, 2.0)]);
-    let mut first = ingestor(&store, None);
+    let mut first = ingestor(&store, Vec::new());
     first.apply_frames(&mut sender.buffer()).unwrap();
 
-    // The agent was started again: other numbers, `b` is gone.
+    // The agent was restarted: other numbers, and `b` is gone.
     let mut sender = Sender::default();
     sender.schema(true, &[], &[(1, "a"), (0, "c")]);
     sender.base();
@@ -188,16 +189,16 @@ fn next_session_ends_what_did_not_come_again() {
 }
 
 #[test]
-fn ticks_that_come_twice_are_stored_once() {
+fn repeated_ticks_are_stored_once() {
     let (store, _dir) = store();
-    let mut before = None;
+    let mut before = Vec::new();
     for _ in 0..2 {
         let mut sender = Sender::default();
         sender.schema(true, &[], &[(0, "a")]);
         sender.base();
         sender.tick(5, NOW_MS, &[(0, 1.0)]);
-        let mut ingestor = ingestor(&store, before.take());
-        // As for one that began before the first had become durable.
+        let mut ingestor = ingestor(&store, std::mem::take(&mut before));
+        // As in a session that began before the first tick was durable.
         ingestor.live.last_sequence = None;
         let outcome = ingestor.apply_frames(&mut sender.buffer()).unwrap();
         store.wait_durable(outcome.appended.unwrap().1).unwrap();
@@ -212,7 +213,7 @@ fn refused(prepare: impl FnOnce(&mut Sender)) -> IngestorError {
     let (store, _dir) = store();
     let mut sender = Sender::default();
     prepare(&mut sender);
-    let error = ingestor(&store, None)
+    let error = ingestor(&store, Vec::new())
         .apply_frames(&mut sender.buffer())
         .unwrap_err();
     assert!(error.is_protocol(), "{error}");
@@ -263,10 +264,10 @@ fn values(until: u32) -> Vec<(u32, f64)> {
 }
 
 #[test]
-fn series_beyond_the_limit_are_refused_and_come_in_once_others_have_gone() {
+fn series_over_the_limit_wait_until_others_are_removed() {
     let (store, _dir) = store();
     let clock = Arc::new(ManualClock::new(NOW_MS));
-    let mut ingestor = ingestor_of(&store, &Agents::default(), Arc::clone(&clock), None);
+    let mut ingestor = ingestor_of(&store, &Agents::default(), Arc::clone(&clock), Vec::new());
     let mut sender = Sender::default();
     sender.schema(true, &[], &added(&names(0, 105)));
     sender.base();
@@ -306,15 +307,15 @@ fn series_beyond_the_limit_are_refused_and_come_in_once_others_have_gone() {
 }
 
 #[test]
-fn new_series_come_in_as_the_minutes_pass_whatever_the_session() {
+fn new_series_are_limited_per_minute_across_sessions() {
     let (store, _dir) = store();
     let (agents, clock) = (Agents::default(), Arc::new(ManualClock::new(NOW_MS)));
-    let mut first = ingestor_of(&store, &agents, Arc::clone(&clock), None);
+    let mut first = ingestor_of(&store, &agents, Arc::clone(&clock), Vec::new());
     let mut sender = Sender::default();
     sender.schema(true, &[], &added(&names(0, 100)));
     sender.base();
     sender.tick(1, NOW_MS, &values(100));
-    // All it may have were new. Others in their place come slowly.
+    // The burst is used up. Series in their place are limited.
     let gone: Vec<u32> = (50..100).collect();
     sender.schema(false, &gone, &[]);
     sender.tick(2, NOW_MS + 10, &values(50));
@@ -325,7 +326,7 @@ fn new_series_come_in_as_the_minutes_pass_whatever_the_session() {
     let metrics = Arc::clone(&first.source.metrics);
     assert_eq!(metrics.refused_series(SeriesRefusal::PerMinute), 20);
 
-    // To connect anew gains nothing, and what is known comes at once.
+    // Reconnecting gains nothing; known series are stored at once.
     let mut second = ingestor_of(&store, &agents, Arc::clone(&clock), first.into_series());
     let mut sender = Sender::default();
     let mut series = names(0, 50);
@@ -351,16 +352,16 @@ fn new_series_come_in_as_the_minutes_pass_whatever_the_session() {
 }
 
 #[test]
-fn ticks_that_were_passed_over_come_behind_newer_ones() {
+fn skipped_ticks_are_backfilled_after_newer_ones() {
     let (store, _dir) = store();
     let mut first = Sender::default();
     first.schema(true, &[], &[(0, "a"), (1, "b")]);
     first.base();
     first.tick(5, NOW_MS, &[(0, 1.0), (1, 2.0)]);
-    let mut ingestor = ingestor(&store, None);
+    let mut ingestor = ingestor(&store, Vec::new());
     ingestor.apply_frames(&mut first.buffer()).unwrap();
 
-    // The newest one first: other numbers, `b` is gone.
+    // The newest tick first: other numbers, and `b` is gone.
     let mut live = Sender::default();
     live.schema(true, &[], &[(0, "c"), (1, "a")]);
     live.base();
@@ -368,7 +369,7 @@ fn ticks_that_were_passed_over_come_behind_newer_ones() {
     let outcome = ingestor.apply_frames(&mut live.buffer()).unwrap();
     assert_eq!(outcome.appended.unwrap().0, 8);
 
-    // What was passed over, and once more, with a session of its own.
+    // The skipped ticks, twice, each in its own session.
     for _ in 0..2 {
         let mut late = Sender::default();
         let backfill = true;
@@ -384,7 +385,7 @@ fn ticks_that_were_passed_over_come_behind_newer_ones() {
         assert!(outcome.appended.is_none());
         assert_eq!(outcome.backfilled.unwrap().0, 8);
     }
-    // And the live lane goes on as if nothing had been.
+    // The live lane continues undisturbed.
     let backfill = false;
     Frame::Lane { backfill }.encode(&mut live.bytes).unwrap();
     live.tick(9, NOW_MS + 40, &[(0, 9.1), (1, 1.4)]);
@@ -416,7 +417,7 @@ fn ticks_that_were_passed_over_come_behind_newer_ones() {
 }
 
 #[test]
-fn ticks_that_are_passed_over_do_not_move_what_is_durable() {
+fn backfilled_ticks_do_not_move_the_durable_sequence() {
     let (store, _dir) = store();
     let mut sender = Sender::default();
     let backfill = true;
@@ -424,7 +425,7 @@ fn ticks_that_are_passed_over_do_not_move_what_is_durable() {
     sender.schema(true, &[], &[(0, "a")]);
     sender.base();
     sender.tick(7, NOW_MS, &[(0, 1.0)]);
-    let mut ingestor = ingestor(&store, None);
+    let mut ingestor = ingestor(&store, Vec::new());
     let outcome = ingestor.apply_frames(&mut sender.buffer()).unwrap();
     store.wait_durable(outcome.backfilled.unwrap().1).unwrap();
     assert_eq!(ingestor.durable_sequence(), None);

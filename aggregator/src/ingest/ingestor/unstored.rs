@@ -1,4 +1,4 @@
-//! Series of a session that the store does not take: their numbers, and the labels of those that wait for room.
+//! Series of a session that are not stored: their numbers, and the labels of those that wait for room.
 
 use std::collections::{BTreeMap, HashSet};
 use std::sync::Arc;
@@ -6,27 +6,27 @@ use std::sync::atomic::{AtomicUsize, Ordering};
 
 use common::model::Labels;
 
-/// Bytes of labels that wait, of all agents: a quarter of a million series.
+/// Most bytes of waiting labels of all sessions: a quarter of a million series.
 const WAITING_BYTES_MAX: usize = 64 << 20;
-/// Of one session, so that one agent leaves the others their share.
+/// Most bytes of one session, so that one agent leaves the others their share.
 const SESSION_BYTES_MAX: usize = WAITING_BYTES_MAX / 8;
-/// What a series that waits takes beside its labels.
+/// Bytes of a waiting series besides its labels.
 const ENTRY_BYTES: usize = 64;
-/// How long until those that wait are tried again.
+/// Time between attempts to store waiting series.
 const RETRY_MS: i64 = 10_000;
 
-/// Memory for series that wait, shared by all sessions.
+/// The memory for waiting series, shared by all sessions.
 #[derive(Debug, Default)]
 pub(in crate::ingest) struct PendingSeriesBudget {
     bytes: AtomicUsize,
 }
 
-/// The refused series of one lane.
+/// The series of one lane that are not stored.
 ///
-/// Invariant: whatever waits is refused; `bytes` is what this lane has of the room.
+/// Invariant: each waiting series is in `numbers`; `bytes` is this lane's share of the budget.
 #[derive(Debug)]
 pub(super) struct UnstoredSeries {
-    room: Arc<PendingSeriesBudget>,
+    budget: Arc<PendingSeriesBudget>,
     numbers: HashSet<u32>,
     waiting: BTreeMap<u32, Labels>,
     bytes: usize,
@@ -34,9 +34,9 @@ pub(super) struct UnstoredSeries {
 }
 
 impl UnstoredSeries {
-    pub(super) fn new(room: &Arc<PendingSeriesBudget>) -> Self {
+    pub(super) fn new(budget: &Arc<PendingSeriesBudget>) -> Self {
         Self {
-            room: Arc::clone(room),
+            budget: Arc::clone(budget),
             numbers: HashSet::new(),
             waiting: BTreeMap::new(),
             bytes: 0,
@@ -56,28 +56,28 @@ impl UnstoredSeries {
         self.numbers.contains(&number)
     }
 
-    /// Refuses a series for good: no series may have its labels.
+    /// Adds a series that can never be stored: its labels are not valid.
     pub(super) fn add(&mut self, number: u32) {
         self.numbers.insert(number);
     }
 
-    /// Refuses a series for now. Without room for its labels it comes when the agent states its series anew.
+    /// Adds a series that may be stored later. Without room for its labels, it waits until the agent sends its schema again.
     pub(super) fn add_waiting(&mut self, number: u32, labels: &Labels) {
         self.numbers.insert(number);
         let bytes = bytes_of(labels);
         if self.bytes + bytes > SESSION_BYTES_MAX {
             return;
         }
-        let in_all = self.room.bytes.fetch_add(bytes, Ordering::Relaxed) + bytes;
-        if in_all > WAITING_BYTES_MAX {
-            self.room.bytes.fetch_sub(bytes, Ordering::Relaxed);
+        let total = self.budget.bytes.fetch_add(bytes, Ordering::Relaxed) + bytes;
+        if total > WAITING_BYTES_MAX {
+            self.budget.bytes.fetch_sub(bytes, Ordering::Relaxed);
             return;
         }
         self.bytes += bytes;
         self.waiting.insert(number, labels.clone());
     }
 
-    /// Forgets a series; returns whether it was refused.
+    /// Removes a series. Returns whether it was here.
     pub(super) fn remove(&mut self, number: u32) -> bool {
         if let Some(labels) = self.waiting.remove(&number) {
             self.give_back(bytes_of(&labels));
@@ -91,9 +91,9 @@ impl UnstoredSeries {
         self.give_back(self.bytes);
     }
 
-    /// Whether those that wait should be tried now. If so, it is a while until the next time.
+    /// Returns whether to try the waiting series now. The next time is [`RETRY_MS`] later.
     pub(super) fn is_due(&mut self, now_ms: i64) -> bool {
-        // A clock that was set back must not make them wait until it is where it was.
+        // After the clock was set back they must not wait until it catches up.
         let is_near = self.retry_at_ms.saturating_sub(now_ms) <= RETRY_MS;
         if self.waiting.is_empty() || (now_ms < self.retry_at_ms && is_near) {
             return false;
@@ -102,7 +102,7 @@ impl UnstoredSeries {
         true
     }
 
-    /// The series that has waited under the lowest number.
+    /// Returns the waiting series with the lowest number.
     pub(super) fn first_waiting(&self) -> Option<(u32, Labels)> {
         let (&number, labels) = self.waiting.first_key_value()?;
         Some((number, labels.clone()))
@@ -110,7 +110,7 @@ impl UnstoredSeries {
 
     fn give_back(&mut self, bytes: usize) {
         self.bytes -= bytes;
-        self.room.bytes.fetch_sub(bytes, Ordering::Relaxed);
+        self.budget.bytes.fetch_sub(bytes, Ordering::Relaxed);
     }
 }
 
@@ -134,16 +134,16 @@ mod tests {
     }
 
     #[test]
-    fn room_is_bounded_a_session_and_in_all_and_comes_back() {
-        let room = Arc::new(PendingSeriesBudget::default());
+    fn budget_is_bounded_per_session_and_in_total_and_is_returned() {
+        let budget = Arc::new(PendingSeriesBudget::default());
         let fits = SESSION_BYTES_MAX / bytes_of(&labels(0));
         let mut sessions = Vec::new();
         for _ in 0..9 {
-            let mut refused = UnstoredSeries::new(&room);
+            let mut refused = UnstoredSeries::new(&budget);
             for number in 0..fits as u32 + 1 {
                 refused.add_waiting(number, &labels(number));
             }
-            assert_eq!(refused.len(), fits + 1, "all are known to be refused");
+            assert_eq!(refused.len(), fits + 1, "all are known not to be stored");
             sessions.push(refused);
         }
         let waiting = |refused: &UnstoredSeries| refused.waiting.len();
@@ -156,19 +156,19 @@ mod tests {
         sessions[0].add_waiting(1, &labels(1));
         assert_eq!(waiting(&sessions[0]), 1);
         sessions.clear();
-        assert_eq!(room.bytes.load(Ordering::Relaxed), 0);
+        assert_eq!(budget.bytes.load(Ordering::Relaxed), 0);
     }
 
     #[test]
     fn tried_again_every_ten_seconds_whatever_the_clock_does() {
         let mut refused = UnstoredSeries::new(&Arc::default());
         refused.add(7);
-        assert!(!refused.is_due(0), "no series may have those labels");
+        assert!(!refused.is_due(0), "its labels are not valid");
         refused.add_waiting(8, &labels(8));
         assert!(refused.is_due(0));
         assert!(!refused.is_due(9_999));
         assert!(refused.is_due(10_000));
-        assert!(refused.is_due(-100_000), "set back");
+        assert!(refused.is_due(-100_000), "the clock was set back");
         assert!(!refused.is_due(-99_999));
     }
 }

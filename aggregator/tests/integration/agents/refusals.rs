@@ -126,7 +126,7 @@ fn peer_that_does_not_wait_for_welcome_is_refused() {
         let closed = peer.closed().await;
         assert!(closed.contains("before Welcome"), "{closed}");
     });
-    check_refused(&mut aggregator, "protocol", "bytes behind Hello");
+    check_refused(&mut aggregator, "protocol", "bytes after Hello");
 }
 
 #[test]
