@@ -1,8 +1,11 @@
 //! Receives Prometheus remote write, versions 1.0 and 2.0.
 //!
-//! A request is answered with 2xx only once its samples are on disk. What Prometheus 3.5 does with the same request
-//! is done here too: status codes, what is dropped silently, what rolls a request back.
+//! A request is answered with 2xx only once its samples are durable. Status codes, what is dropped silently and what
+//! rolls a request back are those of Prometheus 3.5, with one exception: a label name that occurs twice in a series is
+//! answered with 400 and the rest of the request is kept, where Prometheus drops the series with 204
+//! (prometheus/prometheus#19665).
 
+pub mod metrics;
 mod protobuf;
 mod v1;
 mod v2;
@@ -17,7 +20,10 @@ use http::{HeaderMap, HeaderValue, Response, StatusCode};
 use tidemark_storage::{AppendError, Appended, Refusal, RefusalReason, Store};
 use tokio::sync::oneshot;
 
-/// A buffer for unpacked bodies up to this size is kept, one a thread.
+use self::metrics::RequestRefusal;
+use crate::report::chain;
+
+/// Largest buffer for decompressed bodies that a thread keeps.
 const KEEP_BYTES: usize = 4 << 20;
 
 const MEDIA_TYPE: &str = "application/x-protobuf";
@@ -36,33 +42,50 @@ enum WriteError {
     UnsupportedMediaType(String),
     #[error("body decodes to {bytes} bytes, at most {REMOTE_WRITE_BYTES_MAX} allowed")]
     TooLarge { bytes: usize },
-    #[error("bad snappy: {0}")]
+    #[error("bad snappy")]
     Snappy(#[from] snap::Error),
-    #[error("bad protobuf: {0}")]
+    #[error("bad protobuf")]
     Protobuf(#[from] protobuf::ProtobufError),
+    #[error("labels after samples")]
+    LabelsAfterSamples,
     #[error("{0}")]
-    Refused(String),
+    Invalid(String),
     #[error("{}", refusal_text(.0))]
-    NotStored(Appended),
+    RolledBack(Appended),
     #[error(transparent)]
     Append(AppendError),
-    #[error("request was abandoned")]
-    Abandoned,
+    #[error("decode and store")]
+    Panicked(#[source] tokio::task::JoinError),
+    #[error("store closed before the log was synced")]
+    NotSynced(#[source] oneshot::error::RecvError),
 }
 
 impl WriteError {
     const fn status(&self) -> StatusCode {
+        match self.refusal() {
+            RequestRefusal::MediaType => StatusCode::UNSUPPORTED_MEDIA_TYPE,
+            RequestRefusal::TooLarge
+            | RequestRefusal::Body
+            | RequestRefusal::Malformed
+            | RequestRefusal::Samples => StatusCode::BAD_REQUEST,
+            RequestRefusal::NotReady | RequestRefusal::Full => StatusCode::SERVICE_UNAVAILABLE,
+            RequestRefusal::Internal => StatusCode::INTERNAL_SERVER_ERROR,
+        }
+    }
+
+    const fn refusal(&self) -> RequestRefusal {
         match self {
-            Self::UnsupportedMediaType(_) => StatusCode::UNSUPPORTED_MEDIA_TYPE,
-            Self::TooLarge { .. }
-            | Self::Snappy(_)
-            | Self::Protobuf(_)
-            | Self::Refused(_)
-            | Self::NotStored(_) => StatusCode::BAD_REQUEST,
-            Self::Append(
-                AppendError::DiskFull { .. } | AppendError::OverBudget { .. } | AppendError::Closed,
-            ) => StatusCode::SERVICE_UNAVAILABLE,
-            Self::Append(_) | Self::Abandoned => StatusCode::INTERNAL_SERVER_ERROR,
+            Self::UnsupportedMediaType(_) => RequestRefusal::MediaType,
+            Self::TooLarge { .. } => RequestRefusal::TooLarge,
+            Self::Snappy(_) | Self::Protobuf(_) | Self::LabelsAfterSamples | Self::Invalid(_) => {
+                RequestRefusal::Malformed
+            }
+            Self::RolledBack(_) => RequestRefusal::Samples,
+            Self::Append(AppendError::DiskFull { .. } | AppendError::OverBudget { .. }) => {
+                RequestRefusal::Full
+            }
+            Self::Append(AppendError::Closed) => RequestRefusal::NotReady,
+            Self::Append(_) | Self::Panicked(_) | Self::NotSynced(_) => RequestRefusal::Internal,
         }
     }
 }
@@ -70,13 +93,13 @@ impl WriteError {
 impl From<AppendError> for WriteError {
     fn from(error: AppendError) -> Self {
         match error {
-            AppendError::Refused(appended) => Self::NotStored(appended),
+            AppendError::Refused(appended) => Self::RolledBack(appended),
             other => Self::Append(other),
         }
     }
 }
 
-/// What was written, for version 2.0's headers.
+/// What was stored, for the headers of version 2.0.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
 struct Written {
     samples: u64,
@@ -84,16 +107,16 @@ struct Written {
     exemplars: u64,
 }
 
-/// Samples of one request that were refused.
+/// The refused samples of one request.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
-pub struct RefusedSamples {
-    /// In all, without those that version 1.0 leaves out because others of their request are refused.
+pub struct RefusedWriteSamples {
+    /// All of them, without those that were rolled back because others of their request were refused.
     pub samples: u64,
-    /// Of these, older than the retention.
+    /// Of these, those older than the retention.
     pub too_old: u64,
 }
 
-impl From<&Appended> for RefusedSamples {
+impl From<&Appended> for RefusedWriteSamples {
     fn from(appended: &Appended) -> Self {
         Self {
             samples: appended.refused,
@@ -102,38 +125,45 @@ impl From<&Appended> for RefusedSamples {
     }
 }
 
-/// What a decoded request came to, before the log is synced.
+/// The result of a decoded request, before the log is synced.
 struct Outcome {
     appended: Appended,
     written: Written,
-    /// What part of the request was not kept; answered with 400.
+    /// Which part of the request was not stored; answered with 400.
     complaint: Option<String>,
 }
 
-/// Takes one `POST /api/v1/write`.
+/// The answer to a request, and what to count.
+#[derive(Debug)]
+pub struct Received {
+    /// The answer.
+    pub response: Response<String>,
+    /// Samples that were refused.
+    pub refused_samples: RefusedWriteSamples,
+    /// Why the answer is an error, if it is one.
+    pub refusal: Option<RequestRefusal>,
+}
+
+/// Stores the samples of one `POST /api/v1/write`.
 ///
-/// The caller bounds the size of `body`; what it unpacks to is bounded here. Metadata is kept. Native histograms
-/// are refused by name, the rest of their request is kept.
+/// The caller bounds the size of `body`; its decompressed size is bounded here. Metadata and exemplars are kept. Native
+/// histograms are refused by name, and the rest of their request is kept.
 ///
 /// # Cancel safety
-/// Dropping the future does not undo what was appended; the sender then repeats the request, which is harmless.
-pub async fn receive(
-    store: &Store,
-    headers: &HeaderMap,
-    body: Bytes,
-) -> (Response<String>, RefusedSamples) {
+/// Dropping the future does not undo what was appended. The sender repeats the request, which is harmless.
+pub async fn receive(store: &Store, headers: &HeaderMap, body: Bytes) -> Received {
     let version = match version(headers) {
         Ok(version) => version,
-        Err(error) => return (answer(None, Err(error)), RefusedSamples::default()),
+        Err(error) => return refused(None, &error),
     };
-    let result = process(store, version, body).await;
-    let refused = match &result {
-        Ok((_, _, refused)) => *refused,
-        Err(WriteError::NotStored(appended)) => appended.into(),
-        Err(_) => RefusedSamples::default(),
-    };
-    let result = result.map(|(written, complaint, _)| (written, complaint));
-    (answer(Some(version), result), refused)
+    match process(store, version, body).await {
+        Ok(outcome) => Received {
+            refused_samples: (&outcome.appended).into(),
+            refusal: outcome.complaint.as_ref().map(|_| RequestRefusal::Samples),
+            response: stored_answer(version, outcome),
+        },
+        Err(error) => refused(Some(version), &error),
+    }
 }
 
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -142,7 +172,7 @@ enum Version {
     V2,
 }
 
-/// Which message the body holds, by its headers.
+/// Returns which message the body contains, by its headers.
 fn version(headers: &HeaderMap) -> Result<Version, WriteError> {
     let unsupported = |what: &str| Err(WriteError::UnsupportedMediaType(what.to_owned()));
     if let Some(encoding) = headers.get(CONTENT_ENCODING)
@@ -174,38 +204,33 @@ fn version(headers: &HeaderMap) -> Result<Version, WriteError> {
     }
 }
 
-/// Decodes and stores on a thread that may block, then waits for the disk.
-async fn process(
-    store: &Store,
-    version: Version,
-    body: Bytes,
-) -> Result<(Written, Option<String>, RefusedSamples), WriteError> {
+/// Decodes and stores on a blocking thread, then waits until the samples are durable.
+async fn process(store: &Store, version: Version, body: Bytes) -> Result<Outcome, WriteError> {
     let (send, receive) = oneshot::channel();
     let for_thread = store.clone();
     let work = tokio::task::spawn_blocking(move || {
-        let outcome = with_unpacked(&body, |message| match version {
+        let outcome = with_decompressed(&body, |message| match version {
             Version::V1 => v1::store(&for_thread, message),
             Version::V2 => v2::store(&for_thread, message),
         })?;
         for_thread.when_durable(outcome.appended.position, move |result| {
-            // The sender is gone when nobody receives.
+            // Nobody receives if the client has disconnected.
             drop(send.send(result));
         });
         Ok::<Outcome, WriteError>(outcome)
     });
-    let outcome = work.await.map_err(|_| WriteError::Abandoned)??;
-    receive.await.map_err(|_| WriteError::Abandoned)??;
-    let refused = (&outcome.appended).into();
-    Ok((outcome.written, outcome.complaint, refused))
+    let outcome = work.await.map_err(WriteError::Panicked)??;
+    receive.await.map_err(WriteError::NotSynced)??;
+    Ok(outcome)
 }
 
 thread_local! {
-    /// Where bodies are unpacked: the bytes of a new buffer would have to be cleared each time.
-    static UNPACKED: RefCell<Vec<u8>> = const { RefCell::new(Vec::new()) };
+    /// Buffer for decompressed bodies, kept because a new one would have to be zeroed each time.
+    static DECOMPRESSED: RefCell<Vec<u8>> = const { RefCell::new(Vec::new()) };
 }
 
-/// Unpacks a body and gives it to `take`.
-fn with_unpacked<T>(
+/// Decompresses a body and passes it to `take`.
+fn with_decompressed<T>(
     body: &[u8],
     take: impl FnOnce(&[u8]) -> Result<T, WriteError>,
 ) -> Result<T, WriteError> {
@@ -213,7 +238,7 @@ fn with_unpacked<T>(
     if bytes > REMOTE_WRITE_BYTES_MAX {
         return Err(WriteError::TooLarge { bytes });
     }
-    UNPACKED.with_borrow_mut(|buffer| {
+    DECOMPRESSED.with_borrow_mut(|buffer| {
         if buffer.len() < bytes {
             buffer.resize(bytes, 0);
         }
@@ -226,20 +251,45 @@ fn with_unpacked<T>(
     })
 }
 
+fn stored_answer(version: Version, outcome: Outcome) -> Response<String> {
+    match outcome.complaint {
+        None => answer(
+            Some(version),
+            StatusCode::NO_CONTENT,
+            outcome.written,
+            String::new(),
+        ),
+        Some(complaint) => answer(
+            Some(version),
+            StatusCode::BAD_REQUEST,
+            outcome.written,
+            complaint,
+        ),
+    }
+}
+
+fn refused(version: Option<Version>, error: &WriteError) -> Received {
+    let text = chain(error);
+    if error.status().is_server_error() {
+        tracing::warn!(error = text, "remote write failed");
+    }
+    let refused_samples = match error {
+        WriteError::RolledBack(appended) => appended.into(),
+        _ => RefusedWriteSamples::default(),
+    };
+    Received {
+        response: answer(version, error.status(), Written::default(), text),
+        refused_samples,
+        refusal: Some(error.refusal()),
+    }
+}
+
 fn answer(
     version: Option<Version>,
-    result: Result<(Written, Option<String>), WriteError>,
+    status: StatusCode,
+    written: Written,
+    text: String,
 ) -> Response<String> {
-    let (status, written, text) = match result {
-        Ok((written, None)) => (StatusCode::NO_CONTENT, written, String::new()),
-        Ok((written, Some(complaint))) => (StatusCode::BAD_REQUEST, written, complaint),
-        Err(error) => {
-            if error.status().is_server_error() {
-                tracing::warn!(%error, "remote write failed");
-            }
-            (error.status(), Written::default(), error.to_string())
-        }
-    };
     let mut response = Response::new(text);
     *response.status_mut() = status;
     if version == Some(Version::V2) {
@@ -257,7 +307,7 @@ fn answer(
     response
 }
 
-/// The first refusals in words, and how many there are in all.
+/// Describes the first refusals, and how many there are in total.
 #[must_use]
 pub fn refusal_text(appended: &Appended) -> String {
     let mut text = format!("{} samples refused", appended.refused);
@@ -284,10 +334,11 @@ fn describe(refusal: &Refusal) -> String {
     format!("{reason}: {labels} at {timestamp_ms}")
 }
 
-/// Why a label set is no series.
+/// Why labels do not name a series.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 enum BadLabels {
     NoName,
+    DuplicateName,
     Invalid,
     NotText,
 }
@@ -296,17 +347,20 @@ impl BadLabels {
     const fn text(self) -> &'static str {
         match self {
             Self::NoName => "series without a metric name",
-            Self::Invalid => "invalid, duplicate or too many labels",
+            Self::DuplicateName => "label name occurs twice",
+            Self::Invalid => "invalid or too many labels",
             Self::NotText => "label is not valid UTF-8",
         }
     }
 }
 
-/// Makes labels of pairs in any order.
+/// Builds labels from pairs in any order.
 fn build_labels(pairs: &mut Vec<(&str, &str)>) -> Result<Labels, BadLabels> {
     pairs.sort_unstable();
-    let has_twin = pairs.windows(2).any(|pair| pair[0].0 == pair[1].0);
-    if has_twin || pairs.iter().any(|(name, _)| name.is_empty()) {
+    if pairs.windows(2).any(|pair| pair[0].0 == pair[1].0) {
+        return Err(BadLabels::DuplicateName);
+    }
+    if pairs.iter().any(|(name, _)| name.is_empty()) {
         return Err(BadLabels::Invalid);
     }
     if pairs

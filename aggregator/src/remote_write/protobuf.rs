@@ -1,6 +1,6 @@
-//! Walks protobuf messages in place: no message is built, nothing is copied, no input makes it read too far.
+//! Reads protobuf messages in place: builds no message, copies nothing, and never reads beyond the input.
 
-/// Bytes that are no protobuf message.
+/// Why bytes are not a valid protobuf message.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
 pub(super) enum ProtobufError {
     #[error("message ends early")]
@@ -23,7 +23,7 @@ pub(super) enum Value<'a> {
 }
 
 impl<'a> Value<'a> {
-    /// The bytes of a string, bytes or message field.
+    /// Returns the bytes of a string, bytes or message field.
     pub(super) const fn bytes(self, field: u64) -> Result<&'a [u8], ProtobufError> {
         match self {
             Value::Bytes(bytes) => Ok(bytes),
@@ -31,7 +31,7 @@ impl<'a> Value<'a> {
         }
     }
 
-    /// A `double`.
+    /// Returns a `double`.
     pub(super) const fn double(self, field: u64) -> Result<f64, ProtobufError> {
         match self {
             Value::Fixed64(bits) => Ok(f64::from_bits(bits)),
@@ -39,7 +39,7 @@ impl<'a> Value<'a> {
         }
     }
 
-    /// An `int64`, `uint32` or enum.
+    /// Returns an `int64`, `uint32` or enum.
     pub(super) const fn varint(self, field: u64) -> Result<u64, ProtobufError> {
         match self {
             Value::Varint(value) => Ok(value),
@@ -48,7 +48,7 @@ impl<'a> Value<'a> {
     }
 }
 
-/// The fields of a message, in the order they came.
+/// The fields of a message, in order.
 #[derive(Debug, Clone, Copy)]
 pub(super) struct Fields<'a> {
     rest: &'a [u8],
@@ -59,7 +59,7 @@ impl<'a> Fields<'a> {
         Self { rest: message }
     }
 
-    /// Bytes that are not read yet.
+    /// Returns how many bytes are left.
     pub(super) const fn remaining(&self) -> usize {
         self.rest.len()
     }
@@ -86,7 +86,7 @@ impl<'a> Fields<'a> {
         Err(ProtobufError::Overlong)
     }
 
-    /// The next field's number and value; `None` at the end.
+    /// Returns the next field's number and value; `None` at the end.
     pub(super) fn next(&mut self) -> Result<Option<(u64, Value<'a>)>, ProtobufError> {
         if self.rest.is_empty() {
             return Ok(None);

@@ -123,7 +123,7 @@ impl Fixture {
         if let Some(content_type) = content_type {
             headers.insert(CONTENT_TYPE, content_type.parse().unwrap());
         }
-        receive(&self.store, &headers, body.into()).await.0
+        receive(&self.store, &headers, body.into()).await.response
     }
 
     async fn post_v1(&self, request: &RequestMessage) -> Response<String> {
@@ -136,7 +136,7 @@ impl Fixture {
             .await
     }
 
-    /// All samples as text lines, sorted.
+    /// Returns all samples as sorted lines.
     fn content(&self) -> Vec<String> {
         let selection = Selection {
             matchers: vec![],
@@ -241,11 +241,10 @@ async fn one_refused_sample_rolls_a_v1_request_back() {
 }
 
 #[tokio::test]
-async fn series_with_bad_labels_are_left_out() {
+async fn series_with_invalid_labels_are_dropped() {
     let fixture = fixture();
     let bad = vec![
         series(&[("job", "no name")], &[(1, 1.0)]),
-        series(&[("__name__", "a"), ("x", "1"), ("x", "2")], &[(1, 1.0)]),
         series(&[("__name__", "good")], &[(1, 1.0)]),
     ];
     let response = fixture.post_v1(&request(bad)).await;
@@ -262,6 +261,82 @@ async fn series_with_bad_labels_are_left_out() {
     let response = fixture.post(None, pack(&not_text)).await;
     assert_eq!(response.status(), StatusCode::NO_CONTENT);
     assert_eq!(fixture.content().len(), 1);
+}
+
+/// prometheus/prometheus#9214: Prometheus keeps the first value and drops the others silently.
+#[tokio::test]
+async fn first_of_several_values_for_one_timestamp_is_stored() {
+    let fixture = fixture();
+    let sent = vec![
+        series(&[("__name__", "a")], &[(1, 1.0)]),
+        series(&[("__name__", "b")], &[(1, 1.0), (1, 2.0), (2, 4.0)]),
+        series(&[("__name__", "c")], &[(1, 1.0)]),
+        series(&[("__name__", "c")], &[(1, 2.0)]),
+    ];
+    let response = fixture.post_v1(&request(sent)).await;
+    assert_eq!(response.status(), StatusCode::NO_CONTENT, "{response:?}");
+    let want = [
+        "{__name__=\"a\"} 1 3ff0000000000000",
+        "{__name__=\"b\"} 1 3ff0000000000000",
+        "{__name__=\"b\"} 2 4010000000000000",
+        "{__name__=\"c\"} 1 3ff0000000000000",
+    ];
+    assert_eq!(fixture.content(), want);
+}
+
+/// prometheus/prometheus#19665.
+#[tokio::test]
+async fn series_with_a_duplicate_label_name_is_refused_and_the_rest_kept() {
+    let fixture = fixture();
+    let sent = vec![
+        series(&[("__name__", "a"), ("x", "1"), ("x", "2")], &[(1, 1.0)]),
+        series(&[("__name__", "good")], &[(1, 1.0)]),
+    ];
+    let response = fixture.post_v1(&request(sent)).await;
+    assert_eq!(
+        (response.status(), response.body().as_str()),
+        (
+            StatusCode::BAD_REQUEST,
+            "1 series refused: label name occurs twice"
+        )
+    );
+    assert_eq!(
+        fixture.content(),
+        ["{__name__=\"good\"} 1 3ff0000000000000"]
+    );
+}
+
+#[tokio::test]
+async fn refused_requests_have_a_reason() {
+    let fixture = fixture();
+    let refusal = async |content_type: &'static str, body: Vec<u8>| {
+        let mut headers = HeaderMap::new();
+        headers.insert(CONTENT_TYPE, HeaderValue::from_static(content_type));
+        let received = receive(&fixture.store, &headers, body.into()).await;
+        received.refusal
+    };
+    let pack_one = |labels: &[(&str, &str)], sample| {
+        pack(&request(vec![series(labels, &[sample])]).encode_to_vec())
+    };
+    let good = pack_one(&[("__name__", "a")], (1, 1.0));
+    assert_eq!(refusal("application/x-protobuf", good.clone()).await, None);
+    let cases = [
+        ("text/plain", good, RequestRefusal::MediaType),
+        (MEDIA_TYPE, b"x".to_vec(), RequestRefusal::Malformed),
+        (
+            MEDIA_TYPE,
+            vec![0xff, 0xff, 0xff, 0xff, 0x0f, 0],
+            RequestRefusal::TooLarge,
+        ),
+        (
+            MEDIA_TYPE,
+            pack_one(&[("__name__", "a")], (1, 2.0)),
+            RequestRefusal::Samples,
+        ),
+    ];
+    for (content_type, body, want) in cases {
+        assert_eq!(refusal(content_type, body).await, Some(want));
+    }
 }
 
 #[tokio::test]
@@ -287,7 +362,9 @@ async fn wrong_types_are_415_and_bad_bodies_400() {
     }
     let mut headers = HeaderMap::new();
     headers.insert(CONTENT_ENCODING, HeaderValue::from_static("gzip"));
-    let (response, _) = receive(&fixture.store, &headers, body.into()).await;
+    let response = receive(&fixture.store, &headers, body.into())
+        .await
+        .response;
     assert_eq!(response.status(), 415);
     assert_eq!(
         fixture.post(None, b"not snappy".to_vec()).await.status(),
@@ -377,7 +454,7 @@ async fn v2_says_what_was_written() {
     check_written(&fixture.post_v2(&bad_symbols).await, 400, 0);
 }
 
-/// Five series that differ in one label, each with one sample that says which it is.
+/// Five series that differ in one label, each with a sample that identifies it.
 fn round(number: i64) -> Vec<SeriesMessage> {
     let one = |n: i64| {
         let pod = format!("p{n}");
@@ -393,7 +470,7 @@ async fn series_named_again_are_found_in_any_order() {
     let mut want = Vec::new();
     for number in 0..9 {
         let mut series = round(number);
-        // The order holds for three requests, then changes; one series is left out at times.
+        // The order stays for three requests, then changes; sometimes one series is missing.
         series.rotate_left(number as usize / 3);
         if number % 4 == 3 {
             series.remove(1);
@@ -418,7 +495,7 @@ async fn series_named_again_are_found_in_any_order() {
 }
 
 #[tokio::test]
-async fn label_behind_the_samples_is_no_sample_of_the_series_without_it() {
+async fn label_after_the_samples_is_refused() {
     let fixture = fixture();
     let plain = |time| series(&[("__name__", "m"), ("a", "1")], &[(time, 1.0)]);
     for time in [NOW - 4000, NOW - 3000] {
@@ -428,7 +505,7 @@ async fn label_behind_the_samples_is_no_sample_of_the_series_without_it() {
         };
         fixture.post_v1(&body).await;
     }
-    // Protobuf: two messages behind each other are one, with the fields of both.
+    // Protobuf: two concatenated messages are one with the fields of both.
     let mut message = plain(NOW - 2000).encode_to_vec();
     message.extend(series(&[("b", "2")], &[]).encode_to_vec());
     let mut request = vec![0x0a, message.len() as u8];

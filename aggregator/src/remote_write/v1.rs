@@ -1,4 +1,4 @@
-//! `prometheus.WriteRequest`: labels as text, one refused sample rolls the request back.
+//! `prometheus.WriteRequest`: labels are text, and one refused sample rolls the request back.
 //!
 //! Field numbers: prometheus/prompb `remote.proto` and `types.proto`.
 
@@ -8,7 +8,7 @@ use common::model::{Labels, Metadata, MetricType, Sample};
 use tidemark_storage::{AppendMode, Appended, Exemplar, RawBatch, Store};
 
 use super::protobuf::{Fields, ProtobufError};
-use super::{Outcome, WriteError, Written, build_labels, refusal_text};
+use super::{BadLabels, Outcome, WriteError, Written, build_labels, refusal_text};
 
 /// Stores a request.
 pub(super) fn store(store: &Store, message: &[u8]) -> Result<Outcome, WriteError> {
@@ -42,15 +42,24 @@ pub(super) fn store(store: &Store, message: &[u8]) -> Result<Outcome, WriteError
         }
     }
     let malformed = Cell::new(0_u64);
-    let labels_of = |fields: &[u8]| {
-        decode_labels(fields).unwrap_or_else(|_| {
-            malformed.set(malformed.get() + 1);
+    let duplicate_names = Cell::new(0_u64);
+    let increment = |count: &Cell<u64>| count.set(count.get() + 1);
+    let labels_of = |fields: &[u8]| match decode_labels(fields) {
+        Ok(Ok(labels)) => Some(labels),
+        Ok(Err(error)) => {
+            if error == BadLabels::DuplicateName {
+                increment(&duplicate_names);
+            }
             None
-        })
+        }
+        Err(_) => {
+            increment(&malformed);
+            None
+        }
     };
     let (appended, dropped) = store.append_raw(batch, AppendMode::Atomic, &labels_of)?;
     if dropped > 0 {
-        // As Prometheus does: left out, and the request is still good.
+        // As Prometheus does, except for duplicate label names: see the module.
         tracing::debug!(series = dropped, "dropped series with invalid labels");
     }
     for (family, metadata) in families {
@@ -64,14 +73,26 @@ pub(super) fn store(store: &Store, message: &[u8]) -> Result<Outcome, WriteError
             samples: appended.stored + appended.duplicates,
             ..Written::default()
         },
-        complaint: complaint(histograms, malformed.get(), &appended),
+        complaint: complaint(
+            histograms,
+            (malformed.get(), duplicate_names.get()),
+            &appended,
+        ),
         appended,
     })
 }
 
-fn complaint(histograms: u64, malformed: u64, appended: &Appended) -> Option<String> {
+fn complaint(
+    histograms: u64,
+    (malformed, duplicate_names): (u64, u64),
+    appended: &Appended,
+) -> Option<String> {
     if malformed > 0 {
         return Some(format!("bad protobuf: labels of {malformed} series"));
+    }
+    if duplicate_names > 0 {
+        let text = BadLabels::DuplicateName.text();
+        return Some(format!("{duplicate_names} series refused: {text}"));
     }
     if histograms > 0 {
         return Some(format!(
@@ -81,16 +102,16 @@ fn complaint(histograms: u64, malformed: u64, appended: &Appended) -> Option<Str
     (appended.refused > 0).then(|| refusal_text(appended))
 }
 
-/// A series whose labels were not taken apart.
+/// A series whose labels are not decoded.
 struct RawSeries<'m> {
-    /// Its label fields, one behind the other.
+    /// Its label fields, one after the other.
     labels: &'m [u8],
     histograms: u64,
     exemplars: Vec<&'m [u8]>,
 }
 
-/// Takes the series that came here the last time, without looking for its labels: those of equal bytes end at the same place,
-/// and behind them must stand what [`split_usual`] takes.
+/// Pushes a series that is the same as at this place of the previous request, without searching for the end of its labels:
+/// equal bytes end at the same place. Accepts only the form of [`split_usual`].
 fn push_expected<'m>(batch: &mut RawBatch<'_, 'm>, series: &'m [u8]) -> bool {
     let split = match batch.expected_bytes() {
         0 => None,
@@ -100,8 +121,8 @@ fn push_expected<'m>(batch: &mut RawBatch<'_, 'm>, series: &'m [u8]) -> bool {
     split.is_some_and(|(labels, sample)| batch.push_expected(labels, sample))
 }
 
-/// The labels and the sample of a series as nearly all come: short labels, then one sample, and nothing else. `None` is
-/// no judgement: [`split_series`] takes every form.
+/// Splits a series of the usual form: short labels, then one sample, and nothing else. `None` means only that the form is
+/// another one: [`split_series`] handles every form.
 fn split_usual(message: &[u8]) -> Option<(&[u8], Sample)> {
     const LABEL: u8 = 1 << 3 | 2;
     let mut at = 0;
@@ -114,7 +135,7 @@ fn split_usual(message: &[u8]) -> Option<(&[u8], Sample)> {
     Some((labels, decode_only_sample(rest)?))
 }
 
-/// The sample of a series, when nothing else stands behind its labels.
+/// Decodes the sample of a series if nothing else follows its labels.
 fn decode_only_sample(rest: &[u8]) -> Option<Sample> {
     const SAMPLE: u8 = 2 << 3 | 2;
     match *rest {
@@ -125,7 +146,7 @@ fn decode_only_sample(rest: &[u8]) -> Option<Sample> {
     }
 }
 
-/// A sample with its fields in order, either left out when it is 0.
+/// Decodes a sample with its fields in order. The value may be omitted if it is 0.
 fn decode_usual_sample(message: &[u8]) -> Option<Sample> {
     const VALUE: u8 = 1 << 3 | 1;
     const TIMESTAMP: u8 = 2 << 3;
@@ -137,7 +158,7 @@ fn decode_usual_sample(message: &[u8]) -> Option<Sample> {
         return None;
     };
     let (&last, others) = varint.split_last()?;
-    // Nine bytes hold 63 bits; the tenth is for negative numbers, which are not usual.
+    // Nine bytes hold 63 bits. The tenth is for negative numbers, which are unusual.
     if varint.len() > 9 || last >= 0x80 || others.iter().any(|&byte| byte < 0x80) {
         return None;
     }
@@ -149,7 +170,7 @@ fn decode_usual_sample(message: &[u8]) -> Option<Sample> {
     })
 }
 
-/// Finds the parts of a series. Its samples go to `samples`.
+/// Splits a series of any form. Appends its samples to `samples`.
 fn split_series<'m>(
     message: &'m [u8],
     samples: &mut Vec<Sample>,
@@ -168,8 +189,8 @@ fn split_series<'m>(
                 value.bytes(number)?;
                 labels_end = message.len() - fields.remaining();
             }
-            // Every encoder writes the fields in the order of their numbers.
-            1 => return Err(WriteError::Refused("labels behind samples".to_owned())),
+            // Encoders write fields in the order of their numbers.
+            1 => return Err(WriteError::LabelsAfterSamples),
             2 => samples.push(decode_sample(value.bytes(number)?)?),
             3 => series.exemplars.push(value.bytes(number)?),
             4 => series.histograms += 1,
@@ -181,17 +202,17 @@ fn split_series<'m>(
     Ok(series)
 }
 
-/// The labels of a series; `None` when they are no label set.
-fn decode_labels(fields: &[u8]) -> Result<Option<Labels>, ProtobufError> {
+/// Decodes the labels of a series.
+fn decode_labels(fields: &[u8]) -> Result<Result<Labels, BadLabels>, ProtobufError> {
     let mut pairs = Vec::with_capacity(16);
     let mut fields = Fields::new(fields);
     while let Some((number, value)) = fields.next()? {
         match decode_label(value.bytes(number)?)? {
             Some(pair) => pairs.push(pair),
-            None => return Ok(None),
+            None => return Ok(Err(BadLabels::NotText)),
         }
     }
-    Ok(build_labels(&mut pairs).ok())
+    Ok(build_labels(&mut pairs))
 }
 
 fn store_exemplar(store: &Store, labels: &[u8], message: &[u8]) -> Result<(), ProtobufError> {
@@ -210,14 +231,14 @@ fn store_exemplar(store: &Store, labels: &[u8], message: &[u8]) -> Result<(), Pr
             _ => {}
         }
     }
-    if let (Some(series), Ok(own)) = (decode_labels(labels)?, Labels::from_pairs(pairs)) {
+    if let (Ok(series), Ok(own)) = (decode_labels(labels)?, Labels::from_pairs(pairs)) {
         exemplar.labels = own;
         store.append_exemplar(&series, exemplar);
     }
     Ok(())
 }
 
-/// A label; `None` when it is no text.
+/// Decodes a label; `None` if it is not valid UTF-8.
 fn decode_label(message: &[u8]) -> Result<Option<(&str, &str)>, ProtobufError> {
     let (mut name, mut text) = (&[][..], &[][..]);
     let mut fields = Fields::new(message);
@@ -234,7 +255,7 @@ fn decode_label(message: &[u8]) -> Result<Option<(&str, &str)>, ProtobufError> {
     Ok(Some((name, text)))
 }
 
-/// A sample; the layout is the same in both versions.
+/// Decodes a sample. Its layout is the same in both versions.
 pub(super) fn decode_sample(message: &[u8]) -> Result<Sample, ProtobufError> {
     let mut sample = Sample {
         timestamp_ms: 0,
@@ -268,7 +289,7 @@ fn decode_metadata(message: &[u8]) -> Result<Option<(String, Metadata)>, Protobu
     Ok((!family.is_empty()).then_some((family, metadata)))
 }
 
-/// The numbers of the types agree in both versions and in our model.
+/// Returns the type of a number. The numbers are the same in both versions and in the data model.
 pub(super) fn metric_type(number: u64) -> MetricType {
     u8::try_from(number)
         .ok()
@@ -306,7 +327,7 @@ mod tests {
         message
     }
 
-    /// What both ways make of a message; the short one only if it takes it.
+    /// Checks that both functions split a message alike, if the fast one accepts it.
     #[track_caller]
     fn check(message: &[u8], is_usual: bool) {
         let usual = split_usual(message);
@@ -322,7 +343,7 @@ mod tests {
     }
 
     #[test]
-    fn short_way_takes_what_it_takes_as_the_long_way_does() {
+    fn usual_and_general_decoder_agree() {
         let labels: [&[u8]; 2] = [b"\x0a\x01a\x12\x01b", b"\x0a\x01c\x12\x01d"];
         let now = [0xc0, 0xd1, 0x84, 0xa3, 0xbd, 0x31];
         let longest = [0xff, 0xff, 0xff, 0xff, 0xff, 0xff, 0xff, 0xff, 0x7f];

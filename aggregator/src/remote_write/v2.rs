@@ -1,4 +1,5 @@
-//! `io.prometheus.write.v2.Request`: labels by reference to a table of symbols; good samples stay, the rest is told.
+//! `io.prometheus.write.v2.Request`: labels refer to a table of symbols; valid samples are stored, the others are
+//! reported.
 //!
 //! Field numbers: prometheus/prompb `io/prometheus/write/v2/types.proto`.
 
@@ -12,10 +13,10 @@ use super::protobuf::{Fields, ProtobufError, push_packed};
 use super::v1::{decode_sample, metric_type};
 use super::{BadLabels, Outcome, WriteError, Written, build_labels, refusal_text};
 
-/// Complaints that are told one by one.
+/// Most complaints that are listed.
 const COMPLAINTS_MAX: usize = 3;
 
-/// What is wrong with parts of a request.
+/// The complaints about parts of a request.
 #[derive(Debug, Default)]
 struct Complaints {
     first: Vec<String>,
@@ -56,14 +57,14 @@ struct Series<'m> {
     metadata: Option<(u64, u64, u64)>,
 }
 
-/// The series of a request, named by bytes: the table of symbols is another in each request, what it says is not.
+/// The series of a request, keyed by the text of their labels: symbol numbers differ between requests.
 #[derive(Debug, Default)]
 struct Request<'m> {
     keys: Vec<u8>,
     samples: Vec<Sample>,
-    /// Where key and samples of each series end.
+    /// The end of each series' key and samples.
     ends: Vec<(usize, usize)>,
-    /// The series of each exemplar, by its place in `ends`.
+    /// The series of each exemplar, as an index into `ends`.
     exemplars: Vec<(usize, &'m [u8])>,
     families: Vec<(String, Metadata)>,
     complaints: Complaints,
@@ -83,7 +84,7 @@ impl Request<'_> {
 pub(super) fn store(store: &Store, message: &[u8]) -> Result<Outcome, WriteError> {
     let symbols = decode_symbols(message)?;
     if symbols.first().is_some_and(|first| !first.is_empty()) {
-        return Err(WriteError::Refused("symbols[0] must be empty".to_owned()));
+        return Err(WriteError::Invalid("symbols[0] must be empty".to_owned()));
     }
     let mut request = Request::default();
     let mut series = Series::default();
@@ -128,7 +129,7 @@ pub(super) fn store(store: &Store, message: &[u8]) -> Result<Outcome, WriteError
     })
 }
 
-/// Keeps the exemplars of a request; returns how many are there now, as Prometheus counts them.
+/// Stores the exemplars of a request. Returns how many are stored, counted as Prometheus does.
 fn store_exemplars(
     store: &Store,
     symbols: &[&[u8]],
@@ -193,7 +194,7 @@ fn decode_series<'m>(message: &'m [u8], to: &mut Series<'m>) -> Result<(), Proto
     Ok(())
 }
 
-/// Type, and the references of help and unit.
+/// The type, and the symbol numbers of help and unit.
 fn decode_metadata(message: &[u8]) -> Result<(u64, u64, u64), ProtobufError> {
     let (mut kind, mut help, mut unit) = (0, 0, 0);
     let mut fields = Fields::new(message);
@@ -269,10 +270,10 @@ fn take_metadata(
     families.push((family.to_owned(), metadata));
 }
 
-/// Begins each key, so that none is taken for labels of version 1.0, which begin with a field's tag.
+/// First byte of each key, which distinguishes it from labels of version 1.0: those begin with a field's tag.
 const KEY: u8 = 0xff;
 
-/// Appends the key of labels: the symbols that they refer to, each behind its length.
+/// Appends the key of labels: the symbols that they refer to, each after its length.
 fn put_key(references: &[u32], symbols: &[&[u8]], to: &mut Vec<u8>) -> Result<(), BadLabels> {
     if !references.len().is_multiple_of(2) {
         return Err(BadLabels::Invalid);

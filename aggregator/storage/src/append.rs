@@ -236,13 +236,15 @@ impl Inner {
     ) {
         let mut last: Option<Cell> = None;
         cells.retain(|cell| {
-            let twin = last
-                .filter(|last| last.place == cell.place && last.timestamp_ms == cell.timestamp_ms);
-            let stored = match twin {
-                Some(twin) => Stored::Bits(twin.bits),
-                None => self.stored(index, locked, cell),
-            };
-            match stored {
+            let is_repeated = last.is_some_and(|last| {
+                last.place == cell.place && last.timestamp_ms == cell.timestamp_ms
+            });
+            if is_repeated {
+                // Of several values in one request the first is stored, as in Prometheus.
+                appended.duplicates += 1;
+                return false;
+            }
+            match self.stored(index, locked, cell) {
                 Stored::Nothing => {
                     last = Some(*cell);
                     true
