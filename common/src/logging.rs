@@ -22,14 +22,16 @@ pub enum LoggingError {
     Twice,
 }
 
+/// Targets of libraries that log each failed request at ERROR, though the caller logs the failure once. Shown only if
+/// `--log.level` names them.
+const SILENCED: [&str; 1] = ["kube_client::client::builder"];
+
 /// Sets up logging for the process.
 ///
 /// # Errors
 /// See [`LoggingError`].
 pub fn init(level: &str, format: &str) -> Result<(), LoggingError> {
-    let filter = EnvFilter::builder()
-        .parse(level)
-        .map_err(|_| LoggingError::Level(level.to_owned()))?;
+    let filter = filter(level).ok_or_else(|| LoggingError::Level(level.to_owned()))?;
     let builder = tracing_subscriber::fmt()
         .with_env_filter(filter)
         .with_writer(std::io::stderr);
@@ -39,6 +41,17 @@ pub fn init(level: &str, format: &str) -> Result<(), LoggingError> {
         builder.event_format(Logfmt).finish().try_init()
     };
     result.map_err(|_| LoggingError::Twice)
+}
+
+fn filter(level: &str) -> Option<EnvFilter> {
+    let mut filter = EnvFilter::builder().parse(level).ok()?;
+    for target in SILENCED {
+        let crate_name = target.split("::").next().unwrap_or(target);
+        if !level.contains(crate_name) {
+            filter = filter.add_directive(format!("{target}=off").parse().ok()?);
+        }
+    }
+    Some(filter)
 }
 
 /// `time=… level=INFO source=module msg="…" key=value`
@@ -107,6 +120,15 @@ impl Visit for Fields {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn noisy_targets_are_silenced_unless_named() {
+        let shown = |level| filter(level).unwrap().to_string();
+        let off = "kube_client::client::builder=off";
+        assert!(shown("info").contains(off), "{}", shown("info"));
+        assert!(!shown("info,kube_client=debug").contains(off));
+        assert!(filter("no such level").is_none());
+    }
 
     #[test]
     fn values_are_quoted_only_when_necessary() {

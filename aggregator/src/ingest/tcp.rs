@@ -110,7 +110,7 @@ async fn handshake(
     address: SocketAddr,
 ) -> Option<(PeerConnection, Option<Vec<u8>>)> {
     if let Err(error) = set_tcp_options(&stream) {
-        tracing::debug!(%address, %error, "set options of a TCP connection");
+        tracing::debug!(%address, error = chain(&error), "set options of a TCP connection");
     }
     match timeout(HANDSHAKE_TIMEOUT, acceptor.accept(stream)).await {
         Ok(Ok(stream)) => {
