@@ -1,8 +1,8 @@
-//! Rules and notifications at work: evaluation on time, delivery over the network.
+//! Runs rules and notifications: evaluates groups on time, and delivers over the network.
 //!
 //! ```text
-//! scheduler ── one task a group ──► rules over the store ──► alerts ─┬─► notifier ──► deliveries ──► receivers
-//!                                                                    └─► one queue an external Alertmanager
+//! scheduler ── a task per group ──► rules over the store ──► alerts ─┬─► notifier ──► deliveries ──► receivers
+//!                                                                    └─► a queue per external Alertmanager
 //! ```
 
 #[cfg(test)]
@@ -43,10 +43,10 @@ pub use self::plan::{Plan, PlanError};
 use self::source::StoreSource;
 use self::transport::Transport;
 
-/// A longer downtime does not count towards `for` (Prometheus: `--rules.alert.for-outage-tolerance`).
+/// Downtime beyond this does not count towards `for` (Prometheus: `--rules.alert.for-outage-tolerance`).
 const OUTAGE_TOLERANCE: Duration = Duration::from_secs(3600);
 
-/// Everything of rules and notifications.
+/// The running rules and notifications.
 #[derive(Debug)]
 pub struct Alerting {
     manager: Manager,
@@ -62,25 +62,25 @@ pub struct Alerting {
     notifier_changed: Notify,
 }
 
-/// What the rest of the server gives to alerting.
+/// What alerting needs from the rest of the server.
 #[derive(Debug)]
 pub struct Parts {
-    /// Where results go and expressions read.
+    /// The store that expressions read and results go to.
     pub store: Store,
     /// Evaluates expressions.
     pub engine: Arc<Engine>,
-    /// The time of day.
+    /// The clock.
     pub clock: Arc<dyn Clock>,
     /// The URL under which users reach the server.
     pub external_url: String,
     /// Most series one expression may touch.
     pub series_max: u64,
-    /// Least time between two sendings of an alert that stays as it is.
+    /// Least time before an unchanged alert is sent again.
     pub resend_delay: Duration,
 }
 
 impl Alerting {
-    /// Opens the state under `path` and puts `plan` in force. Nothing runs yet.
+    /// Opens the state under `path` and loads `plan`. Nothing runs yet.
     ///
     /// # Errors
     /// The state can't be read or written.
@@ -124,14 +124,14 @@ impl Alerting {
         Ok(alerting)
     }
 
-    /// Starts evaluating and delivering, until `stop`.
+    /// Starts evaluation and delivery, until `stop`.
     pub fn start(self: &Arc<Self>, tasks: &TaskTracker, stop: &CancellationToken) {
         tasks.spawn(schedule::run(Arc::clone(self), stop.clone()));
         tasks.spawn(deliver::run(Arc::clone(self), stop.clone()));
         tasks.spawn(external::run(Arc::clone(self), stop.clone()));
     }
 
-    /// Puts another plan in force.
+    /// Replaces the plan.
     pub fn load(&self, plan: Plan) {
         let now_ms = self.clock.now_ms();
         let mut context = (**self.context.load()).clone();
@@ -154,7 +154,7 @@ impl Alerting {
         self.notifier_changed.notify_one();
     }
 
-    /// The rule groups.
+    /// Returns the rule groups.
     #[must_use]
     pub const fn manager(&self) -> &Manager {
         &self.manager
@@ -165,24 +165,24 @@ impl Alerting {
         self.notifier.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    /// Tells the driver that the notifier has something new.
+    /// Wakes the driver: the notifier has changed.
     pub fn wake_notifier(&self) {
         self.notifier_changed.notify_one();
     }
 
-    /// URLs of the external Alertmanagers.
+    /// Returns the URLs of the external Alertmanagers.
     #[must_use]
     pub fn external_urls(&self) -> Vec<String> {
         self.external.urls()
     }
 
-    /// The time of day.
+    /// Returns the time.
     #[must_use]
     pub fn now_ms(&self) -> i64 {
         self.clock.now_ms()
     }
 
-    /// Hands alerts of a rule group to everybody who sends them on.
+    /// Passes alerts of a rule group to the notifier and the external Alertmanagers.
     fn send(&self, outgoing: &[Outgoing]) {
         if outgoing.is_empty() {
             return;

@@ -1,4 +1,4 @@
-//! What the operator asked for: flags and environment, the configuration file, the web configuration file.
+//! Configuration: flags and environment, the configuration file, the web configuration file.
 
 mod cgroup;
 pub mod file;

@@ -1,15 +1,15 @@
-//! Kubernetes: the cluster's state from its API server, once per cluster, and who may join.
+//! Kubernetes: the state of the cluster from its API server, and which nodes may join.
 //!
-//! One list and watch of each kind of object gives the series that kube-state-metrics would export, written through
-//! the store like any other source, with `job="kube-state-metrics"`. Pods are the agents' matter; only those that no
-//! kubelet has yet come from here. An API server that is away, or that refuses, costs nothing but freshness: what was
-//! known stays, `up{job="kube-state-metrics"}` says 0, and everything else works on. With several aggregators each
-//! keeps its own watch: they share no state that could be led.
+//! One list and watch per kind of object yields the series that kube-state-metrics would export, written to the store
+//! like any other source, with `job="kube-state-metrics"`. Agents report the pods of their nodes; only pods without a node
+//! come from here. While the API server is unreachable or refuses, the last known state stays,
+//! `up{job="kube-state-metrics"}` is 0, and everything else keeps working. Each of several aggregators has its own
+//! watches: they share no state, so they need no leader.
 //!
-//! The client itself is behind the feature `kubernetes`; everything else is always built and tested.
+//! The client requires the feature `kubernetes`; everything else is always built and tested.
 //!
 //! **Invariant:** only the module `client` names the crate `kube`. Nothing here reads Secrets, and nothing is written
-//! but the ConfigMap with the authority's certificate.
+//! except the ConfigMap with the authority's certificate.
 
 #[cfg(feature = "kubernetes")]
 pub mod client;

@@ -24,7 +24,7 @@ fn main() -> ExitCode {
         Err(error) => return fail("check configuration", error.as_ref()),
     };
     if plan.check_only() {
-        tracing::info!("configuration is good");
+        tracing::info!("configuration is valid");
         return ExitCode::SUCCESS;
     }
     match run::run(plan) {
@@ -33,7 +33,7 @@ fn main() -> ExitCode {
     }
 }
 
-/// Says why, once, with all causes. Standard error is there even when logging is not.
+/// Prints the error with all causes to standard error, which works even if logging does not.
 #[expect(clippy::print_stderr, reason = "logging may be what failed")]
 fn fail(doing: &str, error: &(dyn std::error::Error + 'static)) -> ExitCode {
     eprintln!("tidemark-aggregator: {doing}: {}", report::chain(error));

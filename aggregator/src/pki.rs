@@ -1,4 +1,4 @@
-//! The aggregator's certificates: the built-in authority, the tokens agents join with, and `--dev`.
+//! The aggregator's public key infrastructure: the certificate authority, join tokens, and the token of `--dev`.
 
 mod tokens;
 
@@ -17,7 +17,7 @@ use rustls_pki_types::CertificateDer;
 use self::tokens::Tokens;
 use crate::config::file::{AuthorityFiles, Tls};
 
-/// How long the token of `--dev` is good, and how long it is at least when it is handed out again.
+/// Lifetime of the token of `--dev`, and the least remaining lifetime with which it is reused.
 const DEV_TOKEN_LIFETIME: Duration = Duration::from_secs(7 * 24 * 3600);
 const DEV_TOKEN_LEFT_MIN: Duration = Duration::from_secs(24 * 3600);
 const DEV_TOKEN_USES: u32 = 100_000;
@@ -38,7 +38,7 @@ struct Shared {
     tokens: Tokens,
 }
 
-/// The secret behind the tokens of QUIC's stateless reset (RFC 9000, 10.3.2): kept over restarts.
+/// The key of QUIC's stateless reset tokens (RFC 9000, 10.3.2), kept across restarts.
 struct ResetKey(Vec<u8>);
 
 impl std::fmt::Debug for ResetKey {
@@ -68,13 +68,13 @@ impl ResetKey {
 /// Why certificates could not be set up.
 #[derive(Debug, thiserror::Error)]
 pub enum PkiError {
-    /// The authority, a certificate, or a file of them.
+    /// The authority, a certificate, or one of their files can't be used.
     #[error(transparent)]
     Identity(#[from] IdentityError),
     /// The list of tokens is damaged.
-    #[error("{} line {line} is no join token", path.display())]
+    #[error("{} line {line} is not a join token", path.display())]
     Tokens {
-        /// The list.
+        /// The file of the list.
         path: PathBuf,
         /// The line, from 1.
         line: usize,
@@ -87,7 +87,7 @@ pub enum JoinError {
     /// Its token does not allow it.
     #[error(transparent)]
     Token(#[from] TokenError),
-    /// Its name or request is bad, or the answer could not be made.
+    /// Its name or request is invalid, or the certificate could not be created.
     #[error(transparent)]
     Identity(#[from] IdentityError),
     /// The list of tokens can't be read.
@@ -95,16 +95,16 @@ pub enum JoinError {
     Tokens(#[from] PkiError),
 }
 
-/// Who this aggregator is.
+/// The identity of this aggregator.
 #[derive(Debug, Clone)]
 pub struct AggregatorName {
-    /// The trust domain of the certificates it signs.
+    /// The trust domain of its certificates.
     pub trust_domain: String,
     /// Its data centre.
     pub idc: String,
-    /// Its own name.
+    /// Its name.
     pub name: String,
-    /// The authority it shares with others; `None`: its own.
+    /// The authority that it shares with others; `None` for its own.
     pub authority: Option<AuthorityFiles>,
 }
 
@@ -125,29 +125,29 @@ impl Default for AggregatorName {
     }
 }
 
-/// Whether a pod of that name is one of a StatefulSet's behind its first.
+/// Returns whether a pod of that name is not the first of its StatefulSet.
 #[must_use]
 pub fn is_later_replica(pod: Option<&str>) -> bool {
     let ordinal = pod.and_then(|pod| pod.rsplit_once('-')?.1.parse::<u32>().ok());
     ordinal.is_some_and(|ordinal| ordinal > 0)
 }
 
-/// A certificate that was granted: the chain and the roots to trust.
+/// An issued certificate.
 #[derive(Debug)]
 pub struct Issued {
-    /// Whose it is.
+    /// The identity in it.
     pub identity: Identity,
-    /// The leaf, then what leads to the root.
+    /// The leaf, then the intermediates.
     pub chain: Vec<CertificateDer<'static>>,
-    /// The roots.
+    /// The roots to trust.
     pub roots: Vec<CertificateDer<'static>>,
 }
 
 impl Pki {
-    /// Opens the shared authority, or the one in `DATA/pki`; makes that when there is none.
+    /// Opens the shared authority, or the one in `DATA/pki`, which is created if it does not exist.
     ///
     /// # Errors
-    /// Files can't be read or written, or hold something else.
+    /// Files can't be read or written, or have invalid content.
     pub fn open(
         data_path: &Path,
         name: AggregatorName,
@@ -181,8 +181,8 @@ impl Pki {
         })
     }
 
-    /// For `--dev`: sees to it that `DATA/join-token` (mode 0600) holds a token that any node can join with for at least the
-    /// next day, and returns it for printing.
+    /// Ensures for `--dev` that `DATA/join-token` (mode 0600) contains a token with which any node can join for at least the
+    /// next day, and returns it.
     ///
     /// # Errors
     /// The file can't be written.
@@ -208,7 +208,7 @@ impl Pki {
         Ok(same_authority && tokens.would_redeem(&token.credential(), until_ms)?)
     }
 
-    /// Makes a token for nodes of this aggregator's data centre: `nodes` is a name, or what it begins with and `*`.
+    /// Creates a token for nodes of this aggregator's data centre. `nodes` is a name, or a prefix followed by `*`.
     ///
     /// # Errors
     /// The list of tokens can't be written.
@@ -230,33 +230,33 @@ impl Pki {
         Ok(token)
     }
 
-    /// Who this aggregator is.
+    /// The identity of this aggregator.
     #[must_use]
     pub fn identity(&self) -> &Identity {
         &self.shared.identity
     }
 
-    /// What connections of before a restart are told to end with, so that agents do not wait for a timeout.
+    /// Returns the key with which connections from before a restart are reset, so that agents need not wait for a timeout.
     pub(crate) fn reset_key(&self) -> &[u8] {
         &self.shared.reset_key.0
     }
 
-    /// The certificates that agents' must lead to.
+    /// Returns the roots that agents' certificates must chain to.
     #[must_use]
     pub fn roots(&self) -> Vec<CertificateDer<'static>> {
         vec![self.shared.authority.root().clone()]
     }
 
-    /// The roots as PEM, for whoever verifies this aggregator by a file.
+    /// Returns the roots as PEM, for clients that verify this aggregator by a file.
     #[must_use]
     pub fn roots_pem(&self) -> String {
         files::to_pem("CERTIFICATE", self.shared.authority.root())
     }
 
-    /// A fresh certificate for this aggregator.
+    /// Issues a new certificate for this aggregator.
     ///
     /// # Errors
-    /// The system gives no random numbers.
+    /// The system provides no random numbers.
     pub fn own_credentials(&self) -> Result<Credentials, IdentityError> {
         let Shared {
             authority,
@@ -266,13 +266,13 @@ impl Pki {
         authority.credentials(identity, self.now_ms(), LEAF_LIFETIME)
     }
 
-    /// Grants a first certificate. Writes the list of tokens to disk.
+    /// Issues a node's first certificate for a join token. Writes the list of tokens to disk.
     ///
     /// # Errors
-    /// The token does not allow it, the request is bad, or the list can't be written.
+    /// The token does not allow it, the request is invalid, or the list can't be written.
     pub fn join(&self, credential: &str, node: &str, request: &[u8]) -> Result<Issued, JoinError> {
         let own = &self.shared.identity;
-        // Before the token is looked at: a name that can't be is refused without a use.
+        // Checked before the token: an invalid name costs no use of it.
         Identity::new(own.trust_domain(), own.idc(), Role::Node, node)?;
         let tokens = &self.shared.tokens;
         let scope = tokens.redeem(credential, node, self.now_ms())?;
@@ -280,20 +280,20 @@ impl Pki {
         Ok(self.issue(identity, request)?)
     }
 
-    /// Grants a first certificate to a node that somebody else vouches for.
+    /// Issues the first certificate of a node that the API server has identified.
     ///
     /// # Errors
-    /// The node's name or the request is bad.
+    /// The node's name or the request is invalid.
     pub fn admit(&self, node: &str, request: &[u8]) -> Result<Issued, IdentityError> {
         let own = &self.shared.identity;
         let identity = Identity::new(own.trust_domain(), own.idc(), Role::Node, node)?;
         self.issue(identity, request)
     }
 
-    /// Grants a certificate for the identity that the peer has shown one for.
+    /// Issues another certificate for the identity that the peer has authenticated as.
     ///
     /// # Errors
-    /// The request is bad.
+    /// The request is invalid.
     pub fn renew(&self, identity: Identity, request: &[u8]) -> Result<Issued, IdentityError> {
         self.issue(identity, request)
     }
@@ -373,7 +373,7 @@ mod tests {
             .create_token("*", Duration::from_secs(60), 8)
             .unwrap();
         let credential = token.credential();
-        // Both take uses off the same list at the same time; none is taken twice.
+        // Both use up the same list concurrently; no use counts twice.
         let joined = std::thread::scope(|scope| {
             let one = |pki: Pki| {
                 let credential = &credential;
@@ -412,7 +412,7 @@ mod tests {
         let dir = tempfile::tempdir().unwrap();
         let clock = Arc::new(ManualClock::new(1_700_000_000_000));
         let path = |name: &str| dir.path().join(name);
-        // Any authority will do; this is how the first of several replicas' becomes that of all.
+        // Any authority works; this is how the first replica's becomes that of all.
         open(&path("first"), &clock);
         let name = AggregatorName {
             authority: Some(AuthorityFiles {

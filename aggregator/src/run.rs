@@ -1,4 +1,4 @@
-//! Wires the parts together, runs them, and ends them in order.
+//! Wires the parts together, runs them, and stops them in reverse order.
 
 pub mod plan;
 pub mod reload;
@@ -34,15 +34,15 @@ use crate::ingest::{self, Ingest, IngestConfig};
 use crate::kube::join::JoinPolicy;
 use crate::kube::{self, Admission, ApiServer, Kubernetes, Surroundings};
 use crate::pki::{AggregatorName, Pki, is_later_replica};
-use crate::{metrics, self_scrape};
+use crate::{metrics, remote_write, self_scrape};
 
-/// Reload requests that may wait for each other.
+/// Most reload requests that wait.
 const RELOADS_MAX: usize = 4;
 
-/// Runs the aggregator until it is told to stop.
+/// Runs the aggregator until a signal or `/-/quit` stops it.
 ///
 /// # Errors
-/// An address that can't be bound, or a store that can't be opened.
+/// An address can't be bound, or a part can't be opened.
 pub fn run(plan: Plan) -> anyhow::Result<()> {
     let runtime = tokio::runtime::Builder::new_multi_thread()
         .enable_all()
@@ -51,7 +51,7 @@ pub fn run(plan: Plan) -> anyhow::Result<()> {
         .context("start the runtime")?;
     let grace = plan.flags.shutdown_grace_period;
     let result = runtime.block_on(serve(plan));
-    // Whatever still blocks a thread has had its grace period.
+    // Threads that still block have had their grace period.
     runtime.shutdown_timeout(grace.min(std::time::Duration::from_secs(1)));
     result
 }
@@ -59,6 +59,7 @@ pub fn run(plan: Plan) -> anyhow::Result<()> {
 async fn serve(plan: Plan) -> anyhow::Result<()> {
     let clock: Arc<dyn Clock> = Arc::new(SystemClock);
     let registry = metrics::registry();
+    remote_write::metrics::register(&registry);
     let shutdown = CancellationToken::new();
     let (reload, reloads) = mpsc::channel(RELOADS_MAX);
     let api = shared(
@@ -72,7 +73,7 @@ async fn serve(plan: Plan) -> anyhow::Result<()> {
     let tasks = TaskTracker::new();
     tasks.spawn(reload::serve(Arc::clone(&api), reloads, shutdown.clone()));
 
-    // HTTP first: probes are answered while the log is replayed.
+    // HTTP starts first, so that probes are answered while the log is replayed.
     let stop_http = CancellationToken::new();
     let (server, address) = bind(&api, &plan.web).await?;
     let headers = plan.web.headers.clone();
@@ -89,24 +90,30 @@ async fn serve(plan: Plan) -> anyhow::Result<()> {
 
     let result = work(&api, address, plan.alerting, &tasks).await;
 
-    // The reverse order of the start.
+    // Reverse order of the start.
     api.ready.store(false, Ordering::Release);
     shutdown.cancel();
     stop_http.cancel();
     tasks.close();
     let grace = api.flags.shutdown_grace_period;
     if tokio::time::timeout(grace, http).await.is_err() {
-        tracing::warn!(part = "http", "still busy at the end of the grace period");
+        tracing::warn!(
+            part = "http",
+            "still running at the end of the grace period"
+        );
     }
     if tokio::time::timeout(grace, tasks.wait()).await.is_err() {
-        tracing::warn!(part = "tasks", "still busy at the end of the grace period");
+        tracing::warn!(
+            part = "tasks",
+            "still running at the end of the grace period"
+        );
     }
     close(&api).await?;
     tracing::info!("stopped");
     result
 }
 
-/// What handlers share, before the store is open. `reload` is where requests to load the configuration again go.
+/// Creates the state shared by handlers, before the store is open. Reload requests go to `reload`.
 pub fn shared(
     (flags, file, settings): (Flags, ConfigFile, Settings),
     reload: mpsc::Sender<oneshot::Sender<ReloadAnswer>>,
@@ -180,7 +187,7 @@ async fn work(
     start_self_scrape(api, &core.store, address, tasks);
     let alerting = open_alerting(api, &core, alerting, address).await?;
     if api.core.set(core).is_err() || api.alerting.set(Arc::clone(&alerting)).is_err() {
-        anyhow::bail!("the store was opened twice");
+        anyhow::bail!("store opened twice");
     }
     alerting.start(tasks, &api.shutdown);
     api.ready.store(true, Ordering::Release);
@@ -222,7 +229,7 @@ async fn start_kubernetes(
     };
     kube::start(&ApiServer::from_flag(flag, service_host.as_deref()), around)
         .await
-        .context("follow the Kubernetes API server (--kubernetes.kubeconfig)")
+        .context("watch the Kubernetes API server (--kubernetes.kubeconfig)")
 }
 
 /// Opens the state of rules and notifications, without starting them.
@@ -251,7 +258,7 @@ async fn open_alerting(
         .context("open the state of alerts")
 }
 
-/// Publishes the authority's certificate to the agents of our own cluster, and has its API server vouch for them.
+/// Publishes the authority's certificate in this cluster, and lets agents join with service-account tokens.
 fn admission(api: &Api, pki: &Pki, kubernetes: Kubernetes, tasks: &TaskTracker) -> Admission {
     if api.flags.kubeconfig.is_none() {
         let (publisher, pem) = (kubernetes.clone(), pki.roots_pem());
@@ -274,8 +281,8 @@ async fn start_ingest(
     let pod = std::env::var("POD_NAME").ok();
     anyhow::ensure!(
         kubernetes.is_none() || name.authority.is_some() || !is_later_replica(pod.as_deref()),
-        "{} is one of several replicas and would make a certificate authority that the other replicas' agents do not \
-         trust: give all of them the same (tls.authority in the configuration file, deploy/overlays/replicas)",
+        "{} is one of several replicas and would create its own certificate authority, which agents of the other replicas \
+         do not trust: give all replicas the same one (tls.authority in the configuration file, deploy/overlays/replicas)",
         pod.unwrap_or_default(),
     );
     let open = move || -> anyhow::Result<Pki> {
@@ -311,7 +318,7 @@ async fn start_ingest(
     Ok(ingest)
 }
 
-/// For the person who started a development server; never in the log, which others read.
+/// Prints the token for the person who started a development server. The log must not contain it.
 #[expect(
     clippy::print_stdout,
     reason = "the contract: --dev prints the join token"
@@ -325,7 +332,7 @@ fn store_options(api: &Api) -> StoreOptions {
     if let WalSync::Interval(interval) = settings.wal_sync {
         tracing::warn!(
             ?interval,
-            "storage.wal_sync is interval: a loss of power costs what was acknowledged in that time"
+            "storage.wal_sync is interval: a power loss may lose samples acknowledged in that time"
         );
     }
     StoreOptions {
@@ -340,7 +347,7 @@ fn store_options(api: &Api) -> StoreOptions {
     }
 }
 
-/// How queries are evaluated, by flags and file.
+/// Returns the options of query evaluation, from flags and file.
 #[must_use]
 pub fn engine_options(api: &Api) -> EngineOptions {
     let settings = &api.settings;

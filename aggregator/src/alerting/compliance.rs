@@ -1,5 +1,5 @@
-//! The points AG1 to AG16 of Prometheus' specification of alert generators, in the four histories of its official suite, on
-//! a virtual clock. The histories run against the real Prometheus too: `tests/integration/peers/generator.rs`.
+//! Tests of AG1 to AG16 of Prometheus' specification of alert generators, with the four histories of its official suite, on
+//! a virtual clock. `tests/integration/peers/generator.rs` runs the histories against the real Prometheus too.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::path::PathBuf;
@@ -22,11 +22,11 @@ use super::unit_test::TestSource;
 /// Seconds between evaluations, and between samples.
 const INTERVAL_S: i64 = 30;
 const SAMPLES_S: i64 = 5;
-/// Resends come at the first evaluation more than a minute after the last sending.
+/// An alert is sent again at the first evaluation more than a minute after it was last sent.
 const RESEND_S: i64 = 90;
 const VALID_S: i64 = 4 * 60;
 
-/// The value of a series at each second; `None` where it has no sample.
+/// The value of a series at each second; `None` for no sample.
 type Pattern = fn(i64) -> Option<f64>;
 
 /// What happened at one evaluation.
@@ -34,7 +34,7 @@ struct Round {
     at_s: i64,
     /// Name and state of each active alert.
     states: BTreeSet<(String, AlertState)>,
-    /// `ALERTS` as a query at that moment sees it.
+    /// `ALERTS` as a query at that time sees it.
     series: BTreeSet<String>,
     sent: Vec<Outgoing>,
     healths: Vec<Health>,
@@ -120,7 +120,7 @@ impl World {
     }
 }
 
-/// The states that `name` was in, each with its first and last evaluation.
+/// Returns the states of `name`, each with its first and last evaluation.
 fn spans(rounds: &[Round], name: &str) -> Vec<(AlertState, i64, i64)> {
     let mut spans: Vec<(AlertState, i64, i64)> = Vec::new();
     for round in rounds {
@@ -136,7 +136,7 @@ fn spans(rounds: &[Round], name: &str) -> Vec<(AlertState, i64, i64)> {
     spans
 }
 
-/// When `name` was sent, and as what.
+/// Returns when `name` was sent, and in which state.
 fn sendings<'r>(rounds: &'r [Round], name: &str) -> Vec<(i64, &'r Outgoing)> {
     let mut all = Vec::new();
     for round in rounds {
@@ -212,7 +212,7 @@ fn pending_firing_resolved_and_firing_again() {
     }
 }
 
-/// AG7 and AG11: what never fires is never sent.
+/// AG7 and AG11: an alert that never fires is never sent.
 #[test]
 fn pending_that_goes_is_not_sent() {
     let world = World::new(
@@ -252,7 +252,7 @@ fn no_for_and_one_below_the_interval() {
             .filter(|(_, a)| a.is_resolved)
             .map(|one| one.0)
             .collect();
-        // At once, then at the same pace, for a quarter of an hour.
+        // At once, then at the same intervals for a quarter of an hour.
         assert_eq!(resolved[0], 180);
         let last = *resolved.last().unwrap();
         assert!(
@@ -268,7 +268,7 @@ fn no_for_and_one_below_the_interval() {
     assert!(!zero.contains("error"), "{zero}");
 }
 
-/// AG2, AG5, AG10: later rules see what earlier ones made of this very evaluation.
+/// AG2, AG5, AG10: later rules see the results of earlier ones of the same evaluation.
 #[test]
 fn rules_see_the_alerts_of_earlier_ones() {
     let world = World::new(
@@ -289,7 +289,7 @@ fn rules_see_the_alerts_of_earlier_ones() {
     .map(str::to_owned)
     .into();
     assert_eq!(at(60).series, want);
-    // Gone with the next evaluation, all of it.
+    // All of it disappears with the next evaluation.
     assert!(at(120).series.is_empty() && at(120).states.is_empty());
     let labels: BTreeMap<i64, String> = sendings(&rounds, "Second")
         .into_iter()
@@ -300,7 +300,7 @@ fn rules_see_the_alerts_of_earlier_ones() {
     assert_eq!(labels.get(&60).map(String::as_str), Some(second));
 }
 
-/// AG6, AG15, AG16: equal alerts are an error of the rule, and leave no trace but that.
+/// AG6, AG15, AG16: equal alerts are an error of the rule and have no other effect.
 #[test]
 fn equal_alerts_are_an_error() {
     let world = World::new(
@@ -319,7 +319,7 @@ fn equal_alerts_are_an_error() {
     assert_eq!(health(30), [Health::Ok, Health::Ok]);
     assert_eq!(health(60), [Health::Err, Health::Ok]);
     assert_eq!(health(120), [Health::Ok, Health::Ok]);
-    // Before the error and after it the alert is the same one; during it nothing is sent and nothing is written.
+    // The alert is the same before and after the error; during the error nothing is sent or written.
     let round = &rounds[2];
     assert!(
         round

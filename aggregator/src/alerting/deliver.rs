@@ -1,4 +1,4 @@
-//! Drives the notifier: flushes groups when they are due, delivers, retries, and reports back.
+//! Drives the notifier: flushes due groups, delivers, retries, and records the outcomes.
 
 use std::collections::VecDeque;
 use std::num::NonZero;
@@ -15,25 +15,26 @@ use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
 
 use super::{Alerting, mail};
+use crate::report::chain;
 
-/// Deliveries under way at one time; others wait for their turn.
+/// Most concurrent deliveries; others wait.
 const DELIVERIES_MAX: usize = 256;
 const BACKOFF_FIRST: Duration = Duration::from_millis(500);
 const BACKOFF_MAX: Duration = Duration::from_secs(60);
-/// The longest sleep, so that a step of the clock is noticed.
+/// Longest sleep, so that a clock step is noticed.
 const SLEEP_MAX: Duration = Duration::from_secs(5);
 
-/// Deliveries that wait for a worker. Each worker takes one after the other and ends when there is none.
+/// Deliveries that wait for a worker. A worker takes one after the other and ends when there are none left.
 #[derive(Debug)]
 struct Queue {
     waiting: Mutex<VecDeque<Delivery>>,
-    /// One for each worker.
+    /// One permit per worker.
     permits: Arc<Semaphore>,
-    /// One for each message that is being made: it takes a core.
-    making: Semaphore,
+    /// One permit per message being rendered, which takes a core.
+    rendering: Semaphore,
 }
 
-/// What each worker has.
+/// What each worker needs.
 #[derive(Debug, Clone)]
 struct Worker {
     alerting: Arc<Alerting>,
@@ -57,7 +58,7 @@ pub(super) async fn run(alerting: Arc<Alerting>, stop: CancellationToken) {
         let work = Arc::clone(&alerting);
         let ticked = tokio::task::spawn_blocking(move || tick(&work)).await;
         let (deliveries, wait) = ticked.unwrap_or_else(|error| {
-            tracing::error!(%error, "flush of the notifier broke off");
+            tracing::error!(error = chain(&error), "flush of the notifier panicked");
             (Vec::new(), SLEEP_MAX)
         });
         worker.start(deliveries, &tasks);
@@ -72,11 +73,11 @@ pub(super) async fn run(alerting: Arc<Alerting>, stop: CancellationToken) {
     tasks.wait().await;
     drop(worker);
     if let Err(error) = recorder.await {
-        tracing::error!(%error, "records of notifications broke off");
+        tracing::error!(error = chain(&error), "recorder of notifications panicked");
     }
 }
 
-/// Flushes what is due; says how long there is nothing to do.
+/// Flushes due groups. Returns the deliveries, and how long until the next group is due.
 fn tick(alerting: &Alerting) -> (Vec<Delivery>, Duration) {
     let now_ms = alerting.clock.now_ms();
     let mut notifier = alerting.notifier();
@@ -92,7 +93,7 @@ impl Queue {
         Self {
             waiting: Mutex::default(),
             permits: Arc::new(Semaphore::new(DELIVERIES_MAX)),
-            making: Semaphore::new(cores),
+            rendering: Semaphore::new(cores),
         }
     }
 
@@ -100,7 +101,7 @@ impl Queue {
         self.waiting.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    /// The next delivery; with none the worker's permit is given back before anybody can queue another.
+    /// Returns the next delivery. If there is none, returns the worker's permit before another delivery can be queued.
     fn next(&self, permit: &mut Option<OwnedSemaphorePermit>) -> Option<Delivery> {
         let mut waiting = self.waiting();
         let next = waiting.pop_front();
@@ -112,7 +113,7 @@ impl Queue {
 }
 
 impl Worker {
-    /// Queues deliveries, and starts workers for them while there may be more.
+    /// Queues deliveries, and starts workers up to the limit.
     fn start(&self, deliveries: Vec<Delivery>, tasks: &TaskTracker) {
         let mut waiting = self.queue.waiting();
         waiting.extend(deliveries);
@@ -131,15 +132,15 @@ impl Worker {
         {
             let delivery = Arc::new(delivery);
             let is_sent = self.deliver(&delivery).await;
-            // The recorder ends after the last sender, unless it broke off.
+            // The recorder outlives the senders, unless it panicked.
             if self.outcomes.send((delivery, is_sent)).await.is_err() {
-                tracing::error!("outcome of a notification can't be recorded");
+                tracing::error!("cannot record the outcome of a notification");
             }
         }
     }
 }
 
-/// Reports outcomes back: all that have come while the disk was busy in one go.
+/// Records outcomes; those that arrived while the disk was busy in one batch.
 async fn record(alerting: Arc<Alerting>, mut ended: mpsc::Receiver<(Arc<Delivery>, bool)>) {
     loop {
         let mut outcomes = Vec::new();
@@ -156,21 +157,21 @@ async fn record(alerting: Arc<Alerting>, mut ended: mpsc::Receiver<(Arc<Delivery
             work.notifier().finish_all(&outcomes, now_ms);
         });
         if let Err(error) = finished.await {
-            tracing::error!(%error, "record of notifications broke off");
+            tracing::error!(error = chain(&error), "record of notifications panicked");
         }
         alerting.notifier_changed.notify_one();
     }
 }
 
 impl Worker {
-    /// Delivers; says whether it was sent.
+    /// Delivers. Returns whether it was sent.
     async fn deliver(&self, delivery: &Arc<Delivery>) -> bool {
         let start = Instant::now();
         let receiver = &delivery.notification.receiver;
         let kind = integration(delivery).map_or("unknown", Integration::kind);
         let outcome = tokio::select! {
             outcome = self.attempts(delivery) => outcome,
-            () = self.stop.cancelled() => Err("the server stops".to_owned()),
+            () = self.stop.cancelled() => Err("server is stopping".to_owned()),
         };
         let metrics = &self.alerting.metrics;
         metrics.delivered(receiver, kind, outcome.is_ok(), start.elapsed());

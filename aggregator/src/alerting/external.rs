@@ -1,4 +1,4 @@
-//! Pushes alerts to Alertmanagers of others, each with a queue of its own.
+//! Sends alerts to external Alertmanagers, each with its own queue.
 
 use std::collections::HashMap;
 use std::path::Path;
@@ -33,7 +33,7 @@ metrics! {
     }
 }
 
-/// The Alertmanagers and what waits for them.
+/// The Alertmanagers and their queues.
 #[derive(Debug)]
 pub(super) struct External {
     metrics: ExternalMetrics,
@@ -45,7 +45,7 @@ pub(super) struct External {
 #[derive(Debug, Default)]
 struct State {
     section: Arc<Section>,
-    /// By section's place and URL.
+    /// By index of the section and URL.
     instances: HashMap<(usize, String), Instance>,
     resolved_at: Option<Instant>,
 }
@@ -69,7 +69,7 @@ impl External {
         self.state.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    /// Puts another section in force; queues of instances that stay are kept.
+    /// Replaces the section. Instances that stay keep their queues.
     pub(super) fn load(&self, section: Section) {
         let mut state = self.state();
         state.section = Arc::new(section);
@@ -84,7 +84,7 @@ impl External {
         self.changed.notify_one();
     }
 
-    /// URLs of all instances.
+    /// Returns the URLs of all instances.
     pub(super) fn urls(&self) -> Vec<String> {
         let mut urls: Vec<String> = self
             .state()
@@ -115,7 +115,7 @@ impl External {
         self.changed.notify_one();
     }
 
-    /// A batch for each instance that has one waiting and none under way.
+    /// Returns a batch for each instance that has alerts queued and no batch being sent.
     fn take_batches(&self) -> Vec<Batch> {
         let mut state = self.state();
         let section = Arc::clone(&state.section);
@@ -144,7 +144,7 @@ impl External {
         self.changed.notify_one();
     }
 
-    /// Looks up names when their addresses are due.
+    /// Resolves names whose addresses are due.
     async fn resolve(&self) {
         let (section, is_due) = {
             let state = self.state();
@@ -178,7 +178,7 @@ impl External {
                     }
                     Err(error) => {
                         is_complete = false;
-                        tracing::warn!(?name, error = chain(&error), "look up Alertmanagers");
+                        tracing::warn!(?name, error = chain(&error), "resolve Alertmanagers");
                     }
                 }
             }
@@ -188,7 +188,7 @@ impl External {
             return;
         }
         state.resolved_at = Some(Instant::now());
-        // When a name can't be looked up its last addresses stay.
+        // A name that can't be resolved keeps its last addresses.
         if is_complete {
             state.instances.retain(|key, _| wanted.contains(key));
         }
@@ -234,7 +234,7 @@ struct Batch {
     alerts: Vec<Outgoing>,
 }
 
-/// Sends until `stop`. A batch that fails is not sent again: the next resend of its alerts is the retry.
+/// Sends until `stop`. A failed batch is not retried: its alerts are sent again after the resend delay.
 pub(super) async fn run(alerting: Arc<Alerting>, stop: CancellationToken) {
     let tasks = TaskTracker::new();
     loop {

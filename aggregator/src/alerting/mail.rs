@@ -1,4 +1,4 @@
-//! Mail over SMTP.
+//! Sends mail over SMTP.
 
 mod auth;
 mod connection;

@@ -49,7 +49,7 @@ impl Metrics {
         Self::register(registry, &[], registry.clone(), Mutex::default())
     }
 
-    /// A group was evaluated, and `missed` slots were not; some of its rules failed, for want of time or otherwise.
+    /// Counts an evaluation of a group, the slots it missed, and its failed rules.
     pub(super) fn evaluated(&self, missed: u64, (failures, timeouts): (u64, u64), time: Duration) {
         self.failures.add(failures);
         self.timeouts.add(timeouts);
@@ -58,7 +58,7 @@ impl Metrics {
         self.evaluation.observe_duration(time);
     }
 
-    /// A notification was sent, or failed for good. The receiver is one of the configuration's.
+    /// Counts a notification that was sent or finally failed. The receiver comes from the configuration.
     pub(super) fn delivered(
         &self,
         receiver: &str,
@@ -72,7 +72,7 @@ impl Metrics {
         delivered.seconds.observe_duration(time);
     }
 
-    /// The counters of an integration, which are looked up by their labels the first time only.
+    /// Returns the counters of an integration, registered on first use.
     pub(super) fn of_receiver(
         &self,
         receiver: &str,
@@ -92,7 +92,7 @@ impl Metrics {
         delivered
     }
 
-    /// Gauges that read the state when they are asked for.
+    /// Registers gauges that read the state at each scrape.
     pub(super) fn register_state(&self, registry: &Registry, alerting: &Arc<Alerting>) {
         let weak: Weak<Alerting> = Arc::downgrade(alerting);
         ALERTS.register_fn(registry, &[], move || {

@@ -1,4 +1,4 @@
-//! What the configuration file says of rules and notifications.
+//! The configuration of rules and notifications.
 
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
@@ -13,12 +13,12 @@ use tidemark_promql::Features;
 
 use crate::config::ConfigFile;
 
-/// Everything that a reload puts in force at once.
+/// Everything that a reload replaces at once.
 #[derive(Debug, Clone)]
 pub struct Plan {
     /// The rule files.
     pub rules: Vec<RuleFile>,
-    /// The notifier's configuration; `None`: there is no notifier.
+    /// The notifier's configuration, if there is one.
     pub notifier: Option<Arc<Config>>,
     /// External Alertmanagers.
     pub external: external::Alerting,
@@ -30,37 +30,37 @@ pub struct Plan {
     pub external_labels: Labels,
 }
 
-/// Why a plan was refused.
+/// Why rules or notifications are invalid.
 #[derive(Debug, thiserror::Error)]
 pub enum PlanError {
     /// The configuration file can't be read.
     #[error("read {}", path.display())]
     Read {
-        /// Which file.
+        /// The file.
         path: PathBuf,
-        /// Why.
+        /// The cause.
         source: std::io::Error,
     },
-    /// Rule files are bad.
+    /// Rule files are invalid.
     #[error("{}", list(.0))]
     Rules(Vec<FileError>),
-    /// The sections `alerting` or `alertmanager` are bad.
+    /// The sections `alerting` or `alertmanager` are invalid.
     #[error("{}: {issues}", path.display())]
     Sections {
-        /// Which file.
+        /// The file.
         path: PathBuf,
         /// What is wrong.
         issues: String,
     },
-    /// The file that `alertmanager` names is bad.
+    /// The file that `alertmanager` names is invalid.
     #[error("{}", path.display())]
     Notifier {
-        /// Which file.
+        /// The file.
         path: PathBuf,
         /// What is wrong.
         source: ConfigError,
     },
-    /// `global.external_labels` is no label set.
+    /// `global.external_labels` is not a valid label set.
     #[error("global.external_labels")]
     Labels(#[from] common::model::LabelsError),
 }
@@ -73,7 +73,7 @@ fn list(errors: &[FileError]) -> String {
     lines.join("\n")
 }
 
-/// Checks the syntax of an expression with the features that are on.
+/// Checks the syntax of an expression with the enabled features.
 pub fn syntax(features: Features) -> impl Fn(&str) -> Result<(), String> {
     move |expr| {
         tidemark_promql::parse(expr, features)
@@ -90,7 +90,7 @@ pub fn query_text(expr: &str, features: Features) -> String {
 }
 
 impl Plan {
-    /// Reads everything that `file`, which was read from `path`, names.
+    /// Reads everything that `file`, read from `path`, refers to.
     ///
     /// # Errors
     /// See [`PlanError`].
@@ -125,7 +125,7 @@ impl Plan {
     }
 }
 
-/// Reads the sections `alertmanager` and `alerting`, whose mistakes are named with their places.
+/// Reads the sections `alertmanager` and `alerting`, reporting the position of each mistake.
 fn sections(path: &Path, folder: &Path) -> Result<(Option<Config>, external::Alerting), PlanError> {
     let text = std::fs::read_to_string(path).map_err(|source| PlanError::Read {
         path: path.to_path_buf(),

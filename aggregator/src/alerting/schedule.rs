@@ -1,4 +1,4 @@
-//! Evaluates each rule group at its slots, in a task of its own.
+//! Evaluates each rule group at its slots, in its own task.
 
 use std::sync::Arc;
 use std::time::Duration;
@@ -8,11 +8,12 @@ use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
 
 use super::Alerting;
+use crate::report::chain;
 
-/// How often series of removed groups are looked after.
+/// Time between checks for series of removed groups.
 const ORPHAN_INTERVAL: Duration = Duration::from_secs(5);
 
-/// Runs all groups until `stop`; starts anew with the groups of each reload.
+/// Runs all groups until `stop`, and restarts with the new groups after each reload.
 pub(super) async fn run(alerting: Arc<Alerting>, stop: CancellationToken) {
     loop {
         let round = stop.child_token();
@@ -52,11 +53,15 @@ async fn run_group(alerting: Arc<Alerting>, group: Arc<Group>, stop: Cancellatio
             work.send(&outgoing);
         });
         if let Err(error) = evaluated.await {
-            tracing::error!(group = group.name, %error, "evaluation of a rule group broke off");
+            tracing::error!(
+                group = group.name,
+                error = chain(&error),
+                "evaluation of a rule group panicked"
+            );
         }
         let late_ms = alerting.clock.now_ms() - slot_ms;
         let missed = u64::try_from(late_ms / interval_ms).unwrap_or(0);
-        // A step of the clock looks like lateness too, but no group has a thousand slots to catch up with.
+        // A clock step looks like lateness too, but no group misses a thousand slots.
         group.note_missed(missed.min(1000));
         let (failures, timeouts) = group.failures();
         let failed = (failures - counted.0, timeouts - counted.1);
@@ -78,7 +83,10 @@ async fn end_orphans(alerting: Arc<Alerting>, stop: CancellationToken) {
                 .end_orphans(&work.context.load_full(), work.clock.now_ms());
         });
         if let Err(error) = ended.await {
-            tracing::error!(%error, "end series of removed groups");
+            tracing::error!(
+                error = chain(&error),
+                "end of series of removed groups panicked"
+            );
         }
     }
 }

@@ -1,4 +1,4 @@
-//! The store and the query engine as rules use them.
+//! Gives rules access to the store and the query engine.
 
 use std::sync::Arc;
 use std::time::{Duration, Instant};
@@ -85,7 +85,10 @@ fn failed(error: QueryError) -> EvaluationError {
     }
 }
 
-/// The series of one rule share their clock: they are a stream of the store.
+/// The series of one rule share their timestamps, so they are a stream of the store.
+///
+/// Not a [`SeriesWriter`](crate::series_writer::SeriesWriter): a rule builds, checks and discards its row as a whole, and
+/// its rows have no sequence.
 #[derive(Debug)]
 struct StoreSink(Stream);
 
@@ -100,7 +103,7 @@ impl Sink for StoreSink {
     }
 
     fn append(&mut self, timestamp_ms: i64, values: &[(u32, f64)]) -> Result<Refused, String> {
-        // Rules number no ticks: a slot that comes again must not be taken for a repetition.
+        // Rows of rules have no sequence: a slot that is evaluated again must not count as a repetition.
         let appended = self.0.append_unnumbered(timestamp_ms, values);
         let appended = appended.map_err(|error| crate::report::chain(&error))?;
         let reason = if appended.refused > 0 {
@@ -115,7 +118,7 @@ impl Sink for StoreSink {
     }
 }
 
-/// What a rule may work with.
+/// Returns a result as a vector.
 pub(crate) fn elements(value: Value) -> Result<Vec<VectorElement>, String> {
     match value {
         Value::Vector(vector) => Ok(vector

@@ -1,4 +1,4 @@
-//! Unit tests of rules: promtool's format, with promtool's verdicts.
+//! Unit tests of rules in promtool's format, with promtool's results.
 
 mod file;
 
@@ -30,7 +30,7 @@ use super::source::elements;
 /// Most evaluations of one test group.
 const EVALUATIONS_MAX: i64 = 10_000_000;
 
-/// Runs the tests of a file. Returns what failed; nothing means success.
+/// Runs the tests of a file. Returns the failures; none means success.
 ///
 /// # Errors
 /// The file, or a rule file it names, can't be used.
@@ -50,7 +50,7 @@ pub(super) struct TestSource {
 }
 
 impl TestSource {
-    /// An empty one; `default_step` is that of subqueries.
+    /// Creates an empty source. `default_step` is the default of subqueries.
     pub(super) fn new(default_step: Duration) -> Self {
         let options = EngineOptions {
             default_step,
@@ -115,7 +115,7 @@ fn add(series: &mut MemoryStore, sample: &RuleSample) {
     );
 }
 
-/// One test group under way.
+/// A running test group.
 struct Run<'a> {
     file: &'a TestFile,
     test: &'a TestGroup,
@@ -209,7 +209,7 @@ impl Run<'_> {
         }
     }
 
-    /// Rules must not see samples from after their time; returns how many steps of samples are loaded.
+    /// Loads samples up to a time, since rules must not see later ones. Returns how many steps are loaded.
     fn load_until(&self, now_ms: i64, loaded: i64) -> i64 {
         let step_ms = (self.test.interval.as_millis() as i64).max(1);
         let wanted = now_ms / step_ms + 1;
@@ -310,7 +310,7 @@ impl Run<'_> {
         ))
     }
 
-    /// Equal; with `fuzzy_compare` one unit in the last place is no difference.
+    /// Returns whether two values are equal; with `fuzzy_compare` they may differ by one unit in the last place.
     fn is_same(&self, a: f64, b: f64) -> bool {
         let is_near = a == b.next_up() || a == b.next_down();
         a == b || (a.is_nan() && b.is_nan()) || (self.file.fuzzy_compare && is_near)
@@ -328,7 +328,7 @@ fn alerts_text(alerts: &[(Labels, Annotations)]) -> String {
     format!("[{}\n            ]", lines.join(""))
 }
 
-/// The rule files that exist among `paths`, patterns expanded relative to `folder`.
+/// Returns the existing rule files of `paths`, with patterns expanded relative to `folder`.
 fn expand(folder: &Path, patterns: &[String]) -> Vec<PathBuf> {
     patterns
         .iter()
@@ -336,7 +336,7 @@ fn expand(folder: &Path, patterns: &[String]) -> Vec<PathBuf> {
         .collect()
 }
 
-/// Pairs as a label set; unusable ones are a mistake of the file.
+/// Builds labels from pairs; invalid ones are an error of the file.
 fn labels(pairs: Vec<(String, String)>) -> Result<Labels, String> {
     let map: BTreeMap<String, String> = pairs.into_iter().collect();
     Labels::from_pairs(map).map_err(|error| error.to_string())

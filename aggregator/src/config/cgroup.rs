@@ -1,11 +1,11 @@
-//! The memory limit of the cgroup that this process is in.
+//! The memory limit of this process's cgroup.
 
 use std::fs;
 use std::path::{Component, Path};
 
-/// The smallest limit of the process's cgroup and of all above it, in bytes. `membership` is the text of
-/// `/proc/self/cgroup`, `mount` where cgroups are mounted. A cgroup that can't be seen from here (a container without a
-/// namespace of its own) is passed over; the root is looked at in any case.
+/// Returns the smallest limit of the process's cgroup and its ancestors, in bytes. `membership` is the text of
+/// `/proc/self/cgroup`, `mount` the mount point of the cgroup file system. Skips cgroups that are not visible from here (a
+/// container without a cgroup namespace), but always checks the root.
 pub(super) fn memory_limit(mount: &Path, membership: &str) -> Option<u64> {
     let v1 = mount.join("memory");
     let unified = mount.join("unified");
@@ -33,7 +33,7 @@ pub(super) fn memory_limit(mount: &Path, membership: &str) -> Option<u64> {
     at_roots.chain(nested).min()
 }
 
-/// The smallest limit on the way from `path` up to `root`.
+/// Returns the smallest limit from `path` up to `root`.
 fn smallest(root: &Path, path: &Path, file: &str) -> Option<u64> {
     // Outside of the namespace of cgroups: nothing of it is below `root`.
     if path.components().any(|part| part == Component::ParentDir) {
@@ -45,7 +45,7 @@ fn smallest(root: &Path, path: &Path, file: &str) -> Option<u64> {
         .min()
 }
 
-/// `None`: there is no such file, or it says `max`.
+/// Returns `None` if there is no such file, or if it contains `max`.
 fn limit(file: &Path) -> Option<u64> {
     fs::read_to_string(file).ok()?.trim().parse().ok()
 }

@@ -1,5 +1,5 @@
-//! The configuration file. Its Prometheus sections mean what they mean in prometheus.yml; whatever this version does
-//! not do is refused by name with its line.
+//! The configuration file. Its Prometheus sections mean what they mean in prometheus.yml; sections that this version
+//! does not support are refused by name and line.
 
 use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
@@ -11,37 +11,37 @@ use serde_saphyr::Spanned;
 /// Why a configuration file was refused.
 #[derive(Debug, thiserror::Error)]
 pub enum ConfigError {
-    /// It can't be read.
+    /// The file can't be read.
     #[error("read {}", path.display())]
     Read {
-        /// Which file.
+        /// The file.
         path: PathBuf,
-        /// Why.
+        /// The cause.
         source: std::io::Error,
     },
-    /// It is no YAML, or has an unknown field or a bad value.
+    /// The file is not YAML, or has an unknown field or an invalid value.
     #[error("{}:{line}: {message}", path.display())]
     Parse {
-        /// Which file.
+        /// The file.
         path: PathBuf,
-        /// Line, from 1; 0 when the parser knows none.
+        /// The line, from 1; 0 if the parser does not know it.
         line: u64,
-        /// What is wrong there.
+        /// What is wrong.
         message: String,
     },
-    /// It asks for something that this version does not do.
+    /// The file has a section that this version does not support.
     #[error("{}:{line}: section {section:?} is not supported", path.display())]
     Unsupported {
-        /// Which file.
+        /// The file.
         path: PathBuf,
-        /// Line, from 1.
+        /// The line, from 1.
         line: u64,
         /// The section.
         section: &'static str,
     },
 }
 
-/// A duration in Prometheus' form.
+/// A duration in Prometheus' format.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Span(pub Duration);
 
@@ -68,15 +68,15 @@ pub struct Global {
     pub scrape_interval: Span,
     /// Longest time of a scrape.
     pub scrape_timeout: Span,
-    /// Protocols to ask targets for, best first.
+    /// Scrape protocols in order of preference.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub scrape_protocols: Option<Vec<String>>,
     /// Time between evaluations of a rule group.
     pub evaluation_interval: Span,
-    /// How far in the past rules are evaluated.
+    /// How far in the past rules are evaluated by default.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub rule_query_offset: Option<Span>,
-    /// Labels added to everything that leaves this server.
+    /// Labels added to alerts and other data sent to other systems.
     #[serde(skip_serializing_if = "BTreeMap::is_empty")]
     pub external_labels: BTreeMap<String, String>,
 }
@@ -94,7 +94,7 @@ impl Default for Global {
     }
 }
 
-/// `storage`: what is kept, and for how long.
+/// `storage`: retention and durability.
 #[derive(Debug, Clone, Deserialize, Serialize)]
 #[serde(deny_unknown_fields, default)]
 pub struct Storage {
@@ -103,9 +103,9 @@ pub struct Storage {
     /// Exemplars.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub exemplars: Option<Exemplars>,
-    /// When acknowledged samples are on disk.
+    /// When samples are synced to disk.
     pub wal_sync: WalSync,
-    /// With `wal_sync: interval`: how much time a loss of power may cost (1s; 1ms to 1m).
+    /// With `wal_sync: interval`: how many seconds of samples a power loss may cost (1s; 1ms to 1m).
     pub wal_sync_interval: Span,
 }
 
@@ -124,10 +124,10 @@ impl Default for Storage {
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Deserialize, Serialize)]
 #[serde(rename_all = "lowercase")]
 pub enum WalSync {
-    /// Before they are acknowledged: nothing acknowledged is lost.
+    /// Before they are acknowledged: no acknowledged sample is lost.
     #[default]
     Commit,
-    /// Within `wal_sync_interval`: a kill loses nothing, a loss of power what was acknowledged in that time.
+    /// Within `wal_sync_interval`: a kill loses nothing, a power loss the samples acknowledged in that time.
     Interval,
 }
 
@@ -135,10 +135,10 @@ pub enum WalSync {
 #[derive(Debug, Clone, Default, Deserialize, Serialize)]
 #[serde(deny_unknown_fields, default)]
 pub struct Tsdb {
-    /// Samples inside the retention are taken in any order, so every window is kept to.
+    /// Accepted for compatibility: samples within the retention are stored in any order.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub out_of_order_time_window: Option<Span>,
-    /// Bounds of what is kept; the flags win.
+    /// Retention; the flags take precedence.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub retention: Option<Retention>,
 }
@@ -159,29 +159,29 @@ pub struct Retention {
 #[derive(Debug, Clone, Default, Deserialize, Serialize)]
 #[serde(deny_unknown_fields, default)]
 pub struct Exemplars {
-    /// How many are kept.
+    /// Most exemplars that are kept.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub max_exemplars: Option<u64>,
 }
 
-/// `limits`: bounds on what clients may ask for, where no flag sets them.
+/// `limits`: bounds on requests and agents that no flag sets.
 #[derive(Debug, Clone, Deserialize, Serialize)]
 #[serde(deny_unknown_fields, default)]
 pub struct Limits {
-    /// Queries that may wait for their turn, beyond those that run (64).
+    /// Most queries that wait, besides those that run (64).
     pub query_queue_max: u32,
     /// Most series one query may touch (1,000,000).
     pub query_series_max: u64,
-    /// Bytes of a form body (10 MiB, as Go's server has it).
+    /// Most bytes of a form body (10 MiB, as in Go's server).
     pub form_bytes_max: usize,
     /// Most samples one remote read may return (Prometheus: `--storage.remote.read-sample-limit`, 50,000,000).
     pub remote_read_samples_max: u64,
     /// Most series of one agent (100,000); further ones are refused and counted, and `/api/v1/status/tsdb` names the agent.
     pub series_per_agent_max: u32,
-    /// Most series that the store does not know from one agent in a minute (10,000), once it has brought as many as it may have;
-    /// further ones are refused and counted, and taken as the minutes pass.
+    /// Most series per minute from one agent that the store does not know (10,000), once the agent has sent as many as it may
+    /// have; further ones are refused and counted, and stored in later minutes.
     pub new_series_per_agent_per_minute: u32,
-    /// Remote-write requests worked on at one time (32); others are answered 503 and sent again.
+    /// Most remote-write requests processed at a time (32); others wait with their bodies unread.
     pub write_concurrency_max: u32,
 }
 
@@ -199,23 +199,23 @@ impl Default for Limits {
     }
 }
 
-/// `tls`: who this aggregator is in the certificates that it signs. Fixed once agents have joined: a certificate
-/// names the trust domain and the data centre.
+/// `tls`: the identity of this aggregator in the certificates that it signs. Fixed once agents have joined, because a
+/// certificate names the trust domain and the data centre.
 #[derive(Debug, Clone, Deserialize, Serialize)]
 #[serde(deny_unknown_fields, default)]
 pub struct Tls {
     /// First part of every identity (`tidemark.local`).
     pub trust_domain: String,
-    /// The data centre whose nodes join here (`default`); the label `idc` of their series.
+    /// The data centre whose nodes join here (`default`): the label `idc` of their series.
     pub idc: String,
-    /// This aggregator's own name in it (`aggregator`).
+    /// The name of this aggregator within it (`aggregator`).
     pub name: String,
-    /// An authority that several aggregators share; without, each makes one of its own in `DATA/pki`.
+    /// An authority that several aggregators share. Without it, each creates its own in `DATA/pki`.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub authority: Option<AuthorityFiles>,
 }
 
-/// Files of a certificate authority. Its key must be on the certificate, which must be allowed to sign.
+/// Files of a certificate authority. The key must match the certificate, which must be allowed to sign.
 #[derive(Debug, Clone, Deserialize, Serialize)]
 #[serde(deny_unknown_fields)]
 pub struct AuthorityFiles {
@@ -250,9 +250,9 @@ pub struct ConfigFile {
     pub global: Global,
     /// Storage.
     pub storage: Storage,
-    /// Limits of our own.
+    /// Limits.
     pub limits: Limits,
-    /// Who we are.
+    /// The identity of this aggregator.
     pub tls: Tls,
     #[serde(skip_serializing)]
     runtime: Section,
@@ -266,7 +266,7 @@ pub struct ConfigFile {
     scrape_config_files: Section,
     #[serde(skip_serializing)]
     scrape_configs: Section,
-    // Read with the places of their mistakes by `alerting::plan`.
+    // Read by `alerting::plan`, which reports the position of each mistake.
     #[serde(skip_serializing, rename = "alerting")]
     _alerting: Section,
     #[serde(skip_serializing, rename = "alertmanager")]
@@ -348,7 +348,7 @@ impl ConfigFile {
         Ok(())
     }
 
-    /// What the file asks for and has no effect here, for the log.
+    /// Returns the settings of the file that have no effect here, for the log.
     #[must_use]
     pub fn without_effect(&self) -> Vec<&'static str> {
         let mut names = Vec::new();
@@ -358,7 +358,7 @@ impl ConfigFile {
         names
     }
 
-    /// The configuration as YAML, defaults filled in.
+    /// Returns the configuration as YAML with all defaults.
     #[must_use]
     pub fn to_yaml(&self) -> String {
         serde_saphyr::to_string(self).unwrap_or_else(|error| format!("# {error}\n"))

@@ -1,5 +1,5 @@
-//! The command line. Every flag can be given as an environment variable too: `TIDEMARK_` and the flag's name in
-//! capitals, with `_` for dots and dashes. Flags win over the environment, that over the file, that over defaults.
+//! The command line. Each flag is also an environment variable: `TIDEMARK_` and the flag's name in capitals, with `_` for
+//! dots and dashes. Order of precedence: flags, environment, configuration file, defaults.
 
 use std::net::SocketAddr;
 use std::path::PathBuf;
@@ -10,53 +10,53 @@ use clap::{Arg, ArgAction, ArgMatches, Command, CommandFactory as _, FromArgMatc
 
 use super::{bytes, listen};
 
-/// Stores what agents and others send, answers PromQL, evaluates rules.
+/// Stores metrics from agents and remote write, answers PromQL queries, evaluates rules and sends alerts.
 #[derive(Debug, Clone, Parser)]
 #[command(name = "tidemark-aggregator", version, max_term_width = 110)]
 pub struct Flags {
-    /// Configuration file (YAML); an existing prometheus.yml is understood
+    /// Configuration file (YAML); an existing prometheus.yml works
     #[arg(long = "config.file", value_name = "FILE")]
     pub config_file: Option<PathBuf>,
-    /// Checks the configuration and the flags, and exits: 0 when good, 1 when not
+    /// Check configuration and flags, then exit: 0 if valid, 1 if not
     #[arg(long = "check-config", action = ArgAction::SetTrue)]
     pub check_config: bool,
     /// Directory for all data
     #[arg(long = "storage.path", value_name = "DIR", default_value = "./data")]
     pub storage_path: PathBuf,
-    /// How long samples are kept; 0 = for ever [default: 15d]
+    /// How long samples are kept; 0 = forever [default: 15d]
     #[arg(long = "storage.retention.time", value_name = "DUR", value_parser = common::duration::parse)]
     pub retention_time: Option<Duration>,
-    /// Bytes of blocks at which the oldest are removed; 0 = no bound [default: 0]
+    /// Total size of blocks above which the oldest are removed; 0 = unlimited [default: 0]
     #[arg(long = "storage.retention.size", value_name = "BYTES", value_parser = bytes::parse)]
     pub retention_size: Option<u64>,
-    /// Bytes of memory that storage stays below [default: 60 % of what this process may use]
+    /// Memory budget of the store [default: 60 % of the memory that this process may use]
     #[arg(long = "storage.memory-budget", value_name = "BYTES", value_parser = bytes::parse)]
     pub memory_budget: Option<u64>,
-    /// Address of the HTTP API; port 0 = a free port, named in the log
+    /// Address of the HTTP API; port 0 = any free port, which is logged
     #[arg(long = "web.listen-address", value_name = "ADDR", default_value = "127.0.0.1:9090", value_parser = listen::parse)]
     pub web_listen_address: SocketAddr,
-    /// Address for agents (QUIC over UDP, and the same frames over TLS/TCP)
+    /// Address for agents: QUIC over UDP, and TLS over TCP on the same port
     #[arg(long = "quic.listen-address", value_name = "ADDR", default_value = "127.0.0.1:9443", value_parser = listen::parse)]
     pub quic_listen_address: SocketAddr,
-    /// URL under which users reach this server; its path becomes a prefix of all paths
+    /// URL under which users reach this server; its path becomes the prefix of all paths
     #[arg(long = "web.external-url", value_name = "URL", default_value = "")]
     pub external_url: String,
     /// TLS and authentication of the HTTP API (exporter-toolkit's web.yml)
     #[arg(long = "web.config.file", value_name = "FILE")]
     pub web_config_file: Option<PathBuf>,
-    /// Allows POST /-/reload and POST /-/quit
+    /// Allow POST /-/reload and POST /-/quit
     #[arg(long = "web.enable-lifecycle", action = ArgAction::SetTrue)]
     pub enable_lifecycle: bool,
-    /// Allows /api/v1/admin
+    /// Allow /api/v1/admin
     #[arg(long = "web.enable-admin-api", action = ArgAction::SetTrue)]
     pub enable_admin_api: bool,
-    /// Most HTTP connections at one time
+    /// Most simultaneous HTTP connections
     #[arg(long = "web.max-connections", value_name = "N", default_value_t = 512, value_parser = clap::value_parser!(u32).range(1..=65_536))]
     pub web_max_connections: u32,
-    /// Longest time until a request's headers have arrived, and until a stalled reader is given up
+    /// Timeout for reading a request's headers, and for clients that stop reading
     #[arg(long = "web.read-timeout", value_name = "DUR", default_value = "1m", value_parser = common::duration::parse)]
     pub web_read_timeout: Duration,
-    /// Features that are off by default, by Prometheus' names
+    /// Features to enable, by Prometheus' names
     #[arg(
         long = "enable-feature",
         value_name = "NAME,NAME",
@@ -69,7 +69,7 @@ pub struct Flags {
     /// Longest time a query may take
     #[arg(long = "query.timeout", value_name = "DUR", default_value = "2m", value_parser = common::duration::parse)]
     pub query_timeout: Duration,
-    /// Most queries evaluated at one time; others wait
+    /// Most queries evaluated at a time; others wait
     #[arg(long = "query.max-concurrency", value_name = "N", default_value_t = 20, value_parser = clap::value_parser!(u32).range(1..=4096))]
     pub query_max_concurrency: u32,
     /// Most samples one query may load
@@ -79,37 +79,37 @@ pub struct Flags {
         default_value_t = 50_000_000
     )]
     pub query_max_samples: u64,
-    /// Least time between two sendings of an alert that stays as it is
+    /// Least time before an unchanged alert is sent again
     #[arg(long = "rules.alert.resend-delay", value_name = "DUR", default_value = "1m", value_parser = common::duration::parse)]
     pub rules_alert_resend_delay: Duration,
-    /// Kubernetes access; default: in-cluster when there; none = off
+    /// Kubeconfig for the API server; default: the service account if running in a pod; none = off
     #[arg(long = "kubernetes.kubeconfig", value_name = "FILE")]
     pub kubeconfig: Option<String>,
-    /// How often the aggregator writes its own metrics into its own store; 0 = not at all
+    /// How often the aggregator stores its own metrics; 0 = never
     #[arg(long = "self.scrape-interval", value_name = "DUR", default_value = "0s", value_parser = common::duration::parse)]
     pub self_scrape_interval: Duration,
-    /// How long shutdown may take before what is left is abandoned
+    /// How long shutdown may take before the remaining work is abandoned
     #[arg(long = "shutdown.grace-period", value_name = "DUR", default_value = "30s", value_parser = common::duration::parse)]
     pub shutdown_grace_period: Duration,
-    /// Development mode: self-made CA in DATA/pki, join token in DATA/join-token, HTTP on loopback without authentication
+    /// Development mode: create a join token in DATA/join-token and print it; HTTP on loopback needs no authentication
     #[arg(long = "dev", action = ArgAction::SetTrue)]
     pub dev: bool,
-    /// Least severity that is logged: error, warn, info, debug or trace; or tracing directives
+    /// Log level: error, warn, info, debug or trace; or tracing directives
     #[arg(long = "log.level", value_name = "LEVEL", default_value = "info")]
     pub log_level: String,
-    /// Form of log lines
+    /// Log format
     #[arg(long = "log.format", value_name = "FORMAT", default_value = "logfmt", value_parser = ["logfmt", "json"])]
     pub log_format: String,
-    /// All flags with their values, for `/api/v1/status/flags`.
+    /// Returns all flags with their values, for `/api/v1/status/flags`.
     #[arg(skip)]
     pub values: Vec<(String, String)>,
 }
 
 impl Flags {
-    /// Reads command line and environment.
+    /// Parses command line and environment.
     ///
     /// # Errors
-    /// An unknown flag or a bad value; also when help or version was asked for, as clap has it.
+    /// An unknown flag or an invalid value; also if help or version was requested, as clap does.
     pub fn from_args<I, T>(args: I) -> Result<Self, clap::Error>
     where
         I: IntoIterator<Item = T>,
@@ -123,7 +123,7 @@ impl Flags {
     }
 }
 
-/// The command line with an environment variable for each flag.
+/// Returns the command line with an environment variable for each flag.
 fn command() -> Command {
     Flags::command().mut_args(|arg| {
         let Some(long) = arg.get_long().map(str::to_owned) else {
@@ -142,10 +142,10 @@ fn command() -> Command {
     })
 }
 
-/// The environment variable of a flag.
+/// Returns the environment variable of a flag.
 fn env_name(flag: &str) -> &'static str {
     let name = flag.replace(['.', '-'], "_").to_ascii_uppercase();
-    // clap keeps names for the length of the process; there is one command line.
+    // clap wants names that live as long as the process; there is one command line.
     Box::leak(format!("TIDEMARK_{name}").into_boxed_str())
 }
 

@@ -1,4 +1,4 @@
-//! Flags and file put together.
+//! The settings in force, from flags and file.
 
 use std::net::SocketAddr;
 use std::path::{Path, PathBuf};
@@ -13,28 +13,28 @@ use super::cgroup;
 use super::file::{self, ConfigFile, Storage};
 use super::flags::Flags;
 
-/// What `--storage.retention.time` is when nobody says otherwise.
+/// Default of `--storage.retention.time`.
 const RETENTION_DEFAULT: Duration = Duration::from_secs(15 * 24 * 3600);
 
-/// A feature that `--enable-feature` turns on.
+/// A feature of `--enable-feature`.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Feature {
-    /// Functions that may change.
+    /// Experimental functions.
     ExperimentalFunctions,
-    /// Arithmetic in durations.
+    /// Arithmetic in duration literals.
     DurationExpressions,
     /// Metric names are dropped at the end of the evaluation.
     DelayedNameRemoval,
     /// `__type__` and `__unit__` labels.
     TypeAndUnitLabels,
-    /// Exemplars are kept.
+    /// Exemplars are stored.
     ExemplarStorage,
-    /// Statistics of each step of a query.
+    /// Statistics per step of a query.
     PerStepStats,
 }
 
 impl Feature {
-    /// Prometheus' name of it.
+    /// Parses Prometheus' name of a feature.
     #[must_use]
     pub fn from_name(name: &str) -> Option<Self> {
         Some(match name {
@@ -49,19 +49,19 @@ impl Feature {
     }
 }
 
-/// Why flags and file do not fit together.
+/// Why the settings are invalid.
 #[derive(Debug, thiserror::Error)]
 pub enum SettingsError {
-    /// No such feature.
+    /// The feature does not exist.
     #[error("--enable-feature: unknown feature {0:?}")]
     Feature(String),
-    /// An interval that is too short or too long.
+    /// The interval is too short or too long.
     #[error("storage.wal_sync_interval: {0:?} is not between 1ms and 1m")]
     SyncInterval(Duration),
-    /// A bad size in the file.
+    /// The size in the file is invalid.
     #[error("storage.tsdb.retention.size")]
     Size(#[from] SizeError),
-    /// The external URL has no form that makes links.
+    /// The external URL can't be used in links.
     #[error("--web.external-url: {0:?} is neither a URL (http://host/path) nor a path")]
     ExternalUrl(String),
 }
@@ -71,28 +71,28 @@ pub enum SettingsError {
 pub struct Settings {
     /// Directory for all data.
     pub storage_path: PathBuf,
-    /// `None`: kept for ever.
+    /// Retention; `None` keeps samples forever.
     pub retention: Option<Duration>,
-    /// 0: no bound.
+    /// Retention by size; 0 is unlimited.
     pub retention_bytes: u64,
-    /// Bytes of memory for storage.
+    /// Memory budget of the store.
     pub memory_budget_bytes: u64,
-    /// When acknowledged samples are on disk.
+    /// When samples are synced to disk.
     pub wal_sync: WalSync,
-    /// Exemplars that are kept.
+    /// Most exemplars that are kept.
     pub exemplars_max: usize,
-    /// Where HTTP listens.
+    /// Listen address of HTTP.
     pub web_listen: SocketAddr,
-    /// Where agents connect.
+    /// Listen address for agents.
     pub quic_listen: SocketAddr,
-    /// Features that are on.
+    /// Enabled features.
     pub features: Vec<Feature>,
-    /// Prefix of every HTTP path: empty, or `/x` without a slash at the end.
+    /// Prefix of every HTTP path: empty, or `/x` without a trailing slash.
     pub route_prefix: String,
 }
 
 impl Settings {
-    /// Flags win over the file, that over defaults.
+    /// Combines flags, file and defaults, in this order of precedence.
     ///
     /// # Errors
     /// See [`SettingsError`].
@@ -129,7 +129,7 @@ impl Settings {
         })
     }
 
-    /// The features of the query language that are on.
+    /// Returns the enabled features of the query language.
     #[must_use]
     pub fn promql_features(&self) -> Features {
         Features {
@@ -140,7 +140,7 @@ impl Settings {
         }
     }
 
-    /// Whether a feature is on.
+    /// Returns whether a feature is enabled.
     #[must_use]
     pub fn has(&self, feature: Feature) -> bool {
         self.features.contains(&feature)
@@ -171,7 +171,7 @@ fn wal_sync(storage: &Storage) -> Result<WalSync, SettingsError> {
     })
 }
 
-/// As Prometheus has it: 0 keeps none.
+/// As in Prometheus, 0 keeps none.
 fn exemplars_max(storage: &Storage) -> usize {
     let asked = storage.exemplars.as_ref().and_then(|one| one.max_exemplars);
     asked.map_or(EXEMPLARS_MAX, |max| {
@@ -179,7 +179,8 @@ fn exemplars_max(storage: &Storage) -> usize {
     })
 }
 
-/// 60 % of what this process may use: the smallest limit of its cgroup and of those above, or the machine's memory.
+/// Returns 60 % of the memory that this process may use: the smallest limit of its cgroup and its ancestors, or the machine's
+/// memory.
 fn default_memory_budget() -> u64 {
     const FALLBACK_BYTES: u64 = 2 << 30;
     const BUDGET_PERCENT: u64 = 60;

@@ -14,41 +14,41 @@ use serde::Deserialize;
 /// Why a web configuration file was refused.
 #[derive(Debug, thiserror::Error)]
 pub enum WebConfigError {
-    /// A file that can't be read.
+    /// A file can't be read.
     #[error("read {}", path.display())]
     Read {
-        /// Which file.
+        /// The file.
         path: PathBuf,
-        /// Why.
+        /// The cause.
         source: std::io::Error,
     },
-    /// Not YAML, or an unknown field.
+    /// The file is not YAML, or has an unknown field.
     #[error("{}:{line}: {message}", path.display())]
     Parse {
-        /// Which file.
+        /// The file.
         path: PathBuf,
-        /// Line, from 1.
+        /// The line, from 1.
         line: u64,
-        /// What is wrong there.
+        /// What is wrong.
         message: String,
     },
-    /// A file that holds no certificate or key.
-    #[error("{} holds no usable {what}", path.display())]
+    /// A file contains no certificate or key.
+    #[error("{} contains no usable {what}", path.display())]
     Pem {
-        /// Which file.
+        /// The file.
         path: PathBuf,
-        /// What it should hold.
+        /// What it should contain.
         what: &'static str,
     },
-    /// Settings that contradict each other.
+    /// The settings are invalid or contradict each other.
     #[error("{}: {reason}", path.display())]
     Invalid {
-        /// Which file.
+        /// The file.
         path: PathBuf,
-        /// Why.
+        /// The cause.
         reason: String,
     },
-    /// Certificate and key do not fit, or a version is not offered.
+    /// Certificate and key do not match, or a TLS version is not supported.
     #[error("set up TLS")]
     Tls(#[from] rustls::Error),
     /// The client CA can't be used.
@@ -85,21 +85,21 @@ struct TlsSection {
     max_version: String,
 }
 
-/// How HTTP is served.
+/// TLS and authentication of HTTP.
 #[derive(Debug, Clone, Default)]
 pub struct WebConfig {
-    /// TLS; `None` = plain.
+    /// TLS; `None` for plain HTTP.
     pub tls: Option<Arc<ServerConfig>>,
-    /// Whether a client must show a certificate of the client CA.
+    /// Whether a client must present a certificate of the client CA.
     pub client_certificate_required: bool,
-    /// User names and bcrypt hashes; empty = no basic authentication.
+    /// User names and bcrypt hashes. Empty: no basic authentication.
     pub users: BTreeMap<String, String>,
     /// Headers added to every response.
     pub headers: Vec<(http::HeaderName, http::HeaderValue)>,
 }
 
 impl WebConfig {
-    /// Reads and checks a file. Names of other files in it are relative to its directory.
+    /// Reads and checks a file. File names in it are relative to its directory.
     ///
     /// # Errors
     /// See [`WebConfigError`].
@@ -128,7 +128,9 @@ impl WebConfig {
         }
         for (user, hash) in &file.basic_auth_users {
             if user.is_empty() || user.contains(':') {
-                return Err(invalid(format!("user name {user:?} can't be sent")));
+                return Err(invalid(format!(
+                    "user name {user:?} can't be used with basic authentication"
+                )));
             }
             if hash.parse::<bcrypt::HashParts>().is_err() {
                 return Err(invalid(format!(
@@ -155,7 +157,7 @@ impl WebConfig {
         })
     }
 
-    /// Whether a stranger is kept out.
+    /// Returns whether clients must authenticate.
     #[must_use]
     pub fn authenticates(&self) -> bool {
         !self.users.is_empty() || self.client_certificate_required
@@ -252,7 +254,7 @@ fn versions(tls: &TlsSection) -> Result<Vec<&'static SupportedProtocolVersion>, 
     Ok(chosen)
 }
 
-/// PEM text and where it came from.
+/// PEM text and its source.
 struct Pem {
     text: Vec<u8>,
     origin: PathBuf,

@@ -1,4 +1,4 @@
-//! The API client: the only place that knows the crate `kube`, which makes a major release every few months.
+//! The API client: the only user of the crate `kube`, which has a major release every few months.
 
 mod watch;
 
@@ -21,21 +21,21 @@ use super::series::BaseLabels;
 use super::source::ApiServer;
 use watch::Watch;
 
-/// The ConfigMap that agents mount to verify the aggregator by.
+/// The ConfigMap that agents mount to verify the aggregator.
 pub const CA_CONFIG_MAP: &str = "tidemark-ca";
 
-/// How patient the client is.
+/// Timeouts and backoff of the client.
 #[derive(Debug, Clone)]
 pub struct Patience {
-    /// For one answer, a page of a list included.
+    /// Timeout of one request, such as a page of a list.
     pub request: Duration,
-    /// How long the server is asked to keep a watch, in whole seconds below 295.
+    /// How long the server keeps a watch open, in whole seconds below 295.
     pub watch: Duration,
-    /// Silence after which the connection of a watch counts as dead; longer than `watch`.
+    /// Silence after which the connection of a watch counts as dead. Longer than `watch`.
     pub silence: Duration,
-    /// First wait after a failure; it doubles.
+    /// Wait after the first failure; it doubles with each one.
     pub backoff_min: Duration,
-    /// Longest wait after failures.
+    /// Longest wait after a failure.
     pub backoff_max: Duration,
 }
 
@@ -51,14 +51,14 @@ impl Default for Patience {
     }
 }
 
-/// Why there is no client. Nothing was sent yet: this is about files and settings.
+/// Why the client could not be set up. No request was sent: files or settings are wrong.
 #[derive(Debug, thiserror::Error)]
 pub enum ConnectError {
     /// The kubeconfig can't be used.
-    #[error("use the kubeconfig")]
+    #[error("load kubeconfig")]
     Kubeconfig(#[source] Box<KubeconfigError>),
     /// The service account's files can't be used.
-    #[error("use the pod's service account")]
+    #[error("load the pod's service account")]
     InCluster(#[source] Box<InClusterError>),
     /// The credentials or certificates can't be used.
     #[error("set up the API client")]
@@ -69,16 +69,16 @@ pub enum ConnectError {
 #[derive(Debug, thiserror::Error)]
 pub enum RequestError {
     /// The server refused, or could not be reached.
-    #[error("ask the API server")]
+    #[error("request to the API server")]
     Api(#[source] Box<::kube::Error>),
-    /// No answer in time.
+    /// There was no answer in time.
     #[error("no answer from the API server within {0:?}")]
     Timeout(Duration),
-    /// The request could not be written down.
-    #[error("make a request")]
+    /// The request could not be built.
+    #[error("build request")]
     Request(#[from] http::Error),
-    /// The body could not be written down.
-    #[error("make a request body")]
+    /// The body could not be serialized.
+    #[error("serialize request body")]
     Body(#[from] serde_json::Error),
 }
 
@@ -101,10 +101,10 @@ impl std::fmt::Debug for ApiClient {
 }
 
 impl ApiClient {
-    /// Sets a client up; connects with the first request. `None` when there is no API server.
+    /// Sets up a client, which connects with its first request. Returns `None` if there is no API server.
     ///
     /// # Errors
-    /// Files or settings that can't be used. A server that is away is no error here.
+    /// Files or settings can't be used. An unreachable server is not an error here.
     pub async fn new(server: &ApiServer, patience: Patience) -> Result<Option<Self>, ConnectError> {
         let config = match server {
             ApiServer::Off => return Ok(None),
@@ -123,7 +123,7 @@ impl ApiClient {
 
     fn with_config(mut config: ::kube::Config, patience: Patience) -> Result<Self, ConnectError> {
         config.connect_timeout = Some(patience.request);
-        // The watches have a backoff of their own.
+        // The watches have their own backoff.
         config.default_retry = false;
         let namespace = config.default_namespace.as_str().into();
         let authority = config.cluster_url.authority();
@@ -140,19 +140,19 @@ impl ApiClient {
         })
     }
 
-    /// Host and port of the API server: the `instance` of what it tells.
+    /// Returns host and port of the API server, the `instance` of its series.
     #[must_use]
     pub fn authority(&self) -> &str {
         &self.authority
     }
 
-    /// The namespace that we run in, or the kubeconfig's.
+    /// Returns the namespace of this pod, or of the kubeconfig.
     #[must_use]
     pub fn namespace(&self) -> &str {
         &self.namespace
     }
 
-    /// Watches every kind until `cancel` and tells `changes`; never gives up.
+    /// Watches all kinds until `cancel` and sends what changes to `changes`. Never gives up.
     pub async fn watch(&self, base: &BaseLabels, changes: &Changes, cancel: &CancellationToken) {
         let mut watches = JoinSet::new();
         macro_rules! watch {
@@ -177,7 +177,10 @@ impl ApiClient {
         );
         while let Some(ended) = watches.join_next().await {
             if let Err(error) = ended {
-                tracing::error!(%error, "watch of the API server ended");
+                tracing::error!(
+                    error = common::report::chain(&error),
+                    "watch of the API server panicked"
+                );
             }
         }
     }
@@ -195,10 +198,10 @@ impl ApiClient {
         )
     }
 
-    /// Writes the authority's certificate into the ConfigMap that agents mount, making it when it is not there.
+    /// Writes the authority's certificate to the ConfigMap that agents mount, created if necessary.
     ///
     /// # Errors
-    /// The server refused, or could not be reached; try again later.
+    /// The server refused, or could not be reached. Retry later.
     pub async fn publish_ca(&self, certificate_pem: &str) -> Result<(), RequestError> {
         let body = json!({
             "apiVersion": "v1",
@@ -209,7 +212,7 @@ impl ApiClient {
             },
             "data": {"ca.crt": certificate_pem},
         });
-        // Server-side apply: makes or changes it, and touches no field of others.
+        // Server-side apply creates or updates it, without touching fields of other managers.
         let uri = format!(
             "/api/v1/namespaces/{}/configmaps/{CA_CONFIG_MAP}?fieldManager=tidemark-aggregator&force=true",
             self.namespace
@@ -250,7 +253,7 @@ impl TokenReviewer for ApiClient {
     }
 }
 
-/// What kind of failure an error of the client is.
+/// Classifies an error of the client.
 fn failure(error: &::kube::Error) -> Failure {
     match error {
         ::kube::Error::Api(status) => failure_of_code(status.code),

@@ -1,8 +1,8 @@
 //! The series of each kind, with the names, labels and values of kube-state-metrics 2.
 //!
-//! Facts from kube-state-metrics' `internal/store`. Which families: those that the Heapster set, kubernetes-mixin's
-//! rules and dashboards, and node-mixin select on. Left out everywhere: `*_labels` and `*_annotations`, which
-//! kube-state-metrics has off by default too.
+//! Source: kube-state-metrics' `internal/store`. Includes the families that the Heapster set, kubernetes-mixin's rules and
+//! dashboards, and node-mixin select. Omits `*_labels` and `*_annotations`, which kube-state-metrics disables by default
+//! too.
 
 mod daemon_set;
 mod deployment;
@@ -32,7 +32,7 @@ pub use replica_set::ReplicaSet;
 pub use resource_quota::ResourceQuota;
 pub use stateful_set::StatefulSet;
 
-/// Each family that is written, and what it says. All are gauges.
+/// Each family that is written, with its help text. All are gauges.
 pub const FAMILIES: &[(&str, &str)] = &[
     ("kube_daemonset_created", "Unix creation timestamp."),
     (
@@ -41,7 +41,7 @@ pub const FAMILIES: &[(&str, &str)] = &[
     ),
     (
         "kube_daemonset_status_current_number_scheduled",
-        "Nodes that run a daemon pod and are supposed to.",
+        "Nodes that run a daemon pod and should.",
     ),
     (
         "kube_daemonset_status_desired_number_scheduled",
@@ -53,7 +53,7 @@ pub const FAMILIES: &[(&str, &str)] = &[
     ),
     (
         "kube_daemonset_status_number_misscheduled",
-        "Nodes that run a daemon pod and are not supposed to.",
+        "Nodes that run a daemon pod but should not.",
     ),
     (
         "kube_daemonset_status_number_ready",
@@ -101,7 +101,7 @@ pub const FAMILIES: &[(&str, &str)] = &[
     ),
     (
         "kube_deployment_status_replicas_updated",
-        "Pods of the newest template.",
+        "Pods of the latest template.",
     ),
     (
         "kube_horizontalpodautoscaler_metadata_generation",
@@ -125,7 +125,7 @@ pub const FAMILIES: &[(&str, &str)] = &[
     ),
     (
         "kube_horizontalpodautoscaler_status_desired_replicas",
-        "Replicas the autoscaler wants.",
+        "Replicas desired by the autoscaler.",
     ),
     ("kube_job_complete", "Whether the job has completed."),
     ("kube_job_created", "Unix creation timestamp."),
@@ -150,7 +150,7 @@ pub const FAMILIES: &[(&str, &str)] = &[
     ("kube_node_spec_taint", "Taints of the node."),
     (
         "kube_node_spec_unschedulable",
-        "Whether no new pods are placed on the node.",
+        "Whether the node accepts no new pods.",
     ),
     ("kube_node_status_addresses", "Addresses of the node."),
     ("kube_node_status_allocatable", "Amounts that pods may use."),
@@ -175,7 +175,7 @@ pub const FAMILIES: &[(&str, &str)] = &[
     ),
     (
         "kube_persistentvolumeclaim_resource_requests_storage_bytes",
-        "Storage that the claim asks for.",
+        "Storage requested by the claim.",
     ),
     (
         "kube_persistentvolumeclaim_status_phase",
@@ -203,7 +203,7 @@ pub const FAMILIES: &[(&str, &str)] = &[
     ("kube_pod_status_scheduled", "Whether the pod has a node."),
     (
         "kube_pod_status_unschedulable",
-        "The scheduler finds no node for the pod.",
+        "Whether the scheduler found no node for the pod.",
     ),
     (
         "kube_poddisruptionbudget_created",
@@ -215,11 +215,11 @@ pub const FAMILIES: &[(&str, &str)] = &[
     ),
     (
         "kube_poddisruptionbudget_status_desired_healthy",
-        "Healthy pods that there must be.",
+        "Minimum number of healthy pods.",
     ),
     (
         "kube_poddisruptionbudget_status_expected_pods",
-        "Pods that the budget counts.",
+        "Pods that the budget covers.",
     ),
     (
         "kube_poddisruptionbudget_status_observed_generation",
@@ -252,7 +252,7 @@ pub const FAMILIES: &[(&str, &str)] = &[
     ("kube_statefulset_replicas", "Desired pods."),
     (
         "kube_statefulset_status_current_revision",
-        "Revision of the pods that are not updated yet.",
+        "Revision of the pods that are not yet updated.",
     ),
     (
         "kube_statefulset_status_observed_generation",

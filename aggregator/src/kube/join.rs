@@ -1,9 +1,8 @@
-//! Who may join from inside the cluster: the API server says whose token it is and on which node, we decide.
+//! Which nodes may join with a service-account token: the API server reviews it, and a policy decides.
 //!
-//! An agent presents the token that Kubernetes mounted into its pod, made for the audience `tidemark` alone. The API
-//! server reviews it (TokenReview); the answer names the service account and, for tokens that are bound to a pod, the
-//! node that the pod runs on. A certificate is issued for exactly that node and for no other. Kubernetes fills the
-//! node in since 1.30 (feature `ServiceAccountTokenPodNodeInfo`, general since 1.32).
+//! An agent presents the token that Kubernetes mounted into its pod, issued for the audience `tidemark` only. The API
+//! server reviews it (TokenReview). The answer names the service account and, for tokens bound to a pod, the node that
+//! the pod runs on. A certificate is issued for exactly that node. Kubernetes reports the node since 1.30 (feature `ServiceAccountTokenPodNodeInfo`, general since 1.32).
 
 use std::collections::BTreeMap;
 use std::future::Future;
@@ -14,20 +13,20 @@ use super::object::or_default;
 
 /// The audience of join tokens.
 pub const AUDIENCE: &str = "tidemark";
-/// Bytes of a token; the API server's own are below 2 KiB.
+/// Longest token. Those of the API server are below 2 KiB.
 pub const TOKEN_BYTES_MAX: usize = 16 << 10;
-/// Where the answer names the node (`k8s.io/apiserver/pkg/authentication/serviceaccount`).
+/// Key of the node in the answer (`k8s.io/apiserver/pkg/authentication/serviceaccount`).
 const NODE_NAME: &str = "authentication.kubernetes.io/node-name";
-/// Where the answer names the pod.
+/// Key of the pod in the answer.
 const POD_NAME: &str = "authentication.kubernetes.io/pod-name";
 
-/// Whether a join token is one of Kubernetes' (a JSON web token), rather than one of ours.
+/// Returns whether a join token is a JSON web token of Kubernetes, rather than one of `tidemarkctl cert token`.
 #[must_use]
 pub fn is_service_account_token(token: &str) -> bool {
     token.starts_with("eyJ") && token.bytes().filter(|&byte| byte == b'.').count() == 2
 }
 
-/// The body of a request for a review.
+/// The body of a review request.
 #[derive(Debug, Clone, Serialize)]
 #[serde(rename_all = "camelCase")]
 pub struct TokenReviewRequest<'a> {
@@ -43,7 +42,7 @@ struct ReviewSpec<'a> {
 }
 
 impl<'a> TokenReviewRequest<'a> {
-    /// Asks about `token`, for our audience.
+    /// Asks to review `token` for [`AUDIENCE`].
     #[must_use]
     pub const fn new(token: &'a str) -> Self {
         Self {
@@ -60,34 +59,34 @@ impl<'a> TokenReviewRequest<'a> {
 /// The API server's answer.
 #[derive(Debug, Clone, Default, PartialEq, Eq, Deserialize)]
 pub struct TokenReview {
-    /// What it found.
+    /// The result.
     #[serde(default, deserialize_with = "or_default")]
     pub status: ReviewStatus,
 }
 
-/// What the API server found out about a token.
+/// The result of a review.
 #[derive(Debug, Clone, Default, PartialEq, Eq, Deserialize)]
 #[serde(default)]
 pub struct ReviewStatus {
-    /// Whether the token is good.
+    /// Whether the token is valid.
     pub authenticated: bool,
-    /// Whose it is.
+    /// The user of the token.
     pub user: ReviewedUser,
-    /// Which of the audiences asked for it is good for. Empty from a server that knows no audiences: such a token is
-    /// good for the API server itself.
+    /// Which of the requested audiences it is valid for. Empty from a server that does not support audiences: such a token is
+    /// valid for the API server itself.
     #[serde(deserialize_with = "or_default")]
     pub audiences: Vec<String>,
     /// Why it could not be reviewed.
     pub error: String,
 }
 
-/// Whose token it is.
+/// The user of a token.
 #[derive(Debug, Clone, Default, PartialEq, Eq, Deserialize)]
 #[serde(default)]
 pub struct ReviewedUser {
     /// `system:serviceaccount:NAMESPACE:NAME` for service accounts.
     pub username: String,
-    /// More about it, by key.
+    /// Further attributes, by key.
     #[serde(deserialize_with = "or_default")]
     pub extra: BTreeMap<String, Vec<String>>,
 }
@@ -101,39 +100,39 @@ pub struct Admitted {
     pub pod: String,
 }
 
-/// Why a token does not admit. Nothing in it is unknown to whoever holds the token.
+/// Why a token does not allow joining. The messages contain only what the holder of the token knows.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 pub enum JoinDenied {
-    /// Longer than [`TOKEN_BYTES_MAX`], or empty.
+    /// The token is empty or longer than [`TOKEN_BYTES_MAX`].
     #[error("token of {bytes} bytes")]
     TokenSize {
         /// Its length.
         bytes: usize,
     },
-    /// The API server does not know it, or it has expired.
+    /// The API server does not know the token, or it has expired.
     #[error("token is not authenticated: {error:?}")]
     NotAuthenticated {
-        /// What the API server says.
+        /// The API server's message.
         error: String,
     },
-    /// Good for something else.
+    /// The token is for another audience.
     #[error("token is not for audience {AUDIENCE:?} but for {audiences:?}")]
     WrongAudience {
-        /// What for.
+        /// Its audiences.
         audiences: Vec<String>,
     },
-    /// A user, or another service account.
+    /// The token belongs to a user or another service account.
     #[error("{username:?} is not an agent's service account")]
     NotAnAgent {
-        /// Whose token it is.
+        /// The user of a token.
         username: String,
     },
-    /// Not bound to a pod, or from before Kubernetes 1.30.
+    /// The token is not bound to a pod, or Kubernetes is older than 1.30.
     #[error(
         "token of {username:?} names no node; it must be bound to a pod, by Kubernetes 1.30 or newer"
     )]
     NoNode {
-        /// Whose token it is.
+        /// The user of a token.
         username: String,
     },
     /// The agent claims to be another node.
@@ -141,40 +140,40 @@ pub enum JoinDenied {
     OtherNode {
         /// The pod.
         pod: String,
-        /// Where it runs.
+        /// The node that it runs on.
         node: String,
-        /// Where it says it runs.
+        /// The node that it claims to run on.
         claimed: String,
     },
 }
 
-/// Why a token could not be reviewed. The agent may try again.
+/// Why a token could not be reviewed. The agent may retry.
 #[derive(Debug, thiserror::Error)]
 #[error("ask the API server to review a token")]
 pub struct ReviewError(#[source] pub Box<dyn std::error::Error + Send + Sync>);
 
-/// Why a node may not join, or not now.
+/// Why a node may not join.
 #[derive(Debug, thiserror::Error)]
 pub enum JoinError {
-    /// No.
+    /// The token does not allow it.
     #[error("join denied")]
     Denied(#[from] JoinDenied),
-    /// Unknown yet.
+    /// The token could not be reviewed.
     #[error("join can't be decided")]
     Undecided(#[from] ReviewError),
 }
 
 impl JoinError {
-    /// Whether the same request may succeed later.
+    /// Returns whether the same request may succeed later.
     #[must_use]
     pub const fn is_retryable(&self) -> bool {
         matches!(self, Self::Undecided(_))
     }
 }
 
-/// Asks whose token it is. The API server does; tests have recorded answers.
+/// Reviews tokens: the API server, or recorded answers in tests.
 pub trait TokenReviewer: Send + Sync {
-    /// Has `token` reviewed for our audience.
+    /// Reviews `token` for [`AUDIENCE`].
     fn review(&self, token: &str) -> impl Future<Output = Result<TokenReview, ReviewError>> + Send;
 }
 
@@ -185,7 +184,7 @@ pub struct JoinPolicy {
 }
 
 impl JoinPolicy {
-    /// Admits pods of one service account.
+    /// Creates a policy that admits pods of one service account.
     #[must_use]
     pub fn service_account(namespace: &str, name: &str) -> Self {
         Self {
@@ -193,16 +192,16 @@ impl JoinPolicy {
         }
     }
 
-    /// The service account of the agents in `deploy/`: `tidemark-agent` in the aggregator's own namespace.
+    /// Returns the policy for the agents of `deploy/`: `tidemark-agent` in the aggregator's own namespace.
     #[must_use]
     pub fn agents_in(namespace: &str) -> Self {
         Self::service_account(namespace, "tidemark-agent")
     }
 
-    /// Decides by what the API server said. `claimed_node` is what the agent says it runs on.
+    /// Decides on a review. `claimed_node` is the node that the agent claims to run on.
     ///
     /// # Errors
-    /// The reason for which the token does not admit.
+    /// The reason why the token does not allow joining.
     pub fn decide(&self, review: &TokenReview, claimed_node: &str) -> Result<Admitted, JoinDenied> {
         let ReviewStatus {
             authenticated,
@@ -237,10 +236,10 @@ impl JoinPolicy {
         Ok(Admitted { node, pod })
     }
 
-    /// Has a token reviewed and decides.
+    /// Reviews a token and decides.
     ///
     /// # Errors
-    /// Denied, or not decidable now.
+    /// The join is denied, or can't be decided now.
     pub async fn admit<R: TokenReviewer>(
         &self,
         reviewer: &R,
@@ -257,7 +256,7 @@ impl JoinPolicy {
     }
 }
 
-/// The API server as one that vouches for nodes.
+/// Identifies nodes through the API server.
 #[derive(Debug, Clone)]
 pub struct Admission {
     kubernetes: super::Kubernetes,
@@ -265,7 +264,7 @@ pub struct Admission {
 }
 
 impl Admission {
-    /// Has `kubernetes` review tokens and decides by `policy`.
+    /// Combines a reviewer and a policy.
     #[must_use]
     pub const fn new(kubernetes: super::Kubernetes, policy: JoinPolicy) -> Self {
         Self { kubernetes, policy }
@@ -274,7 +273,7 @@ impl Admission {
     /// See [`JoinPolicy::admit`].
     ///
     /// # Errors
-    /// Denied, or not decidable now.
+    /// The join is denied, or can't be decided now.
     pub async fn admit(&self, token: &str, claimed_node: &str) -> Result<Admitted, JoinError> {
         self.policy
             .admit(&self.kubernetes, token, claimed_node)

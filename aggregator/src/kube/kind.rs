@@ -1,6 +1,6 @@
-//! The kinds of objects that are watched.
+//! The watched kinds of objects.
 
-/// A kind of object. Also a metric's label: the set is closed.
+/// A kind of object, also used as the value of a metric's label.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord)]
 #[expect(missing_docs, reason = "named as Kubernetes names them")]
 pub enum Kind {
@@ -19,23 +19,23 @@ pub enum Kind {
     StatefulSet,
 }
 
-/// Where the API server has a kind.
+/// The API resource of a kind.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Resource {
-    /// API group; empty for the core.
+    /// API group; empty for the core group.
     pub group: &'static str,
     /// API version.
     pub version: &'static str,
-    /// Name in manifests.
+    /// `kind` in manifests.
     pub kind: &'static str,
-    /// Name in paths, and in our metrics.
+    /// Plural name in paths, metrics and logs.
     pub plural: &'static str,
-    /// Which objects; empty for all.
+    /// Field selector; empty for all objects.
     pub field_selector: &'static str,
 }
 
 impl Kind {
-    /// All of them.
+    /// All kinds.
     pub const ALL: [Self; 13] = [
         Self::DaemonSet,
         Self::Deployment,
@@ -52,7 +52,7 @@ impl Kind {
         Self::StatefulSet,
     ];
 
-    /// Where the API server has it.
+    /// Returns its API resource.
     #[must_use]
     pub const fn resource(self) -> Resource {
         match self {
@@ -72,7 +72,7 @@ impl Kind {
                 named("", "v1", "PersistentVolumeClaim", "persistentvolumeclaims")
             }
             Self::Pod => Resource {
-                // The rest are some kubelet's: the agents tell about those.
+                // Agents report the pods that have a node.
                 field_selector: "spec.nodeName=",
                 ..named("", "v1", "Pod", "pods")
             },
@@ -88,7 +88,7 @@ impl Kind {
         }
     }
 
-    /// Name in paths, metrics and logs.
+    /// Returns the plural name, for paths, metrics and logs.
     #[must_use]
     pub const fn as_str(self) -> &'static str {
         self.resource().plural

@@ -1,19 +1,19 @@
-//! The parts of Kubernetes objects that series are made from. Whatever else an object has is ignored.
+//! The parts of Kubernetes objects from which series are made. All other fields are ignored.
 
 use std::collections::BTreeMap;
 
 use serde::{Deserialize, Deserializer};
 
-/// What every object has, and what differs by kind.
+/// An object: metadata, and the specification and status of its kind.
 #[derive(Debug, Clone, Default, Deserialize)]
 #[serde(bound(deserialize = "S: Default + Deserialize<'de>, T: Default + Deserialize<'de>"))]
 pub struct Object<S, T> {
     /// Names and owners.
     pub metadata: Meta,
-    /// What is wanted.
+    /// The desired state.
     #[serde(default, deserialize_with = "or_default")]
     pub spec: S,
-    /// What is.
+    /// The observed state.
     #[serde(default, deserialize_with = "or_default")]
     pub status: T,
 }
@@ -25,32 +25,32 @@ pub struct Meta {
     /// Unique among the objects of its kind in its namespace.
     #[serde(default)]
     pub name: String,
-    /// Empty for objects of the whole cluster.
+    /// Empty for cluster-scoped objects.
     #[serde(default)]
     pub namespace: String,
-    /// Unique for ever.
+    /// Unique over time.
     #[serde(default)]
     pub uid: String,
-    /// The state of the cluster that this object is of.
+    /// The version of the cluster's state in which the object was last changed.
     #[serde(default)]
     pub resource_version: String,
     /// Counts changes of the specification.
     #[serde(default)]
     pub generation: i64,
-    /// RFC 3339; `None` when the server sent none.
+    /// RFC 3339, if the server sent it.
     #[serde(default)]
     pub creation_timestamp: Option<String>,
     /// Labels.
     #[serde(default, deserialize_with = "or_default")]
     pub labels: BTreeMap<String, String>,
-    /// Who made it.
+    /// The objects that own it.
     #[serde(default, deserialize_with = "or_default")]
     pub owner_references: Vec<Owner>,
 }
 
 impl Meta {
-    /// What tells this object from others of its kind at one moment: namespace and name. A deleted and newly made
-    /// object of the same name is an update of the same key, so its series never exist twice.
+    /// Returns the key among the objects of its kind: namespace and name. An object that is deleted and created again under
+    /// the same name updates the same key, so its series never exist twice.
     #[must_use]
     pub fn key(&self) -> Box<str> {
         format!("{}/{}", self.namespace, self.name).into_boxed_str()
@@ -63,10 +63,10 @@ pub struct Owner {
     /// `ReplicaSet`, `Job`, ...
     #[serde(default)]
     pub kind: String,
-    /// Its name, in the same namespace.
+    /// Its name in the same namespace.
     #[serde(default)]
     pub name: String,
-    /// Whether it is the managing owner.
+    /// Whether it is the managing controller.
     #[serde(default, deserialize_with = "or_default")]
     pub controller: bool,
 }
@@ -74,13 +74,13 @@ pub struct Owner {
 /// One of `status.conditions`.
 #[derive(Debug, Clone, Default, PartialEq, Eq, Deserialize)]
 pub struct Condition {
-    /// Which condition.
+    /// The type of the condition.
     #[serde(rename = "type", default)]
     pub condition_type: String,
     /// `True`, `False` or `Unknown`.
     #[serde(default)]
     pub status: String,
-    /// Why, in one word.
+    /// The reason, in CamelCase.
     #[serde(default, deserialize_with = "or_default")]
     pub reason: String,
 }
@@ -97,7 +97,7 @@ where
     Option::deserialize(deserializer).map(Option::unwrap_or_default)
 }
 
-/// Seconds since the Unix epoch of an RFC 3339 time; `None` for a text that is none.
+/// Returns the seconds since the Unix epoch of an RFC 3339 time; `None` if the text is not a time.
 pub(crate) fn seconds(text: &str) -> Option<i64> {
     let time = text.parse::<jiff::Timestamp>().ok()?;
     Some(time.as_second())
@@ -108,7 +108,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn nulls_and_unknown_fields_are_no_error() {
+    fn nulls_and_unknown_fields_are_ignored() {
         let meta: Meta = serde_json::from_str(
             r#"{"name":"a","creationTimestamp":null,"labels":null,"managedFields":[1],
                 "ownerReferences":[{"kind":"Job","name":"j","controller":null,"uid":"x"}]}"#,

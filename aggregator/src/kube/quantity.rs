@@ -1,8 +1,8 @@
 //! Kubernetes quantities: `100m`, `24632892Ki`, `1e3`.
 
-/// The number a quantity stands for, in its base unit (cores, bytes, pieces); `None` for text that is no quantity.
+/// Parses a quantity into its base unit (cores, bytes, pieces); `None` if the text is not a quantity.
 ///
-/// Finer than a thousandth is rounded up, as kube-state-metrics does by going through `MilliValue`
+/// Rounds up to thousandths, as kube-state-metrics does by calling `MilliValue`
 /// (apimachinery `resource.Quantity`: `<signedNumber><suffix>`).
 #[must_use]
 pub fn parse(text: &str) -> Option<f64> {
@@ -66,14 +66,14 @@ mod tests {
     }
 
     #[test]
-    fn finer_than_a_thousandth_is_rounded_up() {
+    fn fractions_of_a_thousandth_are_rounded_up() {
         check("1u", Some(0.001));
         check("1500u", Some(0.002));
         check("999999n", Some(0.001));
     }
 
     #[test]
-    fn what_is_no_quantity_is_none() {
+    fn invalid_quantities_are_none() {
         for text in [
             "", "Ki", "abc", "1 Ki", "1ki", "1e", "1e99", "--1", "1.2.3", "ü", "1ü", "NaN", "inf",
         ] {

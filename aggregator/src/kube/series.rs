@@ -1,4 +1,4 @@
-//! From an object to its series: what a description calls, and the shapes that many kinds share.
+//! Builds the series of an object, with the shapes that many kinds share.
 
 use std::fmt::Debug;
 
@@ -9,26 +9,26 @@ use super::kind::Kind;
 use super::object::{Condition, Meta, Resources, seconds};
 use super::quantity;
 
-/// A kind of object that knows the series kube-state-metrics makes of it.
+/// A kind of object that can describe itself as the series of kube-state-metrics.
 pub trait Describe: DeserializeOwned + Clone + Debug + Send + Sync + 'static {
-    /// Which kind.
+    /// The kind.
     const KIND: Kind;
 
-    /// Names and owners.
+    /// Returns names and owners.
     fn meta(&self) -> &Meta;
 
     /// Adds the object's series.
     fn describe(&self, out: &mut Description<'_>);
 }
 
-/// The labels that all series of a cluster carry: `job`, `instance`, and `cluster` where one is configured.
+/// The labels that all series of a cluster carry: `job`, `instance`, and `cluster` if one is configured.
 #[derive(Debug, Clone)]
 pub struct BaseLabels {
     pairs: Vec<(String, String)>,
 }
 
 impl BaseLabels {
-    /// Labels as a scrape of kube-state-metrics gets them in kube-prometheus: `job="kube-state-metrics"`.
+    /// Returns the labels of a scrape of kube-state-metrics in kube-prometheus: `job="kube-state-metrics"`.
     #[must_use]
     pub fn new(instance: &str, cluster: Option<&str>) -> Self {
         let mut pairs = vec![
@@ -41,7 +41,7 @@ impl BaseLabels {
         Self { pairs }
     }
 
-    /// The labels of a metric without further labels; `None` if they are no valid set.
+    /// Returns the labels of a series; `None` if they are not valid.
     pub(crate) fn labels(&self, name: &str, own: &[(&str, &str)]) -> Option<Labels> {
         let mut builder = LabelsBuilder::default();
         for (name, value) in &self.pairs {
@@ -49,7 +49,7 @@ impl BaseLabels {
         }
         builder.push("__name__", name);
         for &(name, value) in own {
-            // The object's own label wins over ours, as with `honor_labels: true`.
+            // The object's label takes precedence, as with `honor_labels: true`.
             builder.set(name, value);
         }
         builder.build().ok()
@@ -77,13 +77,13 @@ impl<'a> Description<'a> {
         description
     }
 
-    /// The series and their values; and how many values the object held that could not be read.
+    /// Returns the series with their values, and how many values of the object could not be parsed.
     #[must_use]
     pub fn finish(self) -> (Vec<(Labels, f64)>, u64) {
         (self.series, self.malformed)
     }
 
-    /// Adds a series. Labels with an empty value are left out, which PromQL can't tell from being there.
+    /// Adds a series. Drops labels with an empty value, which PromQL does not distinguish from absent ones.
     pub(crate) fn add(&mut self, name: &'static str, labels: &[(&str, &str)], value: f64) {
         match self.base.labels(name, labels) {
             Some(labels) => self.series.push((labels, value)),
@@ -103,7 +103,7 @@ impl<'a> Description<'a> {
         }
     }
 
-    /// Adds a series whose value is a time, if there is one; one that can't be read is counted.
+    /// Adds a series whose value is a time, if there is one. Counts a time that can't be parsed.
     pub(crate) fn add_time(
         &mut self,
         name: &'static str,
@@ -117,7 +117,7 @@ impl<'a> Description<'a> {
         }
     }
 
-    /// Adds a series whose value is a quantity; one that can't be read is counted.
+    /// Adds a series whose value is a quantity. Counts one that can't be parsed.
     pub(crate) fn add_quantity(&mut self, name: &'static str, labels: &[(&str, &str)], text: &str) {
         match quantity::parse(text) {
             Some(value) => self.add(name, labels, value),
@@ -125,7 +125,7 @@ impl<'a> Description<'a> {
         }
     }
 
-    /// A series for each state, 1 for the one that holds.
+    /// Adds a series for each state: 1 for the current one, 0 for the others.
     pub(crate) fn add_states(
         &mut self,
         name: &'static str,
@@ -139,7 +139,7 @@ impl<'a> Description<'a> {
         }
     }
 
-    /// Three series for each condition: status true, false and unknown (kube-state-metrics `addConditionMetrics`).
+    /// Adds three series for each condition: status true, false and unknown (kube-state-metrics `addConditionMetrics`).
     pub(crate) fn add_condition(
         &mut self,
         name: &'static str,
@@ -167,7 +167,7 @@ impl<'a> Description<'a> {
         }
     }
 
-    /// A series for each resource whose unit is known: `{resource="memory",unit="byte"}`.
+    /// Adds a series for each resource whose unit is known: `{resource="memory",unit="byte"}`.
     pub(crate) fn add_resources(
         &mut self,
         name: &'static str,
@@ -183,10 +183,10 @@ impl<'a> Description<'a> {
     }
 }
 
-/// The statuses of a condition, as kube-state-metrics spells them.
+/// The statuses of a condition in kube-state-metrics' spelling.
 pub(crate) const STATUSES: [&str; 3] = ["true", "false", "unknown"];
 
-/// The unit of a resource (kube-state-metrics `pkg/constant`); `None` for those that it leaves out.
+/// Returns the unit of a resource (kube-state-metrics `pkg/constant`); `None` for those that it omits.
 fn unit(resource: &str) -> Option<&'static str> {
     match resource {
         "cpu" => Some("core"),
@@ -194,7 +194,7 @@ fn unit(resource: &str) -> Option<&'static str> {
         "pods" => Some("integer"),
         _ if resource.starts_with("hugepages-") => Some("byte"),
         _ if resource.starts_with("attachable-volumes-") => Some("byte"),
-        // An extended resource has a domain that is not Kubernetes' own: nvidia.com/gpu.
+        // An extended resource has a domain other than Kubernetes': nvidia.com/gpu.
         _ => {
             let (domain, _) = resource.split_once('/')?;
             let native = domain == "kubernetes.io" || domain.ends_with(".kubernetes.io");
@@ -203,7 +203,7 @@ fn unit(resource: &str) -> Option<&'static str> {
     }
 }
 
-/// A resource name as a label value of kube-state-metrics: everything but ASCII letters and digits is `_`.
+/// Returns a resource name as kube-state-metrics writes it: everything except ASCII letters and digits becomes `_`.
 fn sanitized(resource: &str) -> String {
     resource
         .chars()
@@ -228,7 +228,7 @@ mod tests {
     }
 
     #[test]
-    fn label_of_the_object_wins_over_the_base() {
+    fn label_of_the_object_takes_precedence() {
         let base = BaseLabels::new("api", Some("c1"));
         let labels = base
             .labels("m", &[("instance", "own"), ("empty", "")])

@@ -1,20 +1,20 @@
-//! Which API server: the flag `--kubernetes.kubeconfig`.
+//! Selects the API server: the flag `--kubernetes.kubeconfig`.
 
 use std::path::PathBuf;
 
-/// Where the API server and the credentials for it are found.
+/// Where the address and credentials of the API server come from.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum ApiServer {
-    /// There is none.
+    /// There is no API server.
     Off,
-    /// What Kubernetes gives every pod: two environment variables, and a service account's files.
+    /// The environment of a pod: two variables and the files of a service account.
     InCluster,
-    /// A kubeconfig file; its current context counts.
+    /// The current context of a kubeconfig file.
     Kubeconfig(PathBuf),
 }
 
 impl ApiServer {
-    /// Reads the flag's value: `none`, a file, or nothing, which means the cluster that we run in if we do.
+    /// Parses the flag: `none`, a file, or absent, which selects the cluster of this pod if there is one.
     /// `service_host` is the value of `KUBERNETES_SERVICE_HOST`.
     #[must_use]
     pub fn from_flag(flag: Option<&str>, service_host: Option<&str>) -> Self {
@@ -32,7 +32,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn flag_wins_over_the_cluster_around_us() {
+    fn flag_takes_precedence_over_the_pods_cluster() {
         let inside = Some("10.96.0.1");
         assert_eq!(ApiServer::from_flag(None, None), ApiServer::Off);
         assert_eq!(ApiServer::from_flag(None, Some("")), ApiServer::Off);

@@ -1,4 +1,4 @@
-//! Starts what there is to start: nothing, or the watches and their writer.
+//! Starts the watches and their writer, if there is an API server.
 
 use std::sync::Arc;
 
@@ -10,7 +10,7 @@ use tokio_util::task::TaskTracker;
 
 use super::source::ApiServer;
 
-/// Why the cluster's state can't be had. Files or settings are wrong: waiting will not help.
+/// Why the watches could not start. Files or settings are wrong: retrying does not help.
 #[derive(Debug, thiserror::Error)]
 pub enum StartError {
     /// A kubeconfig was given to a build that can't use it.
@@ -22,20 +22,20 @@ pub enum StartError {
     Connect(#[from] super::client::ConnectError),
 }
 
-/// What else the watches and their writer need.
+/// The environment of the watches and their writer.
 #[derive(Debug)]
 pub struct Surroundings<'a> {
-    /// Where series go.
+    /// The store for the series.
     pub store: &'a Store,
-    /// The time of rows.
+    /// The clock for the timestamps of rows.
     pub clock: Arc<dyn Clock>,
-    /// Label `cluster` of the series, if any.
+    /// The label `cluster` of the series, if any.
     pub cluster: Option<&'a str>,
-    /// Ends it all.
+    /// Stops all tasks.
     pub cancel: CancellationToken,
-    /// For our own metrics.
+    /// The registry of own metrics.
     pub registry: &'a Registry,
-    /// Waits for the tasks.
+    /// Tracks the tasks.
     pub tasks: &'a TaskTracker,
 }
 
@@ -56,22 +56,22 @@ mod with_client {
     use crate::kube::cluster::{self, ClusterOptions};
     use crate::kube::series::BaseLabels;
 
-    /// How often the cluster's state is written (kube-prometheus scrapes kube-state-metrics as often).
+    /// Time between rows, as kube-prometheus scrapes kube-state-metrics.
     const INTERVAL: Duration = Duration::from_secs(30);
-    /// Series of one kind; a node has about 45, a replica set 7.
+    /// Most series of one kind. A node has about 45, a replica set 7.
     const SERIES_PER_KIND_MAX: usize = 1_000_000;
 
-    /// How often the authority's certificate is published again, in case somebody removed it.
+    /// Time until the authority's certificate is published again, in case it was removed.
     const PUBLISH_INTERVAL: Duration = Duration::from_secs(600);
-    /// How soon it is tried again when the server refused or was away.
+    /// Time until a failed publication is retried.
     const PUBLISH_RETRY: Duration = Duration::from_secs(10);
 
-    /// The API server, followed. Clones share the connection.
+    /// A client of the watched API server. Clones share the connection.
     pub type Kubernetes = ApiClient;
 
     impl ApiClient {
-        /// Keeps the authority's certificate where agents mount it from, until `cancel`. Says once when that fails,
-        /// and when it works again.
+        /// Keeps the authority's certificate published for agents until `cancel`. Logs when that begins to fail, and when it
+        /// works again.
         pub async fn keep_ca_published(&self, certificate_pem: &str, cancel: CancellationToken) {
             let mut published = None;
             loop {
@@ -82,17 +82,14 @@ mod with_client {
                 let was = published.replace(result.is_ok());
                 match &result {
                     Ok(()) if was != Some(true) => {
-                        tracing::info!(
-                            config_map = CA_CONFIG_MAP,
-                            "the CA certificate is published"
-                        );
+                        tracing::info!(config_map = CA_CONFIG_MAP, "published the CA certificate");
                     }
                     Err(error) if was != Some(false) => {
                         let error = common::report::chain(error);
                         tracing::warn!(
                             error,
                             config_map = CA_CONFIG_MAP,
-                            "can't publish the CA certificate"
+                            "cannot publish the CA certificate"
                         );
                     }
                     _ => {}
@@ -110,10 +107,10 @@ mod with_client {
         }
     }
 
-    /// Follows the API server until cancelled. `None` when there is none.
+    /// Watches the API server until cancelled. Returns `None` if there is none.
     ///
     /// # Errors
-    /// Files or settings that can't be used. A server that is away is no error: the watches wait for it.
+    /// Files or settings can't be used. An unreachable server is not an error: the watches wait for it.
     pub async fn start(
         server: &ApiServer,
         around: Surroundings<'_>,
@@ -139,10 +136,13 @@ mod with_client {
                 .watch(&options.base, &changes, &around.cancel)
                 .await;
             if let Err(error) = writer.await {
-                tracing::error!(%error, "writer of the cluster's state failed");
+                tracing::error!(
+                    error = common::report::chain(&error),
+                    "writer of the cluster's state panicked"
+                );
             }
         });
-        tracing::info!(server = client.authority(), "Kubernetes is watched");
+        tracing::info!(server = client.authority(), "watching Kubernetes");
         Ok(Some(client))
     }
 }
@@ -154,7 +154,7 @@ mod without_client {
     use super::{ApiServer, StartError, Surroundings};
     use crate::kube::join::{ReviewError, TokenReview, TokenReviewer};
 
-    /// There is none in this build.
+    /// This build has no client.
     #[derive(Debug, Clone)]
     pub struct Kubernetes {
         never: std::convert::Infallible,
@@ -179,10 +179,10 @@ mod without_client {
         }
     }
 
-    /// Says that this build has no client.
+    /// Reports that this build has no client.
     ///
     /// # Errors
-    /// A kubeconfig was given. To run inside a cluster is no error, but is said.
+    /// A kubeconfig was given. Running inside a cluster is only logged.
     pub async fn start(
         server: &ApiServer,
         around: Surroundings<'_>,
@@ -193,7 +193,10 @@ mod without_client {
             ApiServer::Kubeconfig(_) => Err(StartError::NotBuilt),
             ApiServer::InCluster => {
                 let error = StartError::NotBuilt;
-                tracing::warn!(%error, "the cluster's API server is not watched");
+                tracing::warn!(
+                    error = common::report::chain(&error),
+                    "not watching the cluster's API server"
+                );
                 Ok(None)
             }
         }

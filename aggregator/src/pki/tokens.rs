@@ -1,4 +1,4 @@
-//! The list of join tokens: `DATA/pki/join-tokens`, one a line, without their secrets.
+//! The list of join tokens: `DATA/pki/join-tokens`, one per line, without their secrets.
 
 use std::fs::{File, OpenOptions};
 use std::os::unix::fs::OpenOptionsExt as _;
@@ -9,8 +9,8 @@ use common::identity::{IdentityError, TokenRecord, files};
 
 use super::{JoinError, PkiError};
 
-/// The tokens there are. The file is the truth: it is read at each use and locked while it changes, so that
-/// `tidemarkctl cert token` adds to the list of an aggregator that runs. Every change is on disk before it takes effect.
+/// The join tokens. The file is authoritative: it is read at each use and locked while it changes, so that
+/// `tidemarkctl cert token` can add to the list of a running aggregator. Each change is durable before it takes effect.
 #[derive(Debug)]
 pub(super) struct Tokens {
     path: PathBuf,
@@ -23,7 +23,7 @@ impl Tokens {
         Ok(tokens)
     }
 
-    /// Adds a token and forgets those that have expired.
+    /// Adds a token and removes expired ones.
     pub(super) fn add(&self, record: TokenRecord, now_ms: i64) -> Result<(), PkiError> {
         let _lock = self.lock()?;
         let mut records = self.read()?;
@@ -32,14 +32,14 @@ impl Tokens {
         Ok(self.replace(&records)?)
     }
 
-    /// Whether a credential would let some node in at that time.
+    /// Returns whether a credential allows some node to join at that time.
     pub(super) fn would_redeem(&self, credential: &str, at_ms: i64) -> Result<bool, PkiError> {
         let records = self.read()?;
         let record = records.iter().find(|one| one.is_named_by(credential));
         Ok(record.is_some_and(|record| record.clone().redeem(credential, "any", at_ms).is_ok()))
     }
 
-    /// Takes one use off a token and says what it allows.
+    /// Uses up one use of a token and returns what it allows.
     pub(super) fn redeem(
         &self,
         credential: &str,
@@ -58,7 +58,7 @@ impl Tokens {
         Ok(scope)
     }
 
-    /// Keeps other processes and threads from changing the list until it is dropped. A file of its own, because the
+    /// Locks the list against other processes and threads until it is dropped. The lock is a separate file, because the
     /// list is replaced by renaming.
     fn lock(&self) -> Result<File, PkiError> {
         let path = self.path.with_extension("lock");

@@ -1,21 +1,21 @@
-//! What is to be run, checked as far as that goes without doing it.
+//! Everything that can be checked before the start: flags, files, rules.
 
 use crate::config::settings::SettingsError;
 use crate::config::{ConfigFile, Flags, Settings, WebConfig, WebConfigError};
 
-/// Why a plan was refused.
+/// Why the configuration was refused.
 #[derive(Debug, thiserror::Error)]
 pub enum PlanError {
-    /// Flags and file do not fit together.
+    /// The settings are invalid.
     #[error(transparent)]
     Settings(#[from] SettingsError),
-    /// The web configuration file is bad.
+    /// The web configuration file is invalid.
     #[error("--web.config.file")]
     Web(#[from] WebConfigError),
-    /// Rules or notifications are bad.
+    /// Rules or notifications are invalid.
     #[error(transparent)]
     Alerting(#[from] crate::alerting::PlanError),
-    /// Strangers could read and write.
+    /// Anybody on the network could read and write.
     #[error(
         "--web.listen-address {0} can be reached from other machines: it needs authentication \
          (--web.config.file with basic_auth_users, or client_auth_type RequireAndVerifyClientCert)"
@@ -23,16 +23,16 @@ pub enum PlanError {
     OpenToStrangers(std::net::SocketAddr),
 }
 
-/// Flags, file and what follows from them.
+/// The checked configuration.
 #[derive(Debug)]
 pub struct Plan {
     /// The command line.
     pub flags: Flags,
     /// The configuration file.
     pub file: ConfigFile,
-    /// Both put together.
+    /// The settings from both.
     pub settings: Settings,
-    /// How HTTP is served.
+    /// TLS and authentication of HTTP.
     pub web: WebConfig,
     /// Rules and notifications.
     pub alerting: crate::alerting::Plan,
@@ -71,7 +71,7 @@ impl Plan {
         })
     }
 
-    /// Whether only the check was asked for.
+    /// Returns whether to exit after the check.
     #[must_use]
     pub const fn check_only(&self) -> bool {
         self.flags.check_config

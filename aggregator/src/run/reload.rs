@@ -1,4 +1,4 @@
-//! Loads the configuration file again; a bad one leaves the old one in force.
+//! Reloads the configuration file. If it is invalid, the old configuration stays in force.
 
 use std::sync::Arc;
 use std::sync::atomic::Ordering;
@@ -24,7 +24,7 @@ const SUCCESS_TIME: MetricDef<Gauge> = metric!(
     "Time of the last successful load of the configuration, since the Unix epoch."
 );
 
-/// Answers reload requests one after the other.
+/// Handles reload requests one at a time.
 pub async fn serve(
     api: Api,
     mut requests: mpsc::Receiver<oneshot::Sender<ReloadAnswer>>,
@@ -52,16 +52,16 @@ pub async fn serve(
                 let now_ms = api.clock.now_ms();
                 api.config_loaded_ms.store(now_ms, Ordering::Relaxed);
                 when.set(now_ms as f64 / 1000.0);
-                tracing::info!("configuration is loaded");
+                tracing::info!("configuration reloaded");
             }
             Err(reason) => {
                 tracing::error!(
                     error = reason,
-                    "new configuration is bad, the old one stays"
+                    "new configuration is invalid, keeping the old one"
                 );
             }
         }
-        // Nobody waits for the answer to SIGHUP.
+        // Nobody waits for the result of a SIGHUP.
         drop(answer.send(result));
     }
 }

@@ -1,4 +1,4 @@
-//! SIGTERM and SIGINT end the process in order, SIGHUP loads the configuration again.
+//! SIGTERM and SIGINT stop the process in order, SIGHUP reloads the configuration.
 
 use std::io;
 use std::sync::Arc;

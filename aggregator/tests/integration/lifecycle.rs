@@ -39,7 +39,7 @@ fn configuration_is_checked_without_starting() {
     check(
         &["--check-config", "--config.file", &good],
         0,
-        "configuration is good",
+        "configuration is valid",
     );
     check(
         &["--check-config", "--config.file", &typo],
@@ -112,7 +112,7 @@ fn reload_takes_a_good_file_and_keeps_the_old_one_otherwise() {
     set("three").unwrap();
     aggregator.signal("HUP");
     aggregator.wait_for("second reload", |log| {
-        (log.matches("configuration is loaded").count() == 2).then_some(())
+        (log.matches("configuration reloaded").count() == 2).then_some(())
     });
     assert!(yaml(&aggregator).contains("dc: three"));
 }

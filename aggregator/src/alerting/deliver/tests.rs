@@ -1,4 +1,4 @@
-//! The driver against a receiver on loopback: everything is told once, and what was told is on disk.
+//! Tests of the driver with a receiver on loopback: each group is notified once, and each notification is durable.
 
 use std::collections::BTreeMap;
 use std::convert::Infallible;
@@ -26,7 +26,7 @@ use super::*;
 use crate::alerting::{Parts, Plan};
 
 const GROUPS: usize = 300;
-/// Both paths of the receiver are told of each group.
+/// Both paths of the receiver get each group.
 const NOTIFICATIONS: usize = 2 * GROUPS;
 
 /// How often each path was sent each group.
@@ -114,7 +114,7 @@ fn records(folder: &Path) -> u64 {
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn each_group_is_told_once_and_an_end_loses_no_record() {
+async fn each_group_is_notified_once_and_a_stop_loses_no_record() {
     let folder = tempfile::tempdir().unwrap();
     let told = Told::default();
     let config = config(&receiver(Arc::clone(&told)).await);
@@ -131,7 +131,7 @@ async fn each_group_is_told_once_and_an_end_loses_no_record() {
         );
         tokio::time::sleep(Duration::from_millis(5)).await;
     }
-    // The last of them may still wait for the recorder.
+    // The last ones may still wait for the recorder.
     stop.cancel();
     running.await.unwrap();
     let told = told.lock().unwrap().clone();
@@ -145,7 +145,7 @@ async fn each_group_is_told_once_and_an_end_loses_no_record() {
 }
 
 #[tokio::test]
-async fn outcomes_that_wait_share_one_record() {
+async fn waiting_outcomes_share_one_record() {
     let folder = tempfile::tempdir().unwrap();
     let alerting = alerting(folder.path(), config("127.0.0.1:9"));
     let (mut deliveries, _) = tick(&alerting);

@@ -1,13 +1,13 @@
-//! Ways to log in to a mail server (RFC 4954): PLAIN (RFC 4616), LOGIN, CRAM-MD5 (RFC 2195).
+//! Authentication mechanisms of mail servers (RFC 4954): PLAIN (RFC 4616), LOGIN, CRAM-MD5 (RFC 2195).
 
 use base64::Engine as _;
 use base64::engine::general_purpose::STANDARD;
 use tidemark_alerting::notify::message::LoadedMailServer;
 
-/// Block size of MD5, to which HMAC (RFC 2104) fills its key.
+/// Block size of MD5, to which HMAC (RFC 2104) pads its key.
 const BLOCK_BYTES: usize = 64;
 
-/// A way to log in.
+/// An authentication mechanism.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) enum Mechanism {
     CramMd5,
@@ -15,7 +15,7 @@ pub(super) enum Mechanism {
     Login,
 }
 
-/// The names behind `AUTH` in the answer to a greeting, in the server's order.
+/// Returns the mechanisms after `AUTH` in the answer to EHLO, in the server's order.
 pub(super) fn offered<'a>(lines: impl Iterator<Item = &'a str>) -> Vec<&'a str> {
     for line in lines {
         let mut words = line.split_whitespace();
@@ -51,7 +51,7 @@ impl Mechanism {
         }
     }
 
-    /// The answer to the server's challenge number `step`, from 0.
+    /// Returns the response to challenge number `step`, from 0.
     pub(super) fn answer(
         self,
         server: &LoadedMailServer,
@@ -68,13 +68,17 @@ impl Mechanism {
             }
             (Self::Login, 0) => server.username.clone(),
             (Self::Login, 1) => server.password.expose().to_owned(),
-            _ => return Err("the mail server asks for more than its way to log in has".to_owned()),
+            _ => {
+                return Err(
+                    "the mail server sent more challenges than its mechanism has".to_owned(),
+                );
+            }
         };
         Ok(STANDARD.encode(answer))
     }
 }
 
-/// HMAC over MD5, which nothing but this old protocol still wants.
+/// HMAC-MD5, used only by CRAM-MD5.
 fn hmac_md5(key: &[u8], message: &[u8]) -> md5::Digest {
     let mut block = [0; BLOCK_BYTES];
     let short = if key.len() > BLOCK_BYTES {
@@ -120,7 +124,7 @@ mod tests {
     }
 
     #[test]
-    fn challenge_of_the_rfc_is_answered_as_there() {
+    fn challenge_of_the_rfc_gets_the_response_of_the_rfc() {
         // RFC 2195, section 2.
         let server = LoadedMailServer {
             username: "tim".to_owned(),
@@ -137,7 +141,7 @@ mod tests {
     }
 
     #[test]
-    fn first_way_that_is_possible_is_taken() {
+    fn first_possible_mechanism_is_chosen() {
         let lines = ["mail.example", "SIZE 1", "AUTH CRAM-MD5 LOGIN PLAIN"];
         let offer = offered(lines.into_iter());
         let mut server = LoadedMailServer::default();

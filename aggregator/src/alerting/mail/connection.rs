@@ -1,4 +1,4 @@
-//! One conversation with a mail server.
+//! One SMTP session.
 
 use std::time::Duration;
 
@@ -16,7 +16,7 @@ use tidemark_alerting::notify::receiver::{TlsOptions, TlsVersion};
 
 use super::auth::{self, Mechanism};
 
-/// The port on which TLS comes before SMTP.
+/// The port with implicit TLS (RFC 8314).
 const IMPLICIT_TLS_PORT: u16 = 465;
 const CONNECT_TIMEOUT: Duration = Duration::from_secs(60);
 
@@ -24,7 +24,7 @@ const CONNECT_TIMEOUT: Duration = Duration::from_secs(60);
 pub(super) async fn send(server: &LoadedMailServer, message: &Message) -> Result<(), Verdict> {
     let mut connection = connect(server).await?;
     let sent = converse(&mut connection, server, message).await;
-    // Whether the server takes its leave too changes nothing.
+    // The message is accepted or refused already; QUIT may fail.
     connection.abort().await;
     sent
 }
@@ -42,7 +42,7 @@ async fn converse(
     sending.await.map(drop).map_err(verdict)
 }
 
-/// What an error of the conversation means.
+/// Returns whether an SMTP error is permanent.
 fn verdict(error: lettre::transport::smtp::Error) -> Verdict {
     let reason = crate::report::chain(&error);
     if error.is_permanent() || error.is_client() {
@@ -101,7 +101,7 @@ async fn log_in(
     }
     let Some(mechanism) = Mechanism::choose(&offered, server) else {
         let reason = format!(
-            "no way to log in: the server offers {}, which take auth_password (PLAIN, LOGIN) or auth_secret (CRAM-MD5)",
+            "no usable authentication: the server offers {}; PLAIN and LOGIN need auth_password, CRAM-MD5 needs auth_secret",
             offered.join(", ")
         );
         return Err(Verdict::Failed(reason));

@@ -1,4 +1,4 @@
-//! Test files as written.
+//! The format of test files.
 
 use std::path::{Path, PathBuf};
 use std::time::Duration;
@@ -14,26 +14,26 @@ use tidemark_promql::parser::series::{
 
 use super::{expand, labels};
 
-/// Why tests were not run.
+/// Why tests could not run.
 #[derive(Debug, thiserror::Error)]
 pub enum TestFileError {
     /// The test file can't be read.
     #[error("read {}", path.display())]
     Read {
-        /// Which.
+        /// The file.
         path: PathBuf,
-        /// Why.
+        /// The cause.
         source: std::io::Error,
     },
     /// The test file has mistakes.
     #[error("{}: {issues}", path.display())]
     Bad {
-        /// Which.
+        /// The file.
         path: PathBuf,
-        /// What is wrong, and where.
+        /// The mistakes and their positions.
         issues: String,
     },
-    /// A rule file is bad.
+    /// A rule file is invalid.
     #[error("{}", .0.iter().map(|error| crate::report::chain(error)).collect::<Vec<_>>().join("\n"))]
     Rules(Vec<FileError>),
 }
@@ -48,7 +48,7 @@ pub(super) struct TestFile {
     pub(super) tests: Vec<TestGroup>,
 }
 
-/// Series, and what must come of them.
+/// Series, and the expected results.
 #[derive(Debug)]
 pub(super) struct TestGroup {
     pub(super) name: String,
@@ -60,7 +60,7 @@ pub(super) struct TestGroup {
     pub(super) external_url: String,
 }
 
-/// The alerts that must fire at a moment.
+/// The alerts that must fire at a time.
 #[derive(Debug)]
 pub(super) struct AlertTest {
     pub(super) eval_ms: i64,
@@ -68,7 +68,7 @@ pub(super) struct AlertTest {
     pub(super) want: Vec<(Labels, Annotations)>,
 }
 
-/// The result that an expression must have at a moment.
+/// The result that an expression must have at a time.
 #[derive(Debug)]
 pub(super) struct ExprTest {
     pub(super) expr: String,
@@ -78,7 +78,7 @@ pub(super) struct ExprTest {
 }
 
 impl TestGroup {
-    /// The last moment that a test asks for.
+    /// Returns the last time that a test needs.
     pub(super) fn end_ms(&self) -> i64 {
         let alerts = self.alert_tests.iter().map(|test| test.eval_ms);
         alerts
@@ -88,7 +88,7 @@ impl TestGroup {
     }
 }
 
-/// A time since the start as promtool prints it.
+/// Formats a time since the start as promtool does.
 pub(super) fn time(time_ms: i64) -> String {
     let time = Duration::from_millis(u64::try_from(time_ms).unwrap_or(0));
     common::duration::Display(time).to_string()
@@ -206,7 +206,7 @@ fn read_series(node: &Node, issues: &mut Issues) -> Option<SeriesDescription> {
                 .iter()
                 .any(|value| matches!(value, SequenceValue::Histogram))
             {
-                tracing::debug!(series, "native histograms are not loaded");
+                tracing::debug!(series, "native histograms are skipped");
             }
             Some(description)
         }
@@ -293,7 +293,7 @@ fn read_expr(node: &Node, issues: &mut Issues) -> ExprTest {
     test
 }
 
-/// A float as YAML writes it.
+/// Formats a float as YAML.
 fn number(text: &str) -> Option<f64> {
     match text.to_ascii_lowercase().as_str() {
         ".inf" | "+.inf" | "inf" | "+inf" => Some(f64::INFINITY),

@@ -1,4 +1,4 @@
-//! A small API server on loopback: lists in pages, watches with bookmarks, and the ways in which real ones fail.
+//! A small API server on loopback: lists in pages, watches with bookmarks, and the failures of real servers.
 
 use std::collections::{BTreeMap, HashMap};
 use std::convert::Infallible;
@@ -14,10 +14,10 @@ use serde_json::{Value, json};
 use tokio::net::TcpListener;
 use tokio::sync::watch;
 
-/// Objects in a page, whatever the client asks for.
+/// Objects per page, whatever the client requests.
 const PAGE: usize = 2;
 
-/// What the server does to requests for a resource.
+/// How the server fails requests for a resource.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) enum Fault {
     /// Answers with this status.
@@ -41,7 +41,7 @@ pub(super) struct Seen {
 #[derive(Debug, Default)]
 struct World {
     version: u64,
-    /// Changes before this one are forgotten.
+    /// Changes before this one are compacted.
     oldest: u64,
     objects: BTreeMap<(String, String), Value>,
     log: Vec<(u64, String, Value)>,
@@ -126,7 +126,7 @@ impl FakeApi {
         })
     }
 
-    /// Forgets all changes so far and cuts the watches: whoever comes back must list again.
+    /// Compacts all changes so far and cuts the watches: clients must list again.
     pub(super) fn forget(&self) {
         self.with(|world| {
             world.version += 1;
@@ -141,7 +141,7 @@ impl FakeApi {
         self.with(|world| world.cuts += 1);
     }
 
-    /// Makes requests for a resource fail from now on, or not.
+    /// Sets whether and how requests for a resource fail from now on.
     pub(super) fn fail(&self, plural: &str, fault: Option<Fault>) {
         self.with(|world| match fault {
             Some(fault) => world.faults.insert(plural.to_owned(), fault),
@@ -149,12 +149,12 @@ impl FakeApi {
         });
     }
 
-    /// What the next token reviews answer.
+    /// Sets the answer to the next token reviews.
     pub(super) fn review(&self, answer: Value) {
         self.with(|world| world.review = answer);
     }
 
-    /// Requests whose path ends so.
+    /// Returns the requests whose path ends with `end`.
     pub(super) fn seen(&self, plural: &str) -> Vec<Seen> {
         let world = self.world.lock().unwrap();
         let seen = world.seen.iter().filter(|seen| seen.path.ends_with(plural));
@@ -240,7 +240,7 @@ fn list(api: &FakeApi, plural: &str, token: Option<&String>) -> Value {
     json!({"kind": "List", "apiVersion": "v1", "metadata": metadata, "items": page})
 }
 
-/// One line an event, until the watches are cut.
+/// Sends one line per event, until the watches are cut.
 fn events(
     api: FakeApi,
     plural: String,

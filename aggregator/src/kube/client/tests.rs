@@ -1,4 +1,4 @@
-//! The client against a small API server of our own, on loopback.
+//! Tests of the client against the API server of `fake`, on loopback.
 
 use std::sync::Arc;
 
@@ -32,7 +32,7 @@ fn client(api: &FakeApi, patience: Patience) -> ApiClient {
     ApiClient::with_config(config, patience).unwrap()
 }
 
-/// A watch of nodes, and what it tells, in words.
+/// A watch of nodes, and what it reports, as text.
 struct Told(mpsc::Receiver<(Kind, Change)>, CancellationToken);
 
 impl Drop for Told {
@@ -80,7 +80,7 @@ impl Told {
         }
     }
 
-    /// Skips what comes before `want`; the watch may try several times.
+    /// Skips everything before `want`; the watch may retry several times.
     async fn until(&mut self, want: &str) {
         while self.next().await != want {}
     }
@@ -109,14 +109,14 @@ async fn list_in_pages_then_changes() {
 }
 
 #[tokio::test]
-async fn broken_watch_goes_on_without_a_list() {
+async fn broken_watch_continues_without_a_list() {
     let api = FakeApi::start().await;
     api.put("nodes", node("a"));
     let mut told = Told::watch(&api, patience());
     told.expect(&["list", "apply /a", "listed", "follow"]).await;
     api.put("nodes", node("b"));
     told.expect(&["apply /b"]).await;
-    // Nothing about nodes happens any more, but the server's version moves on.
+    // No node changes any more, but the server's version advances.
     let version = api.bookmark("nodes");
     api.cut();
     told.expect(&["follow"]).await;
@@ -133,7 +133,7 @@ async fn broken_watch_goes_on_without_a_list() {
 }
 
 #[tokio::test]
-async fn forgetful_server_is_listed_again() {
+async fn compacted_server_is_listed_again() {
     let api = FakeApi::start().await;
     api.put("nodes", node("a"));
     let mut told = Told::watch(&api, patience());
@@ -144,7 +144,7 @@ async fn forgetful_server_is_listed_again() {
 }
 
 #[tokio::test]
-async fn refusals_are_named_and_tried_again() {
+async fn refusals_are_named_and_retried() {
     let api = FakeApi::start().await;
     let mut told = Told::watch(&api, patience());
     told.until("follow").await;
@@ -174,7 +174,7 @@ async fn garbage_is_malformed() {
 }
 
 #[tokio::test]
-async fn server_that_hangs_is_given_up() {
+async fn requests_to_a_hanging_server_time_out() {
     let api = FakeApi::start().await;
     api.fail("nodes", Some(Fault::Hang));
     let patience = Patience {
@@ -188,7 +188,7 @@ async fn server_that_hangs_is_given_up() {
 }
 
 #[tokio::test]
-async fn silent_watch_is_a_dead_connection() {
+async fn silent_watch_counts_as_a_dead_connection() {
     let api = FakeApi::start().await;
     let patience = Patience {
         silence: Duration::from_millis(200),
@@ -200,7 +200,7 @@ async fn silent_watch_is_a_dead_connection() {
 }
 
 #[tokio::test]
-async fn server_that_is_not_there_is_no_end() {
+async fn unreachable_server_is_retried() {
     let api = FakeApi::start().await;
     let mut config = ::kube::Config::new("http://127.0.0.1:1".parse().unwrap());
     config.default_namespace = "x".to_owned();
@@ -281,7 +281,7 @@ async fn join_token_is_reviewed_by_the_server() {
     assert!(!common::report::chain(&error).contains("secret"));
 }
 
-/// Whether the store has a series with these labels.
+/// Returns whether the store has a series with these labels.
 fn has(store: &Store, labels: &[(&str, &str)]) -> bool {
     let matchers = labels
         .iter()
@@ -298,7 +298,7 @@ fn has(store: &Store, labels: &[(&str, &str)]) -> bool {
 }
 
 #[tokio::test]
-async fn recorded_cluster_ends_up_in_the_store() {
+async fn recorded_cluster_is_stored() {
     let api = FakeApi::start().await;
     for text in [
         include_str!("../../../tests/fixtures/kube/nodes-v1.json"),

@@ -1,10 +1,10 @@
-//! One kind of object: list it, then follow its changes, for ever.
+//! Lists one kind of object, then watches its changes, until cancelled.
 //!
 //! 1. List in pages, then watch from the list's version on.
-//! 2. A watch that ends or breaks is taken up at the last version seen (bookmarks keep that fresh), without a list.
-//! 3. A server that no longer knows that version (410) is listed again.
+//! 2. A watch that ends or breaks continues at the last version seen (bookmarks keep it recent), without a list.
+//! 3. If the server has compacted that version (410), list again.
 //!
-//! Every failure waits, twice as long as the one before, with jitter.
+//! The wait after a failure doubles each time, with jitter.
 
 use std::borrow::Cow;
 use std::fmt::Debug;
@@ -25,10 +25,10 @@ use crate::kube::cluster::{Change, Changes, Failure};
 use crate::kube::kind::Kind;
 use crate::kube::series::{BaseLabels, Describe, Description};
 
-/// Objects of one page of a list.
+/// Objects per page of a list.
 const PAGE: u32 = 500;
 
-/// An object in the form that the client wants: ours, with as much of its metadata as the client looks at.
+/// An object with the metadata that the client needs.
 #[derive(Debug, Clone)]
 struct Watched<D> {
     metadata: ObjectMeta,
@@ -77,13 +77,13 @@ impl<D: Describe> ::kube::Resource for Watched<D> {
     }
 }
 
-/// Why following stopped.
+/// Why a watch stopped.
 enum Stop {
-    /// The server ended the watch in time, or closed the connection. The version is still good.
+    /// The server ended the watch as requested, or closed the connection. The version is still valid.
     Ended,
-    /// Something went wrong.
+    /// A request failed.
     Failed(Failure, String),
-    /// Nobody listens any more.
+    /// The receiver of changes is gone.
     Unheard,
 }
 
@@ -99,7 +99,7 @@ pub(super) struct Watch<D: Describe> {
     base: BaseLabels,
     changes: Changes,
     patience: Patience,
-    /// The version up to which everything is known; `None` before a list.
+    /// The version up to which all changes are known; `None` before a list.
     version: Option<String>,
 }
 
@@ -131,7 +131,7 @@ impl<D: Describe> Watch<D> {
         }
     }
 
-    /// Lists and follows until `cancel`, or until nobody listens.
+    /// Lists and watches until `cancel`, or until the receiver of changes is gone.
     pub(super) async fn run(mut self, cancel: CancellationToken) {
         let mut wait = self.patience.backoff_min;
         loop {
@@ -140,7 +140,7 @@ impl<D: Describe> Watch<D> {
                 stop = self.list_and_follow(&mut wait) => stop,
             };
             if matches!(stop, Stop::Ended) {
-                // A server that ends watches at once must not be asked in a busy loop.
+                // A server that ends watches at once must not cause a busy loop.
                 wait = self.patience.backoff_min;
             }
             let told = match stop {
@@ -179,7 +179,7 @@ impl<D: Describe> Watch<D> {
         }
     }
 
-    /// Lists all objects; returns the version that they are of.
+    /// Lists all objects. Returns the version of the list.
     async fn list(&mut self) -> Result<String, Stop> {
         self.tell(Change::ListBegins).await?;
         let mut page = ListParams::default().limit(PAGE);
@@ -204,7 +204,7 @@ impl<D: Describe> Watch<D> {
         }
     }
 
-    /// Follows changes from `version` on until the server ends the watch.
+    /// Watches changes after `version` until the server ends the watch.
     async fn follow(&mut self, version: String, wait: &mut Duration) -> Result<(), Stop> {
         let seconds = self.patience.watch.as_secs().clamp(1, 290) as u32;
         let mut params = WatchParams::default().timeout(seconds);
@@ -216,7 +216,7 @@ impl<D: Describe> Watch<D> {
         let mut events = pin!(events);
         self.tell(Change::Following).await?;
         *wait = self.patience.backoff_min;
-        // The server ends the watch by itself; silence beyond that is a dead connection.
+        // The server ends the watch by itself. Silence beyond that means a dead connection.
         let silence = self.patience.silence;
         loop {
             let event = match timeout(silence, events.next()).await {

@@ -9,11 +9,11 @@ use crate::kube::series::{Describe, Description};
 /// A daemon set.
 pub type DaemonSet = Object<Spec, Status>;
 
-/// Nothing of the specification is needed.
+/// No field of the specification is used.
 #[derive(Debug, Clone, Default, Deserialize)]
 pub struct Spec {}
 
-/// Numbers of nodes.
+/// Node counts.
 #[derive(Debug, Clone, Default, Deserialize)]
 #[serde(rename_all = "camelCase", default)]
 pub struct Status {

@@ -9,7 +9,7 @@ use crate::kube::series::{Describe, Description};
 /// A deployment.
 pub type Deployment = Object<Spec, Status>;
 
-/// What is wanted.
+/// The desired state.
 #[derive(Debug, Clone, Default, Deserialize)]
 #[serde(default)]
 pub struct Spec {
@@ -17,7 +17,7 @@ pub struct Spec {
     paused: bool,
 }
 
-/// Numbers of pods.
+/// Pod counts.
 #[derive(Debug, Clone, Default, Deserialize)]
 #[serde(rename_all = "camelCase", default)]
 pub struct Status {
@@ -31,7 +31,7 @@ pub struct Status {
     conditions: Vec<Condition>,
 }
 
-/// The reasons that the deployment controller gives; any other becomes `unknown`, which bounds the label.
+/// The reasons of the deployment controller. Any other becomes `unknown`, which bounds the label.
 const REASONS: [&str; 11] = [
     "",
     "DeploymentPaused",

@@ -17,7 +17,7 @@ pub struct Spec {
     min_replicas: Option<i64>,
 }
 
-/// Where it stands.
+/// The observed state.
 #[derive(Debug, Clone, Default, Deserialize)]
 #[serde(rename_all = "camelCase", default)]
 pub struct Status {

@@ -9,7 +9,7 @@ use crate::kube::series::{Describe, Description, STATUSES};
 /// A job.
 pub type Job = Object<Spec, Status>;
 
-/// How much of it is wanted.
+/// The desired state.
 #[derive(Debug, Clone, Default, Deserialize)]
 #[serde(default)]
 pub struct Spec {
@@ -17,7 +17,7 @@ pub struct Spec {
     parallelism: Option<i64>,
 }
 
-/// How far it is.
+/// The progress.
 #[derive(Debug, Clone, Default, Deserialize)]
 #[serde(rename_all = "camelCase", default)]
 pub struct Status {
@@ -30,7 +30,7 @@ pub struct Status {
     conditions: Vec<Condition>,
 }
 
-/// The reasons that are told apart; any other is the empty one.
+/// The reasons with their own label value. Any other becomes the empty one.
 const REASONS: [&str; 3] = ["BackoffLimitExceeded", "DeadlineExceeded", "Evicted"];
 
 impl Describe for Job {

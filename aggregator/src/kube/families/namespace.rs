@@ -9,7 +9,7 @@ use crate::kube::series::{Describe, Description};
 /// A namespace.
 pub type Namespace = Object<Spec, Status>;
 
-/// Nothing of the specification is needed.
+/// No field of the specification is used.
 #[derive(Debug, Clone, Default, Deserialize)]
 pub struct Spec {}
 

@@ -9,7 +9,7 @@ use crate::kube::series::{Describe, Description};
 /// A node.
 pub type Node = Object<Spec, Status>;
 
-/// What is wanted of it.
+/// The desired state.
 #[derive(Debug, Clone, Default, Deserialize)]
 #[serde(rename_all = "camelCase", default)]
 pub struct Spec {
@@ -30,7 +30,7 @@ struct Taint {
     effect: String,
 }
 
-/// What it says about itself.
+/// The observed state.
 #[derive(Debug, Clone, Default, Deserialize)]
 #[serde(rename_all = "camelCase", default)]
 pub struct Status {
@@ -131,7 +131,7 @@ impl Node {
             ("os_image", &info.os_image),
             ("container_runtime_version", &info.container_runtime_version),
             ("kubelet_version", &info.kubelet_version),
-            // Kubernetes no longer fills it in; kube-state-metrics says this since 2.12.
+            // Kubernetes no longer sets it; kube-state-metrics writes this value since 2.12.
             ("kubeproxy_version", "deprecated"),
             ("provider_id", &self.spec.provider_id),
             ("pod_cidr", &self.spec.pod_cidr),

@@ -9,7 +9,7 @@ use crate::kube::series::{Describe, Description};
 /// A persistent volume claim.
 pub type PersistentVolumeClaim = Object<Spec, Status>;
 
-/// What it asks for.
+/// The requested volume.
 #[derive(Debug, Clone, Default, Deserialize)]
 #[serde(rename_all = "camelCase", default)]
 pub struct Spec {

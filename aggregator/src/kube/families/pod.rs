@@ -9,7 +9,7 @@ use crate::kube::series::{Describe, Description, STATUSES};
 /// A pod without a node.
 pub type Pod = Object<Spec, Status>;
 
-/// What it asks for.
+/// The requested resources.
 #[derive(Debug, Clone, Default, Deserialize)]
 #[serde(rename_all = "camelCase", default)]
 pub struct Spec {
@@ -37,7 +37,7 @@ struct Bounds {
     requests: Resources,
 }
 
-/// Where it stands.
+/// The observed state.
 #[derive(Debug, Clone, Default, Deserialize)]
 #[serde(rename_all = "camelCase", default)]
 pub struct Status {
@@ -68,7 +68,7 @@ impl Describe for Pod {
 
     fn describe(&self, out: &mut Description<'_>) {
         if !self.spec.node_name.is_empty() {
-            // Scheduled a moment ago: its agent speaks for it from now on.
+            // Just scheduled: from now on the node's agent reports it.
             return;
         }
         let Meta {

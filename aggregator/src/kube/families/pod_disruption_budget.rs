@@ -9,11 +9,11 @@ use crate::kube::series::{Describe, Description};
 /// A pod disruption budget.
 pub type PodDisruptionBudget = Object<Spec, Status>;
 
-/// Nothing of the specification is needed.
+/// No field of the specification is used.
 #[derive(Debug, Clone, Default, Deserialize)]
 pub struct Spec {}
 
-/// Numbers of pods.
+/// Pod counts.
 #[derive(Debug, Clone, Default, Deserialize)]
 #[serde(rename_all = "camelCase", default)]
 pub struct Status {

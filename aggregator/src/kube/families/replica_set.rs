@@ -9,14 +9,14 @@ use crate::kube::series::{Describe, Description};
 /// A replica set.
 pub type ReplicaSet = Object<Spec, Status>;
 
-/// What is wanted.
+/// The desired state.
 #[derive(Debug, Clone, Default, Deserialize)]
 #[serde(default)]
 pub struct Spec {
     replicas: Option<i64>,
 }
 
-/// Numbers of pods.
+/// Pod counts.
 #[derive(Debug, Clone, Default, Deserialize)]
 #[serde(rename_all = "camelCase", default)]
 pub struct Status {

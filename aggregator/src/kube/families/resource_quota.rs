@@ -9,11 +9,11 @@ use crate::kube::series::{Describe, Description};
 /// A resource quota.
 pub type ResourceQuota = Object<Spec, Status>;
 
-/// The status repeats what is needed of it.
+/// No field is used: the status repeats it.
 #[derive(Debug, Clone, Default, Deserialize)]
 pub struct Spec {}
 
-/// Bounds that are in force, and what is used of them.
+/// The enforced limits and their usage.
 #[derive(Debug, Clone, Default, Deserialize)]
 #[serde(default)]
 pub struct Status {
@@ -42,7 +42,7 @@ impl Describe for ResourceQuota {
         );
         for (amounts, kind) in [(&self.status.hard, "hard"), (&self.status.used, "used")] {
             for (resource, amount) in amounts {
-                // As it stands in the quota: `requests.cpu`, `count/jobs.batch`.
+                // As written in the quota: `requests.cpu`, `count/jobs.batch`.
                 let labels = [
                     id[0],
                     id[1],

@@ -1,4 +1,4 @@
-//! Each kind, from JSON as the API server sends it to lines as kube-state-metrics prints them.
+//! Tests of each kind, from the API server's JSON to the lines of kube-state-metrics.
 
 use std::collections::BTreeSet;
 
@@ -12,7 +12,7 @@ struct List<T> {
     items: Vec<T>,
 }
 
-/// Lines without the labels that all series have.
+/// Returns the lines without the labels that all series have.
 fn lines<D: Describe>(object: &D) -> Vec<String> {
     let base = BaseLabels::new("api", None);
     let (series, malformed) = Description::of(object, &base).finish();
@@ -148,7 +148,7 @@ fn replica_set_with_and_without_owner() {
     let owner = r#"kube_replicaset_owner{namespace="n",replicaset="r"} 1"#.to_owned();
     assert!(
         lines(&free).contains(&owner),
-        "owner_kind is empty, which is absent"
+        "owner_kind is empty, so it is absent"
     );
 }
 
@@ -386,13 +386,13 @@ fn pod_without_node() {
 }
 
 #[test]
-fn pod_with_node_is_the_agents() {
+fn pod_with_a_node_is_left_to_the_agent() {
     let scheduled = UNSCHEDULED.replace(r#""spec": {"#, r#""spec": {"nodeName": "node-a", "#);
     check::<Pod>(&scheduled, &[]);
 }
 
 #[test]
-fn bad_quantities_and_times_are_counted_not_guessed() {
+fn invalid_quantities_and_times_are_counted() {
     let json = r#"{"metadata": {"name": "n", "creationTimestamp": "yesterday"}, "status": {"capacity": {"cpu": "many", "memory": "1Ki"}}}"#;
     let node: Node = serde_json::from_str(json).unwrap();
     let base = BaseLabels::new("api", None);
