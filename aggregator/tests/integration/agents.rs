@@ -1,4 +1,4 @@
-//! Agents over QUIC: the real agent's binary, and peers that do not keep to the rules.
+//! Tests with the real agent, and with peers that break the protocol.
 
 pub(crate) mod agent;
 mod backlog;
@@ -28,7 +28,7 @@ fn query(aggregator: &Aggregator, expression: &str) -> Value {
     aggregator.get(&path).data()["result"].clone()
 }
 
-/// The one value of a query; `None` when there is none.
+/// Returns the only value of a query, if there is one.
 pub(crate) fn number(aggregator: &Aggregator, expression: &str) -> Option<f64> {
     let value = query(aggregator, expression)[0]["value"][1].clone();
     value.as_str().map(|text| text.parse().unwrap())
@@ -44,13 +44,13 @@ pub(crate) fn quic_address(aggregator: &mut Aggregator) -> String {
     })
 }
 
-/// A counter of the aggregator.
+/// Returns a counter of the aggregator.
 fn metric(aggregator: &Aggregator, name: &str) -> f64 {
     let text = aggregator.get("/metrics").text();
     agent::value_of(&text, name).unwrap_or_else(|| panic!("no {name} in\n{text}"))
 }
 
-/// Series of agents that were refused, for whatever reason.
+/// Returns how many series of agents were refused, for any reason.
 fn refused_series(aggregator: &Aggregator) -> f64 {
     let text = aggregator.get("/metrics").text();
     let lines = text.lines();
@@ -60,8 +60,8 @@ fn refused_series(aggregator: &Aggregator) -> f64 {
     values.map(value).sum()
 }
 
-/// What the store has of the node, without what the aggregator itself says of it: ticks of a series that is always there,
-/// and samples in all. Markers of ended series do not count.
+/// Counts what the store has from the node's agent: ticks of a series that always exists, and all samples. Staleness markers
+/// do not count.
 fn stored(aggregator: &Aggregator) -> Counts {
     let all = query(
         aggregator,
@@ -78,7 +78,8 @@ fn stored(aggregator: &Aggregator) -> Counts {
     counts
 }
 
-/// Stops the agent and holds the store to exactly what agents say they wrote: `before` those that are gone, the rest this one.
+/// Stops the agent, and checks that the store has exactly what the agents wrote: `before` by earlier ones, the rest by this
+/// one.
 #[track_caller]
 fn check_complete(aggregator: &Aggregator, agent: Agent, before: Counts) {
     eventually("session", || {
@@ -95,7 +96,7 @@ fn check_complete(aggregator: &Aggregator, agent: Agent, before: Counts) {
     check_no_gap(aggregator, written.ticks);
 }
 
-/// Ticks of one second: none missing, none doubled.
+/// Checks that no tick is missing and none is stored twice.
 #[track_caller]
 fn check_no_gap(aggregator: &Aggregator, ticks: u64) {
     let range = query(aggregator, &format!(r#"node_load1{{node="{NODE}"}}[1h]"#));
@@ -106,7 +107,7 @@ fn check_no_gap(aggregator: &Aggregator, ticks: u64) {
 }
 
 #[test]
-fn data_of_a_real_agent_arrives_under_its_own_name() {
+fn data_of_a_real_agent_is_stored_under_its_node_name() {
     let mut aggregator = Aggregator::start();
     let address = quic_address(&mut aggregator);
     let agent = Agent::start(&aggregator, &address, NODE);
@@ -141,7 +142,7 @@ fn killed_aggregator_has_every_acknowledged_sample_once() {
         });
         let acknowledged = agent.acknowledged_ticks();
         let dir = aggregator.kill();
-        // Ticks that nobody takes.
+        // Ticks that nobody receives.
         let ticks = agent.counts().ticks;
         eventually("ticks meanwhile", || {
             (agent.counts().ticks >= ticks + 2).then_some(())
@@ -153,7 +154,7 @@ fn killed_aggregator_has_every_acknowledged_sample_once() {
             "{after_restart} of {acknowledged} acknowledged ticks"
         );
     }
-    // The agent may still hold its old session for open: only a new acknowledgement tells that there is another.
+    // The agent may still believe in its old session: only a new acknowledgement proves a new one.
     let ticks = agent.counts().ticks;
     eventually("a session with the restarted aggregator", || {
         (agent.counts().ticks > ticks && agent.is_acknowledged()).then_some(())
@@ -163,14 +164,14 @@ fn killed_aggregator_has_every_acknowledged_sample_once() {
 }
 
 #[test]
-fn killed_agent_goes_on_from_its_spool() {
+fn killed_agent_continues_from_its_spool() {
     let mut aggregator = Aggregator::start();
     let address = quic_address(&mut aggregator);
     let mut agent = Agent::start(&aggregator, &address, NODE);
     let mut before = Counts::default();
     for _ in 0..2 {
         eventually("some ticks", || (agent.counts().ticks >= 4).then_some(()));
-        // Nothing is taken from it any more, so that it dies with ticks in its spool.
+        // The aggregator receives nothing more, so the agent dies with ticks in its spool.
         aggregator.signal("STOP");
         let ticks = agent.counts().ticks;
         eventually("ticks in the spool", || {
@@ -184,7 +185,7 @@ fn killed_agent_goes_on_from_its_spool() {
     }
     assert_eq!(agent.metric("agent_spool_corrupt_records_total"), 0.0);
     check_complete(&aggregator, agent, before);
-    // The certificate outlives the process: it joined once.
+    // The certificate outlives the process: the agent joined once.
     assert_eq!(
         metric(
             &aggregator,
@@ -195,14 +196,14 @@ fn killed_agent_goes_on_from_its_spool() {
 }
 
 #[test]
-fn stopped_agent_leaves_nothing_behind() {
+fn series_of_a_stopped_agent_end() {
     let mut aggregator = Aggregator::start();
     let address = quic_address(&mut aggregator);
     let agent = Agent::start(&aggregator, &address, NODE);
     eventually("some ticks", || (agent.counts().ticks >= 3).then_some(()));
     let log = agent.stop();
     assert!(log.contains("everything is acknowledged"), "{log}");
-    // Two intervals after the goodbye its series end.
+    // Two intervals after Bye its series end.
     eventually("end of its series", || {
         let load = query(&aggregator, &format!(r#"node_load1{{node="{NODE}"}}"#));
         load.as_array().unwrap().is_empty().then_some(())
@@ -219,7 +220,7 @@ fn stopped_agent_leaves_nothing_behind() {
 fn agent_fails_over_to_the_next_address() {
     let mut aggregator = Aggregator::start();
     let address = quic_address(&mut aggregator);
-    // Nobody listens on the first one.
+    // Nobody listens on the first address.
     let nobody = std::net::UdpSocket::bind("127.0.0.1:0").unwrap();
     let nobody = nobody.local_addr().unwrap().to_string();
     let agent = Agent::start(&aggregator, &format!("{nobody},{address}"), NODE);

@@ -1,4 +1,4 @@
-//! Rules and notifications of the real binary: from an expression to a webhook, through kill -9.
+//! Tests of rules and notifications with the real binary: from an expression to a webhook, and through kill -9.
 
 use std::collections::BTreeMap;
 use std::io::{BufRead as _, BufReader, Read as _, Write as _};
@@ -13,19 +13,19 @@ use serde_json::{Value, json};
 use crate::harness::{Aggregator, PATIENCE, eventually, now_ms, workspace};
 use crate::http;
 
-/// A receiver that remembers what it was sent, by path.
+/// A receiver that records requests by path.
 pub(crate) struct Webhook {
     pub(crate) address: String,
     received: Arc<Mutex<Vec<Received>>>,
     is_down: Arc<AtomicBool>,
 }
 
-/// A request, and what it was answered.
+/// A request and its answer.
 #[derive(Clone)]
 pub(crate) struct Received {
     pub(crate) method: String,
     pub(crate) path: String,
-    /// By their names in lower case.
+    /// Headers by lower-case name.
     pub(crate) headers: BTreeMap<String, String>,
     pub(crate) body: Value,
     status: u16,
@@ -50,12 +50,12 @@ impl Webhook {
         webhook
     }
 
-    /// Paths with `/flaky` are answered 503 while it is down.
+    /// Whether paths with `/flaky` are answered 503.
     pub(crate) fn set_down(&self, is_down: bool) {
         self.is_down.store(is_down, Ordering::SeqCst);
     }
 
-    /// What was sent to `path`, whatever it was answered.
+    /// Returns the requests to `path`, whatever their answer.
     pub(crate) fn requests(&self, path: &str) -> Vec<Received> {
         let received = self.received.lock().unwrap();
         received
@@ -65,7 +65,7 @@ impl Webhook {
             .collect()
     }
 
-    /// The first request whose path begins with `prefix`.
+    /// Returns the first request whose path begins with `prefix`.
     pub(crate) fn find(&self, prefix: &str) -> Option<Received> {
         let received = self.received.lock().unwrap();
         received
@@ -74,20 +74,20 @@ impl Webhook {
             .cloned()
     }
 
-    /// The bodies that were sent to `path`.
+    /// Returns the bodies sent to `path`.
     pub(crate) fn at(&self, path: &str) -> Vec<Value> {
         let requests = self.requests(path).into_iter();
         requests.map(|request| request.body).collect()
     }
 
-    /// The bodies that were sent to `path` and taken.
+    /// Returns the bodies sent to `path` and accepted.
     pub(crate) fn taken_at(&self, path: &str) -> Vec<Value> {
         let requests = self.requests(path).into_iter();
         let taken = requests.filter(|request| request.status < 300);
         taken.map(|request| request.body).collect()
     }
 
-    /// Who those said they were who sent to `path`.
+    /// Returns the authorization of the requests to `path`.
     pub(crate) fn authorizations(&self, path: &str) -> Vec<String> {
         let requests = self.requests(path).into_iter();
         let authorization = |request: Received| request.headers.get("authorization").cloned();
@@ -136,7 +136,7 @@ fn serve(stream: TcpStream, received: &Mutex<Vec<Received>>, is_down: &AtomicBoo
     }
 }
 
-/// Status and body for a request to `path`.
+/// Returns status and body of the answer to a request to `path`.
 fn answer(path: &str, is_down: bool) -> (u16, &'static str) {
     match path {
         path if path.contains("/down") => (500, ""),
@@ -150,7 +150,7 @@ fn answer(path: &str, is_down: bool) -> (u16, &'static str) {
     }
 }
 
-/// An aggregator whose configuration has the notifier of `alertmanager`, and `rules`.
+/// Starts an aggregator with a section `alertmanager` and `rules`.
 fn start(dir: tempfile::TempDir, alertmanager: &str, rules: &str) -> Aggregator {
     let config = "rule_files: [rules.yml]\nalertmanager: am.yml\n";
     std::fs::write(dir.path().join("c.yml"), config).unwrap();
@@ -212,7 +212,7 @@ fn states(aggregator: &Aggregator) -> Vec<(String, String, String)> {
         .collect()
 }
 
-/// Times that a server is killed; `TIDEMARK_KILL_ROUNDS=100` is the full form.
+/// How often a server is killed; `TIDEMARK_KILL_ROUNDS=100` is the full test.
 fn rounds() -> usize {
     let rounds = std::env::var("TIDEMARK_KILL_ROUNDS").ok();
     rounds.map_or(5, |text| text.parse().unwrap())
@@ -230,7 +230,7 @@ fn alert_reaches_the_webhook_and_survives_kill_nine() {
     let before = eventually("both alerts", || {
         Some(states(&aggregator)).filter(|states| states.len() == 2)
     });
-    // Between the receiver's answer and our note of it a kill may have it told twice.
+    // A kill between the receiver's answer and its record may repeat a notification.
     wait_until_noted(&aggregator, "A");
     let rules = aggregator.get("/api/v1/rules").data();
     assert_eq!(rules["groups"][0]["rules"][1]["state"], "firing");
@@ -239,7 +239,7 @@ fn alert_reaches_the_webhook_and_survives_kill_nine() {
     let mut aggregator = aggregator;
     let mut ids = Vec::new();
     for round in 0..rounds() {
-        // At any point of an evaluation, and at once after the silence.
+        // At any point of an evaluation, directly after the silence.
         let pause = rand::random_range(0..1000);
         std::thread::sleep(std::time::Duration::from_millis(pause));
         ids.push(silence(&aggregator, &format!("S{round}")));
@@ -257,7 +257,7 @@ fn alert_reaches_the_webhook_and_survives_kill_nine() {
             );
         }
     }
-    // What was told before the first kill is not told again.
+    // What was sent before the first kill is not sent again.
     let group = eventually("another evaluation", || {
         let data = aggregator.get("/api/v1/rules").data();
         (data["groups"][0]["lastEvaluation"] != "0001-01-01T00:00:00Z").then_some(data)
@@ -271,7 +271,7 @@ fn contains(bytes: &[u8], wanted: &[u8]) -> bool {
     bytes.windows(wanted.len()).any(|window| window == wanted)
 }
 
-/// Waits until the receiver has the alert's notification, and we have noted that: it stands in the log.
+/// Waits until the receiver has the alert's notification, and its record is in the log.
 #[track_caller]
 fn wait_until_noted(aggregator: &Aggregator, name: &str) {
     let noted = format!("{{}}:{{alertname=\"{name}\"}}");
@@ -283,7 +283,7 @@ fn wait_until_noted(aggregator: &Aggregator, name: &str) {
     }
 }
 
-/// Kill -9 while a notification is under way or right after it: it is never lost, and hardly ever told twice.
+/// Kill -9 during a notification or right after it: it is never lost, and hardly ever repeated.
 #[test]
 fn notifications_survive_kill_nine() {
     let webhook = Webhook::start();
@@ -318,7 +318,7 @@ fn notifications_survive_kill_nine() {
         let dir = aggregator.kill();
         let before = told(&name);
         aggregator = start(dir, &config, "groups: []\n");
-        // The sender knows nothing of all this.
+        // The remote-write client is independent of the kills.
         post(&aggregator, &name, at_ms);
         eventually("notification", || (told(&name) > 0).then_some(()));
         if round % 2 == 0 {
@@ -334,7 +334,7 @@ fn notifications_survive_kill_nine() {
     }
 }
 
-/// Ten thousand alerts in a thousand groups: every one is told.
+/// Ten thousand alerts in a thousand groups: each one is sent.
 #[test]
 fn storm_of_alerts_reaches_the_receiver_whole() {
     let webhook = Webhook::start();
@@ -371,7 +371,7 @@ fn storm_of_alerts_reaches_the_receiver_whole() {
     });
 }
 
-/// A rule that takes too long is cut off at its group's interval and counted; other groups keep their time.
+/// A slow rule is cancelled at its group's interval and counted; other groups stay on time.
 #[test]
 fn slow_rule_delays_no_other_group() {
     let rules = "groups:\n- name: slow\n  interval: 1s\n  rules:\n  - record: never\n    expr: quantile_over_time(0.5, quantile_over_time(0.5, vector(1)[1h:1s])[24h:1s])\n\
@@ -409,7 +409,7 @@ fn slow_rule_delays_no_other_group() {
         let value = data.pointer("/result/0/value/1").and_then(Value::as_str);
         value.map_or(0, |text| text.parse().unwrap())
     };
-    // Beside it, the other group has one result for each of its slots.
+    // Meanwhile the other group has a result for each of its slots.
     let before = evaluations("always");
     let started = std::time::Instant::now();
     eventually("five more slots", || {
@@ -424,7 +424,7 @@ fn slow_rule_delays_no_other_group() {
 }
 
 #[test]
-fn bad_rules_and_receivers_are_refused_with_their_place() {
+fn invalid_rules_and_receivers_are_refused_with_their_position() {
     let dir = tempfile::tempdir().unwrap();
     let check = |config: &str, rules: &str| {
         std::fs::write(dir.path().join("c.yml"), config).unwrap();
@@ -488,7 +488,7 @@ fn shipped_rules_pass_their_tests() {
     run(["test", "rules"], &tests);
 }
 
-/// The folder of shared rule files; `None`, with a message, when it is not there.
+/// Returns the folder of shared rule files; `None` with a message if it does not exist.
 pub(crate) fn shared_rules() -> Option<std::path::PathBuf> {
     let shared = std::env::var_os("TIDEMARK_SHARED")
         .map_or_else(|| workspace().join("../shared"), Into::into);

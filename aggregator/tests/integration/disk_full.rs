@@ -1,4 +1,4 @@
-//! A full disk under the real server: writes are answered 503, queries go on, it recovers without a restart, and a kill
+//! Test of a full disk: writes are answered 503, queries keep working, the server recovers without a restart, and a kill
 //! afterwards loses nothing.
 
 use std::fs::{self, File};
@@ -11,7 +11,7 @@ use crate::harness::{Aggregator, PATIENCE, now_ms};
 use crate::http::encode;
 use crate::remote::{series, write};
 
-/// A tmpfs that is gone when this is dropped.
+/// A tmpfs that is unmounted when dropped.
 struct SmallDisk(PathBuf);
 
 impl SmallDisk {

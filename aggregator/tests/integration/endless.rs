@@ -1,4 +1,4 @@
-//! Queries that would take hours end when their client or their time is gone.
+//! Tests of queries that would take hours: they end with their client or their timeout.
 
 use std::io::Write as _;
 use std::net::TcpStream;
@@ -13,7 +13,7 @@ const ENDLESS: &str = "max(quantile_over_time(0.5, (quantile_over_time(0.5, x[1d
 fn loaded(flags: &[&str]) -> Aggregator {
     let aggregator = Aggregator::start_with(flags);
     let now = now_ms();
-    // A sample every four minutes for a week: within the lookback at all times.
+    // A sample every four minutes for a week: always within the lookback.
     let samples: Vec<_> = (0..2520)
         .map(|n| (now - 240_000 * n, f64::from((n as i32 * 7919) % 1000)))
         .collect();
@@ -37,7 +37,7 @@ fn query_stops_at_its_timeout() {
 }
 
 #[test]
-fn query_stops_when_its_client_goes_away() {
+fn query_stops_when_its_client_disconnects() {
     let aggregator = loaded(&["--query.max-concurrency=1"]);
     let mut client = TcpStream::connect(&aggregator.address).unwrap();
     let path = format!("/api/v1/query?query={}", encode(ENDLESS));
@@ -48,13 +48,13 @@ fn query_stops_when_its_client_goes_away() {
             .then_some(())
     });
     drop(client);
-    // There is one place: it must be free again long before the first query could have come to its end.
+    // One query runs at a time: the next one must start long before the first could have finished.
     let answer = aggregator.get("/api/v1/query?query=1&timeout=50s");
     assert_eq!(answer.data()["result"][1], "1");
     aggregator.stop();
 }
 
-/// Resident memory of a process in KiB.
+/// Returns the resident memory of a process in KiB.
 fn resident_kib(pid: u32) -> u64 {
     let status = std::fs::read_to_string(format!("/proc/{pid}/status")).unwrap();
     let line = status.lines().find(|line| line.starts_with("VmRSS:"));
@@ -62,8 +62,8 @@ fn resident_kib(pid: u32) -> u64 {
     number.unwrap().parse().unwrap()
 }
 
-/// Queries that are meant to bring a server down. Each has to be refused, or stopped soon after its time, in bounded
-/// memory, and the others answered meanwhile.
+/// Queries meant to bring a server down. Each must be refused, or stopped soon after its timeout, in bounded memory, while
+/// other queries are answered.
 #[test]
 fn queries_of_death_are_stopped_and_others_are_answered() {
     let aggregator = Aggregator::start_with(&[
@@ -116,7 +116,7 @@ fn queries_of_death_are_stopped_and_others_are_answered() {
         }
         let range = &range;
         asked.push(scope.spawn(move || (0, aggregator.post_form("/api/v1/query_range", range))));
-        // Meanwhile others wait for their turn at most.
+        // Meanwhile others only wait for a free slot.
         for _ in 0..20 {
             let answer = aggregator.get("/api/v1/query?query=vector(1)&timeout=30s");
             assert_eq!(answer.status, 200, "{}", answer.text());
@@ -126,7 +126,7 @@ fn queries_of_death_are_stopped_and_others_are_answered() {
             let json = answer.json();
             let kind = json["errorType"].as_str().unwrap_or("none").to_owned();
             let refused = ["bad_data", "execution", "timeout"].contains(&kind.as_str());
-            // The regular expressions may well be answered: matching is linear.
+            // The regular expressions may be answered: matching is linear.
             assert!(
                 refused || answer.status == 200,
                 "{}: {json:.300}",
@@ -135,7 +135,7 @@ fn queries_of_death_are_stopped_and_others_are_answered() {
         }
     });
     let grown_kib = resident_kib(aggregator.pid()).saturating_sub(before_kib);
-    // Four queries of two million values of 16 bytes at a time, and what the allocator keeps.
+    // Four queries with two million values of 16 bytes at a time, and memory retained by the allocator.
     assert!(grown_kib < 400 << 10, "grew by {grown_kib} KiB");
     aggregator.stop();
 }

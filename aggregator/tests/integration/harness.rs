@@ -1,4 +1,4 @@
-//! Starts the aggregator on free ports in a directory of its own.
+//! Starts the aggregator on free ports in its own directory.
 
 use std::fs::{self, File};
 use std::path::{Path, PathBuf};
@@ -19,7 +19,7 @@ pub(crate) struct Aggregator {
 }
 
 impl Aggregator {
-    /// Starts it with default flags and waits until it is ready.
+    /// Starts an aggregator with default flags and waits until it is ready.
     pub(crate) fn start() -> Self {
         Self::start_with(&[])
     }
@@ -30,12 +30,12 @@ impl Aggregator {
         started
     }
 
-    /// Starts it in a directory that an earlier one left.
+    /// Starts an aggregator in the directory of an earlier one.
     pub(crate) fn start_in(dir: tempfile::TempDir, flags: &[&str]) -> Self {
         Self::start_in_with_env(dir, flags, &[])
     }
 
-    /// Starts it with variables in its environment.
+    /// Starts an aggregator with environment variables.
     pub(crate) fn start_in_with_env(
         dir: tempfile::TempDir,
         flags: &[&str],
@@ -77,7 +77,7 @@ impl Aggregator {
         self.wait_for("ready", |log| log.contains("msg=ready").then_some(()));
     }
 
-    /// Waits until the log shows something.
+    /// Waits until `find` finds something in the log.
     pub(crate) fn wait_for<T>(&mut self, what: &str, find: impl Fn(&str) -> Option<T>) -> T {
         let deadline = Instant::now() + PATIENCE;
         loop {
@@ -135,14 +135,14 @@ impl Aggregator {
         }
     }
 
-    /// Kills it without warning. Returns its directory.
+    /// Kills the aggregator with SIGKILL. Returns its directory.
     pub(crate) fn kill(mut self) -> tempfile::TempDir {
         self.signal("KILL");
         self.wait();
         std::mem::replace(&mut self.dir, tempfile::tempdir().unwrap())
     }
 
-    /// Stops it in order, and holds it to a clean log and exit code. Returns its directory.
+    /// Stops the aggregator with SIGTERM, and checks its log and exit code. Returns its directory.
     pub(crate) fn stop(mut self) -> tempfile::TempDir {
         self.signal("TERM");
         let status = self.wait();
@@ -154,7 +154,7 @@ impl Aggregator {
     }
 }
 
-/// A free port on loopback, unless the test says otherwise.
+/// Returns a flag for a free port on loopback, unless `flags` has it.
 pub(crate) fn default_address(flags: &[&str], flag: &str) -> Option<String> {
     let given = flags.iter().any(|given| given.starts_with(flag));
     (!given).then(|| format!("{flag}=127.0.0.1:0"))
@@ -162,13 +162,13 @@ pub(crate) fn default_address(flags: &[&str], flag: &str) -> Option<String> {
 
 impl Drop for Aggregator {
     fn drop(&mut self) {
-        // It may have ended already.
+        // The process may have exited already.
         drop(self.child.kill());
         drop(self.child.wait());
     }
 }
 
-/// The root of the workspace.
+/// Returns the root of the workspace.
 pub(crate) fn workspace() -> PathBuf {
     Path::new(env!("CARGO_MANIFEST_DIR"))
         .parent()
@@ -176,13 +176,13 @@ pub(crate) fn workspace() -> PathBuf {
         .to_owned()
 }
 
-/// Milliseconds now.
+/// Returns the current time in milliseconds.
 pub(crate) fn now_ms() -> i64 {
     use common::clock::Clock as _;
     common::clock::SystemClock.now_ms()
 }
 
-/// Waits until `check` gives something.
+/// Waits until `check` returns something.
 pub(crate) fn eventually<T>(what: &str, mut check: impl FnMut() -> Option<T>) -> T {
     let deadline = Instant::now() + PATIENCE;
     loop {

@@ -1,4 +1,4 @@
-//! `kill -9` of the real server in the middle of deletions, seals and merges. Rounds: `TIDEMARK_KILL_ROUNDS` (6).
+//! Test of `kill -9` during deletions, seals and merges. Rounds: `TIDEMARK_KILL_ROUNDS` (6).
 
 use std::collections::BTreeMap;
 use std::io::{Read as _, Write as _};
@@ -12,13 +12,13 @@ use crate::http::encode;
 use crate::remote::{TimeSeries, series, write};
 
 const SAMPLES: i64 = 100;
-/// All samples of all rounds lie within the two hours that the queries look at, however long the rounds take.
+/// All samples of all rounds are within the two hours of the queries, however long the rounds take.
 const ROUND_MS: i64 = 10_000;
 
 /// Samples by metric and round.
 type Counts = BTreeMap<(String, String), u64>;
 
-/// Posts without a body; returns whether the answer came and was 204. The server may die meanwhile.
+/// Posts without a body. Returns whether the answer was 204. The server may die meanwhile.
 fn post(address: &str, path: &str) -> bool {
     let ask = || {
         let mut stream = TcpStream::connect(address)?;
@@ -72,7 +72,7 @@ fn batch(round: u32, first_ms: i64) -> Vec<TimeSeries> {
 }
 
 #[test]
-fn killed_in_deletions_and_merges_loses_nothing_and_brings_nothing_back() {
+fn kill_during_deletions_and_merges_loses_nothing_and_restores_nothing() {
     let rounds = std::env::var("TIDEMARK_KILL_ROUNDS");
     let rounds: u32 = rounds.map_or(6, |text| text.parse().unwrap());
     let flags = ["--web.enable-admin-api"];
@@ -96,7 +96,7 @@ fn killed_in_deletions_and_merges_loses_nothing_and_brings_nothing_back() {
         };
         let address = aggregator.address.clone();
         let request = std::thread::spawn(move || post(&address, &path));
-        // Anywhere from before its first byte to after its answer.
+        // Any time from before its first byte to after its answer.
         std::thread::sleep(Duration::from_micros(random.random_range(0..60_000)));
         let dir = aggregator.kill();
         let answered = request.join().unwrap();
@@ -106,7 +106,7 @@ fn killed_in_deletions_and_merges_loses_nothing_and_brings_nothing_back() {
         if deletes {
             let victim = ("victim".to_owned(), round.to_string());
             want.remove(&victim);
-            // Without an answer it may have been done or not; asked for again, it is done.
+            // Without an answer the deletion may have happened or not; repeated, it has.
             if !answered {
                 got.remove(&victim);
                 assert!(post(&aggregator.address, &delete(round)), "round {round}");
@@ -116,7 +116,7 @@ fn killed_in_deletions_and_merges_loses_nothing_and_brings_nothing_back() {
         }
         assert_eq!(got, want, "round {round}, answered: {answered}");
     }
-    // What was deleted is not in what a merge of all blocks reads either.
+    // A merge of all blocks does not read deleted samples either.
     assert!(post(&aggregator.address, "/api/v1/admin/tsdb/flush"));
     assert_eq!(counts(&aggregator), want);
     println!("{answers} of {rounds} requests were answered before the kill");

@@ -1,5 +1,5 @@
-//! Joining in Kubernetes, whole: the real agent with a projected service-account token, the real aggregator over QUIC, and
-//! an API server on loopback that answers as a real one does (recorded shapes of a 1.3x TokenReview).
+//! Test of joining in Kubernetes: the real agent with a projected service-account token, the real aggregator, and an API
+//! server on loopback that answers like a real one (recorded TokenReviews of 1.3x).
 
 use std::fs::{self, File};
 use std::path::Path;
@@ -26,23 +26,23 @@ use crate::agents::{number, quic_address};
 use crate::harness::{Aggregator, PATIENCE, eventually};
 use crate::process::Process;
 
-/// What the aggregator's own service account shows the API server.
+/// The token of the aggregator's own service account.
 const OWN_TOKEN: &str = "aggregators-own-token";
-/// Tokens of agents' pods; three parts, as JSON web tokens have.
+/// Tokens of agents' pods, with the three parts of JSON web tokens.
 const GOOD: &str = "eyJhbGciOiJSUzI1NiJ9.eyJub2RlIjoibm9kZS1hIn0.c2lnbmF0dXJl";
 const EXPIRED: &str = "eyJhbGciOiJSUzI1NiJ9.eyJub2RlIjoibm9kZS1vbGQifQ.c2lnbmF0dXJl";
 
-/// What the API server has been told, and how it behaves.
+/// The requests that the API server received, and how it behaves.
 #[derive(Debug, Default)]
 struct World {
-    /// How often it still answers a review with 503.
+    /// How many more reviews it answers with 503.
     failures_left: u32,
     reviews: u32,
-    /// What a request did that no real client of ours may do.
+    /// A request that the aggregator must not send.
     wrong: Vec<String>,
 }
 
-/// The API server, with HTTPS as a real one. Ends with the test.
+/// The API server, with HTTPS like a real one. Ends with the test.
 struct ApiServer {
     world: Arc<Mutex<World>>,
     stop: CancellationToken,
@@ -106,7 +106,7 @@ impl Drop for ApiServer {
     }
 }
 
-/// A certificate for 127.0.0.1, and the authority to verify it by.
+/// Returns a certificate for 127.0.0.1 and its authority.
 fn tls() -> (Arc<ServerConfig>, String) {
     let ca_key = KeyPair::generate().unwrap();
     let mut ca = CertificateParams::new(Vec::new()).unwrap();
@@ -222,14 +222,14 @@ fn review(world: &Mutex<World>, request: &Value) -> Response {
     reply(201, &answer)
 }
 
-/// An agent's pod: its files and its process.
+/// The pod of an agent: its files and its process.
 struct Pod {
     _process: Process,
     dir: tempfile::TempDir,
 }
 
 impl Pod {
-    /// Starts the agent as deploy/base/agent does: the token, the published certificate, the node's name.
+    /// Starts the agent as deploy/base/agent does: with token, published certificate and node name.
     fn start(node: &str, token: &str, ca_pem: &str, address: &str) -> Self {
         let dir = tempfile::tempdir().unwrap();
         let path = |name: &str| dir.path().join(name);
@@ -266,14 +266,14 @@ impl Pod {
     }
 }
 
-/// As the kubelet replaces a projected token.
+/// Replaces the projected token as the kubelet does.
 fn write_token(dir: &Path, token: &str) {
     let new = dir.join("token.new");
     fs::write(&new, format!("{token}\n")).unwrap();
     fs::rename(new, dir.join("token")).unwrap();
 }
 
-/// The aggregator, told where the API server is, and its address for agents.
+/// Starts an aggregator that uses the API server. Returns it with its address for agents.
 fn follow(api: &ApiServer, files: &Path, flags: &[&str]) -> (Aggregator, String) {
     let kubeconfig = files.join("config");
     fs::write(&kubeconfig, &api.kubeconfig).unwrap();
@@ -283,8 +283,8 @@ fn follow(api: &ApiServer, files: &Path, flags: &[&str]) -> (Aggregator, String)
     (aggregator, address)
 }
 
-/// What dashboards of several clusters select by: the API server's view has it from the aggregator's configuration, the
-/// node's from the agent's flag.
+/// Dashboards of several clusters select by this label: series of the API server get it from the aggregator's configuration,
+/// series of nodes from the agent's flag.
 #[test]
 fn series_of_cluster_and_node_carry_the_clusters_name() {
     let api = ApiServer::start();
@@ -323,7 +323,7 @@ fn agents_join_with_their_service_account_token() {
     let ca_pem = fs::read_to_string(aggregator.dir.path().join("data/pki/ca.pem")).unwrap();
     let up = |node: &str| number(&aggregator, &format!("up{{job=\"agent\",node=\"{node}\"}}"));
 
-    // The API server is away for a moment; then the token is good.
+    // The API server fails at first; then the token is valid.
     api.with(|world| world.failures_left = 1);
     let pod = Pod::start("node-a", GOOD, &ca_pem, &address);
     eventually("data of the node", || {
@@ -336,12 +336,12 @@ fn agents_join_with_their_service_account_token() {
         "tokens stay out of logs"
     );
 
-    // The same token is good for no other node.
+    // The same token is not valid for another node.
     let liar = Pod::start("node-b", GOOD, &ca_pem, &address);
     liar.refused("token");
     assert_eq!(up("node-b"), None);
 
-    // An expired token is refused; the one that the kubelet puts in its place is taken without a restart.
+    // An expired token is refused; the agent uses the replaced one without a restart.
     let late = Pod::start("node-a", EXPIRED, &ca_pem, &address);
     late.refused("token");
     let reviews = api.with(|world| world.reviews);

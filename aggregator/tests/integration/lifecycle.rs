@@ -1,4 +1,4 @@
-//! Start, reload, stop.
+//! Tests of start, reload and stop.
 
 use std::fs;
 use std::process::Command;
@@ -67,7 +67,7 @@ fn configuration_is_checked_without_starting() {
 }
 
 #[test]
-fn environment_gives_flags_and_flags_win() {
+fn environment_sets_flags_and_flags_take_precedence() {
     let env = [("TIDEMARK_WEB_LISTEN_ADDRESS", "0.0.0.0:0")];
     let (code, text) = run(&["--check-config"], &env);
     assert_eq!(code, Some(1), "{text}");
@@ -80,7 +80,7 @@ fn environment_gives_flags_and_flags_win() {
 }
 
 #[test]
-fn reload_takes_a_good_file_and_keeps_the_old_one_otherwise() {
+fn reload_applies_a_valid_file_and_keeps_the_old_one_otherwise() {
     let config = tempfile::NamedTempFile::new().unwrap();
     let set = |dc: &str| {
         fs::write(
@@ -153,7 +153,7 @@ fn admin_endpoints_need_their_flag() {
 }
 
 #[test]
-fn paths_lie_under_the_external_url() {
+fn paths_are_under_the_external_url() {
     let aggregator = Aggregator::start_with(&["--web.external-url=http://example.org/tide/"]);
     assert_eq!(aggregator.get("/tide/-/ready").status, 200);
     assert_eq!(aggregator.get("/-/ready").status, 404);
@@ -161,7 +161,7 @@ fn paths_lie_under_the_external_url() {
 }
 
 #[test]
-fn admin_deletes_series_and_makes_snapshots() {
+fn admin_deletes_series_and_creates_snapshots() {
     let aggregator = Aggregator::start_with(&["--web.enable-admin-api"]);
     let now = now_ms();
     let of = |job: &str| {

@@ -1,4 +1,4 @@
-//! The real binary over its real doors: HTTP, signals, and the programs that speak to it.
+//! Tests of the real binary over HTTP, signals, QUIC, and with the programs of other projects.
 
 #![expect(
     clippy::unwrap_used,

@@ -1,4 +1,4 @@
-//! The memory of the real process against `--storage.memory-budget`, while more comes than it can hold.
+//! Test of the process's memory against `--storage.memory-budget` under more load than it can hold.
 
 use std::fs;
 
@@ -8,13 +8,13 @@ use crate::remote::{TimeSeries, series, write};
 
 const MIB: u64 = 1 << 20;
 const REQUESTS: u64 = 480;
-/// From then on only samples of the first series come, which are known.
+/// From then on only samples of the first series are sent, which are known.
 const NEW_SERIES_UNTIL: u64 = 200;
 const KNOWN: u64 = 20;
 const SERIES: u64 = 400;
 const SAMPLES: i64 = 20;
 
-/// The most that the process ever had in memory.
+/// Returns the peak memory of the process.
 fn peak_bytes(aggregator: &Aggregator) -> u64 {
     let status = fs::read_to_string(format!("/proc/{}/status", aggregator.pid())).unwrap();
     let line = status.lines().find(|line| line.starts_with("VmHWM:"));
@@ -22,7 +22,7 @@ fn peak_bytes(aggregator: &Aggregator) -> u64 {
     kilobytes.parse::<u64>().unwrap() * 1024
 }
 
-/// Samples of later times in each request, at first of series that are new, with values that do not pack.
+/// Returns a request with later samples than the previous one, at first of new series, with incompressible values.
 fn request(number: u64, now: i64) -> Vec<TimeSeries> {
     let mut noise = number + 1;
     let mut value = || {
@@ -44,7 +44,7 @@ fn request(number: u64, now: i64) -> Vec<TimeSeries> {
     (0..SERIES).map(one).collect()
 }
 
-/// T-7: a tenth more than the budget at most, with all that the process has.
+/// T-7: the whole process stays within the budget plus 10 %.
 #[test]
 fn memory_stays_within_the_budget() {
     let budget = 128 * MIB;

@@ -1,4 +1,4 @@
-//! Other programs that tests start.
+//! Other programs started by tests.
 
 use std::net::TcpListener;
 use std::process::{Child, Command, Stdio};
@@ -15,14 +15,14 @@ impl Process {
 
 impl Drop for Process {
     fn drop(&mut self) {
-        // It may have ended already.
+        // The process may have exited already.
         drop(self.0.kill());
         drop(self.0.wait());
     }
 }
 
-/// A port that is free now and stays so: it lies below those that the kernel gives to connections and to port 0, and
-/// each process begins its search elsewhere.
+/// Returns a port that is free and stays so: below the kernel's ephemeral ports, and each test process starts its search at
+/// another one.
 pub(crate) fn free_port() -> u16 {
     static NEXT: AtomicU16 = AtomicU16::new(0);
     const FIRST: u16 = 12_000;
@@ -30,7 +30,7 @@ pub(crate) fn free_port() -> u16 {
     let own = u16::try_from(std::process::id() % u32::from(COUNT / 20)).unwrap() * 20;
     for _ in 0..COUNT {
         let port = FIRST + (own + NEXT.fetch_add(1, Ordering::Relaxed)) % COUNT;
-        // A server that ended a moment ago is no hindrance; one that listens is.
+        // A server that has just exited does not matter; one that listens does.
         if TcpListener::bind(("127.0.0.1", port)).is_ok() {
             return port;
         }

@@ -1,4 +1,4 @@
-//! HTTPS, with and without client certificates, asked by `tidemarkctl`.
+//! Tests of HTTPS with and without client certificates, using `tidemarkctl`.
 
 use std::fs;
 use std::path::Path;
@@ -8,7 +8,7 @@ use rcgen::{BasicConstraints, CertificateParams, IsCa, Issuer, KeyPair};
 
 use crate::harness::Aggregator;
 
-/// An authority, and a certificate of it for 127.0.0.1, as files.
+/// Writes an authority and its certificate for 127.0.0.1 to files.
 fn make_certificates(dir: &Path) {
     let ca_key = KeyPair::generate().unwrap();
     let mut ca = CertificateParams::new(Vec::new()).unwrap();
@@ -26,7 +26,7 @@ fn make_certificates(dir: &Path) {
 fn start(dir: &Path, more: &str) -> Aggregator {
     make_certificates(dir);
     let web = dir.join("web.yml");
-    // Names of files are relative to the file that names them.
+    // File names are relative to the file that contains them.
     let text =
         format!("tls_server_config:\n  cert_file: server.pem\n  key_file: server.key\n{more}");
     fs::write(&web, text).unwrap();
@@ -46,7 +46,7 @@ fn check_ready(aggregator: &Aggregator, scheme: &str, ca: &Path) -> (Option<i32>
 }
 
 #[test]
-fn https_is_served_to_who_trusts_the_authority() {
+fn https_is_served_to_clients_that_trust_the_authority() {
     let dir = tempfile::tempdir().unwrap();
     let aggregator = start(dir.path(), "");
     let ca = dir.path().join("ca.pem");

@@ -1,4 +1,4 @@
-//! The agent's binary.
+//! Runs the agent's binary.
 
 use std::fs::{self, File};
 use std::path::PathBuf;
@@ -9,7 +9,7 @@ use std::time::{Duration, Instant};
 use crate::harness::{Aggregator, default_address, eventually, workspace};
 use crate::http;
 
-/// Less than lies between two ticks, of which the first may come late.
+/// Less than the time between two ticks, even if the first one is late.
 const TICK_APART: Duration = Duration::from_millis(400);
 
 /// A running agent; killed when dropped.
@@ -19,14 +19,14 @@ pub(crate) struct Agent {
     web: String,
 }
 
-/// What agents wrote to their spools, or the store has.
+/// Ticks and samples, in spools or in the store.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
 pub(super) struct Counts {
     pub(super) ticks: u64,
     pub(super) samples: u64,
 }
 
-/// The agent's binary beside the aggregator's; built when it is not there.
+/// Returns the agent's binary next to the aggregator's, built if it does not exist.
 pub(crate) fn binary() -> &'static PathBuf {
     static BINARY: OnceLock<PathBuf> = OnceLock::new();
     BINARY.get_or_init(|| {
@@ -51,12 +51,12 @@ pub(crate) fn binary() -> &'static PathBuf {
 }
 
 impl Agent {
-    /// Starts an agent that ticks each second; `addresses` by commas.
+    /// Starts an agent that ticks each second. `addresses` are separated by commas.
     pub(super) fn start(aggregator: &Aggregator, addresses: &str, node: &str) -> Self {
         Self::start_in(tempfile::tempdir().unwrap(), aggregator, addresses, node)
     }
 
-    /// Starts it in a directory that an earlier one left.
+    /// Starts an agent in the directory of an earlier one.
     pub(super) fn start_in(
         dir: tempfile::TempDir,
         aggregator: &Aggregator,
@@ -66,7 +66,7 @@ impl Agent {
         Self::start_with(dir, &[aggregator], addresses, &["--node.name", node])
     }
 
-    /// Starts it with flags, and the join token of each aggregator.
+    /// Starts an agent with flags, and the join token of each aggregator.
     pub(crate) fn start_with(
         dir: tempfile::TempDir,
         aggregators: &[&Aggregator],
@@ -77,7 +77,7 @@ impl Agent {
         Self::start_as(program, dir, aggregators, addresses, flags)
     }
 
-    /// Starts `program`, which becomes the agent: the binary, or what runs it somewhere else.
+    /// Starts `command`, which becomes the agent: the binary, or a wrapper that runs it elsewhere.
     pub(super) fn start_as(
         mut command: Command,
         dir: tempfile::TempDir,
@@ -131,7 +131,7 @@ impl Agent {
         value_of(&self.metrics(), name).unwrap_or_else(|| panic!("no {name}"))
     }
 
-    /// What this process has written to its spool.
+    /// Returns what this process has written to its spool.
     pub(super) fn counts(&self) -> Counts {
         let text = self.metrics();
         let count = |name| value_of(&text, name).unwrap_or(0.0) as u64;
@@ -141,14 +141,14 @@ impl Agent {
         }
     }
 
-    /// Whether the aggregator has said that it has everything.
+    /// Returns whether the aggregator has acknowledged everything.
     pub(super) fn is_acknowledged(&self) -> bool {
         let text = self.metrics();
         let last = value_of(&text, "agent_spool_last_sequence");
         last.is_some() && last == value_of(&text, "agent_uplink_acked_sequence")
     }
 
-    /// How many ticks of this process are acknowledged.
+    /// Returns how many ticks of this process are acknowledged.
     pub(super) fn acknowledged_ticks(&self) -> u64 {
         let text = self.metrics();
         let value = |name| value_of(&text, name).unwrap_or(0.0);
@@ -156,7 +156,7 @@ impl Agent {
         (value("agent_spool_ticks_total") - missing) as u64
     }
 
-    /// Kills it without warning, between two ticks. Returns its directory, and what it has written to its spool.
+    /// Kills the agent with SIGKILL between two ticks. Returns its directory, and what it has written to its spool.
     pub(super) fn kill_after_a_tick(mut self) -> (tempfile::TempDir, Counts) {
         let counts = loop {
             let before = self.counts();
@@ -170,7 +170,7 @@ impl Agent {
                 }
                 Some(now)
             });
-            // Nothing may be written between what it told and its death.
+            // Nothing may be written between reading the counters and the kill.
             self.signal("STOP");
             if asked.elapsed() < TICK_APART {
                 break counts;
@@ -188,7 +188,7 @@ impl Agent {
         assert!(status.unwrap().success());
     }
 
-    /// Stops it in order and returns its log.
+    /// Stops the agent with SIGTERM and returns its log.
     pub(crate) fn stop(mut self) -> String {
         self.signal("TERM");
         let status = eventually("end of the agent", || self.child.try_wait().unwrap());
@@ -200,13 +200,13 @@ impl Agent {
 
 impl Drop for Agent {
     fn drop(&mut self) {
-        // It may have ended already.
+        // The process may have exited already.
         drop(self.child.kill());
         drop(self.child.wait());
     }
 }
 
-/// What an agent that was stopped in order says it wrote.
+/// Returns what a stopped agent logged as written.
 pub(super) fn counts_of_log(log: &str) -> Option<Counts> {
     let line = log
         .lines()
@@ -221,7 +221,7 @@ pub(super) fn counts_of_log(log: &str) -> Option<Counts> {
     })
 }
 
-/// The value of a series in text exposition format.
+/// Returns the value of a series in text exposition format.
 pub(super) fn value_of(text: &str, series: &str) -> Option<f64> {
     let mut lines = text.lines();
     let line = lines.find_map(|line| line.strip_prefix(series)?.strip_prefix(' '))?;

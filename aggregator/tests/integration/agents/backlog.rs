@@ -1,4 +1,4 @@
-//! What waits in the spool: newest first, and to two aggregators.
+//! Tests of a backlog in the spool: newest tick first, and two aggregators.
 
 use super::agent::{Agent, Counts};
 use super::{NODE, check_complete, check_no_gap, quic_address, stored};
@@ -13,7 +13,7 @@ fn some_more_ticks(agent: &Agent, ticks: u64) {
     });
 }
 
-/// Kills the aggregator, lets ticks gather, and starts it again. Returns when the agent has begun with the newest of them.
+/// Kills the aggregator, lets ticks accumulate, and restarts it. Returns once the agent has sent the newest tick.
 fn outage(aggregator: Aggregator, agent: &Agent, address: &str) -> Aggregator {
     let skips = agent.metric("agent_uplink_skips_total");
     let dir = aggregator.kill();
@@ -27,7 +27,7 @@ fn outage(aggregator: Aggregator, agent: &Agent, address: &str) -> Aggregator {
 }
 
 #[test]
-fn newest_ticks_come_first_and_kills_in_the_midst_of_the_rest_lose_and_double_nothing() {
+fn newest_ticks_are_sent_first_and_kills_during_the_backfill_lose_and_duplicate_nothing() {
     let mut aggregator = Aggregator::start();
     let address = quic_address(&mut aggregator);
     let start =
@@ -39,7 +39,7 @@ fn newest_ticks_come_first_and_kills_in_the_midst_of_the_rest_lose_and_double_no
     });
     for _ in 0..2 {
         aggregator = outage(aggregator, &agent, &address);
-        // Whatever of the rest has arrived, none of it is acknowledged from here on.
+        // Nothing more of the rest is acknowledged from here on.
         aggregator.signal("STOP");
         let (dir, last) = agent.kill_after_a_tick();
         aggregator.signal("CONT");
@@ -52,7 +52,7 @@ fn newest_ticks_come_first_and_kills_in_the_midst_of_the_rest_lose_and_double_no
                 && agent.metric("agent_uplink_backfill_pending") == 0.0;
             is_done.then_some(())
         });
-        // The aggregator is killed in the midst of it too.
+        // The aggregator is killed during the backfill too.
         aggregator = outage(aggregator, &agent, &address);
         let dir = aggregator.kill();
         let fixed = format!("--quic.listen-address={address}");
@@ -70,7 +70,7 @@ fn newest_ticks_come_first_and_kills_in_the_midst_of_the_rest_lose_and_double_no
 }
 
 #[test]
-fn mirror_gets_everything_and_a_slow_or_dead_one_does_not_hold_the_other() {
+fn mirror_gets_everything_and_a_slow_or_dead_one_does_not_delay_the_other() {
     let mut first = Aggregator::start();
     let mut second = Aggregator::start();
     let addresses = [quic_address(&mut first), quic_address(&mut second)];
@@ -95,7 +95,7 @@ fn mirror_gets_everything_and_a_slow_or_dead_one_does_not_hold_the_other() {
         agent.metric("agent_spool_dropped_ticks_total")
             + agent.metric(r#"agent_spool_dropped_ticks_total{copy="mirror"}"#)
     };
-    // One that takes nothing.
+    // A mirror that receives nothing.
     for (stopped, mirror_goes_on) in [(&first, true), (&second, false)] {
         stopped.signal("STOP");
         let at = acked(mirror_goes_on);
@@ -112,7 +112,7 @@ fn mirror_gets_everything_and_a_slow_or_dead_one_does_not_hold_the_other() {
             (acked(!mirror_goes_on) >= acked(mirror_goes_on)).then_some(())
         });
     }
-    // One that dies.
+    // A mirror that dies.
     let dir = second.kill();
     let at = acked(false);
     eventually("the first goes on", || {

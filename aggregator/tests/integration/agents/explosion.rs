@@ -1,4 +1,4 @@
-//! One agent sends far more series than it may. New series in all: `TIDEMARK_EXPLOSION` (40,000).
+//! Test of an agent that sends far more series than allowed. Number of new series: `TIDEMARK_EXPLOSION` (40,000).
 
 use std::fs;
 use std::sync::Arc;
@@ -13,12 +13,12 @@ use super::{number, query, quic_address, refused_series};
 use crate::harness::{Aggregator, eventually};
 use crate::http::encode;
 
-/// Agents that keep to their limits, and their series.
+/// Agents within their limits, and their series.
 const ORDINARY: usize = 10;
 const SERIES: u32 = 200;
-/// Series of the exploding agent that were there before.
+/// Series of the exploding agent that existed before.
 const KNOWN: u32 = 50;
-/// New series come in so many waves; those of the wave before go.
+/// Number of waves of new series; each replaces the previous one.
 const WAVES: u32 = 4;
 const MEMORY_GROWTH_MAX: u64 = 200_000_000;
 
@@ -28,7 +28,7 @@ fn labels(name: &str, number: u32, wave: u32) -> Labels {
     Labels::from_pairs(pairs).unwrap()
 }
 
-/// Memory that the process has now, or had at most.
+/// Returns a memory figure of the process: current or peak.
 fn memory_bytes(aggregator: &Aggregator, field: &str) -> u64 {
     let status = fs::read_to_string(format!("/proc/{}/status", aggregator.pid())).unwrap();
     let line = status.lines().find(|line| line.starts_with(field)).unwrap();
@@ -36,7 +36,7 @@ fn memory_bytes(aggregator: &Aggregator, field: &str) -> u64 {
     kilobytes.parse::<u64>().unwrap() * 1024
 }
 
-/// Ticks until it is told to stop. Returns how many, all acknowledged.
+/// Sends ticks until stopped. Returns their number, all acknowledged.
 async fn behave(address: String, known: Known, node: String, stop: Arc<AtomicBool>) -> u64 {
     let mut sender = Sender::connect(&address, &known, &node, 0).await;
     let series = (0..SERIES).map(|n| (n, labels("load", n, 0)));
@@ -56,13 +56,13 @@ async fn tick(sender: &mut Sender, until: u32) {
     sender.acknowledged().await;
 }
 
-/// Sends wave after wave of new series, with the known ones in each tick. Returns the number of ticks.
+/// Sends waves of new series, with the known ones in each tick. Returns the number of ticks.
 async fn explode(sender: &mut Sender, total: u32) -> u64 {
     let each = total / WAVES;
     let last = KNOWN + each;
     for wave in 1..=WAVES {
         if wave > 1 {
-            // A number is free once a tick has told the end of its series.
+            // A number is free once a tick has ended its series.
             sender.schema(false, KNOWN..last, std::iter::empty()).await;
             tick(sender, KNOWN).await;
         }
@@ -75,7 +75,7 @@ async fn explode(sender: &mut Sender, total: u32) -> u64 {
     sender.sequence
 }
 
-/// How long the slowest of a hundred queries takes but one.
+/// Returns the second highest duration of a hundred queries.
 fn query_p99(aggregator: &Aggregator) -> Duration {
     let path = format!(
         "/api/v1/query?query={}",
@@ -103,7 +103,7 @@ fn start(total: u32) -> Aggregator {
 
 /// T-13.
 #[test]
-fn explosion_of_one_agents_series_costs_the_others_nothing() {
+fn series_explosion_of_one_agent_does_not_affect_the_others() {
     let total = std::env::var("TIDEMARK_EXPLOSION");
     let total: u32 = total.map_or(40_000, |text| text.parse().unwrap());
     let mut aggregator = start(total);
@@ -168,13 +168,13 @@ fn explosion_of_one_agents_series_costs_the_others_nothing() {
     let known = number(&aggregator, "sum(count_over_time(known[1h]))");
     let known_written = (ticks - 1) * u64::from(KNOWN) + 1;
     assert_eq!(known, Some(known_written as f64), "its known series");
-    // Each counts once, however often it was tried again; what it may bring comes back while it goes on.
+    // Each series counts once, however often it was retried; the allowance grows during the test.
     let refused = refused_series(&aggregator);
     assert!(refused > f64::from(total) / 2.0, "{refused} refused");
     assert!(growth < MEMORY_GROWTH_MAX, "{growth} bytes more");
 }
 
-/// The status page and the series for the alert have the agent, and no other.
+/// Checks that the status page and the alert's series name this agent only.
 #[track_caller]
 fn check_offender_is_named(aggregator: &Aggregator) {
     let status = aggregator.get("/api/v1/status/tsdb").data();

@@ -1,4 +1,4 @@
-//! Aggregators that share an authority, one after the other in an agent's list.
+//! Test of an agent with a list of aggregators that share an authority.
 
 use std::collections::BTreeSet;
 
@@ -6,7 +6,7 @@ use super::agent::{Agent, Counts};
 use super::{NODE, query, quic_address, stored};
 use crate::harness::{Aggregator, eventually};
 
-/// An aggregator with the authority of `first`.
+/// Starts an aggregator with the authority of `first`.
 fn beside(first: &Aggregator) -> Aggregator {
     let pki = first.dir.path().join("data/pki");
     let dir = tempfile::tempdir().unwrap();
@@ -21,14 +21,14 @@ fn beside(first: &Aggregator) -> Aggregator {
     Aggregator::start_in(dir, &[&format!("--config.file={}", file.display())])
 }
 
-/// Times of the ticks that an aggregator has.
+/// Returns the times of the ticks that an aggregator has.
 fn times(aggregator: &Aggregator) -> Vec<String> {
     let range = query(aggregator, &format!(r#"node_load1{{node="{NODE}"}}[1h]"#));
     let samples = range[0]["values"].as_array().cloned().unwrap_or_default();
     samples.iter().map(|one| one[0].to_string()).collect()
 }
 
-/// Waits until an aggregator takes ticks of the agent and the agent knows it.
+/// Waits until an aggregator stores ticks of the agent and has acknowledged them.
 fn wait_for_session(aggregator: &Aggregator, agent: &Agent, what: &str) {
     let before = times(aggregator).len();
     eventually(what, || {
@@ -37,7 +37,7 @@ fn wait_for_session(aggregator: &Aggregator, agent: &Agent, what: &str) {
 }
 
 #[test]
-fn agent_goes_on_at_the_next_aggregator_and_back_and_no_tick_is_lost() {
+fn agent_fails_over_to_the_next_aggregator_and_back_without_losing_a_tick() {
     let mut first = Aggregator::start();
     let mut second = beside(&first);
     let addresses = [quic_address(&mut first), quic_address(&mut second)];
@@ -53,12 +53,12 @@ fn agent_goes_on_at_the_next_aggregator_and_back_and_no_tick_is_lost() {
         [""; 0],
         "the second is asked when the first is silent"
     );
-    // The files of the authority lie in the first one's directory, which stays.
+    // The files of the authority are in the first one's directory, which stays.
     let first_dir = first.kill();
     wait_for_session(&second, &agent, "session with the second");
     let fixed = |address: &str| format!("--quic.listen-address={address}");
     let first = Aggregator::start_in(first_dir, &[&fixed(&addresses[0])]);
-    // One that stops in order says so, and nobody has to wait for its silence.
+    // An aggregator that stops says so, and the agent need not wait for a timeout.
     let second_dir = second.stop();
     wait_for_session(&first, &agent, "session with the first again");
     let config = format!(
@@ -70,7 +70,7 @@ fn agent_goes_on_at_the_next_aggregator_and_back_and_no_tick_is_lost() {
     let log = agent.stop();
     let written = super::agent::counts_of_log(&log);
     let Counts { ticks, .. } = written.unwrap_or_else(|| panic!("not all acknowledged:\n{log}"));
-    // What was on its way when one died is at both: each tick is counted once.
+    // Both may have the ticks that were in flight when one died: each tick counts once.
     let union: BTreeSet<String> = [&first, &second].into_iter().flat_map(times).collect();
     assert_eq!(union.len() as u64, ticks, "{union:?}");
     for aggregator in [&first, &second] {

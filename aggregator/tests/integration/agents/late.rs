@@ -1,4 +1,4 @@
-//! Samples that come late: inside the retention they are stored, older ones are counted with who sent them.
+//! Test of late samples: within the retention they are stored, older ones are counted by sender.
 
 use common::model::Labels;
 
@@ -12,7 +12,7 @@ const MINUTE_MS: i64 = 60_000;
 
 /// T-12.
 #[test]
-fn late_samples_are_stored_inside_the_retention_and_counted_by_sender_beyond() {
+fn late_samples_are_stored_within_the_retention_and_counted_by_sender_beyond_it() {
     let mut aggregator = Aggregator::start_with(&["--storage.retention.time=2h"]);
     let address = quic_address(&mut aggregator);
     let token = peer::token(&aggregator);
@@ -21,7 +21,7 @@ fn late_samples_are_stored_inside_the_retention_and_counted_by_sender_beyond() {
         .build()
         .unwrap();
     let now = now_ms();
-    // Minutes before now, of three agents: in disorder, and the last three of the second one too old.
+    // Minutes before now, of three agents: out of order, and the last three of the second agent too old.
     let ticks: [(&str, &[i64]); 3] = [
         ("n1", &[1, 50, 20, 90]),
         ("n2", &[0, 60, 125, 240, 100_000]),
@@ -60,7 +60,7 @@ fn late_samples_are_stored_inside_the_retention_and_counted_by_sender_beyond() {
     let refused = r#"aggregator_ingest_samples_total{result="refused"}"#;
     assert_eq!(metric(&aggregator, refused), 4.0 * each);
 
-    // A remote-write client is told how many and of what; the good ones of such a request can be sent again.
+    // The answer to remote write names number and series; the client may send the other samples again.
     let minutes = |list: &[i64]| -> Vec<(i64, f64)> {
         let sample = |&minutes: &i64| (now - minutes * MINUTE_MS, 1.0);
         list.iter().map(sample).collect()

@@ -1,4 +1,4 @@
-//! A router with address translation between agent and aggregator, which loses packets and forgets its ports.
+//! Test with a NAT router between agent and aggregator that loses packets and forgets its port mappings.
 
 use std::net::{SocketAddr, UdpSocket};
 use std::sync::Arc;
@@ -10,7 +10,7 @@ use super::agent::{Agent, Counts};
 use super::{NODE, check_complete, number, quic_address};
 use crate::harness::{Aggregator, eventually};
 
-/// Of so many packets one is lost while the router loses some.
+/// One of this many packets is lost while the router drops packets.
 const LOST_OF: u64 = 7;
 
 /// What the router does to packets.
@@ -19,7 +19,7 @@ struct Ways {
     loses_packets: AtomicBool,
     packets: AtomicU64,
     lost: AtomicU64,
-    /// Grows each time it forgets its ports: what goes out gets new ones, what comes in to the old ones is dropped.
+    /// Grows each time the router forgets its mappings: outgoing packets get new ports, packets to the old ones are dropped.
     age: AtomicU64,
 }
 
@@ -32,13 +32,13 @@ impl Ways {
     }
 }
 
-/// The router; its threads end with the test.
+/// The router. Its threads end with the test.
 struct Router {
     address: SocketAddr,
     ways: Arc<Ways>,
 }
 
-/// A port towards the aggregator, for one of the agent's.
+/// A port towards the aggregator for one port of the agent.
 struct Port {
     of: SocketAddr,
     age: u64,
@@ -91,7 +91,7 @@ fn open(
                     }
                 }
                 Ok(_) => {}
-                // The aggregator is not listening just now.
+                // The aggregator is not listening at this time.
                 Err(_) => thread::sleep(Duration::from_millis(10)),
             }
         }
@@ -100,7 +100,7 @@ fn open(
 }
 
 #[test]
-fn router_that_loses_packets_and_forgets_its_ports_costs_no_tick_and_no_session() {
+fn router_that_loses_packets_and_mappings_costs_no_tick_and_no_session() {
     let mut aggregator = Aggregator::start();
     let router = Router::before(quic_address(&mut aggregator).parse().unwrap());
     let agent = Agent::start_with(

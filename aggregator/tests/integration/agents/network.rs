@@ -1,4 +1,4 @@
-//! A network between agent and aggregator, with a router of its own that can be told to drop UDP.
+//! Test with a network between agent and aggregator whose router can drop UDP.
 
 use std::process::{Command, Stdio};
 
@@ -6,11 +6,11 @@ use super::agent::{Agent, Counts, binary};
 use super::{NODE, check_complete, metric, quic_address};
 use crate::harness::{Aggregator, eventually};
 
-/// Three network namespaces in a row: the machine's own, the router's, the agent's. Ends with the test.
+/// Three network namespaces in a row: the machine's, the router's, the agent's. Removed after the test.
 struct Network {
     router: String,
     agent: String,
-    /// First three parts of all addresses: .1 is the machine's, .2 and .5 the router's, .6 the agent's.
+    /// Prefix of all addresses: .1 is the machine's, .2 and .5 are the router's, .6 is the agent's.
     prefix: String,
 }
 
@@ -29,7 +29,7 @@ fn ip(args: &str) {
 }
 
 impl Network {
-    /// `None`, said loudly, where the machine does not let us.
+    /// Returns `None` with a message if this machine does not allow it.
     fn new() -> Option<Self> {
         let number = std::process::id();
         let network = Self {
@@ -75,7 +75,7 @@ impl Network {
         Some(network)
     }
 
-    /// Whether the router forwards UDP; what it does not, it drops without a word, in both directions.
+    /// Sets whether the router forwards UDP; otherwise it silently drops it in both directions.
     fn pass_udp(&self, passes: bool) {
         let verb = if passes { "del" } else { "add" };
         let router = &self.router;
@@ -87,7 +87,7 @@ impl Network {
 
 impl Drop for Network {
     fn drop(&mut self) {
-        // The links and routes go with the namespaces. One may not have been made.
+        // Links and routes disappear with the namespaces, one of which may not exist.
         for name in [&self.agent, &self.router] {
             run("ip", &format!("netns del {name}"));
         }
@@ -95,7 +95,7 @@ impl Drop for Network {
 }
 
 #[test]
-fn network_that_drops_udp_is_crossed_over_tcp_until_it_lets_udp_through() {
+fn agent_uses_tcp_while_the_network_drops_udp() {
     let Some(network) = Network::new() else {
         return;
     };

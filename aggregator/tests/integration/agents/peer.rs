@@ -1,4 +1,4 @@
-//! A peer that says what the test wants it to say.
+//! A peer that sends what a test specifies.
 
 use std::net::SocketAddr;
 use std::sync::Arc;
@@ -26,19 +26,19 @@ pub(super) struct Peer {
     _endpoint: Endpoint,
 }
 
-/// A certificate and whom to trust.
+/// A certificate and the roots to trust.
 pub(super) struct Known {
     pub(super) own: Credentials,
     pub(super) roots: Vec<CertificateDer<'static>>,
 }
 
-/// The token that the aggregator made for its development mode.
+/// Returns the join token of the aggregator's development mode.
 pub(super) fn token(aggregator: &Aggregator) -> JoinToken {
     let path = aggregator.dir.path().join("data/join-token");
     JoinToken::parse(&std::fs::read_to_string(path).unwrap()).unwrap()
 }
 
-/// Certificates of an authority that the aggregator does not know, for a node that it may.
+/// Returns certificates of an authority that the aggregator does not trust.
 pub(super) fn stranger(node: &str, roots: Vec<CertificateDer<'static>>) -> Known {
     let dir = tempfile::tempdir().unwrap();
     let authority = Authority::open_or_create(dir.path(), "tidemark.local", now_ms()).unwrap();
@@ -49,7 +49,7 @@ pub(super) fn stranger(node: &str, roots: Vec<CertificateDer<'static>>) -> Known
 }
 
 impl Peer {
-    /// Connects; an error is what the aggregator, or our check of it, says.
+    /// Connects. The error is the aggregator's, or that of the certificate check.
     pub(super) async fn connect(address: &str, tls: rustls::ClientConfig) -> Result<Self, String> {
         let show = |error: &dyn std::fmt::Display| error.to_string();
         let address: SocketAddr = address.parse().unwrap();
@@ -74,7 +74,7 @@ impl Peer {
         Self::connect(address, tls).await
     }
 
-    /// Sends; the aggregator may have closed already.
+    /// Sends bytes. The aggregator may have closed already.
     pub(super) async fn send_bytes(&mut self, bytes: &[u8]) -> Result<(), String> {
         let sent = timeout(PATIENCE, self.send.write_all(bytes)).await;
         sent.unwrap().map_err(|error| error.to_string())
@@ -86,7 +86,7 @@ impl Peer {
         self.send_bytes(&bytes).await
     }
 
-    /// The next frame's bytes.
+    /// Returns the next frame's bytes.
     pub(super) async fn receive(&mut self) -> Result<Vec<u8>, String> {
         loop {
             if let Some(message) = self.buffer.next_message().unwrap() {
@@ -99,14 +99,14 @@ impl Peer {
         }
     }
 
-    /// Introduces itself as a node and waits for Welcome.
+    /// Sends Hello for a node and waits for Welcome.
     pub(super) async fn hello(&mut self, node: &str) -> Result<(), String> {
         let version = self.hello_with(node, &VERSIONS).await?;
         assert_eq!(version, VERSION);
         Ok(())
     }
 
-    /// The version that the aggregator chooses of these.
+    /// Returns the version that the aggregator chooses among these.
     pub(super) async fn hello_with(&mut self, node: &str, versions: &[u16]) -> Result<u16, String> {
         self.send(&hello_frame(node, versions)).await?;
         let answer = self.receive().await?;
@@ -116,14 +116,14 @@ impl Peer {
         }
     }
 
-    /// How the aggregator closed the connection.
+    /// Returns how the aggregator closed the connection.
     pub(super) async fn closed(&self) -> String {
         let closed = timeout(PATIENCE, self.connection.closed()).await;
         closed.expect("the aggregator closes").to_string()
     }
 }
 
-/// How a peer introduces itself.
+/// Returns the Hello of a peer.
 pub(super) fn hello_frame<'a>(node: &'a str, versions: &[u16]) -> Frame<'a> {
     Frame::Hello {
         versions: versions.to_vec(),
@@ -150,7 +150,7 @@ pub(super) async fn join(address: &str, token: &JoinToken, node: &str) -> Result
     issued(&Frame::decode(&answer).unwrap(), request)
 }
 
-/// The certificate in an answer.
+/// Returns the certificate of an answer.
 pub(super) fn issued(answer: &Frame<'_>, request: LeafRequest) -> Result<Known, String> {
     let Frame::Issued { chain, roots } = answer else {
         return Err(format!("{answer:?}"));

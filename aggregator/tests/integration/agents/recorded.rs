@@ -1,7 +1,7 @@
-//! The recorded sessions of an agent of protocol version 1, replayed to the real aggregator: it takes them to the last
-//! sample, and answers with what that version knows, as it did when they were recorded.
+//! Replays recorded sessions of an agent with protocol version 1: the aggregator must store every sample, and answer as when
+//! they were recorded.
 //!
-//! `UPDATE_RECORDING=1` writes the recorded answers anew.
+//! `UPDATE_RECORDING=1` rewrites the recorded answers.
 
 use std::fs;
 use std::path::PathBuf;
@@ -20,7 +20,7 @@ fn fixture(name: &str) -> PathBuf {
     PathBuf::from(fixtures).join(name)
 }
 
-/// The wall clock of Welcome is that of the moment.
+/// Clears the wall clock of Welcome, which differs each time.
 fn timeless(frame: Frame<'_>) -> Frame<'_> {
     match frame {
         Frame::Welcome {
@@ -38,11 +38,11 @@ fn timeless(frame: Frame<'_>) -> Frame<'_> {
     }
 }
 
-/// Replays a session; returns the answers up to the acknowledgement of `last`, without those of other sequences: how many ticks
-/// are acknowledged together is a matter of time.
+/// Replays a session. Returns the answers up to the acknowledgement of `last`, without other acknowledgements: how many ticks
+/// one covers depends on timing.
 async fn replay(peer: &mut Peer, name: &str, last: u64) -> Vec<u8> {
     let bytes = fs::read(fixture(name)).unwrap();
-    // Nothing may follow Hello before Welcome has come.
+    // Nothing may follow Hello before Welcome.
     let hello = 4 + u32::from_le_bytes(bytes[..4].try_into().unwrap()) as usize;
     peer.send_bytes(&bytes[..hello]).await.unwrap();
     let mut answers = Vec::new();
@@ -65,7 +65,7 @@ async fn replay(peer: &mut Peer, name: &str, last: u64) -> Vec<u8> {
     }
 }
 
-/// The samples of a series: when, in ticks from the first one, and what.
+/// Returns the samples of a series: the time in ticks since the first one, and the value.
 fn samples(aggregator: &Aggregator, selector: &str) -> Vec<(u64, String)> {
     let at = START_S + 200.0;
     let result = query_at(aggregator, &format!("{selector}[10m]"), at);
@@ -119,7 +119,7 @@ fn check_samples(aggregator: &Aggregator) {
 
 #[test]
 fn sessions_of_version_1_are_taken_to_the_last_sample() {
-    // The recording does not get younger.
+    // The recording is old.
     let mut aggregator = Aggregator::start_with(&["--storage.retention.time=100y"]);
     let address = super::quic_address(&mut aggregator);
     runtime().block_on(async {
@@ -137,7 +137,7 @@ fn sessions_of_version_1_are_taken_to_the_last_sample() {
         }
     });
     check_samples(&aggregator);
-    // Its last sample is younger than the lookback: only the end that the agent told of hides it.
+    // Its last sample is within the lookback: only the marker of the removed series hides it.
     let ended = query_at(&aggregator, "recorded_odd", START_S + 190.0);
     assert_eq!(ended.as_array().map(Vec::len), Some(0), "{ended}");
 }

@@ -1,4 +1,4 @@
-//! Who is turned away, with what reason, and at what cost.
+//! Tests of refused peers: the reason they get, and the cost.
 
 use common::identity::tls::{client_config, join_config};
 use common::identity::{JoinToken, LeafRequest, tls::JoinTrust};
@@ -21,7 +21,7 @@ fn start() -> (Aggregator, String) {
     (aggregator, address)
 }
 
-/// Waits until the refusal is in the log, with the reason, and in the counter.
+/// Waits until the refusal is in the log with its reason, and in the counter.
 #[track_caller]
 fn check_refused(aggregator: &mut Aggregator, label: &str, reason: &str) {
     aggregator.wait_for(reason, |log| {
@@ -48,7 +48,7 @@ fn certificate_of_another_authority_is_refused() {
         let token = peer::token(&aggregator);
         let good = peer::join(&address, &token, "n1").await.unwrap();
         let stranger = peer::stranger("n1", good.roots);
-        // A client of TLS 1.3 learns of it only with what it does next.
+        // A TLS 1.3 client learns of it only with its next operation.
         let refused = match Peer::with_certificate(&address, &stranger).await {
             Err(error) => error,
             Ok(mut peer) => peer.hello("n1").await.unwrap_err(),
@@ -73,7 +73,7 @@ fn peer_without_certificate_is_refused() {
 }
 
 #[test]
-fn agents_of_other_versions_are_taken_where_one_is_common() {
+fn agents_of_other_versions_are_accepted_if_one_is_common() {
     let (mut aggregator, address) = start();
     runtime().block_on(async {
         let token = peer::token(&aggregator);
@@ -130,14 +130,14 @@ fn peer_that_does_not_wait_for_welcome_is_refused() {
 }
 
 #[test]
-fn token_that_is_none_of_ours_is_refused() {
+fn unknown_token_is_refused() {
     let (mut aggregator, address) = start();
     runtime().block_on(async {
         let good = peer::token(&aggregator);
         let forged = JoinToken::generate(*good.pin()).unwrap();
         let refused = peer::join(&address, &forged, "n1").await.err().unwrap();
         assert!(refused.contains("Token"), "{refused}");
-        // One that names another authority is not even shown.
+        // A token that names another authority is not even sent.
         let elsewhere = JoinToken::generate([7; 32]).unwrap();
         peer::join(&address, &elsewhere, "n1").await.err().unwrap();
     });
@@ -187,7 +187,7 @@ fn newer_session_of_an_agent_takes_over() {
     check_sessions(&aggregator, 1.0);
 }
 
-/// The count follows the end of a connection, which the peer hears of first.
+/// Waits for the count, which follows the end of a connection.
 #[track_caller]
 fn check_sessions(aggregator: &Aggregator, count: f64) {
     eventually(&format!("{count} sessions"), || {
@@ -195,7 +195,7 @@ fn check_sessions(aggregator: &Aggregator, count: f64) {
     });
 }
 
-/// Streams that break the protocol, each in its way.
+/// Returns streams that break the protocol in different ways.
 fn bad_streams() -> Vec<(&'static str, Vec<u8>)> {
     let frame = |frame: &Frame<'_>| {
         let mut bytes = Vec::new();
@@ -209,7 +209,7 @@ fn bad_streams() -> Vec<(&'static str, Vec<u8>)> {
     };
     let mut schema = Vec::new();
     SchemaWriter::default().finish(&mut Compressor::default(), &mut schema);
-    // 64 MiB of zeros behind a claim of 4 MiB, and behind an honest one.
+    // 64 MiB of zeros after a length of 4 MiB, and after the true one.
     let zeros = zstd::bulk::compress(&vec![0; 64 << 20], 1).unwrap();
     let bomb = |claim: &[u8]| {
         let mut payload = vec![1];
@@ -250,7 +250,7 @@ fn garbage_closes_the_connection_and_memory_stays_flat() {
             for (what, bytes) in bad_streams() {
                 let mut peer = Peer::with_certificate(&address, &known).await.unwrap();
                 peer.hello("n1").await.unwrap();
-                // It may be closed before all is written.
+                // The aggregator may close before everything is written.
                 let _written = peer.send_bytes(&bytes).await;
                 let closed = peer.closed().await;
                 assert!(closed.contains("closed by peer"), "{what}: {closed}");
@@ -277,7 +277,7 @@ fn garbage_closes_the_connection_and_memory_stays_flat() {
     let grown = memory(&aggregator) - after_first_round;
     assert!(grown < 32e6, "{grown} bytes more after five more rounds");
     check_sessions(&aggregator, 0.0);
-    // And it still serves those who behave.
+    // Other peers are still served.
     runtime().block_on(async {
         let token = peer::token(&aggregator);
         let known = peer::join(&address, &token, "n1").await.unwrap();

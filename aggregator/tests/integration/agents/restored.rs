@@ -1,4 +1,4 @@
-//! An aggregator that was restored from an older backup, and sequences that come twice.
+//! Tests of an aggregator restored from an older backup, and of repeated sequences.
 
 use std::fs;
 use std::path::Path;
@@ -11,7 +11,7 @@ use super::sender::Sender;
 use super::{NODE, check_complete, metric, number, peer, quic_address, stored};
 use crate::harness::{Aggregator, eventually};
 
-/// Makes a snapshot; returns its name.
+/// Creates a snapshot and returns its name.
 fn snapshot(aggregator: &Aggregator) -> String {
     let made = aggregator.post_form("/api/v1/admin/tsdb/snapshot", "");
     made.data()["name"].as_str().unwrap().to_owned()
@@ -39,7 +39,7 @@ fn copy(from: &Path, to: &Path) {
 
 /// T-11.
 #[test]
-fn agent_fills_in_what_an_older_backup_lacks_and_nothing_counts_twice() {
+fn agent_sends_what_an_older_backup_lacks_and_nothing_counts_twice() {
     let mut aggregator = Aggregator::start_with(&["--web.enable-admin-api"]);
     let address = quic_address(&mut aggregator);
     let agent = Agent::start(&aggregator, &address, NODE);
@@ -55,7 +55,7 @@ fn agent_fills_in_what_an_older_backup_lacks_and_nothing_counts_twice() {
     more_acknowledged(3);
     let acknowledged = stored(&aggregator).ticks;
     let aggregator = restore(aggregator, &name, &address);
-    // What was acknowledged after the backup comes once more.
+    // What was acknowledged after the backup is sent again.
     eventually("ticks of before and after", || {
         (stored(&aggregator).ticks > acknowledged).then_some(())
     });
@@ -84,7 +84,7 @@ async fn send(address: &str, known: &peer::Known, sequences: &[u64], start_ms: i
 
 /// T-11.
 #[test]
-fn sequences_of_before_are_refused_and_after_a_restore_count_once() {
+fn old_sequences_are_refused_and_count_once_after_a_restore() {
     let mut aggregator = Aggregator::start_with(&["--web.enable-admin-api"]);
     let address = quic_address(&mut aggregator);
     let start_ms = crate::harness::now_ms() - 600_000;
@@ -120,7 +120,7 @@ fn sequences_of_before_are_refused_and_after_a_restore_count_once() {
     assert_eq!(samples(&aggregator), Some(5.0));
     let aggregator = restore(aggregator, &name, &address);
     assert_eq!(samples(&aggregator), Some(3.0));
-    // A backup has samples and no sequences: an agent sends all it still has, and what is there counts once.
+    // A backup has samples but no sequences: an agent sends everything it still has, and duplicates count once.
     take(&[1, 2, 3, 4, 5]);
     let duplicates = r#"aggregator_ingest_samples_total{result="duplicate"}"#;
     assert_eq!(metric(&aggregator, duplicates), 3.0 * f64::from(SERIES));

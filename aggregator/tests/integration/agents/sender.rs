@@ -1,4 +1,4 @@
-//! An agent's end of the protocol, with series and values that the test chooses.
+//! The agent's side of the protocol, with series and values chosen by the test.
 
 use common::model::Labels;
 use common::wire::{Compressor, Frame, SchemaWriter, TickState};
@@ -13,12 +13,12 @@ pub(super) struct Sender {
     compressor: Compressor,
     pub(super) sequence: u64,
     last_ms: i64,
-    /// The last sequence that the aggregator has told to be on disk.
+    /// The last acknowledged sequence.
     acked: u64,
 }
 
 impl Sender {
-    /// Connects and says hello; ticks go on behind `sequence`.
+    /// Connects and sends Hello. Ticks continue after `sequence`.
     pub(super) async fn connect(address: &str, known: &Known, node: &str, sequence: u64) -> Self {
         let mut peer = Peer::with_certificate(address, known).await.unwrap();
         peer.hello(node).await.unwrap();
@@ -32,7 +32,7 @@ impl Sender {
         }
     }
 
-    /// States that series have gone and others have come; `first`: of a session's first statement.
+    /// Sends a schema that removes and adds series. `first` marks the first schema of a session.
     pub(super) async fn schema(
         &mut self,
         first: bool,
@@ -66,13 +66,13 @@ impl Sender {
         self.peer.send_bytes(&bytes).await.unwrap();
     }
 
-    /// Sends a tick of now, later than the last one.
+    /// Sends a tick with the current time, later than the last one.
     pub(super) async fn tick_now(&mut self, values: &[(u32, f64)]) {
         self.last_ms = now_ms().max(self.last_ms + 1);
         self.tick(self.last_ms, values).await;
     }
 
-    /// Sends a tick under the next sequence.
+    /// Sends a tick with the next sequence.
     pub(super) async fn tick(&mut self, timestamp_ms: i64, values: &[(u32, f64)]) {
         self.sequence += 1;
         let mut payload = Vec::new();
@@ -87,7 +87,7 @@ impl Sender {
         self.peer.send(&frame).await.unwrap();
     }
 
-    /// Waits until everything sent is on disk.
+    /// Waits until everything sent is acknowledged.
     pub(super) async fn acknowledged(&mut self) {
         while self.acked < self.sequence {
             let answer = self.peer.receive().await.unwrap();
@@ -97,7 +97,7 @@ impl Sender {
         }
     }
 
-    /// How the aggregator closed the connection.
+    /// Returns how the aggregator closed the connection.
     pub(super) async fn closed(&self) -> String {
         self.peer.closed().await
     }

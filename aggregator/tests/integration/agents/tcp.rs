@@ -1,4 +1,4 @@
-//! Networks that let no UDP through.
+//! Test of networks that block UDP.
 
 use std::io::{Read as _, Write as _};
 use std::net::{SocketAddr, TcpListener, TcpStream, UdpSocket};
@@ -11,7 +11,7 @@ use super::agent::{Agent, Counts};
 use super::{NODE, check_complete, metric, quic_address};
 use crate::harness::{Aggregator, eventually};
 
-/// Stands between an agent and an aggregator: TCP passes, UDP only when it is told to.
+/// A proxy between agent and aggregator that forwards TCP, and UDP only if enabled.
 struct Firewall {
     address: SocketAddr,
     lets_udp_through: Arc<AtomicBool>,
@@ -19,7 +19,7 @@ struct Firewall {
 
 impl Firewall {
     fn before(aggregator: SocketAddr) -> Self {
-        // Somebody else may have the same port of UDP.
+        // Another process may use the same UDP port.
         let (tcp, udp) = (0..20)
             .find_map(|_| {
                 let tcp = TcpListener::bind("127.0.0.1:0").unwrap();
@@ -32,7 +32,7 @@ impl Firewall {
         thread::spawn(move || {
             for stream in tcp.incoming() {
                 let inside = stream.unwrap();
-                // While the aggregator is dead, whoever comes is turned away.
+                // While the aggregator is dead, connections are refused.
                 let Ok(outside) = TcpStream::connect(aggregator) else {
                     continue;
                 };
@@ -61,7 +61,7 @@ fn pass(mut from: TcpStream, mut to: TcpStream) {
     drop(to.shutdown(std::net::Shutdown::Write));
 }
 
-/// One socket towards the aggregator for each of the agent's.
+/// One socket towards the aggregator for each socket of the agent.
 fn pass_datagrams(udp: &UdpSocket, aggregator: SocketAddr, open: &AtomicBool) {
     let mut outside: Vec<(SocketAddr, UdpSocket)> = Vec::new();
     let mut bytes = [0; 2048];
@@ -78,7 +78,7 @@ fn pass_datagrams(udp: &UdpSocket, aggregator: SocketAddr, open: &AtomicBool) {
                 loop {
                     match back.recv(&mut bytes) {
                         Ok(count) => drop(inside.send_to(&bytes[..count], from)),
-                        // The aggregator is not listening just now.
+                        // The aggregator is not listening at this time.
                         Err(_) => thread::sleep(Duration::from_millis(10)),
                     }
                 }
@@ -91,7 +91,7 @@ fn pass_datagrams(udp: &UdpSocket, aggregator: SocketAddr, open: &AtomicBool) {
 }
 
 #[test]
-fn agent_without_udp_joins_and_sends_over_tcp_and_goes_back_to_quic() {
+fn agent_without_udp_joins_and_sends_over_tcp_and_returns_to_quic() {
     let mut aggregator = Aggregator::start();
     let address = quic_address(&mut aggregator).parse().unwrap();
     let firewall = Firewall::before(address);
@@ -107,7 +107,7 @@ fn agent_without_udp_joins_and_sends_over_tcp_and_goes_back_to_quic() {
     });
     assert_eq!(agent.metric("agent_uplink_over_tcp"), 1.0);
     assert!(metric(&aggregator, "aggregator_ingest_tcp_connections_total") >= 2.0);
-    // The aggregator dies: over TCP too nothing is lost or doubled.
+    // The aggregator dies: over TCP too, nothing is lost or stored twice.
     let dir = aggregator.kill();
     let ticks = agent.counts().ticks;
     eventually("ticks meanwhile", || {
