@@ -233,7 +233,7 @@ impl Worker {
             return Err(Verdict::Failed("the integration is gone".to_owned()));
         };
         let failed = |error: RenderError| {
-            let reason = crate::report::chain(&error);
+            let reason = chain(&error);
             if error.is_retryable() {
                 Verdict::Retry(reason)
             } else {
@@ -244,7 +244,7 @@ impl Worker {
             return render::render(&delivery.config, integration, &delivery.notification)
                 .map_err(failed);
         }
-        let _permit = self.queue.making.acquire().await;
+        let _permit = self.queue.rendering.acquire().await;
         let (delivery, integration) = (Arc::clone(delivery), integration.clone());
         let rendering = tokio::task::spawn_blocking(move || {
             render::render(&delivery.config, &integration, &delivery.notification)
