@@ -15,7 +15,7 @@ use tidemark_promql::{
 use crate::harness::{Aggregator, workspace};
 use crate::http::encode;
 use crate::remote::{series, write};
-use crate::script::{Moment, Server, Tally, run};
+use crate::script::{EvalTime, Server, Tally, run};
 
 /// A server without retention: the scripts' timestamps are in 1970.
 struct Remote {
@@ -63,15 +63,15 @@ impl Server for Remote {
         self.loaded = true;
     }
 
-    fn evaluate(&mut self, moment: Moment, query: &str) -> Result<QueryResult, QueryError> {
+    fn evaluate(&mut self, time: EvalTime, query: &str) -> Result<QueryResult, QueryError> {
         let query = encode(query);
         let seconds = |ms: i64| ms as f64 / 1000.0;
-        let answer = match moment {
-            Moment::Instant(at_ms) => {
+        let answer = match time {
+            EvalTime::Instant(at_ms) => {
                 let form = format!("query={query}&time={}", seconds(at_ms));
                 self.aggregator.post_form("/api/v1/query", &form)
             }
-            Moment::Range(range) => {
+            EvalTime::Range(range) => {
                 let form = format!(
                     "query={query}&start={}&end={}&step={}",
                     seconds(range.start_ms),

@@ -130,7 +130,7 @@ fn changed_data_is_read_again() {
     assert_eq!(
         run(&engine, &store, "m_total", 0, 600_000).value,
         before.value,
-        "not told, it does not look"
+        "the generation is unchanged"
     );
     store.stable_until = Some(StableUntil {
         generation: 2,

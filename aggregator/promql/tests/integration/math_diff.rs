@@ -171,7 +171,7 @@ fn ours(store: &MemoryStore, query: &str, time_ms: i64) -> BTreeMap<String, f64>
     let engine = Engine::new(EngineOptions::default());
     let result = engine.instant(store, query, time_ms, &options).unwrap();
     let Value::Vector(vector) = result.value else {
-        panic!("{query} is no vector");
+        panic!("{query} does not return a vector");
     };
     let one = |sample: &tidemark_promql::VectorSample| {
         let number = sample.labels.get("n").unwrap_or_default().to_owned();

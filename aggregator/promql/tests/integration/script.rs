@@ -21,7 +21,7 @@ pub(crate) struct Tally {
 }
 
 #[derive(Debug, Clone, Copy, PartialEq)]
-pub(crate) enum Moment {
+pub(crate) enum EvalTime {
     Instant(i64),
     Range(RangeParams),
 }
@@ -49,7 +49,7 @@ pub(crate) trait Server {
     /// Adds series whose first value is at time 0, the others `step_ms` apart.
     fn load(&mut self, series: &[SeriesDescription], step_ms: i64);
     /// Evaluates a query with the features that scripts use.
-    fn evaluate(&mut self, moment: Moment, query: &str) -> Result<QueryResult, QueryError>;
+    fn evaluate(&mut self, time: EvalTime, query: &str) -> Result<QueryResult, QueryError>;
 }
 
 /// Runs one script.
@@ -136,17 +136,17 @@ impl Runner<'_> {
     }
 
     fn eval(&mut self, line: &str, block: &[&str]) -> Result<(), String> {
-        let (moment, query, mut want) = parse_eval(line)?;
+        let (time, query, mut want) = parse_eval(line)?;
         let histogram =
             block.iter().any(|line| line.contains("{{")) || self.is_about_histograms(&query);
         for line in block {
             parse_expectation(line, &mut want)?;
         }
-        let result = self.server.evaluate(moment, &query);
-        match compare(moment, &want, &result, Extent::All) {
+        let result = self.server.evaluate(time, &query);
+        match compare(time, &want, &result, Extent::All) {
             None => self.tally.passed += 1,
             Some(_) if histogram => {
-                let problem = compare(moment, &want, &result, Extent::Floats);
+                let problem = compare(time, &want, &result, Extent::Floats);
                 problem.map_or(Ok(()), Err)?;
                 self.tally.histograms += 1;
             }
@@ -176,7 +176,7 @@ fn duration_ms(text: &str) -> Result<i64, String> {
     parsed.map_err(|error| format!("{text}: {error}"))
 }
 
-fn parse_eval(line: &str) -> Result<(Moment, String, Expectations), String> {
+fn parse_eval(line: &str) -> Result<(EvalTime, String, Expectations), String> {
     let mut want = Expectations::default();
     let (command, rest) = line.split_once(' ').unwrap_or((line, ""));
     match command {
@@ -191,8 +191,8 @@ fn parse_eval(line: &str) -> Result<(Moment, String, Expectations), String> {
     if let Some(rest) = rest.strip_prefix("instant at ") {
         let split = rest.trim().split_once(char::is_whitespace);
         let (time, query) = split.ok_or("no query")?;
-        let moment = Moment::Instant(duration_ms(time)?);
-        return Ok((moment, query.trim().to_owned(), want));
+        let time = EvalTime::Instant(duration_ms(time)?);
+        return Ok((time, query.trim().to_owned(), want));
     }
     let parts = || {
         let rest = rest.strip_prefix("range from ")?;
@@ -207,7 +207,7 @@ fn parse_eval(line: &str) -> Result<(Moment, String, Expectations), String> {
         end_ms: duration_ms(to.trim())?,
         step_ms: duration_ms(step)?,
     };
-    Ok((Moment::Range(range), query.trim().to_owned(), want))
+    Ok((EvalTime::Range(range), query.trim().to_owned(), want))
 }
 
 fn parse_expectation(line: &str, want: &mut Expectations) -> Result<(), String> {
@@ -300,7 +300,7 @@ enum Extent {
 
 /// Returns the difference, if any.
 fn compare(
-    moment: Moment,
+    time: EvalTime,
     want: &Expectations,
     result: &Result<QueryResult, QueryError>,
     extent: Extent,
@@ -315,7 +315,7 @@ fn compare(
     if let Some(problem) = compare_annotations(want, result).filter(|_| extent == Extent::All) {
         return Some(problem);
     }
-    match (&result.value, moment) {
+    match (&result.value, time) {
         (Value::Scalar(sample), _) => {
             let Some(want) = want.scalar else {
                 return Some(format!("no expectation for the scalar {}", sample.value));
@@ -337,16 +337,16 @@ fn compare(
             compare_series(want, &got, &[0], extent)
         }
         (Value::Matrix(matrix), _) => {
-            let times: Vec<i64> = match (moment, want.range_vector) {
+            let times: Vec<i64> = match (time, want.range_vector) {
                 (_, Some((from, to, step))) => (0..)
                     .map(|i| from + step * i)
                     .take_while(|&t| t <= to)
                     .collect(),
-                (Moment::Range(range), None) => (0..)
+                (EvalTime::Range(range), None) => (0..)
                     .map(|i| range.start_ms + range.step_ms * i)
                     .take_while(|&t| t <= range.end_ms)
                     .collect(),
-                (Moment::Instant(_), None) => return Some("a matrix".to_owned()),
+                (EvalTime::Instant(_), None) => return Some("a matrix".to_owned()),
             };
             let got: Vec<_> = matrix
                 .iter()

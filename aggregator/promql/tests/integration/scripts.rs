@@ -7,7 +7,7 @@ use tidemark_promql::parser::series::SeriesDescription;
 use tidemark_promql::{Engine, EngineOptions, Features, QueryError, QueryOptions, QueryResult};
 use tidemark_storage::read::ReadControl;
 
-use crate::script::{Moment, Server, Tally, run};
+use crate::script::{EvalTime, Server, Tally, run};
 
 impl Server for MemoryStore {
     fn clear(&mut self) {
@@ -20,12 +20,12 @@ impl Server for MemoryStore {
         }
     }
 
-    fn evaluate(&mut self, moment: Moment, query: &str) -> Result<QueryResult, QueryError> {
-        evaluate(self, moment, query)
+    fn evaluate(&mut self, time: EvalTime, query: &str) -> Result<QueryResult, QueryError> {
+        evaluate(self, time, query)
     }
 }
 
-fn evaluate(store: &MemoryStore, moment: Moment, query: &str) -> Result<QueryResult, QueryError> {
+fn evaluate(store: &MemoryStore, time: EvalTime, query: &str) -> Result<QueryResult, QueryError> {
     let engine = Engine::new(EngineOptions {
         features: Features {
             experimental_functions: true,
@@ -42,9 +42,9 @@ fn evaluate(store: &MemoryStore, moment: Moment, query: &str) -> Result<QueryRes
         deadline: None,
         per_step_stats: false,
     };
-    match moment {
-        Moment::Instant(time_ms) => engine.instant(store, query, time_ms, &options),
-        Moment::Range(range) => engine.range(store, query, range, &options),
+    match time {
+        EvalTime::Instant(time_ms) => engine.instant(store, query, time_ms, &options),
+        EvalTime::Range(range) => engine.range(store, query, range, &options),
     }
 }
 
