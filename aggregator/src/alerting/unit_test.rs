@@ -201,7 +201,7 @@ impl Run<'_> {
             }
             now_ms += step_ms;
         }
-        // Expressions see all that lies up to the end of the test.
+        // Expressions see all samples up to the end of the test.
         self.load_until(end_ms, loaded);
         for test in &self.test.expr_tests {
             let failure = self.check_expr(test);

@@ -30,16 +30,16 @@ const GROUPS: usize = 300;
 const NOTIFICATIONS: usize = 2 * GROUPS;
 
 /// How often each path was sent each group.
-type Told = Arc<Mutex<BTreeMap<(String, String), usize>>>;
+type Notified = Arc<Mutex<BTreeMap<(String, String), usize>>>;
 
-async fn receiver(told: Told) -> String {
+async fn receiver(notified: Notified) -> String {
     let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
     let address = listener.local_addr().unwrap().to_string();
     tokio::spawn(async move {
         loop {
             let (stream, _) = listener.accept().await.unwrap();
-            let told = Arc::clone(&told);
-            let service = service_fn(move |request| receive(request, Arc::clone(&told)));
+            let notified = Arc::clone(&notified);
+            let service = service_fn(move |request| receive(request, Arc::clone(&notified)));
             let server = hyper::server::conn::http1::Builder::new();
             tokio::spawn(server.serve_connection(TokioIo::new(stream), service));
         }
@@ -49,13 +49,13 @@ async fn receiver(told: Told) -> String {
 
 async fn receive(
     request: Request<Incoming>,
-    told: Told,
+    notified: Notified,
 ) -> Result<Response<Empty<Bytes>>, Infallible> {
     let path = request.uri().path().to_owned();
     let body = request.into_body().collect().await.unwrap().to_bytes();
     let body: serde_json::Value = serde_json::from_slice(&body).unwrap();
     let group = body["groupLabels"]["group"].as_str().unwrap().to_owned();
-    *told.lock().unwrap().entry((path, group)).or_default() += 1;
+    *notified.lock().unwrap().entry((path, group)).or_default() += 1;
     Ok(Response::new(Empty::new()))
 }
 
@@ -116,8 +116,8 @@ fn records(folder: &Path) -> u64 {
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn each_group_is_notified_once_and_a_stop_loses_no_record() {
     let folder = tempfile::tempdir().unwrap();
-    let told = Told::default();
-    let config = config(&receiver(Arc::clone(&told)).await);
+    let notified = Notified::default();
+    let config = config(&receiver(Arc::clone(&notified)).await);
     let alerting = alerting(folder.path(), Arc::clone(&config));
     let stop = CancellationToken::new();
     let running = tokio::spawn(run(Arc::clone(&alerting), stop.clone()));
@@ -134,14 +134,14 @@ async fn each_group_is_notified_once_and_a_stop_loses_no_record() {
     // The last ones may still wait for the recorder.
     stop.cancel();
     running.await.unwrap();
-    let told = told.lock().unwrap().clone();
-    assert_eq!(told.len(), NOTIFICATIONS);
-    assert_eq!(told.values().max(), Some(&1));
+    let notified = notified.lock().unwrap().clone();
+    assert_eq!(notified.len(), NOTIFICATIONS);
+    assert_eq!(notified.values().max(), Some(&1));
     let now_ms = alerting.now_ms();
     let store = Arc::clone(&alerting.context.load().store);
     let mut next = Notifier::new(config, store, String::new(), now_ms);
     assert_eq!(next.alerts().count(), GROUPS);
-    assert_eq!(next.tick(now_ms).len(), 0, "told again after a restart");
+    assert_eq!(next.tick(now_ms).len(), 0, "sent again after a restart");
 }
 
 #[tokio::test]

@@ -86,8 +86,8 @@ fn address(smarthost: &str) -> Result<(&str, u16), String> {
     Ok((host.trim_start_matches('[').trim_end_matches(']'), port))
 }
 
-/// Says who we are, in the first way that the server offers and we have what it takes for. A server that offers none
-/// is not told.
+/// Authenticates with the first offered mechanism for which credentials are configured. Skips authentication if the
+/// server offers none.
 async fn log_in(
     connection: &mut AsyncSmtpConnection,
     server: &LoadedMailServer,

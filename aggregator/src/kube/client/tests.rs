@@ -33,15 +33,15 @@ fn client(api: &FakeApi, patience: Patience) -> ApiClient {
 }
 
 /// A watch of nodes, and what it reports, as text.
-struct Told(mpsc::Receiver<(Kind, Change)>, CancellationToken);
+struct Reports(mpsc::Receiver<(Kind, Change)>, CancellationToken);
 
-impl Drop for Told {
+impl Drop for Reports {
     fn drop(&mut self) {
         self.1.cancel();
     }
 }
 
-impl Told {
+impl Reports {
     fn watch(api: &FakeApi, patience: Patience) -> Self {
         let (sender, receiver) = mpsc::channel(4);
         let base = BaseLabels::new("api", None);
@@ -97,31 +97,34 @@ async fn list_in_pages_then_changes() {
     for name in ["a", "b", "c"] {
         api.put("nodes", node(name));
     }
-    let mut told = Told::watch(&api, patience());
-    told.expect(&[
-        "list", "apply /a", "apply /b", "apply /c", "listed", "follow",
-    ])
-    .await;
+    let mut reports = Reports::watch(&api, patience());
+    reports
+        .expect(&[
+            "list", "apply /a", "apply /b", "apply /c", "listed", "follow",
+        ])
+        .await;
     api.put("nodes", node("d"));
     api.put("nodes", node("a"));
     api.delete("nodes", "b");
-    told.expect(&["apply /d", "apply /a", "remove /b"]).await;
+    reports.expect(&["apply /d", "apply /a", "remove /b"]).await;
 }
 
 #[tokio::test]
 async fn broken_watch_continues_without_a_list() {
     let api = FakeApi::start().await;
     api.put("nodes", node("a"));
-    let mut told = Told::watch(&api, patience());
-    told.expect(&["list", "apply /a", "listed", "follow"]).await;
+    let mut reports = Reports::watch(&api, patience());
+    reports
+        .expect(&["list", "apply /a", "listed", "follow"])
+        .await;
     api.put("nodes", node("b"));
-    told.expect(&["apply /b"]).await;
+    reports.expect(&["apply /b"]).await;
     // No node changes any more, but the server's version advances.
     let version = api.bookmark("nodes");
     api.cut();
-    told.expect(&["follow"]).await;
+    reports.expect(&["follow"]).await;
     api.put("nodes", node("c"));
-    told.expect(&["apply /c"]).await;
+    reports.expect(&["apply /c"]).await;
     let requests = api.seen("/nodes");
     let lists = requests
         .iter()
@@ -136,18 +139,22 @@ async fn broken_watch_continues_without_a_list() {
 async fn compacted_server_is_listed_again() {
     let api = FakeApi::start().await;
     api.put("nodes", node("a"));
-    let mut told = Told::watch(&api, patience());
-    told.expect(&["list", "apply /a", "listed", "follow"]).await;
+    let mut reports = Reports::watch(&api, patience());
+    reports
+        .expect(&["list", "apply /a", "listed", "follow"])
+        .await;
     api.forget();
-    told.until("failed expired").await;
-    told.expect(&["list", "apply /a", "listed", "follow"]).await;
+    reports.until("failed expired").await;
+    reports
+        .expect(&["list", "apply /a", "listed", "follow"])
+        .await;
 }
 
 #[tokio::test]
 async fn refusals_are_named_and_retried() {
     let api = FakeApi::start().await;
-    let mut told = Told::watch(&api, patience());
-    told.until("follow").await;
+    let mut reports = Reports::watch(&api, patience());
+    reports.until("follow").await;
     for (code, reason) in [
         (401, "unauthorized"),
         (403, "forbidden"),
@@ -157,20 +164,20 @@ async fn refusals_are_named_and_retried() {
     ] {
         api.fail("nodes", Some(Fault::Status(code)));
         api.cut();
-        told.until(&format!("failed {reason}")).await;
+        reports.until(&format!("failed {reason}")).await;
     }
     api.fail("nodes", None);
-    told.until("follow").await;
+    reports.until("follow").await;
 }
 
 #[tokio::test]
 async fn garbage_is_malformed() {
     let api = FakeApi::start().await;
     api.fail("nodes", Some(Fault::Garbage));
-    let mut told = Told::watch(&api, patience());
-    told.expect(&["list", "failed malformed"]).await;
+    let mut reports = Reports::watch(&api, patience());
+    reports.expect(&["list", "failed malformed"]).await;
     api.fail("nodes", None);
-    told.until("follow").await;
+    reports.until("follow").await;
 }
 
 #[tokio::test]
@@ -181,10 +188,10 @@ async fn requests_to_a_hanging_server_time_out() {
         request: Duration::from_millis(200),
         ..patience()
     };
-    let mut told = Told::watch(&api, patience);
-    told.expect(&["list", "failed connection"]).await;
+    let mut reports = Reports::watch(&api, patience);
+    reports.expect(&["list", "failed connection"]).await;
     api.fail("nodes", None);
-    told.until("follow").await;
+    reports.until("follow").await;
 }
 
 #[tokio::test]
@@ -194,8 +201,9 @@ async fn silent_watch_counts_as_a_dead_connection() {
         silence: Duration::from_millis(200),
         ..patience()
     };
-    let mut told = Told::watch(&api, patience);
-    told.expect(&["list", "listed", "follow", "failed connection", "follow"])
+    let mut reports = Reports::watch(&api, patience);
+    reports
+        .expect(&["list", "listed", "follow", "failed connection", "follow"])
         .await;
 }
 
@@ -209,10 +217,11 @@ async fn unreachable_server_is_retried() {
     let cancel = CancellationToken::new();
     let watch = client.watch_of::<Node>(&BaseLabels::new("api", None), &sender);
     let task = tokio::spawn(watch.run(cancel.clone()));
-    let mut told = Told(receiver, cancel);
-    told.expect(&["list", "failed connection", "list", "failed connection"])
+    let mut reports = Reports(receiver, cancel);
+    reports
+        .expect(&["list", "failed connection", "list", "failed connection"])
         .await;
-    told.1.cancel();
+    reports.1.cancel();
     task.await.unwrap();
     drop(api);
 }

@@ -143,7 +143,7 @@ impl<D: Describe> Watch<D> {
                 // A server that ends watches at once must not cause a busy loop.
                 wait = self.patience.backoff_min;
             }
-            let told = match stop {
+            let is_reported = match stop {
                 Stop::Ended => true,
                 Stop::Failed(reason, error) => {
                     if reason == Failure::Expired {
@@ -153,7 +153,7 @@ impl<D: Describe> Watch<D> {
                 }
                 Stop::Unheard => false,
             };
-            if !told {
+            if !is_reported {
                 return;
             }
             let jittered = wait.mul_f64(rand::rng().random_range(0.5..1.0));
