@@ -92,7 +92,7 @@ async fn log_in(
     connection: &mut AsyncSmtpConnection,
     server: &LoadedMailServer,
 ) -> Result<(), Verdict> {
-    // The library keeps of the greeting only the ways it knows itself.
+    // The library keeps only the mechanisms that it implements itself.
     let greeting = Ehlo::new(ClientId::Domain(server.hello.clone()));
     let offer = connection.command(greeting).await.map_err(verdict)?;
     let offered = auth::offered(offer.message());
