@@ -299,7 +299,7 @@ impl Running {
             .collectors
             .collect(&mut self.table, &mut self.sampler.schema, Due::ALL);
         let mut text = String::with_capacity(64 << 10);
-        exposition::render(&self.table, &mut text);
+        exposition::render(&self.table, &self.sampler.schema, &mut text);
         if answer.send(text).is_err() {
             tracing::debug!("scraper disconnected");
         }

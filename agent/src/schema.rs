@@ -1,5 +1,6 @@
-//! How collectors name things: metric families, and the target labels that dashboards select on.
+//! Names of metric families, and the target labels that dashboards select on.
 
+use std::borrow::Cow;
 use std::collections::HashMap;
 
 use common::model::label::METRIC_NAME;
@@ -12,13 +13,13 @@ use crate::table::{FamilyId, SeriesId, SeriesTable};
 pub struct FamilyDef {
     /// The metric name.
     pub name: &'static str,
-    /// Its type.
+    /// Metric type.
     pub metric_type: MetricType,
-    /// One sentence for people.
+    /// Help text.
     pub help: &'static str,
 }
 
-/// A counter family.
+/// Declares a counter family.
 #[must_use]
 pub const fn counter(name: &'static str, help: &'static str) -> FamilyDef {
     FamilyDef {
@@ -28,7 +29,7 @@ pub const fn counter(name: &'static str, help: &'static str) -> FamilyDef {
     }
 }
 
-/// A gauge family.
+/// Declares a gauge family.
 #[must_use]
 pub const fn gauge(name: &'static str, help: &'static str) -> FamilyDef {
     FamilyDef {
@@ -38,47 +39,53 @@ pub const fn gauge(name: &'static str, help: &'static str) -> FamilyDef {
     }
 }
 
-/// A family of constant-1 series whose labels are the news; node_exporter calls these gauges, so we do.
+/// Declares a family of constant-1 series whose labels carry the information. As in node_exporter, their type is gauge.
 #[must_use]
 pub const fn info(name: &'static str, help: &'static str) -> FamilyDef {
     gauge(name, help)
 }
 
-/// Which of the classic scrape targets a series stands for; decides `job`, `instance` and `metrics_path`.
+/// The classic scrape target that a series replaces. Determines `job`, `instance` and `metrics_path`.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Target {
-    /// What node_exporter would have: `job="node-exporter"`.
+    /// node_exporter: `job="node-exporter"`.
     Node,
-    /// What the kubelet's cAdvisor would have: `job="kubelet", metrics_path="/metrics/cadvisor"`.
+    /// The kubelet's cAdvisor: `job="kubelet", metrics_path="/metrics/cadvisor"`.
     Cadvisor,
-    /// What the kubelet itself would have: `job="kubelet", metrics_path="/metrics"`.
+    /// The kubelet itself: `job="kubelet", metrics_path="/metrics"`.
     Kubelet,
-    /// What kube-state-metrics would have: `job="kube-state-metrics"`.
+    /// kube-state-metrics: `job="kube-state-metrics"`.
     KubeState,
-    /// The agent's own numbers: `job="tidemark-agent"`.
+    /// The agent itself: `job="tidemark-agent"`.
     Agent,
 }
 
-/// The job of [`Target::Node`].
+/// Value of `job` for [`Target::Node`].
 pub const NODE_JOB: &str = "node-exporter";
 
-/// Who the node and, in Kubernetes, the agent's own pod are.
+/// Identity of the node and, in Kubernetes, of the agent's own pod.
 #[derive(Debug, Clone, Default)]
 pub struct NodeIdentity {
-    /// Becomes the label `instance`.
+    /// Name of the node; the label `instance`.
     pub node: String,
     /// Namespace and name of the agent's pod. kubernetes-mixin's rules join `node_*` series with the pod that
     /// collected them (`node:node_num_cpu:sum`).
     pub pod: Option<(String, String)>,
-    /// `--cluster.name`: the label `cluster` of every series; empty for none.
+    /// `--cluster.name`: the label `cluster` of every series; none when empty.
     pub cluster: String,
 }
 
+/// Prefix of a scraped label that collides with a target label, as in Prometheus.
+const EXPORTED: &str = "exported_";
+
+/// Labels that a scraper adds itself.
+const TARGET_LABELS: [&str; 4] = ["job", "instance", "metrics_path", "cluster"];
+
 /// A family that has series.
 #[derive(Debug, Clone, Copy)]
-struct Known {
+struct RegisteredFamily {
     id: FamilyId,
-    /// Whether some are of [`Target::Node`].
+    /// Whether some series belong to [`Target::Node`].
     is_of_node: bool,
 }
 
@@ -86,11 +93,11 @@ struct Known {
 #[derive(Debug, Default)]
 pub struct Schema {
     identity: NodeIdentity,
-    families: HashMap<String, Known>,
+    families: HashMap<String, RegisteredFamily>,
 }
 
 impl Schema {
-    /// A schema for the node that `identity` names.
+    /// Creates the schema of a node.
     #[must_use]
     pub fn new(identity: NodeIdentity) -> Self {
         Self {
@@ -99,7 +106,7 @@ impl Schema {
         }
     }
 
-    /// A schema for a node that is no Kubernetes node.
+    /// Creates the schema of a node outside Kubernetes.
     #[must_use]
     pub fn for_node(node: &str) -> Self {
         Self::new(NodeIdentity {
@@ -108,15 +115,15 @@ impl Schema {
         })
     }
 
-    /// The node's name.
+    /// Returns the node's name.
     #[must_use]
     pub fn node(&self) -> &str {
         &self.identity.node
     }
 
-    /// Adds a series of `family` with `labels` and the labels of `target`. Pairs with an empty value are left out.
+    /// Adds a series of `family` with `labels` and the labels of `target`. Labels with an empty value are dropped.
     ///
-    /// A label of the target that the series sets itself keeps the series' value (as `honor_labels` does).
+    /// A label in `labels` wins over the target's label of that name, as with `honor_labels`.
     pub fn series(
         &mut self,
         table: &mut SeriesTable,
@@ -132,7 +139,7 @@ impl Schema {
         table.add(id, &self.labels(target, family.name, labels))
     }
 
-    /// As [`Self::series`] for a family whose name is known only at run time.
+    /// Adds a series as [`Self::series`] does, for a family whose name is known only at run time.
     pub fn named_series(
         &mut self,
         table: &mut SeriesTable,
@@ -143,8 +150,8 @@ impl Schema {
         self.member_series(table, target, (name, metadata), name, labels)
     }
 
-    /// As [`Self::named_series`] for a member of a histogram or summary, whose name has a suffix that its family's has
-    /// not.
+    /// Adds a series as [`Self::named_series`] does, for a member of a histogram or summary, whose name has a suffix that the
+    /// family's name lacks.
     pub fn member_series(
         &mut self,
         table: &mut SeriesTable,
@@ -157,7 +164,66 @@ impl Schema {
         table.add(id, &self.labels(target, name, labels))
     }
 
-    /// Whether a family of this name has series of [`Target::Node`], so that others of the name might have equal labels.
+    /// Adds a series that another program exposes, as [`Self::member_series`] does but without `honor_labels`: a label that the target
+    /// has, too, becomes `exported_NAME`, as in Prometheus.
+    ///
+    /// A label that is already called `exported_NAME` gets one more prefix, so that [`Self::exposed_name`] can undo this.
+    pub fn scraped_series(
+        &mut self,
+        table: &mut SeriesTable,
+        target: Target,
+        family: (&str, Metadata),
+        name: &str,
+        labels: &[(&str, &str)],
+    ) -> SeriesId {
+        let labels: Vec<(Cow<'_, str>, &str)> = labels
+            .iter()
+            .map(|&(label, value)| match self.collides(target, label) {
+                true => (Cow::Owned(format!("{EXPORTED}{label}")), value),
+                false => (Cow::Borrowed(label), value),
+            })
+            .collect();
+        let labels: Vec<(&str, &str)> = labels
+            .iter()
+            .map(|(name, value)| (&**name, *value))
+            .collect();
+        self.member_series(table, target, family, name, &labels)
+    }
+
+    /// Returns the name under which /metrics shows label `name` of a series with this `job`; `None` for a target label, which the
+    /// scraper adds itself.
+    #[must_use]
+    pub fn exposed_name<'a>(&self, job: Option<&str>, name: &'a str) -> Option<&'a str> {
+        if job != Some(NODE_JOB) {
+            return (!TARGET_LABELS.contains(&name)).then_some(name);
+        }
+        if self.is_target_label(Target::Node, name) {
+            return None;
+        }
+        let exported = name.strip_prefix(EXPORTED);
+        Some(
+            exported
+                .filter(|inner| self.collides(Target::Node, inner))
+                .unwrap_or(name),
+        )
+    }
+
+    /// Returns whether `name` is a target label, or one with any number of prefixes.
+    fn collides(&self, target: Target, name: &str) -> bool {
+        self.is_target_label(target, name)
+            || name
+                .strip_prefix(EXPORTED)
+                .is_some_and(|inner| self.collides(target, inner))
+    }
+
+    fn is_target_label(&self, target: Target, name: &str) -> bool {
+        let labels = self.target_labels(target);
+        labels
+            .iter()
+            .any(|(label, value)| *label == name && !value.is_empty())
+    }
+
+    /// Returns whether a family of this name has series of [`Target::Node`], with which others might collide.
     #[must_use]
     pub fn is_of_node(&self, name: &str) -> bool {
         self.families
@@ -179,11 +245,12 @@ impl Schema {
         }
         let id = table.add_family(name, metadata());
         self.families
-            .insert(name.to_owned(), Known { id, is_of_node });
+            .insert(name.to_owned(), RegisteredFamily { id, is_of_node });
         id
     }
 
-    fn labels(&self, target: Target, name: &str, labels: &[(&str, &str)]) -> Labels {
+    /// Returns the labels of a target; those with an empty value do not exist.
+    fn target_labels(&self, target: Target) -> [(&'static str, &str); 6] {
         let instance = &*self.identity.node;
         let (job, path) = match target {
             Target::Node => (NODE_JOB, ""),
@@ -192,34 +259,38 @@ impl Schema {
             Target::KubeState => ("kube-state-metrics", ""),
             Target::Agent => ("tidemark-agent", ""),
         };
-        let mut pairs = vec![(METRIC_NAME, name)];
-        pairs.extend(labels.iter().filter(|(_, value)| !value.is_empty()));
         let pod = self
             .identity
             .pod
             .as_ref()
             .filter(|_| target == Target::Node);
         let (namespace, pod) = pod.map_or(("", ""), |(namespace, pod)| (&**namespace, &**pod));
-        for pair in [
+        [
             ("job", job),
             ("instance", instance),
             ("metrics_path", path),
             ("cluster", &*self.identity.cluster),
             ("namespace", namespace),
             ("pod", pod),
-        ] {
+        ]
+    }
+
+    fn labels(&self, target: Target, name: &str, labels: &[(&str, &str)]) -> Labels {
+        let mut pairs = vec![(METRIC_NAME, name)];
+        pairs.extend(labels.iter().filter(|(_, value)| !value.is_empty()));
+        for pair in self.target_labels(target) {
             if !pair.1.is_empty() && pairs.iter().all(|(name, _)| *name != pair.0) {
                 pairs.push(pair);
             }
         }
         pairs.sort_unstable();
-        // A name that comes twice keeps its first value; collectors do not do that, textfiles are checked before.
+        // Labels are unique by name: collectors see to that, and the parser of text files checks it.
         pairs.dedup_by_key(|(name, _)| *name);
         Labels::from_sorted(pairs)
     }
 }
 
-/// The base unit that a metric name ends in, for the metadata.
+/// Returns the base unit at the end of a metric name, for the metadata.
 fn unit_of(name: &str) -> &'static str {
     let name = name.strip_suffix("_total").unwrap_or(name);
     ["seconds", "bytes", "hertz", "ratio", "bits"]

@@ -279,7 +279,7 @@ impl Textfile {
                 let pairs = labels.iter().filter(|(name, _)| *name != "__name__");
                 let pairs: Vec<(&str, &str)> = pairs.collect();
                 let metadata = metadata.cloned().unwrap_or_default();
-                let id = context.schema.member_series(
+                let id = context.schema.scraped_series(
                     context.table,
                     Target::Node,
                     (family, metadata),

@@ -33,6 +33,8 @@ pub(super) enum FileError {
     Parse(#[from] ParseError),
     #[error("{0} has a timestamp, which node_exporter's users know to be refused")]
     Timestamp(Labels),
+    #[error("{0:?} is not a valid metric or label name")]
+    Name(String),
     #[error("{0} is a metric of the agent itself")]
     Taken(String),
 }
@@ -137,10 +139,28 @@ pub(super) fn read(path: &Path) -> Result<Contents, FileError> {
                 timestamp_ms: Some(_),
                 ..
             } => return Err(FileError::Timestamp(labels)),
-            Entry::Sample { labels, value, .. } => contents.samples.push((labels, value)),
+            Entry::Sample { labels, value, .. } => {
+                check_names(&labels)?;
+                contents.samples.push((labels, value));
+            }
         }
     }
     Ok(contents)
+}
+
+/// Refuses UTF-8 names and names that start with a digit, as node_exporter does: a page with them cannot be read by every scraper.
+fn check_names(labels: &Labels) -> Result<(), FileError> {
+    let is_valid = |name: &str, is_metric: bool| {
+        let is_start = |c: char| c.is_ascii_alphabetic() || c == '_' || is_metric && c == ':';
+        name.starts_with(is_start) && name.chars().all(|c| is_start(c) || c.is_ascii_digit())
+    };
+    let metric = labels.metric_name().unwrap_or_default();
+    let label = labels
+        .iter()
+        .map(|(name, _)| name)
+        .find(|name| !is_valid(name, false));
+    let bad = (!is_valid(metric, true)).then_some(metric).or(label);
+    bad.map_or(Ok(()), |name| Err(FileError::Name(name.to_owned())))
 }
 
 impl Contents {

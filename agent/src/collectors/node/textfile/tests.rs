@@ -200,3 +200,19 @@ fn names_of_the_agents_own_metrics_are_refused() {
         assert_eq!(bench.errors().total(), 2);
     }
 }
+
+#[test]
+fn file_with_a_name_that_not_every_scraper_reads_is_refused() {
+    let mut bench = Bench::new();
+    bench.write("root/t/utf8.prom", "good 1\nweather.temp 21\n");
+    bench.write("root/t/digit.prom", "0v 1\n");
+    bench.write("root/t/label.prom", "a{\"b.c\"=\"1\"} 1\n");
+    bench.write("root/t/ok.prom", "job:ok 1\n");
+    let mut textfile = Textfile::new(bench.roots().root.join("t"));
+    bench.collect(&mut textfile);
+    assert_eq!(bench.value("node_textfile_scrape_error", &[]), Some(1.0));
+    assert_eq!(bench.value("job:ok", &[]), Some(1.0));
+    for name in ["good", "weather.temp", "0v", "a"] {
+        assert_eq!(bench.value(name, &[]), None, "{name}");
+    }
+}
