@@ -658,3 +658,54 @@ fn gap_at_one_aggregator_is_backlog_at_another() {
     peer.read(&mut handle.read_after(None));
     assert_eq!(peer.ticks.len(), 200);
 }
+
+#[test]
+fn error_names_step_file_and_cause() {
+    #[track_caller]
+    fn check(error: &SpoolError, wants: &[&str]) {
+        let text = common::report::chain(error);
+        for want in wants {
+            assert!(text.contains(want), "{want:?} is not in {text:?}");
+        }
+    }
+    let dir = tempfile::tempdir().unwrap();
+    let registry = Registry::default();
+    let spool = dir.path().join("spool");
+    drop(open(options(&spool, 1 << 20), &registry).unwrap());
+    // Reading this process' memory at offset 0 fails with EIO.
+    let segment = segment::path(&spool, 7);
+    std::os::unix::fs::symlink("/proc/self/mem", &segment).unwrap();
+    let error = open(options(&spool, 1 << 20), &registry).unwrap_err();
+    check(
+        &error,
+        &["recover spool segment", "7.seg", "Input/output error"],
+    );
+    fs::remove_file(&segment).unwrap();
+
+    let (mut writer, _handle) = open(options(&spool, 1 << 20), &registry).unwrap();
+    fs::remove_dir_all(&spool).unwrap();
+    let mut source = Source::new();
+    source.add();
+    source.tick(1);
+    let error = writer.append(&mut source.table).unwrap_err();
+    check(&error, &["create spool segment", ".seg", "No such file"]);
+
+    fs::create_dir(&spool).unwrap();
+    fs::set_permissions(&spool, std::os::unix::fs::PermissionsExt::from_mode(0o500)).unwrap();
+    source.tick(2);
+    match writer.append(&mut source.table) {
+        Ok(_) => eprintln!("SKIPPED reason of a forbidden directory: root may write to it"),
+        Err(error) => check(&error, &["create spool segment", "Permission denied"]),
+    }
+
+    let Some(disk) = SmallDisk::new("reason of a full disk") else {
+        return;
+    };
+    let spool = disk.0.path().join("spool");
+    let (mut writer, _handle) = open(options(&spool, 1 << 20), &registry).unwrap();
+    let mut filler = fs::File::create(disk.0.path().join("filler")).unwrap();
+    while io::Write::write_all(&mut filler, &[1; 4096]).is_ok() {}
+    source.tick(3);
+    let error = writer.append(&mut source.table).unwrap_err();
+    check(&error, &["spool segment", ".seg", "No space left"]);
+}
