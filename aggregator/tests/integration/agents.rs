@@ -1,6 +1,7 @@
 //! Tests with the real agent, and with peers that break the protocol.
 
 pub(crate) mod agent;
+mod authority;
 mod backlog;
 mod explosion;
 mod failover;
