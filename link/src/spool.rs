@@ -41,6 +41,7 @@ mod files;
 mod gaps;
 pub mod metrics;
 pub mod reader;
+mod recovery;
 mod replay;
 pub mod segment;
 mod shared;
