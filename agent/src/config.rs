@@ -1,6 +1,6 @@
-//! What the operator asked for: command line, environment and configuration file, in this order of precedence.
+//! Configuration from the command line, the environment and a file, in this order of precedence.
 //!
-//! The file is YAML whose keys are the flags' names, nested at their dots or not, as one likes:
+//! The file is YAML. Its keys are the names of flags, optionally nested at their dots:
 //!
 //! ```yaml
 //! interval: 10s
@@ -14,10 +14,9 @@ use std::net::SocketAddr;
 use std::path::PathBuf;
 use std::time::Duration;
 
-use clap::builder::BoolishValueParser;
 use clap::parser::ValueSource;
 use clap::{ArgAction, ArgMatches, Command, CommandFactory as _, FromArgMatches as _, Parser};
-use common::{bytes, duration, listen};
+use common::{bytes, duration, flags, listen};
 
 use crate::collectors::node::Roots;
 use crate::collectors::{BuildContext, CollectorOptions};
@@ -33,13 +32,13 @@ pub use file::FileError;
 #[derive(Debug, Clone, Parser)]
 #[command(name = "tidemark-agent", version, max_term_width = 110)]
 pub struct Config {
-    /// Configuration file (YAML); its keys are these flags' names
+    /// Configuration file (YAML); its keys are the names of these flags
     #[arg(long = "config.file", value_name = "FILE")]
     pub config_file: Option<PathBuf>,
-    /// Checks the configuration and the flags, and exits: 0 when good, 1 when not
+    /// Checks flags and configuration file, and exits with 0 if they are valid, else 1
     #[arg(long = "check-config", action = ArgAction::SetTrue)]
     pub check_config: bool,
-    /// Asks the agent that listens on --web.listen-address, and exits: 0 when it is, 1 when not
+    /// Asks the agent that listens on --web.listen-address, and exits with 0 if it is, else 1
     #[arg(long = "probe", value_name = "WHAT", value_enum)]
     pub probe: Option<Probe>,
     /// Prints this machine's CPU, memory, operating system, disks and sensors, and exits
@@ -52,17 +51,17 @@ pub struct Config {
         default_missing_value = "text"
     )]
     pub inventory: Option<InventoryFormat>,
-    /// Aggregator to send to; given several times, the first that answers is used (but see --mirror)
+    /// Aggregator to send to; may be repeated, then the first that answers is used (but see --mirror)
     #[arg(long = "aggregator.address", value_name = "HOST:PORT", action = ArgAction::Append)]
     pub aggregator_addresses: Vec<String>,
-    /// Sends everything to two aggregators at the same time: the addresses in odd places (first, third, ...) are tried in order for
-    /// one, those in even places for the other
+    /// Sends everything to two aggregators at once: the first, third, ... address are alternatives for one, the second, fourth, ...
+    /// for the other
     #[arg(long = "mirror", action = ArgAction::SetTrue)]
     pub mirror: bool,
-    /// Ticks that have waited for longer are sent behind newer ones
+    /// Ticks that have waited longer are sent after newer ones
     #[arg(long = "uplink.newest-first-after", value_name = "DUR", default_value = "2m", value_parser = duration::parse)]
     pub newest_first_after: Duration,
-    /// How often QUIC is tried again while everything goes over TCP, because nobody answered QUIC
+    /// How often to try QUIC again while TCP is in use because QUIC got no answer
     #[arg(long = "uplink.quic-probe-interval", value_name = "DUR", default_value = "10m", value_parser = duration::parse)]
     pub quic_probe_interval: Duration,
     /// Name of this node [default: $NODE_NAME, else the host's name]
@@ -71,7 +70,7 @@ pub struct Config {
     /// Label `cluster` of every series; empty = none
     #[arg(long = "cluster.name", value_name = "NAME", default_value = "")]
     pub cluster_name: String,
-    /// Time between ticks, 1s or longer
+    /// Interval between ticks, at least 1s
     #[arg(long = "interval", value_name = "DUR", default_value = "10s", value_parser = parse_interval)]
     pub interval: Duration,
     /// The host's /proc
@@ -93,20 +92,20 @@ pub struct Config {
     /// URL of this node's kubelet (https://HOST_IP:10250); empty = no kubelet
     #[arg(long = "kubelet.url", value_name = "URL", default_value = "")]
     pub kubelet_url: String,
-    /// Bearer token for the kubelet, read again as it changes
+    /// Bearer token for the kubelet, read again when it changes
     #[arg(
         long = "kubelet.token-file",
         value_name = "FILE",
         default_value = "/var/run/secrets/kubernetes.io/serviceaccount/token"
     )]
     pub kubelet_token_file: PathBuf,
-    /// Roots that the kubelet's certificate may be signed by
+    /// CA certificates to verify the kubelet with
     #[arg(long = "kubelet.ca-file", value_name = "FILE")]
     pub kubelet_ca_file: Option<PathBuf>,
-    /// The kubelet's own certificate (/var/lib/kubelet/pki/kubelet.crt), accepted exactly, read again as it changes
+    /// The kubelet's own certificate (/var/lib/kubelet/pki/kubelet.crt), accepted as is, read again when it changes
     #[arg(long = "kubelet.pinned-cert-file", value_name = "FILE")]
     pub kubelet_pinned_cert_file: Option<PathBuf>,
-    /// Accepts any certificate: the token then goes to whoever answers
+    /// Accepts any certificate of the kubelet; whoever answers receives the token
     #[arg(long = "kubelet.insecure-skip-verify", action = ArgAction::SetTrue)]
     pub kubelet_insecure_skip_verify: bool,
     /// Pod labels that become labels of kube_pod_labels, by name
@@ -124,34 +123,34 @@ pub struct Config {
         default_value = crate::kube::metrics::FAMILIES
     )]
     pub kubelet_metrics: Vec<String>,
-    /// Directory in which ticks wait until an aggregator has them on disk
+    /// Directory that keeps ticks until an aggregator has them on disk
     #[arg(long = "spool.path", value_name = "DIR", default_value = "./spool")]
     pub spool_path: PathBuf,
-    /// Bytes of waiting ticks at which the oldest are dropped
+    /// Size of the spool above which the oldest ticks are dropped
     #[arg(long = "spool.size", value_name = "BYTES", default_value = "256MiB", value_parser = bytes::parse)]
     pub spool_size: u64,
-    /// Address of /metrics, /-/healthy and /-/ready; port 0 = a free port, named in the log
+    /// Address of /metrics, /-/healthy and /-/ready; port 0 = any free port, which is logged
     #[arg(long = "web.listen-address", value_name = "ADDR", default_value = "127.0.0.1:9101", value_parser = listen::parse)]
     pub web_listen_address: SocketAddr,
-    /// Token with which a first certificate is asked for; given twice, the second is for the mirror
+    /// Token that authorizes a first certificate; if repeated, the second is for the mirror
     #[arg(long = "join.token-file", value_name = "FILE", action = ArgAction::Append)]
     pub join_token_files: Vec<PathBuf>,
-    /// Roots to trust aggregators by, instead of the one that the token names
+    /// CA certificates to verify aggregators with, instead of the one that the token names; read again when trust fails
     #[arg(long = "tls.ca-file", value_name = "FILE")]
     pub tls_ca_file: Option<PathBuf>,
-    /// A certificate made elsewhere; read again as it changes
+    /// Certificate issued elsewhere, read again when it changes
     #[arg(long = "tls.cert-file", value_name = "FILE", requires = "tls_key_file")]
     pub tls_cert_file: Option<PathBuf>,
-    /// The key of --tls.cert-file
+    /// Private key of --tls.cert-file
     #[arg(long = "tls.key-file", value_name = "FILE", requires = "tls_cert_file")]
     pub tls_key_file: Option<PathBuf>,
-    /// How long shutdown may take to send what is still waiting
+    /// Longest time to send waiting ticks at shutdown
     #[arg(long = "shutdown.grace-period", value_name = "DUR", default_value = "10s", value_parser = duration::parse)]
     pub shutdown_grace_period: Duration,
-    /// Least severity that is logged: error, warn, info, debug or trace; or tracing directives
+    /// Lowest level that is logged: error, warn, info, debug or trace; or tracing directives
     #[arg(long = "log.level", value_name = "LEVEL", default_value = "info")]
     pub log_level: String,
-    /// Form of log lines
+    /// Format of log lines
     #[arg(long = "log.format", value_name = "FORMAT", default_value = "logfmt", value_parser = ["logfmt", "json"])]
     pub log_format: String,
     /// Flags of the collectors.
@@ -159,13 +158,13 @@ pub struct Config {
     pub collectors: CollectorOptions,
 }
 
-/// Why there is no configuration.
+/// Why the configuration was rejected.
 #[derive(Debug, thiserror::Error)]
 pub enum ConfigError {
-    /// The command line, the environment or a value from the file; also help and version, as clap has it.
+    /// The command line, the environment or a value from the file is invalid. clap also reports help and version here.
     #[error(transparent)]
     Flags(#[from] clap::Error),
-    /// The file.
+    /// The configuration file is invalid.
     #[error(transparent)]
     File(#[from] FileError),
 }
@@ -214,7 +213,7 @@ impl Config {
     }
 }
 
-/// Whether a flag may be set from the file; `None` when there is no such flag.
+/// Returns whether the file may set a flag; `None` when the flag does not exist.
 fn is_unset(command: &Command, matches: &ArgMatches, flag: &str) -> Option<bool> {
     let arg = command
         .get_arguments()
@@ -223,39 +222,12 @@ fn is_unset(command: &Command, matches: &ArgMatches, flag: &str) -> Option<bool>
     Some(matches!(source, None | Some(ValueSource::DefaultValue)))
 }
 
-/// The command line: the fields of [`Config`], two switches for each collector, an environment variable for each.
+/// Returns the command line, with an environment variable for each flag.
 fn command() -> Command {
-    Config::command().mut_args(|arg| {
-        let Some(long) = arg.get_long().map(str::to_owned) else {
-            return arg;
-        };
-        if matches!(long.as_str(), "help" | "version") {
-            return arg;
-        }
-        let is_switch = matches!(arg.get_action(), ArgAction::SetTrue);
-        let arg = arg.env(env_name(&long)).hide_env_values(true);
-        if is_switch {
-            arg.value_parser(BoolishValueParser::new())
-        } else {
-            arg
-        }
-    })
+    flags::with_environment(Config::command())
 }
 
-/// The environment variable of a flag.
-fn env_name(flag: &str) -> &'static str {
-    keep(format!(
-        "TIDEMARK_{}",
-        flag.replace(['.', '-'], "_").to_ascii_uppercase()
-    ))
-}
-
-/// clap keeps names for the length of the process; there is one command line.
-fn keep(name: String) -> &'static str {
-    Box::leak(name.into_boxed_str())
-}
-
-/// A duration of a second or longer: shorter ticks would cost more than they tell.
+/// Parses the interval. Below a second, ticks would cost more than they are worth.
 fn parse_interval(text: &str) -> Result<Duration, String> {
     let interval = duration::parse(text).map_err(|error| error.to_string())?;
     if interval < Duration::from_secs(1) || interval > Duration::from_secs(600) {
@@ -300,7 +272,7 @@ mod tests {
     }
 
     #[test]
-    fn file_gives_what_flags_do_not() {
+    fn file_sets_what_flags_do_not() {
         let dir = tempfile::tempdir().unwrap();
         let path = dir.path().join("agent.yml");
         let text = "interval: 5s\nspool:\n  path: /s\n  size: 1MiB\naggregator.address: [a:1, b:2]\nno-collector.cpu: true\ncheck-config: true\n";

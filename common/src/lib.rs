@@ -6,6 +6,7 @@ pub mod bytes;
 pub mod clock;
 pub mod duration;
 pub mod exposition;
+pub mod flags;
 pub mod glob;
 pub mod heapster_catalogue;
 pub mod identity;

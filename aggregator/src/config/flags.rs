@@ -5,8 +5,8 @@ use std::net::SocketAddr;
 use std::path::PathBuf;
 use std::time::Duration;
 
-use clap::builder::BoolishValueParser;
 use clap::{Arg, ArgAction, ArgMatches, Command, CommandFactory as _, FromArgMatches as _, Parser};
+use common::flags::with_environment;
 
 use super::{bytes, listen};
 
@@ -123,30 +123,9 @@ impl Flags {
     }
 }
 
-/// Returns the command line with an environment variable for each flag.
+/// Returns the command line, with an environment variable for each flag.
 fn command() -> Command {
-    Flags::command().mut_args(|arg| {
-        let Some(long) = arg.get_long().map(str::to_owned) else {
-            return arg;
-        };
-        if matches!(long.as_str(), "help" | "version") {
-            return arg;
-        }
-        let switch = matches!(arg.get_action(), ArgAction::SetTrue);
-        let arg = arg.env(env_name(&long)).hide_env_values(true);
-        if switch {
-            arg.value_parser(BoolishValueParser::new())
-        } else {
-            arg
-        }
-    })
-}
-
-/// Returns the environment variable of a flag.
-fn env_name(flag: &str) -> &'static str {
-    let name = flag.replace(['.', '-'], "_").to_ascii_uppercase();
-    // clap wants names that live as long as the process; there is one command line.
-    Box::leak(format!("TIDEMARK_{name}").into_boxed_str())
+    with_environment(Flags::command())
 }
 
 fn values(command: &Command, matches: &ArgMatches) -> Vec<(String, String)> {
@@ -185,10 +164,6 @@ mod tests {
                 format!("TIDEMARK_{}", long.replace(['.', '-'], "_").to_uppercase())
             );
         }
-        assert_eq!(
-            env_name("storage.memory-budget"),
-            "TIDEMARK_STORAGE_MEMORY_BUDGET"
-        );
     }
 
     #[test]
