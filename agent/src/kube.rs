@@ -1,6 +1,6 @@
-//! Kubernetes as the node knows it: what its kubelet says about pods and file systems.
+//! What the node's kubelet reports about pods and file systems.
 //!
-//! Sampling never waits for any of this. What is not known yet, or no longer, is shown by UID or absent.
+//! Sampling never waits for the kubelet. A pod whose name is unknown appears with its UID, or not at all.
 
 pub mod api;
 pub mod client;

@@ -49,7 +49,7 @@ fn print_inventory(format: InventoryFormat) -> anyhow::Result<()> {
     Ok(std::io::stdout().write_all(text.as_bytes())?)
 }
 
-/// Says why, once, with all causes. Standard error is there even when logging is not.
+/// Prints the error with all causes to standard error, which works even if logging does not.
 #[expect(clippy::print_stderr, reason = "logging may be what failed")]
 fn fail(doing: &str, error: &(dyn std::error::Error + 'static)) -> ExitCode {
     eprintln!("tidemark-agent: {doing}: {}", report::chain(error));

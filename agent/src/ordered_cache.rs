@@ -1,9 +1,9 @@
-//! Things a kernel file lists in the same order every time it is read.
+//! A cache of objects that a kernel file lists in the same order at every read.
 
-/// Entries by key, looked up by the place they had last time.
+/// Values by key, looked up first at the position of the previous pass.
 ///
-/// A pass over an unchanged file costs one comparison per entry and allocates nothing; an entry that moved, came or
-/// went costs a linear search.
+/// A pass over an unchanged file costs one comparison per entry and does not allocate. An entry that moved, appeared or disappeared
+/// costs a linear search.
 #[derive(Debug)]
 pub struct OrderedCache<T> {
     entries: Vec<Entry<T>>,
@@ -29,14 +29,14 @@ impl<T> Default for OrderedCache<T> {
 }
 
 impl<T> OrderedCache<T> {
-    /// Begins a pass over the file.
+    /// Starts a pass over the file.
     pub fn begin(&mut self) {
         self.cursor = 0;
         self.pass += 1;
     }
 
-    /// Makes a pass that only keeps the entries of `keys` and hands over the others. For values that must be given up
-    /// before those that replace them are made.
+    /// Makes a pass that keeps the entries of `keys` and passes the others to `gone`. Use it when old values must be released before
+    /// their replacements are created.
     pub fn retain<'a>(&mut self, keys: impl Iterator<Item = &'a [u8]>, gone: impl FnMut(T)) {
         self.begin();
         for key in keys {
@@ -48,7 +48,7 @@ impl<T> OrderedCache<T> {
         self.end(gone);
     }
 
-    /// The entry of `key`, made by `make` when it is new.
+    /// Returns the value of `key`, created by `make` if it is new.
     pub fn entry(&mut self, key: &[u8], make: impl FnOnce(&[u8]) -> T) -> &mut T {
         let index = match self.find(key) {
             Some(index) => index,
@@ -79,7 +79,7 @@ impl<T> OrderedCache<T> {
         index
     }
 
-    /// Ends a pass: hands over the entries that did not occur in it.
+    /// Ends a pass and passes the values that did not occur in it to `gone`.
     pub fn end(&mut self, mut gone: impl FnMut(T)) {
         let pass = self.pass;
         if self.entries.iter().all(|entry| entry.seen_in_pass == pass) {
@@ -93,18 +93,18 @@ impl<T> OrderedCache<T> {
         lost.into_iter().for_each(|entry| gone(entry.value));
     }
 
-    /// The entries, in the file's order.
+    /// Returns the values in the file's order.
     pub fn values_mut(&mut self) -> impl Iterator<Item = &mut T> {
         self.entries.iter_mut().map(|entry| &mut entry.value)
     }
 
-    /// Number of entries.
+    /// Returns the number of entries.
     #[must_use]
     pub const fn len(&self) -> usize {
         self.entries.len()
     }
 
-    /// Whether there are no entries.
+    /// Returns whether the cache is empty.
     #[must_use]
     pub const fn is_empty(&self) -> bool {
         self.entries.is_empty()
@@ -129,7 +129,7 @@ mod tests {
     }
 
     #[test]
-    fn entry_that_goes_is_handed_over_once() {
+    fn value_that_disappears_is_passed_on_once() {
         let mut entries = OrderedCache::default();
         assert_eq!(pass(&mut entries, &[1, 2, 3]), [0; 0]);
         assert_eq!(pass(&mut entries, &[1, 3]), [2]);
@@ -138,7 +138,7 @@ mod tests {
     }
 
     #[test]
-    fn what_is_retained_is_not_made_again() {
+    fn retained_value_is_not_created_again() {
         let mut entries = OrderedCache::default();
         pass(&mut entries, &[1, 2, 3]);
         let mut gone = Vec::new();

@@ -1,9 +1,9 @@
-//! Readers of kernel text: bytes in, numbers out, no allocation, no panic, no UTF-8 check.
+//! Parsers of kernel text, which neither allocate nor panic nor check UTF-8.
 //!
-//! Each returns `None` for what it cannot read; the caller counts that with the file's name. A number that does not
-//! fit is unreadable, never wrapped or clamped.
+//! Each returns `None` for input that it cannot parse; the caller counts that under the file's name. A number that does not fit its
+//! type is never wrapped or clamped.
 
-/// The lines of `data`, without their line ends; a last line without line end counts.
+/// Splits `data` into lines without line ends. The last line need not have one.
 pub fn lines(data: &[u8]) -> impl Iterator<Item = &[u8]> {
     let mut rest = data;
     std::iter::from_fn(move || {
@@ -19,13 +19,13 @@ pub fn lines(data: &[u8]) -> impl Iterator<Item = &[u8]> {
     })
 }
 
-/// The words of `line`: what lies between runs of blanks and tabs.
+/// Splits `line` into words separated by whitespace.
 pub fn words(line: &[u8]) -> impl Iterator<Item = &[u8]> {
     line.split(|byte| byte.is_ascii_whitespace())
         .filter(|word| !word.is_empty())
 }
 
-/// A decimal number that fills `word` wholly.
+/// Parses all of `word` as an unsigned decimal number.
 #[must_use]
 pub fn integer(word: &[u8]) -> Option<u64> {
     if word.is_empty() {
@@ -37,7 +37,7 @@ pub fn integer(word: &[u8]) -> Option<u64> {
     })
 }
 
-/// A decimal number with an optional minus sign that fills `word` wholly.
+/// Parses all of `word` as a decimal number with an optional minus sign.
 #[must_use]
 pub fn signed(word: &[u8]) -> Option<i64> {
     match word.strip_prefix(b"-") {
@@ -46,7 +46,7 @@ pub fn signed(word: &[u8]) -> Option<i64> {
     }
 }
 
-/// A hexadecimal number without prefix that fills `word` wholly.
+/// Parses all of `word` as a hexadecimal number without prefix.
 #[must_use]
 pub fn hexadecimal(word: &[u8]) -> Option<u64> {
     if word.is_empty() || word.len() > 16 {
@@ -58,26 +58,26 @@ pub fn hexadecimal(word: &[u8]) -> Option<u64> {
     })
 }
 
-/// A decimal fraction (`0.53`, `12`, `-1.5e3`) that fills `word` wholly.
+/// Parses all of `word` as a finite decimal fraction (`0.53`, `12`, `-1.5e3`).
 #[must_use]
 pub fn decimal(word: &[u8]) -> Option<f64> {
     let number: f64 = std::str::from_utf8(word).ok()?.parse().ok()?;
     number.is_finite().then_some(number)
 }
 
-/// The whole of `data`, blanks around it aside, as one number; for files that hold a single value.
+/// Parses `data`, without surrounding whitespace, as one number, for files with a single value.
 #[must_use]
 pub fn single(data: &[u8]) -> Option<u64> {
     integer(data.trim_ascii())
 }
 
-/// As [`single`], but `-1`, `max` and other words for "no limit" are an error the caller tells apart beforehand.
+/// Parses a single value that may be negative. The caller handles words for "no limit" such as `max` beforehand.
 #[must_use]
 pub fn single_signed(data: &[u8]) -> Option<i64> {
     signed(data.trim_ascii())
 }
 
-/// The pairs of a flat keyed file: a key, blanks, a number, per line. Lines of another form give `None`.
+/// Parses a flat keyed file, with a key and a number on each line. A line of another form yields `None`.
 pub fn flat_keyed(data: &[u8]) -> impl Iterator<Item = Option<(&[u8], i64)>> {
     lines(data)
         .filter(|line| !line.trim_ascii().is_empty())
@@ -88,7 +88,7 @@ pub fn flat_keyed(data: &[u8]) -> impl Iterator<Item = Option<(&[u8], i64)>> {
         })
 }
 
-/// Words from the kernel as text, for labels; bytes that are no UTF-8 become U+FFFD.
+/// Converts a word to text for labels. Bytes that are not UTF-8 become U+FFFD.
 #[must_use]
 pub fn text(word: &[u8]) -> String {
     String::from_utf8_lossy(word).into_owned()
@@ -153,7 +153,7 @@ mod tests {
         }
 
         #[test]
-        fn printed_numbers_come_back(number: i64, positive: u64) {
+        fn formatted_numbers_parse_back(number: i64, positive: u64) {
             prop_assert_eq!(signed(number.to_string().as_bytes()), Some(number));
             prop_assert_eq!(integer(positive.to_string().as_bytes()), Some(positive));
             prop_assert_eq!(hexadecimal(format!("{positive:x}").as_bytes()), Some(positive));

@@ -1,5 +1,6 @@
-//! `--probe`: asks the agent that runs here whether it is well. For probes in an image that holds nothing but the agent,
-//! whose port nobody outside the pod reaches.
+//! `--probe`: asks the agent on this machine whether it is healthy or ready.
+//!
+//! It serves exec probes in an image that contains only the agent and whose port is not reachable from outside the pod.
 
 use std::io::{self, Read as _, Write as _};
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr, TcpStream};
@@ -7,37 +8,37 @@ use std::time::Duration;
 
 use clap::ValueEnum;
 
-/// For connecting, asking and the answer, each.
+/// Timeout of each of connecting, sending and receiving.
 const TIMEOUT: Duration = Duration::from_secs(5);
-/// More than either page says.
+/// Largest answer; both pages are shorter.
 const ANSWER_BYTES_MAX: u64 = 16 << 10;
 
-/// What is asked.
+/// Question of a probe.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
 pub enum Probe {
-    /// Whether the process answers (`/-/healthy`).
+    /// Does the process answer (`/-/healthy`)?
     Healthy,
-    /// Whether it has read the machine once (`/-/ready`).
+    /// Has it taken a first tick (`/-/ready`)?
     Ready,
 }
 
-/// Why the answer is not yes.
+/// Why a probe failed.
 #[derive(Debug, thiserror::Error)]
 pub enum ProbeError {
-    /// Nothing answers.
+    /// The agent does not answer.
     #[error("ask {address}")]
     Unreachable {
-        /// Who was asked.
+        /// Address of the agent.
         address: SocketAddr,
-        /// Why.
+        /// Cause.
         source: io::Error,
     },
-    /// It says no.
+    /// The agent is not healthy or ready.
     #[error("{address} answers {answer:?}")]
     No {
-        /// Who was asked.
+        /// Address of the agent.
         address: SocketAddr,
-        /// The first line.
+        /// First line of the answer.
         answer: String,
     },
 }
@@ -53,7 +54,7 @@ impl Probe {
     /// Asks the agent that listens on `address`.
     ///
     /// # Errors
-    /// It does not answer with 200.
+    /// It does not answer with status 200.
     pub fn ask(self, address: SocketAddr) -> Result<(), ProbeError> {
         let address = reachable(address);
         let first = exchange(address, self.path());
@@ -66,7 +67,7 @@ impl Probe {
     }
 }
 
-/// A server on all addresses is also on loopback.
+/// Replaces an unspecified address by loopback.
 fn reachable(mut address: SocketAddr) -> SocketAddr {
     if address.ip().is_unspecified() {
         address.set_ip(match address {
@@ -77,7 +78,7 @@ fn reachable(mut address: SocketAddr) -> SocketAddr {
     address
 }
 
-/// The first line of the answer.
+/// Sends the request and returns the first line of the answer.
 fn exchange(address: SocketAddr, path: &str) -> io::Result<String> {
     let mut stream = TcpStream::connect_timeout(&address, TIMEOUT)?;
     stream.set_read_timeout(Some(TIMEOUT))?;

@@ -1,4 +1,4 @@
-//! What could not be read or understood, counted by file.
+//! Counts read and parse errors by file.
 
 use std::io;
 
@@ -10,19 +10,19 @@ const FAULTS: FamilyDef = counter(
     "Reads of a file that failed (kind read), and contents of files and of the kubelet's answers that were not understood (kind parse).",
 );
 
-/// Characters of a word that are logged.
+/// Longest part of a word that is logged, in characters.
 const WORD_CHARS_MAX: usize = 64;
 
-/// A file whose faults are counted.
+/// Id of a file whose errors are counted.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct ReadErrorId(usize);
 
-/// What went wrong.
+/// Kind of error.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum ReadErrorKind {
-    /// The system call failed.
+    /// A system call failed.
     Read,
-    /// The contents are not what the kernel documents.
+    /// The contents are not as documented.
     Parse,
 }
 
@@ -43,16 +43,16 @@ struct Count {
     series: Option<SeriesId>,
 }
 
-/// Fault counters of all files.
+/// Error counters of all files.
 ///
-/// Invariant: entry `2n` counts read faults, entry `2n + 1` parse faults of file `n`.
+/// **Invariant:** entry `2n` counts read errors of file `n`, entry `2n + 1` its parse errors.
 #[derive(Debug, Default)]
 pub struct ReadErrors {
     counts: Vec<Count>,
 }
 
 impl ReadErrors {
-    /// The counter of the file called `name`: a path below its root (`proc/stat`), or a cgroup file's name.
+    /// Returns the id of the file `name`: a path below its root, as in `proc/stat`, or the name of a cgroup file.
     pub fn file(&mut self, name: &str) -> ReadErrorId {
         if let Some(index) = self.counts.iter().position(|count| count.file == name) {
             return ReadErrorId(index / 2);
@@ -68,33 +68,33 @@ impl ReadErrors {
         ReadErrorId(self.counts.len() / 2 - 1)
     }
 
-    /// Counts a failed read. Logged once a file; afterwards the counter tells.
+    /// Counts a failed read. Only the first one of a file is logged.
     pub fn read(&mut self, id: ReadErrorId, error: &io::Error) {
         let count = &mut self.counts[id.0 * 2];
         count.count += 1;
         if count.count == 1 {
-            tracing::warn!(file = count.file, %error, "file unreadable, its values are absent");
+            tracing::warn!(file = count.file, %error, "cannot read file; its values are absent");
         }
     }
 
-    /// Counts, for a caller that says in the log what it was.
+    /// Counts an error that the caller logs.
     pub fn count(&mut self, id: ReadErrorId, kind: ReadErrorKind) {
         self.counts[id.0 * 2 + usize::from(kind == ReadErrorKind::Parse)].count += 1;
     }
 
-    /// Counts contents that were not understood.
+    /// Counts contents that cannot be parsed. Only the first time is logged.
     pub fn parse(&mut self, id: ReadErrorId) {
         let count = &mut self.counts[id.0 * 2 + 1];
         count.count += 1;
         if count.count == 1 {
             tracing::warn!(
                 file = count.file,
-                "file not understood, its values are absent"
+                "cannot parse file; its values are absent"
             );
         }
     }
 
-    /// Counts a word inside of a document of which all else was understood; the first one is logged.
+    /// Counts a word that cannot be parsed in an otherwise valid document. Only the first one is logged.
     pub fn word(&mut self, id: ReadErrorId, word: &str) {
         let count = &mut self.counts[id.0 * 2 + 1];
         count.count += 1;
@@ -103,12 +103,12 @@ impl ReadErrors {
             tracing::warn!(
                 file = count.file,
                 ?word,
-                "not understood, its value is absent"
+                "cannot parse word; its value is absent"
             );
         }
     }
 
-    /// Passes a parsed value on and counts when there is none.
+    /// Passes `value` through and counts a parse error if it is `None`.
     pub fn parsed<T>(&mut self, id: ReadErrorId, value: Option<T>) -> Option<T> {
         if value.is_none() {
             self.parse(id);
@@ -116,13 +116,13 @@ impl ReadErrors {
         value
     }
 
-    /// All faults so far.
+    /// Returns the number of errors so far.
     #[must_use]
     pub fn total(&self) -> u64 {
         self.counts.iter().map(|count| count.count).sum()
     }
 
-    /// Stores the counters; a file without faults has no series.
+    /// Stores the counters. A file without errors has no series.
     pub fn store(&mut self, table: &mut SeriesTable, schema: &mut Schema) {
         for count in self.counts.iter_mut().filter(|count| count.count > 0) {
             let series = *count.series.get_or_insert_with(|| {

@@ -1,4 +1,4 @@
-//! Wires the parts together and sees them through start and shutdown.
+//! Wires the parts together, starts them and shuts them down.
 
 use std::io;
 use std::sync::Arc;
@@ -25,7 +25,7 @@ use crate::sampler::{self, Sampler, SamplerHandle};
 use crate::schema::{NodeIdentity, Schema};
 use crate::web::Web;
 
-/// Everything that can be wrong before anything runs, checked.
+/// A configuration that was checked against this machine.
 #[derive(Debug)]
 pub struct Plan {
     config: Config,
@@ -34,7 +34,7 @@ pub struct Plan {
     kubelet: Option<Kubelet>,
 }
 
-/// The node's kubelet: how it is asked, where its answers go, which of its own metrics are wanted.
+/// Client of the node's kubelet, its answers, and the families of its own metrics to pass on.
 #[derive(Debug)]
 struct Kubelet {
     client: KubeletClient,
@@ -46,7 +46,7 @@ impl Plan {
     /// Checks the configuration against this machine.
     ///
     /// # Errors
-    /// A setting that can't work here, by name.
+    /// A setting cannot work here; the error names it.
     pub fn new(mut config: Config) -> anyhow::Result<Self> {
         let node = node_name(&config).context("--node.name")?;
         config.node_name = Some(node.clone());
@@ -70,14 +70,14 @@ impl Plan {
         })
     }
 
-    /// Whether nothing is to be run.
+    /// Returns whether to exit after the check.
     #[must_use]
     pub const fn check_only(&self) -> bool {
         self.config.check_config
     }
 }
 
-/// The name of this node: the flag, `NODE_NAME`, the host's name.
+/// Determines the name of this node: the flag, else `NODE_NAME`, else the host name.
 fn node_name(config: &Config) -> anyhow::Result<String> {
     let name = match &config.node_name {
         Some(name) => name.clone(),
@@ -85,7 +85,7 @@ fn node_name(config: &Config) -> anyhow::Result<String> {
             Ok(name) if !name.is_empty() => name,
             _ => nix::unistd::gethostname()?
                 .into_string()
-                .map_err(|_| anyhow::anyhow!("the host's name is no UTF-8"))?,
+                .map_err(|_| anyhow::anyhow!("the host name is not UTF-8"))?,
         },
     };
     let is_good = |c: char| c.is_ascii_alphanumeric() || "-._".contains(c);
@@ -96,7 +96,7 @@ fn node_name(config: &Config) -> anyhow::Result<String> {
     Ok(name)
 }
 
-/// The node's kubelet, when its URL is given.
+/// Creates the client of the node's kubelet if its URL is set.
 fn kubelet(config: &Config, node: &str) -> anyhow::Result<Option<Kubelet>> {
     if config.kubelet_url.is_empty() {
         return Ok(None);
@@ -124,31 +124,31 @@ fn kubelet(config: &Config, node: &str) -> anyhow::Result<Option<Kubelet>> {
     }))
 }
 
-/// The agent's own pod, from the downward API.
+/// Reads namespace and name of the agent's own pod from the downward API.
 fn own_pod() -> Option<(String, String)> {
     let variable = |name| std::env::var(name).ok().filter(|value| !value.is_empty());
     Some((variable("POD_NAMESPACE")?, variable("POD_NAME")?))
 }
 
-/// Runs the agent until it is told to stop.
+/// Runs the agent until it is stopped.
 ///
 /// # Errors
-/// A part that could not be started, or that gave up for good.
+/// A part cannot be started or gave up.
 pub fn run(plan: Plan) -> anyhow::Result<()> {
     raise_descriptor_limit();
-    // One thread is plenty for one connection and a scrape now and then; sampling has its own.
+    // One thread is enough for one connection and an occasional scrape. Sampling has its own thread.
     let runtime = tokio::runtime::Builder::new_current_thread()
         .enable_all()
         .build()?;
     runtime.block_on(run_async(plan))
 }
 
-/// Up to ten descriptors are kept for each cgroup.
+/// Raises the limit of open files: the agent keeps up to ten descriptors per cgroup.
 fn raise_descriptor_limit() {
     let raised = getrlimit(Resource::RLIMIT_NOFILE)
         .and_then(|(_, hard)| setrlimit(Resource::RLIMIT_NOFILE, hard, hard));
     if let Err(error) = raised {
-        tracing::warn!(%error, "limit of open files not raised, on a large node some cgroups will be absent");
+        tracing::warn!(%error, "cannot raise the limit of open files; on a large node some cgroups will be absent");
     }
 }
 
@@ -201,7 +201,7 @@ async fn run_async(plan: Plan) -> anyhow::Result<()> {
         tasks.spawn(ask_kubelet(kubelet, registry.clone(), drain.clone()));
     }
     if config.aggregator_addresses.is_empty() {
-        tracing::info!("no --aggregator.address: nothing is sent, ticks wait in the spool");
+        tracing::info!("no --aggregator.address; ticks stay in the spool");
     } else {
         for &receiver in receivers(&config) {
             let uplink = uplink_config(&config, &node, receiver);
@@ -214,8 +214,8 @@ async fn run_async(plan: Plan) -> anyhow::Result<()> {
     outcome
 }
 
-/// Waits for the signal to stop, or for a part that gave up, and ends the others in order: the sampler takes a last
-/// tick and syncs the spool, then the uplink sends what it can within its grace period.
+/// Waits until a signal arrives or a part gives up, then stops the others in order: the sampler takes a last tick and syncs the
+/// spool, then the uplinks send the rest within their grace period.
 async fn supervise(
     tasks: &mut JoinSet<anyhow::Result<()>>,
     (stop, drain): (&CancellationToken, &CancellationToken),
@@ -321,7 +321,7 @@ fn uplink_config(config: &Config, node_name: &str, receiver: Receiver) -> Uplink
     }
 }
 
-/// SIGTERM and SIGINT end the agent in order.
+/// Cancels `stop` on SIGTERM and SIGINT.
 fn watch_signals(stop: &CancellationToken) -> io::Result<()> {
     let mut terminate = signal(SignalKind::terminate())?;
     let mut interrupt = signal(SignalKind::interrupt())?;

@@ -4,7 +4,7 @@
     reason = "system calls without a safe wrapper; each block says why it is sound"
 )]
 
-/// State of the kernel's clock discipline and the call's result (adjtimex(2)); `None` when it is refused.
+/// Reads the state of the kernel's clock discipline (adjtimex(2)) and the call's result; `None` if the call is denied.
 #[must_use]
 pub fn adjtimex() -> Option<(libc::timex, i32)> {
     // SAFETY: `timex` is a C struct of integers, for which all zeros is a valid value.
@@ -14,22 +14,22 @@ pub fn adjtimex() -> Option<(libc::timex, i32)> {
     (state >= 0).then_some((timex, state))
 }
 
-/// Makes the allocator give memory back that a start, a new pod or a scrape needed for a moment: one arena for all threads, which
-/// are few and allocate little, and a map of its own for each large buffer. To be called before there are threads.
+/// Configures the allocator to return memory that a start, a new pod or a scrape needed briefly: one arena for all threads, which
+/// are few and rarely allocate, and a mapping of its own for each large buffer. Call it before starting threads.
 pub fn keep_memory_small() {
     #[cfg(target_env = "gnu")]
     for (parameter, value) in [(libc::M_ARENA_MAX, 1), (libc::M_MMAP_THRESHOLD, 64 << 10)] {
-        // SAFETY: mallopt takes two integers and changes settings of the allocator only; one it does not know it refuses.
+        // SAFETY: mallopt takes two integers and only changes settings of the allocator; it rejects unknown ones.
         let accepted = unsafe { libc::mallopt(parameter, value) };
         if accepted == 0 {
-            tracing::debug!(parameter, "setting of the allocator was refused");
+            tracing::debug!(parameter, "allocator rejected a setting");
         }
     }
 }
 
-/// Gives free memory back to the system.
+/// Returns free memory to the system.
 pub fn release_memory() {
     #[cfg(target_env = "gnu")]
-    // SAFETY: malloc_trim takes the allocator's own locks and touches only memory that nobody has.
+    // SAFETY: malloc_trim takes the allocator's own locks and touches only free memory.
     let _released = unsafe { libc::malloc_trim(0) };
 }

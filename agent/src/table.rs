@@ -1,7 +1,7 @@
-//! The table between collectors and uplink: every series of this node, numbered, and the values of the current tick.
+//! The table between collectors and spool: all series of this node and their values at the current tick.
 //!
-//! Collectors add a series once, keep its number, and afterwards only store a float: a tick neither allocates nor
-//! hashes nor formats.
+//! A collector adds a series once, keeps its id, and from then on only stores a float. So a steady tick does not allocate, hash or
+//! format.
 
 mod pairs;
 
@@ -10,42 +10,42 @@ use tidemark_link::{SchemaChange, TickSource};
 
 use self::pairs::{PairList, Pairs};
 
-/// Number of a series in this agent's table; given to another series only after the uplink was told of its removal.
+/// Id of a series in this agent's table. It is reused only after the spool has recorded the removal.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord)]
 pub struct SeriesId(pub u32);
 
-/// Number of a metric family in this agent's table.
+/// Id of a metric family in this agent's table.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord)]
 pub struct FamilyId(pub u32);
 
 /// A metric family.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Family {
-    /// The metric name; for histograms and summaries without `_bucket`, `_sum`, `_count`.
+    /// Metric name; for histograms and summaries without `_bucket`, `_sum` or `_count`.
     pub name: String,
     /// Type, help and unit.
     pub metadata: Metadata,
 }
 
-/// A series that some collector fills.
+/// Definition of a series.
 #[derive(Debug, Clone)]
 pub struct SeriesDef {
-    /// Its family.
+    /// Metric family.
     pub family: FamilyId,
-    /// All labels, metric name included, `node` and `idc` not: those come from the certificate.
+    /// All labels including the metric name. The aggregator adds `node` and `idc` from the certificate.
     pub labels: Labels,
 }
 
 /// All series of this node and their values at the current tick.
 ///
-/// Invariant: `values`, `ticks` and `defs` have one entry per number ever used.
+/// **Invariant:** `values`, `ticks` and `defs` have one entry for each id ever used.
 #[derive(Debug, Default)]
 pub struct SeriesTable {
     families: Vec<Family>,
     defs: Vec<Option<(FamilyId, PairList)>>,
     pairs: Pairs,
     values: Vec<f64>,
-    /// The tick at which each value was stored; other than `tick` means: no value now.
+    /// Tick at which each value was stored. A value is current if this equals `tick`.
     ticks: Vec<u64>,
     free: Vec<SeriesId>,
     changes: Vec<SchemaChange>,
@@ -63,9 +63,9 @@ impl SeriesTable {
         FamilyId(self.families.len() as u32 - 1)
     }
 
-    /// Adds a series. The caller sees to it that no two series have equal labels.
+    /// Adds a series. The caller ensures that no two series have equal labels.
     pub fn add(&mut self, family: FamilyId, labels: &Labels) -> SeriesId {
-        let def = Some((family, self.pairs.take_in(labels)));
+        let def = Some((family, self.pairs.intern(labels)));
         let id = if let Some(id) = self.free.pop() {
             self.defs[id.0 as usize] = def;
             id
@@ -80,16 +80,16 @@ impl SeriesTable {
         id
     }
 
-    /// Removes a series. Its number comes back only after [`Self::clear_changes`].
+    /// Removes a series. Its id is reused only after [`Self::clear_changes`].
     pub fn remove(&mut self, id: SeriesId) {
         if let Some((_, pairs)) = self.defs[id.0 as usize].take() {
-            self.pairs.let_go(&pairs);
+            self.pairs.release(&pairs);
             self.ticks[id.0 as usize] = 0;
             self.changes.push(SchemaChange::Removed(id.0));
         }
     }
 
-    /// Starts a tick: from here on no series has a value until [`Self::set`].
+    /// Starts a tick, at which no series has a value before [`Self::set`].
     pub fn begin_tick(&mut self, timestamp_ms: i64) {
         self.tick += 1;
         self.timestamp_ms = timestamp_ms;
@@ -101,13 +101,13 @@ impl SeriesTable {
         self.ticks[id.0 as usize] = self.tick;
     }
 
-    /// When the current tick began, milliseconds since the Unix epoch.
+    /// Returns the start of the current tick, milliseconds since the Unix epoch.
     #[must_use]
     pub const fn timestamp_ms(&self) -> i64 {
         self.timestamp_ms
     }
 
-    /// The series that have a value at this tick, by ascending number.
+    /// Returns the series that have a value at this tick, by ascending id.
     pub fn current(&self) -> impl Iterator<Item = (SeriesId, f64)> + '_ {
         let values = self.values.iter().zip(&self.ticks).enumerate();
         values
@@ -115,7 +115,7 @@ impl SeriesTable {
             .map(|(index, (&value, _))| (SeriesId(index as u32), value))
     }
 
-    /// What a number stands for, put together from its parts; `None` when it is free.
+    /// Assembles the definition of a series; `None` when the id is unused.
     #[must_use]
     pub fn def(&self, id: SeriesId) -> Option<SeriesDef> {
         let (family, pairs) = self.defs.get(id.0 as usize)?.as_ref()?;
@@ -125,39 +125,39 @@ impl SeriesTable {
         })
     }
 
-    /// The family of a series; `None` when the number is free.
+    /// Returns the family of a series; `None` when the id is unused.
     #[must_use]
     pub fn family_of(&self, id: SeriesId) -> Option<FamilyId> {
         let (family, _) = self.defs.get(id.0 as usize)?.as_ref()?;
         Some(*family)
     }
 
-    /// The series there are, by ascending number.
+    /// Returns all series, by ascending id.
     pub fn series(&self) -> impl Iterator<Item = (SeriesId, SeriesDef)> {
         (0..self.defs.len() as u32)
             .map(SeriesId)
             .filter_map(|id| Some((id, self.def(id)?)))
     }
 
-    /// A metric family.
+    /// Returns a metric family.
     #[must_use]
     pub fn family(&self, id: FamilyId) -> &Family {
         &self.families[id.0 as usize]
     }
 
-    /// All metric families, by ascending number.
+    /// Returns all metric families, by ascending id.
     #[must_use]
     pub fn families(&self) -> &[Family] {
         &self.families
     }
 
-    /// What has changed since the last [`Self::clear_changes`], in order.
+    /// Returns the changes since the last [`Self::clear_changes`], in order.
     #[must_use]
     pub fn changes(&self) -> &[SchemaChange] {
         &self.changes
     }
 
-    /// Forgets the changes, once the spool has them; removed numbers may be used again.
+    /// Drops the changes after the spool has recorded them; ids of removed series may be reused.
     pub fn clear_changes(&mut self) {
         for change in self.changes.drain(..) {
             if let SchemaChange::Removed(series_ref) = change {
@@ -230,7 +230,7 @@ mod tests {
     }
 
     #[test]
-    fn number_comes_back_only_after_the_removal_was_taken_over() {
+    fn id_is_reused_only_after_the_removal_was_recorded() {
         let mut table = SeriesTable::default();
         let family = table.add_family("a", Metadata::default());
         let a = table.add(family, &labels("a"));
@@ -252,7 +252,7 @@ mod tests {
         assert_eq!(
             table.current().count(),
             0,
-            "the old value is not the new series'"
+            "the old value does not belong to the new series"
         );
         assert_eq!(table.def(c).unwrap().labels, labels("c"));
     }

@@ -20,13 +20,13 @@ use tokio_util::sync::CancellationToken;
 
 use crate::sampler::{SamplerHandle, ScrapeError};
 
-/// Connections at one time; others wait in the kernel's queue.
+/// Open connections; more wait in the kernel's queue.
 const CONNECTIONS_MAX: usize = 32;
-/// Until the head of a request is there.
+/// Longest wait for the head of a request.
 const READ_TIMEOUT: Duration = Duration::from_secs(10);
-/// Until a scrape is answered; longer than any tick should take.
+/// Longest wait for a scrape's answer; more than any tick should take.
 const SCRAPE_TIMEOUT: Duration = Duration::from_secs(10);
-/// Bytes of a request's head.
+/// Largest head of a request.
 const HEAD_BYTES_MAX: usize = 16 << 10;
 const CONTENT_TYPE: &str = "text/plain; version=0.0.4; charset=utf-8";
 
@@ -43,25 +43,25 @@ pub struct Web {
 }
 
 impl Web {
-    /// Binds `address`; port 0 takes a free port.
+    /// Binds `address`. Port 0 selects a free port.
     ///
     /// # Errors
-    /// The address is in use, or not this machine's.
+    /// The address is in use or does not belong to this machine.
     pub async fn bind(address: SocketAddr) -> io::Result<Self> {
         Ok(Self {
             listener: TcpListener::bind(address).await?,
         })
     }
 
-    /// Where it listens.
+    /// Returns the bound address.
     ///
     /// # Errors
-    /// The socket is gone.
+    /// The kernel does not report the address.
     pub fn local_address(&self) -> io::Result<SocketAddr> {
         self.listener.local_addr()
     }
 
-    /// Serves until `stop`. Requests under way at that time are abandoned.
+    /// Serves until `stop` fires, which abandons requests in progress.
     pub async fn serve(self, sampler: SamplerHandle, registry: Registry, stop: CancellationToken) {
         let router = Router::new()
             .route("/", get(index))
@@ -72,7 +72,7 @@ impl Web {
         let connections = Arc::new(Semaphore::new(CONNECTIONS_MAX));
         loop {
             let next = async {
-                // First a place, then a connection: beyond the bound the kernel lets clients wait.
+                // The permit comes first, so that above the limit clients wait in the kernel's queue.
                 let permit = Arc::clone(&connections).acquire_owned().await;
                 (permit, self.listener.accept().await)
             };
@@ -90,7 +90,7 @@ impl Web {
                 }
                 Err(error) => {
                     tracing::warn!(%error, "accept connection");
-                    // Out of descriptors: accepting again at once would spin.
+                    // Without free descriptors, accepting again at once would spin.
                     tokio::time::sleep(Duration::from_millis(50)).await;
                 }
             }
@@ -122,7 +122,7 @@ async fn metrics(State(state): State<WebState>) -> Response {
         }
         Err(_elapsed) => (
             StatusCode::SERVICE_UNAVAILABLE,
-            "collecting takes too long\n",
+            "collecting took too long\n",
         )
             .into_response(),
     }

@@ -1,4 +1,4 @@
-//! The configuration file as command-line arguments, so that flags and file are checked by one set of rules.
+//! Turns the configuration file into command-line arguments, so that one set of rules checks both.
 
 use std::path::{Path, PathBuf};
 
@@ -7,45 +7,45 @@ use serde_json::Value;
 /// Why a configuration file was refused.
 #[derive(Debug, thiserror::Error)]
 pub enum FileError {
-    /// It can't be read.
+    /// The file cannot be read.
     #[error("read {}", path.display())]
     Read {
-        /// Which file.
+        /// Path of the file.
         path: PathBuf,
-        /// Why.
+        /// Cause.
         source: std::io::Error,
     },
-    /// It is no YAML mapping.
+    /// The file is not a YAML mapping.
     #[error("{}: {message}", path.display())]
     Parse {
-        /// Which file.
+        /// Path of the file.
         path: PathBuf,
-        /// What is wrong, with line and column.
+        /// Message with line and column.
         message: String,
     },
-    /// A key that is no flag's name.
+    /// A key is not the name of a flag.
     #[error("{}:{line}: no setting {key:?}", path.display())]
     Unknown {
-        /// Which file.
+        /// Path of the file.
         path: PathBuf,
-        /// Where the key stands, from 1.
+        /// Line of the key, from 1.
         line: usize,
-        /// The key, with the keys around it.
+        /// Key with its parents, joined by dots.
         key: String,
     },
-    /// A value that can't be a flag's.
-    #[error("{}:{line}: {key} takes a text, a number, true, false or a list of them", path.display())]
+    /// A value has the wrong type for a flag.
+    #[error("{}:{line}: {key} takes a string, a number, true, false or a list of these", path.display())]
     Value {
-        /// Which file.
+        /// Path of the file.
         path: PathBuf,
-        /// Where the key stands, from 1.
+        /// Line of the key, from 1.
         line: usize,
-        /// The key, with the keys around it.
+        /// Key with its parents, joined by dots.
         key: String,
     },
 }
 
-/// The file's settings as `--flag=value`, without those that `is_unset` says are set elsewhere.
+/// Returns the file's settings as `--flag=value`, except those that are already set elsewhere according to `is_unset`.
 pub(super) fn arguments(
     path: &Path,
     is_unset: impl Fn(&str) -> Option<bool>,
@@ -91,7 +91,7 @@ pub(super) fn arguments(
     Ok(arguments)
 }
 
-/// A switch takes no value on the command line: `true` sets it, `false` leaves it.
+/// Formats one setting. A switch takes no value on the command line: `true` sets it, `false` omits it.
 fn argument(key: &str, text: &str) -> Option<String> {
     let is_switch = ["check-config", "kubelet.insecure-skip-verify", "mirror"].contains(&key);
     match (is_switch, text) {
@@ -132,7 +132,7 @@ fn text(value: &Value) -> Option<String> {
     }
 }
 
-/// The first line that begins with the key's last part, for people; 1 when it is written in another way.
+/// Returns the first line that starts with the key or its last part, for error messages; 1 if there is none.
 fn line_of(text: &str, key: &str) -> usize {
     let last = key.rsplit('.').next().unwrap_or(key);
     let begins = |line: &str| {

@@ -1,11 +1,11 @@
-//! The parts of Kubernetes' pod objects that are read; everything else is skipped while parsing.
+//! The fields of Kubernetes pods that the agent reads. Parsing skips all others.
 
 use std::collections::BTreeMap;
 
 use serde::Deserialize;
 use serde::de::Deserializer;
 
-/// The answer of `/pods`.
+/// Answer of `/pods`.
 #[derive(Debug, Default, PartialEq, Deserialize)]
 pub struct PodList {
     /// The pods; `null` on a node without any. Must be there, so that another JSON document (a `Status`) is not taken
@@ -20,9 +20,9 @@ pub struct PodList {
 pub struct Pod {
     /// Names, labels, owners.
     pub metadata: Metadata,
-    /// What was asked for.
+    /// Desired state.
     pub spec: PodSpec,
-    /// What is.
+    /// Observed state.
     pub status: PodStatus,
 }
 
@@ -45,9 +45,9 @@ pub struct Metadata {
     /// Annotations.
     #[serde(deserialize_with = "null_is_default")]
     pub annotations: Annotations,
-    /// When it was made.
+    /// Time of creation.
     pub creation_timestamp: Option<String>,
-    /// When it is to be gone.
+    /// Time of requested deletion.
     pub deletion_timestamp: Option<String>,
 }
 
@@ -71,7 +71,7 @@ pub struct OwnerReference {
     pub kind: String,
     /// Name.
     pub name: String,
-    /// Whether it is the one that manages the pod.
+    /// Whether the owner is the pod's controller.
     pub controller: bool,
 }
 
@@ -129,7 +129,7 @@ pub struct Resources {
 pub struct Volume {
     /// Name in the pod.
     pub name: String,
-    /// The claim behind it.
+    /// Claim that the volume is bound to.
     pub persistent_volume_claim: Option<ClaimSource>,
 }
 
@@ -159,9 +159,9 @@ pub struct PodStatus {
     /// Address of the pod.
     #[serde(rename = "podIP")]
     pub pod_ip: String,
-    /// Proposed, InProgress, Deferred or Infeasible: how kubelets before 1.33 told of a resize.
+    /// Proposed, InProgress, Deferred or Infeasible: resize status of kubelets before 1.33.
     pub resize: String,
-    /// When the kubelet saw it.
+    /// When the kubelet accepted the pod.
     pub start_time: Option<String>,
     /// Conditions.
     #[serde(deserialize_with = "null_is_default")]
@@ -208,10 +208,10 @@ pub struct ContainerStatus {
     pub ready: bool,
     /// Restarts.
     pub restart_count: u64,
-    /// What it does now.
+    /// Current state.
     #[serde(deserialize_with = "null_is_default")]
     pub state: ContainerState,
-    /// How it ended last.
+    /// Previous state.
     #[serde(deserialize_with = "null_is_default")]
     pub last_state: ContainerState,
     /// Requests and limits in force, which a resize in place changes.
@@ -222,11 +222,11 @@ pub struct ContainerStatus {
 #[derive(Debug, Default, PartialEq, Deserialize)]
 #[serde(default)]
 pub struct ContainerState {
-    /// It waits.
+    /// Waiting.
     pub waiting: Option<Reason>,
-    /// It runs.
+    /// Running.
     pub running: Option<Running>,
-    /// It has ended.
+    /// Terminated.
     pub terminated: Option<Terminated>,
 }
 

@@ -1,4 +1,4 @@
-//! HTTP to the kubelet: one request at a time, each with its own connection, bounded in time and size.
+//! HTTP client of the kubelet. Each request has its own connection and is bounded in time and size.
 
 use std::io;
 use std::path::PathBuf;
@@ -19,30 +19,30 @@ use tokio_rustls::TlsConnector;
 
 use super::verify::{KubeletVerifier, Trust, TrustError};
 
-/// Until a connection stands.
+/// Timeout for connecting.
 const CONNECT_TIMEOUT: Duration = Duration::from_secs(10);
-/// Until an answer is there. Overloaded kubelets were seen to take minutes for a summary; the next request waits.
+/// Timeout for an answer. Overloaded kubelets have taken minutes for a summary; the next request waits.
 const ANSWER_TIMEOUT: Duration = Duration::from_secs(120);
-/// Bytes of an answer: 110 pods of 10 KB make 1 MB, 500 pods with large annotations some tens.
+/// Largest answer. 110 pods of 10 KB make 1 MB, 500 pods with large annotations some tens of MB.
 const ANSWER_BYTES_MAX: usize = 64 << 20;
-/// Characters of a refusal that are logged.
+/// Longest part of a refusal that is logged, in characters.
 const REFUSAL_CHARS_MAX: usize = 200;
 
-/// Where the kubelet is and how it is spoken to.
+/// Address of the kubelet and credentials for it.
 #[derive(Debug, Clone)]
 pub struct KubeletOptions {
     /// `https://HOST:10250`; `http://` for the read-only port.
     pub url: String,
-    /// The bearer token, read for each request, since it is replaced every hour.
+    /// File of the bearer token, read for each request because the token is replaced every hour.
     pub token_file: PathBuf,
-    /// Whom to believe.
+    /// How the kubelet's certificate is verified.
     pub trust: Trust,
-    /// Until an answer is there.
+    /// Timeout for an answer.
     pub timeout: Duration,
 }
 
 impl KubeletOptions {
-    /// Options with the usual timeout.
+    /// Creates options with the default timeout.
     #[must_use]
     pub const fn new(url: String, token_file: PathBuf, trust: Trust) -> Self {
         Self {
@@ -54,60 +54,60 @@ impl KubeletOptions {
     }
 }
 
-/// Why there is no answer.
+/// Why a request failed.
 #[derive(Debug, thiserror::Error)]
 pub enum KubeletError {
-    /// The URL can't be used.
+    /// The URL is invalid.
     #[error("--kubelet.url {url:?}: {reason}")]
     Url {
-        /// It.
+        /// URL as configured.
         url: String,
-        /// Why.
+        /// Cause.
         reason: &'static str,
     },
-    /// The token can't be read.
+    /// The token cannot be read.
     #[error("read {}", path.display())]
     Token {
-        /// Which file.
+        /// Path of the file.
         path: PathBuf,
-        /// Why.
+        /// Cause.
         source: io::Error,
     },
-    /// Nothing to verify the kubelet with.
+    /// The kubelet's certificate cannot be verified.
     #[error(transparent)]
     Trust(#[from] TrustError),
-    /// No connection, or it failed.
+    /// The connection could not be opened or failed.
     #[error("connect to kubelet")]
     Connect(#[source] io::Error),
-    /// HTTP went wrong.
+    /// The HTTP exchange failed.
     #[error("talk to kubelet")]
     Http(#[source] Box<dyn std::error::Error + Send + Sync>),
-    /// No answer in time.
+    /// No answer arrived in time.
     #[error("no answer within {} s", .0.as_secs())]
     Timeout(Duration),
-    /// 401 or 403: the account has no right, or the token is bad.
+    /// Status 401 or 403: the account lacks a permission, or the token is invalid.
     #[error("refused with {status}: {said}")]
     Refused {
-        /// The status.
+        /// Status.
         status: StatusCode,
-        /// What the kubelet said.
+        /// Start of the kubelet's message.
         said: String,
     },
-    /// Another status than 200.
+    /// The status is neither 200 nor a refusal.
     #[error("answered {0}")]
     Status(StatusCode),
-    /// The answer is not what was asked for.
-    #[error("understand the answer of {path}")]
+    /// The answer cannot be parsed.
+    #[error("parse the answer of {path}")]
     Malformed {
-        /// Which.
+        /// Endpoint.
         path: &'static str,
-        /// Why.
+        /// Cause.
         source: Box<dyn std::error::Error + Send + Sync>,
     },
 }
 
 impl KubeletError {
-    /// A word for the metric.
+    /// Returns the label value for metrics.
     #[must_use]
     pub const fn kind(&self) -> &'static str {
         match self {
@@ -121,7 +121,7 @@ impl KubeletError {
     }
 }
 
-/// Speaks to one kubelet.
+/// Client of one kubelet.
 #[derive(Debug)]
 pub struct KubeletClient {
     options: KubeletOptions,
@@ -131,10 +131,10 @@ pub struct KubeletClient {
 }
 
 impl KubeletClient {
-    /// A client for `options.url`.
+    /// Creates a client for `options.url`.
     ///
     /// # Errors
-    /// The URL has no scheme that is known, or no host.
+    /// The URL has an unknown scheme or no host.
     pub fn new(options: KubeletOptions) -> Result<Self, KubeletError> {
         let error = |reason| KubeletError::Url {
             url: options.url.clone(),
@@ -166,7 +166,7 @@ impl KubeletClient {
         })
     }
 
-    /// The body of a GET.
+    /// Returns the body of a GET request.
     ///
     /// # Errors
     /// See [`KubeletError`].
@@ -209,7 +209,7 @@ impl KubeletClient {
         let mut request = Request::get(path)
             .header(header::HOST, &self.host)
             .header(header::ACCEPT, "application/json, text/plain");
-        // The token goes over TLS only.
+        // The token is sent over TLS only.
         if self.is_tls {
             let path = &self.options.token_file;
             let token = std::fs::read_to_string(path).map_err(|source| KubeletError::Token {

@@ -1,4 +1,4 @@
-//! What the kubelet measures about itself: chosen families of its `/metrics`.
+//! Selected families of the kubelet's own `/metrics`.
 
 use std::collections::HashMap;
 use std::sync::Arc;
@@ -6,8 +6,7 @@ use std::sync::Arc;
 use common::exposition::{Entry, ParseError, Parser};
 use common::model::{Labels, Metadata, MetricType};
 
-/// The families that are taken unless the operator says otherwise: those that kubernetes-mixin's dashboards, rules and
-/// alerts select. A kubelet has five times as many series.
+/// Default families: those that kubernetes-mixin's dashboards, rules and alerts select. A kubelet has five times as many series.
 pub const FAMILIES: &str = "go_goroutines,\
 kubelet_certificate_manager_client_expiration_renew_errors,kubelet_certificate_manager_client_ttl_seconds,\
 kubelet_certificate_manager_server_ttl_seconds,kubelet_cgroup_manager_duration_seconds,kubelet_evictions,kubelet_node_config_error,\
@@ -18,29 +17,29 @@ kubelet_runtime_operations_total,kubelet_server_expiration_renew_errors,kubernet
 process_resident_memory_bytes,rest_client_request_duration_seconds,rest_client_requests_total,\
 storage_operation_duration_seconds,storage_operation_errors_total,volume_manager_total_volumes";
 
-/// What the summary gives already, under the same names and labels.
+/// Families that the summary already provides under the same names and labels.
 const OF_THE_SUMMARY: &str = "kubelet_volume_stats_";
 
-/// What members of histograms and summaries are called behind their family's name.
+/// Suffixes of the members of histograms and summaries.
 const SUFFIXES: [&str; 3] = ["_bucket", "_sum", "_count"];
 
-/// Samples of one answer at most.
+/// Largest number of samples in one answer.
 const SAMPLES_MAX: usize = 10_000;
 
 /// The families that `--kubelet.metrics` names.
 #[derive(Debug, Clone, Default)]
 pub struct Families(Vec<String>);
 
-/// A list of families that can't be used.
+/// A name in `--kubelet.metrics` is not allowed.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 #[error("--kubelet.metrics: {0} comes from the kubelet's summary already")]
 pub struct FamilyError(String);
 
 impl Families {
-    /// The families of `names`; empty names stand for none.
+    /// Creates the set of `names`; empty names are skipped.
     ///
     /// # Errors
-    /// One of them would give series that the agent has from elsewhere.
+    /// A family would duplicate series that the agent has from another source.
     pub fn new(names: &[String]) -> Result<Self, FamilyError> {
         let mut names: Vec<String> = names
             .iter()
@@ -55,7 +54,7 @@ impl Families {
         }
     }
 
-    /// Whether there are none, so that nothing need be asked.
+    /// Returns whether the set is empty, so that no request is needed.
     #[must_use]
     pub const fn is_empty(&self) -> bool {
         self.0.is_empty()
@@ -65,7 +64,7 @@ impl Families {
         self.0.binary_search_by(|name| (**name).cmp(family)).is_ok()
     }
 
-    /// The family of a series' name, if it is wanted.
+    /// Returns the family of a metric name, if it is selected.
     fn of<'a>(&self, name: &'a str) -> Option<&'a str> {
         let stem = |suffix: &&str| name.strip_suffix(*suffix);
         let mut candidates = std::iter::once(name).chain(SUFFIXES.iter().filter_map(stem));
@@ -76,16 +75,16 @@ impl Families {
 /// One sample.
 #[derive(Debug, Clone)]
 pub struct MetricSample {
-    /// All labels, metric name included.
+    /// All labels, including the metric name.
     pub labels: Labels,
     /// Type and help of its family.
     pub metadata: Arc<Metadata>,
-    /// The value.
+    /// Value.
     pub value: f64,
 }
 
 impl MetricSample {
-    /// The family: of a histogram or summary the name without its suffix.
+    /// Returns the family: for a histogram or summary, the name without its suffix.
     #[must_use]
     pub fn family(&self) -> &str {
         let name = self.labels.metric_name().unwrap_or_default();
@@ -101,41 +100,41 @@ impl MetricSample {
     }
 }
 
-/// The chosen families of one answer.
+/// The selected families of one answer.
 ///
-/// Invariant: the labels of the samples ascend strictly.
+/// **Invariant:** the labels of the samples are strictly ascending.
 #[derive(Debug, Clone, Default)]
 pub struct KubeletMetrics {
-    /// The samples.
+    /// Samples.
     pub samples: Vec<MetricSample>,
 }
 
-/// An answer that can't be used.
+/// Why an answer was rejected.
 #[derive(Debug, thiserror::Error)]
 pub enum MetricsError {
-    /// No text.
+    /// The answer is not UTF-8.
     #[error("not UTF-8")]
     NotUtf8(#[from] std::str::Utf8Error),
-    /// A line that no metric is written like.
+    /// A line is malformed.
     #[error(transparent)]
     Line(#[from] ParseError),
-    /// The last line is not whole.
+    /// The last line is incomplete.
     #[error("ends within a line")]
     Torn,
-    /// Something else answers there, or no family of the list exists.
+    /// The answer has none of the selected families, so the endpoint is probably not a kubelet's.
     #[error("no sample of the families of --kubelet.metrics")]
     Nothing,
-    /// More than anybody wants of a kubelet.
+    /// The answer has too many samples.
     #[error("more than {SAMPLES_MAX} samples in the families of --kubelet.metrics")]
     TooMany,
 }
 
 impl KubeletMetrics {
-    /// Reads the samples of `families` from the text exposition format. Lines of others are passed over unread: they are
-    /// four of five. Of two samples with equal labels the first one stays.
+    /// Parses the samples of `families` from the text exposition format. Lines of other families, four out of five, are skipped
+    /// without parsing. Of duplicate samples the first one wins.
     ///
     /// # Errors
-    /// See [`MetricsError`]. Half an answer would be half a truth, so there is none of it.
+    /// See [`MetricsError`]. A partly valid answer yields nothing.
     pub fn parse(body: &[u8], families: &Families) -> Result<Self, MetricsError> {
         let text = std::str::from_utf8(body)?;
         if !text.ends_with('\n') {
@@ -161,7 +160,7 @@ impl KubeletMetrics {
                 }
                 Some(Entry::Sample { labels, value, .. }) => {
                     let metadata = shared.entry(family).or_insert_with(|| {
-                        // Help and type stand before the samples.
+                        // Help and type precede the samples.
                         Arc::new(metadata.get(family).cloned().unwrap_or_default())
                     });
                     samples.push(MetricSample {
@@ -185,7 +184,7 @@ impl KubeletMetrics {
     }
 }
 
-/// What a line is about: the name of a sample, or the family of a comment.
+/// Returns the name that a line is about: of its sample, or of the family in a comment.
 fn subject(line: &str) -> &str {
     let line = line.trim_start();
     if let Some(comment) = line.strip_prefix('#') {

@@ -1,4 +1,4 @@
-//! Asks the kubelet again and again, and publishes what it says for the sampling thread.
+//! Polls the kubelet and publishes its answers for the sampling thread.
 
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
@@ -32,16 +32,15 @@ const ERRORS: MetricDef<Counter> = metric!(
     "Failed requests to the kubelet, by kind of failure."
 );
 
-/// Time between two rounds of questions. The kubelet's own metrics are asked for in each, so that a rate over a minute has
-/// two samples.
+/// Interval between rounds. Each round requests the kubelet's own metrics, so that a rate over a minute has two samples.
 const PERIOD: Duration = Duration::from_secs(30);
-/// The summary is asked for in every other round.
+/// Every second round requests the summary.
 const ROUNDS_PER_SUMMARY: u64 = 2;
-/// Pause between two answers of `/pods`, unless they are costly.
+/// Pause between requests for `/pods`, unless they are expensive.
 const PODS_PERIOD_MIN: Duration = Duration::from_secs(10);
-/// How often is looked whether names are missing; statuses lag behind cgroups by a second or so anyway.
+/// Interval between checks for missing names. Statuses are about a second later than cgroups anyway.
 const DEBOUNCE: Duration = Duration::from_secs(1);
-/// Longest pause between questions for missing names.
+/// Longest pause between requests for missing names.
 const BACKOFF_MAX: Duration = Duration::from_secs(30);
 
 /// Which pods there are.
@@ -50,7 +49,7 @@ pub(crate) const PODS: &str = "/pods";
 pub(crate) const SUMMARY: &str = "/stats/summary";
 const METRICS: &str = "/metrics";
 
-/// What the kubelet said last, for the sampling thread.
+/// Latest answers of the kubelet, shared with the sampling thread.
 #[derive(Debug, Clone, Default)]
 pub struct KubeletData {
     /// Names of pods and containers.
@@ -98,7 +97,7 @@ impl KubeletData {
             .clone()
     }
 
-    /// Publishes an answer of `/metrics`, or that there is none any more.
+    /// Publishes an answer of `/metrics`, or `None` when the last one has expired.
     pub fn set_metrics(&self, metrics: Option<KubeletMetrics>) {
         let mut latest = self.metrics.lock().unwrap_or_else(PoisonError::into_inner);
         *latest = (latest.0 + 1, metrics.map(Arc::new));
@@ -119,7 +118,7 @@ impl KubeletData {
         latest.generation += 1;
     }
 
-    /// Publishes an answer of `/stats/summary`, or that there is none any more.
+    /// Publishes an answer of `/stats/summary`, or `None` when the last one has expired.
     pub fn set_summary(&self, summary: Option<Summary>) {
         let mut latest = self.latest.lock().unwrap_or_else(PoisonError::into_inner);
         latest.summary = summary.map(Arc::new);
@@ -128,7 +127,7 @@ impl KubeletData {
     }
 }
 
-/// Names of all pods and of all containers that were ever told of with an ID.
+/// Returns the names of all pods and of all containers that were ever reported with an ID.
 fn names_of(pods: &PodList) -> Names {
     let mut names = Names::default();
     for pod in &pods.items {
@@ -169,14 +168,14 @@ fn container_names(pod: &Pod, status: &ContainerStatus) -> ContainerNames {
     }
 }
 
-/// How one endpoint fares.
+/// State of one endpoint.
 #[derive(Debug)]
 struct Endpoint {
     path: &'static str,
     up: Arc<Gauge>,
     answers: Arc<Counter>,
     registry: Registry,
-    /// What went wrong last; `None` while all is well. Logged when it changes.
+    /// Last error; `None` after success. Logged when it changes.
     trouble: Option<&'static str>,
 }
 
@@ -192,7 +191,7 @@ impl Endpoint {
         }
     }
 
-    /// Asks and parses; takes note of how it went.
+    /// Requests and parses an answer, and records the outcome.
     async fn ask<T, E>(
         &mut self,
         client: &KubeletClient,
@@ -232,7 +231,7 @@ impl Endpoint {
             tracing::warn!(
                 path = self.path,
                 error = report::chain(error),
-                "kubelet does not help, going on without what it would say"
+                "kubelet unavailable; continuing without its data"
             );
         }
     }
@@ -242,10 +241,10 @@ fn json<T: DeserializeOwned>(body: &[u8]) -> Result<T, serde_json::Error> {
     serde_json::from_slice(body)
 }
 
-/// Asks until `stop`, also for the metrics of `families` where there are any. Never two questions at a time.
+/// Polls until `stop` fires, including the metrics of `families` if any. Requests never overlap.
 ///
 /// # Cancel safety
-/// May be dropped at any await; what was published stays.
+/// May be dropped at any await; published answers stay.
 pub async fn poll(
     client: KubeletClient,
     data: KubeletData,
@@ -260,7 +259,7 @@ pub async fn poll(
         for round in 0_u64.. {
             let next_round = Instant::now() + PERIOD;
             pods.ask_if_due(&client, &data).await;
-            // A failure must not let old numbers pass for new ones.
+            // After a failure, old values must not appear as new ones.
             if round.is_multiple_of(ROUNDS_PER_SUMMARY) {
                 data.set_summary(summary.ask(&client, json).await);
             }
@@ -272,7 +271,7 @@ pub async fn poll(
                 sleep_until((Instant::now() + DEBOUNCE).min(next_round)).await;
                 pods.ask_if_due(&client, &data).await;
             }
-            // Keeps a clock at its end from making this a busy loop.
+            // Prevents a busy loop when the clock saturates.
             sleep(Duration::from_millis(1)).await;
         }
     };
@@ -282,14 +281,14 @@ pub async fn poll(
     }
 }
 
-/// When `/pods` is asked: every 10 s, sooner for missing names and after a failure, later if its answers are costly.
+/// Schedule of requests for `/pods`: every 10 s, sooner for missing names and after a failure, later if answers are expensive.
 #[derive(Debug)]
 struct PodsPoll {
     endpoint: Endpoint,
     due: Instant,
     /// Pause after the next failure.
     retry: Duration,
-    /// When missing names may be asked for again, and the pause after that.
+    /// When missing names may be requested again, and the pause after that.
     names_due: Instant,
     names_pause: Duration,
 }
@@ -338,8 +337,8 @@ impl PodsPoll {
     }
 }
 
-/// The pause after an answer of `/pods` that took `elapsed`: 10 s, and longer if asking would take more than 1 % of the
-/// time.
+/// Returns the pause after an answer of `/pods` that took `elapsed`: at least 10 s, and long enough that requests take at most 1 % of
+/// the time.
 fn pods_period(elapsed: Duration) -> Duration {
     (elapsed * 100).clamp(PODS_PERIOD_MIN, PERIOD * 2)
 }

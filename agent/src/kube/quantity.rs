@@ -1,6 +1,6 @@
-//! Kubernetes' notation of quantities (`100m`, `64Mi`, `1e3`) and of times (RFC 3339).
+//! Parsers of Kubernetes quantities (`100m`, `64Mi`, `1e3`) and times (RFC 3339).
 
-/// Suffixes and what they multiply by.
+/// Suffixes and their factors.
 const SUFFIXES: [(&str, f64); 16] = [
     ("Ki", 1024.0),
     ("Mi", 1_048_576.0),
@@ -20,7 +20,7 @@ const SUFFIXES: [(&str, f64); 16] = [
     ("", 1.0),
 ];
 
-/// The number a quantity stands for; `None` for a text that is none.
+/// Parses a quantity; `None` when it is malformed.
 #[must_use]
 pub fn parse_quantity(text: &str) -> Option<f64> {
     let is_number = |c: char| c.is_ascii_digit() || "+-.".contains(c);
@@ -73,8 +73,8 @@ pub fn parse_time(text: &str) -> Option<f64> {
     })
 }
 
-/// The time without its offset from UTC, and the offset. The API server writes `Z`, the kubelet's own annotations have
-/// the offset of the node's time zone.
+/// Splits a time from its UTC offset. The API server writes `Z`; the kubelet's own annotations have the offset of the node's time
+/// zone.
 fn split_offset(text: &str) -> Option<(&str, f64)> {
     if let Some(text) = text.strip_suffix('Z') {
         return Some((text, 0.0));
@@ -91,7 +91,7 @@ fn split_offset(text: &str) -> Option<(&str, f64)> {
     (hours < 24 && minutes < 60).then_some((text, sign * seconds))
 }
 
-/// Days of the Gregorian calendar, counted in years that begin in March, so that the leap day comes last.
+/// Returns the day number in the Gregorian calendar. Years start in March, so that the leap day is their last day.
 const fn days_since_epoch(year: i64, month: i64, day: i64) -> i64 {
     let year = if month <= 2 { year - 1 } else { year };
     let month = if month <= 2 { month + 9 } else { month - 3 };

@@ -1,14 +1,13 @@
-//! The parts of `/stats/summary` that are read: file systems. CPU and memory come from cgroups, without the kubelet's
-//! 10 to 30 s of age.
+//! The file systems in `/stats/summary`. CPU and memory come from cgroups, because the kubelet's values are 10 to 30 s old.
 
 use serde::Deserialize;
 
-/// The answer of `/stats/summary`.
+/// Answer of `/stats/summary`.
 #[derive(Debug, Deserialize)]
 pub struct Summary {
-    /// The node. Must be there, so that another JSON document is not taken for an empty summary.
+    /// The node. Required, so that another JSON document does not parse as an empty summary.
     pub node: NodeStats,
-    /// Its pods.
+    /// Pods on the node.
     #[serde(default)]
     pub pods: Vec<PodStats>,
 }
@@ -17,19 +16,19 @@ pub struct Summary {
 #[derive(Debug, Default, Deserialize)]
 #[serde(default)]
 pub struct NodeStats {
-    /// The kubelet's file system.
+    /// File system of the kubelet.
     pub fs: Option<FsStats>,
-    /// The container runtime's.
+    /// File systems of the container runtime.
     pub runtime: Option<RuntimeStats>,
 }
 
-/// The container runtime's file systems.
+/// File systems of the container runtime.
 #[derive(Debug, Default, Deserialize)]
 #[serde(default, rename_all = "camelCase")]
 pub struct RuntimeStats {
-    /// Of images.
+    /// File system of images.
     pub image_fs: Option<FsStats>,
-    /// Of writable layers, where that is another one.
+    /// File system of writable layers, if different.
     pub container_fs: Option<FsStats>,
 }
 
@@ -37,20 +36,20 @@ pub struct RuntimeStats {
 #[derive(Debug, Default, Deserialize)]
 #[serde(default, rename_all = "camelCase")]
 pub struct PodStats {
-    /// Which pod.
+    /// Names of the pod.
     pub pod_ref: PodRef,
-    /// When its sandbox was made; tells two pods of one name apart.
+    /// Creation of the pod sandbox, which distinguishes two pods of the same name.
     pub start_time: Option<String>,
-    /// Its containers; `null` for a pod that has none yet.
+    /// Containers; `null` for a pod without any yet.
     pub containers: Option<Vec<ContainerStats>>,
-    /// Its volumes.
+    /// Volumes.
     pub volume: Vec<VolumeStats>,
-    /// Writable layers, logs and emptyDirs together.
+    /// Sum of writable layers, logs and emptyDirs.
     #[serde(rename = "ephemeral-storage")]
     pub ephemeral_storage: Option<FsStats>,
 }
 
-/// A pod's names.
+/// Names of a pod.
 #[derive(Debug, Default, Clone, Deserialize)]
 #[serde(default)]
 pub struct PodRef {
@@ -80,9 +79,9 @@ pub struct ContainerStats {
 pub struct VolumeStats {
     /// Name in the pod.
     pub name: String,
-    /// The claim behind it.
+    /// Claim that the volume is bound to.
     pub pvc_ref: Option<PvcRef>,
-    /// Numbers.
+    /// Usage of the volume's file system.
     #[serde(flatten)]
     pub fs: FsStats,
 }
@@ -97,19 +96,19 @@ pub struct PvcRef {
     pub namespace: String,
 }
 
-/// Numbers of a file system; each may be missing.
+/// Usage of a file system; each value may be missing.
 #[derive(Debug, Default, Clone, Copy, Deserialize)]
 #[serde(default, rename_all = "camelCase")]
 pub struct FsStats {
-    /// Bytes that can still be used.
+    /// Bytes available.
     pub available_bytes: Option<u64>,
     /// Size in bytes.
     pub capacity_bytes: Option<u64>,
     /// Bytes in use.
     pub used_bytes: Option<u64>,
-    /// Inodes that can still be used.
+    /// Free inodes.
     pub inodes_free: Option<u64>,
-    /// Inodes.
+    /// Total inodes.
     pub inodes: Option<u64>,
     /// Inodes in use.
     pub inodes_used: Option<u64>,

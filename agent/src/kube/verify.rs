@@ -1,8 +1,8 @@
-//! Whether a kubelet is who it says.
+//! Verifies a kubelet's certificate.
 //!
-//! A kubelet's certificate is by default signed by an authority it made up itself, for its host's name only, and is
-//! used beyond its expiry. So there are three ways: signed by a given authority for the node's name or address; the
-//! very certificate of a given file; or, only when asked for, none.
+//! By default a kubelet's certificate is signed by an authority that the kubelet created itself, names only the host, and stays in
+//! use after its expiry. So there are three modes: a certificate signed by a given authority for the node's name or address, exactly
+//! the certificate in a given file, or, only on request, any certificate.
 
 use std::fs;
 use std::path::{Path, PathBuf};
@@ -15,44 +15,44 @@ use rustls::{CertificateError, DigitallySignedStruct, Error, RootCertStore, Sign
 use rustls_pki_types::pem::{Error as PemError, PemObject as _};
 use rustls_pki_types::{CertificateDer, ServerName, UnixTime};
 
-/// What is trusted.
+/// What to trust.
 #[derive(Debug, Clone, Default)]
 pub struct Trust {
-    /// Roots.
+    /// File of CA certificates.
     pub ca_file: Option<PathBuf>,
-    /// The kubelet's certificate.
+    /// File of the kubelet's own certificate.
     pub pinned_file: Option<PathBuf>,
-    /// Everybody.
+    /// Accept any certificate.
     pub anybody: bool,
-    /// The node's name, which certificates carry rather than its address.
+    /// Name of the node, which certificates contain rather than its address.
     pub node: String,
 }
 
-/// Why there is nothing to verify with.
+/// Why certificates cannot be verified.
 #[derive(Debug, thiserror::Error)]
 pub enum TrustError {
-    /// A file can't be read, or holds no certificate.
+    /// A file cannot be read or contains no certificate.
     #[error("read certificates of {}", path.display())]
     Read {
-        /// Which.
+        /// Path of the file.
         path: PathBuf,
-        /// Why.
+        /// Cause.
         source: PemError,
     },
-    /// The roots are of no use.
+    /// The CA certificates are unusable.
     #[error("use roots of {}", path.display())]
     Roots {
-        /// Which file.
+        /// Path of the file.
         path: PathBuf,
-        /// Why.
+        /// Cause.
         source: VerifierBuilderError,
     },
-    /// Nothing was given.
+    /// Neither file is configured.
     #[error("no --kubelet.ca-file and no --kubelet.pinned-cert-file to know the kubelet by")]
     Nothing,
 }
 
-/// Verifies by what [`Trust`] allows.
+/// Certificate verifier for a [`Trust`].
 #[derive(Debug)]
 pub(super) struct KubeletVerifier {
     roots: Option<Arc<WebPkiServerVerifier>>,
@@ -63,7 +63,7 @@ pub(super) struct KubeletVerifier {
 }
 
 impl KubeletVerifier {
-    /// Reads the files; done for each connection, since both files are replaced under a running agent.
+    /// Reads the files. This happens for each connection, because both files are replaced while the agent runs.
     pub(super) fn new(trust: &Trust) -> Result<Self, TrustError> {
         let provider = Arc::new(ring::default_provider());
         let roots = trust
@@ -72,7 +72,7 @@ impl KubeletVerifier {
             .map(|path| roots(path, &provider))
             .transpose()?;
         let pinned = match &trust.pinned_file {
-            // While the kubelet writes its first certificate there is none; the roots may still do.
+            // The file is missing until the kubelet has written its first certificate; the CA certificates may suffice.
             Some(path) if roots.is_none() || path.try_exists().unwrap_or(true) => {
                 certificates(path)?
             }
@@ -131,7 +131,7 @@ impl ServerCertVerifier for KubeletVerifier {
         ocsp_response: &[u8],
         now: UnixTime,
     ) -> Result<ServerCertVerified, Error> {
-        // The first certificate of kubelet.crt is its own; the authority behind it is thrown away after use.
+        // The first certificate in kubelet.crt is the kubelet's own; the key of its issuer is discarded after use.
         if self.anybody
             || self
                 .pinned

@@ -1,6 +1,6 @@
-//! Label pairs of all series, each text in memory once.
+//! Interns label pairs of series.
 //!
-//! The series of one container have ten labels in common, of 500 bytes: with 32 series a container they would be most of the
+//! The series of one container share ten labels of 500 bytes together. With 32 series per container, copies would be most of the
 //! agent's memory.
 
 use std::collections::HashMap;
@@ -18,11 +18,11 @@ struct Pair {
 #[derive(Debug)]
 struct Slot {
     pair: Arc<Pair>,
-    /// Series that have it.
+    /// Number of series with this pair.
     users: u32,
 }
 
-/// Pairs by number; a pair that no series has any more is forgotten.
+/// Reference-counted pairs by index. A pair is dropped with its last series.
 #[derive(Debug, Default)]
 pub(super) struct Pairs {
     numbers: HashMap<Arc<Pair>, u32>,
@@ -30,13 +30,13 @@ pub(super) struct Pairs {
     free: Vec<u32>,
 }
 
-/// The labels of a series: numbers of pairs, in ascending order of the labels' names.
+/// Labels of a series: indices of pairs, in ascending order of label names.
 #[derive(Debug)]
 pub(super) struct PairList(Box<[u32]>);
 
 impl Pairs {
-    /// Takes a series' labels in.
-    pub(super) fn take_in(&mut self, labels: &Labels) -> PairList {
+    /// Adds a series' labels.
+    pub(super) fn intern(&mut self, labels: &Labels) -> PairList {
         let numbers = labels.iter().map(|(name, value)| self.number(name, value));
         PairList(numbers.collect())
     }
@@ -70,8 +70,8 @@ impl Pairs {
         number
     }
 
-    /// Lets a series' labels go.
-    pub(super) fn let_go(&mut self, list: &PairList) {
+    /// Removes a series' labels.
+    pub(super) fn release(&mut self, list: &PairList) {
         for &number in &list.0 {
             let Some(entry) = self.slots.get_mut(number as usize) else {
                 continue;
@@ -86,7 +86,7 @@ impl Pairs {
         }
     }
 
-    /// The labels of a series.
+    /// Returns the labels of a series.
     pub(super) fn labels(&self, list: &PairList) -> Labels {
         let slots = list.0.iter();
         let pairs = slots.filter_map(|&number| self.slots.get(number as usize)?.as_ref());
@@ -102,24 +102,24 @@ mod tests {
 
     proptest! {
         #[test]
-        fn labels_come_back_and_nothing_stays_behind(
+        fn labels_are_returned_as_interned_and_none_leak(
             sets in prop::collection::vec(prop::collection::btree_map("[a-d]{1,2}", "[xy]{1,2}", 0..5), 1..20),
         ) {
             let mut pairs = Pairs::default();
             let mut kept = Vec::new();
             for (index, set) in sets.iter().enumerate() {
                 let labels = Labels::from_pairs(set.clone()).unwrap();
-                kept.push((pairs.take_in(&labels), labels));
+                kept.push((pairs.intern(&labels), labels));
                 if index % 3 == 2 {
                     let (list, _) = kept.swap_remove(0);
-                    pairs.let_go(&list);
+                    pairs.release(&list);
                 }
                 for (list, labels) in &kept {
                     prop_assert_eq!(&pairs.labels(list), labels);
                 }
             }
             for (list, _) in kept {
-                pairs.let_go(&list);
+                pairs.release(&list);
             }
             prop_assert!(pairs.numbers.is_empty());
             prop_assert_eq!(pairs.free.len(), pairs.slots.len());

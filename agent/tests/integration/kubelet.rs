@@ -330,7 +330,7 @@ async fn failing_kubelet_is_reported() {
             ));
             let told = |line: &&str| {
                 line.contains("level=WARN")
-                    && line.contains("kubelet does not help")
+                    && line.contains("kubelet unavailable")
                     && line.contains(&format!("path={path}"))
             };
             up == Some(&0.0) && log.lines().filter(told).count() == 1
