@@ -264,10 +264,14 @@ impl SpoolWriter {
     }
 
     fn put_changes(&mut self, source: &impl TickSource) {
-        for (name, metadata) in source.families().skip(self.families) {
-            self.schema.family(name, metadata);
+        let families = source.families().len();
+        // `Map` skips element by element, and new families are rare.
+        if families > self.families {
+            for (name, metadata) in source.families().skip(self.families) {
+                self.schema.family(name, metadata);
+            }
+            self.families = families;
         }
-        self.families = source.families().len();
         self.live.resize(source.capacity(), false);
         for &change in source.changes() {
             match change {
