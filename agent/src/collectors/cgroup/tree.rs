@@ -14,7 +14,7 @@ const DEPTH_MAX: usize = 32;
 
 /// Result of a walk.
 #[derive(Debug, Default)]
-pub struct Found {
+pub struct WalkResult {
     /// Paths with a leading slash, and their identities, without hidden ones.
     pub cgroups: BTreeMap<String, Identity>,
     /// Number of cgroups dropped at the limit.
@@ -36,7 +36,10 @@ impl Tree {
     pub fn new(cgroups_max: usize) -> Self {
         let inotify = Inotify::init(InitFlags::IN_NONBLOCK | InitFlags::IN_CLOEXEC);
         if let Err(error) = &inotify {
-            tracing::warn!(%error, "inotify unavailable; new cgroups are found once a minute");
+            tracing::warn!(
+                error = common::report::chain(error),
+                "inotify unavailable; new cgroups are found once a minute"
+            );
         }
         Self {
             inotify: inotify.ok(),
@@ -65,8 +68,8 @@ impl Tree {
     }
 
     /// Walks `trees`. Watches each directory before listing it, so that no new child is missed.
-    pub fn walk(&mut self, trees: &[&Path]) -> Found {
-        let mut found = Found::default();
+    pub fn walk(&mut self, trees: &[&Path]) -> WalkResult {
+        let mut found = WalkResult::default();
         self.is_watched = self.inotify.is_some();
         for tree in trees {
             self.walk_dir(tree, &mut String::new(), 0, &mut found);
@@ -74,7 +77,7 @@ impl Tree {
         found
     }
 
-    fn walk_dir(&mut self, dir: &Path, path: &mut String, depth: usize, found: &mut Found) {
+    fn walk_dir(&mut self, dir: &Path, path: &mut String, depth: usize, found: &mut WalkResult) {
         let name = if path.is_empty() { "/" } else { path.as_str() };
         let identity = Identity::of(name);
         let descend = identity.may_have_shown_below(name) && depth < DEPTH_MAX;
@@ -116,7 +119,7 @@ impl Tree {
             Err(Errno::ENOENT) => {}
             Err(error) => {
                 if self.is_watched {
-                    tracing::warn!(%error, dir = %dir.display(), "directory not watched; new cgroups are found once a minute");
+                    tracing::warn!(error = common::report::chain(&error), dir = %dir.display(), "directory not watched; new cgroups are found once a minute");
                 }
                 self.is_watched = false;
             }
@@ -128,7 +131,7 @@ impl Tree {
 mod tests {
     use super::*;
 
-    fn names(found: &Found) -> Vec<&str> {
+    fn names(found: &WalkResult) -> Vec<&str> {
         found.cgroups.keys().map(String::as_str).collect()
     }
 

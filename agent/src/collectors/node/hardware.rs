@@ -71,7 +71,7 @@ enum Pick {
 
 /// A series and where its value comes from.
 #[derive(Debug, Clone, PartialEq)]
-struct Found {
+struct FoundSeries {
     name: String,
     metric_type: MetricType,
     help: &'static str,
@@ -82,7 +82,7 @@ struct Found {
     constant: f64,
 }
 
-impl Found {
+impl FoundSeries {
     fn gauge(name: impl Into<String>, help: &'static str, labels: &[(&'static str, &str)]) -> Self {
         let owned = |&(name, value): &(&'static str, &str)| (name, value.to_owned());
         Self {
@@ -132,8 +132,8 @@ struct Planned {
 pub struct Hardware {
     name: &'static str,
     roots: Roots,
-    search: fn(&Roots) -> Vec<Found>,
-    found: Vec<Found>,
+    search: fn(&Roots) -> Vec<FoundSeries>,
+    found: Vec<FoundSeries>,
     series: Vec<SeriesId>,
     files: Vec<Planned>,
     constants: Vec<(SeriesId, f64)>,
@@ -169,7 +169,7 @@ impl Hardware {
     fn new(
         name: &'static str,
         roots: &Roots,
-        search: fn(&Roots) -> Vec<Found>,
+        search: fn(&Roots) -> Vec<FoundSeries>,
         errors: &mut ReadErrors,
     ) -> Self {
         Self {

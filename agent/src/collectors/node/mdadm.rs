@@ -26,7 +26,7 @@ const DISK_STATES: [&str; 3] = ["active", "failed", "spare"];
 
 /// State of an array.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-enum State {
+enum ArrayState {
     Active,
     Inactive,
     Recovering,
@@ -41,7 +41,7 @@ enum State {
 pub struct Array<'a> {
     /// Its name, `md0`.
     pub name: &'a [u8],
-    state: State,
+    state: ArrayState,
     required: u64,
     /// Active, failed, spare.
     disks: [u64; 3],
@@ -128,18 +128,18 @@ impl Body {
         std::str::from_utf8(name).ok()?;
         let blocks = self.blocks?;
         let state = match (colon, activity, self.sync) {
-            (b":", b"inactive", _) => State::Inactive,
-            (b":", b"active", None) => State::Active,
+            (b":", b"inactive", _) => ArrayState::Inactive,
+            (b":", b"active", None) => ArrayState::Active,
             (b":", b"active", Some((sync, _))) => match sync {
-                Sync::Recovery => State::Recovering,
-                Sync::Resync => State::Resync,
-                Sync::Check => State::Check,
-                Sync::Reshape => State::Reshape,
+                Sync::Recovery => ArrayState::Recovering,
+                Sync::Resync => ArrayState::Resync,
+                Sync::Check => ArrayState::Check,
+                Sync::Reshape => ArrayState::Reshape,
             },
             _ => return None,
         };
         let is_plain = |word: &[u8]| word == b"raid0" || word == b"linear";
-        let [required, active] = if state == State::Inactive {
+        let [required, active] = if state == ArrayState::Inactive {
             [0; 2]
         } else if parse::words(head).any(is_plain) {
             // These levels can't lose a disk, so the kernel prints no counts. Each disk has its number in brackets.
@@ -178,13 +178,13 @@ fn fraction(text: &[u8]) -> Option<[u64; 2]> {
 
 /// Series of one array.
 #[derive(Debug)]
-struct Series {
+struct ArraySeries {
     states: [SeriesId; STATES.len()],
     disks: [SeriesId; DISK_STATES.len()],
     numbers: [SeriesId; 3],
 }
 
-impl Series {
+impl ArraySeries {
     fn new(name: &[u8], table: &mut SeriesTable, schema: &mut Schema) -> Self {
         let device = parse::text(name);
         let mut add = |family: &FamilyDef, state: &str| {
@@ -219,7 +219,7 @@ impl Series {
 #[derive(Debug)]
 pub struct Mdadm {
     file: KeptFile,
-    arrays: OrderedCache<Series>,
+    arrays: OrderedCache<ArraySeries>,
 }
 
 impl Mdadm {
@@ -251,7 +251,7 @@ impl Collector for Mdadm {
             };
             let series = self
                 .arrays
-                .entry(array.name, |name| Series::new(name, table, schema));
+                .entry(array.name, |name| ArraySeries::new(name, table, schema));
             series.set(&array, table);
         }
         self.arrays.end(|series| series.remove(table));

@@ -57,7 +57,7 @@ static RESOURCES: [Resource; 4] = [
 ];
 
 #[derive(Debug)]
-struct Entry {
+struct PressureFile {
     file: KeptFile,
     some: Option<Single>,
     full: Option<Single>,
@@ -66,14 +66,14 @@ struct Entry {
 /// Collects `node_pressure_*`.
 #[derive(Debug)]
 pub struct NodePressure {
-    entries: Vec<Entry>,
+    entries: Vec<PressureFile>,
 }
 
 impl NodePressure {
     /// A collector over the host's /proc.
     pub fn new(roots: &Roots, errors: &mut ReadErrors) -> Self {
         let dir = roots.proc.join("pressure");
-        let entries = RESOURCES.iter().map(|resource| Entry {
+        let entries = RESOURCES.iter().map(|resource| PressureFile {
             file: KeptFile::new(
                 dir.join(resource.file),
                 &format!("proc/pressure/{}", resource.file),

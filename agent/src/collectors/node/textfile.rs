@@ -323,7 +323,7 @@ impl Collector for Textfile {
         let listed = self.list();
         if let Err(error) = &listed {
             if !self.unreadable.contains(&self.directory) {
-                tracing::warn!(path = %self.directory.display(), %error, "read the directory of text files");
+                tracing::warn!(path = %self.directory.display(), error = common::report::chain(error), "read the directory of text files");
             }
             self.paths.clear();
             self.files.clear();

@@ -59,18 +59,18 @@ struct Call {
 /// Shared by the collector and the threads. The lock is never held during a call.
 #[derive(Debug, Default)]
 struct Shared {
-    state: Mutex<State>,
+    state: Mutex<WorkerState>,
 }
 
 #[derive(Debug, Default)]
-struct State {
+struct WorkerState {
     asked: Vec<Asked>,
     calls: Vec<Call>,
     mounts: u64,
 }
 
 impl Shared {
-    fn lock(&self) -> MutexGuard<'_, State> {
+    fn lock(&self) -> MutexGuard<'_, WorkerState> {
         // The lists stay consistent after a panic: each entry is written as a whole.
         self.state.lock().unwrap_or_else(PoisonError::into_inner)
     }
@@ -171,7 +171,7 @@ impl Worker {
 
     fn leave_stuck_behind(&mut self) {
         let mut state = self.shared.lock();
-        let State { asked, calls, .. } = &mut *state;
+        let WorkerState { asked, calls, .. } = &mut *state;
         let current = self.running.as_ref().map(|running| running.thread);
         let mut is_current_stuck = false;
         for call in calls.iter() {
@@ -212,7 +212,10 @@ impl Worker {
                 done,
             }),
             Err(error) => {
-                tracing::warn!(%error, "start the statfs thread; file systems are absent");
+                tracing::warn!(
+                    error = common::report::chain(&error),
+                    "start the statfs thread; file systems are absent"
+                );
                 self.give_up();
                 None
             }
@@ -259,7 +262,7 @@ fn serve(thread: u64, shared: &Shared, rounds: &Receiver<()>, done: &SyncSender<
 /// The next path, from `index` on, that no other thread is stuck in.
 fn begin(thread: u64, shared: &Shared, index: &mut usize) -> Option<(u64, Arc<Path>)> {
     let mut state = shared.lock();
-    let State { asked, calls, .. } = &mut *state;
+    let WorkerState { asked, calls, .. } = &mut *state;
     loop {
         let entry = asked.get(*index)?;
         *index += 1;

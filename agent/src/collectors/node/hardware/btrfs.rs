@@ -4,13 +4,13 @@ use std::path::Path;
 
 use common::model::MetricType;
 
-use super::{AS_IS, Found, Pick, Scale, names, read};
+use super::{AS_IS, FoundSeries, Pick, Scale, names, read};
 use crate::collectors::node::Roots;
 
 /// Size of the sectors in which device sizes are given.
 const SECTOR: Scale = Scale::Times(512.0);
 
-pub(super) fn search(roots: &Roots) -> Vec<Found> {
+pub(super) fn search(roots: &Roots) -> Vec<FoundSeries> {
     let directory = roots.sys.join("fs/btrfs");
     let mut found = Vec::new();
     for name in names(&directory) {
@@ -24,16 +24,16 @@ pub(super) fn search(roots: &Roots) -> Vec<Found> {
     found
 }
 
-fn search_file_system(directory: &Path, uuid: &str, found: &mut Vec<Found>) {
+fn search_file_system(directory: &Path, uuid: &str, found: &mut Vec<FoundSeries>) {
     let label = read(&directory.join("label")).unwrap_or_default();
     let labels = [("label", &*label), ("uuid", uuid)];
-    found.push(Found::gauge(
+    found.push(FoundSeries::gauge(
         "node_btrfs_info",
         "Filesystem information",
         &labels,
     ));
     let of_uuid = [("uuid", uuid)];
-    let reserve = Found::gauge(
+    let reserve = FoundSeries::gauge(
         "node_btrfs_global_rsv_size_bytes",
         "Size of global reserve.",
         &of_uuid,
@@ -43,7 +43,7 @@ fn search_file_system(directory: &Path, uuid: &str, found: &mut Vec<Found>) {
     let devices = directory.join("devices");
     for device in names(&devices) {
         let labels = [("device", &*device), ("uuid", uuid)];
-        let series = Found::gauge(
+        let series = FoundSeries::gauge(
             "node_btrfs_device_size_bytes",
             "Size of a device that is part of the filesystem.",
             &labels,
@@ -59,7 +59,7 @@ fn search_file_system(directory: &Path, uuid: &str, found: &mut Vec<Found>) {
     }
 }
 
-fn search_commits(path: &Path, uuid: &str, found: &mut Vec<Found>) {
+fn search_commits(path: &Path, uuid: &str, found: &mut Vec<FoundSeries>) {
     let of_uuid = [("uuid", uuid)];
     for (key, name, help, is_counter, scale) in [
         (
@@ -99,7 +99,7 @@ fn search_commits(path: &Path, uuid: &str, found: &mut Vec<Found>) {
         let (key, column) = (key.to_owned(), 0);
         let pick = Pick::Field { key, column, scale };
         found.push(
-            Found::gauge(name, help, &of_uuid)
+            FoundSeries::gauge(name, help, &of_uuid)
                 .of_type(kind)
                 .in_file(path.to_owned(), pick),
         );
@@ -107,10 +107,10 @@ fn search_commits(path: &Path, uuid: &str, found: &mut Vec<Found>) {
 }
 
 /// A type of block group, with one directory per profile (single, RAID1, ...).
-fn search_group(directory: &Path, (group, uuid): (&str, &str), found: &mut Vec<Found>) {
+fn search_group(directory: &Path, (group, uuid): (&str, &str), found: &mut Vec<FoundSeries>) {
     let labels = [("block_group_type", group), ("uuid", uuid)];
     let help = "Amount of space reserved for a data type";
-    let reserved = Found::gauge("node_btrfs_reserved_bytes", help, &labels);
+    let reserved = FoundSeries::gauge("node_btrfs_reserved_bytes", help, &labels);
     found.push(reserved.number(directory.join("bytes_reserved"), AS_IS));
     let devices = names(&directory.join("../../devices")).len();
     for mode in names(directory) {
@@ -119,19 +119,19 @@ fn search_group(directory: &Path, (group, uuid): (&str, &str), found: &mut Vec<F
             continue;
         }
         let labels = [labels[0], labels[1], ("mode", &*mode)];
-        let used = Found::gauge(
+        let used = FoundSeries::gauge(
             "node_btrfs_used_bytes",
             "Amount of used space by a layout/data type",
             &labels,
         );
         found.push(used.number(layout.join("used_bytes"), AS_IS));
-        let size = Found::gauge(
+        let size = FoundSeries::gauge(
             "node_btrfs_size_bytes",
             "Amount of space allocated for a layout/data type",
             &labels,
         );
         found.push(size.number(layout.join("total_bytes"), AS_IS));
-        let ratio = Found::gauge(
+        let ratio = FoundSeries::gauge(
             "node_btrfs_allocation_ratio",
             "Data allocation ratio for a layout/data type",
             &labels,

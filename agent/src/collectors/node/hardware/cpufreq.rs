@@ -1,6 +1,6 @@
 //! Frequencies of CPUs, and their governors.
 
-use super::{Found, Pick, Scale, names, read};
+use super::{FoundSeries, Pick, Scale, names, read};
 use crate::collectors::node::Roots;
 
 /// File, family, help.
@@ -37,7 +37,7 @@ const FREQUENCIES: [(&str, &str, &str); 6] = [
     ),
 ];
 
-pub(super) fn search(roots: &Roots) -> Vec<Found> {
+pub(super) fn search(roots: &Roots) -> Vec<FoundSeries> {
     let directory = roots.sys.join("devices/system/cpu");
     let mut found = Vec::new();
     for name in names(&directory) {
@@ -52,14 +52,14 @@ pub(super) fn search(roots: &Roots) -> Vec<Found> {
             let path = directory.join(file);
             // Only root can read cpuinfo_cur_freq. Files that can't be read are skipped.
             if read(&path).is_some() {
-                let series = Found::gauge(family, help, &[("cpu", cpu)]);
+                let series = FoundSeries::gauge(family, help, &[("cpu", cpu)]);
                 found.push(series.number(path, Scale::Times(1000.0)));
             }
         }
         let governors = read(&directory.join("scaling_available_governors"));
         for governor in governors.iter().flat_map(|all| all.split_whitespace()) {
             let labels = [("cpu", cpu), ("governor", governor)];
-            let series = Found::gauge(
+            let series = FoundSeries::gauge(
                 "node_cpu_scaling_governor",
                 "Current enabled CPU frequency governor.",
                 &labels,

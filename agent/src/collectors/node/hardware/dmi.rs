@@ -1,6 +1,6 @@
 //! The machine as its firmware describes it.
 
-use super::{Found, read};
+use super::{FoundSeries, read};
 use crate::collectors::node::Roots;
 
 /// Files, named like their labels except `sys_vendor`. Only root can read serial numbers.
@@ -27,7 +27,7 @@ const FIELDS: [&str; 20] = [
     "system_vendor",
 ];
 
-pub(super) fn search(roots: &Roots) -> Vec<Found> {
+pub(super) fn search(roots: &Roots) -> Vec<FoundSeries> {
     let directory = roots.sys.join("class/dmi/id");
     let mut labels = Vec::new();
     for label in FIELDS {
@@ -43,7 +43,7 @@ pub(super) fn search(roots: &Roots) -> Vec<Found> {
     }
     let help =
         "A metric with a constant '1' value labeled by the firmware's fields, if provided by DMI.";
-    let mut series = Found::gauge("node_dmi_info", help, &[]);
+    let mut series = FoundSeries::gauge("node_dmi_info", help, &[]);
     series.labels = labels;
     vec![series]
 }

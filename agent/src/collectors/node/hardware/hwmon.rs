@@ -5,7 +5,7 @@ use std::path::{Path, PathBuf};
 
 use common::model::MetricType;
 
-use super::{AS_IS, Found, Scale, names, number, read};
+use super::{AS_IS, FoundSeries, Scale, names, number, read};
 use crate::collectors::node::Roots;
 
 /// Prefixes of a sensor's files (Documentation/hwmon/sysfs-interface.rst of the kernel).
@@ -31,7 +31,7 @@ const MICRO: Scale = Scale::Over(1_000_000.0);
 /// A sensor's files by the suffix after its name, `""` for none.
 type Elements = BTreeMap<String, PathBuf>;
 
-pub(super) fn search(roots: &Roots) -> Vec<Found> {
+pub(super) fn search(roots: &Roots) -> Vec<FoundSeries> {
     let class = roots.sys.join("class/hwmon");
     let mut found = Vec::new();
     for name in names(&class) {
@@ -40,14 +40,14 @@ pub(super) fn search(roots: &Roots) -> Vec<Found> {
     found
 }
 
-fn search_chip(directory: &Path, found: &mut Vec<Found>) {
+fn search_chip(directory: &Path, found: &mut Vec<FoundSeries>) {
     let Some(chip) = chip_of(directory) else {
         return;
     };
     if let Some(name) = read(&directory.join("name")).map(|name| clean(&name)) {
         let labels = [("chip", &*chip), ("chip_name", &*name)];
         let help = "Annotation metric for human-readable chip names";
-        found.push(Found::gauge("node_hwmon_chip_names", help, &labels));
+        found.push(FoundSeries::gauge("node_hwmon_chip_names", help, &labels));
     }
     let mut sensors: BTreeMap<(String, &str), Elements> = BTreeMap::new();
     for directory in [directory.to_owned(), directory.join("device")] {
@@ -69,13 +69,13 @@ fn search_sensor(
     (chip, sensor): (&str, &str),
     kind: &str,
     elements: &Elements,
-    found: &mut Vec<Found>,
+    found: &mut Vec<FoundSeries>,
 ) {
     let labels = [("chip", chip), ("sensor", sensor)];
     let label = elements.get("label").and_then(|path| read(path));
     if let Some(label) = &label {
         let labels = [labels[0], labels[1], ("label", label)];
-        found.push(Found::gauge(
+        found.push(FoundSeries::gauge(
             "node_hwmon_sensor_label",
             "Label for given chip and sensor",
             &labels,
@@ -97,7 +97,7 @@ fn search_sensor(
     };
     if let Some((name, help, scale)) = alone {
         let path = elements.get("").cloned();
-        found.extend(path.map(|path| Found::gauge(name, help, &labels).number(path, scale)));
+        found.extend(path.map(|path| FoundSeries::gauge(name, help, &labels).number(path, scale)));
         return;
     }
     for (element, path) in elements.iter().filter(|(element, _)| *element != "label") {
@@ -109,7 +109,7 @@ fn search_sensor(
             let Some(label) = &label else { continue };
             let label = clean(label);
             let labels = [("chip", chip), ("sensor", &*label)];
-            let series = Found::gauge(
+            let series = FoundSeries::gauge(
                 "node_hwmon_freq_freq_mhz",
                 "Hardware monitor for GPU frequency in MHz",
                 &labels,
@@ -126,7 +126,7 @@ fn search_sensor(
         }
         name.push_str(suffix);
         let series =
-            Found::gauge(name, "Hardware monitor value", &labels).number(path.clone(), scale);
+            FoundSeries::gauge(name, "Hardware monitor value", &labels).number(path.clone(), scale);
         found.push(match kind {
             "energy" if suffix == "_joule_total" => series.of_type(MetricType::Counter),
             _ => series,

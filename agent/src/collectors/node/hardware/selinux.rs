@@ -1,12 +1,12 @@
 //! Whether SELinux is enabled, and its mode.
 
-use super::{AS_IS, Found, read};
+use super::{AS_IS, FoundSeries, read};
 use crate::collectors::node::Roots;
 
-pub(super) fn search(roots: &Roots) -> Vec<Found> {
+pub(super) fn search(roots: &Roots) -> Vec<FoundSeries> {
     let enforce = roots.sys.join("fs/selinux/enforce");
     let is_on = read(&enforce).is_some();
-    let enabled = Found::gauge(
+    let enabled = FoundSeries::gauge(
         "node_selinux_enabled",
         "SELinux is enabled, 1 is true, 0 is false",
         &[],
@@ -15,12 +15,12 @@ pub(super) fn search(roots: &Roots) -> Vec<Found> {
     if is_on {
         let config = read(&roots.root.join("etc/selinux/config"));
         let mode = config.as_deref().and_then(configured_mode).unwrap_or(-1.0);
-        let configured = Found::gauge(
+        let configured = FoundSeries::gauge(
             "node_selinux_config_mode",
             "Configured SELinux enforcement mode",
             &[],
         );
-        let current = Found::gauge(
+        let current = FoundSeries::gauge(
             "node_selinux_current_mode",
             "Current SELinux enforcement mode",
             &[],

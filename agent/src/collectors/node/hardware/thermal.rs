@@ -1,9 +1,9 @@
 //! Thermal zones and cooling devices.
 
-use super::{AS_IS, Found, Scale, names, read};
+use super::{AS_IS, FoundSeries, Scale, names, read};
 use crate::collectors::node::Roots;
 
-pub(super) fn search(roots: &Roots) -> Vec<Found> {
+pub(super) fn search(roots: &Roots) -> Vec<FoundSeries> {
     let directory = roots.sys.join("class/thermal");
     let mut found = Vec::new();
     for name in names(&directory) {
@@ -13,7 +13,7 @@ pub(super) fn search(roots: &Roots) -> Vec<Found> {
         };
         if let Some(zone) = name.strip_prefix("thermal_zone") {
             let labels = [("zone", zone), ("type", &*kind)];
-            let series = Found::gauge(
+            let series = FoundSeries::gauge(
                 "node_thermal_zone_temp",
                 "Zone temperature in Celsius",
                 &labels,
@@ -33,7 +33,9 @@ pub(super) fn search(roots: &Roots) -> Vec<Found> {
                     "Maximum throttle state of the cooling device",
                 ),
             ] {
-                found.push(Found::gauge(family, help, &labels).number(device.join(file), AS_IS));
+                found.push(
+                    FoundSeries::gauge(family, help, &labels).number(device.join(file), AS_IS),
+                );
             }
         }
     }

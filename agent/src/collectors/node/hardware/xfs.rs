@@ -2,7 +2,7 @@
 
 use common::model::MetricType;
 
-use super::{AS_IS, Found, Pick, names, read};
+use super::{AS_IS, FoundSeries, Pick, names, read};
 use crate::collectors::node::Roots;
 
 /// A line of `stats` and the names of its columns; empty for a column that is not exported.
@@ -82,7 +82,7 @@ const LINES: [(&str, &[&str]); 8] = [
     ),
 ];
 
-pub(super) fn search(roots: &Roots) -> Vec<Found> {
+pub(super) fn search(roots: &Roots) -> Vec<FoundSeries> {
     let directory = roots.sys.join("fs/xfs");
     let mut found = Vec::new();
     for device in names(&directory) {
@@ -93,7 +93,7 @@ pub(super) fn search(roots: &Roots) -> Vec<Found> {
         for (key, columns) in LINES {
             for (column, name) in columns.iter().enumerate() {
                 let family = format!("node_xfs_{name}_total");
-                let series = Found::gauge(
+                let series = FoundSeries::gauge(
                     family,
                     "Counter of an XFS file system.",
                     &[("device", &device)],

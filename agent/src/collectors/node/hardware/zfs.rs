@@ -4,7 +4,7 @@ use std::path::Path;
 
 use common::model::MetricType;
 
-use super::{AS_IS, Found, Pick, names, read};
+use super::{AS_IS, FoundSeries, Pick, names, read};
 use crate::collectors::node::Roots;
 
 const HELP: &str = "Counter of the ZFS module.";
@@ -33,7 +33,7 @@ const STATES: [&str; 7] = [
 /// Types of numbers in a kstat file: signed and unsigned, 32 and 64 bits.
 const NUMBERS: [&str; 4] = ["1", "2", "3", "4"];
 
-pub(super) fn search(roots: &Roots) -> Vec<Found> {
+pub(super) fn search(roots: &Roots) -> Vec<FoundSeries> {
     let directory = roots.proc.join("spl/kstat/zfs");
     let mut found = Vec::new();
     for (file, subsystem) in MODULE {
@@ -68,7 +68,7 @@ fn search_kstat(
     path: &Path,
     prefix: &str,
     labels: &[(&'static str, &str)],
-    found: &mut Vec<Found>,
+    found: &mut Vec<FoundSeries>,
 ) {
     let text = read(path).unwrap_or_default();
     for line in text.lines().skip(2) {
@@ -81,7 +81,7 @@ fn search_kstat(
         }
         let name = format!("{prefix}_{}", key.replace('-', "_"));
         let (key, column, scale) = (key.to_owned(), 1, AS_IS);
-        let series = Found::gauge(name, HELP, labels).of_type(MetricType::Unknown);
+        let series = FoundSeries::gauge(name, HELP, labels).of_type(MetricType::Unknown);
         found.push(series.in_file(path.to_owned(), Pick::Field { key, column, scale }));
     }
 }
@@ -94,25 +94,25 @@ fn dataset_of(text: &str) -> Option<String> {
     Some(name.trim().to_owned())
 }
 
-fn search_state(path: &Path, pool: &str, found: &mut Vec<Found>) {
+fn search_state(path: &Path, pool: &str, found: &mut Vec<FoundSeries>) {
     if read(path).is_none() {
         return;
     }
     for state in STATES {
         let labels = [("state", state), ("zpool", pool)];
-        let series = Found::gauge("node_zfs_zpool_state", "State of a pool", &labels);
+        let series = FoundSeries::gauge("node_zfs_zpool_state", "State of a pool", &labels);
         found.push(series.in_file(path.to_owned(), Pick::Is(state.to_owned())));
     }
 }
 
 /// Reads a line of names and a line of numbers, as old versions write.
-fn search_io(path: &Path, pool: &str, found: &mut Vec<Found>) {
+fn search_io(path: &Path, pool: &str, found: &mut Vec<FoundSeries>) {
     let text = read(path).unwrap_or_default();
     let Some(names) = text.lines().nth(1) else {
         return;
     };
     for (column, name) in names.split_whitespace().enumerate() {
-        let series = Found::gauge(format!("node_zfs_zpool_{name}"), HELP, &[("zpool", pool)]);
+        let series = FoundSeries::gauge(format!("node_zfs_zpool_{name}"), HELP, &[("zpool", pool)]);
         let pick = Pick::Cell {
             line: 2,
             column,

@@ -5,6 +5,7 @@ use std::fs::{self, File, Metadata as FileMetadata, OpenOptions};
 use std::io::{self, Read as _};
 use std::os::unix::fs::{MetadataExt as _, OpenOptionsExt as _};
 use std::path::Path;
+use std::string::FromUtf8Error;
 use std::time::UNIX_EPOCH;
 
 use common::clock::{Clock as _, SystemClock};
@@ -28,10 +29,10 @@ pub(super) enum FileError {
     #[error("larger than {FILE_BYTES_MAX} bytes")]
     TooLarge,
     #[error("not UTF-8")]
-    NotUtf8,
+    NotUtf8(#[from] FromUtf8Error),
     #[error(transparent)]
     Parse(#[from] ParseError),
-    #[error("{0} has a timestamp, which node_exporter's users know to be refused")]
+    #[error("{0} has a timestamp; timestamps are not supported (same as node_exporter)")]
     Timestamp(Labels),
     #[error("{0:?} is not a valid metric or label name")]
     Name(String),
@@ -119,7 +120,7 @@ pub(super) fn read(path: &Path) -> Result<Contents, FileError> {
     if bytes.len() as u64 > FILE_BYTES_MAX {
         return Err(FileError::TooLarge);
     }
-    let text = String::from_utf8(bytes).map_err(|_| FileError::NotUtf8)?;
+    let text = String::from_utf8(bytes)?;
     let mut contents = Contents {
         samples: Vec::new(),
         metadata: HashMap::new(),
