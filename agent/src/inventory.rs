@@ -133,7 +133,7 @@ impl CpuModel {
             .map(|cpu| cpu.brand().trim().to_owned());
         let topology = CpuInfo::current()
             .inspect_err(|error| {
-                tracing::debug!(error = common::report::chain(error), "no topology")
+                tracing::debug!(error = common::report::chain(error), "no topology");
             })
             .ok();
         Self {

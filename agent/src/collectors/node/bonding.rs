@@ -150,7 +150,7 @@ impl Collector for Bonding {
             master
                 .series
                 .iter()
-                .for_each(|id| context.table.remove(*id))
+                .for_each(|id| context.table.remove(*id));
         });
         if self.masters.is_empty() {
             return Outcome::NoData;
