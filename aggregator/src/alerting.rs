@@ -28,7 +28,7 @@ use common::telemetry::Registry;
 use tidemark_alerting::notify::alert::Alert;
 use tidemark_alerting::notify::config::Config;
 use tidemark_alerting::notify::notifier::Notifier;
-use tidemark_alerting::rules::group::{Context, Outgoing};
+use tidemark_alerting::rules::group::{AlertToSend, Context};
 use tidemark_alerting::rules::manager::{Defaults, Manager};
 use tidemark_alerting::store::{DurableStore, StateStore, StoreError};
 use tidemark_promql::Engine;
@@ -183,7 +183,7 @@ impl Alerting {
     }
 
     /// Passes alerts of a rule group to the notifier and the external Alertmanagers.
-    fn send(&self, outgoing: &[Outgoing]) {
+    fn send(&self, outgoing: &[AlertToSend]) {
         if outgoing.is_empty() {
             return;
         }
@@ -198,7 +198,7 @@ impl Alerting {
     }
 }
 
-fn received(alert: &Outgoing) -> Alert {
+fn received(alert: &AlertToSend) -> Alert {
     Alert {
         labels: alert.labels.clone(),
         annotations: alert.annotations.clone(),

@@ -1,4 +1,4 @@
-//! Alertmanagers of others: which there are, and what waits to be sent to each.
+//! External Alertmanagers: their configuration and the queue of each.
 
 use std::collections::VecDeque;
 use std::path::Path;
@@ -8,56 +8,56 @@ use serde_json::{Value as Json, json};
 
 use crate::notify::message::{format_time, object};
 use crate::notify::receiver::{HttpConfig, read_http_fields};
-use crate::rules::group::Outgoing;
+use crate::rules::group::AlertToSend;
 use common::relabel::{self, RelabelRule};
 use common::yaml::{Fields, Issue, Issues, Node};
 
-/// Alerts that may wait for one Alertmanager.
+/// Limit on the queue to one Alertmanager.
 pub const QUEUE_MAX: usize = 10_000;
-/// Alerts of one request.
+/// Limit on the alerts of one request.
 pub const BATCH_MAX: usize = 256;
 
 /// The section `alerting`.
 #[derive(Debug, Clone, Default)]
 pub struct Alerting {
-    /// Applied to the labels of each alert.
+    /// Relabelling of each alert.
     pub relabel: Vec<RelabelRule>,
     /// The Alertmanagers.
     pub alertmanagers: Vec<Alertmanagers>,
 }
 
-/// Alertmanagers that are reached in the same way.
+/// Alertmanagers with the same client options.
 #[derive(Debug, Clone)]
 pub struct Alertmanagers {
     /// `http` or `https`
     pub scheme: String,
-    /// In front of `/api/v2/alerts`.
+    /// Prefix of `/api/v2/alerts`.
     pub path_prefix: String,
-    /// The most that a request may take.
+    /// Limit on the duration of a request.
     pub timeout: Duration,
-    /// How requests are made.
+    /// The HTTP client.
     pub http: HttpConfig,
     /// `host:port`
     pub targets: Vec<String>,
-    /// Names that stand for any number of addresses.
+    /// DNS names, which may resolve to several addresses.
     pub names: Vec<DnsName>,
-    /// How long the addresses of a name are taken to hold.
+    /// Time between two lookups of the names.
     pub refresh: Duration,
-    /// Applied to the labels of each alert, after the section's.
+    /// Relabelling of each alert, after the section's.
     pub relabel: Vec<RelabelRule>,
 }
 
-/// A name that is looked up now and then.
+/// A DNS name that is looked up periodically.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum DnsName {
-    /// Its addresses, with this port (records A and AAAA).
+    /// A and AAAA records, with this port.
     Host(String, u16),
-    /// Hosts and ports (records SRV).
+    /// SRV records.
     Service(String),
 }
 
 impl Alertmanagers {
-    /// The URL for alerts at `address`.
+    /// Returns the URL for alerts at `address`.
     #[must_use]
     pub fn url(&self, address: &str) -> String {
         let prefix = self.path_prefix.trim_matches('/');
@@ -177,13 +177,13 @@ fn read_dns(node: &Node, names: &mut Vec<DnsName>, issues: &mut Issues) -> Optio
 /// What waits for one Alertmanager; when it is full the oldest goes.
 #[derive(Debug, Default)]
 pub struct Queue {
-    alerts: VecDeque<Outgoing>,
+    alerts: VecDeque<AlertToSend>,
     dropped: u64,
 }
 
 impl Queue {
     /// Adds alerts. Returns how many old ones were dropped for them.
-    pub fn push(&mut self, alerts: impl IntoIterator<Item = Outgoing>) -> u64 {
+    pub fn push(&mut self, alerts: impl IntoIterator<Item = AlertToSend>) -> u64 {
         let before = self.dropped;
         for alert in alerts {
             if self.alerts.len() >= QUEUE_MAX {
@@ -196,7 +196,7 @@ impl Queue {
     }
 
     /// Takes the oldest alerts, at most [`BATCH_MAX`].
-    pub fn take_batch(&mut self) -> Vec<Outgoing> {
+    pub fn take_batch(&mut self) -> Vec<AlertToSend> {
         let count = self.alerts.len().min(BATCH_MAX);
         self.alerts.drain(..count).collect()
     }
@@ -217,12 +217,12 @@ impl Queue {
 /// The labels after both lists of rules; `None` drops the alert.
 #[must_use]
 pub fn relabelled(
-    alert: &Outgoing,
+    alert: &AlertToSend,
     first: &[RelabelRule],
     second: &[RelabelRule],
-) -> Option<Outgoing> {
+) -> Option<AlertToSend> {
     let labels = relabel::apply(second, &relabel::apply(first, &alert.labels)?)?;
-    Some(Outgoing {
+    Some(AlertToSend {
         labels,
         ..alert.clone()
     })
@@ -230,8 +230,8 @@ pub fn relabelled(
 
 /// The body of `POST /api/v2/alerts`.
 #[must_use]
-pub fn body(alerts: &[Outgoing]) -> Vec<u8> {
-    let one = |alert: &Outgoing| {
+pub fn body(alerts: &[AlertToSend]) -> Vec<u8> {
+    let one = |alert: &AlertToSend| {
         json!({
             "labels": object(&alert.labels),
             "annotations": alert.annotations,
@@ -250,8 +250,8 @@ mod tests {
     use super::*;
     use common::model::Labels;
 
-    fn alert(n: usize) -> Outgoing {
-        Outgoing {
+    fn alert(n: usize) -> AlertToSend {
+        AlertToSend {
             labels: Labels::from_pairs([("n", n.to_string())]).unwrap(),
             annotations: crate::annotations::Annotations::empty(),
             starts_at_ms: 1_700_000_000_123,

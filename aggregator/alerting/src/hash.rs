@@ -1,4 +1,4 @@
-//! FNV-1a, the hash that both peers' visible identifiers are made with.
+//! FNV-1a, the hash of the identifiers that Prometheus and Alertmanager show.
 
 use common::model::Labels;
 

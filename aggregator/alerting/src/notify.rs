@@ -1,7 +1,7 @@
-//! Notifications: what Alertmanager does, with its configuration, in process.
+//! Notifications: an Alertmanager within the process, with Alertmanager's configuration.
 //!
-//! [`Notifier`](notifier::Notifier) is a state machine without I/O of its own but the state store: alerts and the
-//! time go in, deliveries come out, their outcomes go in again. Whoever drives it does the network.
+//! [`Notifier`](notifier::Notifier) is a state machine whose only I/O is the state store. Its caller passes alerts and the
+//! time, sends the deliveries that it returns, and reports their outcomes.
 
 pub mod alert;
 pub mod config;

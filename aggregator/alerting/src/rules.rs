@@ -4,7 +4,6 @@
 //! it back; by a notification, so that the machine's can't.
 
 pub mod alert;
-mod claims;
 pub mod file;
 pub mod group;
 pub(crate) mod labels_serde;
@@ -13,3 +12,4 @@ mod output;
 mod persist;
 pub mod rule;
 pub mod source;
+mod written_series;

@@ -1,4 +1,4 @@
-//! Where state that must survive is kept: alerts, silences, the notification log.
+//! Durable state of alerting: alerts, silences, the notification log.
 
 mod check;
 mod durable;
@@ -79,26 +79,26 @@ impl Change {
     }
 }
 
-/// When a commit returns.
+/// What a commit waits for.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Durability {
-    /// When the change survives the loss of power.
+    /// The change survives a power loss.
     Synced,
-    /// When it survives the end of the process.
+    /// The change survives the end of the process.
     Written,
 }
 
-/// Why state could not be kept or read.
+/// State that could not be stored or read.
 #[derive(Debug, thiserror::Error)]
 pub enum StoreError {
     /// A file could not be read or written.
     #[error("{action} {path}")]
     Io {
-        /// What was tried.
+        /// The operation.
         action: &'static str,
-        /// On what.
+        /// The file.
         path: String,
-        /// Why.
+        /// The cause.
         source: std::io::Error,
     },
     /// A value has no JSON form.

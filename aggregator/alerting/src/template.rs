@@ -31,7 +31,7 @@ pub use value::{ANY_LIST, ANY_MAP, Kind, Methods, TEXT_LIST, TEXT_MAP, Value};
 /// Finds a function by name.
 pub type Lookup = fn(&str) -> Option<&'static Function>;
 
-/// A text that is no template.
+/// A syntax error in a template.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 #[error("template: {name}:{line}: {message}")]
 pub struct ParseError {
@@ -54,7 +54,7 @@ impl ParseError {
     }
 }
 
-/// An execution that failed; the text says where.
+/// A failed execution; the message has the position.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 #[error("{0}")]
 pub struct ExecError(String);
@@ -68,12 +68,12 @@ pub struct Limits {
     pub steps: u64,
 }
 
-/// How output is escaped.
+/// Escaping of the output.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Escaping {
-    /// Not at all.
+    /// No escaping.
     None,
-    /// For the place in an HTML page where it is printed.
+    /// For its context in an HTML page.
     Html,
 }
 
@@ -84,11 +84,11 @@ pub struct Set {
 }
 
 impl Set {
-    /// Parses `source` as the template `name` and adds it with what it defines. A later definition of a name
+    /// Parses `source` as the template `name` and adds it and the templates it defines. A later definition of a name
     /// replaces an earlier one.
     ///
     /// # Errors
-    /// `source` is no template; then nothing is added.
+    /// `source` has a syntax error; then nothing is added.
     pub fn add(&mut self, name: &str, source: &str, functions: Lookup) -> Result<(), ParseError> {
         let blocks = parse::parse(name, source, &|function| functions(function).is_some())?;
         self.blocks.extend(blocks);
@@ -98,7 +98,7 @@ impl Set {
     /// Parses `source` as the template `name` and runs it on `data`, with this set's templates to call.
     ///
     /// # Errors
-    /// `source` is no template, or its execution failed.
+    /// `source` has a syntax error, or its execution failed.
     pub fn expand(
         &self,
         job: &Job<'_>,
@@ -153,7 +153,7 @@ pub fn parses(source: &str, functions: Lookup) -> Result<(), ParseError> {
     parse::parse("", source, &|function| functions(function).is_some()).map(drop)
 }
 
-/// A text that was parsed once, to be run often.
+/// A template that is parsed once and run often.
 #[derive(Debug, Clone)]
 pub struct Compiled {
     name: String,
@@ -165,7 +165,7 @@ impl Compiled {
     /// Parses `source` as the template `name`.
     ///
     /// # Errors
-    /// It is no template.
+    /// It has a syntax error.
     pub fn new(name: String, source: String, functions: Lookup) -> Result<Self, ParseError> {
         let blocks = parse::parse(&name, &source, &|function| functions(function).is_some())?;
         Ok(Self {
@@ -207,7 +207,7 @@ impl Compiled {
     }
 }
 
-/// A text to expand and how.
+/// A template to expand, with its options.
 #[derive(Debug, Clone, Copy)]
 pub struct Job<'a> {
     /// The template's name, for messages.
@@ -218,14 +218,14 @@ pub struct Job<'a> {
     pub functions: Lookup,
     /// Its bounds.
     pub limits: Limits,
-    /// How output is escaped.
+    /// Escaping of the output.
     pub escaping: Escaping,
 }
 
-/// Why an expansion failed.
+/// A failed expansion.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 pub enum ExpandError {
-    /// The text is no template.
+    /// The text has a syntax error.
     #[error(transparent)]
     Parse(#[from] ParseError),
     /// Its execution failed.

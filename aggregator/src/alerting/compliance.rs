@@ -9,7 +9,7 @@ use std::time::Duration;
 use common::model::{Labels, Sample};
 use tidemark_alerting::rules::alert::AlertState;
 use tidemark_alerting::rules::file::{RuleFile, parse};
-use tidemark_alerting::rules::group::{Context, Outgoing};
+use tidemark_alerting::rules::group::{AlertToSend, Context};
 use tidemark_alerting::rules::manager::{Defaults, Manager};
 use tidemark_alerting::rules::rule::Health;
 use tidemark_alerting::rules::source::Source;
@@ -36,7 +36,7 @@ struct Round {
     states: BTreeSet<(String, AlertState)>,
     /// `ALERTS` as a query at that time sees it.
     series: BTreeSet<String>,
-    sent: Vec<Outgoing>,
+    sent: Vec<AlertToSend>,
     healths: Vec<Health>,
 }
 
@@ -137,10 +137,10 @@ fn spans(rounds: &[Round], name: &str) -> Vec<(AlertState, i64, i64)> {
 }
 
 /// Returns when `name` was sent, and in which state.
-fn sendings<'r>(rounds: &'r [Round], name: &str) -> Vec<(i64, &'r Outgoing)> {
+fn sendings<'r>(rounds: &'r [Round], name: &str) -> Vec<(i64, &'r AlertToSend)> {
     let mut all = Vec::new();
     for round in rounds {
-        let of_name = |alert: &&Outgoing| alert.labels.get("alertname") == Some(name);
+        let of_name = |alert: &&AlertToSend| alert.labels.get("alertname") == Some(name);
         all.extend(
             round
                 .sent

@@ -13,7 +13,7 @@ use tidemark_alerting::external::{
     Alerting as Section, Alertmanagers, DnsName, Queue, body, relabelled,
 };
 use tidemark_alerting::notify::receiver::{HttpConfig, HttpOptions};
-use tidemark_alerting::rules::group::Outgoing;
+use tidemark_alerting::rules::group::AlertToSend;
 use tokio::sync::Notify;
 use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
@@ -97,7 +97,7 @@ impl External {
     }
 
     /// Queues alerts for every instance.
-    pub(super) fn push(&self, outgoing: &[Outgoing]) {
+    pub(super) fn push(&self, outgoing: &[AlertToSend]) {
         let mut state = self.state();
         let section = Arc::clone(&state.section);
         for ((index, _), instance) in &mut state.instances {
@@ -231,7 +231,7 @@ fn targets(section: &Section) -> impl Iterator<Item = (usize, String)> + '_ {
 struct Batch {
     key: (usize, String),
     group: Alertmanagers,
-    alerts: Vec<Outgoing>,
+    alerts: Vec<AlertToSend>,
 }
 
 /// Sends until `stop`. A failed batch is not retried: its alerts are sent again after the resend delay.

@@ -1,4 +1,4 @@
-//! An alert as the notifier knows it.
+//! An alert of the notifier.
 
 use std::cmp::Ordering;
 use std::sync::Arc;
@@ -10,46 +10,46 @@ use crate::annotations::Annotations;
 use crate::hash::fingerprint;
 use crate::rules::labels_serde;
 
-/// An alert that was received. Times are milliseconds since the epoch.
+/// A received alert. Times are milliseconds since the epoch.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Alert {
-    /// What identifies it.
+    /// Its labels, which identify it.
     #[serde(with = "labels_serde")]
     pub labels: Labels,
     /// Its annotations.
     pub annotations: Annotations,
-    /// Since when it fires.
+    /// Start of firing.
     pub starts_at_ms: i64,
-    /// When it ended, or will unless it is heard of again.
+    /// End of firing; in the future for a firing alert that is not renewed.
     pub ends_at_ms: i64,
-    /// When it was last heard of.
+    /// Time of the last update.
     pub updated_at_ms: i64,
-    /// Where it comes from.
+    /// Link to its source.
     pub generator_url: String,
-    /// Whether the end was not given but assumed.
+    /// Whether the end is a default and not the source's.
     pub timeout: bool,
 }
 
 impl Alert {
-    /// The hash of its labels.
+    /// Returns the hash of its labels.
     #[must_use]
     pub fn fingerprint(&self) -> u64 {
         fingerprint(&self.labels)
     }
 
-    /// The fingerprint as the API prints it.
+    /// Returns the fingerprint in the API's format.
     #[must_use]
     pub fn fingerprint_text(&self) -> String {
         format!("{:016x}", self.fingerprint())
     }
 
-    /// Whether it has ended.
+    /// Reports whether it has ended.
     #[must_use]
     pub const fn is_resolved(&self, now_ms: i64) -> bool {
         self.ends_at_ms <= now_ms
     }
 
-    /// Joins what is known of an alert with news of it, when the two overlap in time.
+    /// Merges an update into an alert if the two overlap in time, as Alertmanager's `Alert.Merge`.
     #[must_use]
     pub fn merged(old: &Self, new: Self, now_ms: i64) -> Self {
         let ends_inside = new.ends_at_ms > old.starts_at_ms && new.ends_at_ms < old.ends_at_ms;

@@ -1,4 +1,4 @@
-//! Inhibition: alerts that say nothing new while others fire.
+//! Inhibition: alerts that are suppressed while others fire.
 
 use std::collections::BTreeMap;
 
@@ -9,7 +9,7 @@ use super::matcher::matches_all;
 use super::route::read_matchers;
 use common::yaml::{Fields, Issue, Issues, Node};
 
-/// A rule that mutes targets while sources fire.
+/// A rule that suppresses target alerts while source alerts fire.
 #[derive(Debug, Clone)]
 pub struct InhibitRule {
     source: Vec<Matcher>,
@@ -44,16 +44,16 @@ pub(super) fn read(node: &Node, issues: &mut Issues) -> InhibitRule {
     rule
 }
 
-/// The alerts that may inhibit others, indexed for one moment.
+/// Index of the alerts that inhibit others at one time.
 ///
-/// Built once per tick: a lookup costs one hash of the `equal` labels per rule, not a look at every alert.
+/// Built once per tick, so that a lookup costs one search by the `equal` labels per rule and no scan of all alerts.
 #[derive(Debug, Default)]
 pub struct Inhibitor {
-    /// For each rule.
+    /// One entry per rule.
     sources: Vec<Sources>,
 }
 
-/// Values of the `equal` labels, to fingerprints of sources and whether they are targets too.
+/// By values of the `equal` labels: fingerprint of each source, and whether it is a target too.
 type Sources = BTreeMap<Vec<String>, Vec<(u64, bool)>>;
 
 impl Inhibitor {
@@ -80,7 +80,7 @@ impl Inhibitor {
         Self { sources }
     }
 
-    /// Fingerprint of an alert that inhibits one with these labels.
+    /// Returns the fingerprint of an alert that inhibits one with these labels.
     ///
     /// An alert that matches both sides of a rule is not inhibited by another such alert, nor by itself.
     #[must_use]
@@ -100,7 +100,7 @@ impl Inhibitor {
 }
 
 impl InhibitRule {
-    /// An absent label has the empty value.
+    /// Returns the values of the `equal` labels; an absent label is empty.
     fn equal_values(&self, labels: &Labels) -> Vec<String> {
         self.equal
             .iter()

@@ -12,11 +12,11 @@ use common::yaml::{Fields, Issue, Issues, Node};
 pub struct TimeIntervals {
     /// The name that routes use.
     pub name: String,
-    /// The set contains a moment when one of these does.
+    /// The set contains a time if one of these does.
     pub intervals: Vec<TimeInterval>,
 }
 
-/// A recurring interval: all fields that are there must hold; of the entries of a field, one.
+/// A recurring interval. A time matches if each configured field has an entry that matches.
 #[derive(Debug, Clone)]
 pub struct TimeInterval {
     /// Minutes of the day, the end excluded.
@@ -31,7 +31,7 @@ pub struct TimeInterval {
 }
 
 impl TimeIntervals {
-    /// Whether the moment lies in one of the intervals.
+    /// Reports whether one of the intervals contains the time.
     #[must_use]
     pub fn contains(&self, now_ms: i64) -> bool {
         let time = Timestamp::from_millisecond(now_ms);
@@ -72,11 +72,11 @@ impl TimeInterval {
     }
 }
 
-/// Days of a month with `month_days` days; what lies outside it is cut.
+/// Clamps a range to a month of `month_days` days.
 fn day_range((start, end): (i16, i16), month_days: i16) -> RangeInclusive<i16> {
     let absolute = |day: i16| if day < 0 { month_days + 1 + day } else { day };
     let (start, end) = (absolute(start), absolute(end));
-    // A range that begins behind the month's end, as 30-31 in February, is none.
+    // A range that begins after the month's end, as 30-31 in February, contains no day.
     if start > month_days {
         return RangeInclusive::new(1, 0);
     }
@@ -262,7 +262,8 @@ fn read_days(node: &Node, issues: &mut Issues) -> Vec<(i16, i16)> {
     days
 }
 
-/// Whether a range can hold a day: one that starts from the end may not go on from the beginning.
+/// Reports whether a range can contain a day: a start counted from the end of the month excludes an end counted from its
+/// beginning.
 const fn is_ascending(start: i16, end: i16) -> bool {
     if start < 0 && end > 0 {
         false

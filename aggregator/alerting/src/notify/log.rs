@@ -1,8 +1,9 @@
-//! The notification log: what each receiver was told last.
+//! The notification log: the alerts of the last notification to each integration.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 
+use common::report::chain;
 use serde::{Deserialize, Serialize};
 use tracing::warn;
 
@@ -27,15 +28,15 @@ pub struct Entry {
 /// Why a notification is due.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Reason {
-    /// The receiver knows of none of the alerts.
+    /// The receiver was notified of none of the alerts.
     First,
-    /// Alerts fire that the receiver does not know of.
+    /// Alerts fire that the receiver was not notified of.
     Firing,
     /// Everything is resolved.
     AllResolved,
     /// Some are resolved.
     Resolved,
-    /// Nothing is new, but it is time to repeat.
+    /// Nothing changed, but `repeat_interval` has passed.
     Repeat,
 }
 
@@ -53,9 +54,9 @@ impl Reason {
     }
 }
 
-/// What a flush would tell.
+/// The alerts of a flush, which decide whether a notification is due.
 #[derive(Debug, Clone)]
-pub struct News {
+pub struct NotificationState {
     /// Fingerprints of the alerts that fire.
     pub firing: BTreeSet<u64>,
     /// Fingerprints of those that are resolved.
@@ -76,7 +77,7 @@ pub struct NotificationLog {
 }
 
 impl NotificationLog {
-    /// The log that `store` holds.
+    /// Opens the log in `store`.
     #[must_use]
     pub fn open(store: Arc<dyn StateStore>) -> Self {
         let mut entries = BTreeMap::new();
@@ -96,17 +97,17 @@ impl NotificationLog {
         Self { store, entries }
     }
 
-    /// Whether and why the receiver `key` must be told `news`.
+    /// Returns why the integration `key` needs a notification of `state`; `None` if it does not.
     #[must_use]
-    pub fn needs(&self, key: &str, news: &News, now_ms: i64) -> Option<Reason> {
+    pub fn needs(&self, key: &str, state: &NotificationState, now_ms: i64) -> Option<Reason> {
         let Some(entry) = self
             .entries
             .get(key)
             .filter(|entry| entry.expires_at_ms > now_ms)
         else {
-            return (!news.firing.is_empty()).then_some(Reason::First);
+            return (!state.firing.is_empty()).then_some(Reason::First);
         };
-        if !news.firing.is_subset(&entry.firing) {
+        if !state.firing.is_subset(&entry.firing) {
             let is_first = entry.firing.is_empty();
             return Some(if is_first {
                 Reason::First
@@ -114,31 +115,31 @@ impl NotificationLog {
                 Reason::Firing
             });
         }
-        if news.firing.is_empty() {
-            // What fired and ended between two flushes was never told.
+        if state.firing.is_empty() {
+            // No notification was sent for an alert that fired and ended between two flushes.
             return (!entry.firing.is_empty()).then_some(Reason::AllResolved);
         }
-        if news.send_resolved && !news.resolved.is_subset(&entry.resolved) {
+        if state.send_resolved && !state.resolved.is_subset(&entry.resolved) {
             return Some(Reason::Resolved);
         }
-        (entry.sent_at_ms < now_ms - news.repeat_ms).then_some(Reason::Repeat)
+        (entry.sent_at_ms < now_ms - state.repeat_ms).then_some(Reason::Repeat)
     }
 
-    /// Takes down what was sent, with one wait for the disk for all of it: it is durable when this returns.
+    /// Records what was sent, with a single sync. It is durable when this returns.
     ///
     /// # Errors
     /// It could not be kept; a restart may then repeat the notifications.
     pub fn record<'a>(
         &mut self,
-        sent: impl IntoIterator<Item = (&'a str, &'a News)>,
+        sent: impl IntoIterator<Item = (&'a str, &'a NotificationState)>,
         now_ms: i64,
     ) -> Result<(), StoreError> {
         let mut changes = Vec::new();
-        for (key, news) in sent {
-            let kept_ms = news.repeat_ms.saturating_mul(2).clamp(0, RETENTION_MS);
+        for (key, state) in sent {
+            let kept_ms = state.repeat_ms.saturating_mul(2).clamp(0, RETENTION_MS);
             let entry = Entry {
-                firing: news.firing.clone(),
-                resolved: news.resolved.clone(),
+                firing: state.firing.clone(),
+                resolved: state.resolved.clone(),
                 sent_at_ms: now_ms,
                 expires_at_ms: now_ms + kept_ms,
             };
@@ -149,7 +150,7 @@ impl NotificationLog {
         self.store.commit(changes, Durability::Synced)
     }
 
-    /// Forgets what has expired.
+    /// Removes expired entries.
     pub fn collect_garbage(&mut self, now_ms: i64) {
         let expired: Vec<String> = self
             .entries
@@ -163,7 +164,10 @@ impl NotificationLog {
             .collect();
         match self.store.commit(changes, Durability::Written) {
             Ok(()) => self.entries.retain(|_, entry| entry.expires_at_ms > now_ms),
-            Err(error) => warn!(%error, "forget old notifications"),
+            Err(error) => warn!(
+                error = chain(&error),
+                "remove expired notification log entries"
+            ),
         }
     }
 }
@@ -173,8 +177,8 @@ mod tests {
     use super::*;
     use crate::store::MemoryStore;
 
-    fn news(firing: &[u64], resolved: &[u64], send_resolved: bool) -> News {
-        News {
+    fn news(firing: &[u64], resolved: &[u64], send_resolved: bool) -> NotificationState {
+        NotificationState {
             firing: firing.iter().copied().collect(),
             resolved: resolved.iter().copied().collect(),
             send_resolved,

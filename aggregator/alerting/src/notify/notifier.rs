@@ -6,13 +6,14 @@ use std::collections::{BTreeMap, BTreeSet, HashMap};
 use std::sync::Arc;
 
 use common::model::Labels;
+use common::report::chain;
 use tracing::warn;
 
 use self::group::Group;
 use super::alert::{Alert, sort};
 use super::config::Config;
 use super::inhibit::Inhibitor;
-use super::log::{News, NotificationLog};
+use super::log::{NotificationLog, NotificationState};
 use super::message::Notification;
 use super::route::Route;
 use super::silence::Silences;
@@ -20,17 +21,17 @@ use crate::store::{Change, Durability, StateStore, Table};
 
 /// Most alerts at once.
 pub const ALERTS_MAX: usize = 100_000;
-/// How long a resolved alert is known.
+/// How long a resolved alert is kept.
 const RESOLVED_KEPT_MS: i64 = 30 * 60 * 1000;
-/// Between two clean-ups.
+/// Time between two clean-ups.
 const GARBAGE_INTERVAL_MS: i64 = 60_000;
-/// The shortest time that a flush may take (Alertmanager: `MinTimeout`).
+/// Shortest deadline of a delivery (Alertmanager's `MinTimeout`).
 const DEADLINE_MS_MIN: i64 = 10_000;
 
-/// A group: its labels, its route, the fingerprints of its alerts.
+/// A group: its labels, its route, and the fingerprints of its alerts.
 pub type GroupView<'a> = (Labels, &'a Route, Vec<u64>);
 
-/// Which group: the route's number, the group's key.
+/// Identifies a group: the index of its route and its key.
 pub type GroupId = (usize, String);
 
 /// A notification to hand to one integration of a receiver.
@@ -38,37 +39,37 @@ pub type GroupId = (usize, String);
 pub struct Delivery {
     /// The group.
     pub group: GroupId,
-    /// The integration's place in its receiver.
+    /// Index of the integration in its receiver.
     pub integration: usize,
-    /// The configuration it was made under.
+    /// The configuration at the time of the flush.
     pub config: Arc<Config>,
-    /// What to tell.
+    /// The content.
     pub notification: Notification,
-    /// When to give up, milliseconds since the epoch.
+    /// Deadline, milliseconds since the epoch.
     pub deadline_ms: i64,
     log_key: String,
-    news: News,
+    state: NotificationState,
 }
 
-/// Why an alert is not told of.
+/// Why no notification is sent for an alert.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub struct Suppression {
-    /// Ids of silences.
+    /// Ids of the silences that match.
     pub silenced_by: Vec<String>,
-    /// Fingerprints of alerts.
+    /// Fingerprints of the alerts that inhibit it.
     pub inhibited_by: Vec<String>,
-    /// Names of time intervals, of the route.
+    /// Names of the route's time intervals that mute it.
     pub muted_by: Vec<String>,
 }
 
 /// Counters since the start.
 #[derive(Debug, Clone, Copy, Default)]
 pub struct Counts {
-    /// Alerts that were received, firing ones.
+    /// Firing alerts received.
     pub received_firing: u64,
-    /// Alerts that were received, resolved ones.
+    /// Resolved alerts received.
     pub received_resolved: u64,
-    /// Alerts that were refused because there were too many.
+    /// Alerts refused because of [`ALERTS_MAX`].
     pub refused: u64,
 }
 
@@ -78,19 +79,19 @@ pub struct Notifier {
     config: Arc<Config>,
     store: Arc<dyn StateStore>,
     external_url: String,
-    /// Shared with the groups and with what is being told.
+    /// By fingerprint; shared with the groups and with deliveries in progress.
     alerts: BTreeMap<u64, Arc<Alert>>,
     groups: HashMap<GroupId, Group>,
     silences: Silences,
     log: NotificationLog,
     counts: Counts,
     next_garbage_ms: i64,
-    /// No group is due before; kept so that nobody has to ask all of them after every outcome.
+    /// No group is due before this time. Saves a scan of all groups after each outcome.
     next_flush_ms: i64,
 }
 
 impl Notifier {
-    /// A notifier that goes on where the one before it, on the same store, stopped.
+    /// Restores the state from `store`, where an earlier notifier left it.
     #[must_use]
     pub fn new(
         config: Arc<Config>,
@@ -114,20 +115,20 @@ impl Notifier {
         notifier
     }
 
-    /// Takes back the alerts that were known. One that fired keeps firing for a resolve timeout: nobody could renew
-    /// it while we were away.
+    /// Restores the alerts. One that fired keeps firing for a resolve timeout, because no source could renew it during
+    /// the downtime.
     fn restore(&mut self, now_ms: i64) {
-        let patience_ms = self.config.global.resolve_timeout.as_millis() as i64;
+        let timeout_ms = self.config.global.resolve_timeout.as_millis() as i64;
         let mut alerts = Vec::new();
         for (_, value) in self.store.scan(Table::ReceivedAlerts) {
             match serde_json::from_slice::<Alert>(&value) {
                 Ok(mut alert) => {
                     if !alert.is_resolved(alert.updated_at_ms) {
-                        alert.ends_at_ms = alert.ends_at_ms.max(now_ms + patience_ms);
+                        alert.ends_at_ms = alert.ends_at_ms.max(now_ms + timeout_ms);
                     }
                     alerts.push(Arc::new(alert));
                 }
-                Err(error) => warn!(%error, "stored alert of the notifier cannot be read"),
+                Err(error) => warn!(error = chain(&error), "read stored alert"),
             }
         }
         for alert in alerts {
@@ -136,13 +137,13 @@ impl Notifier {
         }
     }
 
-    /// The configuration in force.
+    /// Returns the active configuration.
     #[must_use]
     pub fn config(&self) -> &Arc<Config> {
         &self.config
     }
 
-    /// Puts another configuration in force. Groups are formed anew; the log keeps anyone from being told twice.
+    /// Activates another configuration. Groups form again; the log prevents repeated notifications.
     pub fn reload(&mut self, config: Arc<Config>, now_ms: i64) {
         self.config = config;
         self.groups.clear();
@@ -152,29 +153,29 @@ impl Notifier {
         }
     }
 
-    /// The silences.
+    /// Returns the silences.
     #[must_use]
     pub const fn silences(&self) -> &Silences {
         &self.silences
     }
 
-    /// The silences, to change them.
+    /// Returns the silences for changes.
     pub const fn silences_mut(&mut self) -> &mut Silences {
         &mut self.silences
     }
 
-    /// The alerts that are known, by fingerprint.
+    /// Returns the alerts in ascending order of their fingerprints.
     pub fn alerts(&self) -> impl Iterator<Item = &Alert> {
         self.alerts.values().map(AsRef::as_ref)
     }
 
-    /// Counters since the start.
+    /// Returns the counters since the start.
     #[must_use]
     pub const fn counts(&self) -> Counts {
         self.counts
     }
 
-    /// Takes alerts in. Those beyond [`ALERTS_MAX`] are refused and counted; the return value says how many.
+    /// Receives alerts. Refuses and counts those above [`ALERTS_MAX`]; returns how many.
     pub fn receive(&mut self, alerts: Vec<Alert>, now_ms: i64) -> u64 {
         let mut changes = Vec::with_capacity(alerts.len());
         let mut refused = 0;
@@ -196,7 +197,7 @@ impl Notifier {
             }
             match Change::put(Table::ReceivedAlerts, fingerprint.to_be_bytes(), &alert) {
                 Ok(change) => changes.push(change),
-                Err(error) => warn!(%error, "store alert of the notifier"),
+                Err(error) => warn!(error = chain(&error), "store received alert"),
             }
             let alert = Arc::new(alert);
             self.route(&alert, now_ms);
@@ -204,12 +205,12 @@ impl Notifier {
         }
         self.counts.refused += refused;
         if let Err(error) = self.store.commit(changes, Durability::Written) {
-            warn!(%error, "store alerts of the notifier");
+            warn!(error = chain(&error), "store received alerts");
         }
         refused
     }
 
-    /// Puts an alert into the groups of its routes.
+    /// Adds an alert to the groups of its routes.
     fn route(&mut self, alert: &Arc<Alert>, now_ms: i64) {
         for index in self.config.routes.matching(&alert.labels) {
             let Some(route) = self.config.routes.get(index) else {
@@ -217,7 +218,7 @@ impl Notifier {
             };
             let labels = route.group_labels(&alert.labels);
             let id = (index, group_key(route, &labels));
-            // A resolved alert forms a group too: the log knows whether anybody has heard of it.
+            // A resolved alert forms a group too: the log knows whether a receiver was notified of it.
             let group = self
                 .groups
                 .entry(id)
@@ -228,13 +229,13 @@ impl Notifier {
         }
     }
 
-    /// When [`Self::tick`] has something to do next, at the soonest.
+    /// Returns the earliest time at which [`Self::tick`] may have work.
     #[must_use]
     pub fn next_due_ms(&self) -> i64 {
         self.next_flush_ms.min(self.next_garbage_ms)
     }
 
-    /// Flushes the groups that are due. Each delivery that is returned must be given back to [`Self::finish`].
+    /// Flushes the groups that are due. The caller must pass each returned delivery to [`Self::finish`].
     pub fn tick(&mut self, now_ms: i64) -> Vec<Delivery> {
         if now_ms >= self.next_garbage_ms {
             self.collect_garbage(now_ms);
@@ -263,7 +264,7 @@ impl Notifier {
         deliveries
     }
 
-    /// Remembers when the group, whose flush may have ended, is due.
+    /// Updates `next_flush_ms` for a group whose flush may have ended.
     fn note_due(&mut self, id: &GroupId) {
         let due_ms = self.groups.get(id).and_then(Group::due_ms);
         self.next_flush_ms = self.next_flush_ms.min(due_ms.unwrap_or(i64::MAX));
@@ -305,17 +306,17 @@ impl Notifier {
         let mut deliveries = Vec::new();
         for (index, integration) in integrations.iter().enumerate() {
             let log_key = format!("{}:{}/{}/{index}", id.1, route.receiver, integration.kind());
-            let news = news(&alerts, integration.send_resolved(), route, now_ms);
-            let reason = self.log.needs(&log_key, &news, now_ms);
+            let state = notification_state(&alerts, integration.send_resolved(), route, now_ms);
+            let reason = self.log.needs(&log_key, &state, now_ms);
             let Some(reason) = reason.filter(|_| !alerts.is_empty()) else {
                 continue;
             };
-            let mut told = alerts.clone();
+            let mut alerts_to_send = alerts.clone();
             if !integration.send_resolved() {
-                told.retain(|alert| !alert.is_resolved(now_ms));
-                if told.is_empty() {
-                    // Nothing is sent, but the log must know that what fired is over.
-                    self.record([(log_key.as_str(), &news)], now_ms);
+                alerts_to_send.retain(|alert| !alert.is_resolved(now_ms));
+                if alerts_to_send.is_empty() {
+                    // Nothing is sent, but the log must record that the alerts no longer fire.
+                    self.record([(log_key.as_str(), &state)], now_ms);
                     continue;
                 }
             }
@@ -327,7 +328,7 @@ impl Notifier {
                     receiver: route.receiver.clone(),
                     group_key: id.1.clone(),
                     group_labels: group_labels.clone(),
-                    alerts: told,
+                    alerts: alerts_to_send,
                     reason,
                     route_labels: route.labels.clone(),
                     now_ms,
@@ -336,7 +337,7 @@ impl Notifier {
                 deadline_ms: now_ms
                     + (route.group_interval.as_millis() as i64).max(DEADLINE_MS_MIN),
                 log_key,
-                news,
+                state,
             });
         }
         if let Some(group) = self.groups.get_mut(id) {
@@ -345,16 +346,15 @@ impl Notifier {
         deliveries
     }
 
-    /// Takes the outcome of a delivery. When it was sent, that is durable when this returns.
+    /// Records the outcome of a delivery. A success is durable when this returns.
     pub fn finish(&mut self, delivery: &Delivery, is_sent: bool, now_ms: i64) {
         self.finish_all(&[(delivery, is_sent)], now_ms);
     }
 
-    /// Takes the outcomes of deliveries, with one wait for the disk for all of them: which of them were sent is durable
-    /// when this returns.
+    /// Records the outcomes of deliveries with a single sync. Successes are durable when this returns.
     pub fn finish_all(&mut self, outcomes: &[(&Delivery, bool)], now_ms: i64) {
         let sent = outcomes.iter().filter(|(_, is_sent)| *is_sent);
-        let sent = sent.map(|(delivery, _)| (delivery.log_key.as_str(), &delivery.news));
+        let sent = sent.map(|(delivery, _)| (delivery.log_key.as_str(), &delivery.state));
         self.record(sent, now_ms);
         for (delivery, is_sent) in outcomes {
             if let Some(group) = self.groups.get_mut(&delivery.group) {
@@ -364,14 +364,18 @@ impl Notifier {
         }
     }
 
-    fn record<'a>(&mut self, sent: impl IntoIterator<Item = (&'a str, &'a News)>, now_ms: i64) {
+    fn record<'a>(
+        &mut self,
+        sent: impl IntoIterator<Item = (&'a str, &'a NotificationState)>,
+        now_ms: i64,
+    ) {
         if let Err(error) = self.log.record(sent, now_ms) {
-            // A restart may then repeat the notifications, which is better than losing one.
-            warn!(%error, "store notification");
+            // A restart may repeat the notifications, which is better than losing one.
+            warn!(error = chain(&error), "record notification");
         }
     }
 
-    /// Why alerts with these labels are not told of, whatever their route.
+    /// Returns why alerts with these labels are suppressed, regardless of their route.
     #[must_use]
     pub fn suppression(&self, labels: &Labels, inhibitor: &Inhibitor, now_ms: i64) -> Suppression {
         let inhibited_by = inhibitor.inhibiting(&self.config.inhibit_rules, labels);
@@ -390,13 +394,13 @@ impl Notifier {
         }
     }
 
-    /// An index for [`Self::suppression`] at `now_ms`.
+    /// Builds the index for [`Self::suppression`] at `now_ms`.
     #[must_use]
     pub fn inhibition_at(&self, now_ms: i64) -> Inhibitor {
         self.inhibitor(now_ms)
     }
 
-    /// The groups: their labels, route, and the fingerprints of their alerts; sorted by labels and receiver.
+    /// Returns the groups, sorted by labels and receiver.
     #[must_use]
     pub fn groups(&self) -> Vec<GroupView<'_>> {
         let view = |(id, group): (&GroupId, &Group)| {
@@ -408,13 +412,13 @@ impl Notifier {
         groups
     }
 
-    /// An alert by its fingerprint.
+    /// Returns the alert with `fingerprint`.
     #[must_use]
     pub fn alert(&self, fingerprint: u64) -> Option<&Alert> {
         self.alerts.get(&fingerprint).map(AsRef::as_ref)
     }
 
-    /// The receivers of an alert with these labels, without repetition.
+    /// Returns the names of the receivers of an alert with these labels, without duplicates.
     #[must_use]
     pub fn receivers_of(&self, labels: &Labels) -> Vec<&str> {
         let routes = self.config.routes.matching(labels).into_iter();
@@ -439,7 +443,7 @@ impl Notifier {
             .map(|key| Change::remove(Table::ReceivedAlerts, key.to_be_bytes()))
             .collect();
         if let Err(error) = self.store.commit(changes, Durability::Written) {
-            warn!(%error, "forget resolved alerts");
+            warn!(error = chain(&error), "remove resolved alerts");
         }
         for fingerprint in old {
             self.alerts.remove(&fingerprint);
@@ -447,7 +451,7 @@ impl Notifier {
     }
 }
 
-/// Names of the intervals that keep a route from sending at `now_ms`.
+/// Returns the names of the intervals that mute a route at `now_ms`.
 #[must_use]
 pub fn muted_by(config: &Config, route: &Route, now_ms: i64) -> Vec<String> {
     let contains = |name: &String| {
@@ -471,7 +475,12 @@ pub fn muted_by(config: &Config, route: &Route, now_ms: i64) -> Vec<String> {
     muting
 }
 
-fn news(alerts: &[Arc<Alert>], send_resolved: bool, route: &Route, now_ms: i64) -> News {
+fn notification_state(
+    alerts: &[Arc<Alert>],
+    send_resolved: bool,
+    route: &Route,
+    now_ms: i64,
+) -> NotificationState {
     let of = |resolved: bool| -> BTreeSet<u64> {
         alerts
             .iter()
@@ -479,7 +488,7 @@ fn news(alerts: &[Arc<Alert>], send_resolved: bool, route: &Route, now_ms: i64) 
             .map(|alert| alert.fingerprint())
             .collect()
     };
-    News {
+    NotificationState {
         firing: of(false),
         resolved: of(true),
         send_resolved,
@@ -487,7 +496,7 @@ fn news(alerts: &[Arc<Alert>], send_resolved: bool, route: &Route, now_ms: i64) 
     }
 }
 
-/// Alertmanager's group key: the matchers on the way to the route, and the labels of the group.
+/// Returns Alertmanager's group key: the matchers on the path to the route, and the labels of the group.
 fn group_key(route: &Route, labels: &Labels) -> String {
     let pairs: Vec<String> = labels
         .iter()
@@ -496,5 +505,7 @@ fn group_key(route: &Route, labels: &Labels) -> String {
     format!("{}:{{{}}}", route.key, pairs.join(", "))
 }
 
+#[cfg(test)]
+mod store_failure_tests;
 #[cfg(test)]
 mod tests;

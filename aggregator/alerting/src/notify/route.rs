@@ -8,38 +8,38 @@ use common::model::{Labels, Matcher};
 use super::matcher::{Grammar, format, matches_all, parse_with_grammar, sort};
 use common::yaml::{Fields, Issue, Issues, Node, Position, Yaml};
 
-/// By which labels a route groups.
+/// The labels by which a route groups alerts.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum GroupBy {
-    /// By all: `['...']`.
+    /// All labels: `['...']`.
     All,
-    /// By these.
+    /// These labels.
     Labels(BTreeSet<String>),
 }
 
-/// A node of the tree with everything it inherits.
+/// A node of the routing tree, with inherited options resolved.
 #[derive(Debug, Clone)]
 pub struct Route {
-    /// The matchers on the way here; the first part of a group's key.
+    /// The matchers on the path from the root; the first part of a group's key.
     pub key: String,
-    /// Who is told.
+    /// Name of the receiver.
     pub receiver: String,
-    /// How alerts are grouped.
+    /// Labels that form groups.
     pub group_by: GroupBy,
-    /// Before the first notification of a group.
+    /// Wait before the first notification of a group.
     pub group_wait: Duration,
-    /// Between two flushes of a group.
+    /// Time between two flushes of a group.
     pub group_interval: Duration,
-    /// Before the same notification is sent again.
+    /// Time after which an unchanged notification is repeated.
     pub repeat_interval: Duration,
-    /// Names of intervals in which nothing is sent.
+    /// Names of the intervals in which nothing is sent.
     pub mute_time_intervals: Vec<String>,
-    /// Names of intervals outside of which nothing is sent.
+    /// Names of the only intervals in which something is sent.
     pub active_time_intervals: Vec<String>,
-    /// Labels of the route itself, for templates.
+    /// Labels of the route, for templates.
     pub labels: Labels,
-    /// Whether siblings are tried too.
-    pub goes_on: bool,
+    /// `continue`: whether later siblings are tried after a match.
+    pub continues: bool,
     matchers: Vec<Matcher>,
     children: Vec<usize>,
 }
@@ -59,7 +59,7 @@ impl Routes {
         Self { nodes: vec![root] }
     }
 
-    /// Numbers of the routes that handle an alert with these labels, in the order of the tree.
+    /// Returns the indices of the routes that handle an alert with these labels, in the order of the tree.
     #[must_use]
     pub fn matching(&self, labels: &Labels) -> Vec<usize> {
         let mut found = Vec::new();
@@ -78,7 +78,7 @@ impl Routes {
         let before = found.len();
         for &child in &route.children {
             let matched = self.descend(child, labels, found);
-            if matched && !self.nodes.get(child).is_some_and(|child| child.goes_on) {
+            if matched && !self.nodes.get(child).is_some_and(|child| child.continues) {
                 break;
             }
         }
@@ -88,20 +88,20 @@ impl Routes {
         true
     }
 
-    /// A route by its number.
+    /// Returns the route with this index.
     #[must_use]
     pub fn get(&self, index: usize) -> Option<&Route> {
         self.nodes.get(index)
     }
 
-    /// All routes, the root first.
+    /// Iterates over all routes, the root first.
     pub fn iter(&self) -> impl Iterator<Item = &Route> {
         self.nodes.iter()
     }
 }
 
 impl Route {
-    /// The labels that `labels` is grouped by here.
+    /// Returns the subset of `labels` that identifies the group.
     #[must_use]
     pub fn group_labels(&self, labels: &Labels) -> Labels {
         match &self.group_by {
@@ -121,14 +121,14 @@ impl Route {
             mute_time_intervals: Vec::new(),
             active_time_intervals: Vec::new(),
             labels: Labels::empty(),
-            goes_on: false,
+            continues: false,
             matchers: Vec::new(),
             children: Vec::new(),
         }
     }
 }
 
-/// A name in the file that must be defined elsewhere in it.
+/// A reference to a receiver or an interval that must be defined in the file.
 #[derive(Debug)]
 pub(super) struct Mention {
     pub(super) name: String,
@@ -142,7 +142,7 @@ pub(super) struct Reader<'i> {
     nodes: Vec<Route>,
 }
 
-/// Reads the tree; names of receivers and intervals are left to the caller to check.
+/// Reads the tree. The caller checks the returned references.
 pub(super) fn read(node: &Node, issues: &mut Issues) -> (Routes, Vec<Mention>) {
     let mut reader = Reader {
         issues,
@@ -169,7 +169,7 @@ pub(super) fn read(node: &Node, issues: &mut Issues) -> (Routes, Vec<Mention>) {
                 "root route must not have any mute or active time intervals",
             ));
         }
-        if root.goes_on {
+        if root.continues {
             reader.issues.push(Issue::new(
                 node.position,
                 "cannot have continue in root route",
@@ -191,7 +191,7 @@ impl Reader<'_> {
         let inherited = parent.and_then(|index| self.nodes.get(index)).cloned();
         let mut route = inherited.unwrap_or_else(Route::root);
         route.children.clear();
-        route.goes_on = fields.bool("continue", issues).unwrap_or(false);
+        route.continues = fields.bool("continue", issues).unwrap_or(false);
         if let Some(receiver) = fields
             .text("receiver", issues)
             .filter(|name| !name.is_empty())
@@ -268,7 +268,7 @@ impl Reader<'_> {
     }
 }
 
-/// The labels of a route over those of the route above it.
+/// Merges the labels of a route into those of its parent.
 fn labels_over(inherited: &Labels, node: &Node, issues: &mut Issues) -> Labels {
     let mut labels = inherited.to_builder();
     for (name, value) in node.read_pairs(issues) {
@@ -409,7 +409,7 @@ routes:
     }
 
     #[test]
-    fn first_child_wins_unless_it_goes_on() {
+    fn first_matching_child_wins_unless_it_continues() {
         check(&[], &["root"]);
         check(&[("team", "a")], &["a"]);
         check(&[("team", "a"), ("sev", "x")], &["ax"]);
@@ -420,7 +420,7 @@ routes:
     }
 
     #[test]
-    fn children_inherit_what_they_do_not_say() {
+    fn children_inherit_unset_options() {
         let routes = routes();
         let child = routes.get(2).unwrap();
         assert_eq!(
@@ -429,6 +429,6 @@ routes:
         );
         assert_eq!(child.group_interval, Duration::from_secs(300));
         assert_eq!(child.key, r#"{}/{team="a"}/{sev=~"x|y"}"#);
-        assert!(!child.goes_on);
+        assert!(!child.continues);
     }
 }

@@ -1,9 +1,10 @@
-//! Silences: which alerts nobody is told about, until when.
+//! Silences: matchers that suppress notifications for a period.
 
 use std::collections::BTreeMap;
 use std::sync::Arc;
 
 use common::model::{Labels, MatchOp, Matcher};
+use common::report::chain;
 use serde::{Deserialize, Serialize};
 use tracing::warn;
 
@@ -41,7 +42,7 @@ const fn yes() -> bool {
 pub struct Silence {
     /// A UUID.
     pub id: String,
-    /// All must hold.
+    /// All must match.
     pub matchers: Vec<SilenceMatcher>,
     /// From when.
     pub starts_at_ms: i64,
@@ -49,7 +50,7 @@ pub struct Silence {
     pub ends_at_ms: i64,
     /// When it was last changed.
     pub updated_at_ms: i64,
-    /// Who made it.
+    /// The author.
     pub created_by: String,
     /// Why.
     pub comment: String,
@@ -98,7 +99,7 @@ pub enum SilenceError {
     /// There is none with that id.
     #[error("silence {0} not found")]
     NotFound(String),
-    /// It makes no sense.
+    /// The silence is invalid.
     #[error("invalid silence: {0}")]
     Invalid(String),
     /// Too many or too large.
@@ -125,7 +126,7 @@ pub struct Silences {
 }
 
 impl Silences {
-    /// The silences that `store` holds.
+    /// Opens the silences in `store`.
     #[must_use]
     pub fn open(store: Arc<dyn StateStore>) -> Self {
         let mut by_id = BTreeMap::new();
@@ -169,8 +170,8 @@ impl Silences {
             .collect()
     }
 
-    /// Makes or changes a silence; durable when this returns its id. An empty id makes a new one, named `fresh_id`. A
-    /// change that would rewrite history ends the old silence and makes a new one.
+    /// Creates or changes a silence. It is durable when this returns its id. An empty id creates a silence with the id
+    /// `fresh_id`. A change that would rewrite history expires the old silence and creates a new one.
     ///
     /// # Errors
     /// See [`SilenceError`]; then nothing has changed.
@@ -256,7 +257,7 @@ impl Silences {
             .collect();
         match self.store.commit(changes, Durability::Written) {
             Ok(()) => self.by_id.retain(|id, _| !old.contains(id)),
-            Err(error) => warn!(%error, "forget old silences"),
+            Err(error) => warn!(error = chain(&error), "remove expired silences"),
         }
     }
 }
@@ -280,7 +281,7 @@ fn expired(silence: &Silence, now_ms: i64) -> Silence {
     }
 }
 
-/// Whether the change leaves what has already been in force as it was.
+/// Reports whether the change keeps the period in which the silence was already active.
 fn can_update(old: &Silence, new: &Silence, now_ms: i64) -> bool {
     if old.matchers != new.matchers {
         return false;

@@ -49,7 +49,7 @@ impl AlertState {
 pub struct Alert {
     /// Its state.
     pub state: AlertState,
-    /// What identifies it.
+    /// Its labels, which identify it.
     #[serde(with = "labels_serde")]
     pub labels: Labels,
     /// Its expanded annotations, of the last evaluation.
@@ -63,9 +63,9 @@ pub struct Alert {
     pub fired_at_ms: Option<i64>,
     /// When it was resolved.
     pub resolved_at_ms: Option<i64>,
-    /// When it was last handed to the notifier.
+    /// When it was last sent to the notifier.
     pub last_sent_at_ms: Option<i64>,
-    /// Since when it fires though its element is gone.
+    /// Since when it fires although its element is missing.
     pub keep_firing_since_ms: Option<i64>,
 }
 
@@ -80,14 +80,14 @@ pub struct Element {
     pub value: f64,
 }
 
-/// What holds for all alerts of a rule.
+/// Options that apply to all alerts of a rule.
 #[derive(Debug, Clone, Copy)]
 pub struct Timing {
     /// `for`
     pub for_ms: i64,
     /// `keep_firing_for`
     pub keep_firing_for_ms: i64,
-    /// Most pending and firing alerts; 0 is no limit.
+    /// Limit on pending and firing alerts; 0 is no limit.
     pub limit: u64,
 }
 
@@ -137,7 +137,7 @@ impl Alerts {
         }
     }
 
-    /// Until then an alert whose element is missing stays as it is.
+    /// Until then an alert whose element is missing keeps its state.
     pub const fn hold_until(&mut self, time_ms: i64) {
         self.hold_until_ms = Some(time_ms);
     }
@@ -244,7 +244,7 @@ fn begin(element: Element, now_ms: i64) -> Alert {
     }
 }
 
-/// Moves one known alert on. Returns whether it is still to be known.
+/// Updates one alert. Returns whether it is kept.
 fn step(alert: &mut Alert, element: Option<Element>, timing: Timing, now_ms: i64) -> bool {
     match element {
         Some(element) if alert.state == AlertState::Inactive => {
@@ -284,7 +284,7 @@ fn missed(alert: &mut Alert, timing: Timing, now_ms: i64) -> bool {
     }
 }
 
-/// Pending to firing when `for` is over; back when a reload made `for` longer than the alert is there.
+/// Turns a pending alert into a firing one after `for`, and back if a reload made `for` longer than the alert's age.
 fn mature(alert: &mut Alert, timing: Timing, now_ms: i64) {
     let is_old = now_ms - alert.active_at_ms >= timing.for_ms;
     match alert.state {

@@ -24,7 +24,7 @@ pub struct GroupSpec {
     pub interval: Option<Duration>,
     /// How far evaluation looks into the past; `None`: the global one.
     pub query_offset: Option<Duration>,
-    /// Most alerts or series of one rule; 0 is no limit.
+    /// Limit on the alerts or series of one rule; 0 is no limit.
     pub limit: u64,
     /// The rules, in the order of their evaluation.
     pub rules: Vec<RuleSpec>,
@@ -33,7 +33,7 @@ pub struct GroupSpec {
 /// A rule as written, with its group's labels under its own.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct RuleSpec {
-    /// What the rule makes.
+    /// Kind of the rule.
     pub kind: RuleKind,
     /// Its expression.
     pub expr: String,
@@ -73,7 +73,7 @@ impl RuleSpec {
     }
 }
 
-/// A rule as the file has it, before it is known whether it is one.
+/// A rule of the file before validation.
 struct RawRule {
     position: Position,
     record: String,
@@ -329,7 +329,7 @@ fn check_labels(labels: &[(String, String)], note: &mut dyn FnMut(String)) {
 /// A rule file that was read.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct RuleFile {
-    /// Where it lies.
+    /// Path of the file.
     pub path: PathBuf,
     /// Its groups.
     pub groups: Vec<GroupSpec>,
@@ -352,7 +352,7 @@ pub enum FileError {
         /// The file.
         path: PathBuf,
     },
-    /// It is no rule file.
+    /// The file has issues.
     #[error("{}: {issue}", path.display())]
     Bad {
         /// The file.

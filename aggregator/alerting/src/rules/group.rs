@@ -1,4 +1,4 @@
-//! A rule group: rules that are evaluated one after the other at the same moment.
+//! A rule group: rules that are evaluated in order at the same timestamp.
 
 use std::cell::RefCell;
 use std::collections::HashMap;
@@ -8,12 +8,13 @@ use std::sync::{Arc, Mutex, PoisonError};
 use std::time::{Duration, Instant};
 
 use common::model::{Labels, STALE_NAN};
+use common::report::chain;
 use tracing::warn;
 
-use super::claims::Claims;
 use super::persist;
-use super::rule::{Moment, Rule};
+use super::rule::{EvalContext, Rule};
 use super::source::{EvaluationError, RuleSample, Source};
+use super::written_series::WrittenSeries;
 use crate::annotations::Annotations;
 use crate::hash::fnv1a;
 use crate::store::{Durability, StateStore};
@@ -32,7 +33,7 @@ pub struct Context {
     pub external_labels: Labels,
     /// The URL under which users reach the server.
     pub external_url: String,
-    /// Least time between two sendings of an alert that stays as it is.
+    /// Shortest time before an unchanged alert is sent again.
     pub resend_delay: Duration,
     /// A longer downtime does not count towards `for`.
     pub outage_tolerance: Duration,
@@ -48,14 +49,14 @@ impl std::fmt::Debug for Context {
 
 /// An alert for the notifier. Times are milliseconds since the epoch.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub struct Outgoing {
+pub struct AlertToSend {
     /// The labels, external ones too.
     pub labels: Labels,
     /// The annotations.
     pub annotations: Annotations,
     /// When it began to fire.
     pub starts_at_ms: i64,
-    /// When it was resolved, or until when it holds if nothing more is heard.
+    /// When it was resolved, or until when it fires if it is not sent again.
     pub ends_at_ms: i64,
     /// Whether it was resolved.
     pub is_resolved: bool,
@@ -83,7 +84,7 @@ pub struct Group {
     pub interval: Duration,
     /// How far queries look into the past.
     pub query_offset: Duration,
-    /// Most alerts or series of one rule; 0 is no limit.
+    /// Limit on the alerts or series of one rule; 0 is no limit.
     pub limit: u64,
     /// Its rules.
     pub rules: Vec<Rule>,
@@ -150,7 +151,7 @@ impl Group {
         )
     }
 
-    /// Evaluations of single rules that failed, and of these how many for want of time.
+    /// Failed evaluations of single rules, and how many of these because of a timeout.
     pub fn failures(&self) -> (u64, u64) {
         (
             self.failures.load(Ordering::Relaxed),
@@ -192,39 +193,49 @@ impl Group {
     }
 
     /// Evaluates all rules at the slot `at_ms`. Returns the alerts to send.
-    pub fn evaluate(&self, context: &Context, at_ms: i64) -> Vec<Outgoing> {
+    pub fn evaluate(&self, context: &Context, at_ms: i64) -> Vec<AlertToSend> {
         let evaluating = self
             .evaluating
             .lock()
             .unwrap_or_else(PoisonError::into_inner);
         let start = Instant::now();
-        let moment = Moment {
+        let eval = EvalContext {
             at_ms,
             query_ms: at_ms - self.query_offset.as_millis() as i64,
             timeout: self.interval.min(TIMEOUT_MAX),
             interval: self.interval,
             limit: self.limit,
-            claims: None,
+            written_series: None,
         };
-        let claims = RefCell::new(Claims::default());
+        let written_series = RefCell::new(WrittenSeries::default());
         let mut outgoing = Vec::new();
         let mut durability = Durability::Written;
         for (rule, has_namesake) in self.rules.iter().zip(&self.have_namesakes) {
-            let claims = has_namesake.then_some(&claims);
-            let evaluated = rule.evaluate(context, Moment { claims, ..moment });
+            let written_series = has_namesake.then_some(&written_series);
+            let evaluated = rule.evaluate(
+                context,
+                EvalContext {
+                    written_series,
+                    ..eval
+                },
+            );
             outgoing.extend(evaluated.outgoing);
             if evaluated.has_changed {
                 durability = Durability::Synced;
             }
             self.count(evaluated.failed.as_ref());
         }
-        self.end_orphans(context, moment.query_ms);
+        self.end_orphans(context, eval.query_ms);
         let seen = persist::last_evaluation(&self.key, at_ms)
             .into_iter()
             .collect();
-        // One sync for what all rules stored, before anybody is told.
+        // One sync for the changes of all rules, before any alert is sent.
         if let Err(error) = context.store.commit(seen, durability) {
-            warn!(group = self.key, %error, "store time of evaluation");
+            warn!(
+                group = self.key,
+                error = chain(&error),
+                "store time of evaluation"
+            );
         }
         *self.status.lock().unwrap_or_else(PoisonError::into_inner) = GroupStatus {
             last_evaluation_ms: Some(at_ms),
@@ -235,7 +246,7 @@ impl Group {
         outgoing
     }
 
-    /// Ends the series of rules that are gone, but for those that another rule has taken over.
+    /// Writes staleness markers for the series of removed rules, except those that another rule writes now.
     fn end_orphans(&self, context: &Context, timestamp_ms: i64) {
         let orphans =
             std::mem::take(&mut *self.orphans.lock().unwrap_or_else(PoisonError::into_inner));

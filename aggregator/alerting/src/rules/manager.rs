@@ -5,6 +5,7 @@ use std::sync::{Arc, Mutex, PoisonError, RwLock};
 use std::time::Duration;
 
 use common::model::Labels;
+use common::report::chain;
 use tracing::warn;
 
 use super::alert::{Alert, AlertState, Alerts, Transitions};
@@ -14,7 +15,7 @@ use super::persist;
 use super::rule::{Rule, RuleState};
 use crate::store::Durability;
 
-/// After a downtime longer than this the store may hold no recent samples of what fired before.
+/// After a longer downtime, the store may lack recent samples of the series that fired.
 const DATA_IS_FRESH_MS: i64 = 120_000;
 
 /// What groups take from the configuration where they say nothing themselves.
@@ -66,7 +67,7 @@ impl Manager {
 
     /// Puts the groups of `files` in force. Rules that keep their file, group, name and labels keep their state.
     ///
-    /// Waits for evaluations that run; groups that are no longer in [`Self::groups`] must not be evaluated again.
+    /// Waits for running evaluations. Groups that are not in [`Self::groups`] must not be evaluated again.
     pub fn load(&self, context: &Context, files: Vec<RuleFile>, defaults: Defaults, now_ms: i64) {
         let mut slot = self.groups.write().unwrap_or_else(PoisonError::into_inner);
         let mut old: HashMap<String, Arc<Group>> = slot
@@ -120,7 +121,7 @@ impl Manager {
             forgotten.extend(persist::changes(&rule, &transitions).flatten());
         }
         if let Err(error) = context.store.commit(forgotten, Durability::Written) {
-            warn!(%error, "forget alerts of removed rules");
+            warn!(error = chain(&error), "remove alerts of removed rules");
         }
         *slot = groups;
     }
@@ -210,7 +211,7 @@ impl Previous<'_> {
         }
         let (orphans, forgotten) = self.unclaimed(&claimed);
         if let Err(error) = context.store.commit(forgotten, Durability::Written) {
-            warn!(%error, "forget alerts of removed rules");
+            warn!(error = chain(&error), "remove alerts of removed rules");
         }
         GroupParts {
             file: std::path::PathBuf::new(),
@@ -289,12 +290,12 @@ fn restore(
         // All or none: a half that a restart finds would be shifted once more.
         let changes = persist::changes(rule, &transitions).flatten().collect();
         if let Err(error) = context.store.commit(changes, Durability::Synced) {
-            warn!(rule, %error, "store alerts after a downtime");
+            warn!(rule, error = chain(&error), "store alerts after a downtime");
         }
     }
     let mut alerts = Alerts::restored(alerts);
     if downtime_ms > DATA_IS_FRESH_MS {
-        // Sources need a moment to deliver again; their silence is no sign that a problem is over.
+        // Sources need some time to send again; missing samples do not mean that a problem is over.
         let grace_ms = (2 * interval.as_millis() as i64).clamp(60_000, 300_000);
         alerts.hold_until(now_ms + grace_ms);
     }

@@ -68,14 +68,14 @@ impl Output {
         self.row.clear();
     }
 
-    /// Values in the row at hand, and whether each has a column of its own.
+    /// Values in the current row, and whether each has its own column.
     pub(super) fn row(&mut self) -> (usize, bool) {
         self.row.sort_unstable_by_key(|&(column, _)| column);
         (self.row.len(), self.row.is_sorted_by(|a, b| a.0 < b.0))
     }
 
     /// Writes the row at hand, then markers for the series of the row before that it lacks, whose numbers are then
-    /// free. A marker that is refused, because another rule goes on with the series, is none of the refused values.
+    /// free. A marker that is refused because another rule writes the series does not count as a refused value.
     ///
     /// # Errors
     /// Nothing was kept.

@@ -3,6 +3,7 @@
 use std::collections::HashMap;
 
 use common::model::Labels;
+use common::report::chain;
 use serde::{Deserialize, Serialize};
 use tracing::warn;
 
@@ -36,9 +37,13 @@ pub(super) fn changes<'a>(
             alert: std::borrow::Cow::Borrowed(alert),
         };
         let change = Change::put(Table::Alerts, key(rule, &alert.labels), &stored);
-        change
-            .inspect_err(|error| warn!(rule, %error, "store alert"))
-            .ok()
+        match change {
+            Ok(change) => Some(change),
+            Err(error) => {
+                warn!(rule, error = chain(&error), "store alert");
+                None
+            }
+        }
     };
     let remove = move |labels: &Labels| Change::remove(Table::Alerts, key(rule, labels));
     let changed = transitions.changed.chunks(AT_ONCE);
@@ -56,7 +61,7 @@ pub(super) fn alerts(store: &dyn StateStore) -> HashMap<String, Vec<Alert>> {
                 .entry(stored.rule.into_owned())
                 .or_default()
                 .push(stored.alert.into_owned()),
-            Err(error) => warn!(%error, "stored alert cannot be read"),
+            Err(error) => warn!(error = chain(&error), "read stored alert"),
         }
     }
     by_rule

@@ -7,16 +7,17 @@ use std::time::{Duration, Instant};
 
 use common::model::Labels;
 use common::model::label::METRIC_NAME;
+use common::report::chain;
 use rustc_hash::FxBuildHasher;
 use tracing::warn;
 
 use super::alert::{Alert, AlertState, Alerts, Element, Timing, Transitions};
-use super::claims::Claims;
 use super::file::{RuleKind, RuleSpec};
-use super::group::{Context, Outgoing};
+use super::group::{AlertToSend, Context};
 use super::output::Output;
 use super::persist;
 use super::source::{EvaluationError, VectorElement};
+use super::written_series::WrittenSeries;
 use crate::store::Durability;
 use crate::template::Env;
 use crate::template::rule::{Dependence, Text, data};
@@ -63,25 +64,26 @@ pub struct RuleState {
     pub evaluation_time: Duration,
     /// Where results go.
     pub(super) output: Output,
-    /// What the rule made of the elements of the last result, in their order.
-    pub(super) known: Known,
+    /// Elements of the previous evaluation, in the order of its result.
+    pub(super) previous: PreviousEval,
     /// The series of each active alert, by its labels.
     pub(super) alert_series: HashMap<Labels, AlertSeries, FxBuildHasher>,
 }
 
-/// What a rule made of the elements of its last result: most of the next one is the same.
+/// Elements of the previous evaluation. Most elements do not change from one evaluation to the next, so their labels and
+/// annotations are reused.
 #[derive(Debug, Default)]
-pub(super) struct Known {
+pub(super) struct PreviousEval {
     /// Of a recording rule: labels of the element, and the column of the series.
     recorded: Vec<(Labels, Option<u32>)>,
     /// Of an alerting rule.
-    elements: Vec<KnownElement>,
-    /// The external labels that `elements` were made with.
+    elements: Vec<PreviousElement>,
+    /// The external labels that `elements` were expanded with.
     external_labels: Labels,
 }
 
 #[derive(Debug)]
-struct KnownElement {
+struct PreviousElement {
     input: Labels,
     element: Element,
 }
@@ -89,7 +91,7 @@ struct KnownElement {
 /// The columns of an alert's series.
 #[derive(Debug, Clone, Copy)]
 pub(super) struct AlertSeries {
-    /// The state that `state_column` tells.
+    /// The state of the series in `state_column`.
     state: AlertState,
     state_column: Option<u32>,
     since_column: Option<u32>,
@@ -101,10 +103,10 @@ pub(super) struct AlertSeries {
 #[derive(Debug, Default)]
 pub(super) struct Evaluated {
     /// Alerts to send, once the stored state is synced.
-    pub(super) outgoing: Vec<Outgoing>,
+    pub(super) outgoing: Vec<AlertToSend>,
     /// State was stored and not synced yet.
     pub(super) has_changed: bool,
-    /// The evaluation failed; with it, whether for want of time.
+    /// The evaluation failed; whether because of a timeout.
     pub(super) failed: Option<EvaluationError>,
 }
 
@@ -122,9 +124,9 @@ pub struct Rule {
     state: Mutex<RuleState>,
 }
 
-/// What holds for one evaluation.
+/// Parameters of one evaluation.
 #[derive(Debug, Clone, Copy)]
-pub(super) struct Moment<'a> {
+pub(super) struct EvalContext<'a> {
     /// The slot, milliseconds since the epoch.
     pub(super) at_ms: i64,
     /// The slot less the query offset: time of queries and samples.
@@ -135,8 +137,8 @@ pub(super) struct Moment<'a> {
     pub(super) interval: Duration,
     /// The group's limit.
     pub(super) limit: u64,
-    /// What earlier rules of the name have written; `None` when there is no other rule of the name.
-    pub(super) claims: Option<&'a RefCell<Claims>>,
+    /// Series that earlier rules of the same name wrote in this evaluation; `None` if the name is unique in the group.
+    pub(super) written_series: Option<&'a RefCell<WrittenSeries>>,
 }
 
 impl Rule {
@@ -175,21 +177,26 @@ impl Rule {
     }
 
     /// Evaluates the rule and keeps its result.
-    pub(super) fn evaluate(&self, context: &Context, moment: Moment<'_>) -> Evaluated {
+    pub(super) fn evaluate(&self, context: &Context, eval: EvalContext<'_>) -> Evaluated {
         let start = Instant::now();
         let mut has_changed = false;
         let result = context
             .source
-            .query(&self.spec.expr, moment.query_ms, moment.timeout)
+            .query(&self.spec.expr, eval.query_ms, eval.timeout)
             .and_then(|vector| match &self.spec.kind {
-                RuleKind::Recording { record } => self.record(context, record, vector, moment),
-                RuleKind::Alerting { .. } => self.alert(context, vector, moment, &mut has_changed),
+                RuleKind::Recording { record } => self.record(context, record, vector, eval),
+                RuleKind::Alerting { .. } => self.alert(context, vector, eval, &mut has_changed),
             });
         let mut state = self.state();
-        state.last_evaluation_ms = Some(moment.at_ms);
+        state.last_evaluation_ms = Some(eval.at_ms);
         state.evaluation_time = start.elapsed();
         if let Err(error) = result {
-            warn!(rule = self.spec.name(), group = self.key, %error, "evaluate rule");
+            warn!(
+                rule = self.spec.name(),
+                group = self.key,
+                error = chain(&error),
+                "evaluate rule"
+            );
             state.health = Health::Err;
             state.last_error = Some(error.to_string());
             return Evaluated {
@@ -199,14 +206,14 @@ impl Rule {
             };
         }
         let refusal = result.ok().flatten();
-        // The evaluation has succeeded, and what it found is told; that some of it is not kept is to be seen.
+        // The evaluation succeeded, and its alerts are sent. Samples that could not be stored are reported as an error.
         state.health = if refusal.is_none() {
             Health::Ok
         } else {
             Health::Err
         };
         state.last_error = refusal;
-        let outgoing = self.due(&mut state, context, moment);
+        let outgoing = self.due(&mut state, context, eval);
         Evaluated {
             has_changed: has_changed || !outgoing.is_empty(),
             outgoing,
@@ -220,23 +227,25 @@ impl Rule {
         context: &Context,
         record: &str,
         vector: Vec<VectorElement>,
-        moment: Moment<'_>,
+        eval: EvalContext<'_>,
     ) -> Result<Option<String>, EvaluationError> {
-        let (limit, count) = (moment.limit, vector.len());
+        let (limit, count) = (eval.limit, vector.len());
         if limit > 0 && count as u64 > limit {
             let message = format!("exceeded limit of {limit} with {count} series");
             return Err(message.into());
         }
         let mut state = self.state();
-        let RuleState { output, known, .. } = &mut *state;
+        let RuleState {
+            output, previous, ..
+        } = &mut *state;
         output.discard();
-        if moment.claims.is_some() {
+        if eval.written_series.is_some() {
             // Not all of the last row need have been written.
-            known.recorded.clear();
+            previous.recorded.clear();
         }
         let mut recorded = Vec::with_capacity(vector.len());
         for (index, (labels, value)) in vector.into_iter().enumerate() {
-            let before = known.recorded.get(index);
+            let before = previous.recorded.get(index);
             let column = match before.filter(|(input, _)| *input == labels) {
                 Some((_, column)) => *column,
                 None => {
@@ -256,8 +265,8 @@ impl Rule {
             return Err(message.to_owned().into());
         }
         let unnamed = recorded.len() - values;
-        known.recorded = recorded;
-        self.write(output, unnamed, moment)
+        previous.recorded = recorded;
+        self.write(output, unnamed, eval)
     }
 
     fn recorded_labels(&self, record: &str, labels: &Labels) -> Result<Labels, String> {
@@ -269,57 +278,55 @@ impl Rule {
         builder.build().map_err(|error| error.to_string())
     }
 
-    /// Moves the alerts on, stores what changed, and writes the samples that tell of them.
+    /// Updates the alerts, stores the changes, and writes their series.
     fn alert(
         &self,
         context: &Context,
         vector: Vec<VectorElement>,
-        moment: Moment<'_>,
+        eval: EvalContext<'_>,
         has_changed: &mut bool,
     ) -> Result<Option<String>, EvaluationError> {
         // Templates may query, which takes long: the state is not locked meanwhile.
-        let mut known = std::mem::take(&mut self.state().known.elements);
-        if self.state().known.external_labels != context.external_labels {
-            known.clear();
+        let mut previous = std::mem::take(&mut self.state().previous.elements);
+        if self.state().previous.external_labels != context.external_labels {
+            previous.clear();
         }
         let mut elements = Vec::with_capacity(vector.len());
         for (index, (labels, value)) in vector.into_iter().enumerate() {
-            let element = match known.get(index) {
+            let element = match previous.get(index) {
                 Some(before) if self.is_same(before, &labels, value) => Element {
                     value,
                     ..before.element.clone()
                 },
-                _ => self.element(context, &labels, value, moment)?,
+                _ => self.element(context, &labels, value, eval)?,
             };
-            let now = KnownElement {
+            let now = PreviousElement {
                 input: labels,
                 element: element.clone(),
             };
-            match known.get_mut(index) {
+            match previous.get_mut(index) {
                 Some(before) => *before = now,
-                None => known.push(now),
+                None => previous.push(now),
             }
             elements.push(element);
         }
-        known.truncate(elements.len());
+        previous.truncate(elements.len());
         let mut transitions = Transitions::default();
         let mut state = self.state();
-        state.known.elements = known;
-        state.known.external_labels = context.external_labels.clone();
-        let updated = state.alerts.update(
-            elements,
-            self.timing(moment),
-            moment.at_ms,
-            &mut transitions,
-        );
-        // Stored while the state is locked: nobody sees a state that the process's death could take back.
+        state.previous.elements = previous;
+        state.previous.external_labels = context.external_labels.clone();
+        let updated =
+            state
+                .alerts
+                .update(elements, self.timing(eval), eval.at_ms, &mut transitions);
+        // Stored while the state is locked, so that no reader sees a state that a crash could undo.
         *has_changed = self.persist(context, &transitions);
         updated.map_err(|error| error.to_string())?;
-        self.write_alerts(context, &mut state, moment)
+        self.write_alerts(context, &mut state, eval)
     }
 
-    /// Whether labels and annotations of an element are what they were.
-    fn is_same(&self, before: &KnownElement, labels: &Labels, value: f64) -> bool {
+    /// Reports whether an element's labels and annotations are unchanged.
+    fn is_same(&self, before: &PreviousElement, labels: &Labels, value: f64) -> bool {
         let is_same_value = || before.element.value.to_bits() == value.to_bits();
         before.input == *labels
             && match self.dependence {
@@ -334,7 +341,7 @@ impl Rule {
         &self,
         context: &Context,
         state: &mut RuleState,
-        moment: Moment<'_>,
+        eval: EvalContext<'_>,
     ) -> Result<Option<String>, EvaluationError> {
         let RuleState {
             alerts,
@@ -343,7 +350,7 @@ impl Rule {
             ..
         } = state;
         output.discard();
-        if moment.claims.is_some() {
+        if eval.written_series.is_some() {
             // Not all of the last row need have been written.
             alert_series.clear();
         }
@@ -351,11 +358,11 @@ impl Rule {
         let mut active = 0;
         for alert in alerts.active() {
             active += 1;
-            let known = alert_series
+            let previous = alert_series
                 .get_mut(&alert.labels)
                 .filter(|series| series.state == alert.state);
-            let series = if let Some(series) = known {
-                series.at_ms = moment.at_ms;
+            let series = if let Some(series) = previous {
+                series.at_ms = eval.at_ms;
                 *series
             } else {
                 let mut column = |name: &str, state: Option<AlertState>| {
@@ -366,7 +373,7 @@ impl Rule {
                     state: alert.state,
                     state_column: column("ALERTS", Some(alert.state))?,
                     since_column: column("ALERTS_FOR_STATE", None)?,
-                    at_ms: moment.at_ms,
+                    at_ms: eval.at_ms,
                 };
                 alert_series.insert(alert.labels.clone(), series);
                 series
@@ -380,12 +387,12 @@ impl Rule {
             }
         }
         if active < alert_series.len() {
-            alert_series.retain(|_, series| series.at_ms == moment.at_ms);
+            alert_series.retain(|_, series| series.at_ms == eval.at_ms);
         }
-        self.write(output, unnamed, moment)
+        self.write(output, unnamed, eval)
     }
 
-    fn timing(&self, moment: Moment<'_>) -> Timing {
+    fn timing(&self, eval: EvalContext<'_>) -> Timing {
         let (for_duration, keep_firing_for) = match &self.spec.kind {
             RuleKind::Alerting {
                 for_duration,
@@ -397,7 +404,7 @@ impl Rule {
         Timing {
             for_ms: for_duration.as_millis() as i64,
             keep_firing_for_ms: keep_firing_for.as_millis() as i64,
-            limit: moment.limit,
+            limit: eval.limit,
         }
     }
 
@@ -406,16 +413,16 @@ impl Rule {
         context: &Context,
         labels: &Labels,
         value: f64,
-        moment: Moment<'_>,
+        eval: EvalContext<'_>,
     ) -> Result<Element, String> {
         let is_template =
             |texts: &[(String, Text)]| texts.iter().any(|(_, text)| text.is_template());
         let mut query = |expr: &str| {
-            let result = context.source.query(expr, moment.at_ms, moment.timeout);
+            let result = context.source.query(expr, eval.at_ms, eval.timeout);
             result.map_err(|error| error.to_string())
         };
         let mut env = Env {
-            now_ms: moment.at_ms,
+            now_ms: eval.at_ms,
             external_url: &context.external_url,
             query: Some(&mut query),
             queries_left: 0,
@@ -450,23 +457,23 @@ impl Rule {
         })
     }
 
-    /// Writes the row of `output`; `unnamed` of its values have no series. Returns what is to be said of values that
-    /// were not kept.
+    /// Writes the row of `output`; `unnamed` of its values have no series. Returns the error for values that were not
+    /// stored.
     fn write(
         &self,
         output: &mut Output,
         unnamed: usize,
-        moment: Moment<'_>,
+        eval: EvalContext<'_>,
     ) -> Result<Option<String>, EvaluationError> {
         let mut reasons = Vec::new();
         let mut refused = unnamed as u64;
         if unnamed > 0 {
             reasons.push(format!("{unnamed} series refused, see the log"));
         }
-        if let Some(claims) = moment.claims {
-            let mut claims = claims.borrow_mut();
+        if let Some(written_series) = eval.written_series {
+            let mut written_series = written_series.borrow_mut();
             output.retain(|series, value| {
-                let claimed = claims.claim(series, value, moment.query_ms);
+                let claimed = written_series.record(series, value, eval.query_ms);
                 if let Err(reason) = claimed {
                     refused += 1;
                     reasons.push(reason);
@@ -475,7 +482,7 @@ impl Rule {
                 true
             });
         }
-        let written = output.write(moment.query_ms)?;
+        let written = output.write(eval.query_ms)?;
         if written.count > 0 {
             refused += written.count;
             reasons.push(written.reason);
@@ -495,8 +502,12 @@ impl Rule {
         for changes in persist::changes(&self.key, transitions) {
             has_changed = true;
             if let Err(error) = context.store.commit(changes, Durability::Written) {
-                // Alerting goes on: a restart may then repeat a notification, which is better than sending none.
-                warn!(rule = self.spec.name(), error = %error, "store alert state");
+                // Alerting continues: a restart may repeat a notification, which is better than sending none.
+                warn!(
+                    rule = self.spec.name(),
+                    error = chain(&error),
+                    "store alert state"
+                );
                 break;
             }
         }
@@ -504,19 +515,24 @@ impl Rule {
     }
 
     /// The alerts to send now; that they were sent is stored.
-    fn due(&self, state: &mut RuleState, context: &Context, moment: Moment<'_>) -> Vec<Outgoing> {
+    fn due(
+        &self,
+        state: &mut RuleState,
+        context: &Context,
+        eval: EvalContext<'_>,
+    ) -> Vec<AlertToSend> {
         if matches!(self.spec.kind, RuleKind::Recording { .. }) {
             return Vec::new();
         }
-        let due = state.alerts.take_due(context.resend_delay, moment.at_ms);
+        let due = state.alerts.take_due(context.resend_delay, eval.at_ms);
         if due.is_empty() {
             return Vec::new();
         }
-        let window_ms = 4 * moment.interval.max(context.resend_delay).as_millis() as i64;
+        let window_ms = 4 * eval.interval.max(context.resend_delay).as_millis() as i64;
         let url = self.generator_url(context);
         let outgoing = due
             .iter()
-            .map(|alert| outgoing(context, alert, moment.at_ms + window_ms, &url))
+            .map(|alert| alert_to_send(context, alert, eval.at_ms + window_ms, &url))
             .collect();
         self.persist(
             context,
@@ -536,12 +552,12 @@ impl Rule {
 }
 
 /// An alert for the notifier, with the external labels.
-fn outgoing(
+fn alert_to_send(
     context: &Context,
     alert: &Alert,
     valid_until_ms: i64,
     generator_url: &str,
-) -> Outgoing {
+) -> AlertToSend {
     let external = context.external_labels.iter();
     let mut missing = external
         .filter(|(name, _)| alert.labels.get(name).is_none())
@@ -553,7 +569,7 @@ fn outgoing(
         missing.for_each(|(name, value)| labels.push(name, value));
         labels.build().unwrap_or_else(|_| alert.labels.clone())
     };
-    Outgoing {
+    AlertToSend {
         labels,
         annotations: alert.annotations.clone(),
         starts_at_ms: alert.fired_at_ms.unwrap_or(alert.active_at_ms),
@@ -563,7 +579,7 @@ fn outgoing(
     }
 }
 
-/// The labels of a series that tells of an alert.
+/// Returns the labels of an alert's series.
 fn alert_series_labels(
     alert: &Alert,
     name: &str,

@@ -35,7 +35,7 @@ impl From<String> for EvaluationError {
     }
 }
 
-/// Evaluates expressions and keeps results. The real one is the store behind the PromQL engine.
+/// Evaluates expressions and stores results. The production implementation is the PromQL engine over the store.
 pub trait Source: Send + Sync {
     /// Evaluates `expr` at `time_ms`; a scalar is one element without labels.
     ///

@@ -6,7 +6,7 @@ use std::path::{Path, PathBuf};
 use super::StoreError;
 use super::log::{FILE_MAGIC, decode};
 
-/// What a log of state holds.
+/// Summary of a state log.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct CheckedLog {
     /// The file.

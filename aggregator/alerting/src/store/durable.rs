@@ -1,11 +1,11 @@
 //! State on disk: a checksummed log and an embedded database beside it.
 //!
-//! The log alone decides what is acknowledged: a commit returns when its record is synced. The database gets the same
-//! changes afterwards, without waiting, so that it holds the state twice: what a damaged log has lost is taken from
-//! it, and a database that could not be opened and was made anew is filled again from the log.
+//! The log alone decides what is acknowledged: a commit returns when its record is synced. The database receives the same
+//! changes afterwards, asynchronously, as a second copy: it supplies what a damaged log has lost, and a database that
+//! had to be created again is filled from the log.
 //!
 //! Steps of a commit: 1. append the record; 2. fdatasync; 3. memory; 4. database (it flushes itself every 500 ms).
-//! Compaction, when the log is four times what it stands for: 1. write a new log beside it; 2. fsync; 3. rename;
+//! Compaction, when the log is four times the size of the state: 1. write a new log next to it; 2. fsync; 3. rename;
 //! 4. fsync the folder.
 
 use std::fs::{File, OpenOptions};
@@ -13,6 +13,7 @@ use std::io::{Read as _, Seek as _, SeekFrom, Write as _};
 use std::path::{Path, PathBuf};
 use std::sync::{Arc, Mutex, PoisonError};
 
+use common::report::chain;
 use tidemark_storage::{StateChange, StateScan, StateTable};
 use tracing::warn;
 
@@ -39,7 +40,7 @@ struct Inner {
 }
 
 impl DurableStore {
-    /// Opens the state in `folder`, which is made when it is not there. `database`: the table that holds it once more.
+    /// Opens the state in `folder`, which is created if it does not exist. `database` is the table with the second copy.
     ///
     /// # Errors
     /// The log can't be read or written. Damage is repaired and logged, not an error.
@@ -123,7 +124,7 @@ impl Inner {
                 .set_len(self.log_bytes)
                 .and_then(|()| self.log.seek(SeekFrom::End(0)));
             if let Err(error) = cut {
-                warn!(path = %path.display(), %error, "cut state log after a failed write");
+                warn!(path = %path.display(), error = chain(&error), "truncate state log after a failed write");
             }
             return Err(io("write", &path)(source));
         }
@@ -141,12 +142,15 @@ impl Inner {
         };
         let rows: Vec<StateChange> = changes.iter().map(row).collect();
         if let Err(error) = database.apply(&rows) {
-            warn!(%error, "state database failed, going on with the log alone");
+            warn!(
+                error = chain(&error),
+                "state database failed; continuing with the log alone"
+            );
             self.database = None;
         }
     }
 
-    /// Makes the database hold what the log says.
+    /// Copies the state of the log to the database.
     fn fill_database(&mut self) {
         let Some(database) = &self.database else {
             return;
@@ -166,7 +170,10 @@ impl Inner {
         let gone = current.keys().filter(|key| !self.tables.contains_key(*key));
         changes.extend(gone.map(|(table, key)| Change::remove(*table, key.clone())));
         if let Err(error) = database.mark_filled() {
-            warn!(%error, "state database failed, going on with the log alone");
+            warn!(
+                error = chain(&error),
+                "state database failed; continuing with the log alone"
+            );
             self.database = None;
             return;
         }
@@ -269,7 +276,7 @@ fn database_key(table: Table, key: &[u8]) -> Vec<u8> {
 /// All whole values of the database; none when it was never filled.
 fn read_database(database: &dyn StateTable) -> Tables {
     let scan = database.scan().unwrap_or_else(|error| {
-        warn!(%error, "read state database");
+        warn!(error = chain(&error), "read state database");
         StateScan::default()
     });
     if !scan.is_filled {

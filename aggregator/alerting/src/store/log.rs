@@ -2,7 +2,7 @@
 //!
 //! Layout: the magic, then records `magic: u32, length: u32, crc32c(body): u32, body`. A body is a number of changes,
 //! each `table: u8, has_value: u8, key_len: u32, value_len: u32, key, value`; numbers are little-endian. A record is
-//! a transaction: it counts whole or not at all. A damaged record costs itself only: reading goes on at the next
+//! a transaction: it applies as a whole or not at all. A damaged record loses only itself: reading continues at the next
 //! place that is a whole record again.
 
 use super::{Change, StoreError, Table};
@@ -40,7 +40,7 @@ pub(super) fn encode(changes: &[Change], out: &mut Vec<u8>) -> Result<(), StoreE
     Ok(())
 }
 
-/// What a log holds.
+/// Content of a log.
 #[derive(Debug, Default)]
 pub(super) struct Replay {
     /// The transactions, oldest first.

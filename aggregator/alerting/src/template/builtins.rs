@@ -64,7 +64,7 @@ fn println(_: &mut Env<'_>, args: &[Value]) -> Result<Value, String> {
     Ok(Value::text(format!("{}\n", words.join(" "))))
 }
 
-/// The arguments as the escapers see them: one text as it is, else what `print` makes of them.
+/// Converts the arguments of an escaper to text: a single text as it is, others as `print` does.
 fn evaluated(args: &[Value]) -> String {
     match args {
         [one] => print_value(one),
@@ -155,7 +155,7 @@ fn slice(_: &mut Env<'_>, args: &[Value]) -> Result<Value, String> {
     Ok(match &args[0] {
         Value::List(kind, items) => Value::List(kind, items[start..end].into()),
         Value::Text(text) => {
-            // Go would cut inside a character; what is not whole becomes the replacement character.
+            // Go cuts inside a character; an incomplete one becomes the replacement character.
             let bytes = &text.as_bytes()[start..end];
             Value::text(String::from_utf8_lossy(bytes).into_owned())
         }

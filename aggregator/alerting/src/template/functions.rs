@@ -1,18 +1,18 @@
-//! Functions: how they are declared, and what they may reach.
+//! Declarations of template functions, and their environment.
 
 use super::value::Value;
 
-/// What a `query` in a template finds: labels and a value each.
+/// Result of a `query` in a template: labels and value of each element.
 pub type QueryResult = Vec<(common::model::Labels, f64)>;
 
 /// Runs the query of a template.
 pub type QueryFn<'q> = dyn FnMut(&str) -> Result<QueryResult, String> + 'q;
 
-/// What functions may reach outside their arguments.
+/// What functions can access besides their arguments.
 pub struct Env<'q> {
     /// Evaluation time, milliseconds since the epoch.
     pub now_ms: i64,
-    /// The URL under which users reach the server.
+    /// URL of this server for users.
     pub external_url: &'q str,
     /// Runs a query; `None` where templates have no `query`.
     pub query: Option<&'q mut QueryFn<'q>>,

@@ -1,6 +1,6 @@
 //! Escaping of what an action prints into an HTML page, as far as mail templates need of Go's `html/template`.
 
-/// Appends `text` to `out`, made safe for the place it is printed at, which is the end of `before`.
+/// Appends `text` to `out`, escaped for its context, which is the end of `before`.
 ///
 /// In text and quoted attributes the five special characters (and `+`, as Go does) become references; in a URL
 /// attribute characters that no URL has are percent-encoded first, and a URL with a scheme other than those of

@@ -252,7 +252,7 @@ impl<'a> Lexer<'a> {
         Ok(())
     }
 
-    /// A name behind an optional first `.` or `$`.
+    /// A name after an optional leading `.` or `$`.
     fn word(&mut self, rest: &str, kind: TokenKind) -> Result<(), ParseError> {
         let first = rest
             .chars()

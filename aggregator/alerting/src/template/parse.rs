@@ -173,7 +173,7 @@ impl<'a> Parser<'a> {
         Ok((nodes, end))
     }
 
-    /// Parses a block that is a template of its own.
+    /// Parses a block that defines a template.
     fn named_block(&mut self, context: &str) -> Result<Block, ParseError> {
         let variables = std::mem::replace(&mut self.variables, vec!["$".to_owned()]);
         let range_depth = std::mem::take(&mut self.range_depth);
@@ -406,7 +406,7 @@ impl<'a> Parser<'a> {
         Ok(Command { source, operands })
     }
 
-    /// A term and the fields behind it.
+    /// Parses a term and the fields after it.
     fn operand(&mut self) -> Result<Option<Operand>, ParseError> {
         let start = self.peek().position;
         let Some(mut operand) = self.term()? else {
@@ -526,7 +526,7 @@ impl<'a> Parser<'a> {
     }
 }
 
-/// Only functions, methods and pipelines may stand behind a `|`.
+/// Reports whether a term may follow a `|`: only functions, methods and pipelines may.
 fn check_stages(parser: &Parser<'_>, commands: &[Command]) -> Result<(), ParseError> {
     for (index, command) in commands.iter().enumerate().skip(1) {
         let is_value = matches!(

@@ -196,7 +196,7 @@ impl Spec {
             ('v', value) => self.pad(print_value(value)),
             ('t', Value::Bool(_)) => self.pad(print_value(value)),
             (_, Value::Int(number)) => self.integer_verb(verb, *number, value),
-            // `%d` and its like see the number, `%s` the text of a duration.
+            // Integer verbs print a duration's number, `%s` and `%q` its text.
             ('s' | 'q', Value::Duration(_) | Value::Time(_)) => {
                 self.text_verb(verb, &print_value(value), value)
             }
@@ -315,7 +315,7 @@ impl Spec {
         )
     }
 
-    /// Puts the sign in front, zeros behind it.
+    /// Prepends the sign, followed by zeros as padding.
     fn signed(&self, negative: bool, digits: &str, zero: bool) -> String {
         let sign = match negative {
             true => "-",

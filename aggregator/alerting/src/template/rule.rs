@@ -118,7 +118,7 @@ pub fn lookup(name: &str) -> Option<&'static Function> {
 /// Checks the syntax of a label's or annotation's text.
 ///
 /// # Errors
-/// It is no template.
+/// The text has a syntax error.
 pub fn check(alert: &str, text: &str) -> Result<(), ParseError> {
     let source = format!("{DEFINITIONS}{text}");
     parse::parse(&format!("__alert_{alert}"), &source, &|name| {
@@ -166,7 +166,7 @@ pub enum Text {
     Constant(String),
     /// A template.
     Template(Box<Compiled>),
-    /// A text that is no template; the message that takes its place.
+    /// A text with a syntax error; the message replaces it.
     Broken(String),
 }
 

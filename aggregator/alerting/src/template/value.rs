@@ -82,7 +82,7 @@ pub enum Value {
 }
 
 impl Value {
-    /// A text.
+    /// Creates a text.
     #[must_use]
     pub fn text(text: impl Into<Arc<str>>) -> Self {
         Self::Text(text.into())
@@ -121,7 +121,7 @@ impl Value {
         }
     }
 
-    /// What `{{ if }}` makes of the value.
+    /// Reports whether `{{ if }}` considers the value true.
     #[must_use]
     pub fn is_true(&self) -> bool {
         match self {
@@ -136,7 +136,7 @@ impl Value {
         }
     }
 
-    /// The text of a string.
+    /// Returns the text of a string.
     #[must_use]
     pub fn as_text(&self) -> Option<&str> {
         match self {
@@ -145,7 +145,7 @@ impl Value {
         }
     }
 
-    /// The value of a struct's field.
+    /// Returns the value of a struct's field.
     #[must_use]
     pub fn struct_field(&self, name: &str) -> Option<&Self> {
         let Self::Struct(_, fields) = self else {

@@ -1,4 +1,4 @@
-//! Alerts that are told together.
+//! Groups: alerts that share a notification.
 
 use std::collections::BTreeMap;
 use std::sync::Arc;
@@ -19,17 +19,18 @@ pub(super) struct Group {
     flush: Option<Flush>,
 }
 
-/// A flush whose outcomes are not all known.
+/// A flush with deliveries in progress.
 #[derive(Debug, Default)]
 struct Flush {
-    waits_for: usize,
+    /// Deliveries in progress.
+    pending: usize,
     has_failed: bool,
-    /// Resolved alerts that the flush tells of, and when each was last updated then.
+    /// Fingerprint and time of the last update of each resolved alert in the flush.
     resolved: Vec<(u64, i64)>,
 }
 
 impl Group {
-    /// An empty group that is first flushed after the route's `group_wait`.
+    /// Creates an empty group, due after the route's `group_wait`.
     pub(super) fn new(labels: Labels, route: &Route, now_ms: i64) -> Self {
         Self {
             labels,
@@ -40,7 +41,7 @@ impl Group {
         }
     }
 
-    /// Takes an alert in. One that fires for longer than `group_wait` already waits no more.
+    /// Adds an alert. A group is due at once if an alert has already fired for longer than `group_wait`.
     pub(super) fn insert(&mut self, alert: &Arc<Alert>, route: &Route, now_ms: i64) {
         let wait_ms = route.group_wait.as_millis() as i64;
         if !self.has_flushed && alert.starts_at_ms + wait_ms < now_ms {
@@ -49,17 +50,17 @@ impl Group {
         self.alerts.insert(alert.fingerprint(), Arc::clone(alert));
     }
 
-    /// When to flush next; `None` while a flush is under way.
+    /// Returns when the group is due; `None` during a flush.
     pub(super) fn due_ms(&self) -> Option<i64> {
         self.flush.is_none().then_some(self.next_flush_ms)
     }
 
-    /// The fingerprints of its alerts.
+    /// Returns the fingerprints of its alerts.
     pub(super) fn fingerprints(&self) -> Vec<u64> {
         self.alerts.keys().copied().collect()
     }
 
-    /// Starts a flush: its alerts as they are now. The next one is due after the route's `group_interval`.
+    /// Starts a flush and returns the alerts. The next flush is due after the route's `group_interval`.
     pub(super) fn begin_flush(&mut self, route: &Route, now_ms: i64) -> Vec<Arc<Alert>> {
         self.has_flushed = true;
         self.next_flush_ms = now_ms + route.group_interval.as_millis() as i64;
@@ -76,26 +77,26 @@ impl Group {
         self.alerts.values().cloned().collect()
     }
 
-    /// How many deliveries the flush has become; with none it is over.
+    /// Sets the number of deliveries of the flush; without any it ends.
     pub(super) fn await_outcomes(&mut self, count: usize) {
         if let Some(flush) = &mut self.flush {
-            flush.waits_for = count;
+            flush.pending = count;
         }
         self.end_flush();
     }
 
-    /// One delivery of the flush has ended.
+    /// Records the outcome of one delivery of the flush.
     pub(super) fn outcome(&mut self, is_sent: bool) {
         if let Some(flush) = &mut self.flush {
-            flush.waits_for = flush.waits_for.saturating_sub(1);
+            flush.pending = flush.pending.saturating_sub(1);
             flush.has_failed |= !is_sent;
         }
         self.end_flush();
     }
 
-    /// Resolved alerts leave the group once everybody was told, unless they have changed since.
+    /// Removes resolved alerts after a successful flush, unless they were updated during it.
     fn end_flush(&mut self) {
-        let Some(flush) = self.flush.take_if(|flush| flush.waits_for == 0) else {
+        let Some(flush) = self.flush.take_if(|flush| flush.pending == 0) else {
             return;
         };
         if flush.has_failed {

@@ -159,3 +159,35 @@ impl Kind {
         reader.fields.known().to_vec()
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use std::collections::BTreeSet;
+
+    use super::*;
+
+    #[test]
+    fn docs_list_the_options_of_each_kind() {
+        let page = include_str!("../../../../../docs/receivers.md");
+        let mut sections = page.split("\n## ").skip(1);
+        for kind in KINDS {
+            let section = sections.next().unwrap();
+            let title = section.lines().next().unwrap();
+            assert_eq!(title, format!("{}_configs", kind.name));
+            let cells = section
+                .lines()
+                .filter_map(|line| line.strip_prefix("| `")?.split(" |").next());
+            let listed: BTreeSet<&str> = cells
+                .flat_map(|cell| cell.split(", "))
+                .map(|name| name.trim_matches('`'))
+                .collect();
+            let options = kind.options();
+            let options: BTreeSet<&str> = options.iter().map(String::as_str).collect();
+            assert_eq!(listed, options, "{title}");
+        }
+        assert_eq!(sections.next(), None);
+        for name in UNSUPPORTED_KINDS {
+            assert!(page.contains(&format!("`{name}`")), "{name}");
+        }
+    }
+}

@@ -9,7 +9,7 @@ use common::model::is_stale;
 use super::*;
 use crate::rules::alert::AlertState;
 use crate::rules::file::parse;
-use crate::rules::group::Outgoing;
+use crate::rules::group::AlertToSend;
 use crate::rules::source::{
     EvaluationError, LabelledSink, RuleSample, Sink, Source, VectorElement,
 };
@@ -130,7 +130,7 @@ impl World {
     }
 
     /// Evaluates the group and returns what was written, `!` for markers, and what was sent.
-    fn evaluate(&self, at_s: i64) -> (Vec<String>, Vec<Outgoing>) {
+    fn evaluate(&self, at_s: i64) -> (Vec<String>, Vec<AlertToSend>) {
         self.source.written.lock().unwrap().clear();
         let outgoing = self.manager.groups()[0].evaluate(&self.context, at_s * 1000);
         let written = self.source.written.lock().unwrap();

@@ -9,14 +9,14 @@ use crate::template::{Notation, format_float};
 
 /// The values of one evaluation, by series. As in Prometheus the rule that comes first has the series.
 #[derive(Debug, Default)]
-pub(super) struct Claims(HashMap<Labels, f64, FxBuildHasher>);
+pub(super) struct WrittenSeries(HashMap<Labels, f64, FxBuildHasher>);
 
-impl Claims {
+impl WrittenSeries {
     /// Takes `series` for a rule that has `value` for it.
     ///
     /// # Errors
     /// An earlier rule has another value for it; the message is Prometheus'.
-    pub(super) fn claim(
+    pub(super) fn record(
         &mut self,
         series: &Labels,
         value: f64,
