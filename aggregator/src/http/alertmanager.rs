@@ -132,7 +132,7 @@ async fn receivers(alerting: OpenAlerting) -> Result<Response, ApiError> {
 fn filter(params: &Params) -> Result<Vec<Matcher>, ApiError> {
     let mut matchers = Vec::new();
     for text in params.all("filter") {
-        matchers.extend(tidemark_alerting::notify::matcher::parse(text).map_err(bad_request)?);
+        matchers.push(tidemark_alerting::notify::matcher::parse_one(text).map_err(bad_request)?);
     }
     Ok(matchers)
 }

@@ -54,6 +54,21 @@ pub fn parse_with_grammar(input: &str) -> Result<(Vec<Matcher>, Grammar), Matche
     }
 }
 
+/// Parses a single matcher without braces, as a `filter` of the API has it. Tries both grammars as [`parse`] does.
+///
+/// # Errors
+/// Neither grammar accepts the text, or a regex does not compile.
+pub fn parse_one(input: &str) -> Result<Matcher, MatcherError> {
+    match (strict::parse_one(input), classic::parse_one(input)) {
+        (_, Ok(classic)) => Ok(classic),
+        (Ok(strict), Err(_)) => Ok(strict),
+        (Err(_), Err(reason)) => Err(MatcherError {
+            input: input.to_owned(),
+            reason,
+        }),
+    }
+}
+
 /// Reports whether all matchers hold for `labels`.
 #[must_use]
 pub fn matches_all(matchers: &[Matcher], labels: &Labels) -> bool {

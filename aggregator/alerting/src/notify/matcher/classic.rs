@@ -5,7 +5,7 @@ use common::model::{MatchOp, Matcher};
 pub(super) fn parse(input: &str) -> Result<Vec<Matcher>, String> {
     let input = input.strip_prefix('{').unwrap_or(input);
     let input = input.strip_suffix('}').unwrap_or(input);
-    tokens(input).iter().map(|token| matcher(token)).collect()
+    tokens(input).iter().map(|token| parse_one(token)).collect()
 }
 
 /// Splits at commas outside of quotes. An empty last token is dropped.
@@ -33,7 +33,7 @@ fn tokens(input: &str) -> Vec<String> {
     tokens
 }
 
-fn matcher(token: &str) -> Result<Matcher, String> {
+pub(super) fn parse_one(token: &str) -> Result<Matcher, String> {
     let token = token.trim();
     let bad = || format!("bad matcher format: {token}");
     let is_name = |c: char| c.is_ascii_alphanumeric() || c == '_' || c == ':';

@@ -35,6 +35,18 @@ pub(super) fn parse(input: &str) -> Result<Vec<Matcher>, String> {
     }
 }
 
+pub(super) fn parse_one(input: &str) -> Result<Matcher, String> {
+    let mut reader = Reader { rest: input };
+    reader.skip_space();
+    let matcher = reader.matcher()?;
+    reader.skip_space();
+    if reader.rest.is_empty() {
+        Ok(matcher)
+    } else {
+        Err(format!("unexpected {:?}", reader.rest))
+    }
+}
+
 struct Reader<'a> {
     rest: &'a str,
 }
