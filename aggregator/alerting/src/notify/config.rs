@@ -127,7 +127,7 @@ impl Config {
         for pattern in patterns {
             for path in common::glob::expand(&folder.join(pattern)) {
                 // As with Alertmanager, a pattern without a match is fine, one without a wildcard included.
-                if !path.exists() {
+                if !path.try_exists().unwrap_or(true) {
                     tracing::warn!(path = %path.display(), "template file does not exist");
                     continue;
                 }

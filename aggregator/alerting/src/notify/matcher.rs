@@ -131,6 +131,16 @@ mod tests {
         check(r"a=b\", r#"{a="b\\"}"#);
         // Both take this one and disagree.
         check(r#"a="\x01""#, r#"{a="\\x01"}"#);
+        for (input, want) in [
+            ("a=b", Some("b")),
+            ("a=b,c", Some("b,c")),
+            ("{", None),
+            ("{a=b}", None),
+        ] {
+            let value = parse_one(input).ok();
+            let value = value.as_ref().map(Matcher::value);
+            assert_eq!(value, want, "{input}");
+        }
         for bad in [
             "a",
             "=b",

@@ -216,17 +216,7 @@ impl Reader<'_> {
         if let Some(labels) = fields.take("group_by") {
             route.group_by = read_group_by(labels, issues);
         }
-        let mut duration = |name: &str, target: &mut Duration, must_be_positive: bool| {
-            if let Some(duration) = fields.duration(name, issues) {
-                if must_be_positive && duration.is_zero() {
-                    issues.push(Issue::new(node.position, format!("{name} cannot be zero")));
-                }
-                *target = duration;
-            }
-        };
-        duration("group_wait", &mut route.group_wait, false);
-        duration("group_interval", &mut route.group_interval, true);
-        duration("repeat_interval", &mut route.repeat_interval, true);
+        read_durations(&mut fields, &mut route, node, issues);
         let mut intervals = |name: &str| {
             let names = fields
                 .take(name)
@@ -266,6 +256,20 @@ impl Reader<'_> {
         }
         index
     }
+}
+
+fn read_durations(fields: &mut Fields<'_>, route: &mut Route, node: &Node, issues: &mut Issues) {
+    let mut duration = |name: &str, target: &mut Duration, must_be_positive: bool| {
+        if let Some(duration) = fields.duration(name, issues) {
+            if must_be_positive && duration.is_zero() {
+                issues.push(Issue::new(node.position, format!("{name} cannot be zero")));
+            }
+            *target = duration;
+        }
+    };
+    duration("group_wait", &mut route.group_wait, false);
+    duration("group_interval", &mut route.group_interval, true);
+    duration("repeat_interval", &mut route.repeat_interval, true);
 }
 
 /// Merges the labels of a route into those of its parent.

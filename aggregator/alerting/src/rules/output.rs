@@ -63,7 +63,7 @@ impl Output {
         });
     }
 
-    /// Forgets the row at hand.
+    /// Discards the current row.
     pub(super) fn discard(&mut self) {
         self.row.clear();
     }
@@ -74,11 +74,11 @@ impl Output {
         (self.row.len(), self.row.is_sorted_by(|a, b| a.0 < b.0))
     }
 
-    /// Writes the row at hand, then markers for the series of the row before that it lacks, whose numbers are then
-    /// free. A marker that is refused because another rule writes the series does not count as a refused value.
+    /// Writes the current row, then staleness markers for the series that only the previous row has, whose columns
+    /// become free. A marker that is refused because another rule writes the series does not count as a refused value.
     ///
     /// # Errors
-    /// Nothing was kept.
+    /// Nothing was stored.
     pub(super) fn write(&mut self, timestamp_ms: i64) -> Result<Refused, String> {
         self.row.sort_unstable_by_key(|&(column, _)| column);
         let columns = self.row.iter().map(|&(column, _)| column);

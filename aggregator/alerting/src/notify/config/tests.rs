@@ -127,6 +127,54 @@ receivers:
     assert_eq!(again.original, config.original);
 }
 
+fn notification() -> Notification {
+    Notification {
+        receiver: "r".to_owned(),
+        group_key: String::new(),
+        group_labels: Labels::empty(),
+        alerts: Vec::new(),
+        reason: crate::notify::log::Reason::First,
+        route_labels: Labels::empty(),
+        now_ms: 0,
+        external_url: String::new(),
+    }
+}
+
+/// URLs, passwords and CAs of the rendered messages.
+fn contents(config: &Config) -> Vec<String> {
+    let integrations = &config.receivers["r"].integrations;
+    integrations
+        .iter()
+        .map(
+            |integration| match render(config, integration, &notification()).unwrap() {
+                Message::Http(message) => {
+                    let secrets = match &message.http.credentials {
+                        Credentials::None => String::new(),
+                        Credentials::Basic { password, .. } => password.expose().clone(),
+                        Credentials::Token { token, .. } => token.expose().clone(),
+                    };
+                    let body = String::from_utf8_lossy(&message.body);
+                    let has_key = body.contains("https://key");
+                    format!(
+                        "{} {secrets} {:?} {has_key}",
+                        message.url.expose(),
+                        message.http.tls.ca_pem
+                    )
+                }
+                Message::Mail(mail) => {
+                    let server = &mail.server;
+                    format!(
+                        "{} {} {:?}",
+                        server.password.expose(),
+                        server.secret.expose(),
+                        server.tls.ca_pem
+                    )
+                }
+            },
+        )
+        .collect()
+}
+
 #[test]
 fn secret_files_are_relative_to_the_configuration_and_read_at_each_use() {
     let dir = tempfile::tempdir().unwrap();
@@ -155,49 +203,7 @@ receivers:
   pagerduty_configs: [{routing_key_file: key, http_config: {authorization: {credentials_file: key}, tls_config: {ca_file: ca}}}]
   webhook_configs: [{url_file: url}]
 ";
-    let notification = Notification {
-        receiver: "r".to_owned(),
-        group_key: String::new(),
-        group_labels: Labels::empty(),
-        alerts: Vec::new(),
-        reason: crate::notify::log::Reason::First,
-        route_labels: Labels::empty(),
-        now_ms: 0,
-        external_url: String::new(),
-    };
-    let contents = |config: &Config| -> Vec<String> {
-        let integrations = &config.receivers["r"].integrations;
-        integrations
-            .iter()
-            .map(
-                |integration| match render(config, integration, &notification).unwrap() {
-                    Message::Http(message) => {
-                        let secrets = match &message.http.credentials {
-                            Credentials::None => String::new(),
-                            Credentials::Basic { password, .. } => password.expose().clone(),
-                            Credentials::Token { token, .. } => token.expose().clone(),
-                        };
-                        let body = String::from_utf8_lossy(&message.body);
-                        let has_key = body.contains("https://key");
-                        format!(
-                            "{} {secrets} {:?} {has_key}",
-                            message.url.expose(),
-                            message.http.tls.ca_pem
-                        )
-                    }
-                    Message::Mail(mail) => {
-                        let server = &mail.server;
-                        format!(
-                            "{} {} {:?}",
-                            server.password.expose(),
-                            server.secret.expose(),
-                            server.tls.ca_pem
-                        )
-                    }
-                },
-            )
-            .collect()
-    };
+    let notification = notification();
     let config = Config::parse(text, dir.path()).unwrap();
     let want = [
         "https://url https://password None false",
