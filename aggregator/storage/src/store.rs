@@ -323,7 +323,7 @@ impl Inner {
                 Ok(loaded) => one(&loaded.index)?,
                 Err(BlockError::Read(error)) => return Err(error.into()),
                 Err(error) => {
-                    tracing::warn!(path = %block.path.display(), error = chain(&error), "read block")
+                    tracing::warn!(path = %block.path.display(), error = chain(&error), "read block");
                 }
             }
         }
