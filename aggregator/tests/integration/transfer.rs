@@ -99,7 +99,7 @@ fn json_lines_carry_every_sample_to_another_store() {
     assert_eq!(content(&to, MOVED), want);
     let (code, errors) = export(&from.url(), &file, &[]);
     assert_eq!(code, Some(1));
-    assert!(errors.contains("is there already"), "{errors}");
+    assert!(errors.contains("already exists"), "{errors}");
     // The error names a malformed line, and nothing of its request is stored.
     let bad = from.dir.path().join("bad.jsonl");
     let line = "{\"metric\":{\"__name__\":\"moved_bad\"},\"values\":[1],\"timestamps\":[1000]}\n";

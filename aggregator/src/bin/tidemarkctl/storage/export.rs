@@ -28,6 +28,7 @@ const SAVE_INTERVAL: Duration = Duration::from_secs(1);
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 struct ExportState {
     /// Selectors, format and range. A state is valid only for the same request.
+    #[serde(rename = "question")]
     request: Vec<String>,
     /// The last metric name in the file.
     name: String,

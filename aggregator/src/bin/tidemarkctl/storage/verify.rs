@@ -31,7 +31,7 @@ pub(crate) fn run(directory: &Path) -> Result<(), Failure> {
     )?;
     match verified.damage.len() {
         0 => Ok(()),
-        count => Err(Failure::Failed(format!("{count} damaged places"))),
+        count => Err(Failure::Failed(format!("{count} places are damaged"))),
     }
 }
 
