@@ -201,7 +201,7 @@ fn verify_reports_file_and_offset_and_restore_copies_a_snapshot() {
     std::fs::write(&alerts, [&whole[..], b"?"].concat()).unwrap();
     let (code, out, _) = run(&["storage", "verify", data.to_str().unwrap()]);
     assert_eq!(code, Some(1), "{out}");
-    let place = format!("state.log: offset {}: no whole record", whole.len());
+    let place = format!("state.log: offset {}: incomplete record", whole.len());
     assert!(out.contains(&place), "{out}");
     std::fs::write(&alerts, whole).unwrap();
 
