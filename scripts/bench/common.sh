@@ -1,5 +1,5 @@
 # shellcheck shell=bash
-# What the benchmarks share: building in release mode and finding the peers. Read by the scripts beside it.
+# Shared by the benchmark scripts in this folder: builds in release mode and finds the peers.
 
 target=${CARGO_TARGET_DIR:-target}
 # shellcheck disable=SC2034 # Used by the scripts that read this file.

@@ -1,4 +1,4 @@
-"""The program behind scripts/bench/rules: fills both servers by remote write, then counts the CPU time of rule rounds."""
+"""Implements scripts/bench/rules: fills both servers by remote write, then measures the CPU time of rule rounds."""
 
 import argparse
 import json
@@ -35,7 +35,7 @@ def field(number, payload):
 
 
 def snappy(data):
-    """Snappy's format with literals only: valid, not smaller."""
+    """Encodes bytes in Snappy's format with literals only, which is valid but saves no space."""
     out = bytearray(varint(len(data)))
     for start in range(0, len(data), 65536):
         chunk = data[start : start + 65536]
@@ -44,7 +44,7 @@ def snappy(data):
 
 
 def labels(index):
-    """The labels of a series as remote write has them, and by how much it grows in a step."""
+    """The remote-write labels of a series, and its increase per step."""
     metric, step = ("bench_requests_total", 3 + index % 7) if index % 2 else ("bench_usage_ratio", 0)
     pairs = {
         "__name__": metric,
@@ -59,7 +59,7 @@ def labels(index):
 
 
 class Feed:
-    """Sends samples tick after tick, as scrapes would bring them."""
+    """Sends one sample per series and tick, as scrapes would."""
 
     def __init__(self, address, count):
         self.address = address
@@ -182,7 +182,7 @@ def measure(name, options, work):
     try:
         feed.history()
         feed.thread.start()
-        # What comes in goes on coming in; what it costs is measured first and taken off.
+        # Samples keep arriving. Their cost is measured first and subtracted.
         time.sleep(STEP_SECONDS)
         start, before = time.monotonic(), server.cpu_seconds()
         time.sleep(options.idle)
