@@ -9,7 +9,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use common::clock::Clock;
-use common::exposition::{Entry, Parser};
+use common::exposition::{ExpositionLine, Parser};
 use common::model::{Labels, Metadata};
 use common::telemetry::Registry;
 use tidemark_storage::Store;
@@ -143,7 +143,7 @@ impl SelfScrape {
 
     fn add_series(&mut self, series: &str, line: &str) -> Option<ColumnId> {
         let labels = match Parser::new(line).next() {
-            Some(Ok(Entry::Sample { labels, .. })) => self.with_target(&labels)?,
+            Some(Ok(ExpositionLine::Sample { labels, .. })) => self.with_target(&labels)?,
             _ => return None,
         };
         match self.writer.column(&labels) {
@@ -167,8 +167,10 @@ impl SelfScrape {
 
     fn handle_comment(&mut self, line: &str) {
         let (family, help, metric_type) = match Parser::new(line).next() {
-            Some(Ok(Entry::Help { family, text })) => (family, Some(text.into_owned()), None),
-            Some(Ok(Entry::Type {
+            Some(Ok(ExpositionLine::Help { family, text })) => {
+                (family, Some(text.into_owned()), None)
+            }
+            Some(Ok(ExpositionLine::Type {
                 family,
                 metric_type,
             })) => (family, None, Some(metric_type)),

@@ -1,4 +1,4 @@
-//! `agent`: what collecting costs a node, against `node_exporter`.
+//! `agent`: the cost of collection on a node, compared with `node_exporter`.
 
 mod cgroups;
 
@@ -15,65 +15,65 @@ use serde_json::json;
 use crate::http::Client;
 use crate::process::Usage;
 use crate::report::{Column, Table, print, progress};
-use crate::server::{Kind, Server};
+use crate::server::{Server, ServerKind};
 use cgroups::{Cgroups, MemoryCgroup};
 
 const MIB: f64 = 1024.0 * 1024.0;
-/// How long a program may take to answer its first scrape.
+/// Time limit for the first answer to a scrape.
 const PATIENCE: Duration = Duration::from_secs(20);
 
-/// What is measured.
+/// Options of the benchmark.
 #[derive(Debug, Clone, clap::Args)]
 pub struct Options {
-    /// Pods of the node.
+    /// Number of pods.
     #[arg(long, default_value_t = 110)]
     pods: usize,
-    /// Containers of the node.
+    /// Number of containers.
     #[arg(long, default_value_t = 250)]
     containers: usize,
     /// Seconds between two ticks, and between two scrapes of `node_exporter`.
     #[arg(long, default_value_t = 10)]
     interval: u64,
-    /// Ticks that are measured, after two that are not.
+    /// Number of measured ticks, after two warm-up ticks.
     #[arg(long, default_value_t = 12)]
     ticks: u32,
-    /// Each container works, not one of ten.
+    /// Makes every container work, instead of one in ten.
     #[arg(long)]
     busy: bool,
-    /// A small run of half a minute that shows that everything works.
+    /// Makes a short run of half a minute that checks that everything works.
     #[arg(long)]
     quick: bool,
-    /// Where the programs keep their data meanwhile.
+    /// Directory for the programs' data.
     #[arg(long, default_value = "target/bench")]
     work: PathBuf,
 }
 
-/// A program that is measured.
+/// A measured program.
 struct Subject {
     column: Column,
     child: Child,
     address: SocketAddr,
     memory: MemoryCgroup,
-    /// Whether somebody has to ask it for every tick.
+    /// Whether it only reads when it is scraped.
     is_scraped: bool,
 }
 
 impl Drop for Subject {
     fn drop(&mut self) {
-        // Fails only where it has ended already.
+        // Fails only if the process has ended.
         if self.child.kill().is_ok() {
             self.child.wait().ok();
         }
     }
 }
 
-/// State of a subject at one moment.
+/// Resource usage of a subject at one time.
 struct Moment {
     usage: Usage,
     metrics: Metrics,
 }
 
-/// The text of `/metrics`.
+/// Returns the text of `/metrics`.
 struct Metrics(String);
 
 impl Metrics {
@@ -91,7 +91,7 @@ impl Metrics {
     }
 }
 
-/// Figures of one subject.
+/// Results of one subject.
 #[derive(Debug, Default)]
 struct Figures {
     cpu_ms_per_tick: f64,
@@ -102,7 +102,7 @@ struct Figures {
     bytes_per_sample: Option<f64>,
 }
 
-/// Measures and prints.
+/// Runs the benchmark and prints its results.
 ///
 /// # Errors
 /// Not root, or a program can't be started.
@@ -115,7 +115,7 @@ pub fn run(mut options: Options) -> Result<()> {
     let directory = tempfile::tempdir_in(&options.work)?;
     progress("making cgroups")?;
     let _cgroups = Cgroups::new(options.pods, options.containers, options.busy)?;
-    let mut aggregator = Server::start(Kind::Tidemark, &directory.path().join("aggregator"))?;
+    let mut aggregator = Server::start(ServerKind::Tidemark, &directory.path().join("aggregator"))?;
     aggregator.wait_ready()?;
     let mut subjects = vec![
         agent(
@@ -224,7 +224,7 @@ fn measure(subjects: &mut [Subject], options: &Options) -> Result<Vec<Figures>> 
         "measuring for {} s",
         options.interval * u64::from(options.ticks)
     ))?;
-    // The answer of our own programs costs them CPU time: asked for outside of what is measured.
+    // Answering costs our own programs CPU time, so they are scraped outside the measurement.
     let mut before = Vec::new();
     for subject in &mut *subjects {
         let metrics = subject.metrics()?;
@@ -244,8 +244,8 @@ fn measure(subjects: &mut [Subject], options: &Options) -> Result<Vec<Figures>> 
     Ok(figures)
 }
 
-/// Lets `ticks` intervals pass, and scrapes at each what has to be scraped. Returns what the dearest interval took of each
-/// subject: at one of the agent's every tier is read.
+/// Waits for `ticks` intervals and scrapes each subject that needs it. Returns the CPU time of each subject's most expensive
+/// interval: in one of the agent's, all tiers are read.
 fn scrape_all(subjects: &mut [Subject], ticks: u32, interval: Duration) -> Result<Vec<Duration>> {
     let mut dearest = vec![Duration::ZERO; subjects.len()];
     let mut last = cpu_of(subjects)?;
@@ -274,7 +274,7 @@ impl Subject {
         Usage::of(self.child.id()).with_context(|| self.column.name)
     }
 
-    /// Scrapes it, waiting while it starts.
+    /// Scrapes the program, and waits while it starts.
     fn metrics(&mut self) -> Result<Metrics> {
         let started = Instant::now();
         loop {

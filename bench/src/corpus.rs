@@ -1,5 +1,5 @@
-//! The data every server is measured with: a cluster of nodes with 30 pods of 2 containers each, and the series that
-//! an agent reports for them, 3,570 a node. Deterministic: the same shape gives the same bits on every run.
+//! The data that every server is measured with: a cluster of nodes with 30 pods of 2 containers each, and the 3,570 series
+//! per node that an agent reports for them. Deterministic: the same shape gives the same bits in every run.
 //!
 //! Shares of the series, as found on real nodes: constants 28 %, counters 27 %, counters of seconds 9 %, gauges 23 %,
 //! histogram buckets 11 %, histogram sums 1 %, clocks 2 %.
@@ -12,11 +12,11 @@ mod random;
 use generator::Generator;
 use random::Random;
 
-pub use labels::{APPS, Place};
+pub use labels::{APPS, PodNames};
 
 /// Pods of one node.
 pub const PODS_PER_NODE: usize = 30;
-/// Series of one node: 120 of its own, 115 of each pod with its two containers.
+/// Series of one node: 120 of its own, and 115 per pod with its two containers.
 pub const SERIES_PER_NODE: usize = 120 + PODS_PER_NODE * 115;
 
 /// Size and time of a corpus.
@@ -33,25 +33,25 @@ pub struct Shape {
 }
 
 impl Shape {
-    /// Series in all.
+    /// Returns the number of series.
     #[must_use]
     pub const fn series(&self) -> usize {
         self.nodes * SERIES_PER_NODE
     }
 
-    /// Samples in all.
+    /// Returns the number of samples.
     #[must_use]
     pub const fn samples(&self) -> u64 {
         self.series() as u64 * self.scrapes as u64
     }
 
-    /// Namespaces of the cluster: 60 pods share one.
+    /// Returns the number of namespaces: 60 pods share one.
     #[must_use]
     pub const fn namespaces(&self) -> usize {
         (self.nodes * PODS_PER_NODE).div_ceil(60)
     }
 
-    /// A whole step after the last scrape: no node has a sample later than this.
+    /// Returns a time one step after the last scrape, which no sample exceeds.
     #[must_use]
     pub const fn end_ms(&self) -> i64 {
         self.start_ms + self.scrapes as i64 * self.step_ms
@@ -64,7 +64,7 @@ pub type Label = (&'static str, String);
 /// The series of one node and the source of their values.
 #[derive(Debug)]
 pub struct Node {
-    /// The labels of each series, sorted by name, `__name__` among them.
+    /// Labels of each series, including `__name__`, sorted by name.
     pub series: Vec<Vec<Label>>,
     generators: Vec<Generator>,
     random: Random,
@@ -73,7 +73,7 @@ pub struct Node {
 }
 
 impl Node {
-    /// The node number `index` of a cluster, before its first scrape.
+    /// Creates node `index` of a cluster, before its first scrape.
     #[must_use]
     pub fn new(shape: &Shape, index: usize) -> Self {
         let mut random = Random::new(index as u64);
@@ -83,7 +83,7 @@ impl Node {
             builder.pod(pod);
         }
         let (series, generators) = builder.finish();
-        // Agents start at any moment of the interval, so the nodes of a cluster do not share their seconds.
+        // Agents start at any time within the interval, so nodes do not share their timestamps.
         let phase_ms = random.below(shape.step_ms.unsigned_abs() * 9 / 10) as i64;
         Self {
             series,
@@ -94,8 +94,8 @@ impl Node {
         }
     }
 
-    /// Takes the next scrape: replaces `values` by one value a series, and returns their time. One scrape of ten is up
-    /// to 3 ms late, as timers are.
+    /// Generates the next scrape: replaces `values` by one value per series, and returns the timestamp. One in ten is up
+    /// to 3 ms late, as with real timers.
     pub fn scrape(&mut self, values: &mut Vec<f64>) -> i64 {
         let late_ms = if self.random.below(10) == 0 {
             1 + self.random.below(3) as i64

@@ -1,4 +1,4 @@
-//! What a server keeps on disk, and how to make it read that again.
+//! Measures a server's files, and drops them from the page cache.
 
 use std::fs::{self, File};
 use std::io;
@@ -8,20 +8,20 @@ use std::path::{Path, PathBuf};
 use anyhow::{Context as _, Result};
 use nix::fcntl::{PosixFadviseAdvice, posix_fadvise};
 
-/// A file below a data directory.
+/// A file in a data directory.
 #[derive(Debug, Clone)]
-pub struct Entry {
-    /// Relative to the directory that was walked.
+pub struct DiskFile {
+    /// Path relative to the directory.
     pub path: PathBuf,
-    /// Bytes of disk it takes: a sparse or preallocated file counts what is allocated, at most its length.
+    /// Disk usage in bytes: the allocated size, at most the length, as files may be sparse or preallocated.
     pub bytes: u64,
 }
 
-/// All files below `directory`. A file that vanishes meanwhile is left out.
+/// Lists all files below `directory`. Skips files that disappear meanwhile.
 ///
 /// # Errors
 /// A directory can't be read.
-pub fn files(directory: &Path) -> Result<Vec<Entry>> {
+pub fn files(directory: &Path) -> Result<Vec<DiskFile>> {
     let mut entries = Vec::new();
     let mut pending = vec![directory.to_owned()];
     while let Some(next) = pending.pop() {
@@ -42,7 +42,7 @@ pub fn files(directory: &Path) -> Result<Vec<Entry>> {
             } else if metadata.is_file() {
                 let path = entry.path();
                 let relative = path.strip_prefix(directory)?.to_owned();
-                entries.push(Entry {
+                entries.push(DiskFile {
                     path: relative,
                     bytes: metadata.len().min(metadata.blocks() * 512),
                 });
@@ -52,8 +52,8 @@ pub fn files(directory: &Path) -> Result<Vec<Entry>> {
     Ok(entries)
 }
 
-/// Removes every page of the files below `directory` from the page cache, so that the next start reads the disk.
-/// Nothing may have the files open for writing.
+/// Drops all files below `directory` from the page cache, so that the next start reads the disk. No process may have them
+/// open for writing.
 ///
 /// # Errors
 /// A file can't be opened or synced.

@@ -1,5 +1,5 @@
-//! Pushes a corpus into our aggregator as its agents would: each node over a connection of its own, with a certificate,
-//! in the agents' protocol, waiting for what it sent to be durable.
+//! Pushes a corpus into our aggregator as agents do: each node has a connection, a certificate and a session of the wire
+//! protocol, and waits until its ticks are durable.
 
 use std::collections::VecDeque;
 use std::net::{Ipv4Addr, SocketAddr};
@@ -21,15 +21,15 @@ use tokio::task::JoinSet;
 use crate::corpus::{Label, Node, Shape};
 use crate::push::Pushed;
 
-/// Ticks an agent may have sent without being told that they are durable.
+/// Maximum number of unacknowledged ticks of an agent.
 const WINDOW: usize = 4;
-/// After this long without an answer the aggregator has failed.
+/// Time without an answer after which the aggregator counts as failed.
 const TIMEOUT: Duration = Duration::from_secs(60);
-/// What a `--dev` aggregator calls itself.
+/// Name of a `--dev` aggregator.
 const TRUST_DOMAIN: &str = "tidemark.local";
 const IDC: &str = "default";
 
-/// The agents of a cluster, connected. A push goes on where the last one ended.
+/// The connected agents of a cluster. A push continues where the last one ended.
 #[derive(Debug)]
 pub struct Fleet {
     runtime: Runtime,
@@ -38,15 +38,14 @@ pub struct Fleet {
 }
 
 impl Fleet {
-    /// Gives each node a certificate of the aggregator's own authority, connects it and tells the aggregator its
-    /// series.
+    /// Issues a certificate to each node with the aggregator's authority, connects the node, and sends its series.
     ///
     /// # Errors
     /// The authority in `data` can't be read, or the aggregator refuses a session.
     pub fn connect(shape: &Shape, address: SocketAddr, data: &Path) -> Result<Self> {
         #[expect(
             clippy::disallowed_methods,
-            reason = "a benchmark stands outside of the product, and its certificates must be good now"
+            reason = "benchmarks are not part of the product, and these certificates must be valid now"
         )]
         let now = SystemTime::now().duration_since(UNIX_EPOCH)?;
         let now_ms = i64::try_from(now.as_millis())?;
@@ -71,7 +70,7 @@ impl Fleet {
         })
     }
 
-    /// Pushes the scrapes before number `end` that were not pushed yet, and waits until all are durable.
+    /// Pushes the remaining scrapes before number `end`, and waits until all are durable.
     ///
     /// # Errors
     /// A session ended.
@@ -99,14 +98,14 @@ impl Fleet {
         Ok(pushed)
     }
 
-    /// Bytes of all frames with values so far; QUIC's own come on top.
+    /// Returns the size of all frames with values so far, without QUIC's overhead.
     #[must_use]
     pub fn sample_bytes(&self) -> u64 {
         self.agents.iter().map(|agent| agent.sample_bytes).sum()
     }
 }
 
-/// One node with its session.
+/// A node and its session.
 #[derive(Debug)]
 struct Agent {
     node: Node,
@@ -199,7 +198,7 @@ impl Agent {
         Ok(())
     }
 
-    /// Sends so many ticks and returns how long each took to be durable.
+    /// Sends `count` ticks and returns how long each took to become durable.
     async fn push(mut self, ticks: usize) -> Result<(Self, Vec<Duration>)> {
         let mut latencies = Vec::with_capacity(ticks);
         let (mut values, mut payload, mut bytes) = (Vec::new(), Vec::new(), Vec::new());
@@ -245,7 +244,7 @@ impl Agent {
         Ok(())
     }
 
-    /// The next message of the aggregator.
+    /// Receives the next message of the aggregator.
     async fn message(&mut self) -> Result<Vec<u8>> {
         loop {
             if let Some(message) = self.buffer.next_message()? {
@@ -265,7 +264,7 @@ fn node_name(node: &Node) -> Result<String> {
     Ok(found.context("a node without a name")?.1.clone())
 }
 
-/// Labels as an agent sends them: its certificate says which node it is.
+/// Returns the labels as an agent sends them: without the node, which its certificate names.
 fn without_node(labels: &[Label]) -> Result<Labels> {
     let labels = labels.iter().filter(|(name, _)| *name != "node");
     Ok(Labels::from_pairs(

@@ -1,4 +1,4 @@
-//! A blocking HTTP/1.1 client with one kept connection, which is what one sender has.
+//! A blocking HTTP/1.1 client with one persistent connection, like a single sender.
 
 use std::net::SocketAddr;
 use std::time::Duration;
@@ -11,10 +11,10 @@ use hyper_util::rt::TokioIo;
 use tokio::net::TcpStream;
 use tokio::runtime::Runtime;
 
-/// After this long without an answer a request has failed.
+/// Timeout of a request.
 const TIMEOUT: Duration = Duration::from_secs(120);
 
-/// One connection to one server.
+/// A connection to a server.
 #[derive(Debug)]
 pub struct Client {
     runtime: Runtime,
@@ -22,7 +22,7 @@ pub struct Client {
     address: SocketAddr,
 }
 
-/// What a server answered.
+/// A response.
 #[derive(Debug)]
 pub struct Response {
     /// The HTTP status.
@@ -32,10 +32,10 @@ pub struct Response {
 }
 
 impl Response {
-    /// The body, if the status is a good one.
+    /// Returns the body if the status is 2xx.
     ///
     /// # Errors
-    /// Any other status; the message has the start of the body.
+    /// The status is another one; the message contains the start of the body.
     pub fn good(self) -> Result<Bytes> {
         if (200..300).contains(&self.status) {
             return Ok(self.body);
@@ -47,10 +47,10 @@ impl Response {
 }
 
 impl Client {
-    /// Connects.
+    /// Connects to a server.
     ///
     /// # Errors
-    /// Nobody listens there, or the runtime could not be made.
+    /// The connection is refused, or the runtime can't be created.
     pub fn connect(address: SocketAddr) -> Result<Self> {
         let runtime = tokio::runtime::Builder::new_current_thread()
             .enable_all()
@@ -67,7 +67,7 @@ impl Client {
     /// Sends a GET.
     ///
     /// # Errors
-    /// The connection broke, or there was no answer in time.
+    /// The connection broke, or the request timed out.
     pub fn get(&mut self, path: &str) -> Result<Response> {
         self.send("GET", path, &[], Bytes::new())
     }
@@ -75,7 +75,7 @@ impl Client {
     /// Sends a POST.
     ///
     /// # Errors
-    /// The connection broke, or there was no answer in time.
+    /// The connection broke, or the request timed out.
     pub fn post(&mut self, path: &str, headers: &[(&str, &str)], body: Bytes) -> Result<Response> {
         self.send("POST", path, headers, body)
     }
@@ -97,8 +97,8 @@ impl Client {
         let request = request.body(Full::new(body))?;
         let (sender, address) = (&mut self.sender, self.address);
         let exchange = async {
-            // A server may close a connection after an answer that says so: VictoriaMetrics does when it is two minutes
-            // old. Nothing of this request has been sent then.
+            // A server may close a connection after a response: VictoriaMetrics does so after two minutes. The request has not
+            // been sent in this case.
             if sender.ready().await.is_err() {
                 *sender = handshake(address).await?;
                 sender.ready().await?;
@@ -120,7 +120,7 @@ async fn handshake(address: SocketAddr) -> Result<SendRequest<Full<Bytes>>> {
     let stream = TcpStream::connect(address).await?;
     stream.set_nodelay(true)?;
     let (sender, connection) = http1::handshake(TokioIo::new(stream)).await?;
-    // Ends with the connection; its error reaches the request that waits on it.
+    // Ends with the connection; the pending request receives its error.
     tokio::spawn(async { connection.await.ok() });
     Ok(sender)
 }
@@ -132,7 +132,7 @@ mod tests {
 
     use super::*;
 
-    /// Answers one request of each connection and closes it.
+    /// Answers one request per connection, then closes it.
     fn server() -> SocketAddr {
         let listener = TcpListener::bind("127.0.0.1:0").unwrap();
         let address = listener.local_addr().unwrap();

@@ -1,5 +1,5 @@
-//! Measures Tidemark against its peers on one machine: the same data, the same queries, and CPU time, memory and bytes
-//! as the kernel counts them.
+//! Compares Tidemark with its peers on one machine: the same data and queries, with CPU time, memory and bytes as counted
+//! by the kernel.
 
 pub mod agent;
 pub mod corpus;

@@ -1,21 +1,21 @@
-//! `tidemark-bench`: the program behind `scripts/bench/*`.
+//! `tidemark-bench`, the program that `scripts/bench/*` runs.
 
 use std::process::ExitCode;
 
 use bench::report::progress;
 use clap::Parser;
 
-/// Measures Tidemark against its peers on this machine.
+/// Compares Tidemark with its peers on this machine.
 #[derive(Debug, Parser)]
 #[command(version)]
 enum Command {
-    /// Ingest, memory, bytes on disk, restart.
+    /// Measures ingest, memory, size on disk, and restart.
     Storage(bench::storage::Options),
-    /// CPU time and latency of queries.
+    /// Measures CPU time and latency of queries.
     Query(bench::query::Options),
-    /// CPU time, memory and bytes of the node agent.
+    /// Measures CPU time, memory and bytes of the agent.
     Agent(bench::agent::Options),
-    /// Latency and cost of notifications.
+    /// Measures latency and cost of notifications.
     Notify(bench::notify::Options),
 }
 
@@ -29,7 +29,7 @@ fn main() -> ExitCode {
     match result {
         Ok(()) => ExitCode::SUCCESS,
         Err(error) => {
-            // Where standard error is closed, the exit code is all that is left to say.
+            // If standard error is closed, only the exit code remains.
             progress(&format!("tidemark-bench: {error:#}")).ok();
             ExitCode::FAILURE
         }

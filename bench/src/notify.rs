@@ -1,4 +1,4 @@
-//! `notify`: how soon receivers hear of alerts, and what a storm of them costs.
+//! `notify`: the latency of notifications, and the cost of an alert storm.
 
 mod subject;
 mod webhook;
@@ -13,46 +13,46 @@ use self::subject::{Subject, Way};
 use self::webhook::{Outcome, Webhook};
 use crate::report::{Table, print, progress};
 
-/// Both paths of the webhook get every alert.
+/// Both paths of the webhook receive every alert.
 const RECEIVERS: usize = 2;
-/// Alertmanager takes the alerts of a request one by one; in this time a group of a storm is complete.
+/// Alertmanager adds the alerts of a request one by one; within this time, a group of a storm is complete.
 const STORM_WAIT: Duration = Duration::from_secs(1);
-/// Groups that are told of one at a time.
+/// Number of groups that fire one at a time.
 const SINGLES: usize = 300;
-/// After the last notification, for what is written behind it.
+/// Time after the last notification, for writes that follow it.
 const SETTLE: Duration = Duration::from_secs(2);
 
-/// What is measured.
+/// Options of the benchmark.
 #[derive(Debug, Clone, clap::Args)]
 pub struct Options {
-    /// Groups that are told of at once.
+    /// Number of groups that fire at the same time.
     #[arg(long, default_value_t = 1000)]
     groups: usize,
-    /// How often that happens, each time with new groups.
+    /// Number of rounds, each with new groups.
     #[arg(long, default_value_t = 5)]
     rounds: usize,
     /// Alerts of a storm: in groups of 100, then in one group each.
     #[arg(long, default_value_t = 10_000)]
     storm: usize,
-    /// Seconds to wait for notifications before those that are missing count as lost.
+    /// Seconds after which missing notifications count as lost.
     #[arg(long, default_value_t = 90)]
     patience: u64,
-    /// A small run of about a minute that shows that everything works.
+    /// Makes a short run of about a minute that checks that everything works.
     #[arg(long)]
     quick: bool,
-    /// Where the servers keep their data meanwhile.
+    /// Directory for the servers' data.
     #[arg(long, default_value = "target/bench")]
     work: PathBuf,
 }
 
-/// What a server did with some alerts.
+/// Results of one load on one server.
 #[derive(Debug, Default)]
 struct Measured {
     alerts: usize,
     group_wait: Duration,
     outcome: Outcome,
     cpu: Duration,
-    /// Peak of the resident memory less what it was before.
+    /// Peak of the resident memory minus its value before.
     grown_bytes: u64,
 }
 
@@ -67,20 +67,20 @@ impl Measured {
     }
 }
 
-/// The parts of a run, of one server.
+/// Results of all loads on one server.
 #[derive(Debug)]
 struct Run {
     burst: Measured,
-    /// One group at a time beside the others; a rule would have to wait for its next evaluation each time.
+    /// One more group at a time. Not measured with rules, whose next evaluation would have to be awaited.
     single: Option<Measured>,
     storm: Measured,
     storm_alone: Measured,
 }
 
-/// Measures and prints.
+/// Runs the benchmark and prints its results.
 ///
 /// # Errors
-/// A server can't be started or refuses alerts. Alerts that do not arrive are in the table.
+/// A server can't be started or refuses alerts. The table shows alerts that did not arrive.
 pub fn run(mut options: Options) -> Result<()> {
     if options.quick {
         (options.groups, options.rounds, options.storm) = (100, 2, 1000);
@@ -128,7 +128,7 @@ fn measure(way: Way, options: &Options) -> Result<Run> {
     })
 }
 
-/// Alerts that fire at once, some times over, on a server of their own.
+/// Alerts that fire at the same time, several times, on a separate server.
 #[derive(Debug, Clone, Copy)]
 struct Part {
     name: &'static str,
@@ -143,7 +143,7 @@ impl Part {
         let directory = tempfile::tempdir_in(&options.work)?;
         let webhook = Webhook::start()?;
         let subject = Subject::start(way, directory.path(), &webhook, self.group_wait)?;
-        // What it does at its start is not what is measured.
+        // The start is not measured.
         std::thread::sleep(SETTLE);
         let before = subject.usage()?;
         let mut outcome = Outcome::default();
@@ -171,7 +171,7 @@ impl Part {
 }
 
 impl Part {
-    /// With the groups of one round there, one more after the other, each told before the next.
+    /// Adds groups one after the other to those of a round, each after the notification of the previous one.
     fn measure_single(&self, way: Way, options: &Options) -> Result<Measured> {
         let directory = tempfile::tempdir_in(&options.work)?;
         let webhook = Webhook::start()?;
@@ -235,7 +235,7 @@ fn table(options: &Options, runs: &[Run]) -> Table {
     row("groups at once: lost", "lost", 0, &|run| {
         Some(run.burst.lost() as f64)
     });
-    row("groups at once: told twice", "repeated", 0, &|run| {
+    row("groups at once: repeated", "repeated", 0, &|run| {
         Some(run.burst.outcome.repeated as f64)
     });
     add_storm(&mut table, runs, ("storm", "storm"), &|run| &run.storm);
@@ -245,7 +245,7 @@ fn table(options: &Options, runs: &[Run]) -> Table {
     table
 }
 
-/// Adds the rows of a storm; `names`: its name, and how its keys begin.
+/// Adds the rows of a storm. `names` are its title and the prefix of its keys.
 fn add_storm(table: &mut Table, runs: &[Run], names: (&str, &str), of: &dyn Fn(&Run) -> &Measured) {
     let (part, key) = names;
     let mut row = |name: &str, figure: &str, decimals, value: &dyn Fn(&Measured) -> Option<f64>| {
@@ -258,7 +258,7 @@ fn add_storm(table: &mut Table, runs: &[Run], names: (&str, &str), of: &dyn Fn(&
         );
     };
     row(
-        "last alert told, s beyond group_wait",
+        "last alert delivered, s beyond group_wait",
         "last_s",
         2,
         &|one| Some(one.beyond_wait_ms(1.0)? / 1000.0),

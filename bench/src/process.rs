@@ -1,4 +1,4 @@
-//! What the kernel says a server has used.
+//! Resource usage of a process as counted by the kernel.
 
 use std::fs;
 use std::time::Duration;
@@ -8,21 +8,21 @@ use anyhow::{Context as _, Result, bail};
 /// CPU time, memory and written bytes of a process.
 #[derive(Debug, Clone, Copy, Default)]
 pub struct Usage {
-    /// User and system time of all its threads, ended ones included.
+    /// User and system time of all threads, including ended ones.
     pub cpu: Duration,
-    /// Resident memory now.
+    /// Resident memory.
     pub rss_bytes: u64,
-    /// The most it ever was.
+    /// Peak of the resident memory.
     pub rss_peak_bytes: u64,
-    /// Bytes it made dirty for the disk.
+    /// Bytes written to the page cache for the disk.
     pub written_bytes: u64,
 }
 
 impl Usage {
-    /// Reads the present state of process `pid`.
+    /// Reads the usage of process `pid`.
     ///
     /// # Errors
-    /// The process is gone, or the kernel shows no such file.
+    /// The process has ended, or the kernel lacks the file.
     pub fn of(pid: u32) -> Result<Self> {
         let status = read(pid, "status")?;
         let io = read(pid, "io")?;
@@ -34,7 +34,7 @@ impl Usage {
         })
     }
 
-    /// The usage of this process and of the one that took over from it.
+    /// Returns the combined usage of this process and its successor.
     #[must_use]
     pub fn then(self, next: Self) -> Self {
         Self {
@@ -58,14 +58,14 @@ fn field(text: &str, name: &str) -> Result<u64> {
     number.parse().with_context(|| format!("parse {name}"))
 }
 
-/// User and system time of all threads of `pid`, in nanoseconds' resolution. It is the time that `utime` and `stime` of
-/// `/proc/PID/stat` show in hundredths of a second, which are too coarse for one query.
+/// Returns user and system time of all threads of `pid` in nanoseconds. `utime` and `stime` in `/proc/PID/stat` are too
+/// coarse for one query: they count hundredths of a second.
 ///
 /// # Errors
-/// The process is gone.
+/// The process has ended.
 #[expect(
     unsafe_code,
-    reason = "nix has the clock of another process only behind a feature that the workspace leaves off"
+    reason = "nix offers the clock of another process only with a feature that the workspace does not enable"
 )]
 pub fn cpu_time(pid: u32) -> Result<Duration> {
     let pid = libc::pid_t::try_from(pid).context("pid")?;

@@ -1,4 +1,4 @@
-//! Pushes a corpus into a server by remote write, as many senders would.
+//! Pushes a corpus into a server by remote write from many senders.
 
 use std::net::SocketAddr;
 use std::ops::Range;
@@ -12,7 +12,7 @@ use crate::corpus::{Node, Shape};
 use crate::http::Client;
 use crate::remote_write::Sender;
 
-/// A sender may be this many scrapes ahead of the slowest one: as in a real cluster, all push the same moment.
+/// How many scrapes a sender may be ahead of the slowest one: in a real cluster, all push the same time.
 const AHEAD_MAX: usize = 2;
 
 const HEADERS: [(&str, &str); 4] = [
@@ -22,37 +22,37 @@ const HEADERS: [(&str, &str); 4] = [
     ("User-Agent", "tidemark-bench"),
 ];
 
-/// In which order a sender lists its series.
+/// The order in which a sender lists its series.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, clap::ValueEnum)]
 pub enum Order {
-    /// The same in every request, as Prometheus and agents do.
+    /// The same in every request, as with Prometheus and agents.
     Steady,
-    /// Another one in every request.
+    /// A different one in every request.
     Shuffled,
 }
 
-/// How a corpus is pushed.
+/// Options of a push.
 #[derive(Debug, Clone, Copy)]
 pub struct Plan {
-    /// What is pushed.
+    /// The corpus.
     pub shape: Shape,
-    /// Connections; each has its share of the nodes, one request a node a scrape.
+    /// Number of connections. Each sends a share of the nodes, with one request per node and scrape.
     pub connections: usize,
     /// The order of the series.
     pub order: Order,
 }
 
-/// What a push has cost the senders.
+/// Cost of a push for the senders.
 #[derive(Debug, Default)]
 pub struct Pushed {
     /// From the first request to the last answer.
     pub wall: Duration,
-    /// How long each request took.
+    /// Duration of each request.
     pub latencies: Vec<Duration>,
 }
 
 impl Pushed {
-    /// The latency that the part `quantile` of the requests stayed below.
+    /// Returns a quantile of the latencies.
     #[must_use]
     pub fn latency(&self, quantile: f64) -> Duration {
         let mut sorted = self.latencies.clone();
@@ -62,14 +62,14 @@ impl Pushed {
         sorted.get(index).copied().unwrap_or_default()
     }
 
-    /// Adds a push that followed this one.
+    /// Adds the cost of a later push.
     pub fn add(&mut self, next: Self) {
         self.wall += next.wall;
         self.latencies.extend(next.latencies);
     }
 }
 
-/// The senders of a cluster, each with its share of the nodes. A push goes on where the last one ended.
+/// The senders of a cluster, each with a share of the nodes. A push continues where the last one ended.
 #[derive(Debug)]
 pub struct Senders {
     order: Order,
@@ -79,7 +79,7 @@ pub struct Senders {
 }
 
 impl Senders {
-    /// Encodes all labels, so that this is not done while a server is measured.
+    /// Encodes all labels in advance, outside the measurement.
     #[must_use]
     pub fn new(plan: &Plan) -> Self {
         let connections = plan.connections.clamp(1, plan.shape.nodes);
@@ -100,16 +100,16 @@ impl Senders {
         }
     }
 
-    /// Bytes of all request bodies so far.
+    /// Returns the size of all request bodies so far, in bytes.
     #[must_use]
     pub const fn body_bytes(&self) -> u64 {
         self.body_bytes
     }
 
-    /// Pushes the scrapes before number `end` that were not pushed yet to the server at `address`.
+    /// Pushes the remaining scrapes before number `end` to the server at `address`.
     ///
     /// # Errors
-    /// A request was refused or its connection broke: a benchmark with a hole in its data measures nothing.
+    /// A request was refused or its connection broke. A benchmark with missing data would be meaningless.
     pub fn push(&mut self, end: usize, address: SocketAddr) -> Result<Pushed> {
         let scrapes = self.at..end;
         self.at = end;
@@ -148,8 +148,8 @@ impl Senders {
     }
 }
 
-/// Pushes the scrapes of some nodes over one connection; calls `wait` before each. Returns how long each request took,
-/// and the bytes of all.
+/// Pushes the scrapes of some nodes over one connection, and calls `wait` before each. Returns the duration of each request
+/// and the total size.
 fn push_share(
     nodes: &mut [(Node, Sender)],
     order: Order,
@@ -179,7 +179,7 @@ fn push_share(
     Ok((latencies, bytes))
 }
 
-/// Keeps the senders close to each other in the time of the corpus.
+/// Keeps the senders close together in the corpus' time.
 #[derive(Debug)]
 struct Pace {
     at: Mutex<Vec<usize>>,
@@ -189,13 +189,13 @@ struct Pace {
 impl Pace {
     fn new(senders: usize) -> Self {
         Self {
-            // A sender that has not begun yet holds the others back, wherever in the corpus they begin.
+            // A sender that has not started holds the others back, wherever in the corpus they start.
             at: Mutex::new(vec![0; senders]),
             moved: Condvar::new(),
         }
     }
 
-    /// Reports that `sender` begins `scrape`, and waits for those that are too far behind.
+    /// Records that `sender` starts `scrape`, and waits for senders that lag too far.
     fn wait(&self, sender: usize, scrape: usize) {
         let mut at = self.at.lock().unwrap_or_else(PoisonError::into_inner);
         at[sender] = scrape;
@@ -204,11 +204,11 @@ impl Pace {
             let slowest = at.iter().min().copied().unwrap_or(scrape);
             scrape > slowest.saturating_add(AHEAD_MAX)
         };
-        // A poisoned lock means that another sender panicked, which ends the run anyway.
+        // A poisoned lock means that another sender panicked, which ends the run.
         drop(self.moved.wait_while(at, behind));
     }
 
-    /// Lets the others go on without `sender`.
+    /// Removes `sender`, so that the others continue without it.
     fn leave(&self, sender: usize) {
         self.at.lock().unwrap_or_else(PoisonError::into_inner)[sender] = usize::MAX;
         self.moved.notify_all();

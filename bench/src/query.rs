@@ -1,4 +1,4 @@
-//! `query`: what the questions of dashboards cost each server, and whether the answers agree.
+//! `query`: the cost of dashboard queries on each server, and whether the answers agree.
 
 mod answer;
 mod catalogue;
@@ -17,44 +17,44 @@ use crate::http::Client;
 use crate::process::cpu_time;
 use crate::push::{Order, Plan, Senders};
 use crate::report::{print, progress};
-use crate::server::{Kind, Server};
+use crate::server::{Server, ServerKind};
 use crate::storage::recent_shape;
 
 use answer::Answer;
 use catalogue::{Question, questions};
 
-/// Scrapes that are pushed after the flush, so that each server answers from its blocks and from its memory.
+/// Scrapes that are pushed after the flush, so that each server answers from blocks and from memory.
 const TAIL_SCRAPES: usize = 12;
 
-/// Ends that a question is asked for at most, one step apart; then again from the first.
+/// Maximum number of different end times of a question, one step apart; then they repeat.
 const ENDS_MAX: i64 = 20;
-/// What costs little is asked for this long, for the clock of a process says little about a few short requests.
+/// Cheap questions are repeated for this long, because a process' CPU clock is too coarse for a few short requests.
 const ASKING_MIN: Duration = Duration::from_millis(400);
-/// But not more often than this.
+/// Maximum number of repetitions.
 const ASKED_MAX: usize = 2000;
 
-/// What is measured.
+/// Options of the benchmark.
 #[derive(Debug, Clone, clap::Args)]
 pub struct Options {
-    /// Size of the cluster; 3,570 series a node.
+    /// Number of nodes, with 3,570 series each.
     #[arg(long, default_value_t = 10)]
     nodes: usize,
-    /// Hours of data, at one sample in 10 s.
+    /// Hours of data, with one sample every 10 s.
     #[arg(long, default_value_t = 1.0)]
     hours: f64,
-    /// Servers.
+    /// Servers to measure.
     #[arg(long, value_enum, value_delimiter = ',')]
-    servers: Vec<Kind>,
-    /// How often each question is asked at least, after the first time.
+    servers: Vec<ServerKind>,
+    /// Minimum number of repetitions after the first answer.
     #[arg(long, default_value_t = 20)]
     repeats: u32,
-    /// Only the questions whose name begins so.
+    /// Runs only questions whose name has this prefix.
     #[arg(long, value_delimiter = ',')]
     only: Vec<String>,
-    /// A small run of about a minute that shows that everything works.
+    /// Makes a short run of about a minute that checks that everything works.
     #[arg(long)]
     quick: bool,
-    /// Where the servers keep their data meanwhile.
+    /// Directory for the servers' data.
     #[arg(long, default_value = "target/bench")]
     work: PathBuf,
 }
@@ -63,20 +63,20 @@ pub struct Options {
 struct Subject {
     server: Server,
     client: Client,
-    /// Holds the data for as long as the server runs.
+    /// Keeps the data while the server runs.
     _directory: tempfile::TempDir,
 }
 
-/// What one question cost one server.
+/// Cost of one question on one server.
 #[derive(Debug, Default)]
 struct Measured {
-    /// The first time after a start with nothing in memory.
+    /// First answer after a start with a cold page cache.
     cold: Duration,
-    /// The times after that, ascending.
+    /// Durations of the other answers, ascending.
     warm: Vec<Duration>,
-    /// CPU time of one asking, warm.
+    /// CPU time of one answer, warm.
     cpu: Duration,
-    /// The same without `VictoriaMetrics`' cache of results.
+    /// CPU time of one answer without `VictoriaMetrics`' result cache.
     cpu_nocache: Option<Duration>,
     /// The last answer.
     answer: Answer,
@@ -91,10 +91,10 @@ impl Measured {
     }
 }
 
-/// Measures and prints.
+/// Runs the benchmark and prints its results.
 ///
 /// # Errors
-/// A server can't be started or refuses data. A question that fails is reported in the table.
+/// A server can't be started or refuses data. The table shows questions that fail.
 pub fn run(mut options: Options) -> Result<()> {
     if options.quick {
         options.nodes = 4;
@@ -103,7 +103,7 @@ pub fn run(mut options: Options) -> Result<()> {
     }
     let mut kinds = options.servers.clone();
     if kinds.is_empty() {
-        kinds = Kind::ALL.to_vec();
+        kinds = ServerKind::ALL.to_vec();
     }
     let shape = recent_shape(options.nodes, options.hours)?;
     let mut subjects = Vec::new();
@@ -135,8 +135,8 @@ pub fn run(mut options: Options) -> Result<()> {
     print(&json!({ "bench": "query", "title": title, "results": results }).to_string())
 }
 
-/// Fills a server and starts it anew with nothing of its files in memory.
-fn prepare(kind: Kind, shape: &Shape, work: &Path) -> Result<Subject> {
+/// Fills a server and restarts it with a cold page cache.
+fn prepare(kind: ServerKind, shape: &Shape, work: &Path) -> Result<Subject> {
     progress(&format!(
         "{}: pushing {} samples",
         kind.name(),
@@ -155,7 +155,7 @@ fn prepare(kind: Kind, shape: &Shape, work: &Path) -> Result<Subject> {
         shape.scrapes - TAIL_SCRAPES.min(shape.scrapes / 2),
         server.address,
     )?;
-    if kind != Kind::Prometheus {
+    if kind != ServerKind::Prometheus {
         server.flush()?;
     }
     senders.push(shape.scrapes, server.address)?;
@@ -172,14 +172,14 @@ fn prepare(kind: Kind, shape: &Shape, work: &Path) -> Result<Subject> {
     })
 }
 
-/// How many ends a question is asked for: those that lie in the newer half of the data.
+/// Returns the number of different end times of a question: those in the newer half of the data.
 fn ends(question: &Question, shape: &Shape) -> u32 {
     let data_ms = shape.end_ms() - shape.start_ms;
     let ends = (data_ms / 2 / question.step_ms()).clamp(1, ENDS_MAX);
     u32::try_from(ends).unwrap_or(1)
 }
 
-/// The request of a question whose end lies `back` steps before the end of the data.
+/// Returns the request of a question that ends `back` steps before the end of the data.
 fn path(question: &Question, shape: &Shape, back: u32, nocache: bool) -> String {
     let end_ms = shape.end_ms() - i64::from(back) * question.step_ms();
     question.path(end_ms, nocache)
@@ -188,9 +188,9 @@ fn path(question: &Question, shape: &Shape, back: u32, nocache: bool) -> String 
 impl Subject {
     fn measure(&mut self, question: &Question, shape: &Shape, repeats: u32) -> Result<Measured> {
         let mut measured = Measured::default();
-        // A server may have closed a connection that was idle while others were asked.
+        // A server may close a connection that was idle while others were measured.
         self.client = self.server.client()?;
-        let is_victoria = self.server.kind == Kind::VictoriaMetrics;
+        let is_victoria = self.server.kind == ServerKind::VictoriaMetrics;
         let first = path(question, shape, ends(question, shape), is_victoria);
         let (cold, _) = self.ask(&first, &mut measured)?;
         measured.cold = cold;
@@ -210,7 +210,7 @@ impl Subject {
         Ok(measured)
     }
 
-    /// Asks with the end moving on; gives the CPU time of one asking and the answer for the last end.
+    /// Asks with different end times; returns the CPU time of one answer, and the last answer.
     fn ask_often(
         &mut self,
         question: &Question,

@@ -1,11 +1,10 @@
-//! Remote write 1.0 as senders write it: one sample for each series, labels in full every time.
+//! Remote write 1.0 as senders use it: one sample per series, with full labels in every request.
 //!
-//! The labels are encoded once; a request copies them and adds the samples, so that the generator takes little of the
-//! machine from the server that is measured.
+//! Labels are encoded once. A request copies them and adds the samples, so that the load generator uses little CPU.
 
 use crate::corpus::Label;
 
-/// Protobuf tags of `prometheus.WriteRequest` and what is in it: field number and wire type.
+/// Protobuf tags (field number and wire type) of `prometheus.WriteRequest` and its parts.
 const TAG_TIMESERIES: u8 = 1 << 3 | 2;
 const TAG_LABEL: u8 = 1 << 3 | 2;
 const TAG_SAMPLE: u8 = 2 << 3 | 2;
@@ -14,21 +13,21 @@ const TAG_VALUE: u8 = 2 << 3 | 2;
 const TAG_SAMPLE_VALUE: u8 = 1 << 3 | 1;
 const TAG_SAMPLE_TIMESTAMP: u8 = 2 << 3;
 
-/// The series of one sender, ready to be sent again and again.
+/// The encoded series of one sender.
 #[derive(Debug)]
 pub struct Sender {
-    /// Encoded labels of all series, one behind the other.
+    /// Encoded labels of all series, concatenated.
     labels: Vec<u8>,
-    /// Where the labels of each series end.
+    /// End of each series' labels.
     ends: Vec<u32>,
-    /// In which order the series are sent.
+    /// Order of the series in a request.
     order: Vec<u32>,
     message: Vec<u8>,
     compressor: snap::raw::Encoder,
 }
 
 impl Sender {
-    /// A sender of these series, in this order.
+    /// Creates a sender of these series, in this order.
     #[must_use]
     pub fn new(series: &[Vec<Label>]) -> Self {
         let mut labels = Vec::new();
@@ -52,13 +51,13 @@ impl Sender {
         }
     }
 
-    /// Bytes of the encoded labels of all series.
+    /// Returns the size of the encoded labels, in bytes.
     #[must_use]
     pub const fn label_bytes(&self) -> usize {
         self.labels.len()
     }
 
-    /// Sends the series in another order from now on.
+    /// Changes the order of the series.
     pub fn shuffle(&mut self, seed: u64) {
         let mut state = seed | 1;
         for last in (1..self.order.len()).rev() {
@@ -70,7 +69,7 @@ impl Sender {
         }
     }
 
-    /// The request body, compressed, for one scrape: `values` has one value a series, in the order given to
+    /// Returns the compressed request body of one scrape. `values` has one value per series, in the order passed to
     /// [`Self::new`].
     ///
     /// # Errors

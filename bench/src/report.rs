@@ -1,4 +1,4 @@
-//! Tables for people and one line of JSON for programs.
+//! Results as a Markdown table and as a line of JSON.
 
 use std::fmt::Write as _;
 use std::io::Write as _;
@@ -6,16 +6,16 @@ use std::io::Write as _;
 use anyhow::Result;
 use serde_json::{Map, Value, json};
 
-/// A column of a table: a server, or a way into it.
+/// A column of a table: a server, or a way to write to it.
 #[derive(Debug, Clone, Copy)]
 pub struct Column {
-    /// What stands above it.
+    /// Column title.
     pub name: &'static str,
-    /// Whether it is compared with the others.
+    /// Whether it is ours, and compared with the peers.
     pub is_ours: bool,
 }
 
-/// A table with one column a server and one row a figure, less being better in every row.
+/// A table with one column per server and one row per figure. Lower is better in every row.
 #[derive(Debug)]
 pub struct Table {
     title: String,
@@ -32,7 +32,7 @@ struct Row {
 }
 
 impl Table {
-    /// An empty table.
+    /// Creates an empty table.
     #[must_use]
     pub fn new(title: impl Into<String>, columns: &[Column]) -> Self {
         Self {
@@ -42,7 +42,7 @@ impl Table {
         }
     }
 
-    /// Adds a row: what it shows, its key in the JSON, how many decimals it has, and a value for each column.
+    /// Adds a row: title, key in the JSON, number of decimals, and a value per column.
     pub fn row(&mut self, name: &str, key: &str, decimals: usize, values: Vec<Option<f64>>) {
         self.rows.push(Row {
             name: name.to_owned(),
@@ -52,7 +52,7 @@ impl Table {
         });
     }
 
-    /// For each column of ours, its value divided by the smallest one of a peer.
+    /// Returns each of our values divided by the lowest value of a peer.
     fn ratios(&self, row: &Row) -> Vec<Option<f64>> {
         let cells = || self.columns.iter().zip(&row.values);
         let peers = cells().filter(|(column, _)| !column.is_ours);
@@ -62,14 +62,14 @@ impl Table {
             .collect()
     }
 
-    /// The names above the ratios.
+    /// Returns the titles of the ratio columns.
     fn ratio_names(&self) -> Vec<String> {
         let ours = self.columns.iter().filter(|column| column.is_ours);
         ours.map(|column| format!("{}/better peer", column.name))
             .collect()
     }
 
-    /// The table as Markdown, with the ratio of ours to the better peer in the last columns.
+    /// Renders Markdown, with the ratio of ours to the better peer in the last columns.
     #[must_use]
     pub fn to_markdown(&self) -> String {
         let names = self.rows.iter().map(|row| row.name.chars().count());
@@ -77,7 +77,7 @@ impl Table {
         let names = self.columns.iter().map(|column| column.name.to_owned());
         let heads: Vec<String> = names.chain(self.ratio_names()).collect();
         let mut text = format!("{}\n\n| {:width$} |", self.title, "");
-        // Writing to a string can't fail; so in all of this function.
+        // Writing to a string can't fail.
         for head in &heads {
             write!(text, " {head:>16} |").ok();
         }
@@ -102,7 +102,7 @@ impl Table {
         text
     }
 
-    /// The figures by key and server.
+    /// Returns the figures by key and server.
     #[must_use]
     pub fn to_json(&self) -> Value {
         let mut figures = Map::new();
@@ -120,10 +120,10 @@ impl Table {
     }
 }
 
-/// Prints text on standard output.
+/// Prints to standard output.
 ///
 /// # Errors
-/// Nobody reads it any more.
+/// The reader has closed it.
 pub fn print(text: &str) -> Result<()> {
     let mut out = std::io::stdout().lock();
     writeln!(out, "{text}")?;
@@ -131,10 +131,10 @@ pub fn print(text: &str) -> Result<()> {
     Ok(())
 }
 
-/// Says on standard error what is being done: a run takes minutes.
+/// Prints progress to standard error, because a run takes minutes.
 ///
 /// # Errors
-/// Nobody reads it any more.
+/// The reader has closed it.
 pub fn progress(text: &str) -> Result<()> {
     writeln!(std::io::stderr().lock(), "{text}")?;
     Ok(())

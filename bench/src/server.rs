@@ -1,4 +1,4 @@
-//! The servers that are compared: how each is started, when it is ready, how it is brought to write everything down.
+//! The compared servers: how to start each, when it is ready, and how to flush it.
 
 use std::fs::{self, File};
 use std::io::{Read as _, Seek as _, SeekFrom};
@@ -12,17 +12,17 @@ use bytes::Bytes;
 use nix::sys::signal::{Signal, kill};
 use nix::unistd::Pid;
 
-use crate::disk::{self, Entry};
+use crate::disk::{self, DiskFile};
 use crate::http::Client;
 use crate::process::Usage;
 
-/// How long a server may take to become ready, or to flush.
+/// Time limit for a server to become ready or to flush.
 const PATIENCE: Duration = Duration::from_secs(600);
 
-/// A kind of server.
+/// A product.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, clap::ValueEnum)]
-pub enum Kind {
-    /// Ours.
+pub enum ServerKind {
+    /// Tidemark.
     Tidemark,
     /// Prometheus with its remote-write receiver.
     Prometheus,
@@ -30,11 +30,11 @@ pub enum Kind {
     VictoriaMetrics,
 }
 
-impl Kind {
-    /// All of them, ours first.
+impl ServerKind {
+    /// All servers, ours first.
     pub const ALL: [Self; 3] = [Self::Tidemark, Self::Prometheus, Self::VictoriaMetrics];
 
-    /// Its name in tables and JSON.
+    /// Returns the name in tables and JSON.
     #[must_use]
     pub const fn name(self) -> &'static str {
         match self {
@@ -44,10 +44,10 @@ impl Kind {
         }
     }
 
-    /// The program: named by the environment (`scripts/peers` prints the lines), ours beside this one.
+    /// Returns the program: from the environment (`scripts/peers` prints the lines), or ours next to this one.
     ///
     /// # Errors
-    /// It is not there.
+    /// The program is missing.
     pub fn program(self) -> Result<PathBuf> {
         let variable = match self {
             Self::Tidemark => "TIDEMARK_AGGREGATOR",
@@ -75,7 +75,7 @@ impl Kind {
     }
 }
 
-/// Bytes on disk by what they are for.
+/// Size on disk by purpose.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
 pub struct Stored {
     /// Values and timestamps.
@@ -89,13 +89,13 @@ pub struct Stored {
 /// A running server. Killed when dropped.
 #[derive(Debug)]
 pub struct Server {
-    /// What it is.
-    pub kind: Kind,
-    /// Where it answers HTTP.
+    /// The product.
+    pub kind: ServerKind,
+    /// HTTP address.
     pub address: SocketAddr,
-    /// Where it takes agents, if it is ours.
+    /// Address for agents, if it is ours.
     pub quic_address: SocketAddr,
-    /// Its data directory.
+    /// Data directory.
     pub data: PathBuf,
     child: Child,
     log: PathBuf,
@@ -103,20 +103,20 @@ pub struct Server {
 }
 
 impl Server {
-    /// Starts a server on `directory`, which holds its data from an earlier start or is empty.
+    /// Starts a server in `directory`, which is empty or has data of an earlier run.
     ///
     /// # Errors
-    /// The program is not there or can't be started.
-    pub fn start(kind: Kind, directory: &Path) -> Result<Self> {
+    /// The program is missing or can't be started.
+    pub fn start(kind: ServerKind, directory: &Path) -> Result<Self> {
         let data = directory.join("data");
         fs::create_dir_all(&data)?;
         let log = directory.join("log");
         let (address, quic_address) = (free_address()?, free_address()?);
         let mut command = Command::new(kind.program()?);
         match kind {
-            Kind::Tidemark => tidemark(&mut command, &data, address, quic_address),
-            Kind::Prometheus => prometheus(&mut command, directory, address)?,
-            Kind::VictoriaMetrics => victoria_metrics(&mut command, &data, address),
+            ServerKind::Tidemark => tidemark(&mut command, &data, address, quic_address),
+            ServerKind::Prometheus => prometheus(&mut command, directory, address)?,
+            ServerKind::VictoriaMetrics => victoria_metrics(&mut command, &data, address),
         }
         let output = File::options().create(true).append(true).open(&log)?;
         let child = command
@@ -136,10 +136,10 @@ impl Server {
         })
     }
 
-    /// Waits until it takes requests; returns how long that took from the start.
+    /// Waits until the server is ready; returns the time since its start.
     ///
     /// # Errors
-    /// It ended or was not ready in ten minutes; the message has the end of its log.
+    /// The server ended or was not ready within ten minutes; the message contains the end of its log.
     pub fn wait_ready(&mut self) -> Result<Duration> {
         while self.started.elapsed() < PATIENCE {
             let answer =
@@ -161,43 +161,43 @@ impl Server {
         lines[lines.len().saturating_sub(5)..].join("\n")
     }
 
-    /// A new connection to it.
+    /// Opens a new connection.
     ///
     /// # Errors
-    /// It does not listen.
+    /// The connection is refused.
     pub fn client(&self) -> Result<Client> {
         Client::connect(self.address)
     }
 
-    /// What it has used since it was started.
+    /// Returns the resource usage since the start.
     ///
     /// # Errors
-    /// It has ended.
+    /// The process has ended.
     pub fn usage(&self) -> Result<Usage> {
         Usage::of(self.child.id())
             .with_context(|| format!("{}: {}", self.kind.name(), self.log_end()))
     }
 
-    /// Its process.
+    /// Returns the process id.
     #[must_use]
     pub fn pid(&self) -> u32 {
         self.child.id()
     }
 
-    /// Kills it as a power cut would, without a moment to write anything.
+    /// Kills the server with SIGKILL.
     ///
     /// # Errors
-    /// It had ended before.
+    /// The process had already ended.
     pub fn kill(mut self) -> Result<()> {
         self.child.kill()?;
         self.child.wait()?;
         Ok(())
     }
 
-    /// Asks it to end, and waits.
+    /// Stops the server with SIGTERM and waits.
     ///
     /// # Errors
-    /// It had ended before.
+    /// The process had already ended.
     pub fn stop(mut self) -> Result<()> {
         kill(
             Pid::from_raw(self.child.id().cast_signed()),
@@ -207,19 +207,19 @@ impl Server {
         Ok(())
     }
 
-    /// Brings it to write all samples into their final form and says how large they are there.
+    /// Makes the server write all samples in their final form, and returns their size.
     ///
     /// # Errors
-    /// It refuses, or takes longer than ten minutes.
+    /// The server refuses, or takes longer than ten minutes.
     pub fn flush(&self) -> Result<Stored> {
         let mut client = self.client()?;
         match self.kind {
-            Kind::Tidemark => {
+            ServerKind::Tidemark => {
                 let path = "/api/v1/admin/tsdb/flush";
                 client.post(path, &[], Bytes::new())?.good()?;
                 self.stored(&self.data)
             }
-            Kind::Prometheus => {
+            ServerKind::Prometheus => {
                 let path = "/api/v1/admin/tsdb/snapshot";
                 let body = client.post(path, &[], Bytes::new())?.good()?;
                 let answer: serde_json::Value = serde_json::from_slice(&body)?;
@@ -228,7 +228,7 @@ impl Server {
                     .context("snapshot without a name")?;
                 self.stored(&self.data.join("snapshots").join(name))
             }
-            Kind::VictoriaMetrics => {
+            ServerKind::VictoriaMetrics => {
                 client.get("/internal/force_flush")?.good()?;
                 client.get("/internal/force_merge")?.good()?;
                 self.wait_merged(&mut client)?;
@@ -237,7 +237,7 @@ impl Server {
         }
     }
 
-    /// The forced merge of VictoriaMetrics goes on behind its answer.
+    /// VictoriaMetrics' forced merge continues after the response.
     fn wait_merged(&self, client: &mut Client) -> Result<()> {
         let started = Instant::now();
         while started.elapsed() < PATIENCE {
@@ -259,15 +259,15 @@ impl Server {
         bail!("{} does not end its merges", self.kind.name())
     }
 
-    /// Bytes on disk in `directory`, which is its data directory or a snapshot of it.
+    /// Measures `directory`, the data directory or a snapshot of it.
     ///
     /// # Errors
     /// The directory can't be read.
     pub fn stored(&self, directory: &Path) -> Result<Stored> {
         let mut stored = Stored::default();
-        for Entry { path, bytes } in disk::files(directory)? {
+        for DiskFile { path, bytes } in disk::files(directory)? {
             let name = path.to_string_lossy();
-            if self.kind == Kind::Tidemark && name.ends_with(".blk") {
+            if self.kind == ServerKind::Tidemark && name.ends_with(".blk") {
                 let samples = samples_of_block(&directory.join(&path))?.min(bytes);
                 stored.samples_bytes += samples;
                 stored.index_bytes += bytes - samples;
@@ -285,7 +285,7 @@ impl Server {
 
 impl Drop for Server {
     fn drop(&mut self) {
-        // Fails only where it has ended already.
+        // Fails only if the process has ended.
         if self.child.kill().is_ok() {
             self.child.wait().ok();
         }
@@ -298,13 +298,13 @@ enum Part {
     Other,
 }
 
-/// What a file of a server, by its path in the data directory (of Prometheus: in a snapshot), is for.
-fn part(kind: Kind, path: &str) -> Part {
+/// Returns the purpose of a file by its path in the data directory (for Prometheus, in a snapshot).
+fn part(kind: ServerKind, path: &str) -> Part {
     let (samples, index) = match kind {
-        // Both are in its blocks.
-        Kind::Tidemark => (false, false),
-        Kind::Prometheus => (path.contains("/chunks/"), path.ends_with("/index")),
-        Kind::VictoriaMetrics => {
+        // Blocks contain both.
+        ServerKind::Tidemark => (false, false),
+        ServerKind::Prometheus => (path.contains("/chunks/"), path.ends_with("/index")),
+        ServerKind::VictoriaMetrics => {
             let index = path.contains("indexdb");
             (path.starts_with("data/") && !index, index)
         }
@@ -316,8 +316,8 @@ fn part(kind: Kind, path: &str) -> Part {
     }
 }
 
-/// Bytes of a block of ours before its index: chunks and their directory. The footer has one entry a section; the
-/// second one is where the series begin.
+/// Returns the size of our block before its index: chunks and their directory. The footer has an entry per section; the
+/// second is the start of the series.
 fn samples_of_block(path: &Path) -> Result<u64> {
     const FOOTER_BYTES: i64 = 140;
     const SERIES_OFFSET_AT: usize = 68;
@@ -345,7 +345,7 @@ fn tidemark(command: &mut Command, data: &Path, address: SocketAddr, quic: Socke
 
 fn prometheus(command: &mut Command, directory: &Path, address: SocketAddr) -> Result<()> {
     let config = directory.join("prometheus.yml");
-    // The window costs nothing while samples come in order; it keeps senders apart in time from being refused.
+    // The window is free while samples arrive in order, and accepts senders that are not in step.
     fs::write(
         &config,
         "storage:\n  tsdb:\n    out_of_order_time_window: 6h\n",
@@ -369,7 +369,7 @@ fn victoria_metrics(command: &mut Command, data: &Path, address: SocketAddr) {
     command
         .arg(format!("-storageDataPath={}", data.display()))
         .arg(format!("-httpListenAddr={address}"))
-        // By default its queries leave out the last 30 seconds.
+        // By default its queries omit the last 30 seconds.
         .args([
             "-retentionPeriod=30d",
             "-loggerLevel=WARN",
@@ -377,7 +377,7 @@ fn victoria_metrics(command: &mut Command, data: &Path, address: SocketAddr) {
         ]);
 }
 
-/// An address on loopback that nobody listens at.
+/// Returns an unused loopback address.
 pub(crate) fn free_address() -> Result<SocketAddr> {
     let listener = TcpListener::bind((Ipv4Addr::LOCALHOST, 0)).context("find a free port")?;
     Ok(listener.local_addr()?)

@@ -1,4 +1,4 @@
-//! `storage`: what taking in, keeping and finding again a corpus costs each server.
+//! `storage`: the cost of ingesting, keeping and recovering a corpus on each server.
 
 use std::path::{Path, PathBuf};
 use std::time::{Duration, SystemTime, UNIX_EPOCH};
@@ -13,48 +13,48 @@ use crate::http::Client;
 use crate::process::Usage;
 use crate::push::{Order, Plan, Pushed, Senders};
 use crate::report::{Column, Table, print, progress};
-use crate::server::{Kind, Server, Stored};
+use crate::server::{Server, ServerKind, Stored};
 
 /// Time between two scrapes of a node.
 const STEP_MS: i64 = 10_000;
-/// How far the end of the corpus lies in the past.
+/// Age of the end of the corpus.
 const AGE_MS: i64 = 120_000;
 /// Scrapes at the end of the corpus that are pushed just before the kill.
 const TAIL_SCRAPES: usize = 12;
 const MIB: f64 = 1024.0 * 1024.0;
 
-/// What is measured.
+/// Options of the benchmark.
 #[derive(Debug, Clone, clap::Args)]
 pub struct Options {
-    /// Sizes of the cluster; 3,570 series a node.
+    /// Numbers of nodes, with 3,570 series each.
     #[arg(long, value_delimiter = ',', default_value = "10")]
     nodes: Vec<usize>,
-    /// Hours of data, at one sample in 10 s.
+    /// Hours of data, with one sample every 10 s.
     #[arg(long, default_value_t = 1.0)]
     hours: f64,
     /// Orders in which senders list their series.
     #[arg(long, value_enum, value_delimiter = ',', default_value = "steady")]
     order: Vec<Order>,
-    /// Servers, and ways into ours.
+    /// Servers, and ways to write to ours.
     #[arg(long, value_enum, value_delimiter = ',')]
     servers: Vec<Contender>,
-    /// Connections of the senders.
+    /// Number of connections.
     #[arg(long, default_value_t = 4)]
     connections: usize,
-    /// A small run of about a minute that shows that everything works.
+    /// Makes a short run of about a minute that checks that everything works.
     #[arg(long)]
     quick: bool,
-    /// Where the servers keep their data meanwhile.
+    /// Directory for the servers' data.
     #[arg(long, default_value = "target/bench")]
     work: PathBuf,
 }
 
-/// A server and a way into it.
+/// A server and a way to write to it.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, clap::ValueEnum)]
 enum Contender {
     /// Ours, by remote write.
     Tidemark,
-    /// Ours, by the agents' own protocol over QUIC with certificates, every tick acknowledged when durable.
+    /// Ours, by the agents' wire protocol over QUIC with certificates; every tick is acknowledged when durable.
     TidemarkAgents,
     /// Prometheus, by remote write.
     Prometheus,
@@ -70,16 +70,16 @@ impl Contender {
         Self::VictoriaMetrics,
     ];
 
-    const fn kind(self) -> Kind {
+    const fn kind(self) -> ServerKind {
         match self {
-            Self::Tidemark | Self::TidemarkAgents => Kind::Tidemark,
-            Self::Prometheus => Kind::Prometheus,
-            Self::VictoriaMetrics => Kind::VictoriaMetrics,
+            Self::Tidemark | Self::TidemarkAgents => ServerKind::Tidemark,
+            Self::Prometheus => ServerKind::Prometheus,
+            Self::VictoriaMetrics => ServerKind::VictoriaMetrics,
         }
     }
 
     fn column(self) -> Column {
-        let is_ours = self.kind() == Kind::Tidemark;
+        let is_ours = self.kind() == ServerKind::Tidemark;
         let name = match self {
             Self::TidemarkAgents => "tidemark agents",
             _ => self.kind().name(),
@@ -89,7 +89,7 @@ impl Contender {
 }
 
 impl Options {
-    /// The contenders asked for, by default all. Agents have one order only.
+    /// Returns the selected contenders, by default all. Agents support one order only.
     fn contenders(&self, order: Order) -> Vec<Contender> {
         let mut contenders = self.servers.clone();
         if contenders.is_empty() {
@@ -100,7 +100,7 @@ impl Options {
     }
 }
 
-/// What pushes: senders of remote write, or agents.
+/// The load generator: senders of remote write, or agents.
 enum Load {
     Senders(Senders),
     Fleet(Fleet),
@@ -133,15 +133,15 @@ impl Load {
     }
 }
 
-/// A corpus that ended a moment ago.
+/// Returns a corpus that ends now.
 ///
 /// # Errors
-/// The clock stands before 1970.
+/// The clock is before 1970.
 pub fn recent_shape(nodes: usize, hours: f64) -> Result<Shape> {
     let scrapes = (hours * 3_600_000.0 / STEP_MS as f64).round().max(2.0) as usize;
     #[expect(
         clippy::disallowed_methods,
-        reason = "a benchmark stands outside of the product, and its data must look recent to every server"
+        reason = "benchmarks are not part of the product, and every server needs recent data"
     )]
     let now = SystemTime::now().duration_since(UNIX_EPOCH)?.as_millis();
     let end_ms = (i64::try_from(now)? - AGE_MS) / STEP_MS * STEP_MS;
@@ -153,10 +153,10 @@ pub fn recent_shape(nodes: usize, hours: f64) -> Result<Shape> {
     })
 }
 
-/// Measures and prints.
+/// Runs the benchmark and prints its results.
 ///
 /// # Errors
-/// A server can't be started, refuses data, or its figures can't be read.
+/// A server can't be started, refuses data, or its usage can't be read.
 pub fn run(mut options: Options) -> Result<()> {
     if options.quick {
         options.nodes = vec![2, 6];
@@ -188,25 +188,25 @@ pub fn run(mut options: Options) -> Result<()> {
     print(&json!({ "bench": "storage", "results": Value::Array(results) }).to_string())
 }
 
-/// The figures of one server with one corpus.
+/// Results of one server with one corpus.
 #[derive(Debug, Default)]
 struct Figures {
     pushed: Pushed,
-    /// CPU time of taking everything in.
+    /// CPU time of the ingest.
     push_cpu: Duration,
-    /// CPU time of bringing it into its final form.
+    /// CPU time of the flush.
     flush_cpu: Duration,
-    /// When everything was pushed, before the kill.
+    /// After the push, before the kill.
     live: Usage,
     live_disk_bytes: u64,
-    /// Bodies of all requests, or frames of all ticks.
+    /// Size of all request bodies, or of all frames of ticks.
     wire_bytes: u64,
-    /// From the start after the kill until it took requests.
+    /// Time from the restart until ready.
     ready: Duration,
-    /// What the second process had used by then.
+    /// Usage of the second process by then.
     restart: Usage,
     lost_samples: i64,
-    /// What the second process had used in the end.
+    /// Usage of the second process at the end.
     flushed: Usage,
     stored: Stored,
 }
@@ -224,10 +224,10 @@ fn measure_all(plan: &Plan, contenders: &[Contender], work: &Path) -> Result<Vec
         .collect()
 }
 
-/// Pushes, kills, starts again, counts, flushes.
+/// Pushes, kills, restarts, counts and flushes.
 ///
-/// `VictoriaMetrics` holds the newest samples and series in memory only. All of a short run would be lost by the kill,
-/// so it is stopped in good order before the last scrapes, and the bytes are counted there.
+/// `VictoriaMetrics` keeps the newest samples and series only in memory. The kill would lose all data of a short run, so
+/// the server is stopped cleanly before the last scrapes, and the size is measured there.
 fn measure(plan: &Plan, contender: Contender, directory: &Path) -> Result<Figures> {
     let kind = contender.kind();
     let mut figures = Figures::default();
@@ -236,7 +236,7 @@ fn measure(plan: &Plan, contender: Contender, directory: &Path) -> Result<Figure
     let mut load = Load::new(plan, contender, &server)?;
     let tail = plan.shape.scrapes - TAIL_SCRAPES.min(plan.shape.scrapes / 2);
     figures.push(&mut load, tail, &server)?;
-    if kind == Kind::VictoriaMetrics {
+    if kind == ServerKind::VictoriaMetrics {
         figures.flush(&server)?;
         figures.live = server.usage()?;
         server.stop()?;
@@ -258,7 +258,7 @@ fn measure(plan: &Plan, contender: Contender, directory: &Path) -> Result<Figure
     let stored = count(&mut server.client()?, &plan.shape)?;
     figures.lost_samples = plan.shape.samples().cast_signed() - stored.cast_signed();
 
-    if kind != Kind::VictoriaMetrics {
+    if kind != ServerKind::VictoriaMetrics {
         figures.flush(&server)?;
     }
     figures.flushed = server.usage()?;
@@ -283,7 +283,7 @@ impl Figures {
     }
 }
 
-/// Bytes of all files, without the space that ours sets aside for a full disk.
+/// Size of all files, without the space that ours reserves for a full disk.
 fn disk_bytes(directory: &Path) -> Result<u64> {
     let files = disk::files(directory)?;
     let kept = files
@@ -292,7 +292,7 @@ fn disk_bytes(directory: &Path) -> Result<u64> {
     Ok(kept.map(|entry| entry.bytes).sum())
 }
 
-/// Samples the server has: those of one metric, which every request holds 60 of, taken for all.
+/// Returns the number of samples on the server, extrapolated from one metric with 60 samples per request.
 fn count(client: &mut Client, shape: &Shape) -> Result<u64> {
     let seconds = shape.scrapes as i64 * shape.step_ms / 1000 + 60;
     let query = format!("sum(count_over_time(container_last_seen[{seconds}s]))");
@@ -314,7 +314,7 @@ fn count(client: &mut Client, shape: &Shape) -> Result<u64> {
     Ok(count * SERIES_PER_NODE as u64 / (2 * PODS_PER_NODE as u64))
 }
 
-/// A figure: its name, its key in the JSON, its decimals, and how it follows from what was measured.
+/// A figure: title, key in the JSON, decimals, and its formula.
 type Metric = (
     &'static str,
     &'static str,
@@ -424,7 +424,7 @@ fn table(plan: &Plan, contenders: &[Contender], figures: &[Figures]) -> Table {
     table
 }
 
-/// What a further series costs, from two sizes.
+/// Computes the cost of an additional series from two sizes.
 fn growth(
     contenders: &[Contender],
     (small, before): (&Plan, &[Figures]),

@@ -8,7 +8,7 @@ use crate::model::{Labels, LabelsBuilder, LabelsError, MetricType, label::METRIC
 
 /// A line that is neither empty nor a plain comment.
 #[derive(Debug, Clone, PartialEq)]
-pub enum Entry<'a> {
+pub enum ExpositionLine<'a> {
     /// `# HELP family text`
     Help {
         /// The family.
@@ -97,7 +97,7 @@ impl<'a> Parser<'a> {
 }
 
 impl<'a> Iterator for Parser<'a> {
-    type Item = Result<Entry<'a>, ParseError>;
+    type Item = Result<ExpositionLine<'a>, ParseError>;
 
     fn next(&mut self) -> Option<Self::Item> {
         while !self.rest.is_empty() && !self.failed {
@@ -119,7 +119,7 @@ impl<'a> Iterator for Parser<'a> {
     }
 }
 
-fn parse_line(line: &str) -> Result<Option<Entry<'_>>, Reason> {
+fn parse_line(line: &str) -> Result<Option<ExpositionLine<'_>>, Reason> {
     if line.is_empty() {
         return Ok(None);
     }
@@ -129,7 +129,7 @@ fn parse_line(line: &str) -> Result<Option<Entry<'_>>, Reason> {
     }
 }
 
-fn parse_comment(comment: &str) -> Result<Option<Entry<'_>>, Reason> {
+fn parse_comment(comment: &str) -> Result<Option<ExpositionLine<'_>>, Reason> {
     let Some((keyword, rest)) = comment.split_once([' ', '\t']) else {
         return Ok(None);
     };
@@ -150,7 +150,7 @@ fn parse_comment(comment: &str) -> Result<Option<Entry<'_>>, Reason> {
     let rest = rest.trim_start();
     if keyword == "HELP" {
         let text = unescape(rest, false);
-        return Ok(Some(Entry::Help { family, text }));
+        return Ok(Some(ExpositionLine::Help { family, text }));
     }
     let metric_type = match rest.trim_end() {
         "counter" => MetricType::Counter,
@@ -163,13 +163,13 @@ fn parse_comment(comment: &str) -> Result<Option<Entry<'_>>, Reason> {
         "untyped" | "unknown" => MetricType::Unknown,
         other => return Err(Reason::BadType(other.to_owned())),
     };
-    Ok(Some(Entry::Type {
+    Ok(Some(ExpositionLine::Type {
         family,
         metric_type,
     }))
 }
 
-fn parse_sample(line: &str) -> Result<Entry<'_>, Reason> {
+fn parse_sample(line: &str) -> Result<ExpositionLine<'_>, Reason> {
     let end = line.find(['{', ' ', '\t']).unwrap_or(line.len());
     let (name, mut rest) = line.split_at(end);
     let mut labels = LabelsBuilder::default();
@@ -196,7 +196,7 @@ fn parse_sample(line: &str) -> Result<Entry<'_>, Reason> {
     if words.next().is_some() {
         return Err(Reason::TrailingText);
     }
-    Ok(Entry::Sample {
+    Ok(ExpositionLine::Sample {
         labels: labels.build().map_err(Reason::Labels)?,
         value,
         timestamp_ms,
@@ -297,7 +297,7 @@ mod tests {
 
     fn sample(line: &str) -> Result<(String, f64, Option<i64>), String> {
         match Parser::new(line).next() {
-            Some(Ok(Entry::Sample {
+            Some(Ok(ExpositionLine::Sample {
                 labels,
                 value,
                 timestamp_ms,
@@ -370,11 +370,11 @@ mod tests {
         let text = "# HELP up Is it \\n there?\n# TYPE up gauge\n# EOF\n# just words\n";
         let entries: Vec<_> = Parser::new(text).collect::<Result<_, _>>().unwrap();
         let want = [
-            Entry::Help {
+            ExpositionLine::Help {
                 family: "up".into(),
                 text: "Is it \n there?".into(),
             },
-            Entry::Type {
+            ExpositionLine::Type {
                 family: "up".into(),
                 metric_type: MetricType::Gauge,
             },

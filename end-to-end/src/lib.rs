@@ -1,1 +1,1 @@
-//! Nothing but tests: what holds only when agent and aggregator work together.
+//! End-to-end tests of agent and aggregator together. The crate has no code of its own.

@@ -3,7 +3,7 @@
 use std::collections::HashMap;
 use std::sync::Arc;
 
-use common::exposition::{Entry, ParseError, Parser};
+use common::exposition::{ExpositionLine, ParseError, Parser};
 use common::model::{Labels, Metadata, MetricType};
 
 /// Default families: those that kubernetes-mixin's dashboards, rules and alerts select. A kubelet has five times as many series.
@@ -152,13 +152,13 @@ impl KubeletMetrics {
                 ..error
             };
             match Parser::new(line).next().transpose().map_err(at_line)? {
-                Some(Entry::Help { text, .. }) => {
+                Some(ExpositionLine::Help { text, .. }) => {
                     metadata.entry(family).or_default().help = text.into_owned();
                 }
-                Some(Entry::Type { metric_type, .. }) => {
+                Some(ExpositionLine::Type { metric_type, .. }) => {
                     metadata.entry(family).or_default().metric_type = metric_type;
                 }
-                Some(Entry::Sample { labels, value, .. }) => {
+                Some(ExpositionLine::Sample { labels, value, .. }) => {
                     let metadata = shared.entry(family).or_insert_with(|| {
                         // Help and type precede the samples.
                         Arc::new(metadata.get(family).cloned().unwrap_or_default())

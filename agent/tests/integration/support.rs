@@ -8,7 +8,7 @@ use std::path::Path;
 use std::process::{Child, Command, Stdio};
 use std::time::{Duration, Instant};
 
-use common::exposition::{self, Entry};
+use common::exposition::{self, ExpositionLine};
 
 /// Labels of a series as text, including the metric name.
 pub(crate) type Scrape = BTreeMap<String, f64>;
@@ -121,7 +121,7 @@ pub(crate) fn scrape(address: &str) -> Scrape {
 pub(crate) fn parse(text: &str) -> Scrape {
     let mut samples = Scrape::new();
     for entry in exposition::Parser::new(text) {
-        if let Entry::Sample { labels, value, .. } = entry.unwrap() {
+        if let ExpositionLine::Sample { labels, value, .. } = entry.unwrap() {
             let before = samples.insert(labels.to_string(), value);
             assert!(before.is_none(), "{labels} comes twice");
         }

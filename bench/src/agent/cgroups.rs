@@ -1,4 +1,4 @@
-//! Real cgroups of pods and containers, as the kubelet makes them on a node with cgroup v1, each with a real process.
+//! Real cgroups of pods and containers, as a kubelet creates them with cgroup v1, each with a real process.
 
 use std::fs;
 use std::io;
@@ -10,7 +10,7 @@ use anyhow::{Context as _, Result, bail};
 const ROOT: &str = "/sys/fs/cgroup";
 const CONTROLLERS: [&str; 5] = ["cpu", "cpuacct", "memory", "blkio", "pids"];
 
-/// The cgroups of a node full of pods. Removed when dropped, with the processes in them.
+/// The cgroups of a node full of pods. Dropping removes them and kills their processes.
 #[derive(Debug)]
 pub(super) struct Cgroups {
     /// Parents before their children.
@@ -19,10 +19,10 @@ pub(super) struct Cgroups {
 }
 
 impl Cgroups {
-    /// Makes `containers` containers in `pods` pods; one of ten works, or, where `are_all_busy`, each.
+    /// Creates `containers` containers in `pods` pods. One in ten works; with `are_all_busy`, all do.
     ///
     /// # Errors
-    /// Not root, no controllers of cgroup v1, or the cgroups of a real kubelet are there.
+    /// The process is not root, cgroup v1 is missing, or a real kubelet's cgroups exist.
     pub(super) fn new(pods: usize, containers: usize, are_all_busy: bool) -> Result<Self> {
         let mut cgroups = Self {
             directories: Vec::new(),
@@ -57,8 +57,8 @@ impl Cgroups {
         Ok(())
     }
 
-    /// Starts a process inside; it joins by itself before it does anything. Without a number it sleeps, as most containers do; with
-    /// one it works now and then, more or less by the number, and holds more or less memory meanwhile.
+    /// Starts a process that first moves itself into the cgroup. Without a number it sleeps, as most containers do; with one it
+    /// works at intervals, and its work and memory depend on the number.
     fn run(&mut self, path: &str, busy: Option<usize>) -> Result<()> {
         let join: String = CONTROLLERS
             .iter()
@@ -89,7 +89,7 @@ fn pod_path(pod: usize) -> String {
 impl Drop for Cgroups {
     fn drop(&mut self) {
         for process in &mut self.processes {
-            // Fails only where it has ended already.
+            // Fails only if the process has ended.
             process.kill().ok();
             process.wait().ok();
         }
@@ -99,7 +99,7 @@ impl Drop for Cgroups {
     }
 }
 
-/// Removes a cgroup, once the last process (a busy one may have left a child) has gone out of it.
+/// Removes a cgroup after its last process has ended; a busy process may leave a child.
 fn remove(directory: &Path) {
     for _ in 0..300 {
         match fs::remove_dir(directory) {
@@ -111,17 +111,17 @@ fn remove(directory: &Path) {
     }
 }
 
-/// A memory cgroup for one program, to see what the kernel charges to it.
+/// A memory cgroup for one program, to measure the kernel memory charged to it.
 #[derive(Debug)]
 pub(super) struct MemoryCgroup {
     directory: PathBuf,
 }
 
 impl MemoryCgroup {
-    /// Makes it.
+    /// Creates the cgroup.
     ///
     /// # Errors
-    /// Not root, or no memory controller of cgroup v1.
+    /// The process is not root, or cgroup v1 has no memory controller.
     pub(super) fn new(name: &str) -> Result<Self> {
         let name = format!("tidemark-bench-{}-{name}", std::process::id());
         let directory = Path::new(ROOT).join("memory").join(name);
@@ -129,7 +129,7 @@ impl MemoryCgroup {
         Ok(Self { directory })
     }
 
-    /// A command that runs `program` inside.
+    /// Returns a command that runs `program` in the cgroup.
     pub(super) fn command(&self, program: &Path) -> Command {
         let mut command = Command::new("/bin/sh");
         let procs = self.directory.join("cgroup.procs");
@@ -138,10 +138,10 @@ impl MemoryCgroup {
         command
     }
 
-    /// Bytes of kernel memory charged to it.
+    /// Returns the kernel memory charged to the cgroup, in bytes.
     ///
     /// # Errors
-    /// The kernel does not count them.
+    /// The kernel does not count it.
     pub(super) fn kernel_bytes(&self) -> Result<u64> {
         let path = self.directory.join("memory.kmem.usage_in_bytes");
         let text = fs::read_to_string(&path).with_context(|| format!("read {}", path.display()))?;

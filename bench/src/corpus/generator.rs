@@ -1,14 +1,14 @@
-//! How the values of a series go on from scrape to scrape.
+//! Generators of a series' values from scrape to scrape.
 
 use super::random::Random;
 
-/// Bytes of a page: memory is counted in whole pages.
+/// Page size in bytes: memory is counted in whole pages.
 const PAGE: f64 = 4096.0;
 
-/// The state of one series, or of the series of one histogram.
+/// State of a series, or of all series of a histogram.
 #[derive(Debug, Clone)]
 pub(super) enum Generator {
-    /// Never changes.
+    /// A constant.
     Constant(f64),
     /// Counts events, each of `unit`.
     Counter {
@@ -17,23 +17,23 @@ pub(super) enum Generator {
         limit: f64,
         unit: f64,
     },
-    /// Counts microseconds and shows seconds.
+    /// Counts microseconds, and shows seconds.
     Seconds {
         micros: u64,
         low: u64,
         jitter: u64,
-        /// Resolution of the clock behind it, microseconds.
+        /// Resolution of the underlying clock, in microseconds.
         grain: u64,
-        /// Of 256 scrapes, those in which anything runs at all.
+        /// Number of scrapes of 256 with any activity.
         busy: u64,
     },
-    /// Memory: stays for a while, then moves by some pages.
+    /// Memory: constant for a while, then changes by some pages.
     Pages { pages: u64, low: u64, high: u64 },
-    /// A small number that moves by one now and then.
+    /// A small number that occasionally changes by one.
     Level { level: u64, low: u64, high: u64 },
-    /// A number of two decimals that drifts (a load average).
+    /// A drifting number with two decimals, such as a load average.
     Drift { hundredths: u64, high: u64 },
-    /// The time of the scrape in whole seconds.
+    /// The time of the scrape, in whole seconds.
     Clock,
     /// Cumulative buckets, then the sum, then the count.
     Histogram {
@@ -68,7 +68,7 @@ impl Generator {
         }
     }
 
-    /// The same, but of 256 scrapes only `busy` see anything.
+    /// The same, but only `busy` of 256 scrapes see events.
     pub(super) fn seldom(mut self, of_256: u64) -> Self {
         if let Self::Seconds { busy, .. } = &mut self {
             *busy = of_256;
@@ -171,12 +171,12 @@ impl Generator {
         }
         values.extend(buckets.iter().map(|&count| count as f64));
         values.push(*sum);
-        // The last bound is infinite, so its bucket holds all.
+        // The last bound is infinite, so its bucket counts all values.
         values.push(buckets.last().map_or(0.0, |&count| count as f64));
     }
 }
 
-/// One step of at most `reach` in either direction, never 0 and never below 0.
+/// Returns a random nonzero step of at most `reach` in either direction that keeps the value above 0.
 const fn walk(random: &mut Random, from: u64, reach: u64) -> u64 {
     let step = 1 + random.below(reach);
     if random.next() & 1 == 0 {

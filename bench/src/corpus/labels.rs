@@ -1,29 +1,29 @@
-//! Names of nodes, pods and containers, as the scheduler would give them.
+//! Names of nodes, pods and containers, as in a real cluster.
 
 use super::{Label, PODS_PER_NODE, Shape};
 
-/// The applications of each namespace; every one runs two deployments (`v1`, `v2`) of three pods.
+/// Applications of each namespace. Each has two deployments (`v1`, `v2`) of three pods.
 pub const APPS: [&str; 10] = [
     "api", "auth", "cart", "catalog", "checkout", "payment", "search", "shipping", "user", "web",
 ];
 
-/// Where a pod of the cluster is and what it is called.
+/// Names of a pod.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub struct Place {
-    /// Its namespace.
+pub struct PodNames {
+    /// Namespace.
     pub namespace: String,
-    /// Its application, one of [`APPS`].
+    /// Application, one of [`APPS`].
     pub app: &'static str,
-    /// Its full name.
+    /// Full name.
     pub pod: String,
-    /// Its UID.
+    /// UID.
     pub uid: String,
     /// Number of the pod in the cluster.
     pub number: usize,
 }
 
-impl Place {
-    /// The pod number `slot` of the node number `node`.
+impl PodNames {
+    /// Returns pod `slot` of node `node`.
     #[must_use]
     pub fn of(shape: &Shape, node: usize, slot: usize) -> Self {
         let number = node * PODS_PER_NODE + slot;
@@ -57,13 +57,13 @@ impl Place {
         }
     }
 
-    /// The cgroup of the pod.
+    /// Returns the pod's cgroup.
     pub(super) fn cgroup(&self) -> String {
         let uid = self.uid.replace('-', "_");
         format!("/kubepods.slice/kubepods-burstable.slice/kubepods-burstable-pod{uid}.slice")
     }
 
-    /// The cgroup of one of its containers.
+    /// Returns the cgroup of a container.
     pub(super) fn container_cgroup(&self, container: usize) -> String {
         let part = |n: u64| hash(&[self.number as u64, container as u64, n]);
         let id = format!(
@@ -77,12 +77,12 @@ impl Place {
     }
 }
 
-/// Host name of a node.
+/// Returns the host name of a node.
 pub(super) fn node_name(node: usize) -> String {
     format!("node-{node:04}.eu-1.example.internal")
 }
 
-/// The address its agent is known by.
+/// Returns the address of a node's agent.
 pub(super) fn instance(node: usize) -> String {
     format!(
         "10.{}.{}.{}:9101",
@@ -92,7 +92,7 @@ pub(super) fn instance(node: usize) -> String {
     )
 }
 
-/// What all series of a node carry, for one job.
+/// Returns the labels of all series of a node, for one job.
 pub(super) fn common(job: &str, node: usize) -> Vec<Label> {
     vec![
         ("instance", instance(node)),
@@ -101,7 +101,7 @@ pub(super) fn common(job: &str, node: usize) -> Vec<Label> {
     ]
 }
 
-/// A well-mixed number that depends on nothing but its arguments.
+/// Hashes its arguments.
 pub(super) fn hash(parts: &[u64]) -> u64 {
     let mut state = 0x51_7c_c1_b7_27_22_0a_95_u64;
     for &part in parts {

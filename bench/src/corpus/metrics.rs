@@ -1,11 +1,11 @@
-//! Which series a node has.
+//! The series of a node.
 
 use super::generator::Generator;
-use super::labels::{self, Place};
+use super::labels::{self, PodNames};
 use super::random::Random;
 use super::{Label, Shape};
 
-/// Bounds of the request histogram of each pod, seconds.
+/// Bounds of each pod's request histogram, in seconds.
 const REQUEST_BOUNDS: [f64; 12] = [
     0.005,
     0.01,
@@ -20,7 +20,7 @@ const REQUEST_BOUNDS: [f64; 12] = [
     10.0,
     f64::INFINITY,
 ];
-/// Bounds of the kubelet's pod worker histogram, seconds.
+/// Bounds of the kubelet's pod worker histogram, in seconds.
 const WORKER_BOUNDS: [f64; 20] = [
     0.005,
     0.01,
@@ -88,7 +88,7 @@ impl<'a> Builder<'a> {
         self.add(name, base, more, Generator::Constant(value));
     }
 
-    /// A counter of which a part never moves, and the rest at a rate of its own.
+    /// A counter with a random rate; a share of these counters never moves.
     fn counter(&mut self, name: &str, base: &[Label], more: &[(&'static str, &str)], unit: f64) {
         let idle = self.random.below(100) < 22;
         let mean = if idle {
@@ -100,7 +100,7 @@ impl<'a> Builder<'a> {
         self.add(name, base, more, with);
     }
 
-    /// A counter that moves once in `scrapes` scrapes.
+    /// A counter that changes once in `scrapes` scrapes.
     fn rare(&mut self, name: &str, base: &[Label], more: &[(&'static str, &str)], scrapes: f64) {
         let mut with = Generator::counter(self.random, 1.0 / scrapes, 1.0);
         if let Generator::Counter { total, .. } = &mut with {
@@ -286,10 +286,10 @@ impl Builder<'_> {
     }
 }
 
-/// Pods and their containers: 115 series a pod.
+/// Pods and their containers: 115 series per pod.
 impl Builder<'_> {
     pub(super) fn pod(&mut self, slot: usize) {
-        let place = Place::of(self.shape, self.node, slot);
+        let place = PodNames::of(self.shape, self.node, slot);
         let mut base = labels::common(CADVISOR, self.node);
         base.push(("namespace", place.namespace.clone()));
         base.push(("pod", place.pod.clone()));
@@ -307,7 +307,7 @@ impl Builder<'_> {
     }
 
     /// 17 series.
-    fn pod_cgroup(&mut self, place: &Place, base: &[Label]) {
+    fn pod_cgroup(&mut self, place: &PodNames, base: &[Label]) {
         let mut base = base.to_vec();
         base.push(("id", place.cgroup()));
         let cpu = Generator::seconds(self.random, 300_000, 32_768, 1);
@@ -403,7 +403,7 @@ impl Builder<'_> {
     }
 
     /// 14 series.
-    fn requests(&mut self, place: &Place) {
+    fn requests(&mut self, place: &PodNames) {
         let mut base = labels::common("pods", self.node);
         base.push(("app", place.app.to_owned()));
         base.push(("namespace", place.namespace.clone()));
@@ -418,7 +418,7 @@ impl Builder<'_> {
     }
 
     /// 14 series.
-    fn kube(&mut self, place: &Place) {
+    fn kube(&mut self, place: &PodNames) {
         let mut base = labels::common("kube", self.node);
         base.push(("namespace", place.namespace.clone()));
         base.push(("pod", place.pod.clone()));
@@ -439,7 +439,7 @@ impl Builder<'_> {
         self.constant("kube_pod_status_phase", &base, &running, 1.0);
         let start = 1_791_000_000.0 + self.random.below(1_000_000) as f64;
         self.constant("kube_pod_start_time", &base, &[], start);
-        // One pod of eleven has a limit on CPU only.
+        // One pod in eleven has only a CPU limit.
         let limit = if place.number % 11 == 7 {
             [("resource", "cpu"), ("unit", "core")]
         } else {

@@ -1,6 +1,6 @@
-//! A small, fast, seeded generator of random numbers; the corpus must be the same on every machine and for ever.
+//! A small, fast, seeded random number generator. The corpus must be the same on every machine and in every version.
 
-/// `xorshift64*` behind a `splitmix64` seed.
+/// `xorshift64*` with a `splitmix64` seed.
 #[derive(Debug, Clone)]
 pub(super) struct Random(u64);
 
@@ -19,22 +19,22 @@ impl Random {
         self.0.wrapping_mul(0x2545_f491_4f6c_dd1d)
     }
 
-    /// Below `bound`; evenly enough for bounds that are small against 2^32.
+    /// Returns a number below `bound`; uniform enough for bounds far below 2^32.
     pub(super) const fn below(&mut self, bound: u64) -> u64 {
         ((self.next() >> 32) * bound) >> 32
     }
 
-    /// In `0.0..1.0`.
+    /// Returns a number in `0.0..1.0`.
     pub(super) const fn unit(&mut self) -> f64 {
         (self.next() >> 11) as f64 / (1_u64 << 53) as f64
     }
 
-    /// Evenly distributed on a logarithmic scale.
+    /// Returns a number uniformly distributed on a logarithmic scale.
     pub(super) fn log_uniform(&mut self, low: f64, high: f64) -> f64 {
         low * (high / low).powf(self.unit())
     }
 
-    /// A count of independent events of which `mean` are expected; `limit` is `exp(-mean)`.
+    /// Returns a Poisson-distributed count with this mean; `limit` is `exp(-mean)`.
     pub(super) fn poisson(&mut self, mean: f64, limit: f64) -> u64 {
         if mean < 12.0 {
             let mut count = 0;

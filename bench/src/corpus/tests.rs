@@ -1,4 +1,4 @@
-//! The corpus is as large, as varied and as repeatable as its description says.
+//! The corpus has the documented size and mix, and is reproducible.
 
 use std::collections::BTreeSet;
 
@@ -121,10 +121,10 @@ fn counters_and_buckets_never_fall() {
 #[test]
 fn namespaces_hold_60_pods_in_deployments_of_three() {
     let shape = shape(10);
-    let places: Vec<Place> = (0..shape.nodes)
-        .flat_map(|node| (0..PODS_PER_NODE).map(move |slot| Place::of(&shape, node, slot)))
+    let places: Vec<PodNames> = (0..shape.nodes)
+        .flat_map(|node| (0..PODS_PER_NODE).map(move |slot| PodNames::of(&shape, node, slot)))
         .collect();
-    let first: Vec<&Place> = places
+    let first: Vec<&PodNames> = places
         .iter()
         .filter(|place| place.namespace == "team-01")
         .collect();

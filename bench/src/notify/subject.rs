@@ -1,4 +1,4 @@
-//! What is measured: our notifier behind our own rules or behind its API, and Alertmanager.
+//! The measured servers: our notifier, fed by our rules or by its API, and Alertmanager.
 
 use std::fs::{self, File};
 use std::net::SocketAddr;
@@ -16,18 +16,18 @@ use crate::http::Client;
 use crate::process::Usage;
 use crate::remote_write::Sender;
 use crate::report::Column;
-use crate::server::{Kind, free_address};
+use crate::server::{ServerKind, free_address};
 
-/// How long a server may take to become ready.
+/// Time limit for a server to become ready.
 const PATIENCE: Duration = Duration::from_secs(60);
-/// Stands for the time of sending until the alerts are sent.
+/// Placeholder for the time of sending.
 const STARTED: &str = "TIME-OF-SENDING";
 const SUMMARY: &str = "Something is as it should not be for some time.";
 
-/// Who notifies, and how it hears of alerts.
+/// A notifier and the way alerts reach it.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) enum Way {
-    /// Ours, by an alerting rule of its own over as many series.
+    /// Ours, by an alerting rule over one series per alert.
     OwnRules,
     /// Ours, by `POST /api/v2/alerts`.
     OwnApi,
@@ -36,10 +36,10 @@ pub(super) enum Way {
 }
 
 impl Way {
-    /// All of them, ours first.
+    /// All subjects, ours first.
     pub(super) const ALL: [Self; 3] = [Self::OwnRules, Self::OwnApi, Self::Alertmanager];
 
-    /// Its column.
+    /// Returns the table column.
     #[must_use]
     pub(super) const fn column(self) -> Column {
         let (name, is_ours) = match self {
@@ -62,7 +62,7 @@ pub(super) struct Subject {
 
 impl Drop for Subject {
     fn drop(&mut self) {
-        // Fails only where it has ended already.
+        // Fails only if the process has ended.
         if self.child.kill().is_ok() {
             self.child.wait().ok();
         }
@@ -70,10 +70,10 @@ impl Drop for Subject {
 }
 
 impl Subject {
-    /// Starts it in an empty `directory`, with two receivers at `webhook`, and waits until it takes requests.
+    /// Starts a server in an empty `directory` with two receivers at `webhook`, and waits until it is ready.
     ///
     /// # Errors
-    /// The program is not there, ends, or is not ready in a minute.
+    /// The program is missing, ends, or is not ready within a minute.
     pub(super) fn start(
         way: Way,
         directory: &Path,
@@ -129,18 +129,18 @@ impl Subject {
         bail!("{name} is not ready, see {}", self.log.display())
     }
 
-    /// What it has used since it was started.
+    /// Returns the resource usage since the start.
     ///
     /// # Errors
-    /// It has ended.
+    /// The process has ended.
     pub(super) fn usage(&self) -> Result<Usage> {
         Usage::of(self.child.id()).with_context(|| self.way.column().name)
     }
 
-    /// Makes `alerts` alerts fire at once, spread over `groups` groups. `phase` keeps them apart from all others.
+    /// Makes `alerts` alerts fire at the same time, spread over `groups` groups. `phase` distinguishes them from others.
     ///
     /// # Errors
-    /// It refuses them.
+    /// The server refuses them.
     pub(super) fn fire(&self, phase: &str, alerts: usize, groups: usize) -> Result<()> {
         let labels = (0..alerts).map(|n| labels(phase, n, n * groups / alerts));
         match self.way {
@@ -160,7 +160,7 @@ impl Subject {
             json!({ "labels": all, "annotations": { "started": STARTED, "summary": SUMMARY } })
         };
         let body = Value::Array(labels.map(alert).collect()).to_string();
-        // The time is put in last: making the body is not what is measured.
+        // The time is inserted last, so that building the body is not measured.
         let body = body.replace(STARTED, &format!("{:.3}", now()));
         client
             .post("/api/v2/alerts", &headers, Bytes::from(body))?
@@ -168,7 +168,7 @@ impl Subject {
         Ok(())
     }
 
-    /// The rule joins with a series that is written last, so that one evaluation finds all samples.
+    /// The rule joins with a series that is written last, so that a single evaluation sees all samples.
     fn write_samples(&self, phase: &str, mut series: Vec<Vec<Label>>) -> Result<()> {
         for labels in &mut series {
             labels.push(("__name__", "notify_bench".to_owned()));
@@ -215,7 +215,7 @@ fn tidemark(directory: &Path, address: SocketAddr, way: Way) -> Result<Command> 
     let started = "{{ $value | printf \"%.3f\" }}";
     let rule = json!({
         "alert": "NotifyBench",
-        // The value is the time of the evaluation, which the annotation tells.
+        // The value is the time of the evaluation, which the annotation contains.
         "expr": "(notify_bench and on (phase) notify_go) * 0 + time()",
         "labels": { "severity": "warning" },
         "annotations": { "started": started, "summary": SUMMARY },
@@ -227,7 +227,7 @@ fn tidemark(directory: &Path, address: SocketAddr, way: Way) -> Result<Command> 
         config["rule_files"] = json!(["rules.yml"]);
     }
     fs::write(directory.join("config.yml"), config.to_string())?;
-    let mut command = Command::new(Kind::Tidemark.program()?);
+    let mut command = Command::new(ServerKind::Tidemark.program()?);
     command
         .args(["--dev", "--log.level", "warn"])
         .args(["--kubernetes.kubeconfig", "none"])

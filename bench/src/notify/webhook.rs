@@ -1,4 +1,4 @@
-//! A receiver that notes what it is sent and when, and looks into it only afterwards.
+//! A webhook receiver that records requests with their time, and parses them later.
 
 use std::collections::HashMap;
 use std::net::{Ipv4Addr, SocketAddr};
@@ -17,13 +17,13 @@ use serde_json::Value;
 use tokio::net::TcpListener;
 use tokio::runtime::Runtime;
 
-/// Each alert of a notification has one of these.
+/// Text that occurs once per alert of a notification.
 const ALERT_MARK: &[u8] = b"\"fingerprint\":";
 
-/// A webhook server with one path a receiver.
+/// A webhook server with one path per receiver.
 #[derive(Debug)]
 pub(super) struct Webhook {
-    /// Where it listens.
+    /// Address of the server.
     pub(super) address: SocketAddr,
     inner: Arc<Inner>,
     _runtime: Runtime,
@@ -42,19 +42,19 @@ struct Notification {
     body: Bytes,
 }
 
-/// What came of a number of alerts.
+/// Deliveries of a number of alerts.
 #[derive(Debug, Default)]
 pub(super) struct Outcome {
-    /// Of each alert and receiver the seconds from its start to its arrival, ascending.
+    /// Seconds from the start of each alert to its arrival at each receiver, ascending.
     pub(super) latencies: Vec<f64>,
-    /// Notifications that came.
+    /// Received notifications.
     pub(super) notifications: usize,
-    /// Alerts that came to a receiver more than once.
+    /// Alerts that a receiver got more than once.
     pub(super) repeated: usize,
 }
 
 impl Outcome {
-    /// A quantile of the latencies, seconds.
+    /// Returns a quantile of the latencies, in seconds.
     #[must_use]
     pub(super) fn latency(&self, quantile: f64) -> Option<f64> {
         let last = self.latencies.len().checked_sub(1)?;
@@ -63,11 +63,11 @@ impl Outcome {
     }
 }
 
-/// Seconds since the epoch.
+/// Returns the seconds since the epoch.
 #[must_use]
 #[expect(
     clippy::disallowed_methods,
-    reason = "compared with the time of the servers that are measured"
+    reason = "compared with the clock of the measured servers"
 )]
 pub(super) fn now() -> f64 {
     let elapsed = SystemTime::now().duration_since(UNIX_EPOCH);
@@ -75,10 +75,10 @@ pub(super) fn now() -> f64 {
 }
 
 impl Webhook {
-    /// Starts it on a thread of its own.
+    /// Starts the server on its own thread.
     ///
     /// # Errors
-    /// There is no port or no thread to be had.
+    /// No port or thread is available.
     pub(super) fn start() -> Result<Self> {
         let runtime = tokio::runtime::Builder::new_multi_thread()
             .worker_threads(1)
@@ -95,7 +95,7 @@ impl Webhook {
         })
     }
 
-    /// Waits until `count` alerts have come since the last call of [`Self::take`], or `patience` is over.
+    /// Waits until `count` alerts have arrived since the last [`Self::take`], at most for `patience`.
     pub(super) fn wait_for(&self, count: usize, patience: Duration) {
         let started = Instant::now();
         while self.inner.alerts.load(Ordering::Acquire) < count && started.elapsed() < patience {
@@ -103,11 +103,11 @@ impl Webhook {
         }
     }
 
-    /// What has come since the last call. An alert is known by its label `alert`; its annotation `started` says since
-    /// when it could be told, in seconds since the epoch.
+    /// Returns the deliveries since the last call. The label `alert` identifies an alert; its annotation `started` is the
+    /// time of its start, in seconds since the epoch.
     ///
     /// # Errors
-    /// A body is not what a webhook gets.
+    /// A body is not a webhook message.
     pub(super) fn take(&self) -> Result<Outcome> {
         let notifications = {
             let mut kept = self.inner.notifications.lock();
@@ -142,7 +142,7 @@ async fn accept(listener: TcpListener, inner: Arc<Inner>) {
         let inner = Arc::clone(&inner);
         tokio::spawn(async move {
             let service = service_fn(|request| receive(request, &inner));
-            // A sender that breaks off sends again; what it had sent is not counted.
+            // A sender that aborts a request sends it again; the aborted one is not counted.
             hyper::server::conn::http1::Builder::new()
                 .serve_connection(TokioIo::new(stream), service)
                 .await

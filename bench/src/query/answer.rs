@@ -1,4 +1,4 @@
-//! What two servers answered, compared value by value.
+//! Compares the answers of two servers value by value.
 
 use std::collections::BTreeMap;
 
@@ -13,17 +13,17 @@ pub(super) struct Answer {
     series: BTreeMap<String, Vec<(f64, f64)>>,
 }
 
-/// How far an answer is from another one.
+/// Difference of two answers.
 #[derive(Debug, Clone, Copy, PartialEq)]
 pub(super) enum Difference {
-    /// The same series and times; the largest difference of two values, relative to them.
+    /// Series and timestamps are equal; the largest relative difference of two values.
     Values(f64),
-    /// So many series or points are in one answer only.
+    /// Number of series or points in only one of the answers.
     Shape(usize),
 }
 
 impl Answer {
-    /// Reads the JSON of any of the endpoints.
+    /// Parses the JSON of any endpoint.
     pub(super) fn parse(body: &[u8]) -> Result<Self> {
         let answer: Value = serde_json::from_slice(body)?;
         let data = &answer["data"];
@@ -50,17 +50,17 @@ impl Answer {
         Ok(Self { series })
     }
 
-    /// Number of series, names or label sets.
+    /// Returns the number of series, names or label sets.
     pub(super) fn len(&self) -> usize {
         self.series.len()
     }
 
-    /// Number of values in all.
+    /// Returns the number of values.
     pub(super) fn points(&self) -> usize {
         self.series.values().map(Vec::len).sum()
     }
 
-    /// Compares with the answer taken for right.
+    /// Compares with the reference answer.
     pub(super) fn difference(&self, right: &Self) -> Difference {
         let only = |a: &Self, b: &Self| {
             a.series
@@ -95,7 +95,7 @@ impl Answer {
 fn point(value: &Value) -> Result<(f64, f64)> {
     let time = value[0].as_f64().context("a time")?;
     let text = value[1].as_str().context("a value")?;
-    // Rust reads `NaN`, `+Inf` and `-Inf` as Prometheus writes them.
+    // Rust parses Prometheus' `NaN`, `+Inf` and `-Inf`.
     Ok((time, text.parse().with_context(|| format!("value {text}"))?))
 }
 

@@ -1,18 +1,18 @@
-//! The 18 queries: what dashboards, alert rules and variable drop-downs ask of a cluster.
+//! The 18 queries of dashboards, alerting rules and variable drop-downs.
 
-use crate::corpus::{Place, Shape};
+use crate::corpus::{PodNames, Shape};
 
-/// A question to the HTTP API.
+/// A request to the HTTP API.
 #[derive(Debug, Clone)]
 pub(super) struct Question {
-    /// Its number and what it is about.
+    /// Number and topic.
     pub(super) name: &'static str,
-    pub(super) kind: Kind,
+    pub(super) kind: QuestionKind,
 }
 
-/// Which endpoint is asked, and for what.
+/// The endpoint and its parameters.
 #[derive(Debug, Clone)]
-pub(super) enum Kind {
+pub(super) enum QuestionKind {
     Instant {
         expr: String,
     },
@@ -36,12 +36,12 @@ pub(super) enum Kind {
 const HOUR_S: i64 = 3600;
 
 fn instant(name: &'static str, expr: impl Into<String>) -> Question {
-    let kind = Kind::Instant { expr: expr.into() };
+    let kind = QuestionKind::Instant { expr: expr.into() };
     Question { name, kind }
 }
 
 fn range(name: &'static str, hours: i64, step_s: i64, expr: impl Into<String>) -> Question {
-    let kind = Kind::Range {
+    let kind = QuestionKind::Range {
         expr: expr.into(),
         window_s: hours * HOUR_S,
         step_s,
@@ -49,9 +49,9 @@ fn range(name: &'static str, hours: i64, step_s: i64, expr: impl Into<String>) -
     Question { name, kind }
 }
 
-/// All of them, about a corpus of this shape.
+/// Returns all questions for a corpus of this shape.
 pub(super) fn questions(shape: &Shape) -> Vec<Question> {
-    let place = Place::of(shape, shape.nodes / 2, 7);
+    let place = PodNames::of(shape, shape.nodes / 2, 7);
     let (ns, pod, app) = (&place.namespace, &place.pod, place.app);
     let container = "container!=\"\"";
     let mut questions = vec![
@@ -118,7 +118,7 @@ pub(super) fn questions(shape: &Shape) -> Vec<Question> {
     questions
 }
 
-fn more_questions(place: &Place) -> Vec<Question> {
+fn more_questions(place: &PodNames) -> Vec<Question> {
     let (ns, pod) = (&place.namespace, &place.pod);
     vec![
         instant(
@@ -157,21 +157,21 @@ fn more_questions(place: &Place) -> Vec<Question> {
         ),
         Question {
             name: "16 label values: namespace",
-            kind: Kind::LabelValues {
+            kind: QuestionKind::LabelValues {
                 label: "namespace",
                 selector: "container_memory_working_set_bytes".to_owned(),
             },
         },
         Question {
             name: "17 label values: pod of one ns",
-            kind: Kind::LabelValues {
+            kind: QuestionKind::LabelValues {
                 label: "pod",
                 selector: format!("{{namespace=\"{ns}\"}}"),
             },
         },
         Question {
             name: "18 series of one pod",
-            kind: Kind::Series {
+            kind: QuestionKind::Series {
                 selector: format!("{{namespace=\"{ns}\",pod=\"{pod}\"}}"),
             },
         },
@@ -179,7 +179,7 @@ fn more_questions(place: &Place) -> Vec<Question> {
 }
 
 impl Question {
-    /// Path and query of the request, for data up to `end_ms`.
+    /// Returns path and query of the request, for data up to `end_ms`.
     pub(super) fn path(&self, end_ms: i64, nocache: bool) -> String {
         let end_s = end_ms / 1000;
         let mut form = form_urlencoded::Serializer::new(String::new());
@@ -187,12 +187,12 @@ impl Question {
             form.append_pair("nocache", "1");
         }
         let endpoint = match &self.kind {
-            Kind::Instant { expr } => {
+            QuestionKind::Instant { expr } => {
                 form.append_pair("query", expr);
                 form.append_pair("time", &end_s.to_string());
                 "query".to_owned()
             }
-            Kind::Range {
+            QuestionKind::Range {
                 expr,
                 window_s,
                 step_s,
@@ -205,11 +205,11 @@ impl Question {
                 form.append_pair("step", &step_s.to_string());
                 "query_range".to_owned()
             }
-            Kind::LabelValues { label, selector } => {
+            QuestionKind::LabelValues { label, selector } => {
                 metadata_range(&mut form, selector, end_s);
                 format!("label/{label}/values")
             }
-            Kind::Series { selector } => {
+            QuestionKind::Series { selector } => {
                 metadata_range(&mut form, selector, end_s);
                 "series".to_owned()
             }
@@ -217,10 +217,10 @@ impl Question {
         format!("/api/v1/{endpoint}?{}", form.finish())
     }
 
-    /// How far the end moves between two askings.
+    /// Returns the step between two end times.
     pub(super) const fn step_ms(&self) -> i64 {
         match self.kind {
-            Kind::Range { step_s, .. } => step_s * 1000,
+            QuestionKind::Range { step_s, .. } => step_s * 1000,
             _ => 10_000,
         }
     }

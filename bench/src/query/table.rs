@@ -1,4 +1,4 @@
-//! The table of all questions, and the same as JSON.
+//! The results of all questions, as a table and as JSON.
 
 use std::fmt::Write as _;
 use std::time::Duration;
@@ -7,9 +7,9 @@ use serde_json::{Value, json};
 
 use super::Measured;
 use super::answer::Difference;
-use crate::server::Kind;
+use crate::server::ServerKind;
 
-/// Values farther apart than this are another answer. The order of a sum over many series is no server's promise.
+/// Relative difference above which values count as different. No server guarantees the order of a sum over many series.
 const TOLERANCE: f64 = 1e-9;
 
 type Row = (&'static str, Vec<Measured>);
@@ -18,27 +18,30 @@ fn ms(duration: Duration) -> f64 {
     duration.as_secs_f64() * 1e3
 }
 
-fn of<'a>(kinds: &[Kind], row: &'a Row, kind: Kind) -> Option<&'a Measured> {
+fn of<'a>(kinds: &[ServerKind], row: &'a Row, kind: ServerKind) -> Option<&'a Measured> {
     let index = kinds.iter().position(|k| *k == kind)?;
     row.1.get(index)
 }
 
-/// CPU time of ours by that of the better peer.
-fn ratio(kinds: &[Kind], row: &Row) -> Option<f64> {
+/// Returns our CPU time divided by that of the better peer.
+fn ratio(kinds: &[ServerKind], row: &Row) -> Option<f64> {
     let cpu = |kind| {
         of(kinds, row, kind)
             .filter(|m| m.failure.is_none())
             .map(|m| ms(m.cpu))
     };
-    let ours = cpu(Kind::Tidemark)?;
-    let peers = [cpu(Kind::Prometheus), cpu(Kind::VictoriaMetrics)];
+    let ours = cpu(ServerKind::Tidemark)?;
+    let peers = [
+        cpu(ServerKind::Prometheus),
+        cpu(ServerKind::VictoriaMetrics),
+    ];
     let best = peers.into_iter().flatten().reduce(f64::min)?;
     Some(ours / best)
 }
 
-/// How the answer of `kind` compares with that of Prometheus.
-fn agreement(kinds: &[Kind], row: &Row, kind: Kind) -> Option<String> {
-    let right = of(kinds, row, Kind::Prometheus)?;
+/// Compares a server's answer with that of Prometheus.
+fn agreement(kinds: &[ServerKind], row: &Row, kind: ServerKind) -> Option<String> {
+    let right = of(kinds, row, ServerKind::Prometheus)?;
     let answer = of(kinds, row, kind)?;
     if let Some(failure) = &answer.failure {
         return Some(format!("FAILED: {failure}"));
@@ -62,10 +65,10 @@ fn result(row: &Row) -> String {
     }
 }
 
-/// One row a question; times in milliseconds.
-pub(super) fn markdown(title: &str, kinds: &[Kind], rows: &[Row]) -> String {
+/// Renders one row per question, with times in milliseconds.
+pub(super) fn markdown(title: &str, kinds: &[ServerKind], rows: &[Row]) -> String {
     let mut text = format!("{title}\n\n| question | result |");
-    // Writing to a string can't fail; so in all of this function.
+    // Writing to a string can't fail.
     for kind in kinds {
         let name = kind.name();
         write!(text, " {name} cold | p50 / p95 | CPU-ms |").ok();
@@ -89,11 +92,11 @@ pub(super) fn markdown(title: &str, kinds: &[Kind], rows: &[Row]) -> String {
             .ok();
         }
         let ratio = ratio(kinds, row).map_or_else(String::new, |ratio| format!("{ratio:.2}"));
-        let victoria = of(kinds, row, Kind::VictoriaMetrics);
+        let victoria = of(kinds, row, ServerKind::VictoriaMetrics);
         let nocache = victoria.and_then(|m| m.cpu_nocache);
         let nocache = nocache.map_or_else(String::new, |cpu| format!("{:.2}", ms(cpu)));
-        let ours = agreement(kinds, row, Kind::Tidemark).unwrap_or_default();
-        let theirs = agreement(kinds, row, Kind::VictoriaMetrics).unwrap_or_default();
+        let ours = agreement(kinds, row, ServerKind::Tidemark).unwrap_or_default();
+        let theirs = agreement(kinds, row, ServerKind::VictoriaMetrics).unwrap_or_default();
         writeln!(text, " {ratio} | {ours} | {nocache} | {theirs} |").ok();
     }
     write!(text, "| **one of each** | |").ok();
@@ -102,7 +105,7 @@ pub(super) fn markdown(title: &str, kinds: &[Kind], rows: &[Row]) -> String {
     }
     let nocache = rows
         .iter()
-        .filter_map(|row| of(kinds, row, Kind::VictoriaMetrics)?.cpu_nocache);
+        .filter_map(|row| of(kinds, row, ServerKind::VictoriaMetrics)?.cpu_nocache);
     let nocache: Duration = nocache.sum();
     writeln!(
         text,
@@ -114,7 +117,7 @@ pub(super) fn markdown(title: &str, kinds: &[Kind], rows: &[Row]) -> String {
     text
 }
 
-fn sums(kinds: &[Kind], rows: &[Row]) -> Vec<f64> {
+fn sums(kinds: &[ServerKind], rows: &[Row]) -> Vec<f64> {
     (0..kinds.len())
         .map(|index| {
             rows.iter()
@@ -125,8 +128,8 @@ fn sums(kinds: &[Kind], rows: &[Row]) -> Vec<f64> {
         .collect()
 }
 
-/// Empty where a question failed: a sum without it would flatter.
-fn total_ratio(kinds: &[Kind], rows: &[Row]) -> String {
+/// Empty if a question failed: a sum without it would be too low.
+fn total_ratio(kinds: &[ServerKind], rows: &[Row]) -> String {
     if rows
         .iter()
         .flat_map(|row| &row.1)
@@ -135,15 +138,15 @@ fn total_ratio(kinds: &[Kind], rows: &[Row]) -> String {
         return String::new();
     }
     let sums = sums(kinds, rows);
-    let of = |wanted: Kind| {
+    let of = |wanted: ServerKind| {
         kinds
             .iter()
             .position(|kind| *kind == wanted)
             .map(|i| sums[i])
     };
-    let peers = [of(Kind::Prometheus), of(Kind::VictoriaMetrics)];
+    let peers = [of(ServerKind::Prometheus), of(ServerKind::VictoriaMetrics)];
     match (
-        of(Kind::Tidemark),
+        of(ServerKind::Tidemark),
         peers.into_iter().flatten().reduce(f64::min),
     ) {
         (Some(ours), Some(best)) => format!("**{:.2}**", ours / best),
@@ -151,8 +154,8 @@ fn total_ratio(kinds: &[Kind], rows: &[Row]) -> String {
     }
 }
 
-/// The same figures by question and server.
-pub(super) fn json(kinds: &[Kind], rows: &[Row]) -> Value {
+/// Returns the results as JSON, by question and server.
+pub(super) fn json(kinds: &[ServerKind], rows: &[Row]) -> Value {
     let rows = rows.iter().map(|row| {
         let servers = kinds.iter().zip(&row.1).map(|(kind, m)| {
             let figures = json!({

@@ -1,4 +1,4 @@
-//! The alerts of kube-prometheus: which can fire, and which select series that nobody writes.
+//! The alerts of kube-prometheus: which can fire, and which select series that no component writes.
 
 use std::collections::{BTreeMap, BTreeSet};
 
@@ -9,8 +9,8 @@ use super::names;
 use super::queries::{Queries, fixtures};
 use super::recording::Recording;
 
-/// Series of the agent that the recorded nodes had no occasion for: without connection tracking, software RAID, bonded
-/// interfaces, and without a directory of text files. The tests of those collectors have them.
+/// Series of the agent that the recorded nodes lack: they had no connection tracking, software RAID, bonded interfaces or
+/// directory of text files. The tests of those collectors cover them.
 const OF_OTHER_NODES: [&str; 7] = [
     "node_bonding_active",
     "node_bonding_slaves",
@@ -21,7 +21,7 @@ const OF_OTHER_NODES: [&str; 7] = [
     "node_textfile_scrape_error",
 ];
 
-/// The names of all series that the agent has on a recorded node, of the kubelet's those too that it would pass on.
+/// Returns the names of all series of the agent on a recorded node, including those it forwards from the kubelet.
 fn of_the_agent() -> Option<BTreeSet<String>> {
     let mut names: BTreeSet<String> = BTreeSet::new();
     for recording in Recording::all(&fixtures()?) {
@@ -60,7 +60,7 @@ fn alerts_select_what_is_written_or_are_listed() {
     let found: BTreeSet<&str> = lacking.keys().copied().collect();
     assert_eq!(
         listed, found,
-        "listed (left), lacking (right): {lacking:#?}"
+        "listed (left), missing (right): {lacking:#?}"
     );
     assert!(queries.alerts.len() > 60, "{} alerts", queries.alerts.len());
 }

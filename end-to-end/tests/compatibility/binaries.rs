@@ -1,5 +1,5 @@
-//! The other tests fill their store from the agent's collectors. Here the binaries themselves read the recorded nodes and
-//! stream over QUIC, and the same series with the same values must be there.
+//! Runs the binaries on the recorded nodes: the agent streams over QUIC, and the aggregator must have the same series and
+//! values as the store of the other tests, which is filled directly from the agent's collectors.
 
 use std::collections::BTreeMap;
 use std::fmt::Write as _;
@@ -15,13 +15,13 @@ use serde_json::Value;
 use super::queries::fixtures;
 use super::recording::{Recording, Snapshot};
 
-/// The kubelet is asked twice a minute; the rest is a matter of seconds.
+/// Time limit: the agent polls the kubelet twice a minute, and everything else takes seconds.
 const PATIENCE: Duration = Duration::from_secs(120);
 
-/// Families of this machine's own file system; about the agent; and with a label that tells whether the agent runs in a
+/// Families about this machine's file system, about the agent, and with a label that depends on whether the agent runs in a
 /// pod.
 const OF_THE_MACHINE: [&str; 3] = ["node_filesystem_", "agent_", "node_uname_"];
-/// Families whose value is the time.
+/// Families whose value is a time.
 const OF_THE_MOMENT: [&str; 6] = [
     "node_time_",
     "node_timex_",
@@ -34,7 +34,7 @@ const OF_THE_MOMENT: [&str; 6] = [
 /// Values by labels.
 type Series = BTreeMap<BTreeMap<String, String>, Option<f64>>;
 
-/// A running program; killed when dropped.
+/// A running program. Dropping kills it.
 struct Running(Child);
 
 impl Drop for Running {
@@ -44,9 +44,9 @@ impl Drop for Running {
     }
 }
 
-/// A binary of the workspace, built when it is not there.
+/// Returns a binary of the workspace, and builds it if it is missing.
 fn binary(package: &str, name: &str) -> PathBuf {
-    // The test's own lies in `deps` beside them.
+    // The test's own binary is in `deps` next to them.
     let own = std::env::current_exe().unwrap();
     let profile = own.parent().and_then(Path::parent).unwrap();
     let path = profile.join(name);
@@ -69,7 +69,7 @@ fn start(mut command: Command, log: &Path) -> Running {
     Running(command.spawn().unwrap())
 }
 
-/// Waits until `check` gives something, or panics with what `log` has.
+/// Waits until `check` returns a value, or panics with the content of `log`.
 fn eventually<T>(what: &str, log: &Path, mut check: impl FnMut() -> Option<T>) -> T {
     let begin = Instant::now();
     loop {
@@ -82,7 +82,7 @@ fn eventually<T>(what: &str, log: &Path, mut check: impl FnMut() -> Option<T>) -
     }
 }
 
-/// The address that a line of the log with `text` names.
+/// Returns the address in a log line that contains `text`.
 fn address_in(log: &Path, text: &str) -> String {
     eventually(text, log, || {
         let log = fs::read_to_string(log).ok()?;
@@ -92,7 +92,7 @@ fn address_in(log: &Path, text: &str) -> String {
     })
 }
 
-/// A kubelet with the read-only port open that answers from a recording, as long as the test runs.
+/// Serves a recording as a kubelet's read-only port until the test ends.
 fn kubelet(answers: [(&'static str, Vec<u8>); 3]) -> String {
     let listener = TcpListener::bind("127.0.0.1:0").unwrap();
     let url = format!("http://{}", listener.local_addr().unwrap());
@@ -111,7 +111,7 @@ fn kubelet(answers: [(&'static str, Vec<u8>); 3]) -> String {
             let head = format!(
                 "HTTP/1.1 {status}\r\nContent-Length: {length}\r\nConnection: close\r\n\r\n"
             );
-            // One that hangs up early is asked for again.
+            // A client that disconnects early sends the request again.
             let (Ok(()) | Err(_)) = stream
                 .write_all(head.as_bytes())
                 .and_then(|()| stream.write_all(body));
@@ -120,7 +120,7 @@ fn kubelet(answers: [(&'static str, Vec<u8>); 3]) -> String {
     url
 }
 
-/// The result of an instant query.
+/// Returns the result of an instant query.
 fn query(address: &str, expression: &str) -> Option<Vec<Value>> {
     let mut encoded = String::new();
     for byte in expression.bytes() {
@@ -142,22 +142,22 @@ fn query(address: &str, expression: &str) -> Option<Vec<Value>> {
     }
 }
 
-/// What is compared of a series: nothing, or its labels, or the value too.
+/// How much of a series is compared: nothing, its labels, or its value too.
 fn take(series: &mut Series, labels: BTreeMap<String, String>, value: f64) {
     let name = labels.get("__name__").map_or("", String::as_str);
     let is_one_of = |prefixes: &[&str]| prefixes.iter().any(|prefix| name.starts_with(prefix));
     let label = |name: &str| labels.get(name).map_or("", String::as_str);
-    // Cgroups of pods that the kubelet had let go are shown by UID, after half a minute.
+    // Cgroups of pods that the kubelet has removed are shown by UID after half a minute.
     let is_nameless = label("metrics_path") == "/metrics/cadvisor" && !label("uid").is_empty();
     if !is_nameless && !is_one_of(&OF_THE_MACHINE) {
-        // The root's file system is that of this machine.
+        // The root file system is that of this machine.
         let is_root = name.starts_with("container_fs_") && label("id") == "/";
         let value = (!is_root && !is_one_of(&OF_THE_MOMENT)).then_some(value);
         series.insert(labels, value);
     }
 }
 
-/// The agent's series at the aggregator, without those about itself.
+/// Returns the agent's series on the aggregator, without those about the agent.
 fn stored(address: &str, node: &str) -> Series {
     let mut series = Series::new();
     let expression = format!("{{node=\"{node}\",job!~\"agent|tidemark-agent|\"}}");
@@ -169,7 +169,7 @@ fn stored(address: &str, node: &str) -> Series {
     series
 }
 
-/// The same of the collectors' series.
+/// Returns the same from the collectors' series.
 fn collected(snapshot: &Snapshot) -> Series {
     let mut series = Series::new();
     for (labels, value) in snapshot.collect() {
@@ -182,7 +182,7 @@ fn collected(snapshot: &Snapshot) -> Series {
     series
 }
 
-/// What only one of them has, or has with another value.
+/// Returns the series that only one side has, or with different values.
 fn difference(stored: &Series, collected: &Series) -> String {
     let mut text = String::new();
     for (labels, value) in stored {

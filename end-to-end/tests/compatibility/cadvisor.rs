@@ -1,5 +1,5 @@
-//! The series of pods and containers, held against what the kubelet's cAdvisor said at the same time: what it had is there
-//! under the same name and labels. Values are held against the kernel's files elsewhere.
+//! Compares the series of pods and containers with the kubelet's cAdvisor at the same time: each of its series must exist
+//! with the same name and labels. Other tests compare values with the kernel's files.
 
 use std::collections::{BTreeMap, BTreeSet};
 
@@ -9,7 +9,7 @@ use super::document::Document;
 use super::queries::fixtures;
 use super::recording::Recording;
 
-/// What tells series of a family apart. `id` and `name` do too, but only say once more which container it is.
+/// Labels that distinguish series of a family. `id` and `name` only identify the container again.
 const TOLD_APART_BY: [&str; 10] = [
     "__name__",
     "namespace",
@@ -23,7 +23,7 @@ const TOLD_APART_BY: [&str; 10] = [
     "pagesize",
 ];
 
-/// Containers that were being killed while their node was recorded, so that some of their files were not there any more.
+/// Containers that were being killed during the recording, so that some of their files were missing.
 const DYING: [(&str, u32, &str); 1] = [("node-a", 1, "eater")];
 
 fn key(labels: &Labels) -> Vec<String> {
@@ -31,18 +31,18 @@ fn key(labels: &Labels) -> Vec<String> {
     TOLD_APART_BY.iter().map(value).collect()
 }
 
-/// Whether a series of cAdvisor is about something that the agent shows: not a sandbox, whose cost is inside of its
-/// pod's, and not the node's network, which pods that share it would have once more.
+/// Whether the agent has an equivalent of a cAdvisor series. It has none for a sandbox, whose cost is part of its pod's, or
+/// for the node's network, which cAdvisor repeats for pods that share it.
 fn is_shown(labels: &Labels) -> bool {
     let label = |name| labels.get(name).unwrap_or_default();
     let is_sandbox = label("container").is_empty() && !label("image").is_empty();
     let is_host_network = label("pod") == "host-net" && !label("interface").is_empty();
-    // The kubelet hangs the network of a pod on its sandbox.
+    // The kubelet assigns a pod's network to its sandbox.
     let is_network = !label("interface").is_empty();
     !label("pod").is_empty() && (!is_sandbox || is_network) && !is_host_network
 }
 
-/// The same series without what says that it is a sandbox's.
+/// Removes the labels that mark a series as a sandbox's.
 fn own_key(labels: &Labels) -> Vec<String> {
     let mut builder = labels.to_builder();
     if labels.get("interface").is_some() {
@@ -82,7 +82,7 @@ fn series_of_cadvisor_are_there_unless_listed() {
             }
         }
     }
-    // What is missing of containers and of pods is one entry.
+    // Missing series of containers and pods are combined.
     let families: BTreeSet<String> = missing.keys().cloned().collect();
     missing.retain(|family, _| {
         let of_containers = family.strip_suffix(" of pods");

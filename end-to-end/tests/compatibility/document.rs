@@ -3,22 +3,22 @@
 use std::collections::{BTreeMap, BTreeSet};
 use std::path::Path;
 
-/// What the document says.
+/// The content of the document.
 #[derive(Debug)]
 pub(super) struct Document {
-    /// Metric → where its series come from.
+    /// Metric → source of its series.
     pub(super) metrics: BTreeMap<String, String>,
-    /// Recording rule or dashboard → why it, or some of it, has no result.
+    /// Recording rule or dashboard → why all or a part of it has no result.
     pub(super) exceptions: BTreeMap<String, String>,
-    /// Query → why the recorded nodes have nothing to show for it, and which nodes.
+    /// Query → why it has no result on the recorded nodes, and on which nodes.
     pub(super) empty: BTreeMap<String, Empty>,
-    /// Alert → why it never fires, or only in part.
+    /// Alert → why it never fires, or only partly works.
     pub(super) alerts: BTreeMap<String, String>,
-    /// Family of cAdvisor → why the agent has it not, and on which nodes cAdvisor had.
+    /// Family of cAdvisor → why the agent lacks it, and on which nodes cAdvisor had it.
     pub(super) left_out: BTreeMap<String, Empty>,
 }
 
-/// A query without result, or a family that is not there.
+/// A query without a result, or a missing family.
 #[derive(Debug)]
 pub(super) struct Empty {
     pub(super) reason: String,
@@ -52,7 +52,7 @@ impl Document {
         }
     }
 
-    /// Whether a source is a component that has to be scraped.
+    /// Whether a source is a component that must be scraped.
     pub(super) fn is_foreign(&self, source: &str) -> bool {
         ["kube-apiserver", "kube-scheduler"].contains(&source)
     }
@@ -63,7 +63,7 @@ fn with_nodes(table: BTreeMap<String, String>) -> BTreeMap<String, Empty> {
     rows.map(|(key, text)| (key, Empty::read(&text))).collect()
 }
 
-/// The rows `| `key` | value |` of the section that begins with `heading`.
+/// Returns the rows `| `key` | value |` of the section that begins with `heading`.
 fn table(text: &str, heading: &str) -> BTreeMap<String, String> {
     let after = text
         .lines()

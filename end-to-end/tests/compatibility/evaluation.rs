@@ -1,4 +1,4 @@
-//! Every rule and panel on a store that holds a recorded node.
+//! Evaluates every rule and panel on a store with a recorded node.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
@@ -13,7 +13,7 @@ use super::names;
 use super::queries::{Queries, Query, fixtures};
 use super::recording::Recording;
 
-/// A store with a recorded node, and the moment to ask about.
+/// A store with a recorded node, and the time of evaluation.
 pub(super) struct Cluster {
     _folder: tempfile::TempDir,
     store: Store,
@@ -44,7 +44,7 @@ impl Cluster {
         }
     }
 
-    /// The moment of the second snapshot.
+    /// Returns the time of the second snapshot.
     pub(super) const fn now_ms(&self) -> i64 {
         self.recording.times_ms[1]
     }
@@ -70,7 +70,7 @@ impl Cluster {
         }
     }
 
-    /// Evaluates the recording rules, those over others' results after them, and keeps the results.
+    /// Evaluates the recording rules in the order of their dependencies, and stores the results.
     fn record(&self, queries: &Queries) {
         for time_ms in self.recording.times_ms {
             let mut open: Vec<&Query> = queries.all.iter().filter(|q| q.record.is_some()).collect();
@@ -107,7 +107,7 @@ impl Cluster {
         self.store.append(&series, AppendMode::Partial).unwrap();
     }
 
-    /// Values for Grafana's variables that this node has something to show for.
+    /// Returns values of Grafana's variables for which this node has results.
     fn variables(&self) -> Vec<BTreeMap<&'static str, String>> {
         let node = self.recording.node;
         let pods = self.ask("kube_pod_info", self.recording.times_ms[1]);
@@ -136,7 +136,7 @@ impl Cluster {
         all
     }
 
-    /// Whether a query has a result that can be drawn, for a panel with any of the pods.
+    /// Whether a query has a result that can be drawn; for a panel about a pod, for any pod.
     fn answers(&self, query: &Query, variables: &[BTreeMap<&'static str, String>]) -> bool {
         let time_ms = self.recording.times_ms[1];
         let texts: BTreeSet<String> = variables.iter().map(|values| query.with(values)).collect();
@@ -147,7 +147,7 @@ impl Cluster {
     }
 }
 
-/// The queries without result.
+/// Returns the queries without a result.
 fn empty(cluster: &Cluster, queries: &Queries, document: &Document) -> BTreeSet<String> {
     cluster.record(queries);
     let variables = cluster.variables();
@@ -188,7 +188,7 @@ fn every_rule_and_panel_has_a_result_on_the_recorded_nodes() {
     assert!(document.empty.values().all(|one| one.reason.len() > 10));
 }
 
-/// An empty panel is ours to answer for when Prometheus, beside the same node, would have filled it.
+/// A panel may only be empty if Prometheus' panel for the same node would be empty.
 #[test]
 fn what_is_empty_is_empty_with_what_a_scraper_got_too() {
     let (Some(queries), Some(fixtures)) = (Queries::load(), fixtures()) else {

@@ -1,4 +1,4 @@
-//! Every row of the metric catalogue, evaluated on the recorded nodes and held against what the recording itself says.
+//! Evaluates every metric of the Heapster catalogue on the recorded nodes, and compares it with the recording.
 
 use std::collections::BTreeSet;
 use std::fmt::Write as _;
@@ -11,7 +11,7 @@ use super::oracle::{Expected, Oracle};
 use super::queries::fixtures;
 use super::recording::Recording;
 
-/// Rows for which a recording says nothing, so that only the other one could be compared: node, metrics, objects, why.
+/// Metrics that a recording lacks, so that only the other one is compared: node, metrics, objects, reason.
 const NOT_COMPARED: [(&str, &[&str], &[Object], &str); 4] = [
     (
         "node-a",
@@ -47,17 +47,17 @@ const NOT_COMPARED: [(&str, &[&str], &[Object], &str); 4] = [
         "node-a",
         &["cpu/usage_rate"],
         &[Object::Cluster, Object::SystemContainer],
-        "the sums had begun too shortly before for `rate` to extrapolate in full",
+        "the sums started too recently for `rate` to extrapolate fully",
     ),
     (
         "node-v2",
         &["network/tx_rate"],
         &[Object::Node],
-        "the counter had begun too shortly before for `rate` to extrapolate in full",
+        "the counter started too recently for `rate` to extrapolate fully",
     ),
 ];
 
-/// The values of an expression by the labels of its objects, and `resource_id`; what is no object's goes to `wrong`.
+/// Returns the values of an expression by the labels of its objects and `resource_id`. Reports other results in `wrong`.
 fn by_object(
     object: Object,
     entry: &HeapsterMetric,
@@ -88,10 +88,10 @@ fn by_object(
     values
 }
 
-/// Both agree on an object: to the last digit, or as closely as the recording lets one say.
+/// Whether both values of an object agree: exactly, or as far as the recording allows.
 fn agree(entry: &HeapsterMetric, found: f64, wanted: f64) -> bool {
     let tolerance = match entry.name {
-        // Time passes while the test runs, and the disk below the test fills.
+        // Time passes and the disk fills while the test runs.
         "uptime" => 60_000.0,
         name if name.starts_with("filesystem/") => wanted.abs() * 0.05,
         _ => wanted.abs() * 1e-9,
@@ -99,8 +99,7 @@ fn agree(entry: &HeapsterMetric, found: f64, wanted: f64) -> bool {
     (found - wanted).abs() <= tolerance
 }
 
-/// Evaluates the rows of a metric for one kind of object on a node. Returns how many objects were compared, and what is
-/// wrong.
+/// Evaluates a metric for one kind of object on a node. Returns the number of compared objects and the errors.
 fn check(
     cluster: &Cluster,
     oracle: &Oracle,
@@ -131,7 +130,7 @@ fn check(
 }
 
 #[test]
-fn every_row_of_the_catalogue_has_the_recorded_value() {
+fn every_metric_of_the_catalogue_has_the_recorded_value() {
     let Some(fixtures) = fixtures() else {
         return;
     };

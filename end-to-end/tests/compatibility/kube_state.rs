@@ -1,5 +1,5 @@
-//! The `kube_*` series of the recorded nodes, held against the recorded API objects: what kube-state-metrics, which reads
-//! those, would have written.
+//! Compares the `kube_*` series of the recorded nodes with those that kube-state-metrics derives from the recorded API
+//! objects.
 
 use std::collections::{BTreeMap, BTreeSet};
 
@@ -13,8 +13,8 @@ use super::recording::{Recording, items};
 /// Values by the values of a family's labels.
 type Rows = BTreeMap<Vec<String>, f64>;
 
-/// The families, and the labels that tell their series apart. Besides those every series has an UID, which of a static pod
-/// only the API server knows.
+/// The families, and the labels that distinguish their series. Each series also has a UID, which only the API server knows
+/// for a static pod.
 const FAMILIES: [(&str, &str); 34] = [
     (
         "kube_pod_info",
@@ -112,7 +112,7 @@ const FAMILIES: [(&str, &str); 34] = [
     ("kube_node_status_condition", "node condition status"),
 ];
 
-/// What the objects say, by family.
+/// Values of the API objects, by family.
 #[derive(Debug, Default)]
 struct Expected(BTreeMap<&'static str, Rows>);
 
@@ -128,7 +128,7 @@ impl Expected {
         }
     }
 
-    /// One for each state, 1 for the one that holds.
+    /// Adds a series for each state, with 1 for the current one.
     fn add_states(&mut self, family: &'static str, labels: &[&str], states: &[&str], is: &str) {
         for state in states {
             let value = f64::from(u8::from(*state == is));
@@ -194,7 +194,7 @@ impl Expected {
         );
         self.add_states_of_pod(status, id);
         self.add_containers(spec, id);
-        // Of a pod without a node nobody has started anything.
+        // No container of a pod without a node has started.
         if !node.is_empty() {
             self.add_started(pod, id);
         }
@@ -253,7 +253,7 @@ impl Expected {
         }
     }
 
-    /// What is there once a kubelet has the pod.
+    /// Adds the series that exist once a kubelet has the pod.
     fn add_started(&mut self, pod: &Value, id: [&str; 2]) {
         let (spec, status) = (&pod["spec"], &pod["status"]);
         self.add(
@@ -404,7 +404,7 @@ impl Expected {
         }
     }
 
-    /// Owners of pods, and their namespaces: what is made up follows from the pods.
+    /// Adds owners of pods and namespaces, which are derived from the pods.
     fn add_owners(&mut self, pods: &[Value]) {
         for pod in pods {
             let namespace = text(&pod["metadata"]["namespace"]);
@@ -430,11 +430,11 @@ impl Expected {
     }
 }
 
-/// The pods as the API server has them, with the statuses that their kubelet had when it was asked.
+/// Returns the pods of the API server with the statuses that their kubelet reported.
 fn pods(recording: &Recording) -> Vec<Value> {
     let of_kubelet = items(recording.pods());
     let mut pods = items(recording.json("api-pods.json.gz"));
-    // Another node's agent tells of the others.
+    // The agents of other nodes report the others.
     pods.retain(|pod| {
         pod["spec"]["nodeName"]
             .as_str()
@@ -495,11 +495,7 @@ fn kube_series_are_those_of_the_recorded_objects() {
                 seen.insert(family);
             }
         }
-        assert!(
-            expected.0.is_empty(),
-            "not asked for: {:?}",
-            expected.0.keys()
-        );
+        assert!(expected.0.is_empty(), "unexpected: {:?}", expected.0.keys());
     }
     let all = BTreeSet::from(FAMILIES.map(|(family, _)| family));
     assert_eq!(

@@ -1,6 +1,6 @@
-//! Files of /proc that were not recorded: made up, with counters that grow from one snapshot to the next.
+//! Invented files of /proc that were not recorded, with counters that grow between the snapshots.
 
-/// Paths below /proc, and texts as the kernel writes them.
+/// Returns paths below /proc, and texts in the kernel's format.
 pub(super) fn files(snapshot: u32) -> [(&'static str, String); 5] {
     let count = |at_first: u32| at_first * snapshot;
     [

@@ -1,9 +1,9 @@
-//! docs/compatibility.md holds what it says: which rules and dashboards of kube-prometheus work, and on what.
+//! Checks docs/compatibility.md: which rules and dashboards of kube-prometheus work, and with which sources.
 #![expect(
     clippy::unwrap_used,
     clippy::panic,
     clippy::print_stderr,
-    reason = "helpers of tests fail the test, and say what is skipped"
+    reason = "helpers of tests fail the test, and print what is skipped"
 )]
 
 mod alerts;
@@ -26,7 +26,7 @@ use aggregator::kube::families::FAMILIES;
 use document::Document;
 use queries::Queries;
 
-/// Every metric that a recording rule or a panel asks for, and who asks.
+/// Returns every metric that a recording rule or a panel selects, with the queries that select it.
 fn needed(queries: &Queries) -> BTreeMap<String, BTreeSet<String>> {
     let mut needed: BTreeMap<String, BTreeSet<String>> = BTreeMap::new();
     for query in &queries.all {
@@ -137,7 +137,7 @@ fn every_rule_that_can_not_work_is_an_exception_with_a_reason() {
         return;
     };
     let document = Document::load();
-    // A rule over a rule that has no result has none either.
+    // A rule over a rule without a result has no result either.
     let mut lacking: BTreeSet<String> = BTreeSet::new();
     loop {
         let before = lacking.len();

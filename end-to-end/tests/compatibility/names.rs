@@ -1,11 +1,11 @@
-//! The metric names that an expression selects.
+//! Extracts the metric names that an expression selects.
 
 use std::collections::BTreeSet;
 
 use tidemark_promql::Features;
 use tidemark_promql::parser::Expr;
 
-/// The names in `query`. A selector without a fixed name is an error: nobody could say where its series come from.
+/// Returns the names in `query`. A selector without a fixed name is an error, because the source of its series is unknown.
 pub(super) fn of(query: &str) -> Result<BTreeSet<String>, String> {
     let expr = tidemark_promql::parse(query, Features::default())
         .map_err(|error| format!("{error} in {query}"))?;

@@ -1,4 +1,4 @@
-//! What a recording says by itself, read without any of the agent's code.
+//! Reads expected values from a recording without the agent's code.
 
 use std::collections::BTreeMap;
 use std::path::Path;
@@ -10,14 +10,14 @@ use serde_json::Value;
 
 use super::recording::{Recording, items};
 
-/// Values by the labels of an object, and the resource's id where there are several.
+/// Values by the labels of an object, and by `resource_id` if there are several.
 pub(super) type Expected = BTreeMap<Vec<String>, f64>;
 
 /// A container or pod with its cgroup.
 #[derive(Debug, Clone)]
-struct Place {
+struct CgroupOwner {
     labels: Vec<String>,
-    /// Below the root of a hierarchy.
+    /// Path below the root of a hierarchy.
     path: String,
 }
 
@@ -30,12 +30,12 @@ pub(super) struct Oracle {
     summary: [Value; 2],
     pods: Vec<Value>,
     api_node: Value,
-    /// Seconds from the first snapshot to the second, as they are stored.
+    /// Seconds between the stored snapshots.
     apart_seconds: f64,
     now_ms: i64,
-    containers: Vec<Place>,
-    pod_places: Vec<Place>,
-    /// When the cgroup of all pods was made, seconds since the epoch; cAdvisor says so.
+    containers: Vec<CgroupOwner>,
+    pod_places: Vec<CgroupOwner>,
+    /// Creation time of the cgroup of all pods according to cAdvisor, in seconds since the epoch.
     pods_made_seconds: f64,
 }
 
@@ -43,7 +43,7 @@ pub(super) fn text(value: &Value) -> String {
     value.as_str().unwrap_or_default().to_owned()
 }
 
-/// The amount in Kubernetes' notation.
+/// Parses a quantity in Kubernetes' notation.
 pub(super) fn quantity(value: &Value) -> Option<f64> {
     let text = value.as_str()?;
     let digits = text.trim_end_matches(|c: char| c.is_ascii_alphabetic());
@@ -58,7 +58,7 @@ pub(super) fn quantity(value: &Value) -> Option<f64> {
     Some(digits.parse::<f64>().ok()? * factor)
 }
 
-/// The number behind a word, in lines of `word number`.
+/// Returns the number after a word, in lines of `word number`.
 fn field(text: &str, name: &str) -> Option<f64> {
     text.lines().find_map(|line| {
         let (key, value) = line.split_once(' ')?;
@@ -66,7 +66,7 @@ fn field(text: &str, name: &str) -> Option<f64> {
     })
 }
 
-/// Seconds since the epoch of a time in RFC 3339, in UTC and whole seconds.
+/// Parses an RFC 3339 time in UTC with whole seconds into seconds since the epoch.
 pub(super) fn seconds(time: &str) -> f64 {
     let output = Command::new("date")
         .args(["-u", "-d", time, "+%s"])
@@ -104,7 +104,7 @@ impl Oracle {
         oracle
     }
 
-    /// Containers that were there in both snapshots, and their pods.
+    /// Returns the containers in both snapshots, and their pods.
     fn find_places(&mut self) {
         let paths = |kernel: &Value| -> Vec<String> {
             let cgroups = kernel["cgroup"].as_object().unwrap().keys();
@@ -141,19 +141,19 @@ impl Oracle {
                 if before.contains(path) {
                     let mut labels = labels.clone();
                     labels.push(text(&status["name"]));
-                    self.containers.push(Place {
+                    self.containers.push(CgroupOwner {
                         labels,
                         path: path.clone(),
                     });
                 }
             }
             if let Some(path) = pod_path {
-                self.pod_places.push(Place { labels, path });
+                self.pod_places.push(CgroupOwner { labels, path });
             }
         }
     }
 
-    /// A file of a cgroup.
+    /// Reads a file of a cgroup.
     fn file(&self, snapshot: usize, controller: &str, path: &str, name: &str) -> Option<&str> {
         let kernel = &self.kernel[snapshot];
         let found = match (self.is_v2, path) {
@@ -171,7 +171,7 @@ impl Oracle {
             .ok()
     }
 
-    /// A value of memory.stat: on v1 that of the whole subtree.
+    /// Returns a value of memory.stat; with v1, that of the whole subtree.
     fn memory_stat(&self, snapshot: usize, path: &str, v1: &str, v2: &str) -> Option<f64> {
         let stat = self.file(snapshot, "memory", path, "memory.stat")?;
         field(stat, if self.is_v2 { v2 } else { v1 })
@@ -179,7 +179,7 @@ impl Oracle {
 
     fn memory_usage(&self, snapshot: usize, path: &str) -> Option<f64> {
         match (self.is_v2, path) {
-            // The root has no file of its own.
+            // The root lacks this file.
             (true, "") => {
                 let stat = |name| self.memory_stat(snapshot, path, "", name);
                 Some(stat("anon")? + stat("file")?)
@@ -189,7 +189,7 @@ impl Oracle {
         }
     }
 
-    /// What a cgroup's files say.
+    /// Returns a value from a cgroup's files.
     fn of_cgroup(&self, metric: &str, snapshot: usize, path: &str) -> Option<f64> {
         match metric {
             "cpu/usage" if self.is_v2 => {
@@ -213,7 +213,7 @@ impl Oracle {
         }
     }
 
-    /// Bytes by device; v1 counted none.
+    /// Returns bytes by device; v1 did not count them.
     fn of_disks(&self, key: &str, snapshot: usize, path: &str) -> Vec<(String, f64)> {
         let stat = if self.is_v2 {
             self.file(snapshot, "io", path, "io.stat")
@@ -235,7 +235,7 @@ impl Oracle {
         lines.filter_map(device).collect()
     }
 
-    /// A column of net/dev over all interfaces that count.
+    /// Sums a column of net/dev over the relevant interfaces.
     fn of_net_dev(text: &str, column: usize, counts: impl Fn(&str) -> bool) -> f64 {
         let lines = text.lines().skip(2).filter_map(|line| line.split_once(':'));
         lines
@@ -244,7 +244,7 @@ impl Oracle {
             .sum()
     }
 
-    /// The values of a metric for one kind of object.
+    /// Returns the values of a metric for one kind of object.
     pub(super) fn values(&self, metric: &str, object: Object) -> Expected {
         if metric == "cpu/usage_rate" {
             return self.rates("cpu/usage", object, 1e-6);
@@ -255,11 +255,11 @@ impl Oracle {
         self.at(metric, object, 1)
     }
 
-    /// How a counter moved between the snapshots; none where it did not exist in both, or began anew.
+    /// Returns a counter's increase between the snapshots; `None` if it is not in both, or was reset.
     fn rates(&self, counter: &str, object: Object, factor: f64) -> Expected {
         let before = self.at(counter, object, 0);
         let now = self.at(counter, object, 1);
-        // Prometheus' extrapolation: to the range's start, or by half the distance of samples where that is too far.
+        // Prometheus extrapolates to the range's start, or by half the distance of samples if that is too far.
         let range_seconds = if counter.starts_with("disk/") {
             120.0
         } else {
@@ -272,7 +272,7 @@ impl Oracle {
         let factor = factor * covered_seconds / (range_seconds * self.apart_seconds);
         let rate = |(key, now): (Vec<String>, f64)| {
             let moved = now - before.get(&key)?;
-            // Where a counter began shortly before, less is extrapolated.
+            // If a counter started shortly before, less is extrapolated.
             let sure = moved == 0.0 || before[&key] > 4.0 * moved;
             (moved >= 0.0 && sure).then_some((key, moved * factor))
         };
@@ -311,7 +311,7 @@ impl Oracle {
             .collect()
     }
 
-    fn places(&self, object: Object) -> &[Place] {
+    fn places(&self, object: Object) -> &[CgroupOwner] {
         match object {
             Object::PodContainer => &self.containers,
             _ => &self.pod_places,
@@ -345,7 +345,7 @@ impl Oracle {
     }
 
     fn disks(&self, key: &str, object: Object, snapshot: usize) -> Expected {
-        let node = [Place {
+        let node = [CgroupOwner {
             labels: vec![self.node.to_owned()],
             path: String::new(),
         }];
@@ -354,7 +354,7 @@ impl Oracle {
         } else {
             self.places(object)
         };
-        let of = |place: &Place| {
+        let of = |place: &CgroupOwner| {
             let found = self.of_disks(key, snapshot, &place.path).into_iter();
             let labels = place.labels.clone();
             found.map(move |(device, bytes)| {
@@ -394,7 +394,7 @@ impl Oracle {
             let mut found = inside.map(|files| {
                 Self::of_net_dev(&text(&files["net/dev"]), column, |name| name != "lo")
             });
-            // Its processes were recorded one after the other: which one is read must not matter.
+            // Its processes were recorded one after the other, so the result must not depend on which one is read.
             if let Some(value) = found
                 .next()
                 .filter(|first| found.all(|other| other == *first))
@@ -412,7 +412,7 @@ impl Oracle {
         self.pods.iter().find(named).unwrap()
     }
 
-    /// Entries of the kubelet's summary: labels, and the JSON of a pod or container.
+    /// Returns the entries of the kubelet's summary: labels, and the JSON of a pod or container.
     fn summarised(&self, object: Object) -> Vec<(Vec<String>, &Value)> {
         let mut found = Vec::new();
         for pod in self.summary[1]["pods"].as_array().unwrap() {
@@ -445,13 +445,13 @@ impl Oracle {
         let mut values = Expected::new();
         match object {
             Object::Node => {
-                // The root of the machine that the test runs on.
+                // The root file system is that of this machine.
                 let value = root_filesystem(what);
                 values.insert(vec![self.node.to_owned(), "/".to_owned()], value);
             }
             Object::PodContainer => {
                 let parts = [("rootfs", "/"), ("logs", "logs")];
-                // Of logs only the size is the container's own.
+                // Only the size of logs is specific to the container.
                 let parts = parts.iter().take(if what == "usage" { 2 } else { 1 });
                 for (part, id) in parts {
                     for (mut labels, container) in self.summarised(object) {
@@ -495,7 +495,8 @@ impl Oracle {
         }
     }
 
-    /// What containers of pods that have not ended ask for: init containers apart, as kube-state-metrics has it.
+    /// Returns the requests or limits of containers of pods that have not ended, without init containers, as
+    /// kube-state-metrics does.
     fn asked_by(
         &self,
         section: &str,
@@ -587,7 +588,7 @@ impl Oracle {
         let since = |time: &Value| Some(self.now_ms as f64 - seconds(time.as_str()?) * 1000.0);
         let mut values = Expected::new();
         match object {
-            // The clock is that of the machine that the test runs on.
+            // The clock is that of this machine.
             Object::Node => {
                 let booted = field(&text(&self.kernel[1]["host"]["stat"]), "btime").unwrap();
                 let now = seconds("now");
@@ -649,7 +650,7 @@ fn pods_made(recording: &Recording) -> f64 {
     said.find(|(labels, _)| is_it(labels)).unwrap().1
 }
 
-/// Statuses of all containers, init containers among them.
+/// Returns the statuses of all containers, including init containers.
 pub(super) fn statuses(pod: &Value) -> Vec<&Value> {
     let lists = ["containerStatuses", "initContainerStatuses"];
     let lists = lists
@@ -658,7 +659,7 @@ pub(super) fn statuses(pod: &Value) -> Vec<&Value> {
     lists.flatten().collect()
 }
 
-/// Sums over what has the first `labels` labels in common.
+/// Sums values with the same first `labels` labels.
 fn summed(values: Expected, labels: usize) -> Expected {
     let mut sums = Expected::new();
     for (mut key, value) in values {
@@ -668,7 +669,7 @@ fn summed(values: Expected, labels: usize) -> Expected {
     sums
 }
 
-/// What `df` says of the root.
+/// Returns the output of `df` for the root.
 fn root_filesystem(what: &str) -> f64 {
     let column = match what {
         "usage" => "used",

@@ -1,4 +1,4 @@
-//! The queries of other projects' rules and dashboards, from the shared fixtures.
+//! Queries of other projects' rules and dashboards, from the shared fixtures.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::fs;
@@ -8,28 +8,28 @@ use std::path::{Path, PathBuf};
 use serde::Deserialize;
 use serde_json::Value;
 
-/// Rule files whose recording rules count.
+/// Rule files with recording rules.
 const RULES: [&str; 2] = ["kubernetesControlPlane", "nodeExporter"];
 
-/// A query and where it stands.
+/// A query and its origin.
 #[derive(Debug)]
 pub(super) struct Query {
-    /// For messages.
+    /// Description for messages.
     pub(super) place: String,
-    /// The name that a recording rule gives its result.
+    /// Name of a recording rule's result.
     pub(super) record: Option<String>,
-    /// Labels that it adds.
+    /// Labels that the recording rule adds.
     pub(super) labels: BTreeMap<String, String>,
-    /// The dashboard's name, empty for rules.
+    /// Name of the dashboard, empty for rules.
     pub(super) dashboard: String,
     /// The expression, with Grafana's variables.
     raw: String,
-    /// The expression, variables filled in so that it parses.
+    /// The expression with variables replaced, so that it parses.
     pub(super) text: String,
 }
 
 impl Query {
-    /// The expression with these values of Grafana's variables; durations are five minutes.
+    /// Returns the expression with these values of Grafana's variables; durations are five minutes.
     pub(super) fn with(&self, variables: &BTreeMap<&str, String>) -> String {
         interpolated(&self.raw, |name| {
             variables
@@ -40,7 +40,7 @@ impl Query {
     }
 }
 
-/// All of them.
+/// All queries.
 #[derive(Debug)]
 pub(super) struct Queries {
     pub(super) all: Vec<Query>,
@@ -68,7 +68,7 @@ struct Rule {
     labels: BTreeMap<String, String>,
 }
 
-/// The folder of fixtures; `None`, said loudly, when there is none.
+/// Returns the directory of fixtures; prints a message and returns `None` if it is missing.
 pub(super) fn fixtures() -> Option<PathBuf> {
     let beside = Path::new(env!("CARGO_MANIFEST_DIR")).join("../../shared");
     let shared = std::env::var_os("TIDEMARK_SHARED").map_or(beside, PathBuf::from);
@@ -83,7 +83,7 @@ pub(super) fn fixtures() -> Option<PathBuf> {
     None
 }
 
-/// Whether a dashboard is one that must work.
+/// Whether a dashboard must work.
 fn counts(name: &str) -> bool {
     let foreign = ["windows", "aix", "darwin"]
         .iter()
@@ -124,7 +124,7 @@ impl Queries {
         Some(queries)
     }
 
-    /// A panel may ask several questions, a rule be written down in several parts: from the second on they have a number.
+    /// A panel may have several queries, and a rule several parts. From the second on, they are numbered.
     fn number(&mut self) {
         let mut seen: BTreeMap<String, u32> = BTreeMap::new();
         for query in &mut self.all {
@@ -182,7 +182,7 @@ impl Queries {
     }
 }
 
-/// Every `expr` of a panel's target, with the panel's title.
+/// Returns every `expr` of a panel's targets, with the panel's title.
 fn expressions(value: &Value, title: &str, found: &mut Vec<(String, String)>) {
     match value {
         Value::Object(object) => {
@@ -201,7 +201,7 @@ fn expressions(value: &Value, title: &str, found: &mut Vec<(String, String)>) {
     }
 }
 
-/// The selector of each variable that is filled by `label_values(selector, label)`.
+/// Returns the selector of each variable defined by `label_values(selector, label)`.
 fn variables(dashboard: &Value, found: &mut Vec<(String, String)>) {
     let label_values = regex::Regex::new(r"(?s)^\s*label_values\((.+),\s*\w+\s*\)\s*$").unwrap();
     let variables = dashboard["templating"]["list"].as_array();
@@ -216,7 +216,7 @@ fn variables(dashboard: &Value, found: &mut Vec<(String, String)>) {
     }
 }
 
-/// Fills Grafana's variables in: durations with five minutes, anything else with what `value` says.
+/// Replaces Grafana's variables: durations by five minutes, others by the result of `value`.
 fn interpolated(expr: &str, value: impl Fn(&str) -> String) -> String {
     let variable = regex::Regex::new(r"\$\{?([A-Za-z_]+)(?::[a-z]+)?\}?").unwrap();
     let durations = [

@@ -1,4 +1,4 @@
-//! A recorded node, read by the agent's own collectors, and its API objects, described by the aggregator.
+//! A recorded node, read by the agent's collectors, and its API objects, read by the aggregator.
 
 use std::collections::BTreeMap;
 use std::fs;
@@ -15,34 +15,34 @@ use agent::schema::{NodeIdentity, Schema};
 use agent::table::SeriesTable;
 use aggregator::kube::families::{Job, Namespace, Node, Pod, ReplicaSet, ResourceQuota};
 use aggregator::kube::series::{BaseLabels, Describe, Description};
-use common::exposition::{Entry, Parser};
+use common::exposition::{ExpositionLine, Parser};
 use common::model::{Labels, Sample};
 use serde_json::{Value, json};
 use tidemark_storage::SeriesSamples;
 
 use super::machine;
 
-/// A node and when it was recorded twice.
+/// A node with two recorded snapshots.
 #[derive(Debug)]
 pub(super) struct Recording {
     folder: PathBuf,
     /// The node's name.
     pub(super) node: &'static str,
-    /// Stands for the agent's own pod, which did not run there: a daemon set's pod that did.
+    /// A daemon set's pod in place of the agent's own, which did not run there.
     agent_pod: &'static str,
-    /// Milliseconds of the two snapshots.
+    /// Times of the two snapshots, in milliseconds.
     pub(super) times_ms: [i64; 2],
-    /// A container asks for what none did when it was recorded.
+    /// Adds a request that no recorded container had.
     is_amended: bool,
-    /// What a scraper got of the kubelet stands in the place of what the agent sends for it.
+    /// Uses a scrape of the kubelet instead of the agent's equivalent series.
     is_scraped: bool,
 }
 
-/// The disks of the recorded machine, whose /sys was not recorded.
+/// Disks of the recorded machine, whose /sys was not recorded.
 const DEVICES: [(&str, &str); 2] = [("254:0", "vda"), ("254:16", "vdb")];
 
 impl Recording {
-    /// The cgroup v1 and the cgroup v2 node.
+    /// Returns the cgroup v1 and the cgroup v2 node.
     pub(super) fn all(fixtures: &Path) -> [Self; 2] {
         [
             ("v1-full", "node-a", "logger-d7mqn"),
@@ -62,30 +62,30 @@ impl Recording {
         })
     }
 
-    /// The same with the snapshots a range of one minute apart from each other at most, so that it holds both.
+    /// Moves the snapshots at most a minute apart, so that a range of one minute contains both.
     pub(super) fn within_a_minute(mut self) -> Self {
         let [first, second] = &mut self.times_ms;
         *first = (*first).max(*second - 40_000);
         self
     }
 
-    /// The same, and a container asks for a device and for room on the disk.
+    /// Adds a container's request for a device and for ephemeral storage.
     pub(super) const fn with_resources_nobody_asked_for(mut self) -> Self {
         self.is_amended = true;
         self
     }
 
-    /// The same as Prometheus had it: with the answers of the kubelet's `/metrics` and `/metrics/cadvisor`.
+    /// Uses the kubelet's `/metrics` and `/metrics/cadvisor`, as Prometheus does.
     pub(super) const fn with_scrapes(mut self) -> Self {
         self.is_scraped = true;
         self
     }
 
-    /// The kubelet's pods.
+    /// Returns the kubelet's pods.
     pub(super) fn pods(&self) -> Value {
         let mut pods = self.json("pods.json.gz");
         if self.is_amended {
-            // The kubelet says both what was asked for and what was granted.
+            // The kubelet reports both the requested and the allocated resources.
             let pod = &mut pods["items"][0];
             let name = pod["spec"]["containers"][0]["name"].clone();
             amend(&mut pod["spec"]["containers"][0]["resources"]);
@@ -96,12 +96,12 @@ impl Recording {
         pods
     }
 
-    /// The kernel's files at one snapshot.
+    /// Returns the kernel's files of one snapshot.
     pub(super) fn kernel(&self, snapshot: u32) -> Value {
         self.json(&format!("kernel-{snapshot}a.json.gz"))
     }
 
-    /// The kubelet's numbers at one snapshot.
+    /// Returns the kubelet's values of one snapshot.
     pub(super) fn summary(&self, snapshot: u32) -> Value {
         let path = self.folder.join(format!("stats-summary-{snapshot}.json"));
         serde_json::from_slice(&fs::read(path).unwrap()).unwrap()
@@ -111,7 +111,7 @@ impl Recording {
         json(&self.folder, name)
     }
 
-    /// All series at both times.
+    /// Returns all series at both times.
     pub(super) fn samples(&self) -> Vec<SeriesSamples> {
         let mut all = Vec::new();
         for (time_ms, snapshot) in self.times_ms.into_iter().zip(1..) {
@@ -126,7 +126,7 @@ impl Recording {
         all
     }
 
-    /// What the agent sends at one snapshot, with the labels that ingest adds.
+    /// Returns the agent's series of one snapshot, with the labels that ingest adds.
     fn agent(&self, snapshot: u32) -> Vec<(Labels, f64)> {
         let mut series = self.snapshot(snapshot).collect();
         if self.is_scraped {
@@ -139,7 +139,7 @@ impl Recording {
         series
     }
 
-    /// What a scrape of the kubelet gave. Its `/metrics` were recorded once.
+    /// Returns a scrape of the kubelet. Its `/metrics` was recorded once.
     fn scraped(&self, snapshot: u32) -> Vec<(Labels, f64)> {
         let mut series = Vec::new();
         for (answer, path) in [
@@ -159,21 +159,21 @@ impl Recording {
         series
     }
 
-    /// What the kubelet's cAdvisor said at one snapshot.
+    /// Returns the kubelet's cAdvisor metrics of one snapshot.
     pub(super) fn cadvisor(&self, snapshot: u32) -> Vec<(Labels, f64)> {
         let name = format!("metrics-cadvisor-{snapshot}.prom.gz");
         samples_of(&String::from_utf8(unpacked(&self.folder, &name)).unwrap())
     }
 
-    /// The cgroups that were there when the kernel's files of a snapshot were read, one a line.
+    /// Returns the cgroups that existed during a snapshot, one per line.
     pub(super) fn cgroups(&self, snapshot: u32) -> String {
         let kernel = self.kernel(snapshot);
         let cgroups = kernel["cgroup"].as_object().unwrap().keys();
         cgroups.map(|path| format!("{path}\n")).collect()
     }
 
-    /// The kubelet's metrics about itself. They were recorded once: at the first snapshot half of what is counted had
-    /// happened.
+    /// Returns the kubelet's metrics about itself. They were recorded once, so counters have half their value in the first
+    /// snapshot.
     fn metrics(&self, snapshot: u32) -> String {
         let text = String::from_utf8(unpacked(&self.folder, "metrics.prom.gz")).unwrap();
         if snapshot == 2 {
@@ -192,7 +192,7 @@ impl Recording {
         text.lines().map(halved).collect()
     }
 
-    /// The files of one snapshot, laid out for an agent.
+    /// Writes the files of one snapshot for an agent.
     pub(super) fn snapshot(&self, snapshot: u32) -> Snapshot {
         let root = tempfile::tempdir().unwrap();
         lay_out(root.path(), &self.kernel(snapshot), snapshot);
@@ -213,8 +213,8 @@ impl Recording {
         }
     }
 
-    /// What the aggregator makes of the API server's objects. Nodes and pods were recorded; their owners and
-    /// namespaces follow from them; the quota is made up, for the panels about quotas.
+    /// Returns the aggregator's series of the API server's objects. Nodes and pods were recorded; owners and namespaces are
+    /// derived from them; the quota is invented for the panels about quotas.
     fn aggregator(&self) -> Vec<(Labels, f64)> {
         let up = [
             ("__name__", "up"),
@@ -269,7 +269,7 @@ impl Recording {
     }
 }
 
-/// A recorded node at one moment, its kernel's files in a directory.
+/// A recorded node at one time, with its kernel's files in a directory.
 #[derive(Debug)]
 pub(super) struct Snapshot {
     root: tempfile::TempDir,
@@ -282,7 +282,7 @@ pub(super) struct Snapshot {
 }
 
 impl Snapshot {
-    /// The agent's flags about the node.
+    /// Returns the agent's flags for the node.
     pub(super) fn flags(&self) -> [String; 4] {
         let path = |name: &str| self.root.path().join(name).display().to_string();
         [
@@ -293,12 +293,12 @@ impl Snapshot {
         ]
     }
 
-    /// What the downward API tells the agent of its own pod.
+    /// Returns the downward API's environment variables of the agent's pod.
     pub(super) const fn pod(&self) -> [(&'static str, &'static str); 2] {
         [("POD_NAMESPACE", "batch"), ("POD_NAME", self.agent_pod)]
     }
 
-    /// What the kubelet answers, by path.
+    /// Returns the kubelet's response for a path.
     pub(super) fn answers(&self) -> [(&'static str, Vec<u8>); 3] {
         [
             ("/pods", serde_json::to_vec(&self.pods).unwrap()),
@@ -307,7 +307,7 @@ impl Snapshot {
         ]
     }
 
-    /// What the agent's collectors read, with the labels that ingest adds.
+    /// Returns the series of the agent's collectors, with the labels that ingest adds.
     pub(super) fn collect(&self) -> Vec<(Labels, f64)> {
         let args = std::iter::once("tidemark-agent".to_owned()).chain(self.flags());
         let config = Config::from_args(args).unwrap();
@@ -326,7 +326,7 @@ impl Snapshot {
             ..NodeIdentity::default()
         });
         let mut table = SeriesTable::default();
-        // File systems are measured by a thread of their own, for which a tick does not wait long.
+        // A separate thread measures file systems, and a tick waits for it only briefly.
         for tick in 0.. {
             table.begin_tick(self.now_ms);
             collectors.collect(&mut table, &mut schema, Due::ALL);
@@ -364,17 +364,17 @@ fn describe<D: Describe>(object: Value, series: &mut Vec<(Labels, f64)>) {
     series.extend(Description::of(&object, &base).finish().0);
 }
 
-/// The samples of a text in the exposition format.
+/// Parses the samples of a text in the exposition format.
 fn samples_of(text: &str) -> Vec<(Labels, f64)> {
     let sample = |entry| match entry {
-        Entry::Sample { labels, value, .. } => Some((labels, value)),
-        Entry::Help { .. } | Entry::Type { .. } => None,
+        ExpositionLine::Sample { labels, value, .. } => Some((labels, value)),
+        ExpositionLine::Help { .. } | ExpositionLine::Type { .. } => None,
     };
     let entries = Parser::new(text).map(Result::unwrap);
     entries.filter_map(sample).collect()
 }
 
-/// The objects of a list.
+/// Returns the objects of a list.
 pub(super) fn items(list: Value) -> Vec<Value> {
     list["items"].as_array().unwrap().clone()
 }
@@ -396,7 +396,7 @@ fn start_ms(folder: &Path, name: &str) -> i64 {
     (json(folder, name)["start_unix"].as_f64().unwrap() * 1000.0) as i64
 }
 
-/// Writes a recorded kernel's files below `root`, and those that were not recorded.
+/// Writes a recorded kernel's files below `root`, and the invented ones.
 fn lay_out(root: &Path, kernel: &Value, snapshot: u32) {
     let proc = root.join("proc");
     for (cgroup, files) in kernel["cgroup"].as_object().unwrap() {
@@ -431,7 +431,7 @@ fn lay_out(root: &Path, kernel: &Value, snapshot: u32) {
     }
 }
 
-/// Gives a cgroup's directories, in whatever tree they are, the age that cAdvisor saw.
+/// Sets the age of a cgroup's directories in all hierarchies to the one that cAdvisor reported.
 fn date(trees: &Path, id: &str, seconds: f64) {
     let made = UNIX_EPOCH + Duration::from_secs_f64(seconds);
     let inside = fs::read_dir(trees).unwrap();
@@ -456,7 +456,7 @@ fn lay_out_files(folder: &Path, files: &Value) {
     }
 }
 
-/// A text that begins with an exclamation mark stands for a file that could not be read.
+/// A text that begins with an exclamation mark represents an unreadable file.
 fn write(path: &Path, text: &str) {
     if !text.starts_with('!') {
         fs::create_dir_all(path.parent().unwrap()).unwrap();

@@ -1,5 +1,5 @@
-//! Writes the binary inputs that the corpus begins with, as this tree's own encoders make them:
-//! `cargo run -p fuzz-checks --example seeds`, after a format has changed.
+//! Writes the initial binary inputs of the corpus with this tree's encoders. Run it after a format has changed:
+//! `cargo run -p fuzz-checks --example seeds`.
 
 use std::error::Error;
 use std::fs;
@@ -79,7 +79,7 @@ fn frames(seeds: &mut Seeds) -> Result<(), Box<dyn Error>> {
     Ok(())
 }
 
-/// A schema of three series and a tick of them; without compression, which the target does itself.
+/// A schema of three series and a tick, uncompressed, because the target compresses it.
 fn session(seeds: &mut Seeds) -> Result<(), Box<dyn Error>> {
     let stored = |payload: &[u8]| {
         let mut raw = Vec::new();
@@ -155,7 +155,7 @@ fn values(seeds: &mut Seeds) {
     seeds.push(("storage_chunk_values", chunk));
 }
 
-/// Protobuf, written by hand: tags and lengths of one byte each.
+/// Hand-written Protobuf with tags and lengths of one byte each.
 fn remote(seeds: &mut Seeds) {
     let message = |fields: &[(u8, Vec<u8>)]| -> Vec<u8> {
         let one = |(number, bytes): &(u8, Vec<u8>)| {

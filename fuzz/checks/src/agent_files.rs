@@ -1,8 +1,8 @@
 //! Files of the kernel and of users that the agent reads: /proc, /sys, cgroups, mountinfo, text files.
 //!
-//! An input is a small file tree as text: a line `== PATH` before each file's content. The line `== again` begins a
-//! second reading, which replaces files of the first; others are left out. What the collectors say after it must be what fresh ones say that
-//! see only the second state: what was learnt about a file's layout may save time, never change a number.
+//! An input is a small file tree as text: a line `== PATH` before each file's content. The line `== again` begins a second
+//! state, whose files replace those of the first; new files are ignored. After it, the collectors must report the same as
+//! fresh collectors that only see the second state: knowledge of a file's layout may save time, but never change a value.
 
 use std::fs;
 use std::path::Path;
@@ -21,11 +21,11 @@ use crate::table;
 
 const FILES_MAX: usize = 64;
 const PATH_BYTES_MAX: usize = 300;
-/// Time between two readings: all tiers are due at each.
+/// Time between two readings, at which all tiers are due.
 const STEP_MS: i64 = 60_000;
 
-/// The collectors whose values depend on files alone: not timex, time, uname (system calls), not filesystem (a thread
-/// of its own).
+/// Collectors whose values only depend on files: without timex, time and uname (system calls), and filesystem (a separate
+/// thread).
 const FROM_FILES: &[&str] = &[
     "arp",
     "conntrack",
@@ -52,7 +52,7 @@ const FROM_FILES: &[&str] = &[
     "vmstat",
 ];
 
-/// Those that look for what a machine has once, and then read it: sensors, frequencies, special file systems.
+/// Collectors that search for devices once and then read them: sensors, frequencies, special file systems.
 const HARDWARE: &[&str] = &[
     "btrfs",
     "cpufreq",
@@ -65,13 +65,13 @@ const HARDWARE: &[&str] = &[
     "zfs",
 ];
 
-/// In the names of the families that are held where the kernel's counters run backwards.
+/// Part of the names of families that keep their value when the kernel's counters run backwards.
 const CPU_TIME: &str = "node_cpu_";
 
 /// Files by their paths.
 type Files<'a> = Vec<(&'a str, &'a [u8])>;
 
-/// Splits an input into the first state and what replaces parts of it. Paths that lead out of the tree are left out.
+/// Splits an input into the first state and the files that replace parts of it. Ignores paths outside the tree.
 fn split(input: &[u8]) -> (Files<'_>, Files<'_>) {
     let mut heads = Vec::new();
     let mut at = 0;
@@ -89,7 +89,7 @@ fn split(input: &[u8]) -> (Files<'_>, Files<'_>) {
         let content = input.get(start..end).unwrap_or_default();
         match std::str::from_utf8(path) {
             Ok("again") => is_again = true,
-            // Which files a kernel has is looked at once: others are not added.
+            // Collectors look up the kernel's files once, so no new ones are added.
             Ok(path) if is_again && first.iter().any(|(known, _)| *known == path) => {
                 again.push((path, content));
             }
@@ -101,7 +101,7 @@ fn split(input: &[u8]) -> (Files<'_>, Files<'_>) {
     (first, again)
 }
 
-/// Whether a path stays below the tree, and is one that a kernel could have.
+/// Whether a path stays in the tree and is possible in a kernel's file system.
 fn is_inside(path: &str) -> bool {
     path.len() <= PATH_BYTES_MAX
         && path.split('/').all(|part| {
@@ -109,7 +109,7 @@ fn is_inside(path: &str) -> bool {
         })
 }
 
-/// A tree on disk, in memory where the machine offers that.
+/// A tree of files, in memory if possible.
 fn directory() -> TempDir {
     let shm = Path::new("/dev/shm");
     let made = tempfile::tempdir_in(shm).or_else(|_| tempfile::tempdir());
@@ -119,7 +119,7 @@ fn directory() -> TempDir {
 fn lay_out(root: &Path, files: &Files<'_>) {
     for (path, content) in files {
         let path = root.join(path);
-        // A path may be a file and a directory at once; then the first one counts.
+        // If a path is both a file and a directory, the first one wins.
         if let Some(parent) = path.parent()
             && fs::create_dir_all(parent).is_ok()
         {
@@ -134,12 +134,12 @@ struct Bench {
     table: SeriesTable,
     schema: Schema,
     now_ms: i64,
-    /// Whether all values are ours, not others' in text files.
+    /// Whether all values come from our collectors, and none from text files.
     has_own_values: bool,
 }
 
 impl Bench {
-    /// `None` when the tree has nothing that these collectors could start with (no cgroup hierarchy).
+    /// Returns `None` when these collectors can't start in the tree, for example without a cgroup hierarchy.
     fn new(root: &Path, on: &[&str]) -> Option<Self> {
         let path = |flag: &str, below: &str| format!("--{flag}={}", root.join(below).display());
         let mut args = vec![
@@ -178,7 +178,7 @@ impl Bench {
     }
 }
 
-/// Reads the first state, then the second; compares with a fresh reading of the second.
+/// Reads the first state, then the second, and compares with a fresh reading of the second.
 fn read_twice(input: &[u8], on: &[&str]) {
     let (first, again) = split(input);
     if first.is_empty() {
@@ -195,7 +195,7 @@ fn read_twice(input: &[u8], on: &[&str]) {
     bench.tick();
     let mut after = table::values(&bench.table);
     if again.is_empty() {
-        assert_eq!(after, before, "files did not change, values did");
+        assert_eq!(after, before, "values changed although files did not");
     }
     let mut fresh = Bench::new(root.path(), on).expect("it could be built before");
     fresh.tick();
@@ -235,13 +235,13 @@ pub fn hardware(input: &[u8]) {
     let before = table::values(&bench.table);
     bench.tick();
     let after = table::values(&bench.table);
-    assert_eq!(after, before, "files did not change, values did");
+    assert_eq!(after, before, "values changed although files did not");
 }
 
 /// A tree of cgroups, of version 1, 2 or both.
 ///
 /// # Panics
-/// As [`node`]; or a path's identity is not one that the API server could have given.
+/// As [`node`]; or a path's identity is impossible for the API server.
 pub fn cgroup(input: &[u8]) {
     for (path, _) in split(input).0 {
         match Identity::of(&format!("/{path}")) {
@@ -267,7 +267,7 @@ fn check_uid(uid: &str) {
     );
 }
 
-/// A file of the text file collector's directory.
+/// A file in the text file collector's directory.
 ///
 /// # Panics
 /// As [`node`].
@@ -280,8 +280,8 @@ pub fn textfile(input: &[u8]) {
     read_twice(&named, &["textfile"]);
 }
 
-/// Lines of mountinfo, against a reading of our own: the kernel parts fields with one blank each, and escapes blanks,
-/// tabs, line ends and backslashes inside them, nothing else (`fs/proc_namespace.c`, `mangle`).
+/// Lines of mountinfo, compared with a parser of this harness: the kernel separates fields by single spaces, and only
+/// escapes spaces, tabs, newlines and backslashes inside them (`fs/proc_namespace.c`, `mangle`).
 ///
 /// # Panics
 /// A mount point is not the fifth field.

@@ -11,7 +11,7 @@ use tidemark_alerting::notify::config::Config as Notifier;
 use tidemark_alerting::rules::file as rule_file;
 use tidemark_promql::Features;
 
-/// A folder without templates.
+/// A directory without templates.
 const FOLDER: &str = "/nonexistent";
 
 fn as_text(input: &[u8], check: impl FnOnce(&str)) {
@@ -20,9 +20,9 @@ fn as_text(input: &[u8], check: impl FnOnce(&str)) {
     }
 }
 
-/// Every mistake has a place inside the text.
+/// Checks that every issue has a position inside the text.
 fn check_places(text: &str, issues: &Issues) {
-    // YAML ends a line at a carriage return too.
+    // In YAML, a carriage return also ends a line.
     let lines = text.matches(['\n', '\r']).count() + 2;
     for issue in issues {
         assert!(
@@ -35,7 +35,7 @@ fn check_places(text: &str, issues: &Issues) {
 /// A rule file.
 ///
 /// # Panics
-/// A mistake without a place, or a rule without a name or expression.
+/// An issue has no position, or a rule has no name or expression.
 pub fn rules(input: &[u8]) {
     as_text(input, |text| {
         let syntax = |expr: &str| {
@@ -60,7 +60,7 @@ pub fn rules(input: &[u8]) {
 /// An alertmanager.yml.
 ///
 /// # Panics
-/// A mistake without words.
+/// An issue has no text.
 pub fn alertmanager(input: &[u8]) {
     as_text(input, |text| {
         if let Err(error) = Notifier::parse(text, Path::new(FOLDER)) {
@@ -69,10 +69,10 @@ pub fn alertmanager(input: &[u8]) {
     });
 }
 
-/// A prometheus.yml, and its section `alerting`. What was loaded is printed as something that loads.
+/// A prometheus.yml with its section `alerting`. A loaded configuration prints to one that loads.
 ///
 /// # Panics
-/// It does not.
+/// The printed form does not load.
 pub fn prometheus(input: &[u8]) {
     as_text(input, |text| {
         if let Ok(file) = ConfigFile::parse(text, Path::new("a.yml")) {
@@ -90,7 +90,7 @@ pub fn prometheus(input: &[u8]) {
 /// A list of relabelling rules, applied to a label set.
 ///
 /// # Panics
-/// A mistake without a place, or a label set that is none.
+/// An issue has no position, or the result is not a valid label set.
 pub fn relabel(input: &[u8]) {
     as_text(input, |text| {
         let Ok(Some(document)) = yaml::read_tree(text) else {

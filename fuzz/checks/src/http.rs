@@ -1,4 +1,4 @@
-//! The HTTP API with a real store behind it: requests as clients, or strangers, write them.
+//! The HTTP API over a real store, with requests of clients and attackers.
 
 use std::cell::RefCell;
 use std::collections::BTreeMap;
@@ -32,7 +32,7 @@ use tokio_util::sync::CancellationToken;
 use tower::ServiceExt as _;
 
 const NOW_MS: i64 = 1_700_000_000_000;
-/// Requests after which a server is replaced, so that what they store does not pile up.
+/// Number of requests after which a server is replaced, so that stored data does not pile up.
 const REQUESTS_MAX: u32 = 500;
 const RESPONSE_BYTES_MAX: usize = 64 << 20;
 
@@ -45,7 +45,7 @@ struct Server {
     _directory: TempDir,
 }
 
-/// What came back.
+/// A response.
 struct Answer {
     status: StatusCode,
     content_type: String,
@@ -56,7 +56,7 @@ thread_local! {
     static SERVER: RefCell<Option<Server>> = const { RefCell::new(None) };
 }
 
-/// Sends a request to this thread's server.
+/// Sends a request to the thread's server.
 fn send(request: Request<Body>) -> Answer {
     SERVER.with_borrow_mut(|slot| {
         if slot
@@ -113,7 +113,7 @@ impl Server {
 
 impl Drop for Server {
     fn drop(&mut self) {
-        // The directory goes with it; nothing is to be kept.
+        // The directory is removed with it.
         let _closed = self.store.close();
     }
 }
@@ -173,13 +173,13 @@ fn make_api(path: &Path, store: &Store, clock: &Arc<dyn Clock>) -> Api {
     api
 }
 
-/// Splits `PATH?QUERY` from a body on the lines behind.
+/// Splits `PATH?QUERY` from the body on the following lines.
 fn target_and_body(input: &[u8]) -> Option<(String, &[u8])> {
     let end = input.iter().position(|&byte| byte == b'\n');
     let (line, body) = input.split_at(end.unwrap_or(input.len()));
     let mut target = String::new();
     for &byte in line {
-        // As clients send it: what is no character of a URL comes escaped.
+        // Like clients, escapes characters that are not allowed in a URL.
         if byte.is_ascii_graphic() && !b"\"<>\\^`{|}#".contains(&byte) {
             target.push(char::from(byte));
         } else {
@@ -189,11 +189,11 @@ fn target_and_body(input: &[u8]) -> Option<(String, &[u8])> {
     Some((target, body.get(1..).unwrap_or_default()))
 }
 
-/// An API request: `PATH?QUERY`, and on the lines behind it the form of a POST. The answer is Prometheus' JSON with a
-/// status that fits, and never an internal error.
+/// An API request: `PATH?QUERY`, followed by lines with the form of a POST. The response is Prometheus' JSON with a
+/// matching status, and never an internal error.
 ///
 /// # Panics
-/// It is not.
+/// The response is another one.
 pub fn query(input: &[u8]) {
     let Some((target, form)) = target_and_body(input) else {
         return;
@@ -224,10 +224,10 @@ pub fn query(input: &[u8]) {
     }
 }
 
-/// A request to Alertmanager's API: a path below `/api/v2`, and on the lines behind it the JSON of a POST.
+/// A request to Alertmanager's API: a path below `/api/v2`, followed by lines with the JSON of a POST.
 ///
 /// # Panics
-/// The answer is an internal error.
+/// The response is an internal error.
 pub fn alertmanager(input: &[u8]) {
     let Some((target, json)) = target_and_body(input) else {
         return;
@@ -246,11 +246,11 @@ pub fn alertmanager(input: &[u8]) {
     }
 }
 
-/// A remote-write request. The first byte says which: 0 version 1.0, 1 version 2.0, both compressed here so that
-/// mutations reach the message; anything else a body as it is.
+/// A remote-write request. The first byte selects the form: 0 is version 1.0 and 1 is version 2.0, both compressed here, so
+/// that mutations reach the message. Otherwise, the rest is sent unchanged.
 ///
 /// # Panics
-/// The answer is an internal error.
+/// The response is an internal error.
 pub fn remote_write(input: &[u8]) {
     const VERSION_2: &str = "application/x-protobuf;proto=io.prometheus.write.v2.Request";
     let Some((&kind, message)) = input.split_first() else {
@@ -265,10 +265,10 @@ pub fn remote_write(input: &[u8]) {
     assert_ne!(answer.status, StatusCode::INTERNAL_SERVER_ERROR);
 }
 
-/// A remote-read request: 0 and a message, which is compressed here; or any byte and a body as it is.
+/// A remote-read request: 0 and a message, which is compressed here, or another byte and an unchanged body.
 ///
 /// # Panics
-/// The answer is an internal error.
+/// The response is an internal error.
 pub fn remote_read(input: &[u8]) {
     let Some((&kind, message)) = input.split_first() else {
         return;

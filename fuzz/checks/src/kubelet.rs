@@ -1,4 +1,4 @@
-//! Answers of the kubelet.
+//! Responses of the kubelet.
 
 use agent::collect::{Collectors, Due, Tier};
 use agent::collectors::kubelet::Kubelet;
@@ -10,10 +10,10 @@ use agent::table::SeriesTable;
 
 use crate::table;
 
-/// The answer of `/pods`.
+/// A response of `/pods`.
 ///
 /// # Panics
-/// See [`table::check`]; or the same answer gives other series the second time.
+/// See [`table::check`]; or the same response yields other series the second time.
 pub fn pods(input: &[u8]) {
     if let Ok(pods) = serde_json::from_slice(input) {
         let data = KubeletData::default();
@@ -26,7 +26,7 @@ pub fn pods(input: &[u8]) {
     }
 }
 
-/// The answer of `/stats/summary`.
+/// A response of `/stats/summary`.
 ///
 /// # Panics
 /// See [`pods`].
@@ -40,7 +40,7 @@ pub fn summary(input: &[u8]) {
     }
 }
 
-/// The answer of `/metrics`.
+/// A response of `/metrics`.
 ///
 /// # Panics
 /// See [`pods`].
@@ -56,7 +56,7 @@ pub fn metrics(input: &[u8]) {
     }
 }
 
-/// `has_own_values`: the values are ours, not passed on as they came.
+/// `has_own_values`: the agent computes the values, and does not forward the kubelet's.
 fn collect(data: &KubeletData, has_own_values: bool, answer_again: impl Fn(&KubeletData)) {
     let mut collectors = Collectors::default();
     let labels = vec!["app".to_owned(), "app.kubernetes.io/name".to_owned()];
@@ -76,5 +76,5 @@ fn collect(data: &KubeletData, has_own_values: bool, answer_again: impl Fn(&Kube
     };
     let before = tick(60_000);
     answer_again(data);
-    assert_eq!(tick(120_000), before, "one answer, two readings");
+    assert_eq!(tick(120_000), before, "the same response, different values");
 }

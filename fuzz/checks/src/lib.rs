@@ -1,8 +1,8 @@
-//! What fuzz targets check: each takes any bytes, gives them to one reader of outside input, and panics when something
-//! that must hold does not.
+//! The checks of the fuzz targets. Each passes arbitrary bytes to one parser of external input, and panics when an invariant
+//! is violated.
 //!
-//! The targets in `fuzz/fuzz_targets` run these under libFuzzer; the test of this crate replays the committed corpus and
-//! a bounded number of mutations of it on the stable compiler, so that every run of the tests has them.
+//! The targets in `fuzz/fuzz_targets` run these under libFuzzer. The test of this crate replays the committed corpus and a
+//! bounded number of its mutations on the stable compiler, as a part of every test run.
 
 pub mod agent_files;
 pub mod config;
@@ -22,7 +22,7 @@ use tidemark_storage::fuzzing;
 /// A fuzz target.
 #[derive(Debug, Clone, Copy)]
 pub struct Target {
-    /// Its name: the file in `fuzz/fuzz_targets`, the folder in `fuzz/corpus`.
+    /// Name of the file in `fuzz/fuzz_targets` and of the folder in `fuzz/corpus`.
     pub name: &'static str,
     /// The check.
     pub check: fn(&[u8]),
@@ -67,10 +67,10 @@ pub const TARGETS: &[Target] = &[
     target("wire_values", wire::values),
 ];
 
-/// Runs the target of that name, as libFuzzer's harnesses do.
+/// Runs the target with this name; called by libFuzzer's harnesses.
 ///
 /// # Panics
-/// The check found something, or there is no such target.
+/// The check fails, or there is no such target.
 pub fn run(name: &str, input: &[u8]) {
     let found = TARGETS.iter().find(|target| target.name == name);
     (found.expect("a target of that name").check)(input);

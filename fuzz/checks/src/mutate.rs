@@ -1,6 +1,6 @@
-//! Mutations of an input: always the same ones for the same input and number.
+//! Deterministic mutations of an input.
 
-/// What parsers tend to trip over.
+/// Tokens that often break parsers.
 const TOKENS: &[&[u8]] = &[
     b"",
     b"0",
@@ -44,15 +44,15 @@ const TOKENS: &[&[u8]] = &[
     b"\x80\x80\x80\x80\x80",
     b"\xff\xff\xff\xff\xff\xff\xff\xff\xff\x01",
 ];
-/// Bytes that an input may grow to.
+/// Maximum size of a mutated input, in bytes.
 const BYTES_MAX: usize = 1 << 20;
 
-/// A small generator of numbers (xorshift64*).
+/// A small random number generator (xorshift64*).
 #[derive(Debug, Clone)]
 pub struct Random(u64);
 
 impl Random {
-    /// A generator that a text and a number seed.
+    /// Creates a generator seeded by a text and a number.
     #[must_use]
     pub fn new(seed: &[u8], number: u64) -> Self {
         // FNV-1a.
@@ -69,7 +69,7 @@ impl Random {
         self.0.wrapping_mul(0x2545_f491_4f6c_dd1d)
     }
 
-    /// A number below `end`; 0 when that is 0.
+    /// Returns a number below `end`, or 0 if `end` is 0.
     pub fn below(&mut self, end: usize) -> usize {
         if end == 0 {
             return 0;
@@ -78,7 +78,7 @@ impl Random {
     }
 }
 
-/// One to four changes of `input`. `other` is spliced in now and then.
+/// Applies one to four changes to `input`. Some splice in a part of `other`.
 #[must_use]
 pub fn mutate(input: &[u8], other: &[u8], random: &mut Random) -> Vec<u8> {
     let mut bytes = input.to_vec();
@@ -123,7 +123,7 @@ fn change(bytes: &mut Vec<u8>, other: &[u8], random: &mut Random) {
     }
 }
 
-/// Puts a token in the place of the word or number around `at`.
+/// Replaces the word or number at `at` by a token.
 fn replace_word(bytes: &mut Vec<u8>, at: usize, random: &mut Random) {
     let is_word = |byte: &u8| byte.is_ascii_alphanumeric() || *byte == b'.';
     let before = bytes.get(..at).unwrap_or_default();

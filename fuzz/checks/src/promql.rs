@@ -31,11 +31,11 @@ const SERIES: &[&str] = &[
     "build_info{job=\"a\",instance=\"1\",version=\"v1\"} 1x20",
 ];
 
-/// A query. What is accepted prints to something that means the same, and an instant query at a moment says what a range
-/// query of one step says.
+/// A query. An accepted query prints to an equivalent one, and an instant query returns the same as a range query of one
+/// step.
 ///
 /// # Panics
-/// One of these does not hold.
+/// One of these is violated.
 pub fn promql(input: &[u8]) {
     let Ok(text) = std::str::from_utf8(input) else {
         return;
@@ -59,13 +59,13 @@ fn print_and_parse(text: &str, features: Features) {
     let line = expr.to_string();
     let json = ast_json(&expr);
     let json: Result<serde_json::Value, _> = serde_json::from_str(&json);
-    // A nesting that this JSON reader refuses is not the printer's fault.
+    // The JSON parser's own limit on nesting does not count.
     assert!(
         json.as_ref().is_ok_and(serde_json::Value::is_object)
             || json.is_err_and(|error| error.to_string().contains("recursion limit")),
         "the tree of {text:?} is JSON"
     );
-    // What prints longer than the bound on queries may be refused.
+    // The printed form may exceed the limit on queries.
     if let Ok(again) = parse(&line, features) {
         assert_eq!(again.to_string(), line, "{text:?}");
         let lines = pretty(&expr);
@@ -75,7 +75,7 @@ fn print_and_parse(text: &str, features: Features) {
 }
 
 fn evaluate(text: &str) {
-    // Time is the harness' concern: what is long is tried elsewhere.
+    // Long queries are tested elsewhere.
     if text.len() > 400 {
         return;
     }
@@ -116,7 +116,7 @@ fn evaluate(text: &str) {
     }
 }
 
-/// Bits by labels. All NaN count as one: which of two operands' payloads stays is the processor's choice.
+/// Returns bits by labels. All NaNs are equal, because the processor chooses which operand's payload it keeps.
 fn values(value: &Value) -> BTreeMap<Labels, u64> {
     let bits = |value: f64| {
         if value.is_nan() {

@@ -2,11 +2,11 @@
 
 use common::model::AnchoredRegex;
 
-/// The first line is an expression, the others are values. Put into parentheses the expression means the same, whichever
-/// way it is matched then; and what it says of a value agrees with its groups.
+/// The first line is an expression, the others are values. Parentheses around the expression do not change its matches, in
+/// whichever way it is matched, and matches agree with groups.
 ///
 /// # Panics
-/// It does not.
+/// One of these is violated.
 pub fn regex(input: &[u8]) {
     let Ok(text) = std::str::from_utf8(input) else {
         return;
@@ -17,14 +17,14 @@ pub fn regex(input: &[u8]) {
         return;
     };
     assert_eq!(regex.source(), source);
-    // A quotation that is not ended quotes the parenthesis too.
+    // An unterminated quotation also quotes the parenthesis.
     if source.contains("\\Q") {
         return;
     }
     let grouped = match AnchoredRegex::new(&format!("(?:{source})")) {
         Ok(grouped) => Some(grouped),
         Err(error) => {
-            // The bounds on size count the parentheses; a flag group inside may end at ours.
+            // The size limits count the parentheses, and a flag group inside may end at ours.
             let text = error.to_string();
             assert!(
                 text.contains("too large") || text.contains("nest"),

@@ -1,4 +1,4 @@
-//! A segment of the agent's spool as a crash, a bad disk or somebody may have left it.
+//! A segment of the agent's spool, damaged by a crash, a bad disk or a person.
 
 use std::fs;
 
@@ -12,11 +12,11 @@ use tidemark_link::spool::{self, Receiver, SpoolOptions, segment};
 static FAMILY: FamilyDef = gauge("fuzz_value", "A value.");
 const BYTES_TARGET: usize = 128 << 10;
 
-/// What stands behind the header of the newest segment. Whatever it is: the spool opens, goes on behind it, and what is
-/// read of it are whole frames, with the tick that was appended last.
+/// The bytes after the header of the newest segment. Whatever they are, the spool opens and continues after them, and
+/// reading it returns complete frames, including the tick appended last.
 ///
 /// # Panics
-/// One of these does not hold.
+/// One of these is violated.
 pub fn segment(input: &[u8]) {
     let directory = tempfile::tempdir_in("/dev/shm").or_else(|_| tempfile::tempdir());
     let directory = directory.expect("a temporary directory");
@@ -26,7 +26,7 @@ pub fn segment(input: &[u8]) {
         receivers: &[Receiver::Primary],
         sync_each_tick: false,
     };
-    // The first start leaves the files beside the segments; their forms are theirs.
+    // The first start creates the files beside the segments.
     drop(spool::open(options(), &Registry::default()).expect("an empty spool"));
     let mut bytes = segment::header(1, false).to_vec();
     bytes.extend_from_slice(input);

@@ -1,4 +1,4 @@
-//! What must hold of a table of series whatever was read into it.
+//! Invariants of a series table, whatever was read into it.
 
 use std::collections::{BTreeMap, HashSet};
 
@@ -7,10 +7,10 @@ use common::limits::FRAME_BYTES_MAX;
 use common::model::{Labels, MetricType};
 use common::wire::{Compressor, SchemaReader, SchemaWriter};
 
-/// Checks the current tick: each series once, with a name, and an aggregator takes the schema.
+/// Checks the current tick: each series occurs once and has a name, and an aggregator accepts the schema.
 ///
 /// # Panics
-/// One of these does not hold.
+/// One of these is violated.
 pub fn check(table: &SeriesTable) {
     let mut seen = HashSet::new();
     for (id, _) in table.current() {
@@ -21,10 +21,10 @@ pub fn check(table: &SeriesTable) {
     check_schema(table);
 }
 
-/// Checks that counters are numbers, never negative. For values of our own: what others write is passed on as it is.
+/// Checks that counters are not negative and not NaN. Only for our own values: those of others are forwarded unchanged.
 ///
 /// # Panics
-/// One is not.
+/// A counter is negative or NaN.
 pub fn check_counters(table: &SeriesTable) {
     for (id, value) in table.current() {
         let def = table.def(id).expect("a current series is defined");
@@ -35,7 +35,7 @@ pub fn check_counters(table: &SeriesTable) {
     }
 }
 
-/// What the agent defines is what the other side understands: a label set beyond the limits would end every session.
+/// Checks that the aggregator accepts the agent's schema: a label set beyond the limits would end every session.
 fn check_schema(table: &SeriesTable) {
     let mut compressor = Compressor::default();
     let mut writer = SchemaWriter::default();
@@ -58,7 +58,7 @@ fn check_schema(table: &SeriesTable) {
     assert_eq!(entries, table.families().len() + table.series().count());
 }
 
-/// The values of the current tick, without those that tell of the reading itself.
+/// Returns the values of the current tick, without those about the reading itself.
 #[must_use]
 pub fn values(table: &SeriesTable) -> BTreeMap<Labels, u64> {
     let about_reading = |name: &str| {

@@ -18,11 +18,11 @@ fn labels() -> Labels {
     Labels::from_pairs(pairs).expect("labels of this harness")
 }
 
-/// A template, run on an alert's data and on a notification's, as text and as HTML. Bounds hold, and the same template on
-/// the same data gives the same text.
+/// A template, expanded with the data of an alert and of a notification, as text and as HTML. It respects the limits, and
+/// the same data yields the same text.
 ///
 /// # Panics
-/// One of these does not hold.
+/// One of these is violated.
 pub fn template(input: &[u8]) {
     let Ok(text) = std::str::from_utf8(input) else {
         return;
@@ -41,7 +41,7 @@ pub fn template(input: &[u8]) {
         rule::Text::new("Down", text).expand(&data, &mut env)
     };
     let expanded = expand();
-    assert_eq!(expand(), expanded, "templates have no memory");
+    assert_eq!(expand(), expanded, "templates have no state");
     if text.contains("{{") && !is_sound {
         assert!(
             expanded.starts_with("<error expanding template"),

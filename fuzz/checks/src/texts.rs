@@ -1,14 +1,14 @@
-//! Short texts with a form of their own, and the exposition format.
+//! Short texts with their own syntax, and the exposition format.
 
-use common::exposition::{Entry, Parser};
+use common::exposition::{ExpositionLine, Parser};
 use common::identity::{Identity, JoinToken};
 use common::{bytes, duration, listen};
 use tidemark_alerting::notify::matcher;
 
-/// A scrape. Lines are counted as a reader counts them, and nothing comes after a mistake.
+/// A scrape. Line numbers are correct, and the parser ends after an error.
 ///
 /// # Panics
-/// One of these does not hold.
+/// One of these is violated.
 pub fn exposition(input: &[u8]) {
     let Ok(text) = std::str::from_utf8(input) else {
         return;
@@ -18,25 +18,25 @@ pub fn exposition(input: &[u8]) {
     while let Some(entry) = parser.next() {
         assert!(parser.line() <= lines);
         match entry {
-            Ok(Entry::Sample { labels, .. }) => {
+            Ok(ExpositionLine::Sample { labels, .. }) => {
                 let name = labels.metric_name();
                 assert!(name.is_some_and(|name| !name.is_empty()));
             }
-            Ok(Entry::Help { family, .. } | Entry::Type { family, .. }) => {
+            Ok(ExpositionLine::Help { family, .. } | ExpositionLine::Type { family, .. }) => {
                 assert!(!family.is_empty());
             }
             Err(error) => {
                 assert!((1..=lines).contains(&error.line));
-                assert!(parser.next().is_none(), "it ends after a mistake");
+                assert!(parser.next().is_none(), "the parser ends after an error");
             }
         }
     }
 }
 
-/// Durations, sizes, addresses, SPIFFE IDs, join tokens, matchers of alerts. What has a printed form comes back from it.
+/// Durations, sizes, addresses, SPIFFE IDs, join tokens, matchers of alerts. Printed forms round-trip.
 ///
 /// # Panics
-/// It does not.
+/// A printed form differs.
 pub fn texts(input: &[u8]) {
     let Ok(text) = std::str::from_utf8(input) else {
         return;

@@ -1,25 +1,25 @@
-//! What an agent may send.
+//! Frames of an agent.
 
 use common::limits::FRAME_BYTES_MAX;
 use common::wire::{
     Compressor, Frame, FrameBuffer, SchemaEntry, SchemaReader, TickState, compress,
 };
 
-/// Series that a session of this harness may define; the aggregator's own bound is 200,000.
+/// Maximum `series_ref` of a session in this harness. The aggregator allows 200,000.
 const SERIES_REFS_MAX: u32 = 1000;
 
-/// A stream of frames with their lengths, cut into pieces anywhere. A frame that is understood says the same when it is
-/// written again.
+/// A stream of frames with their lengths, split at arbitrary positions. A decoded frame is unchanged when it is encoded and
+/// decoded again.
 ///
 /// # Panics
-/// It does not, or the pieces matter.
+/// A frame changes, or the result depends on the split.
 pub fn frames(input: &[u8]) {
     let whole = read_all(&[input]);
     let (head, tail) = input.split_at(input.len() / 2);
     assert_eq!(read_all(&[head, tail]), whole);
 }
 
-/// The frames as text, until the first that is not understood.
+/// Returns the frames as text, up to the first malformed one.
 fn read_all(pieces: &[&[u8]]) -> Vec<String> {
     let mut buffer = FrameBuffer::new(FRAME_BYTES_MAX);
     let mut found = Vec::new();
@@ -41,11 +41,11 @@ fn read_all(pieces: &[&[u8]]) -> Vec<String> {
     found
 }
 
-/// What stands in the frames of one session: pieces of kind, length and bytes, compressed here so that mutations reach
-/// what is inside.
+/// Payloads of the frames of one session: pieces of kind, length and bytes, compressed here so that mutations reach the
+/// content.
 ///
 /// # Panics
-/// The state and what was defined fall apart.
+/// The codec's state and the defined series differ.
 pub fn session(input: &[u8]) {
     let mut state = TickState::default();
     let mut compressor = Compressor::default();
@@ -103,21 +103,21 @@ fn take_schema(state: &mut TickState, payload: &[u8]) -> bool {
     }
 }
 
-/// A state that is handed over as a base is the same at the other end.
+/// Checks that a state sent as a base is the same at the other end.
 fn same_by_base(state: &TickState, compressor: &mut Compressor) {
     let mut payload = Vec::new();
     state.clone().encode_base(compressor, &mut payload);
     let mut other = TickState::default();
     let taken = other.decode_base(&payload, SERIES_REFS_MAX as usize);
     taken.expect("a base that was written can be read");
-    assert!(other == *state, "bases keep every bit");
+    assert!(other == *state, "a base keeps every bit");
 }
 
-/// Ticks made of the input: a byte for the number of series, then eight bytes a value. What was encoded is decoded to
-/// the bit, over a chain of ticks.
+/// Ticks from the input: a byte with the number of series, then eight bytes per value. Over a chain of ticks, decoding
+/// restores every bit.
 ///
 /// # Panics
-/// It is not.
+/// A value differs.
 pub fn values(input: &[u8]) {
     let Some((&series, rest)) = input.split_first() else {
         return;
@@ -141,7 +141,7 @@ pub fn values(input: &[u8]) {
         .collect();
     let mut decoded = Vec::new();
     for tick in numbers.chunks(series as usize) {
-        // A series is absent where its value has a certain bit, so that absence is tried too.
+        // A series is absent if its value has a certain bit, so that absence is tested too.
         let cells = (0..series).zip(tick.iter().copied());
         let cells: Vec<(u32, f64)> = cells
             .filter(|(_, value)| value.to_bits() & 0x80 == 0)

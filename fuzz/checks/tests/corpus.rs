@@ -1,5 +1,5 @@
-//! Replays the corpus and mutations of it, the same ones in every run. `TIDEMARK_FUZZ_MUTATIONS` (default 16) is how many
-//! of each input.
+//! Replays the corpus and deterministic mutations of it. `TIDEMARK_FUZZ_MUTATIONS` (default 16) sets the number of mutations
+//! per input.
 #![expect(
     clippy::unwrap_used,
     clippy::panic,
@@ -15,9 +15,9 @@ use std::time::{Duration, Instant};
 use fuzz_checks::mutate::{Random, mutate};
 use fuzz_checks::{TARGETS, Target};
 
-/// Far above what any input takes here, far below what a user would call hanging.
+/// Time limit of an input: far above the usual time, far below what a user would call a hang.
 const INPUT_TIME_MAX: Duration = Duration::from_secs(30);
-/// All corpora together stay small enough to be looked at and cloned.
+/// Maximum size of all corpora, so that they stay easy to review and clone.
 const CORPUS_BYTES_MAX: u64 = 1 << 20;
 
 fn fuzz_folder() -> PathBuf {
@@ -27,7 +27,7 @@ fn fuzz_folder() -> PathBuf {
         .to_owned()
 }
 
-/// Names in a folder, sorted.
+/// Returns the names in a folder, sorted.
 fn names(folder: &Path) -> Vec<String> {
     let entries =
         fs::read_dir(folder).unwrap_or_else(|error| panic!("{}: {error}", folder.display()));
@@ -47,7 +47,7 @@ fn corpus(target: &str) -> Vec<(String, Vec<u8>)> {
     names(&folder).into_iter().map(read).collect()
 }
 
-/// Runs one input; the message of a failure holds what is needed to run it again.
+/// Runs one input. The message of a failure has everything needed to reproduce it.
 fn run(target: &Target, name: &str, number: u64, input: &[u8]) {
     let started = Instant::now();
     let outcome = catch_unwind(AssertUnwindSafe(|| (target.check)(input)));

@@ -2,7 +2,7 @@
 
 use std::collections::BTreeMap;
 
-use common::exposition::{Entry, ParseError, Parser};
+use common::exposition::{ExpositionLine, ParseError, Parser};
 use common::model::MetricType;
 
 /// Metadata of a family.
@@ -42,16 +42,16 @@ pub(crate) fn lint(text: &str) -> Result<Vec<(String, String)>, ParseError> {
     let mut samples = Vec::new();
     for entry in Parser::new(text) {
         match entry? {
-            Entry::Help { family, text } => {
+            ExpositionLine::Help { family, text } => {
                 families.entry(family.into_owned()).or_default().help = Some(text.into_owned());
             }
-            Entry::Type {
+            ExpositionLine::Type {
                 family,
                 metric_type,
             } => {
                 families.entry(family.into_owned()).or_default().metric_type = Some(metric_type);
             }
-            Entry::Sample { labels, .. } => samples.push(labels),
+            ExpositionLine::Sample { labels, .. } => samples.push(labels),
         }
     }
     let mut faults = Vec::new();

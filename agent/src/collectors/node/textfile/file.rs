@@ -9,7 +9,7 @@ use std::string::FromUtf8Error;
 use std::time::UNIX_EPOCH;
 
 use common::clock::{Clock as _, SystemClock};
-use common::exposition::{Entry, ParseError, Parser};
+use common::exposition::{ExpositionLine, ParseError, Parser};
 use common::model::{Labels, Metadata};
 use nix::fcntl::OFlag;
 
@@ -128,19 +128,19 @@ pub(super) fn read(path: &Path) -> Result<Contents, FileError> {
     };
     for entry in Parser::new(&text) {
         match entry? {
-            Entry::Help { family, text } => {
+            ExpositionLine::Help { family, text } => {
                 contents.of(&family).help = text.into_owned();
             }
-            Entry::Type {
+            ExpositionLine::Type {
                 family,
                 metric_type,
             } => contents.of(&family).metric_type = metric_type,
-            Entry::Sample {
+            ExpositionLine::Sample {
                 labels,
                 timestamp_ms: Some(_),
                 ..
             } => return Err(FileError::Timestamp(labels)),
-            Entry::Sample { labels, value, .. } => {
+            ExpositionLine::Sample { labels, value, .. } => {
                 check_names(&labels)?;
                 contents.samples.push((labels, value));
             }
