@@ -119,7 +119,8 @@ impl Inventory {
 
 /// A text that the machine reports. Firmware leaves fields empty or unreadable; neither is worth more than a debug line.
 fn reported(text: Result<String, sysinfo::Error>) -> Option<String> {
-    let text = text.inspect_err(|error| tracing::debug!(%error, "not reported"));
+    let text = text
+        .inspect_err(|error| tracing::debug!(error = common::report::chain(error), "not reported"));
     text.ok()
         .map(|text| text.trim().to_owned())
         .filter(|text| !text.is_empty())
@@ -141,7 +142,12 @@ impl CpuModel {
             architecture: System::cpu_arch(),
             sockets: topology.as_ref().and_then(sockets),
             cores: System::physical_core_count()
-                .inspect_err(|error| tracing::debug!(%error, "no count of physical cores"))
+                .inspect_err(|error| {
+                    tracing::debug!(
+                        error = common::report::chain(error),
+                        "no count of physical cores"
+                    )
+                })
                 .ok(),
             threads: system.cpus().len(),
         }

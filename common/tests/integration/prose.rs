@@ -7,7 +7,14 @@ use regex::Regex;
 use super::workspace::{TextFile, assert_none, text_files};
 
 /// Folders and files whose text still has such phrases. Only shrinks.
-const NOT_YET: &[&str] = &["agent", "aggregator", "docs", "ARCHITECTURE.md"];
+const NOT_YET: &[&str] = &[
+    "agent/src",
+    "aggregator/alerting",
+    "aggregator/src",
+    "aggregator/storage",
+    "aggregator/tests",
+    "ARCHITECTURE.md",
+];
 
 /// A phrase, and what to write in its place. Each of them was found dozens of times in a sense that an English reader
 /// does not expect.
@@ -160,11 +167,11 @@ fn phrases_are_found_across_lines_and_english_is_not() {
 /// One word for different things makes code hard to search.
 const BARE_NAMES: &[(&str, usize)] = &[
     // Name, and how many types may have it. Only shrinks, to 1.
-    ("Entry", 12),
-    ("Found", 5),
-    ("Kind", 7),
-    ("Place", 6),
-    ("State", 12),
+    ("Entry", 5),
+    ("Found", 4),
+    ("Kind", 3),
+    ("Place", 1),
+    ("State", 8),
 ];
 
 #[test]
