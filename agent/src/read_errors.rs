@@ -73,7 +73,11 @@ impl ReadErrors {
         let count = &mut self.counts[id.0 * 2];
         count.count += 1;
         if count.count == 1 {
-            tracing::warn!(file = count.file, %error, "cannot read file; its values are absent");
+            tracing::warn!(
+                file = count.file,
+                error = common::report::chain(error),
+                "cannot read file; its values are absent"
+            );
         }
     }
 

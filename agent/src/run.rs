@@ -148,7 +148,10 @@ fn raise_descriptor_limit() {
     let raised = getrlimit(Resource::RLIMIT_NOFILE)
         .and_then(|(_, hard)| setrlimit(Resource::RLIMIT_NOFILE, hard, hard));
     if let Err(error) = raised {
-        tracing::warn!(%error, "cannot raise the limit of open files; on a large node some cgroups will be absent");
+        tracing::warn!(
+            error = common::report::chain(&error),
+            "cannot raise the limit of open files; on a large node some cgroups will be absent"
+        );
     }
 }
 

@@ -89,7 +89,7 @@ impl Web {
                     });
                 }
                 Err(error) => {
-                    tracing::warn!(%error, "accept connection");
+                    tracing::warn!(error = common::report::chain(&error), "accept connection");
                     // Without free descriptors, accepting again at once would spin.
                     tokio::time::sleep(Duration::from_millis(50)).await;
                 }
@@ -106,7 +106,7 @@ async fn exchange(stream: TcpStream, router: Router) {
         .serve_connection(TokioIo::new(stream), TowerToHyperService::new(router))
         .await;
     if let Err(error) = served {
-        tracing::debug!(%error, "connection ended");
+        tracing::debug!(error = common::report::chain(&error), "connection ended");
     }
 }
 
