@@ -127,7 +127,7 @@ mod tests {
         let off = "kube_client::client::builder=off";
         assert!(shown("info").contains(off), "{}", shown("info"));
         assert!(!shown("info,kube_client=debug").contains(off));
-        assert!(filter("no such level").is_none());
+        assert!(filter("tidemark=loud").is_none());
     }
 
     #[test]
