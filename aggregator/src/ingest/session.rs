@@ -459,7 +459,7 @@ async fn finish(
     let address = connection.address();
     match end {
         SessionEnd::Disconnected(reason) => {
-            tracing::info!(agent = %identity, %address, reason, "agent disconnected")
+            tracing::info!(agent = %identity, %address, reason, "agent disconnected");
         }
         SessionEnd::Refused(refusal) => {
             context.metrics.refuse(RefusalCause::Code(refusal.code));

@@ -47,10 +47,13 @@ fn seconds(timestamp_ms: Option<i64>) -> f64 {
     timestamp_ms.map_or(f64::NAN, |ms| ms as f64 / 1000.0)
 }
 
+/// Reads the value of one gauge.
+type ReadStat = fn(&StoreStats) -> f64;
+
 /// Gauges with the store's statistics as of the last update.
 #[derive(Debug, Clone)]
 pub struct StoreMetrics {
-    gauges: Vec<(Arc<Gauge>, fn(&StoreStats) -> f64)>,
+    gauges: Vec<(Arc<Gauge>, ReadStat)>,
 }
 
 impl StoreMetrics {

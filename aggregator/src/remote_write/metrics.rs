@@ -2,7 +2,7 @@
 //!
 //! The handler in `http/remote_write.rs` counts, because it also knows the user and the requests that never get here.
 
-use common::telemetry::{Counter, LabelValue, MetricDef, Registry};
+use common::telemetry::{Counter, LabelValue as _, MetricDef, Registry};
 use common::{closed_labels, metric};
 
 use super::RefusedWriteSamples;

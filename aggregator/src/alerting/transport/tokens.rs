@@ -1,7 +1,7 @@
 //! Access tokens that a service asks for, requested with a secret and kept for their lifetime.
 
 use std::collections::HashMap;
-use std::sync::{Mutex, MutexGuard, PoisonError};
+use std::sync::{Mutex, MutexGuard};
 use std::time::Instant;
 
 use bytes::Bytes;
@@ -12,10 +12,13 @@ use tidemark_alerting::notify::message::{TokenRequest, Verdict};
 use super::retry;
 use crate::outbound::{HttpClient, RequestOptions};
 
-/// Tokens by the URL of their request. The URLs come from the configuration, so they are few.
+/// Each token and when it was fetched, by the URL of its request.
+type Tokens = HashMap<Secret<String>, (Secret<String>, Instant)>;
+
+/// Cached tokens. The URLs come from the configuration, so they are few.
 #[derive(Debug, Default)]
 pub(super) struct AccessTokens {
-    tokens: Mutex<HashMap<Secret<String>, (Secret<String>, Instant)>>,
+    tokens: Mutex<Tokens>,
 }
 
 impl AccessTokens {
@@ -49,7 +52,7 @@ impl AccessTokens {
         self.tokens().remove(&request.url);
     }
 
-    fn tokens(&self) -> MutexGuard<'_, HashMap<Secret<String>, (Secret<String>, Instant)>> {
-        self.tokens.lock().unwrap_or_else(PoisonError::into_inner)
+    fn tokens(&self) -> MutexGuard<'_, Tokens> {
+        common::sync::lock(&self.tokens)
     }
 }
