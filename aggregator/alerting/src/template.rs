@@ -1,4 +1,4 @@
-//! Go's text/template language, with the functions that Prometheus' rules and Alertmanager's notifications use.
+//! Implements Go's text/template language with the functions of Prometheus rules and Alertmanager notifications.
 //!
 //! A template is parsed once ([`Set`]) and executed as often as needed. Execution has no side effects, reads no
 //! files, and is bounded in output and steps ([`Limits`]).
@@ -28,7 +28,7 @@ pub(crate) use parse::unescape;
 pub use printf::quote;
 pub use value::{ANY_LIST, ANY_MAP, Kind, Methods, TEXT_LIST, TEXT_MAP, Value};
 
-/// Finds a function by name.
+/// Looks up a template function by name.
 pub type Lookup = fn(&str) -> Option<&'static Function>;
 
 /// A syntax error in a template.
@@ -37,9 +37,9 @@ pub type Lookup = fn(&str) -> Option<&'static Function>;
 pub struct ParseError {
     /// The template's name.
     pub name: String,
-    /// The line, from 1.
+    /// The line number, starting at 1.
     pub line: usize,
-    /// What is wrong.
+    /// The description of the error.
     pub message: String,
 }
 
@@ -54,7 +54,7 @@ impl ParseError {
     }
 }
 
-/// A failed execution; the message has the position.
+/// An error during execution. The message includes the position.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 #[error("{0}")]
 pub struct ExecError(String);
@@ -62,22 +62,22 @@ pub struct ExecError(String);
 /// Bounds of one execution.
 #[derive(Debug, Clone, Copy)]
 pub struct Limits {
-    /// Bytes of output.
+    /// The maximum output size in bytes.
     pub output_bytes: usize,
-    /// Nodes visited and loop rounds.
+    /// The maximum number of visited nodes plus loop iterations.
     pub steps: u64,
 }
 
-/// Escaping of the output.
+/// How output is escaped.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Escaping {
     /// No escaping.
     None,
-    /// For its context in an HTML page.
+    /// Escapes for the surrounding HTML context.
     Html,
 }
 
-/// Templates that may call each other by name.
+/// A set of templates that may call each other by name.
 #[derive(Debug, Clone, Default)]
 pub struct Set {
     blocks: parse::Blocks,
@@ -88,17 +88,17 @@ impl Set {
     /// replaces an earlier one.
     ///
     /// # Errors
-    /// `source` has a syntax error; then nothing is added.
+    /// Returns an error, and adds nothing, if `source` has a syntax error.
     pub fn add(&mut self, name: &str, source: &str, functions: Lookup) -> Result<(), ParseError> {
         let blocks = parse::parse(name, source, &|function| functions(function).is_some())?;
         self.blocks.extend(blocks);
         Ok(())
     }
 
-    /// Parses `source` as the template `name` and runs it on `data`, with this set's templates to call.
+    /// Parses `source` as the template `name` and runs it on `data`. It may call the templates of this set.
     ///
     /// # Errors
-    /// `source` has a syntax error, or its execution failed.
+    /// Returns an error if `source` has a syntax error or its execution fails.
     pub fn expand(
         &self,
         job: &Job<'_>,
@@ -111,7 +111,7 @@ impl Set {
         }
     }
 
-    /// Expands as [`Self::expand`] does. After an error the text is what was written before it.
+    /// Expands like [`Self::expand`], but also returns the output written before an error.
     pub fn expand_partly(
         &self,
         job: &Job<'_>,
@@ -148,12 +148,12 @@ impl Set {
 /// Checks the syntax of `source`.
 ///
 /// # Errors
-/// `source` is not a template.
+/// Returns an error if `source` is not a valid template.
 pub fn parses(source: &str, functions: Lookup) -> Result<(), ParseError> {
     parse::parse("", source, &|function| functions(function).is_some()).map(drop)
 }
 
-/// A template that is parsed once and run often.
+/// A template that is parsed once and executed many times.
 #[derive(Debug, Clone)]
 pub struct Compiled {
     name: String,
@@ -165,7 +165,7 @@ impl Compiled {
     /// Parses `source` as the template `name`.
     ///
     /// # Errors
-    /// It has a syntax error.
+    /// Returns an error if `source` has a syntax error.
     pub fn new(name: String, source: String, functions: Lookup) -> Result<Self, ParseError> {
         let blocks = parse::parse(&name, &source, &|function| functions(function).is_some())?;
         Ok(Self {
@@ -175,7 +175,7 @@ impl Compiled {
         })
     }
 
-    /// The text.
+    /// Returns the template source.
     #[must_use]
     pub fn source(&self) -> &str {
         &self.source
@@ -184,7 +184,7 @@ impl Compiled {
     /// Runs the template on `data`.
     ///
     /// # Errors
-    /// The execution failed.
+    /// Returns an error if the execution fails.
     pub fn run(
         &self,
         functions: Lookup,
@@ -210,25 +210,25 @@ impl Compiled {
 /// A template to expand, with its options.
 #[derive(Debug, Clone, Copy)]
 pub struct Job<'a> {
-    /// The template's name, for messages.
+    /// The template name, used in error messages.
     pub name: &'a str,
-    /// Its text.
+    /// The template source.
     pub source: &'a str,
-    /// The functions it may call.
+    /// The lookup for the functions the template may call.
     pub functions: Lookup,
-    /// Its bounds.
+    /// The bounds of the execution.
     pub limits: Limits,
-    /// Escaping of the output.
+    /// How output is escaped.
     pub escaping: Escaping,
 }
 
 /// A failed expansion.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 pub enum ExpandError {
-    /// The text has a syntax error.
+    /// The template has a syntax error.
     #[error(transparent)]
     Parse(#[from] ParseError),
-    /// Its execution failed.
+    /// The execution failed.
     #[error(transparent)]
     Execute(#[from] ExecError),
 }

@@ -1,12 +1,12 @@
-//! The tree of a template.
+//! The syntax tree of a template.
 
-/// A place in the source, a byte offset.
+/// A byte offset in the source.
 pub(super) type Position = usize;
 
 /// A sequence of nodes.
 pub(super) type Block = Vec<Node>;
 
-/// One node of the text.
+/// One node of the syntax tree.
 #[derive(Debug, Clone)]
 pub(super) enum Node {
     Text(String),
@@ -25,7 +25,7 @@ pub(super) enum Node {
     Continue,
 }
 
-/// A pipeline and the blocks it chooses between.
+/// A pipeline and the blocks it selects between.
 #[derive(Debug, Clone)]
 pub(super) struct Branch {
     pub(super) pipeline: Pipeline,
@@ -33,15 +33,15 @@ pub(super) struct Branch {
     pub(super) otherwise: Block,
 }
 
-/// Commands, each giving its result to the next as last argument.
+/// A sequence of commands. Each passes its result to the next as the last argument.
 #[derive(Debug, Clone)]
 pub(super) struct Pipeline {
     pub(super) position: Position,
-    /// As written, for messages.
+    /// The source text, used in error messages.
     pub(super) source: String,
-    /// Variables that take the result, with their `$`.
+    /// The variables that receive the result, including their `$`.
     pub(super) variables: Vec<String>,
-    /// `=` and not `:=`.
+    /// Whether the pipeline uses `=` instead of `:=`.
     pub(super) assigns: bool,
     pub(super) commands: Vec<Command>,
 }
@@ -49,16 +49,16 @@ pub(super) struct Pipeline {
 /// An operand, or a function or method with its arguments.
 #[derive(Debug, Clone)]
 pub(super) struct Command {
-    /// The operands as written, for messages.
+    /// The source text of the operands, used in error messages.
     pub(super) source: String,
     pub(super) operands: Vec<Operand>,
 }
 
-/// One operand and where it stands.
+/// One operand and its position.
 #[derive(Debug, Clone)]
 pub(super) struct Operand {
     pub(super) position: Position,
-    /// As written, for messages.
+    /// The source text, used in error messages.
     pub(super) source: String,
     pub(super) kind: OperandKind,
 }

@@ -1,4 +1,4 @@
-//! The functions that every Go template has.
+//! The functions built into every Go template.
 
 use std::cmp::Ordering;
 
@@ -6,7 +6,7 @@ use super::functions::{Env, Function, fixed, text, variadic};
 use super::printf::{print_value, sprint, sprintf};
 use super::value::Value;
 
-/// Go's built-in functions; `and` and `or` decide in the executor which arguments to evaluate.
+/// Go's built-in functions. The executor evaluates the arguments of `and` and `or` lazily.
 pub(super) static BUILTINS: &[Function] = &[
     variadic("and", 1, |_, _| Err("evaluated by the executor".to_owned())),
     variadic("or", 1, |_, _| Err("evaluated by the executor".to_owned())),
@@ -64,7 +64,8 @@ fn println(_: &mut Env<'_>, args: &[Value]) -> Result<Value, String> {
     Ok(Value::text(format!("{}\n", words.join(" "))))
 }
 
-/// Converts the arguments of an escaper to text: a single text as it is, others as `print` does.
+/// Converts the arguments of an escaper to text. A single string stays unchanged; anything else is formatted like
+/// `print`.
 fn evaluated(args: &[Value]) -> String {
     match args {
         [one] => print_value(one),
@@ -155,7 +156,7 @@ fn slice(_: &mut Env<'_>, args: &[Value]) -> Result<Value, String> {
     Ok(match &args[0] {
         Value::List(kind, items) => Value::List(kind, items[start..end].into()),
         Value::Text(text) => {
-            // Go cuts inside a character; an incomplete one becomes the replacement character.
+            // Go slices bytes and may split a character. A partial character becomes the replacement character.
             let bytes = &text.as_bytes()[start..end];
             Value::text(String::from_utf8_lossy(bytes).into_owned())
         }
@@ -203,7 +204,7 @@ fn same(a: &Value, b: &Value) -> Result<bool, String> {
     })
 }
 
-/// `None` when one is NaN.
+/// Compares two values. Returns `None` if either is NaN.
 fn order(a: &Value, b: &Value) -> Result<Option<Ordering>, String> {
     Ok(match (a, b) {
         (Value::Int(a) | Value::Duration(a), Value::Int(b) | Value::Duration(b)) => Some(a.cmp(b)),
@@ -217,7 +218,7 @@ fn order(a: &Value, b: &Value) -> Result<Option<Ordering>, String> {
     })
 }
 
-/// `template.HTMLEscapeString`.
+/// Escapes like Go's `template.HTMLEscapeString`.
 pub(super) fn escape_html(text: &str) -> String {
     let mut out = String::with_capacity(text.len());
     for c in text.chars() {
@@ -249,7 +250,7 @@ fn escape_js(text: &str) -> String {
     out
 }
 
-/// `url.QueryEscape`.
+/// Escapes like Go's `url.QueryEscape`.
 pub(crate) fn escape_query(text: &str) -> String {
     let mut out = String::with_capacity(text.len());
     for byte in text.bytes() {

@@ -1,4 +1,4 @@
-//! Runs a tree over data.
+//! Executes a syntax tree on data.
 
 use super::ast::{Block, Branch, Command, Node, Operand, OperandKind, Pipeline, Position};
 use super::functions::{Env, Function};
@@ -9,10 +9,10 @@ use super::printf::{print_value, quote};
 use super::value::Value;
 use super::{ExecError, Limits};
 
-/// How deep templates may call each other (Go: 100,000; a thread's stack is smaller here).
+/// Maximum depth of nested template calls. Go allows 100,000, but thread stacks are smaller here.
 const CALL_DEPTH_MAX: usize = 64;
 
-/// What a node asks of the loop around it.
+/// Control flow that a node requests from the enclosing loop.
 #[derive(Clone, Copy, PartialEq, Eq)]
 enum Flow {
     Next,
@@ -20,7 +20,7 @@ enum Flow {
     Continue,
 }
 
-/// Where an error happened.
+/// The location of an error.
 #[derive(Clone, Copy)]
 struct Place<'t> {
     position: Position,
@@ -28,10 +28,10 @@ struct Place<'t> {
     is_call: bool,
 }
 
-/// Everything an execution reads.
+/// The inputs of an execution.
 pub(super) struct Program<'t> {
     pub(super) name: &'t str,
-    /// For the line and column of errors; of the template that was parsed last under `name`.
+    /// Source of the template last parsed under `name`. Used for the line and column of errors.
     pub(super) source: &'t str,
     pub(super) blocks: &'t Blocks,
     pub(super) functions: &'t dyn Fn(&str) -> Option<&'static Function>,
@@ -50,7 +50,7 @@ struct Executor<'t, 'e, 'q> {
     block_name: &'t str,
 }
 
-/// Runs the block `program.name` and returns its output. After an error that is what was written before it.
+/// Runs the block `program.name` and returns its output. After an error, the output written so far is returned.
 pub(super) fn execute(
     program: &Program<'_>,
     data: Value,
@@ -445,7 +445,7 @@ impl<'t> Executor<'t, '_, '_> {
         })
     }
 
-    /// `and` and `or` evaluate only as many arguments as decide.
+    /// Evaluates `and` and `or`, stopping at the first argument that decides the result.
     fn logical(
         &mut self,
         place: Place<'t>,
@@ -470,7 +470,7 @@ impl<'t> Executor<'t, '_, '_> {
         })
     }
 
-    /// Follows `fields`; the last one may be a method that takes arguments.
+    /// Resolves a chain of `fields`. The last one may be a method with arguments.
     fn fields(
         &mut self,
         operand: &'t Operand,

@@ -1,17 +1,17 @@
-//! Floats as Go's `strconv.FormatFloat` writes them.
+//! Formats floats like Go's `strconv.FormatFloat`.
 
-/// The notations of `strconv.FormatFloat` that users meet.
+/// The notations of `strconv.FormatFloat` that templates can produce.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Notation {
     /// `-d.dddde±dd`
     Exponent,
     /// `-ddd.dddd`
     Fixed,
-    /// The shorter of the two; exponent below 1e-4 and from the precision on.
+    /// Exponent notation if the exponent is below -4 or at least the precision, fixed notation otherwise.
     General,
 }
 
-/// Formats `value`. `precision: None` means as few digits as read back to the same value.
+/// Formats `value`. `precision: None` uses the fewest digits that parse back to the same value.
 #[must_use]
 pub fn format_float(value: f64, notation: Notation, precision: Option<usize>) -> String {
     if value.is_nan() {
@@ -30,14 +30,14 @@ pub fn format_float(value: f64, notation: Notation, precision: Option<usize>) ->
     }
 }
 
-/// `%g`: which notation is used depends on the digits that are left after rounding.
+/// Formats as `%g`. The digits that remain after rounding determine the notation.
 fn general(value: f64, precision: Option<usize>) -> String {
     let wanted = precision.map(|p| p.max(1));
     let mut digits = Digits::rounded(value, wanted);
     digits.trim();
     let count = digits.text.len();
     let exponent = digits.exponent;
-    // Without a precision Go decides as if it were 6: strconv/ftoa.go, case 'g'.
+    // Without a precision, Go chooses the notation as if it were 6 (strconv/ftoa.go, case 'g').
     let mut bound = match wanted {
         None => 6,
         Some(p) => p as i32,
@@ -51,7 +51,7 @@ fn general(value: f64, precision: Option<usize>) -> String {
     digits.fixed()
 }
 
-/// The significant digits of a finite number and the power of ten of the first.
+/// The significant digits of a finite number and the decimal exponent of the first digit.
 struct Digits {
     negative: bool,
     text: String,
@@ -59,7 +59,7 @@ struct Digits {
 }
 
 impl Digits {
-    /// `count` digits, or as many as are needed.
+    /// Rounds to `count` digits, or to as many as an exact round trip needs.
     fn rounded(value: f64, count: Option<usize>) -> Self {
         let text = match count {
             Some(count) => format!("{value:.*e}", count.saturating_sub(1)),

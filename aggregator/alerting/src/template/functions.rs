@@ -1,22 +1,22 @@
-//! Declarations of template functions, and their environment.
+//! Declarations of template functions and their environment.
 
 use super::value::Value;
 
-/// Result of a `query` in a template: labels and value of each element.
+/// The result of a `query` in a template: the labels and value of each element.
 pub type QueryResult = Vec<(common::model::Labels, f64)>;
 
-/// Runs the query of a template.
+/// A callback that runs a query for a template.
 pub type QueryFn<'q> = dyn FnMut(&str) -> Result<QueryResult, String> + 'q;
 
-/// What functions can access besides their arguments.
+/// The environment that functions can access besides their arguments.
 pub struct Env<'q> {
-    /// Evaluation time, milliseconds since the epoch.
+    /// The evaluation time in milliseconds since the epoch.
     pub now_ms: i64,
-    /// URL of this server for users.
+    /// The URL under which users reach this server.
     pub external_url: &'q str,
-    /// Runs a query; `None` where templates have no `query`.
+    /// Runs a query. `None` if templates cannot use `query` here.
     pub query: Option<&'q mut QueryFn<'q>>,
-    /// Queries that may still be run.
+    /// The remaining number of queries allowed.
     pub queries_left: u32,
 }
 
@@ -31,13 +31,13 @@ impl std::fmt::Debug for Env<'_> {
 /// A function of the template language.
 #[derive(Debug)]
 pub struct Function {
-    /// Its name.
+    /// The name of the function.
     pub name: &'static str,
-    /// Fewest arguments.
+    /// The minimum number of arguments.
     pub least: usize,
-    /// Most arguments; `None` is any number.
+    /// The maximum number of arguments. `None` means unlimited.
     pub most: Option<usize>,
-    /// The function itself. The count of arguments has been checked.
+    /// The implementation. The executor has already checked the number of arguments.
     pub run: fn(&mut Env<'_>, &[Value]) -> Result<Value, String>,
 }
 
@@ -57,12 +57,12 @@ impl Function {
     }
 }
 
-/// Looks a name up in a table.
+/// Looks up a function by name in a table.
 pub(super) fn find(table: &'static [Function], name: &str) -> Option<&'static Function> {
     table.iter().find(|function| function.name == name)
 }
 
-/// A function with a fixed number of arguments.
+/// Declares a function with a fixed number of arguments.
 pub(super) const fn fixed(
     name: &'static str,
     count: usize,
@@ -76,7 +76,7 @@ pub(super) const fn fixed(
     }
 }
 
-/// A function with at least `least` arguments.
+/// Declares a function with at least `least` arguments.
 pub(super) const fn variadic(
     name: &'static str,
     least: usize,
@@ -90,7 +90,7 @@ pub(super) const fn variadic(
     }
 }
 
-/// The argument at `index` as text.
+/// Returns the argument at `index` as text.
 pub(super) fn text(args: &[Value], index: usize) -> Result<&str, String> {
     match args.get(index) {
         Some(value) => value.as_text().ok_or_else(|| {
@@ -103,7 +103,7 @@ pub(super) fn text(args: &[Value], index: usize) -> Result<&str, String> {
     }
 }
 
-/// The argument at `index` as a number, text and durations converted as `humanize` does.
+/// Returns the argument at `index` as a number. Converts text and durations like `humanize`.
 pub(super) fn float(args: &[Value], index: usize) -> Result<f64, String> {
     match args.get(index) {
         Some(Value::Float(value)) => Ok(*value),
@@ -115,7 +115,7 @@ pub(super) fn float(args: &[Value], index: usize) -> Result<f64, String> {
     }
 }
 
-/// `strconv.ParseFloat`.
+/// Parses a number like Go's `strconv.ParseFloat`.
 pub(super) fn parse_float(text: &str) -> Result<f64, String> {
     let invalid = || {
         format!(

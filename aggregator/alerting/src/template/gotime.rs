@@ -1,11 +1,11 @@
-//! Go's `time.Format` layouts and `Duration.String`.
+//! Formats times and durations like Go's `Time.Format` and `Duration.String`.
 
 use jiff::Zoned;
 
-/// The layout of `Time.String`, which `{{ .StartsAt }}` prints.
+/// The layout of `Time.String`, used when a template prints `{{ .StartsAt }}`.
 pub(super) const STRING_LAYOUT: &str = "2006-01-02 15:04:05.999999999 -0700 MST";
 
-/// One element of a layout: what Go's reference time shows at that place.
+/// One element of a layout: the part of Go's reference time that it names.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 enum Element {
     LongMonth,
@@ -44,7 +44,7 @@ enum Element {
     },
 }
 
-/// Longest first where one is the beginning of another (Go: `nextStdChunk`).
+/// Layout elements as in Go's `nextStdChunk`. An element precedes its own prefixes.
 const ELEMENTS: &[(&str, Element)] = &[
     ("January", Element::LongMonth),
     ("Jan", Element::Month),
@@ -114,7 +114,7 @@ const WEEKDAYS: [&str; 7] = [
     "Saturday",
 ];
 
-/// Formats `time` after a Go layout.
+/// Formats `time` with a Go layout.
 #[must_use]
 pub(super) fn format_time(time: &Zoned, layout: &str) -> String {
     let mut out = String::with_capacity(layout.len() + 8);
@@ -135,7 +135,7 @@ pub(super) fn format_time(time: &Zoned, layout: &str) -> String {
 }
 
 fn element(rest: &str) -> Option<(&'static str, Element)> {
-    // `_2006` is an underscore and a year, `Month` no `Mon` and a `th`.
+    // `_2006` is an underscore and a year. `Month` is literal text, not `Mon` followed by `th`.
     if rest.starts_with("_2006") {
         return None;
     }
@@ -151,8 +151,8 @@ fn element(rest: &str) -> Option<(&'static str, Element)> {
     if goes_on { None } else { best }
 }
 
-/// Finds a fraction of a second at the start of `rest`, `.000` or `,999`. Returns its length, the number of digits, and
-/// whether trailing zeros are dropped.
+/// Matches a fraction of a second such as `.000` or `,999` at the start of `rest`. Returns its length, the number of
+/// digits, and whether trailing zeros are dropped.
 fn fraction(rest: &str) -> Option<(usize, usize, bool)> {
     let bytes = rest.as_bytes();
     if !matches!(bytes.first(), Some(b'.' | b',')) {
@@ -226,14 +226,14 @@ fn padded(value: i64, width: usize, pad: &str) -> String {
     format!("{}{text}", pad.repeat(missing))
 }
 
-/// The English name of the day.
+/// Returns the English name of the weekday.
 #[must_use]
 pub(super) fn weekday_name(time: &Zoned) -> &'static str {
     let index = time.weekday().to_sunday_zero_offset() as usize;
     WEEKDAYS.get(index).copied().unwrap_or_default()
 }
 
-/// The English name of the month.
+/// Returns the English name of the month.
 #[must_use]
 pub(super) fn month_name(time: &Zoned) -> &'static str {
     MONTHS
@@ -248,7 +248,7 @@ fn zone_name(time: &Zoned) -> String {
         .to_offset_info(time.timestamp())
         .abbreviation()
         .to_owned();
-    // jiff names a zone without letters after its offset, `+03`; so does Go.
+    // A zone without an abbreviation is printed as its offset, such as `+03`, as in Go.
     if name.is_empty() {
         offset_text(time, false, false, (true, false))
     } else {
@@ -274,7 +274,7 @@ fn offset_text(time: &Zoned, z: bool, colon: bool, (minutes, seconds): (bool, bo
     text
 }
 
-/// A number of nanoseconds as `Duration.String` prints it: `1h2m3.5s`, `1.5ms`, `0s`.
+/// Formats nanoseconds like `Duration.String`: `1h2m3.5s`, `1.5ms`, `0s`.
 #[must_use]
 pub fn format_duration(nanos: i64) -> String {
     let sign = if nanos < 0 { "-" } else { "" };
@@ -300,7 +300,7 @@ pub fn format_duration(nanos: i64) -> String {
     }
 }
 
-/// `total / per` with its exact fraction; `per` is a power of ten.
+/// Formats `total / per` with its exact decimal fraction. `per` must be a power of ten.
 fn decimal(total: u64, per: u64) -> String {
     let whole = total / per;
     let fraction = total % per;

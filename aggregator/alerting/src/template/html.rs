@@ -1,10 +1,10 @@
-//! Escaping of what an action prints into an HTML page, as far as mail templates need of Go's `html/template`.
+//! Escapes action output in HTML pages: the subset of Go's `html/template` that mail templates need.
 
-/// Appends `text` to `out`, escaped for its context, which is the end of `before`.
+/// Appends `text` to `out`, escaped for the context at the end of `before`.
 ///
-/// In text and quoted attributes the five special characters (and `+`, as Go does) become references; in a URL
-/// attribute characters that no URL has are percent-encoded first, and a URL with a scheme other than those of
-/// pages and mail becomes `#ZgotmplZ`.
+/// In text and quoted attributes, the five special characters and `+` (as in Go) become character references. In a URL
+/// attribute, characters that are invalid in URLs are percent-encoded first, and a URL with a scheme other than http,
+/// https or mailto becomes `#ZgotmplZ`.
 pub(super) fn escape_into(out: &mut String, before: &str, text: &str) {
     let tag_start = before.rfind('<');
     let in_tag = tag_start > before.rfind('>');
@@ -23,7 +23,7 @@ pub(super) fn escape_into(out: &mut String, before: &str, text: &str) {
     html(out, text);
 }
 
-/// When the tag ends inside the value of a URL attribute: what stands of the value already.
+/// Returns the part of a URL attribute's value that `tag` already contains. `None` if `tag` does not end inside one.
 fn url_value(tag: &str) -> Option<&str> {
     let (head, value) = tag.rsplit_once("=\"").or_else(|| tag.rsplit_once("='"))?;
     let name = head

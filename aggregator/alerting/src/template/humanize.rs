@@ -1,4 +1,4 @@
-//! Numbers for people: the `humanize` family.
+//! The `humanize` functions, which format numbers for readers.
 
 use jiff::Timestamp;
 use jiff::tz::TimeZone;
@@ -14,7 +14,7 @@ fn four_digits(value: f64) -> String {
     format_float(value, Notation::General, Some(4))
 }
 
-/// Divides while `value` is at least `base`; returns the last unit used.
+/// Divides by `base` while `value` is at least `base`. Returns the result and the last unit reached.
 fn scaled_down(mut value: f64, base: f64, units: [&'static str; 8]) -> (f64, &'static str) {
     let mut unit = "";
     for next in units {
@@ -39,7 +39,7 @@ fn scaled_up(mut value: f64) -> (f64, &'static str) {
     (value, unit)
 }
 
-/// With metric prefixes: `1.234k`.
+/// Formats a number with metric prefixes: `1.234k`.
 pub(super) fn humanize(value: f64) -> String {
     if value == 0.0 || !value.is_finite() {
         return four_digits(value);
@@ -52,7 +52,7 @@ pub(super) fn humanize(value: f64) -> String {
     format!("{}{unit}", four_digits(value))
 }
 
-/// With binary prefixes: `1.5Mi`.
+/// Formats a number with binary prefixes: `1.5Mi`.
 pub(super) fn humanize1024(value: f64) -> String {
     if value.abs() <= 1.0 || !value.is_finite() {
         return four_digits(value);
@@ -61,7 +61,7 @@ pub(super) fn humanize1024(value: f64) -> String {
     format!("{}{unit}", four_digits(value))
 }
 
-/// Seconds as `1d 2h 3m 4s`.
+/// Formats seconds as `1d 2h 3m 4s`.
 pub(super) fn humanize_duration(value: f64) -> String {
     if !value.is_finite() {
         return four_digits(value);
@@ -75,7 +75,7 @@ pub(super) fn humanize_duration(value: f64) -> String {
     }
     let sign = if value < 0.0 { "-" } else { "" };
     let value = value.abs();
-    // Beyond i64 Go's conversion gives the smallest number on x86, and its users see that.
+    // For values outside i64, Go's conversion on x86 yields the smallest integer. Match its output.
     let is_in_range = value < i64::MAX as f64;
     let total = if is_in_range { value as i64 } else { i64::MIN };
     let (seconds, minutes, hours, days) = (
@@ -92,12 +92,12 @@ pub(super) fn humanize_duration(value: f64) -> String {
     }
 }
 
-/// A ratio as a percentage.
+/// Formats a ratio as a percentage.
 pub(super) fn humanize_percentage(value: f64) -> String {
     format!("{}%", four_digits(value * 100.0))
 }
 
-/// Unix seconds as a date.
+/// Formats Unix seconds as a date.
 pub(super) fn humanize_timestamp(value: f64) -> Result<String, String> {
     if !value.is_finite() {
         return Ok(four_digits(value));
@@ -109,7 +109,7 @@ pub(super) fn humanize_timestamp(value: f64) -> Result<String, String> {
     Ok(format_time(&time, STRING_LAYOUT))
 }
 
-/// Unix seconds as a time in UTC, whole milliseconds as Prometheus' `model.Time`.
+/// Converts Unix seconds to a UTC time, truncated to milliseconds like Prometheus' `model.Time`.
 pub(super) fn unix_time(seconds: f64) -> Option<jiff::Zoned> {
     let nanos = seconds * 1e9;
     if nanos > i64::MAX as f64 || nanos < i64::MIN as f64 {

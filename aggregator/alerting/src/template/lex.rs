@@ -1,8 +1,8 @@
-//! Cuts a template into text, delimiters and the tokens of its actions.
+//! Splits a template into text, delimiters and action tokens.
 
 use super::ParseError;
 
-/// What a token is.
+/// The kind of a token.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) enum TokenKind {
     Text,
@@ -16,9 +16,9 @@ pub(super) enum TokenKind {
     Dot,
     Number,
     Character,
-    /// In double quotes; the text is the source with its quotes.
+    /// A double-quoted string. The text includes the quotes.
     Quoted,
-    /// In backquotes.
+    /// A backquoted string.
     Raw,
     Space,
     Pipe,
@@ -30,7 +30,7 @@ pub(super) enum TokenKind {
     End,
 }
 
-/// A token and where it starts.
+/// A token and its start position.
 #[derive(Debug, Clone, Copy)]
 pub(super) struct Token<'a> {
     pub(super) kind: TokenKind,
@@ -48,7 +48,7 @@ struct Lexer<'a> {
 
 const TRIMMED: [char; 4] = [' ', '\t', '\r', '\n'];
 
-/// Cuts `source`. `name` is the template's, for messages.
+/// Splits `source` into tokens. `name` is the template name for error messages.
 pub(super) fn lex<'a>(name: &'a str, source: &'a str) -> Result<Vec<Token<'a>>, ParseError> {
     let mut lexer = Lexer {
         name,
@@ -85,7 +85,7 @@ impl<'a> Lexer<'a> {
         ParseError::at(self.name, self.source, self.position, message)
     }
 
-    /// Takes the text up to the next action. Returns whether there is an action.
+    /// Consumes the text up to the next action. Returns whether an action follows.
     fn text(&mut self) -> bool {
         let rest = self.rest();
         let Some(len) = rest.find("{{") else {
@@ -108,7 +108,7 @@ impl<'a> Lexer<'a> {
         true
     }
 
-    /// Takes one action, delimiters included.
+    /// Consumes one action including its delimiters.
     fn action(&mut self) -> Result<(), ParseError> {
         let trims = self
             .rest()
@@ -179,7 +179,7 @@ impl<'a> Lexer<'a> {
         match first {
             ' ' | '\t' | '\r' | '\n' => {
                 let len = rest.len() - rest.trim_start_matches(TRIMMED).len();
-                // The last space may belong to ` -}}`.
+                // The last space may be part of the trim marker ` -}}`.
                 let belongs = rest
                     .get(len..)
                     .is_some_and(|after| after.starts_with("-}}"));
@@ -252,7 +252,7 @@ impl<'a> Lexer<'a> {
         Ok(())
     }
 
-    /// A name after an optional leading `.` or `$`.
+    /// Consumes a name after an optional leading `.` or `$`.
     fn word(&mut self, rest: &str, kind: TokenKind) -> Result<(), ParseError> {
         let first = rest
             .chars()

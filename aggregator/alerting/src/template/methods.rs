@@ -3,7 +3,7 @@
 use super::gotime::{format_time, month_name, weekday_name};
 use super::value::Value;
 
-/// The field or method `name` of `receiver`.
+/// Resolves the field or method `name` of `receiver`.
 pub(super) fn field_or_method(
     receiver: &Value,
     name: &str,

@@ -1,4 +1,4 @@
-//! Templates in notifications: Alertmanager's functions and data.
+//! Alertmanager's functions and data for notification templates.
 
 use std::collections::BTreeMap;
 use std::sync::Arc;
@@ -17,7 +17,7 @@ use super::shared::SHARED;
 use super::value::{ANY_LIST, ANY_MAP, Kind, TEXT_LIST, Value};
 use super::{Limits, gotime};
 
-/// Bounds of one expansion: a group of thousands of alerts with long annotations fits.
+/// Bounds of one expansion. A group of thousands of alerts with long annotations fits within them.
 pub const LIMITS: Limits = Limits {
     output_bytes: 8 << 20,
     steps: 5_000_000,
@@ -91,7 +91,7 @@ static FUNCTIONS: &[Function] = &[
     fixed("base64decode", 1, base64_decode),
 ];
 
-/// Finds one of Alertmanager's functions or of Go's own.
+/// Looks up one of Alertmanager's functions or Go's built-ins.
 #[must_use]
 pub fn lookup(name: &str) -> Option<&'static Function> {
     [FUNCTIONS, SHARED, BUILTINS]
@@ -104,30 +104,30 @@ pub fn lookup(name: &str) -> Option<&'static Function> {
 pub struct AlertData {
     /// `firing` or `resolved`.
     pub status: &'static str,
-    /// Its labels.
+    /// The labels of the alert.
     pub labels: Labels,
-    /// Its annotations.
+    /// The annotations of the alert.
     pub annotations: Annotations,
-    /// Start, milliseconds since the epoch.
+    /// The start time in milliseconds since the epoch.
     pub starts_at_ms: i64,
-    /// End, milliseconds since the epoch; `None` while it fires.
+    /// The end time in milliseconds since the epoch. `None` while the alert fires.
     pub ends_at_ms: Option<i64>,
-    /// Where the expression can be looked at.
+    /// The URL that shows the expression.
     pub generator_url: String,
-    /// The hash of its labels, 16 hexadecimal digits.
+    /// The hash of the labels as 16 hexadecimal digits.
     pub fingerprint: String,
 }
 
-/// What a notification's templates see.
+/// The data available to the templates of a notification.
 #[derive(Debug, Clone)]
 pub struct Data {
     /// The receiver's name.
     pub receiver: String,
-    /// `firing` while any alert fires, else `resolved`.
+    /// `firing` if any alert fires, otherwise `resolved`.
     pub status: &'static str,
     /// The alerts of the group.
     pub alerts: Vec<AlertData>,
-    /// The labels that the group is formed by.
+    /// The labels by which the alerts are grouped.
     pub group_labels: Labels,
     /// The labels of the route.
     pub route_labels: Labels,
@@ -135,16 +135,16 @@ pub struct Data {
     pub common_labels: Labels,
     /// The annotations that all alerts share.
     pub common_annotations: Annotations,
-    /// The URL under which users reach the server.
+    /// The URL under which users reach this server.
     pub external_url: String,
-    /// Key of the group.
+    /// The key of the group.
     pub group_key: String,
     /// Why the notification is sent.
     pub reason: &'static str,
 }
 
 impl Data {
-    /// The value that templates run on.
+    /// Converts to the value that templates run on.
     #[must_use]
     pub fn to_value(&self) -> Value {
         Value::Struct(
@@ -204,9 +204,9 @@ fn time_value(millis: i64) -> Value {
     }
 }
 
-/// Converts as Go's `cases.Title` with the undetermined language does: words begin with a capital, all other letters
-/// are lower case. A word is what Unicode's word boundaries (UAX 29) leave together: letters, digits, `_`, and `'`, `.`,
-/// `:` and the like between letters.
+/// Converts to title case like Go's `cases.Title` with the undetermined language: the first letter of each word becomes
+/// title case and all others lower case. Words follow Unicode's word boundaries (UAX 29): letters, digits, `_`, and
+/// `'`, `.`, `:` and similar characters between letters.
 fn title(text: &str) -> String {
     let chars: Vec<char> = text.chars().collect();
     let mut out = String::with_capacity(text.len());
@@ -227,7 +227,7 @@ fn title(text: &str) -> String {
     out
 }
 
-/// Letters whose title case differs from the upper case are few: digraphs and ligatures.
+/// Returns the title case of a letter. It differs from the upper case only for digraphs and ligatures.
 fn title_case(c: char) -> Vec<char> {
     match c {
         '\u{1c4}'..='\u{1c6}' => vec!['\u{1c5}'],
@@ -243,7 +243,7 @@ fn title_case(c: char) -> Vec<char> {
     }
 }
 
-/// Go's zero time, 0001-01-01.
+/// Returns Go's zero time, 0001-01-01.
 fn zero_time() -> Value {
     time_value(-62_135_596_800_000)
 }
@@ -261,7 +261,7 @@ fn kv_method(receiver: &Value, name: &str, args: &[Value]) -> Option<Result<Valu
     }
 }
 
-/// The `String` method of `KV` and `Pairs`: `alertname=A, job=b`.
+/// Formats like the `String` method of `KV` and `Pairs`: `alertname=A, job=b`.
 fn print_pairs(value: &Value) -> String {
     let sorted;
     let pairs = match value {
@@ -285,7 +285,7 @@ fn print_pairs(value: &Value) -> String {
     texts.join(", ")
 }
 
-/// Sorts by name, except that `alertname` comes first.
+/// Returns the pairs sorted by name, with `alertname` first.
 fn sorted_pairs(map: &BTreeMap<String, Value>) -> Value {
     let mut pairs: Vec<(&String, &Value)> = map.iter().collect();
     pairs.sort_by_key(|(name, _)| (*name != "alertname", *name));
@@ -452,7 +452,7 @@ fn base64_decode(_: &mut Env<'_>, args: &[Value]) -> Result<Value, String> {
     Ok(Value::text(String::from_utf8_lossy(&bytes).into_owned()))
 }
 
-/// `json.Marshal`, which also writes `<`, `>` and `&` as escapes.
+/// Formats like Go's `json.Marshal`, which also escapes `<`, `>` and `&`.
 fn json_text(value: &Value) -> String {
     json(value)
         .to_string()
@@ -490,7 +490,7 @@ fn json(value: &Value) -> serde_json::Value {
             Json::Object(
                 fields
                     .iter()
-                    // Alertmanager marks these fields of the data as not for JSON.
+                    // Alertmanager excludes these fields from JSON.
                     .filter(|(name, _)| !matches!(*name, "RouteLabels" | "GroupKey"))
                     .map(|(name, value)| (key(name), json(value)))
                     .collect(),

@@ -1,4 +1,4 @@
-//! From tokens to trees.
+//! Parses tokens into a syntax tree.
 
 use std::collections::BTreeMap;
 
@@ -6,10 +6,10 @@ use super::ParseError;
 use super::ast::{Block, Branch, Command, Node, Operand, OperandKind, Pipeline, Position};
 use super::lex::{Token, TokenKind, lex};
 
-/// How deep blocks and parentheses may nest.
+/// Maximum nesting depth of blocks and parentheses.
 const DEPTH_MAX: usize = 100;
 
-/// The blocks of a source text by name; the text itself is one of them.
+/// The blocks defined by a source text, by name. Includes the text itself.
 pub(super) type Blocks = BTreeMap<String, Block>;
 
 struct Parser<'a> {
@@ -24,7 +24,7 @@ struct Parser<'a> {
     blocks: Blocks,
 }
 
-/// How a block ended.
+/// The reason a block ended.
 enum Stop {
     Source,
     End,
@@ -124,7 +124,7 @@ impl<'a> Parser<'a> {
             .to_owned()
     }
 
-    /// As Go does: an empty definition never replaces one with content.
+    /// Adds a block. As in Go, an empty definition never replaces one with content.
     fn add(&mut self, name: String, block: Block) {
         let is_empty = block
             .iter()
@@ -134,7 +134,7 @@ impl<'a> Parser<'a> {
         }
     }
 
-    /// Parses up to `{{end}}`, `{{else}}` (left unread) or the end of the source.
+    /// Parses up to `{{end}}`, up to `{{else}}`, which stays unread, or to the end of the source.
     fn block(&mut self, is_top: bool) -> Result<(Block, Stop), ParseError> {
         self.depth += 1;
         if self.depth > DEPTH_MAX {
@@ -283,7 +283,7 @@ impl<'a> Parser<'a> {
         })
     }
 
-    /// What follows `{{else`: `}}` and a block, or a further `if` or `with`, which shares the `{{end}}`.
+    /// Parses the rest of `{{else`: either `}}` and a block, or another `if` or `with` that shares the `{{end}}`.
     fn otherwise(&mut self, keyword: &str) -> Result<Block, ParseError> {
         let next = self.peek_non_space();
         if next.kind == TokenKind::Identifier && next.text == keyword && keyword != "range" {
@@ -304,7 +304,7 @@ impl<'a> Parser<'a> {
         }
     }
 
-    /// Parses up to `end`, which is taken.
+    /// Parses up to and including `end`.
     fn pipeline(&mut self, context: &str, end: TokenKind) -> Result<Pipeline, ParseError> {
         let first = self.peek_non_space();
         let (variables, assigns) = self.declarations(context)?;
@@ -329,7 +329,7 @@ impl<'a> Parser<'a> {
             commands.push(self.command(context)?);
             let after = self.peek_non_space();
             match after.kind {
-                // As in Go, nothing need follow the last one.
+                // As in Go, the last `|` may be followed by nothing.
                 TokenKind::Pipe => {
                     self.take();
                 }
@@ -342,7 +342,7 @@ impl<'a> Parser<'a> {
         }
     }
 
-    /// `$x :=`, `$x =`, or `$i, $x :=` for a range.
+    /// Parses `$x :=`, `$x =`, or, in a range, `$i, $x :=`.
     fn declarations(&mut self, context: &str) -> Result<(Vec<String>, bool), ParseError> {
         let start = self.next;
         let mut names = Vec::new();
@@ -406,7 +406,7 @@ impl<'a> Parser<'a> {
         Ok(Command { source, operands })
     }
 
-    /// Parses a term and the fields after it.
+    /// Parses a term and the fields that follow it.
     fn operand(&mut self) -> Result<Option<Operand>, ParseError> {
         let start = self.peek().position;
         let Some(mut operand) = self.term()? else {
@@ -526,7 +526,7 @@ impl<'a> Parser<'a> {
     }
 }
 
-/// Reports whether a term may follow a `|`: only functions, methods and pipelines may.
+/// Checks that every stage after a `|` is callable, not a constant or `.`.
 fn check_stages(parser: &Parser<'_>, commands: &[Command]) -> Result<(), ParseError> {
     for (index, command) in commands.iter().enumerate().skip(1) {
         let is_value = matches!(
@@ -615,7 +615,7 @@ fn number(text: &str) -> Option<OperandKind> {
         .map(OperandKind::Float)
 }
 
-/// The escapes of a Go string; those for single bytes only where they make a character.
+/// Resolves the escapes of a Go string. Returns `None` for an invalid escape, or if escaped bytes are not valid UTF-8.
 pub(crate) fn unescape(text: &str) -> Option<String> {
     let mut bytes = Vec::with_capacity(text.len());
     let mut chars = text.chars();

@@ -1,10 +1,10 @@
-//! Go's `fmt`: `%v` and `Sprintf`.
+//! Formats values like Go's `fmt` package: `Sprint` and `Sprintf`.
 
 use super::float::{Notation, format_float};
 use super::gotime::{STRING_LAYOUT, format_duration, format_time};
 use super::value::Value;
 
-/// The value as `fmt.Sprint` prints it.
+/// Formats one value like `fmt.Sprint`.
 #[must_use]
 pub(super) fn print_value(value: &Value) -> String {
     match value {
@@ -36,7 +36,7 @@ fn joined<'a>(values: impl Iterator<Item = &'a Value>) -> String {
     values.map(print_value).collect::<Vec<_>>().join(" ")
 }
 
-/// `fmt.Sprint`: a space between operands when neither is a string.
+/// Formats values like `fmt.Sprint`, with a space between two operands if neither is a string.
 #[must_use]
 pub(super) fn sprint(values: &[Value]) -> String {
     let mut out = String::new();
@@ -62,9 +62,9 @@ struct Spec {
     precision: Option<usize>,
 }
 
-/// Widths and precisions beyond this print `%!(BADWIDTH)` (Go: `tooLarge`).
+/// Widths and precisions above this print `%!(BADWIDTH)` (Go: `tooLarge`).
 const NUMBER_MAX: usize = 1_000_000;
-/// What one verb may pad to here; Go would pad to a million.
+/// Maximum padding of one verb. Go would pad to a million.
 const WIDTH_MAX: usize = 4096;
 
 struct Formatter<'a> {
@@ -74,7 +74,7 @@ struct Formatter<'a> {
     out: String,
 }
 
-/// `fmt.Sprintf`, its notes on wrong use (`%!d(float64=5)`) included.
+/// Formats like `fmt.Sprintf`, including its error notes such as `%!d(float64=5)`.
 #[must_use]
 pub(super) fn sprintf(format: &str, args: &[Value]) -> String {
     let mut formatter = Formatter {
@@ -149,7 +149,7 @@ impl Formatter<'_> {
         self.out.push_str(&spec.format(verb, value));
     }
 
-    /// `[n]`: the argument to take next, counted from 1.
+    /// Parses `[n]`, the index of the next argument, starting at 1.
     fn index(&mut self, chars: &mut Chars<'_>) {
         if chars.peek() != Some(&'[') {
             return;
@@ -165,7 +165,7 @@ impl Formatter<'_> {
             .unwrap_or(usize::MAX - 1);
     }
 
-    /// Digits, or `*` for the next argument.
+    /// Parses a number, or takes it from the next argument if written as `*`.
     fn number(&mut self, chars: &mut Chars<'_>, minus: &mut bool, bad: &str) -> Option<usize> {
         if chars.next_if_eq(&'*').is_some() {
             let arg = self.args.get(self.next);
@@ -196,7 +196,7 @@ impl Spec {
             ('v', value) => self.pad(print_value(value)),
             ('t', Value::Bool(_)) => self.pad(print_value(value)),
             (_, Value::Int(number)) => self.integer_verb(verb, *number, value),
-            // Integer verbs print a duration's number, `%s` and `%q` its text.
+            // Integer verbs print a duration as a number; `%s` and `%q` print its text.
             ('s' | 'q', Value::Duration(_) | Value::Time(_)) => {
                 self.text_verb(verb, &print_value(value), value)
             }
@@ -315,7 +315,7 @@ impl Spec {
         )
     }
 
-    /// Prepends the sign, followed by zeros as padding.
+    /// Prepends the sign and pads with zeros after it.
     fn signed(&self, negative: bool, digits: &str, zero: bool) -> String {
         let sign = match negative {
             true => "-",
@@ -367,7 +367,7 @@ fn bad_verb(verb: char, value: &Value) -> String {
     }
 }
 
-/// `strconv.Quote`.
+/// Quotes like Go's `strconv.Quote`.
 #[must_use]
 pub fn quote(text: &str) -> String {
     let mut out = String::with_capacity(text.len() + 2);

@@ -1,4 +1,4 @@
-//! Templates in rule files: Prometheus' functions and data.
+//! Prometheus' functions and data for templates in rule files.
 
 use std::net::IpAddr;
 use std::sync::Arc;
@@ -13,16 +13,16 @@ use super::shared::SHARED;
 use super::value::{ANY_MAP, Kind, TEXT_MAP, Value};
 use super::{Compiled, Limits, ParseError, parse};
 
-/// Bounds of one label or annotation.
+/// Bounds for expanding one label or annotation.
 pub const LIMITS: Limits = Limits {
     output_bytes: 64 << 10,
     steps: 100_000,
 };
 
-/// Queries that one expansion may run.
+/// Maximum number of queries in one expansion.
 pub const QUERIES_MAX: u32 = 5;
 
-/// What stands before the text of every label and annotation.
+/// Definitions prepended to the text of every label and annotation.
 const DEFINITIONS: &str = "{{$labels := .Labels}}{{$externalLabels := .ExternalLabels}}\
                            {{$externalURL := .ExternalURL}}{{$value := .Value}}";
 
@@ -107,7 +107,7 @@ static FUNCTIONS: &[Function] = &[
     }),
 ];
 
-/// Finds one of Prometheus' functions or of Go's own.
+/// Looks up one of Prometheus' functions or Go's built-ins.
 #[must_use]
 pub fn lookup(name: &str) -> Option<&'static Function> {
     [FUNCTIONS, SHARED, BUILTINS]
@@ -118,7 +118,7 @@ pub fn lookup(name: &str) -> Option<&'static Function> {
 /// Checks the syntax of a label's or annotation's text.
 ///
 /// # Errors
-/// The text has a syntax error.
+/// Returns an error if the text has a syntax error.
 pub fn check(alert: &str, text: &str) -> Result<(), ParseError> {
     let source = format!("{DEFINITIONS}{text}");
     parse::parse(&format!("__alert_{alert}"), &source, &|name| {
@@ -127,7 +127,7 @@ pub fn check(alert: &str, text: &str) -> Result<(), ParseError> {
     .map(drop)
 }
 
-/// The data of an alert's templates.
+/// Returns the data for an alert's templates.
 #[must_use]
 pub fn data(labels: &Labels, external_labels: &Labels, external_url: &str, value: f64) -> Value {
     Value::Struct(
@@ -145,18 +145,18 @@ pub fn data(labels: &Labels, external_labels: &Labels, external_url: &str, value
     )
 }
 
-/// What a text changes with, besides the labels of the element that it is expanded for.
+/// The inputs that can change a text, besides the labels of the element it is expanded for.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
 pub enum Dependence {
-    /// With nothing.
+    /// No other input.
     Nothing,
-    /// With the element's value, and the external labels.
+    /// The element's value and the external labels.
     Data,
-    /// With the time, or other series.
+    /// Any input, such as the time or other series.
     Anything,
 }
 
-/// What occurs in every template that looks at more than its data.
+/// Words of which every template that reads more than its data contains at least one.
 const BEYOND_DATA: [&str; 2] = ["query", "now"];
 
 /// The text of a label or annotation, parsed once.
@@ -186,13 +186,13 @@ impl Text {
         }
     }
 
-    /// Whether the text depends on the data.
+    /// Reports whether the text depends on the data.
     #[must_use]
     pub const fn is_template(&self) -> bool {
         matches!(self, Self::Template(_))
     }
 
-    /// What the text changes with.
+    /// Returns the inputs that can change the text.
     #[must_use]
     pub fn dependence(&self) -> Dependence {
         match self {
@@ -208,7 +208,7 @@ impl Text {
         }
     }
 
-    /// Expands the text. A failure becomes the text, as in Prometheus: it fails no rule.
+    /// Expands the text. As in Prometheus, an error message replaces the text and the rule does not fail.
     pub fn expand(&self, data: &Value, env: &mut Env<'_>) -> String {
         let compiled = match self {
             Self::Constant(text) | Self::Broken(text) => return text.clone(),
@@ -299,13 +299,13 @@ fn numbered(args: &[Value]) -> Value {
     Value::Map(&ANY_MAP, Arc::new(pairs.collect()))
 }
 
-/// The path of the expression page, on its graph (0) or table (1) tab.
+/// Returns the path of the expression page with the graph (0) or table (1) tab open.
 #[must_use]
 pub fn expression_link(expression: &str, tab: u8) -> String {
     format!("/graph?g0.expr={}&g0.tab={tab}", escape_query(expression))
 }
 
-/// Host and port of `host:port`, as `net.SplitHostPort`.
+/// Splits `host:port` like Go's `net.SplitHostPort`.
 fn split_host_port(text: &str) -> Option<(&str, &str)> {
     if let Some(rest) = text.strip_prefix('[') {
         let (host, port) = rest.split_once("]:")?;
@@ -369,7 +369,7 @@ fn path_of(url: &str) -> &str {
         .unwrap_or("")
 }
 
-/// Converts the first letter of each word to upper case and keeps the rest, as Go's `strings.Title`.
+/// Converts the first letter of each word to upper case and keeps the rest, like Go's `strings.Title`.
 fn title(text: &str) -> String {
     let mut out = String::with_capacity(text.len());
     let mut in_word = false;

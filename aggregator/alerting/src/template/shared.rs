@@ -1,4 +1,4 @@
-//! Functions that rules' and notifications' templates have in common.
+//! Functions shared by the templates of rules and notifications.
 
 use std::sync::Arc;
 
@@ -8,7 +8,7 @@ use super::functions::{Env, Function, fixed, float, text};
 use super::humanize::humanize_duration;
 use super::value::Value;
 
-/// Functions of both Prometheus and Alertmanager.
+/// Functions available in both Prometheus and Alertmanager.
 pub(super) static SHARED: &[Function] = &[
     fixed("reReplaceAll", 3, replace_all),
     fixed("safeHtml", 1, |_, args| {
@@ -37,7 +37,7 @@ pub(super) fn replace_all(_: &mut Env<'_>, args: &[Value]) -> Result<Value, Stri
     ))
 }
 
-/// Compiles a pattern of a template; the size bound is the crate's own.
+/// Compiles a pattern used in a template. The regex crate's default limit bounds its size.
 pub(super) fn regex(pattern: &str) -> Result<Regex, String> {
     Regex::new(pattern).map_err(|error| format!("regexp: {error}"))
 }

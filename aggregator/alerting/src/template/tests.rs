@@ -1,4 +1,5 @@
-//! The language as a whole; what single functions do is tested beside them, what peers print in tests/integration.
+//! Tests of the language as a whole. Unit tests next to each function cover the functions; tests/integration compares
+//! output with Prometheus and Alertmanager.
 
 use common::model::Labels;
 

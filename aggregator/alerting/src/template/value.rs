@@ -1,23 +1,23 @@
-//! The values a template works on.
+//! The values that templates operate on.
 
 use std::collections::BTreeMap;
 use std::sync::Arc;
 
 use jiff::Zoned;
 
-/// A method of a value: its receiver and arguments. `None` when the kind has no such method.
+/// Calls a method by name with a receiver and arguments. Returns `None` if the kind does not have the method.
 pub type Methods = fn(&Value, &str, &[Value]) -> Option<Result<Value, String>>;
 
-/// What Go's type system would know of a composite value.
+/// The Go type of a composite value.
 #[derive(Debug)]
 pub struct Kind {
-    /// The Go type's name, for messages.
+    /// The name of the Go type, used in error messages.
     pub name: &'static str,
-    /// Whether an absent key of a map reads as the empty text (a map of text) and not as nil.
+    /// Whether a missing map key reads as the empty string instead of nil, as in a map of strings.
     pub text_elements: bool,
-    /// The methods.
+    /// The methods of the type.
     pub methods: Methods,
-    /// The type's `String` method, which printing uses.
+    /// The `String` method of the type, used when printing.
     pub print: Option<fn(&Value) -> String>,
 }
 
@@ -54,10 +54,10 @@ pub static ANY_LIST: Kind = Kind {
     print: None,
 };
 
-/// A value. Clones are cheap.
+/// A template value. Clones are cheap.
 #[derive(Debug, Clone)]
 pub enum Value {
-    /// The nil interface; prints as `<no value>`.
+    /// The nil interface, printed as `<no value>`.
     Nil,
     /// A truth value.
     Bool(bool),
@@ -71,24 +71,24 @@ pub enum Value {
     Html(Arc<str>),
     /// A slice.
     List(&'static Kind, Arc<[Self]>),
-    /// A map from text.
+    /// A map with string keys.
     Map(&'static Kind, Arc<BTreeMap<String, Self>>),
-    /// A struct: fields in their order of declaration.
+    /// A struct with its fields in declaration order.
     Struct(&'static Kind, Arc<[(&'static str, Self)]>),
     /// A `time.Time`.
     Time(Arc<Zoned>),
-    /// A `time.Duration`, in nanoseconds.
+    /// A `time.Duration` in nanoseconds.
     Duration(i64),
 }
 
 impl Value {
-    /// Creates a text.
+    /// Creates a string value.
     #[must_use]
     pub fn text(text: impl Into<Arc<str>>) -> Self {
         Self::Text(text.into())
     }
 
-    /// A `map[string]string`.
+    /// Creates a `map[string]string`.
     pub fn text_map<'a>(
         kind: &'static Kind,
         pairs: impl IntoIterator<Item = (&'a str, &'a str)>,
@@ -100,12 +100,12 @@ impl Value {
         Self::Map(kind, Arc::new(map))
     }
 
-    /// A `[]string`.
+    /// Creates a `[]string`.
     pub fn text_list(items: impl IntoIterator<Item = String>) -> Self {
         Self::List(&TEXT_LIST, items.into_iter().map(Self::text).collect())
     }
 
-    /// The name of the Go type, for messages.
+    /// Returns the name of the Go type, used in error messages.
     #[must_use]
     pub fn type_name(&self) -> &'static str {
         match self {
