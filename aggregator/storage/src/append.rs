@@ -1,4 +1,4 @@
-//! How samples get in: looked at first, all of them; then logged and stored together.
+//! Appends: all samples are checked first, then logged and stored together.
 
 use common::limits::FUTURE_MS_MAX;
 use common::model::Labels;
@@ -21,10 +21,10 @@ use crate::write::{
 };
 use std::sync::{Arc, MutexGuard};
 
-/// Refusals that are told one by one.
+/// Maximum number of refusals reported individually.
 const REFUSALS_MAX: usize = 16;
 
-/// One sample on its way to a place.
+/// A sample and the column it is appended to.
 #[derive(Debug, Clone, Copy)]
 pub(crate) struct Cell {
     pub(crate) place: ColumnRef,
@@ -42,7 +42,7 @@ pub(crate) struct Sequence {
 }
 
 impl Appended {
-    /// Counts a refusal, and keeps it if it is among the first.
+    /// Counts a refusal, and keeps its details if it is among the first [`REFUSALS_MAX`].
     pub(crate) fn refuse(
         &mut self,
         labels: impl FnOnce() -> Labels,
@@ -65,7 +65,7 @@ impl Appended {
     }
 }
 
-/// Which timestamps are taken.
+/// The range of accepted timestamps.
 #[derive(Debug, Clone, Copy)]
 pub(crate) struct Window {
     first_ms: i64,
@@ -73,7 +73,7 @@ pub(crate) struct Window {
 }
 
 impl Window {
-    /// Why a sample of that time is refused.
+    /// Returns why a sample with this timestamp is refused; `None` if it is accepted.
     pub(crate) const fn refusal(self, timestamp_ms: i64) -> Option<RefusalReason> {
         if timestamp_ms > self.last_ms {
             Some(RefusalReason::TooFarInFuture)
@@ -85,7 +85,7 @@ impl Window {
     }
 }
 
-/// What a request is turned into.
+/// A request resolved to cells.
 struct Collected {
     window: Window,
     appended: Appended,
@@ -93,7 +93,7 @@ struct Collected {
     fresh: FreshPlaces,
 }
 
-/// The groups that an append looks at, locked in ascending order.
+/// The groups that an append reads or writes, locked in ascending order.
 struct Locked<'g>(Vec<(u32, MutexGuard<'g, GroupData>)>);
 
 impl Locked<'_> {
@@ -104,7 +104,7 @@ impl Locked<'_> {
 }
 
 impl Inner {
-    /// The timestamps that are taken now.
+    /// Returns the range of timestamps accepted now.
     pub(crate) fn window(&self) -> Window {
         let now_ms = self.clock.now_ms();
         Window {
@@ -132,7 +132,7 @@ impl Inner {
         for one in series {
             self.collect_cells(&head, one, &mut to);
         }
-        // Before anything can be refused: other appends may find these places from now on.
+        // Logged even if the request is refused later, because other appends may find these places from now on.
         to.fresh.log(self, &head);
         self.apply(&head, &mut to.cells, mode, None, to.appended)
     }
@@ -159,7 +159,7 @@ impl Inner {
         }
     }
 
-    /// Finds the place of a series, or gives it one beside the series of the same source.
+    /// Finds the place of a series, or assigns one in the group of its source.
     pub(crate) fn place(
         &self,
         head: &Head,
@@ -188,7 +188,7 @@ impl Inner {
         Ok((series, placed.place))
     }
 
-    /// Looks at every cell, then logs and stores the good ones. The caller holds the cut for reading.
+    /// Checks every cell, then logs and stores the accepted ones. The caller holds the append barrier for reading.
     pub(crate) fn apply(
         &self,
         head: &Head,
@@ -226,7 +226,7 @@ impl Inner {
         Ok(appended)
     }
 
-    /// Drops cells that are stored already or clash with what is stored.
+    /// Drops cells that are already stored or clash with stored values.
     fn keep_good(
         &self,
         index: &Index,
@@ -240,7 +240,7 @@ impl Inner {
                 last.place == cell.place && last.timestamp_ms == cell.timestamp_ms
             });
             if is_repeated {
-                // Of several values in one request the first is stored, as in Prometheus.
+                // If a request has several values for one timestamp, the first is stored, as in Prometheus.
                 appended.duplicates += 1;
                 return false;
             }
@@ -262,7 +262,7 @@ impl Inner {
         });
     }
 
-    /// What the store has for the series of a cell at its time.
+    /// Returns the value stored for a cell's series at the cell's timestamp.
     fn stored(&self, index: &Index, locked: &mut Locked<'_>, cell: &Cell) -> Stored {
         let time = cell.timestamp_ms;
         match locked.get(cell.place.group) {
@@ -280,7 +280,7 @@ impl Inner {
         self.stored_in_blocks(index.hash(cell.series), time)
     }
 
-    /// Logs and stores cells that are in order and good.
+    /// Logs and stores accepted cells, which must be sorted.
     fn store_cells(
         &self,
         locked: &mut Locked<'_>,
@@ -314,7 +314,7 @@ impl Inner {
         if let Some(rest) = sequence_to_log
             && let Some(data) = locked.get(rest.group)
         {
-            // Nothing of the row was good; the sequence moves on all the same.
+            // No cell of the row was accepted, but the sequence advances anyway.
             let head = RowHead {
                 group: rest.group,
                 sequence: Some(rest.number),
@@ -335,10 +335,10 @@ impl Inner {
     }
 }
 
-/// Groups whose cells are told apart without sorting.
+/// Maximum number of groups whose cells are partitioned instead of sorted.
 const GROUPS_FEW: usize = 8;
 
-/// Orders cells by group, time and column. A request has few groups, and the cells of each are mostly in order.
+/// Sorts cells by group, time and column. A request has few groups, and the cells of each are mostly in order.
 fn put_in_order(cells: &mut Vec<Cell>) {
     let order = |cell: &Cell| (cell.place.group, cell.timestamp_ms, cell.place.column);
     if cells.is_sorted_by_key(order) {
@@ -365,7 +365,7 @@ fn put_in_order(cells: &mut Vec<Cell>) {
     }
 }
 
-/// The groups of the cells, and those where their series were before; ascending, each once.
+/// Returns the groups of the cells and the former groups of their series, ascending and without duplicates.
 fn groups_of(
     head: &Head,
     index: &Index,
@@ -387,8 +387,8 @@ fn groups_of(
     numbers.into_iter().filter_map(|n| head.group(n)).collect()
 }
 
-/// The group of a series that came without a stream: series of one scrape share their timestamps, and what was
-/// scraped together has these labels in common.
+/// Returns the group key of a series appended without a stream. Series of one scrape share their timestamps and have
+/// these labels in common.
 fn source_key(labels: &Labels) -> String {
     let mut key = String::from("source");
     for name in ["cluster", "job", "instance", "node"] {
@@ -398,7 +398,7 @@ fn source_key(labels: &Labels) -> String {
     key
 }
 
-/// Places given in one append, for the log.
+/// Places assigned by an append that the log does not know yet.
 #[derive(Debug, Default)]
 pub(crate) struct FreshPlaces {
     by_group: HashMap<u32, FreshGroup, FxBuildHasher>,
@@ -407,12 +407,13 @@ pub(crate) struct FreshPlaces {
 #[derive(Debug)]
 struct FreshGroup {
     key: Arc<str>,
-    /// Columns and their series; a source's labels would be in memory twice until its first row.
+    /// Columns and their series. Labels are not copied here; they would be in memory twice until the source's first
+    /// row.
     columns: Vec<(u32, SeriesId)>,
 }
 
 impl FreshPlaces {
-    /// Remembers a place that the log does not know.
+    /// Adds a place if the log does not know it yet.
     pub(crate) fn add(&mut self, group: &Group, series: SeriesId, placed: Placed) {
         if placed.is_new {
             let entry = self.by_group.entry(group.number);
@@ -424,8 +425,8 @@ impl FreshPlaces {
         }
     }
 
-    /// Writes the definitions to the log, twice: a record that is lost would take with it every sample that the
-    /// places get until the next checkpoint. The caller holds the cut for reading.
+    /// Writes the definitions to the log twice: losing the record would also lose every sample stored at these places
+    /// until the next checkpoint. The caller holds the append barrier for reading.
     pub(crate) fn log(&mut self, inner: &Inner, head: &Head) {
         for (group, fresh) in self.by_group.drain() {
             for columns in fresh.columns.chunks(DEFINITIONS) {
@@ -439,7 +440,7 @@ fn log_columns(inner: &Inner, head: &Head, (group, key): (u32, &str), columns: &
     let place = |column| ColumnRef { group, column };
     let definitions: Vec<Definition> = {
         let index = read(&head.index);
-        // A place that was given up since, before it had a sample, may be another series' by now.
+        // A place that was evicted before its first sample may belong to another series by now.
         let is_there =
             |&&(column, series): &&(u32, SeriesId)| index.place(series) == Some(place(column));
         let define = |&(column, series): &(u32, SeriesId)| Definition {

@@ -1,7 +1,7 @@
-//! What happens when samples come faster than they are sealed: appends wait.
+//! Makes appends wait while samples arrive faster than they are sealed.
 //!
-//! The samples that are not in blocks are what a restart reads from the log, and what takes most of the memory. A seal is
-//! begun at [`SEAL_AT`] of them; without this a flood would bring as many again while it is written.
+//! Unsealed samples must be replayed from the log after a restart, and they take most of the memory. A seal starts at
+//! [`SEAL_AT`] of them. Without the throttle, a flood could add as many again while the seal is written.
 
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Condvar, Mutex, PoisonError};
@@ -9,19 +9,19 @@ use std::time::{Duration, Instant};
 
 use crate::sync::lock;
 
-/// Samples in the head at which it is sealed: what a restart replays in about a second.
+/// Number of samples in the head that starts a seal; a restart replays this many in about a second.
 pub(crate) const SEAL_AT: u64 = 24_000_000;
-/// Samples at which appends wait, those that are being sealed included.
+/// Number of unsealed samples at which appends wait, including those being sealed.
 const WAIT_AT: u64 = SEAL_AT / 4 * 5;
-/// An append waits so long at most: a seal that takes longer, or fails, stops nothing.
+/// Upper bound on an append's wait; slow or failed seals never block ingest.
 const WAIT_MAX: Duration = Duration::from_secs(2);
 
-/// Samples that are not in blocks.
+/// Counts the samples that are not in blocks yet, and delays appends if there are too many.
 #[derive(Debug)]
 pub(crate) struct AppendThrottle {
-    /// Those that came since the last seal began.
+    /// Samples added since the last seal began.
     open: AtomicU64,
-    /// Those that are being sealed.
+    /// Samples being sealed.
     sealing: AtomicU64,
     wait_at: u64,
     turn: Mutex<()>,
@@ -29,7 +29,7 @@ pub(crate) struct AppendThrottle {
 }
 
 impl AppendThrottle {
-    /// Begins with the samples that a start found in the log.
+    /// Creates a throttle that counts the samples replayed from the log as open.
     pub(crate) const fn new(open: u64) -> Self {
         Self {
             open: AtomicU64::new(open),
@@ -40,26 +40,26 @@ impl AppendThrottle {
         }
     }
 
-    /// Samples since the last seal began.
+    /// Returns the number of samples added since the last seal began.
     pub(crate) fn open(&self) -> u64 {
         self.open.load(Ordering::Relaxed)
     }
 
-    /// Counts samples that were put into the head.
+    /// Counts samples that were inserted into the head.
     pub(crate) fn add(&self, samples: u64) {
         self.open.fetch_add(samples, Ordering::Relaxed);
     }
 
-    /// A seal takes all that is there.
+    /// Marks all open samples as being sealed.
     pub(crate) fn begin_seal(&self) {
         let taken = self.open.swap(0, Ordering::Relaxed);
         self.sealing.store(taken, Ordering::Relaxed);
     }
 
-    /// The seal has ended, well or not.
+    /// Ends the seal, whether or not it succeeded.
     pub(crate) fn end_seal(&self) {
         self.sealing.store(0, Ordering::Relaxed);
-        // Whoever has looked before is waiting by now.
+        // Taking the lock ensures that every append that saw a flood is waiting and gets the notification.
         drop(lock(&self.turn));
         self.sealed.notify_all();
     }
@@ -68,7 +68,7 @@ impl AppendThrottle {
         self.open() + self.sealing.load(Ordering::Relaxed) >= self.wait_at
     }
 
-    /// Waits while there are too many samples that are not in blocks, but not for ever.
+    /// Waits while there are too many unsealed samples, but at most [`WAIT_MAX`].
     pub(crate) fn admit(&self) {
         if !self.is_flood() {
             return;

@@ -1,7 +1,8 @@
-//! The part of the store that takes new samples: series by labels, and groups of series that share their clock.
+//! The head: the in-memory part of the store that takes new samples. It holds the series index, and groups of series
+//! that share their timestamps.
 //!
-//! **Lock order:** cut, then index, then the list of groups, then groups in ascending order of their numbers, then
-//! the log. A thread that holds one of them takes only later ones.
+//! **Lock order:** append barrier, index, list of groups, groups in ascending order of their numbers, log. A thread
+//! that holds one of them takes only later ones.
 
 pub(crate) mod group;
 mod groups;
@@ -31,26 +32,27 @@ pub(crate) struct Head {
     pub(crate) key: HashKey,
     series_max: u64,
     budget: Arc<Budget>,
-    /// Of all groups, freed ones included.
+    /// Number of columns in all groups, including freed ones.
     columns: AtomicU64,
 }
 
-/// Columns of all groups, freed ones included: far above what a machine holds series. A log that names more is not ours.
+/// Maximum number of columns in all groups, including freed ones. No machine can hold that many series; a log that
+/// names more is not one of ours.
 const COLUMNS_IN_ALL_MAX: u64 = 1 << 25;
 
-/// Why a series got no place.
+/// Why a series was not placed.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) enum PlaceError {
-    /// The limit of series in all, or of a source.
+    /// The series limit, in total or of a source, is reached.
     SeriesLimit(u64),
-    /// The memory budget has no room.
+    /// The memory budget is exhausted.
     Memory,
-    /// Whoever asks for the place takes no further new series now.
+    /// The caller does not admit further new series now.
     NotAdmitted,
 }
 
 impl PlaceError {
-    /// The same, for a sample.
+    /// Returns the reason for refusing a sample of the series.
     pub(crate) const fn reason(self) -> RefusalReason {
         match self {
             Self::SeriesLimit(_) | Self::NotAdmitted => RefusalReason::SeriesLimit,
@@ -75,7 +77,7 @@ impl From<IndexFull> for PlaceError {
     }
 }
 
-/// A series, where its samples go, and whether that was decided just now.
+/// The place of a series, and whether the log knows it.
 #[derive(Debug, Clone, Copy)]
 pub(crate) struct Placed {
     pub(crate) place: ColumnRef,
@@ -95,7 +97,7 @@ impl Head {
         }
     }
 
-    /// The group with that key, made now if there is none. `floor_ms`: see [`GroupData::floor_ms`].
+    /// Returns the group with this key, creating it if needed. For `floor_ms`, see [`GroupData::floor_ms`].
     pub(crate) fn group_by_key(&self, key: &str, floor_ms: i64) -> Arc<Group> {
         if let Some(group) = read(&self.groups).with_key(key) {
             return Arc::clone(group);
@@ -108,8 +110,8 @@ impl Head {
         groups.put(number, key.into(), GroupData::new(floor_ms))
     }
 
-    /// The group with that number, as the log has it. A key that is not known yet is empty; the group gets a
-    /// provisional one until its definition is read.
+    /// Returns the group with this number from the log, creating it if needed. An empty `key` means that it is not
+    /// known yet; the group then has a provisional key until its definition is read.
     pub(crate) fn group_for_replay(&self, number: u32, key: &str) -> Arc<Group> {
         if key.is_empty()
             && let Some(group) = self.group(number)
@@ -129,17 +131,17 @@ impl Head {
         groups.put(number, key, data)
     }
 
-    /// The group with that number.
+    /// Returns the group with this number.
     pub(crate) fn group(&self, number: u32) -> Option<Arc<Group>> {
         read(&self.groups).get(number).cloned()
     }
 
-    /// All groups, by number.
+    /// Returns all groups, sorted by number.
     pub(crate) fn groups(&self) -> Vec<Arc<Group>> {
         read(&self.groups).all()
     }
 
-    /// Finds or makes the series, and gives it a column in `group` if it has none there.
+    /// Finds or creates the series, and assigns it a column in `group` if it has none there.
     pub(crate) fn place_in(
         &self,
         group: &Group,
@@ -148,8 +150,8 @@ impl Head {
         self.place_within(group, labels, &mut || true)
     }
 
-    /// The same, where `admit` is asked before a series is made that is not known: a flood of series that are refused takes
-    /// no lock for writing.
+    /// Like [`Self::place_in`], but calls `admit` before an unknown series is created. A flood of series that are not
+    /// admitted takes no write lock.
     pub(crate) fn place_within(
         &self,
         group: &Group,
@@ -174,7 +176,7 @@ impl Head {
             }
         }
         let mut index = write(&self.index);
-        // Columns are given under this lock only.
+        // Columns are assigned only under this lock.
         self.check_columns(group)?;
         let id = match index.find(hash) {
             Some(id) => id,
@@ -186,7 +188,7 @@ impl Head {
         Ok((id, self.place_series(&mut index, id, group)))
     }
 
-    /// Whether there is room for one series more.
+    /// Checks that there is room for one more series.
     fn check_new(&self, index: &Index) -> Result<(), PlaceError> {
         if index.len() as u64 >= self.series_max {
             return Err(PlaceError::SeriesLimit(self.series_max));
@@ -204,7 +206,7 @@ impl Head {
             .map_or(i64::MIN, |former| lock(&former.data).floor_ms);
         let known = index.places(id).find(|place| place.group == group.number);
         let mut data = lock(&group.data);
-        // Samples of the series in its former group must be looked at before one is taken here.
+        // Samples of the series in its former group must be compared before a sample is accepted here.
         data.floor_ms = data.floor_ms.max(floor);
         let place = known.unwrap_or_else(|| ColumnRef {
             group: group.number,
@@ -236,7 +238,8 @@ impl Head {
         self.columns.fetch_add(more, Ordering::Relaxed);
     }
 
-    /// Whether a group of `known` columns may get `columns`, as the log says; then they are counted, and the caller makes them.
+    /// Whether a group with `known` columns may grow to `columns`, as a log record demands. If so, the new columns are
+    /// counted and the caller must create them.
     pub(crate) fn has_room(&self, known: usize, columns: u32) -> bool {
         let more = (columns as usize).saturating_sub(known) as u64;
         if more == 0 {
@@ -250,7 +253,8 @@ impl Head {
         fits
     }
 
-    /// Makes the floors hold that [`Self::place_series`] would have set, once a replay is over.
+    /// Finishes a replay: sets the floors that [`Self::place_series`] would have set, and makes unused columns
+    /// available.
     pub(crate) fn finish_replay(&self, floor_ms: i64) {
         let index = read(&self.index);
         for group in self.groups() {
@@ -273,7 +277,7 @@ impl Head {
         }
     }
 
-    /// Gives a series the column that the log names.
+    /// Assigns the column named in the log to a series.
     pub(crate) fn define_for_replay(
         &self,
         group: &Group,

@@ -1,4 +1,4 @@
-//! The background thread: seals, merges, removes what is too old.
+//! Background threads that seal, merge, enforce the retention, and watch memory and disk space.
 
 mod error;
 
@@ -18,15 +18,15 @@ use crate::sync::lock;
 
 pub use error::MaintenanceError;
 
-/// Time between two looks.
+/// Interval between maintenance rounds.
 const TICK: Duration = Duration::from_millis(250);
-/// Time between two looks at memory and disk space.
+/// Interval between checks of memory and disk space.
 const LOOK: Duration = Duration::from_millis(250);
-/// The same while memory is short.
+/// Interval between these checks while memory is short.
 const LOOK_UNDER_PRESSURE: Duration = Duration::from_millis(50);
-/// The head is sealed at least this often, when anything is in it.
+/// Maximum interval between seals of a head that is not empty.
 const SEAL_INTERVAL: Duration = Duration::from_secs(30 * 60);
-/// When memory gets short the head is sealed earlier, but not more often than this.
+/// Minimum interval between early seals when memory starts to get short.
 const EARLY_SEAL_INTERVAL: Duration = Duration::from_secs(60);
 /// Pause after a failure: a full disk stays full for a while.
 const RETRY: Duration = Duration::from_secs(10);
@@ -37,7 +37,7 @@ struct Signal {
     changed: Condvar,
 }
 
-/// The thread; it ends when this is dropped.
+/// The background threads, which stop when this is dropped.
 #[derive(Debug)]
 pub(crate) struct Maintenance {
     signal: Arc<Signal>,
@@ -45,10 +45,10 @@ pub(crate) struct Maintenance {
 }
 
 impl Maintenance {
-    /// Starts the thread.
+    /// Starts the threads.
     ///
     /// # Errors
-    /// No thread can be started.
+    /// A thread can't be started.
     pub(crate) fn start(inner: Arc<Inner>) -> io::Result<Self> {
         let signal = Arc::new(Signal::default());
         let maintenance = Self {
@@ -70,7 +70,7 @@ impl Maintenance {
         Ok(maintenance)
     }
 
-    /// Ends the thread, once it has finished what it is at.
+    /// Stops the threads once they have finished their current work.
     pub(crate) fn stop(&self) {
         *lock(&self.signal.stopped) = true;
         self.signal.changed.notify_all();
@@ -109,7 +109,7 @@ fn run(inner: &Inner, signal: &Signal) {
     }
 }
 
-/// Looks at memory and disk space. Apart from the rest: a seal or a merge may take long, and memory runs out meanwhile.
+/// Checks memory and disk space. It has its own thread, because memory may run out during a long seal or merge.
 fn watch(inner: &Inner, signal: &Signal) {
     loop {
         let pause = match inner.budget.pressure() {
@@ -134,7 +134,7 @@ fn round(inner: &Inner, last_seal: &mut Instant) -> Result<(), MaintenanceError>
     inner.remove_old()?;
     seal_if_due(inner, &mut maintenance, last_seal)?;
     if let Some(blocks) = choose(&inner.blocks.all(), inner.clock.now_ms()) {
-        // Appends go on meanwhile: the head must not grow for as long as a merge takes.
+        // Appends continue during a merge, so the head must be sealed in between.
         inner.merge(&blocks, &mut || {
             seal_if_due(inner, &mut maintenance, last_seal)
         })?;
@@ -159,7 +159,7 @@ fn seal_if_due(
     if unsealed >= SEAL_AT || is_time || is_tight || maintenance.is_unfinished {
         inner.seal(maintenance)?;
         *last_seal = Instant::now();
-        // What was sealed is free now, in pieces that the allocator would keep.
+        // The sealed samples are freed now, in fragments that the allocator would keep.
         inner.release_memory();
         if let Err(error) = inner.state.compact_if_large() {
             tracing::warn!(error = chain(&error), "compact the state database");
@@ -169,7 +169,7 @@ fn seal_if_due(
 }
 
 impl Inner {
-    /// Removes blocks that are older than the retention, and the oldest ones when all are too large.
+    /// Removes blocks older than the retention, and the oldest blocks while all together are too large.
     ///
     /// # Errors
     /// A file can't be removed.

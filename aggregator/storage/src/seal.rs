@@ -1,13 +1,16 @@
-//! Sealing: what is in the head goes into blocks, then the log before it goes.
+//! Sealing: moves the samples of the head into blocks, then removes the log segments that held them.
 //!
-//! 1. Under the append barrier: every group's open part is frozen, and the log's position noted. Appends go on right after.
-//! 2. When the log is durable up to there, the frozen parts are written as blocks: file synced, renamed, directory synced.
-//! 3. The blocks are published together with the number of the seal. A set that lists them skips the frozen parts;
-//!    a set that listed before reads the frozen parts, which stay until the last such set is gone.
-//! 4. A checkpoint is written, and the log's segments before the position of step 1 are removed.
+//! 1. Under the append barrier, every group's open part is frozen and the log position is recorded. Appends continue
+//!    right after.
+//! 2. Once the log is durable up to that position, the frozen parts are written as blocks: the file is synced and
+//!    renamed, then the directory is synced.
+//! 3. The blocks are published together with the number of the seal. A series set that lists them skips the frozen
+//!    parts. A set that listed the blocks earlier reads the frozen parts, which stay until the last such set is
+//!    dropped.
+//! 4. A checkpoint is written, and the log segments before the position of step 1 are removed.
 //!
-//! A crash before step 4 replays the log over the new blocks: the same samples are then in both, and reads and
-//! merges drop the twins.
+//! After a crash before step 4, the log is replayed over the new blocks. The same samples are then in both, and reads
+//! and merges drop the duplicates.
 
 use std::collections::BTreeSet;
 use std::io;
@@ -37,27 +40,27 @@ use crate::wal::record;
 use crate::wal::remove_before;
 use crate::write::LogPosition;
 
-/// A sealed block does not cross a multiple of this, so that retention can drop whole files: 72 hours.
+/// A sealed block never crosses a multiple of this (72 hours), so that retention can drop whole files.
 const WINDOW_MS: i64 = 72 * 3_600_000;
-/// Columns whose samples are unpacked together.
+/// Number of columns whose samples are unpacked together.
 const COLUMNS_AT_ONCE: u32 = 64 * 128;
 
-/// Columns that are looked at while appends wait.
+/// Number of idle columns checked while the append barrier blocks appends.
 const IDLE_AT_ONCE: usize = 4096;
 
-/// What the maintenance of blocks remembers between its rounds.
+/// State that block maintenance keeps between rounds.
 #[derive(Debug, Default)]
 pub(crate) struct MaintenanceState {
     generation: u64,
-    /// A seal failed before its checkpoint was written.
+    /// A seal has begun but not finished its checkpoint, because it is still running or failed.
     pub(crate) is_unfinished: bool,
-    /// Seals whose parts are still in the head, and the guards of the sets that may need them.
+    /// Seals whose frozen parts are still in the head, with the guards of the series sets that may need them.
     to_release: Vec<(u64, Weak<ReaderGuard>)>,
-    /// The number of the checkpoint that the next one may be added to; `None`: it must hold everything.
+    /// The base checkpoint that the next one may extend. `None`: the next one must be a new base.
     base: Option<u64>,
-    /// Columns that had no sample in a seal.
+    /// Columns without a sample in the last seal.
     idle: Vec<Column>,
-    /// Columns and series that were given up, and the guard of the sets that may still have their numbers.
+    /// Evicted columns and series, with the guards of the series sets that may still hold their numbers.
     pending_reuse: Vec<(Weak<ReaderGuard>, Vec<Column>)>,
 }
 
@@ -66,7 +69,7 @@ pub(crate) struct MaintenanceState {
 struct Column {
     place: ColumnRef,
     series: SeriesId,
-    /// The series has no other place, so it went with the column.
+    /// The series had no other place, so it was removed together with the column.
     series_too: bool,
 }
 
@@ -77,17 +80,17 @@ struct FrozenGroup {
     columns: Vec<Option<SeriesId>>,
 }
 
-/// What a seal saw of the head when it began.
+/// A snapshot of the head at the start of a seal.
 struct SealSnapshot {
     /// The first log record that is not in the frozen parts.
     from: u64,
     groups: Vec<FrozenGroup>,
-    /// By the number of the group.
+    /// The last applied sequence of each stream, by group number.
     sequences: HashMap<u32, u64, FxBuildHasher>,
 }
 
 impl Inner {
-    /// Seals all that is in the head.
+    /// Seals all samples in the head.
     ///
     /// # Errors
     /// A block or the checkpoint could not be written. The samples stay in the head and in the log.
@@ -107,7 +110,7 @@ impl Inner {
             return Ok(());
         }
         maintenance.is_unfinished = true;
-        // A block must hold nothing that the log could still lose: the sequences of its rows are in the log only.
+        // A block must not hold rows that the log could still lose, because their sequences are only in the log.
         self.wal
             .wait_durable(LogPosition(snapshot.from - 1))
             .map_err(MaintenanceError::SyncLog)?;
@@ -120,7 +123,8 @@ impl Inner {
             .to_release
             .push((generation, Arc::downgrade(&old)));
         drop(old);
-        // Until it is written the log stands for what is in the blocks too: samples deleted there would come back.
+        // Until the checkpoint is written, a replay also restores samples that are already in blocks. Samples deleted
+        // from those blocks would come back.
         self.checkpoint(&head, &snapshot, maintenance)?;
         maintenance.is_unfinished = false;
         maintenance.idle = idle_columns(&head, &snapshot);
@@ -129,12 +133,12 @@ impl Inner {
         Ok(())
     }
 
-    /// Gives up series that had no sample since the seal before the last: they live on in the blocks.
+    /// Evicts series that had no sample since the seal before last; the blocks keep them.
     fn give_up_idle(&self, maintenance: &mut MaintenanceState) {
         let head = self.head();
         let mut given_up = Vec::new();
         for columns in std::mem::take(&mut maintenance.idle).chunks(IDLE_AT_ONCE) {
-            // No append is on its way to a place while this is held.
+            // While this is held, no append is in flight to a column.
             let _barrier = write(&self.append_barrier);
             let mut index = write(&head.index);
             for column in columns {
@@ -149,7 +153,7 @@ impl Inner {
         }
     }
 
-    /// Gives back the numbers of series and columns that no set has any more.
+    /// Frees the numbers of evicted series and columns that no series set refers to any more.
     fn free_unreferenced(&self, maintenance: &mut MaintenanceState) {
         let waiting = |(guard, _): &&(Weak<ReaderGuard>, Vec<Column>)| guard.strong_count() == 0;
         let done = maintenance.pending_reuse.iter().take_while(waiting).count();
@@ -166,7 +170,7 @@ impl Inner {
         }
     }
 
-    /// Forgets frozen parts that no set needs any more.
+    /// Drops frozen parts that no series set needs any more.
     pub(crate) fn release_sealed(&self, maintenance: &mut MaintenanceState) {
         self.free_unreferenced(maintenance);
         let waiting = |(_, guard): &&(u64, Weak<ReaderGuard>)| guard.strong_count() == 0;
@@ -241,7 +245,7 @@ impl Inner {
         Ok(paths)
     }
 
-    /// Writes the columns that changed since the base, or all of them when those are many, as a new base.
+    /// Writes a checkpoint: the columns that changed since the base, or a new base with all columns if many changed.
     fn checkpoint(
         &self,
         head: &Head,
@@ -275,7 +279,7 @@ impl Inner {
             let sequence = snapshot.sequences.get(&group.number).copied()?;
             Some((&*group.key, sequence))
         });
-        // Before the log goes that had them last.
+        // Recorded before the log segments that hold these sequences are removed.
         lock(&self.agents).record(of_agents, self.clock.now_ms());
         maintenance.base = base.or(Some(snapshot.from));
         remove_before(&self.options.path.join("wal"), snapshot.from)
@@ -284,7 +288,7 @@ impl Inner {
     }
 }
 
-/// The columns of a group: all of them, from when on changes are noted anew, or those that have changed since.
+/// Returns the definitions of a group's columns: all of them, which also restarts change tracking, or the changed ones.
 fn definitions(head: &Head, group: &Group, all: bool) -> Vec<Definition> {
     let columns: Vec<(u32, ValueKind, SeriesId)> = {
         let mut data = lock(&group.data);
@@ -308,7 +312,7 @@ fn definitions(head: &Head, group: &Group, all: bool) -> Vec<Definition> {
     columns.into_iter().map(define).collect()
 }
 
-/// The columns without a sample in what was sealed.
+/// Returns the columns without a sample in the sealed parts.
 fn idle_columns(head: &Head, snapshot: &SealSnapshot) -> Vec<Column> {
     let mut idle = Vec::new();
     for group in head.groups() {
@@ -335,7 +339,7 @@ fn idle_columns(head: &Head, snapshot: &SealSnapshot) -> Vec<Column> {
     idle
 }
 
-/// Takes a column from its series, if it may be; and the series out of the index, if that was its only place.
+/// Takes an unused column from its series, and removes the series from the index if that was its only place.
 fn give_up(head: &Head, index: &mut Index, mut column: Column) -> Option<Column> {
     let Column { place, series, .. } = column;
     let group = head.group(place.group)?;
@@ -345,7 +349,7 @@ fn give_up(head: &Head, index: &mut Index, mut column: Column) -> Option<Column>
     }
     let is_current = index.place(series) == Some(place);
     if is_current && index.former_places(series).next().is_some() {
-        // Its former places go first.
+        // Its former places must be evicted first.
         return None;
     }
     if !data.vacate(place.column) {
@@ -372,7 +376,7 @@ fn windows_of(part: &HeadPart, to: &mut BTreeSet<i64>) {
     let rows = part.rows.times_ms().iter().copied();
     to.extend(rows.map(|time| time.div_euclid(WINDOW_MS)));
     for packed in &part.packed {
-        // Packed rows are few and near each other, unless their source paused for days.
+        // Packed rows are few and close in time, unless their source paused for days.
         if let Some((chunk, _)) = packed.piece(0) {
             to.extend(
                 chunk
@@ -388,10 +392,10 @@ fn windows_of(part: &HeadPart, to: &mut BTreeSet<i64>) {
     }
 }
 
-/// Series that have samples in more than one group, and those of their places that are not written as such.
+/// Series with samples in more than one group.
 struct MovedSeries {
     by_series: HashMap<SeriesId, Vec<Samples>, FxBuildHasher>,
-    /// The places whose samples are in `by_series`.
+    /// Places whose samples are in `by_series` and are not written on their own.
     places: HashMap<ColumnRef, (), FxBuildHasher>,
 }
 
@@ -414,7 +418,7 @@ impl MovedSeries {
                 }
                 (!samples.times_ms.is_empty()).then_some((place, samples))
             };
-            // The first place with samples is where the series is written; the others add to it.
+            // A series is written at its first place with samples; the samples of its other places are added there.
             for (place, samples) in index.places(series).filter_map(samples_at).skip(1) {
                 found.by_series.entry(series).or_default().push(samples);
                 found.places.insert(place, ());
@@ -424,7 +428,7 @@ impl MovedSeries {
     }
 }
 
-/// Adds the samples of a column to `to`.
+/// Appends the samples of a column to `to`.
 pub(crate) fn take_column(part: &HeadPart, column: u32, to: &mut Samples) {
     let first = column / COLUMNS_MAX as u32 * COLUMNS_MAX as u32;
     let mut piece = vec![Samples::default(); (column - first) as usize + 1];
@@ -435,7 +439,7 @@ pub(crate) fn take_column(part: &HeadPart, column: u32, to: &mut Samples) {
     }
 }
 
-/// Writes the series of a group, ordered by metric name and labels within each stretch of columns.
+/// Writes the series of a group, ordered by metric name and labels within each batch of columns.
 fn write_group(
     writer: &mut BlockWriter,
     head: &Head,

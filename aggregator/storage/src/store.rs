@@ -1,4 +1,4 @@
-//! The store: streams and requests in, series sets out.
+//! The store: accepts streams and append requests, and serves reads as series sets.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::path::PathBuf;
@@ -39,24 +39,25 @@ use crate::write::{AppendError, AppendMode, Appended, LogPosition, OpenError, Se
 mod open;
 mod replay;
 
-/// How a store is opened.
+/// Options for opening a store.
 #[derive(Debug, Clone)]
 pub struct StoreOptions {
-    /// The data directory; made when it is not there.
+    /// The data directory; created if missing.
     pub path: PathBuf,
-    /// Samples older than this are refused and removed. `None`: kept for ever.
+    /// Samples older than this are refused and removed; `None` keeps them forever.
     pub retention: Option<Duration>,
-    /// Bytes on disk at which the oldest blocks are removed. 0: no bound.
+    /// Total size of the blocks in bytes above which the oldest ones are removed; 0 means unlimited.
     pub retention_bytes: u64,
-    /// Bytes of memory to stay below; see [`crate::Pressure`].
+    /// The memory budget in bytes; see [`crate::Pressure`].
     pub memory_budget_bytes: u64,
-    /// Series that one stream may have defined at a time. Twice as many of one source may be in the head.
+    /// The number of series that one stream may define at a time. The head may hold twice as many series per source.
     pub series_per_stream_max: u64,
-    /// Exemplars that are kept.
+    /// The maximum number of exemplars to keep.
     pub exemplars_max: usize,
-    /// When what was written is on disk.
+    /// When appended records are synced to disk.
     pub wal_sync: WalSync,
-    /// The memory of the process, which then counts towards the budget. `None`: what the store holds counts alone.
+    /// The memory usage of the process, which then counts towards the budget. With `None`, only the memory held by the
+    /// store counts.
     pub process_memory: Option<Arc<dyn ProcessMemory>>,
 }
 
@@ -75,15 +76,15 @@ impl Default for StoreOptions {
     }
 }
 
-/// A time-series store. Clones share it.
+/// A time-series store; clones share the same data.
 #[derive(Debug, Clone)]
 pub struct Store {
     inner: Arc<Inner>,
-    /// Ends the background thread when the last clone is gone.
+    /// Stops the background threads when the last clone is dropped.
     maintenance: Arc<Maintenance>,
 }
 
-/// What the clones share.
+/// State shared by all clones of a [`Store`].
 #[derive(Debug)]
 pub(crate) struct Inner {
     pub(crate) options: StoreOptions,
@@ -91,13 +92,13 @@ pub(crate) struct Inner {
     head: RwLock<Arc<Head>>,
     pub(crate) wal: Wal,
     pub(crate) blocks: BlockList,
-    /// Held for reading while samples are logged and put into the head, so that whoever holds it for writing sees
-    /// a head that agrees with a position of the log.
+    /// Held for reading while samples are logged and inserted into the head. While it is held for writing, the head
+    /// matches a position of the log.
     pub(crate) append_barrier: RwLock<()>,
     pub(crate) metadata: Mutex<BTreeMap<String, Metadata>>,
-    /// Cloned by each set; replaced by each seal.
+    /// Cloned by each series set and replaced by each seal.
     pub(crate) readers: Mutex<Arc<ReaderGuard>>,
-    /// What the maintenance of blocks remembers; held while it works, so that there is one seal at a time.
+    /// State of block maintenance. It is locked during maintenance, so that only one seal runs at a time.
     pub(crate) maintenance: Mutex<MaintenanceState>,
     pub(crate) exemplars: Mutex<Exemplars>,
     pub(crate) raw: RawCache,
@@ -108,19 +109,19 @@ pub(crate) struct Inner {
     pub(crate) overhead: Overhead,
     pub(crate) space: Space,
     pub(crate) agents: Mutex<AgentTable>,
-    /// What the start could not recover.
+    /// Data that could not be recovered at startup.
     pub(crate) lost: Lost,
     _lock: DirectoryLock,
 }
 
 impl Inner {
-    /// Waits until samples may be appended. To be called without any lock of the store.
+    /// Waits until samples may be appended. The caller must not hold any lock of the store.
     pub(crate) fn admit(&self) -> Result<(), AppendError> {
         self.throttle.admit();
         self.may_append()
     }
 
-    /// Whether something may be appended; waits for the log at most.
+    /// Checks whether appends are allowed; waits only for the log.
     fn may_append(&self) -> Result<(), AppendError> {
         if let Some(free_bytes) = self.space.refusal() {
             return Err(AppendError::DiskFull { free_bytes });
@@ -134,17 +135,17 @@ impl Inner {
         self.wal.admit()
     }
 
-    /// The head of the moment.
+    /// Returns the current head.
     pub(crate) fn head(&self) -> Arc<Head> {
         Arc::clone(&read(&self.head))
     }
 
-    /// The secret of the data directory.
+    /// Returns the hash key of the data directory.
     pub(crate) fn key(&self) -> HashKey {
         read(&self.head).key
     }
 
-    /// Samples before this are not kept.
+    /// Returns the time before which samples are not kept.
     pub(crate) fn retention_start_ms(&self, now_ms: i64) -> i64 {
         self.options.retention.map_or(i64::MIN, |retention| {
             let millis = u64::try_from(retention.as_millis()).unwrap_or(u64::MAX);
@@ -152,12 +153,12 @@ impl Inner {
         })
     }
 
-    /// No sealed sample is later than this.
+    /// Returns a timestamp that no sealed sample exceeds.
     pub(crate) fn blocks_floor_ms(&self) -> i64 {
         self.blocks.last_ms().unwrap_or(i64::MIN)
     }
 
-    /// What the sealed blocks have of a series at a time. A block that can't be read has nothing.
+    /// Looks up the sample of a series at a point in time in the sealed blocks. Unreadable blocks count as empty.
     pub(crate) fn stored_in_blocks(&self, series: SeriesHash, time_ms: i64) -> Stored {
         for block in self.blocks.overlapping(time_ms, time_ms) {
             match block.sample(series, time_ms) {
@@ -173,10 +174,10 @@ impl Inner {
 }
 
 impl Store {
-    /// Opens the store in `options.path`, replaying what its log holds.
+    /// Opens the store in `options.path` and replays its log.
     ///
     /// # Errors
-    /// The directory can't be made, read or locked. Damaged files are set aside, not an error.
+    /// The directory can't be created, read or locked. Damaged files are not an error; they are quarantined.
     pub fn open(options: StoreOptions, clock: Arc<dyn Clock>) -> Result<Self, OpenError> {
         let path = options.path.display().to_string();
         let inner = Arc::new(open::open(options, clock)?);
@@ -192,18 +193,18 @@ impl Store {
         &self.inner
     }
 
-    /// Opens the stream of one source, by a name that is the same after a reconnect or a restart
+    /// Opens the stream of one source. The name must stay the same across reconnects and restarts
     /// (`agent/<idc>/<node>/<instance>`). A second stream of the same name takes over from the first.
     #[must_use]
     pub fn stream(&self, name: &str) -> Stream {
         Stream::new(self.clone(), name)
     }
 
-    /// Appends samples of any series. Visible to reads when this returns, durable per
-    /// [`Appended::position`].
+    /// Appends samples of any series. They are visible to reads when this returns, and durable once the log is on disk
+    /// up to [`Appended::position`].
     ///
     /// # Errors
-    /// See [`AppendError`]; then nothing of the request is visible.
+    /// See [`AppendError`]. On error, no sample of the request is visible.
     pub fn append(
         &self,
         series: &[SeriesSamples],
@@ -215,13 +216,13 @@ impl Store {
     /// Blocks until the log is on disk up to `position`.
     ///
     /// # Errors
-    /// The log could not be written or synced: what was appended is not durable.
+    /// The log could not be written or synced, so the appended samples are not durable.
     pub fn wait_durable(&self, position: LogPosition) -> Result<(), AppendError> {
         self.inner.wal.wait_durable(position)
     }
 
-    /// Calls `done` once the log is on disk up to `position`, or can't be. For callers that must not block; `done`
-    /// runs on the log's thread and must be quick.
+    /// Calls `done` once the log is on disk up to `position` or has failed. For callers that must not block. `done` may
+    /// run on the log's thread and must return quickly.
     pub fn when_durable(
         &self,
         position: LogPosition,
@@ -230,7 +231,7 @@ impl Store {
         self.inner.wal.when_durable(position, Box::new(done));
     }
 
-    /// Remembers what a metric family means. Kept across restarts, but nobody waits for the disk.
+    /// Sets the metadata of a metric family. It survives restarts, but this does not wait for the disk.
     pub fn set_metadata(&self, family: &str, metadata: Metadata) {
         let mut families = lock(&self.inner.metadata);
         if families.get(family) == Some(&metadata) {
@@ -242,7 +243,7 @@ impl Store {
         families.insert(family.to_owned(), metadata);
     }
 
-    /// The known metric families, sorted by name.
+    /// Returns the metadata of all known metric families, sorted by name.
     #[must_use]
     pub fn metadata(&self) -> Vec<(String, Metadata)> {
         lock(&self.inner.metadata)
@@ -251,7 +252,7 @@ impl Store {
             .collect()
     }
 
-    /// Seals and merges everything that was appended into blocks, and returns when they are on disk.
+    /// Seals all appended samples into blocks, merges the blocks, and returns once they are on disk.
     ///
     /// # Errors
     /// See [`MaintenanceError`].
@@ -264,7 +265,7 @@ impl Store {
         self.inner.merge_all()
     }
 
-    /// The embedded database of this data directory, for other small state of the same process.
+    /// Returns the embedded database of this data directory, for other small state of the same process.
     #[must_use]
     pub fn state(&self) -> &StateDb {
         &self.inner.state
@@ -281,11 +282,11 @@ impl Store {
 }
 
 impl Inner {
-    /// The parts that hold samples of a range of time.
+    /// Returns the parts of the store that may hold samples of a time range.
     fn parts(&self, start_ms: i64, end_ms: i64) -> Parts {
         let head = self.head();
-        // Before the blocks are listed: what a seal moves from the head to a block that is not in the list then
-        // stays in the head until the guard is gone.
+        // Taken before the blocks are listed: if a seal moves samples to a block that is not listed, they stay in the
+        // head until the guard is dropped.
         let guard = Arc::clone(&lock(&self.readers));
         let (blocks, sealed) = self.blocks.overlapping_and_sealed(start_ms, end_ms);
         let quarantined = self.blocks.quarantined(start_ms, end_ms);
@@ -299,7 +300,7 @@ impl Inner {
         }
     }
 
-    /// Gives each index of the range, with the series that match in it, to `visit`.
+    /// Calls `visit` with each index of the range and its matching series; `None` means all series.
     fn each_index(
         &self,
         selection: &Selection,
@@ -333,8 +334,8 @@ impl Inner {
         Ok(())
     }
 
-    /// Whether the head has a sample in the selection's time. A time that reaches into the last hour is taken to, for
-    /// that is what nearly all ask for.
+    /// Whether the head may have a sample in the selection's time range. Ranges that reach into the last hour are
+    /// assumed to overlap, because nearly all queries do.
     fn head_overlaps(&self, head: &Head, selection: &Selection) -> bool {
         let (start_ms, end_ms) = (selection.start_ms, selection.end_ms);
         let now_ms = self.clock.now_ms();

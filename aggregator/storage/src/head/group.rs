@@ -1,4 +1,4 @@
-//! A group: the series of one source, which share their clock.
+//! A group: the series of one source, which share their timestamps.
 
 use std::collections::VecDeque;
 use std::sync::{Arc, Mutex};
@@ -11,7 +11,7 @@ use crate::value_kind::ValueKind;
 use crate::wal::rows::RowCoder;
 use crate::write::LogPosition;
 
-/// Columns of a group; a number in a log that is no lower is no column's.
+/// Maximum number of columns in a group; a log record with a higher column number is invalid.
 pub(crate) const COLUMNS_MAX: u32 = 1 << 22;
 
 /// The series of one source.
@@ -22,35 +22,36 @@ pub(crate) struct Group {
     pub(crate) data: Mutex<GroupData>,
 }
 
-/// What a group holds.
+/// The content of a group.
 #[derive(Debug, Clone)]
 pub(crate) struct GroupData {
-    /// The series of each column; `None` for a column that is free, or whose definition the log lost.
+    /// The series of each column; `None` if the column is free or the log lost its definition.
     columns: Vec<Option<SeriesId>>,
-    /// By column: the kind of its values.
+    /// The value kind of each column.
     kinds: Vec<ValueKind>,
-    /// By column: how many streams have it defined.
+    /// The number of streams that define each column.
     pins: Vec<u32>,
-    /// Columns that may be given again.
+    /// Columns available for reuse.
     free: Vec<u32>,
-    /// Columns that were given a series since the last checkpoint of all columns.
+    /// Columns assigned to a series since the last base checkpoint.
     changed: Vec<u32>,
-    /// What came since the last seal.
+    /// The samples since the last seal.
     open: HeadPart,
-    /// What is being sealed, or was, while a reader may still need it here; oldest first.
+    /// Parts that are being sealed, or are sealed but still needed by readers; oldest first.
     frozen: Vec<Arc<HeadPart>>,
-    /// Later than this there is no sample of these columns anywhere in the store, so nothing need be compared.
+    /// No sample of these columns is later than this anywhere in the store, so later samples need no duplicate check.
     pub(crate) floor_ms: i64,
-    /// How the log writes its rows.
+    /// Encodes and decodes the group's rows in the log.
     pub(crate) coder: RowCoder,
     /// The last sequence applied.
     pub(crate) sequence: Option<u64>,
-    /// The last sequence known to be durable, and those after it with the positions they wait for.
+    /// The last sequence known to be durable.
     durable_sequence: Option<u64>,
+    /// Later sequences, with the log positions at which they become durable.
     undurable: VecDeque<(LogPosition, u64)>,
 }
 
-/// What is stored at a place and time.
+/// The value stored at a place and timestamp.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) enum Stored {
     Nothing,
@@ -75,7 +76,7 @@ impl GroupData {
         }
     }
 
-    /// Gives `series` a column for values of `kind`.
+    /// Assigns a column for values of `kind` to `series`.
     pub(crate) fn add_column(&mut self, series: SeriesId, kind: ValueKind) -> u32 {
         let column = match self.free.pop() {
             Some(column) => {
@@ -100,27 +101,27 @@ impl GroupData {
         self.kinds[at] = kind;
     }
 
-    /// The kind of a column's values.
+    /// Returns the kind of a column's values.
     pub(crate) fn kind(&self, column: u32) -> ValueKind {
         self.kinds.get(column as usize).copied().unwrap_or_default()
     }
 
-    /// Whether there is no column for another series.
+    /// Whether no column is left for another series.
     pub(crate) const fn is_full(&self) -> bool {
         self.free.is_empty() && self.columns.len() >= COLUMNS_MAX as usize
     }
 
-    /// Columns that were given a series since [`Self::begin_changes`].
+    /// Returns the columns assigned to a series since [`Self::begin_changes`].
     pub(crate) fn changed(&self) -> &[u32] {
         &self.changed
     }
 
-    /// Begins to note changed columns anew.
+    /// Restarts the tracking of changed columns.
     pub(crate) fn begin_changes(&mut self) {
         self.changed = Vec::new();
     }
 
-    /// Keeps a column while a stream has it defined.
+    /// Protects a column from eviction while a stream defines it.
     pub(crate) fn pin(&mut self, column: u32) {
         let at = column as usize;
         if at >= self.pins.len() {
@@ -129,14 +130,14 @@ impl GroupData {
         self.pins[at] += 1;
     }
 
-    /// Ends one [`Self::pin`].
+    /// Reverts one [`Self::pin`].
     pub(crate) fn unpin(&mut self, column: u32) {
         if let Some(pins) = self.pins.get_mut(column as usize) {
             *pins = pins.saturating_sub(1);
         }
     }
 
-    /// Takes the series off a column, unless a stream has it defined or a sample is there. Returns whether it did.
+    /// Removes the series from a column, unless a stream defines it or it has samples. Returns whether it did.
     pub(crate) fn vacate(&mut self, column: u32) -> bool {
         let pinned = self.pins.get(column as usize).is_some_and(|&pins| pins > 0);
         let used = |part: &HeadPart| part.has_column(column);
@@ -147,21 +148,21 @@ impl GroupData {
         true
     }
 
-    /// Gives back columns that were vacated, which no reader has any more.
+    /// Makes a vacated column available for reuse, once no reader refers to it.
     pub(crate) fn free(&mut self, column: u32) {
         self.free.push(column);
     }
 
-    /// Makes room for rows of so many columns, whose series the log may name later.
+    /// Makes room for rows of `columns` columns, whose series the log may define later.
     pub(crate) fn widen(&mut self, columns: u32) {
         if columns as usize > self.columns.len() {
             self.columns.resize(columns as usize, None);
         }
     }
 
-    /// Gives a column its series, as the log has it.
+    /// Assigns the series named in the log to a column.
     ///
-    /// Returns the series that had it before: it was given up before the log gave the column to another.
+    /// Returns the column's former series, which was evicted before the column was reused.
     pub(crate) fn set_column(
         &mut self,
         column: u32,
@@ -178,7 +179,7 @@ impl GroupData {
             .filter(|&before| before != series)
     }
 
-    /// After a replay: columns without a series may be given again, unless they hold samples.
+    /// After a replay, makes columns without series and samples available for reuse.
     pub(crate) fn find_free(&mut self) {
         let is_free = |(column, series): (u32, &Option<SeriesId>)| {
             (series.is_none() && !self.open.has_column(column)).then_some(column)
@@ -186,7 +187,7 @@ impl GroupData {
         self.free = (0..).zip(&self.columns).filter_map(is_free).collect();
     }
 
-    /// After a replay: how many columns hold samples and have no series, and these samples.
+    /// After a replay, returns the number of columns with samples but no series, and the number of their samples.
     pub(crate) fn orphans(&self) -> (u64, u64) {
         let has_series = |column: u32| matches!(self.columns.get(column as usize), Some(Some(_)));
         let orphans = (0..self.open.width())
@@ -198,27 +199,27 @@ impl GroupData {
         })
     }
 
-    /// Columns that are not free.
+    /// Returns the number of columns that are not free.
     pub(crate) const fn used_columns(&self) -> usize {
         self.columns.len() - self.free.len()
     }
 
-    /// The series of each column.
+    /// Returns the series of each column.
     pub(crate) fn columns(&self) -> &[Option<SeriesId>] {
         &self.columns
     }
 
-    /// What came since the last seal.
+    /// The samples since the last seal.
     pub(crate) const fn open(&self) -> &HeadPart {
         &self.open
     }
 
-    /// What is being sealed, or was.
+    /// Returns the parts that are being sealed, or are sealed but still needed by readers.
     pub(crate) fn frozen(&self) -> &[Arc<HeadPart>] {
         &self.frozen
     }
 
-    /// Sets what is open aside for the seal `generation`. The log that is kept begins here.
+    /// Freezes the open part for the seal `generation`. The log retained after the seal begins here.
     pub(crate) fn freeze(&mut self, generation: u64) {
         self.coder.begin();
         if !self.open.is_empty() {
@@ -228,18 +229,18 @@ impl GroupData {
         }
     }
 
-    /// Forgets what was sealed up to `generation`.
+    /// Drops the parts sealed up to `generation`.
     pub(crate) fn release_sealed(&mut self, generation: u64) {
         self.frozen.retain(|part| part.generation > generation);
     }
 
-    /// Whether a sample here lies in the range.
+    /// Whether the group may have a sample in the range.
     pub(crate) fn overlaps(&self, start_ms: i64, end_ms: i64) -> bool {
         let mut frozen = self.frozen.iter();
         self.open.overlaps(start_ms, end_ms) || frozen.any(|part| part.overlaps(start_ms, end_ms))
     }
 
-    /// What is stored here for a column at a time.
+    /// Returns the value stored for a column at a point in time.
     pub(crate) fn get(&self, column: u32, time_ms: i64) -> Stored {
         let frozen = || {
             self.frozen
@@ -250,7 +251,7 @@ impl GroupData {
         bits.map_or(Stored::Nothing, Stored::Bits)
     }
 
-    /// Stores cells of one timestamp, at which none of these columns has a sample.
+    /// Stores cells of one timestamp. None of these columns may have a sample there yet.
     pub(crate) fn put(&mut self, time_ms: i64, cells: impl ExactSizeIterator<Item = (u32, u64)>) {
         if cells.len() > 0 {
             self.floor_ms = self.floor_ms.max(time_ms);
@@ -258,19 +259,19 @@ impl GroupData {
         self.open.put(time_ms, self.columns.len(), cells);
     }
 
-    /// Notes that a sequence is durable once the log is durable up to `position`.
+    /// Records that a sequence is durable once the log is durable up to `position`.
     pub(crate) fn set_sequence(&mut self, sequence: u64, position: LogPosition) {
         self.sequence = Some(sequence);
         self.undurable.push_back((position, sequence));
     }
 
-    /// Notes a sequence that was found in the log.
+    /// Records a sequence that was found in the log.
     pub(crate) fn set_durable_sequence(&mut self, sequence: u64) {
         self.sequence = self.sequence.max(Some(sequence));
         self.durable_sequence = self.sequence;
     }
 
-    /// The last sequence that is durable when the log is durable up to `position`.
+    /// Returns the last sequence that is durable if the log is durable up to `position`.
     pub(crate) fn durable_sequence(&mut self, position: LogPosition) -> Option<u64> {
         while let Some(&(waits_for, sequence)) = self.undurable.front()
             && waits_for <= position
@@ -281,7 +282,7 @@ impl GroupData {
         self.durable_sequence
     }
 
-    /// Bytes of memory.
+    /// Returns the memory used, in bytes.
     pub(crate) fn memory_bytes(&self) -> usize {
         let frozen: usize = self.frozen.iter().map(|part| part.memory_bytes()).sum();
         self.open.memory_bytes() + self.columns.capacity() * 8 + frozen + self.coder.memory_bytes()

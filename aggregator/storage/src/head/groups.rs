@@ -7,11 +7,11 @@ use rustc_hash::FxBuildHasher;
 
 use super::group::{Group, GroupData};
 
-/// Groups with lower numbers stand in a list, 8 bytes for each number; the others in a map, so that no number in a log
-/// makes us take memory for those before it.
+/// Groups with lower numbers are kept in a list (8 bytes per number), the others in a map. So a high number in a log
+/// does not allocate memory for all numbers below it.
 const LISTED: u32 = 1 << 20;
 
-/// All groups. Numbers are given in ascending order; after a replay some may be missing.
+/// All groups. Numbers are assigned in ascending order; after a replay some may be missing.
 #[derive(Debug, Default)]
 pub(super) struct Groups {
     listed: Vec<Option<Arc<Group>>>,
@@ -31,7 +31,7 @@ impl Groups {
         self.get(*self.by_key.get(key)?)
     }
 
-    /// All groups, by number.
+    /// Returns all groups, sorted by number.
     pub(super) fn all(&self) -> Vec<Arc<Group>> {
         let mut all: Vec<_> = self.listed.iter().flatten().cloned().collect();
         let listed = all.len();
@@ -42,7 +42,7 @@ impl Groups {
         all
     }
 
-    /// A number that no group has, above those that the log may still name as long as there are such.
+    /// Returns an unused group number, above any the retained log may mention as long as there are such numbers.
     pub(super) fn next_number(&self) -> u32 {
         let listed = self.listed.len() as u32;
         if listed < LISTED {
@@ -55,7 +55,7 @@ impl Groups {
             .unwrap_or(u32::MAX)
     }
 
-    /// Makes the group `number` one with that key and content; the one before is no longer found.
+    /// Puts a group with this key and content at `number`; the former group is no longer found.
     pub(super) fn put(&mut self, number: u32, key: Arc<str>, data: GroupData) -> Arc<Group> {
         if let Some(before) = self.get(number) {
             let key = Arc::clone(&before.key);

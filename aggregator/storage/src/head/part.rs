@@ -1,4 +1,4 @@
-//! What a group holds of one span between two seals: open rows, rows packed to chunks, and out-of-row samples.
+//! The samples of a group between two seals: open rows, rows packed into chunks, and out-of-row samples.
 
 use std::cell::RefCell;
 use std::ops::Range;
@@ -12,17 +12,17 @@ use crate::block::slice::Samples;
 use crate::codec::chunk::COLUMNS_MAX;
 use crate::codec::{Chunk, ChunkBuilder, Presence};
 
-/// Rows that are packed together.
+/// Number of rows packed together.
 const PACK_ROWS: usize = 16;
-/// Rows at which the oldest [`PACK_ROWS`] are packed: those between take samples that come late. Open rows are most of
-/// what a series takes in memory.
+/// Number of open rows at which the oldest [`PACK_ROWS`] are packed. The remaining rows take late samples. Open rows
+/// account for most of the memory of a series.
 const OPEN_ROWS_MAX: usize = 20;
-/// Rows up to this number are made however sparse they are.
+/// Up to this number of rows, a row is created however sparse it is.
 const SPARSE_ROWS: usize = 4;
-/// A new row must leave at least one cell in so many filled.
+/// Beyond that, at least one in this many cells must be filled after a new row is created.
 const SPARSE_RATIO: usize = 8;
 
-/// Rows that were packed: for each 64 columns a chunk.
+/// Packed rows: one chunk for every 64 columns.
 #[derive(Debug)]
 pub(crate) struct PackedRows {
     pub(crate) first_ms: i64,
@@ -31,7 +31,8 @@ pub(crate) struct PackedRows {
 }
 
 impl PackedRows {
-    /// The piece with the column, and the column's place in it. The bytes are our own, never from disk.
+    /// Returns the chunk with the column, and the column's index in it. The bytes are from this process, never from
+    /// disk.
     pub(crate) fn piece(&self, column: u32) -> Option<(Chunk, usize)> {
         let bytes = self.pieces.get(column as usize / COLUMNS_MAX)?;
         let chunk = Chunk::decode(bytes).ok()?;
@@ -47,18 +48,18 @@ impl PackedRows {
     }
 }
 
-/// One span of a group.
+/// The samples of a group between two seals.
 #[derive(Debug, Clone, Default)]
 pub(crate) struct HeadPart {
     pub(crate) packed: Vec<Arc<PackedRows>>,
     pub(crate) rows: Rows,
-    /// Samples that fit no row, by column, ascending in time.
+    /// Samples that fit no row, by column and in ascending time order.
     out_of_row: HashMap<u32, Vec<(i64, u64)>, FxBuildHasher>,
-    /// Earliest and latest sample.
+    /// The timestamps of the earliest and the latest sample.
     bounds: Option<(i64, i64)>,
-    /// Samples.
+    /// The number of samples.
     pub(crate) samples: u64,
-    /// Which seal it was frozen for; 0 while it is open.
+    /// The seal it was frozen for; 0 while it is open.
     pub(crate) generation: u64,
 }
 
@@ -67,18 +68,18 @@ impl HeadPart {
         self.bounds.is_none()
     }
 
-    /// Earliest and latest sample.
+    /// The timestamps of the earliest and the latest sample.
     pub(crate) const fn bounds(&self) -> Option<(i64, i64)> {
         self.bounds
     }
 
-    /// Whether a sample lies in the range.
+    /// Whether the part may have a sample in the range.
     pub(crate) fn overlaps(&self, start_ms: i64, end_ms: i64) -> bool {
         self.bounds
             .is_some_and(|(first, last)| first <= end_ms && last >= start_ms)
     }
 
-    /// The bits stored for a column at a time.
+    /// Returns the bits stored for a column at a point in time.
     pub(crate) fn get(&self, column: u32, time_ms: i64) -> Option<u64> {
         if let Some(row) = self.rows.find(time_ms) {
             let bits = self.rows.get(row, column);
@@ -97,7 +98,7 @@ impl HeadPart {
             .find_map(|packed| get_packed(packed, column, time_ms))
     }
 
-    /// The samples of a column that are in no row.
+    /// Returns the samples of a column that are in no row.
     pub(crate) fn out_of_row(&self, column: u32) -> &[(i64, u64)] {
         self.out_of_row.get(&column).map_or(&[], Vec::as_slice)
     }
@@ -137,12 +138,13 @@ impl HeadPart {
         self.out_of_row.contains_key(&column) || in_rows() || in_packed()
     }
 
-    /// Columns with out-of-row samples.
+    /// Returns the columns with out-of-row samples.
     pub(crate) fn out_of_row_columns(&self) -> impl Iterator<Item = u32> {
         self.out_of_row.keys().copied()
     }
 
-    /// Stores cells of one timestamp, at which none of these columns has a sample. `width`: columns of the group.
+    /// Stores cells of one timestamp. None of these columns may have a sample there yet. `width` is the number of
+    /// columns in the group.
     pub(crate) fn put(
         &mut self,
         time_ms: i64,
@@ -165,7 +167,7 @@ impl HeadPart {
         self.bounds = Some((first.min(time_ms), last.max(time_ms)));
     }
 
-    /// The row to use, begun now if it is worth it; `None`: the samples are kept out of rows.
+    /// Returns the row for a timestamp, creating it if worthwhile. `None`: the samples are stored out of row.
     fn row_for(&mut self, time_ms: i64, width: usize, cells: usize) -> Option<usize> {
         if let Some(row) = self.rows.find(time_ms) {
             return Some(row);
@@ -221,7 +223,7 @@ impl HeadPart {
         self.rows.drop_front(count);
     }
 
-    /// Columns that rows, packed rows or out-of-row samples may have.
+    /// Returns an upper bound on the columns of rows, packed rows and out-of-row samples.
     pub(crate) fn width(&self) -> u32 {
         let open = (0..self.rows.len()).map(|row| self.rows.row(row).len());
         let packed = self.packed.iter().map(|one| one.pieces.len() * COLUMNS_MAX);
@@ -229,7 +231,7 @@ impl HeadPart {
         open.chain(packed).chain(out_of_row).max().unwrap_or(0) as u32
     }
 
-    /// Adds the samples of a piece of columns to `to`, in no order between rows and out-of-row samples.
+    /// Appends the samples of the columns from `first` on to `to`, in no order between rows and out-of-row samples.
     pub(crate) fn samples_of_piece(&self, first: u32, to: &mut [Samples]) {
         let mut scratch = Vec::new();
         let mut floats = Vec::new();
@@ -264,7 +266,7 @@ impl HeadPart {
         }
     }
 
-    /// Bytes of memory.
+    /// Returns the memory used, in bytes.
     pub(crate) fn memory_bytes(&self) -> usize {
         let out_of_row: usize = self
             .out_of_row
@@ -280,7 +282,7 @@ thread_local! {
     static PACKER: RefCell<Packer> = RefCell::default();
 }
 
-/// Packs rows; kept for its memory.
+/// Packs rows. It is kept per thread to reuse its buffers.
 #[derive(Debug, Default)]
 struct Packer {
     builder: ChunkBuilder,

@@ -1,17 +1,18 @@
-//! The open rows of a group: one timestamp, one value for each column.
+//! The open rows of a group, each with one timestamp and one value per column.
 
-/// The bits that stand for "no sample" in a row: a signalling NaN that no arithmetic makes. A sample that has these
-/// very bits is kept apart from the rows, so every bit pattern can be stored.
+/// The bits that mean "no sample" in a row: a signalling NaN that no arithmetic produces. A sample with exactly these
+/// bits is stored out of row, so every bit pattern can be stored.
 pub(crate) const ABSENT: u64 = 0x7ff4_a71d_e3a5_0b5e;
 
-/// Rows in ascending order of time. A row is as wide as the group was when it was begun.
+/// Rows in ascending time order. A row is as wide as the group was when the row was created; only the last row can
+/// grow.
 #[derive(Debug, Default, Clone)]
 pub(crate) struct Rows {
     times_ms: Vec<i64>,
-    /// Where each row begins in `cells`; the next begins where it ends.
+    /// The start of each row in `cells`; a row ends where the next one starts.
     starts: Vec<usize>,
     cells: Vec<u64>,
-    /// Cells that hold a sample.
+    /// The number of cells that hold a sample.
     filled: usize,
 }
 
@@ -32,7 +33,7 @@ impl Rows {
         self.times_ms.last().copied()
     }
 
-    /// The row at that time.
+    /// Returns the row with this timestamp.
     pub(crate) fn find(&self, timestamp_ms: i64) -> Option<usize> {
         if self.last_ms() == Some(timestamp_ms) {
             return Some(self.len() - 1);
@@ -40,7 +41,7 @@ impl Rows {
         self.times_ms.binary_search(&timestamp_ms).ok()
     }
 
-    /// Begins a row of `width` columns, later than all others.
+    /// Creates a row of `width` columns, which must be later than all others.
     pub(crate) fn begin(&mut self, timestamp_ms: i64, width: usize) -> usize {
         debug_assert!(self.last_ms().is_none_or(|last| last < timestamp_ms));
         self.times_ms.push(timestamp_ms);
@@ -50,7 +51,7 @@ impl Rows {
         self.len() - 1
     }
 
-    /// Makes room for `count` more cells: a few rows at a time, since most of a doubled buffer would stay empty.
+    /// Reserves room for `count` more cells, a few rows at a time: most of a doubled buffer would stay empty.
     fn grow(&mut self, count: usize) {
         if self.cells.capacity() - self.cells.len() < count {
             self.cells
@@ -58,7 +59,7 @@ impl Rows {
         }
     }
 
-    /// The cells of a row.
+    /// Returns the cells of a row.
     pub(crate) fn row(&self, row: usize) -> &[u64] {
         let end = self
             .starts
@@ -68,7 +69,7 @@ impl Rows {
         &self.cells[self.starts[row]..end]
     }
 
-    /// The bits in a cell; [`ABSENT`] when there is no sample.
+    /// Returns the bits in a cell, or [`ABSENT`] if it has no sample.
     pub(crate) fn get(&self, row: usize, column: u32) -> u64 {
         self.row(row)
             .get(column as usize)
@@ -76,7 +77,7 @@ impl Rows {
             .unwrap_or(ABSENT)
     }
 
-    /// Fills an empty cell. False when the row has no such column and can't grow, because it is not the last.
+    /// Fills an empty cell. Returns false if the row has no such column and can't grow because it is not the last one.
     pub(crate) fn set(&mut self, row: usize, column: u32, bits: u64, width: usize) -> bool {
         let at = self.starts[row] + column as usize;
         let end = self
@@ -96,7 +97,7 @@ impl Rows {
         true
     }
 
-    /// Removes the oldest rows.
+    /// Removes the oldest `count` rows.
     pub(crate) fn drop_front(&mut self, count: usize) {
         let end = self.starts.get(count).copied().unwrap_or(self.cells.len());
         let gone = self
@@ -112,7 +113,7 @@ impl Rows {
         }
     }
 
-    /// Bytes of memory.
+    /// Returns the memory used, in bytes.
     pub(crate) fn memory_bytes(&self) -> usize {
         self.cells.capacity() * 8 + self.starts.capacity() * 8 + self.times_ms.capacity() * 8
     }

@@ -1,4 +1,4 @@
-//! Damage from outside: bits that flip, files that go, and what is told about it.
+//! Tests of external damage (flipped bits, removed files) and of how it is reported.
 
 use super::*;
 
@@ -32,7 +32,7 @@ fn labels(number: u32) -> Labels {
 
 type Content = BTreeMap<Labels, Vec<(i64, u64)>>;
 
-/// What a store says it has, and what it warns of.
+/// Returns the content of a store and the warnings of the read.
 fn content(store: &Store) -> (Content, Vec<String>) {
     let control = ReadControl::unlimited();
     let selection = Selection {
@@ -53,7 +53,7 @@ fn content(store: &Store) -> (Content, Vec<String>) {
     (content, set.warnings())
 }
 
-/// Ticks of an agent; every `seal`th time all is sealed, and the last ones stay in the log.
+/// Writes ticks of an agent and seals after every `seal`th one; the last ticks stay in the log.
 fn write(path: &Path, ticks: u64, seal: u64) -> Content {
     let store = open(path);
     let mut stream = store.stream("agent/a");
@@ -104,7 +104,8 @@ fn files_below(path: &Path) -> Vec<PathBuf> {
     files
 }
 
-/// `TIDEMARK_FLIPS` (40; the full run is 5,000) bits anywhere in a data directory: log, blocks, checkpoints, state database.
+/// Flips `TIDEMARK_FLIPS` bits (default 40; the full run uses 5,000) anywhere in a data directory: log, blocks,
+/// checkpoints, state database.
 #[test]
 fn bit_flipped_anywhere_is_never_a_wrong_value_nor_a_silent_loss() {
     let source = tempfile::tempdir().unwrap();
@@ -136,7 +137,7 @@ fn bit_flipped_anywhere_is_never_a_wrong_value_nor_a_silent_loss() {
         };
         let store = match Store::open(options, Arc::new(ManualClock::new(NOW))) {
             Ok(store) => store,
-            // The secret of the directory has no second copy: without it nothing can be told from damage.
+            // The key has no second copy, and without it sound data can't be distinguished from damage.
             Err(error) => {
                 assert!(victim.ends_with("key"), "{what}: {error}");
                 continue;
@@ -154,7 +155,7 @@ fn bit_flipped_anywhere_is_never_a_wrong_value_nor_a_silent_loss() {
             );
         }
         assert!(got == want || told, "{what}: lost without a word");
-        // A merge neither spreads the damage nor drops what is sound.
+        // A merge neither spreads the damage nor drops sound data.
         let merged = store.flush();
         let (after, _) = content(&store);
         for (labels, list) in &got {
@@ -204,7 +205,7 @@ fn sequence_of_an_agent_outlives_both_checkpoints() {
 fn lost_definitions_are_counted() {
     let directory = tempfile::tempdir().unwrap();
     write(directory.path(), 5, 100);
-    // Both copies of the record that defines the columns.
+    // Damage both copies of the record that defines the columns.
     let segment = &files_below(&directory.path().join("wal"))[0];
     let mut bytes = fs::read(segment).unwrap();
     let mut at = 8;
@@ -229,14 +230,14 @@ fn replayed_and_late_rows_are_told_apart_exactly() {
     for number in 0..SERIES {
         stream.define(number, &labels(number)).unwrap();
     }
-    // The agent sends again what was stored, from its last whole spool segment.
+    // The agent resends rows that are already stored, starting at its last whole spool segment.
     for tick in 11..=20_u64 {
         let row: Vec<_> = (0..SERIES).map(|n| (n, 0.0)).collect();
         let time = NOW - 1_000_000 + tick as i64 * 1000;
         let again = stream.append_row(tick, time, &row).unwrap();
         assert_eq!((again.stored, again.duplicates), (0, u64::from(SERIES)));
     }
-    // Late samples inside the retention are stored, wherever they fall; a clash is refused one by one.
+    // Late samples within the retention are stored at any timestamp; each clashing sample is refused individually.
     let sample = |timestamp_ms, value| Sample {
         timestamp_ms,
         value,
@@ -275,7 +276,7 @@ fn verify_finds_each_flipped_bit_and_missing_file() {
         let copy = tempfile::tempdir().unwrap();
         copy_folder(source.path(), copy.path());
         let mut files = files_below(copy.path());
-        // The database checks itself when it is opened; unused bytes of its files are nobody's. The reserve is empty space.
+        // The database checks itself when it is opened, and parts of its files are unused. The reserve is empty space.
         files.retain(|path| {
             let text = path.to_string_lossy();
             !text.contains("state.sled") && !text.ends_with("reserve")
@@ -306,7 +307,7 @@ fn verify_finds_each_flipped_bit_and_missing_file() {
     );
 }
 
-/// A value that changed in the database although the database's own checksums hold.
+/// Changes a value in the database so that the database's own checksums still match.
 #[test]
 fn changed_value_of_the_state_is_reported_and_costs_nothing() {
     use crate::verify::verify;

@@ -30,7 +30,7 @@ impl Write for Capture {
     }
 }
 
-/// Collects the log lines of all threads: the store logs on its own.
+/// Collects the log lines of all threads, because the store also logs from its own threads.
 fn capture() {
     static ONCE: OnceLock<()> = OnceLock::new();
     ONCE.get_or_init(|| {
@@ -122,7 +122,7 @@ fn failed_seal_names_step_and_reason() {
         let error = store.flush().unwrap_err();
         let want = format!("seal the head: write a block: {}", reason(errno));
         assert_eq!(chain(&error), want);
-        // The maintenance thread tries again.
+        // The maintenance thread retries.
         wait_for_line("maintain blocks", &want);
         disk.fail(None);
     }

@@ -1,7 +1,7 @@
-//! Disks that fail and power that goes: what was acknowledged is there afterwards, whatever else is not.
+//! Tests of failing disks and power loss: acknowledged samples must survive, whatever else is lost.
 //!
-//! `TIDEMARK_CRASHES` (150 moments; the full run is 5,000) and `TIDEMARK_WRITE_FAULTS` (25 calls; the full run is 400)
-//! set how much is tried.
+//! `TIDEMARK_CRASHES` (default 150 crash points; the full run uses 5,000) and `TIDEMARK_WRITE_FAULTS` (default 25
+//! calls; the full run uses 400) set the number of attempts.
 
 use super::*;
 
@@ -45,18 +45,18 @@ fn series(stream: u64, column: u32) -> Labels {
     Labels::from_pairs(pairs).unwrap()
 }
 
-/// A sample that was handed to the store, and when it was acknowledged.
+/// A sample passed to the store, and when it was acknowledged.
 #[derive(Debug)]
 struct Sent {
     labels: Labels,
     time: i64,
     bits: u64,
     acknowledged: Option<usize>,
-    /// When its deletion was asked for, and when it was done.
+    /// When its deletion was requested, and when it completed.
     deleted: Option<(usize, Option<usize>)>,
 }
 
-/// A writer that repeats what is not acknowledged, as an agent does.
+/// A writer that resends unacknowledged samples, as an agent does.
 struct Writer {
     disk: Arc<Disk>,
     random: StdRng,
@@ -93,7 +93,7 @@ impl Writer {
         }
     }
 
-    /// One tick of one agent, acknowledged; or a few that are not yet.
+    /// Sends one acknowledged tick of an agent, or a few that are not acknowledged yet.
     fn tick(&mut self, store: &Store) {
         let which = self.random.random_range(0..STREAMS);
         let mut stream = store.stream(&format!("agent/{which}"));
@@ -125,14 +125,14 @@ impl Writer {
         }
     }
 
-    /// A request of remote write.
+    /// Sends a remote-write request.
     fn request(&mut self, store: &Store) {
         let first = self.sent.len();
         self.clock += 1000;
         let mut batch = Vec::new();
         for column in 0..self.random.random_range(1..COLUMNS) {
             let labels = series(100 + u64::from(column % 2), column);
-            // Late ones too.
+            // Some samples are late.
             let late = self.random.random_range(0..3_i64) * 1_000_000;
             let sample = Sample {
                 timestamp_ms: self.clock - late,
@@ -178,7 +178,7 @@ impl Writer {
                 16..18 => while store.flush().is_err() {},
                 18 if step > steps / 2 => self.delete(&store),
                 _ => {
-                    // As after a kill: nothing is closed in order but by the end of the process.
+                    // As after a process exit: the store is dropped without a call to `close`.
                     drop(store);
                     store = until_open(path);
                 }
@@ -230,7 +230,7 @@ fn content(store: &Store) -> HashMap<(Labels, i64), u64> {
     content
 }
 
-/// Holds a store to what was acknowledged up to `moment`.
+/// Checks the content of a store against what was acknowledged up to `moment`.
 #[track_caller]
 fn check(content: &HashMap<(Labels, i64), u64>, sent: &[Sent], moment: usize, what: &str) {
     let mut known: HashMap<(&Labels, i64), u64> = HashMap::new();
@@ -284,7 +284,7 @@ fn loss_of_power_at_any_sync_loses_nothing_acknowledged() {
     }
 }
 
-/// Runs a workload while some calls fail, then takes the power away.
+/// Runs a workload while some calls fail, then simulates a power loss.
 fn run_with_fault(fault: Fault, steps: usize) -> u64 {
     let folder = tempfile::tempdir().unwrap();
     let disk = Disk::install(folder.path());
@@ -300,7 +300,7 @@ fn run_with_fault(fault: Fault, steps: usize) -> u64 {
             open(&left.path().join("data")).unwrap_or_else(|error| panic!("{what}: {error}"));
         check(&content(&store), &writer.sent, moment, &what);
     }
-    // And without a loss of power: what the kernel has.
+    // Also check without a power loss: everything the kernel holds.
     check(
         &content(&until_open(&path)),
         &writer.sent,
@@ -400,18 +400,18 @@ fn interval_mode_loses_the_end_only_and_only_without_power() {
         let store = open(path);
         assert_eq!(store.stats().blocks_quarantined, 0);
         let count = content(&store).len() as u64;
-        // Rows of a block whose checkpoint was not written yet come again and are dropped as duplicates.
+        // Rows of a block whose checkpoint was not written yet are sent again and dropped as duplicates.
         assert!(store.stream("agent/1").durable_sequence().unwrap_or(0) <= count);
         let held = content(&store);
         let time = |sequence: u64| NOW - 1000 + sequence as i64;
         assert!((1..=count).all(|sequence| held.contains_key(&(series(1, 0), time(sequence)))));
         count
     };
-    // A kill: what the kernel has is there.
+    // After a kill, everything the kernel holds is there.
     let copy = tempfile::tempdir().unwrap();
     disk.lay_out_all(copy.path());
     assert_eq!(rows(&copy.path().join("data")), 200);
-    // No power: a beginning of what was acknowledged, without a gap.
+    // After a power loss, a gapless prefix of the acknowledged rows is there.
     let mut random = StdRng::seed_from_u64(3);
     let mut lost_most = 0;
     for _ in 0..20 {

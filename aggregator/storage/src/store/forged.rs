@@ -1,4 +1,5 @@
-//! Records with right checksums that name what is not there: they cost themselves, and no memory.
+//! Tests of forged records: their checksums are valid, but they name groups or columns that do not exist. Only these
+//! records are lost, and they allocate no memory.
 
 use super::*;
 
@@ -17,7 +18,7 @@ fn labels(name: &str) -> Labels {
     Labels::from_pairs([("__name__", name)]).unwrap()
 }
 
-/// A row of one cell in a group's column; a key row, as the first of its group.
+/// Returns a row with one cell. As the first row of its group, it is a key row.
 fn row(group: u32, column: u32) -> Vec<u8> {
     let mut rows = RowsBuilder::default();
     let head = RowHead {
@@ -44,7 +45,7 @@ fn definition(group: u32, column: u32) -> Vec<u8> {
     )
 }
 
-/// A record that says it unpacks to `bytes`, and does when it is allowed to.
+/// Returns a record that claims to decompress to `bytes` bytes, and does if allowed to.
 fn bomb(bytes: usize) -> Vec<u8> {
     let mut payload = vec![1, 1];
     crate::bytes::put_varint(&mut payload, bytes as u64);
@@ -52,7 +53,7 @@ fn bomb(bytes: usize) -> Vec<u8> {
     payload
 }
 
-/// A store with one sample, to the log of which the records are added.
+/// Creates a store with one sample and appends the records to its log.
 fn store_with(records: &[Vec<u8>]) -> tempfile::TempDir {
     let directory = tempfile::tempdir().unwrap();
     let store = open(directory.path());
@@ -74,7 +75,8 @@ fn store_with(records: &[Vec<u8>]) -> tempfile::TempDir {
     directory
 }
 
-/// Opens it, and again after a checkpoint and a merge: what is sound is there, and no more memory is taken than `bytes`.
+/// Opens the store, and again after a checkpoint and a merge. Sound data must be there, and the head must use less than
+/// `bytes` bytes of memory.
 #[track_caller]
 fn check(records: &[Vec<u8>], malformed: u64, bytes: u64) {
     let directory = store_with(records);
@@ -131,7 +133,7 @@ fn columns_of_all_groups_are_bounded() {
     for _ in 0..7 {
         assert!(head.has_room(0, 1 << 22));
     }
-    // There is one already.
+    // One column exists already.
     assert!(!head.has_room(0, 1 << 22), "of all");
     assert!(head.has_room(0, (1 << 22) - 1));
     assert!(head.has_room(5, 5) && !head.has_room(5, 6));
@@ -140,7 +142,7 @@ fn columns_of_all_groups_are_bounded() {
 #[test]
 fn record_vouches_with_its_length_for_what_it_unpacks_to() {
     check(&[bomb(1 << 29), bomb(9 << 20)], 2, 1 << 20);
-    // What packs as well and is honest is kept, packed or not.
+    // Honest data that compresses as well is kept, compressed or not.
     let many = |count: u32| {
         let one = |column| Definition {
             column,

@@ -1,4 +1,4 @@
-//! Merges that take chunks over as they are, and those that can't.
+//! Tests of merges that copy chunks unchanged, and of merges that can't.
 
 use super::*;
 
@@ -13,7 +13,7 @@ use crate::read::Values;
 type Content = BTreeMap<String, Vec<(i64, u64)>>;
 
 const STEP_MS: i64 = 4_000;
-/// Times begin there: no span is over yet, so that the store merges nothing by itself.
+/// The first timestamp. No merge span has ended yet, so the store does not merge on its own.
 const START: i64 = NOW - 2 * 3_600_000;
 
 fn labels(series: u32) -> Labels {
@@ -64,13 +64,13 @@ fn seal(store: &Store, series: &[u32], rows: std::ops::Range<i64>, want: &mut Co
     inner.seal(&mut lock(&inner.maintenance)).unwrap();
 }
 
-/// The checksums of a block's chunks.
+/// Returns the checksums of a block's chunks.
 fn chunks(block: &Block) -> BTreeSet<u32> {
     let loaded = block.load().unwrap();
     loaded.directory.iter().map(|chunk| chunk.crc).collect()
 }
 
-/// Merges all blocks; returns how many chunks there were and how many of them are in the merged block.
+/// Merges all blocks; returns the number of source chunks and how many of them are in the merged block.
 fn merge(store: &Store, want: &Content) -> (usize, usize) {
     assert_eq!(&content(store), want);
     let before: BTreeSet<u32> = store
@@ -114,7 +114,7 @@ fn long_chunks_are_taken_over() {
         seal(store, &series, 0..690, want);
         seal(store, &series, 690..1400, want);
         seal(store, &series, 1400..1600, want);
-        // Three times 64 and 36 series; they are long on average.
+        // Each of the three blocks has a chunk of 64 and one of 36 series; they are long on average.
         assert_eq!(merge(store, want), (6, 6));
     });
 }
@@ -137,7 +137,7 @@ fn only_slices_whose_series_changed_are_packed_anew() {
     with_store(|store, want| {
         let series: Vec<u32> = (0..192).collect();
         seal(store, &series, 0..600, want);
-        // One of the second 64 is gone, so those behind it moved up; a new one comes last.
+        // One series of the second 64 is gone, so those after it moved up. A new one is added at the end.
         let changed: Vec<u32> = (0..193).filter(|&one| one != 70).collect();
         seal(store, &changed, 600..1150, want);
         let (before, kept) = merge(store, want);
@@ -151,7 +151,7 @@ fn chunks_that_overlap_in_time_are_not_taken_over() {
         let series: Vec<u32> = (0..64).collect();
         seal(store, &series, 0..600, want);
         seal(store, &series, 700..1300, want);
-        // Late samples of one series, between those of the first block.
+        // Late samples of one series, between the samples of the first block.
         let late: Vec<_> = (0..5)
             .map(|n| Sample {
                 timestamp_ms: START + n * STEP_MS + 1,
@@ -215,7 +215,7 @@ fn merge_lets_something_else_run_now_and_then() {
         };
         store.inner().merge(&blocks, &mut between).unwrap();
         assert_eq!(calls, 2);
-        // A failure of what runs between ends the merge; the sources stay.
+        // If the callback fails, the merge ends and the source blocks stay.
         seal(store, &series, 4..6, want);
         let blocks = store.inner().blocks.all();
         let mut fails = || Err(MaintenanceError::Seal(std::io::Error::other("test")));

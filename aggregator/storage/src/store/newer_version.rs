@@ -1,4 +1,5 @@
-//! Columns of a kind that only a newer version knows: refused by name, while everything else stays readable.
+//! Tests of columns whose value kind only a newer version knows: they are refused by name, while everything else stays
+//! readable.
 
 use super::*;
 
@@ -38,7 +39,7 @@ fn append(store: &Store, name: &str, age_ms: i64) {
     store.wait_durable(appended.position).unwrap();
 }
 
-/// Names of all series with samples, and the warnings of the read.
+/// Returns the names of all series with samples, and the warnings of the read.
 fn names(store: &Store) -> (Vec<String>, Vec<String>) {
     let selection = Selection {
         matchers: vec![],
@@ -107,7 +108,7 @@ fn histogram_column_in_the_log_is_refused_by_name() {
     assert_eq!(fs::read(kept).unwrap(), bytes, "the record is kept");
 }
 
-/// Gives the first chunk of a block another value kind; returns the chunk's offset.
+/// Changes the value kind of a block's first chunk; returns the chunk's offset.
 fn set_kind(path: &Path, kind: KindCode) -> u64 {
     let mut bytes = fs::read(path).unwrap();
     let footer_bytes = bytes.split_off(bytes.len() - FOOTER_BYTES);
@@ -154,7 +155,7 @@ fn histogram_chunk_in_a_block_is_refused_by_name() {
     let name = block.file_name().unwrap().to_str().unwrap();
     let warning = format!("block {name}: {text}; its samples are left out");
     assert_eq!(names(&store), (vec!["float".to_owned()], vec![warning]));
-    // A merge takes the other series over and keeps the block.
+    // A merge copies the other series and keeps the block.
     append(&store, "later", 1000);
     store.flush().unwrap();
     let (all, _) = names(&store);

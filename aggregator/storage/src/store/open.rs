@@ -1,4 +1,4 @@
-//! Opening a store: lock, key, replay of the log.
+//! Opening a store: directory lock, hash key, log replay.
 
 use std::path::Path;
 use std::sync::{Arc, Mutex, RwLock};
@@ -28,14 +28,14 @@ use crate::stats::Lost;
 use crate::wal::{self, Numbered, RecordFormat, Wal, WalOptions, record};
 use crate::write::OpenError;
 
-/// How long records gather when nobody blocks on them.
+/// How long log records gather before a commit when no caller blocks on them.
 const LINGER: Duration = Duration::from_millis(4);
 const SEGMENT_BYTES: u64 = 64 << 20;
-/// What an active series is reckoned to take at most.
+/// Upper estimate of the memory per active series, in bytes.
 const BYTES_PER_SERIES: u64 = 2048;
-/// Each cache has at least so much, unless that is more than an eighth of the budget.
+/// Minimum size of each cache, unless this exceeds an eighth of the memory budget.
 const CACHE_BYTES_MIN: usize = 32 << 20;
-/// Series that are taken however small the budget.
+/// Minimum series limit, however small the budget.
 const SERIES_MIN: u64 = 10_000;
 
 /// Opens the store's files.
@@ -90,16 +90,16 @@ pub(super) fn open(options: StoreOptions, clock: Arc<dyn Clock>) -> Result<Inner
     })
 }
 
-/// What checkpoint and log gave back.
+/// State recovered from the checkpoint and the log.
 struct Recovered {
     replayed: Replayed,
     lost: Lost,
     agents: AgentTable,
-    /// The number of the next record.
+    /// The number of the next log record.
     next: u64,
 }
 
-/// Reads checkpoint and log into an empty head.
+/// Reads the checkpoint and the log into an empty head.
 fn recover(
     directory: &Path,
     head: Head,

@@ -1,7 +1,7 @@
-//! What checkpoint and log give back: series, rows, sequences, metadata.
+//! Rebuilds series, rows, sequences and metadata from the checkpoint and the log.
 //!
-//! Rows are nearly all of it, and the groups know nothing of each other; so the records between two others are read by
-//! several threads at once, each of which puts the rows of its own groups in order.
+//! Nearly all records are rows, and groups are independent of each other. So several threads read the row records of a
+//! batch at once, and each applies the rows of its own groups in order.
 
 use std::collections::BTreeMap;
 use std::sync::Arc;
@@ -19,27 +19,27 @@ use crate::wal::record::{self, Record, Rows};
 use crate::wal::rows::{Cells, Decoded, RowError, Section, is_own, may_hold};
 use crate::wal::{Numbered, ReplayReport};
 
-/// Threads that read rows at most.
+/// Maximum number of threads that read rows.
 const THREADS_MAX: usize = 4;
-/// Fewer records are not worth a thread.
+/// Minimum number of row records for reading on several threads.
 const RECORDS_MIN: usize = 8;
 
-/// What was found in rows.
+/// Counts of what rows contained.
 #[derive(Debug, Clone, Copy, Default)]
 pub(super) struct RowCounts {
     pub(super) samples: u64,
-    /// Records or rows that are none of this format.
+    /// Records or rows that do not match the format.
     pub(super) malformed: u64,
-    /// Rows that refer to a key row of which both copies are lost.
+    /// Rows that refer to a key row whose copies are both lost.
     pub(super) lost: u64,
 }
 
-/// What a replay rebuilds.
+/// State rebuilt by a replay.
 pub(super) struct Replayed {
     pub(super) head: Head,
     pub(super) metadata: BTreeMap<String, Metadata>,
     pub(super) counts: RowCounts,
-    /// The definitions read last: the log has each twice.
+    /// The last definition record that was read; the log holds each one twice.
     defined: Vec<u8>,
 }
 
@@ -53,7 +53,7 @@ impl Replayed {
         }
     }
 
-    /// No agent is asked again for what is known to be in the blocks.
+    /// Raises the sequences to those recorded with the blocks, so that agents do not resend samples that are in blocks.
     pub(super) fn raise_sequences(&self, agents: &AgentTable) {
         for (name, sequence) in agents.sequences() {
             let group = self.head.group_by_key(name, i64::MIN);
@@ -64,7 +64,7 @@ impl Replayed {
         }
     }
 
-    /// What is not there, after the last record.
+    /// Returns what was lost, once the last record is applied.
     pub(super) fn lost(&self, report: &ReplayReport) -> Lost {
         let mut lost = Lost {
             records: report.lost,
@@ -82,7 +82,8 @@ impl Replayed {
         lost
     }
 
-    /// Applies records. Definitions say of columns whose they are, rows what is in them, so neither waits for the other.
+    /// Applies records. Definitions name the series of columns and rows hold their values, so neither waits for the
+    /// other.
     pub(super) fn apply(&mut self, records: &[Numbered<'_>]) {
         let (mut rows, mut definitions) = (Vec::new(), Vec::new());
         for &(_, payload) in records {
@@ -133,7 +134,7 @@ impl Replayed {
     }
 }
 
-/// Applies records of definitions, each with the group it is for.
+/// Applies definition records to their groups.
 fn define(head: &Head, records: &[(Arc<Group>, &[u8])]) -> RowCounts {
     let mut counts = RowCounts::default();
     for (group, payload) in records {
@@ -149,7 +150,7 @@ fn define(head: &Head, records: &[(Arc<Group>, &[u8])]) -> RowCounts {
     counts
 }
 
-/// Reads the rows of the groups that are thread `own`'s `of` so many threads.
+/// Reads the rows of the groups assigned to thread `own` out of `of` threads.
 fn read_rows(head: &Head, records: &[Rows<'_>], own: u32, of: u32) -> RowCounts {
     let mut counts = RowCounts::default();
     let mut sections = Vec::new();
@@ -176,7 +177,7 @@ fn read_rows(head: &Head, records: &[Rows<'_>], own: u32, of: u32) -> RowCounts 
     counts
 }
 
-/// A row may come before the definition of its columns; those that never get one are orphans.
+/// Reads a row. It may precede the definitions of its columns; columns that never get a definition are orphans.
 fn read_row(head: &Head, section: &Section<'_>, cells: &mut Cells, counts: &mut RowCounts) {
     let group = head.group_for_replay(section.head.group, "");
     let mut data = lock(&group.data);

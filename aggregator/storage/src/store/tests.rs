@@ -274,14 +274,14 @@ fn groups_are_formed_by_label_values() {
     }
 }
 
-/// A step of the comparison with a plain map.
+/// A step of the comparison against a plain map.
 #[derive(Debug, Clone)]
 enum Step {
     Append(Vec<(u8, i64, u8)>),
     Row(u64, i64, Vec<(u8, u8)>),
     Restart,
     Flush,
-    /// The stream gives a column up, so that its series may leave the head; then defines it again.
+    /// The stream undefines a column, so that its series may leave the head, then defines it again.
     Undefine(u8),
 }
 
@@ -305,7 +305,7 @@ fn series_number(n: u8) -> Labels {
     labels(&format!("m{n}"), if n < 4 { "a" } else { "b" })
 }
 
-/// Puts a sample into the model; false when another value is there.
+/// Inserts a sample into the model; returns false if it holds another value there.
 fn model_put(model: &mut Content, series: u8, time: i64, bits: u64) -> bool {
     let list = model.entry(series_number(series)).or_default();
     match list.binary_search_by_key(&time, |&(t, _)| t) {
@@ -637,7 +637,7 @@ fn raw_series_are_the_same_as_labelled_ones() {
         assert_eq!((appended.stored, dropped), (49, 1));
         let (again, _, expected) = append();
         assert_eq!((again.stored, again.duplicates), (0, 49));
-        // All but the first, the one without labels, and the one after it.
+        // All series but the first, the one without labels, and the one after it.
         assert_eq!(expected, 47);
         if time == 4 {
             store.flush().unwrap();
@@ -646,7 +646,7 @@ fn raw_series_are_the_same_as_labelled_ones() {
     let content = all(&store);
     assert_eq!(content.len(), 49);
     assert!(content.values().all(|list| list.len() == 6));
-    // A stream takes a series over: its bytes must not lead to the old place.
+    // A stream takes over a series: its cached bytes must not lead to the old place.
     let mut stream = store.stream("s");
     stream.define(0, &labels("m7", "x")).unwrap();
     stream.append_row(1, 7, &[(0, 1.0)]).unwrap();
