@@ -1,8 +1,8 @@
-//! Appending series that are named by the bytes they came in as, without taking the labels apart.
+//! Appends series identified by their encoded labels, without decoding the labels.
 //!
-//! A sender repeats its series in the same order, request after request. So each known series remembers which one
-//! came next the last time; the next one of a request is compared with that, and only a miss looks into the table.
-//! What is compared is the keyed 128-bit hash of the bytes, so nothing of the bytes need be kept.
+//! A sender repeats its series in the same order in every request. So each known series remembers which series followed
+//! it last time. The next series of a request is compared with that one, and only a miss needs a table lookup. The
+//! comparison uses the keyed 128-bit hash of the encoded labels, so the bytes are not kept.
 
 use std::sync::atomic::{AtomicU32, Ordering};
 use std::sync::{RwLock, RwLockReadGuard};
@@ -20,30 +20,30 @@ use crate::sync::{read, write};
 use crate::write::{AppendError, AppendMode, Appended, RefusalReason};
 
 const NOTHING: u32 = u32::MAX;
-/// Encodings of labels that are kept beyond twice the number of series.
+/// Number of label encodings that are kept in addition to twice the number of series.
 const SPARE: usize = 100_000;
 
-/// Series with samples, as a request brings them. Made by [`Store::raw_batch`] and given to [`Store::append_raw`] by the same
-/// thread, soon: what the store learns of other senders' series waits meanwhile.
+/// The series and samples of a request. Created by [`Store::raw_batch`] and passed to [`Store::append_raw`] by the same
+/// thread. It must not be kept for long: until then the store can't learn the series of other senders.
 #[derive(Debug)]
 pub struct RawBatch<'s, 'b> {
     state: RwLockReadGuard<'s, State>,
     hash_key: HashKey,
-    /// The series before, if it is known.
+    /// The previous series, if it is known.
     before: u32,
     parts: Parts<'b>,
 }
 
-/// What is left of a batch once all is in it.
+/// The series and samples of a batch, without its lock.
 #[derive(Debug, Default)]
 struct Parts<'b> {
-    /// Keys, their hashes, and where their samples end.
+    /// The keys, their hashes, and the ends of their samples in `samples`.
     series: Vec<(&'b [u8], SeriesHash, usize)>,
     samples: Vec<Sample>,
 }
 
 impl<'b> RawBatch<'_, 'b> {
-    /// Adds a series. `key`: its labels as the sender encoded them; equal bytes must mean equal labels.
+    /// Adds a series. `key` is its labels as the sender encoded them; equal bytes must mean equal labels.
     pub fn push(&mut self, key: &'b [u8], samples: impl Iterator<Item = Sample>) {
         let hash = self.hash_key.hash_long(key);
         self.before = self.state.find(self.before, hash).unwrap_or(NOTHING);
@@ -52,7 +52,7 @@ impl<'b> RawBatch<'_, 'b> {
         self.parts.series.push((key, hash, end));
     }
 
-    /// How many bytes the key had of the series that came behind the last one the last time; 0 when nothing is known.
+    /// Returns the key length of the series that followed the last pushed one in the previous request; 0 if unknown.
     #[must_use]
     pub fn expected_bytes(&self) -> usize {
         let before = self.state.known.get(self.before as usize);
@@ -61,8 +61,8 @@ impl<'b> RawBatch<'_, 'b> {
         length.copied().map_or(0, usize::from)
     }
 
-    /// Adds a series with one sample if it is the one that is expected, and tells whether it is. Its key is that of a series
-    /// pushed before, to the byte.
+    /// Adds a series with one sample if it is the expected one, and returns whether it is. The key then equals that of
+    /// a series pushed before, byte for byte.
     pub fn push_expected(&mut self, key: &'b [u8], sample: Sample) -> bool {
         let Some(before) = self.state.known.get(self.before as usize) else {
             return false;
@@ -92,7 +92,7 @@ impl<'b> Parts<'b> {
     }
 }
 
-/// Makes labels of the bytes of a key; `None`: they are no labels, and the series is dropped.
+/// Decodes the labels of a key. `None`: the key is invalid, and the series is dropped.
 pub type LabelsOf<'f> = dyn Fn(&[u8]) -> Option<Labels> + 'f;
 
 #[derive(Debug)]
@@ -100,21 +100,21 @@ struct Known {
     hash: SeriesHash,
     series: SeriesId,
     place: ColumnRef,
-    /// The one that came next the last time.
+    /// The series that followed this one last time.
     next: AtomicU32,
 }
 
 #[derive(Debug, Default)]
 struct State {
-    /// The index' generation at which the places were right.
+    /// The generation of the index for which the places are valid.
     generation: u64,
     known: Vec<Known>,
-    /// Bytes of the key of each; 0: more than fit.
+    /// The key length of each known series in bytes; 0 if it does not fit.
     lengths: Vec<u16>,
     by_hash: HashTable<u32>,
 }
 
-/// The series that came as bytes.
+/// The series known by their encoded labels.
 #[derive(Debug, Default)]
 pub(crate) struct RawCache {
     state: RwLock<State>,
@@ -158,7 +158,7 @@ impl State {
             hash,
             series,
             place,
-            // Misses come in a row, in the order of the request.
+            // Misses are added one after another, in request order.
             next: AtomicU32::new(at + 1),
         });
         self.lengths.push(length);
@@ -169,7 +169,7 @@ impl State {
     }
 }
 
-/// A series that was not known by its bytes.
+/// A series whose encoded labels were not known.
 struct Miss {
     hash: SeriesHash,
     series: SeriesId,
@@ -177,7 +177,7 @@ struct Miss {
     length: u16,
 }
 
-/// What a request is turned into.
+/// A request resolved to cells.
 struct Collected {
     cells: Vec<Cell>,
     misses: Vec<Miss>,
@@ -187,7 +187,7 @@ struct Collected {
 }
 
 impl RawCache {
-    /// Bytes of memory, about.
+    /// Returns the approximate memory used, in bytes.
     pub(crate) fn memory_bytes(&self) -> usize {
         let state = read(&self.state);
         state.known.capacity() * (size_of::<Known>() + size_of::<u16>())
@@ -196,7 +196,7 @@ impl RawCache {
 }
 
 impl Store {
-    /// A batch with nothing in it yet.
+    /// Returns an empty batch.
     #[must_use]
     pub fn raw_batch<'b>(&self) -> RawBatch<'_, 'b> {
         RawBatch {
@@ -207,11 +207,11 @@ impl Store {
         }
     }
 
-    /// Appends series named by bytes; otherwise as [`Store::append`]. Returns also how many series were dropped
-    /// because `labels_of` made no labels of them.
+    /// Appends series identified by their encoded labels; otherwise like [`Store::append`]. Also returns the number of
+    /// series dropped because `labels_of` rejected their keys.
     ///
     /// # Errors
-    /// See [`AppendError`]; then nothing of the request is visible.
+    /// See [`AppendError`]. On error, no sample of the request is visible.
     pub fn append_raw(
         &self,
         batch: RawBatch<'_, '_>,
@@ -219,7 +219,7 @@ impl Store {
         labels_of: &LabelsOf<'_>,
     ) -> Result<(Appended, u64), AppendError> {
         let RawBatch { state, parts, .. } = batch;
-        // What this request teaches is written there.
+        // Released because series learned from this request are written there.
         drop(state);
         self.inner().append_raw(&parts, mode, labels_of)
     }
@@ -254,7 +254,7 @@ impl Inner {
         Ok((appended, dropped))
     }
 
-    /// Forgets what is known when a series was moved or removed since, or when too much is known.
+    /// Clears the cache if a series was moved or removed since, or if the cache has grown too large.
     fn renew_raw(&self, generation: u64, series: usize) {
         let is_good = |state: &State| {
             state.generation == generation && state.known.len() <= 2 * series + SPARE
@@ -327,7 +327,7 @@ impl Inner {
             to.dropped += 1;
             return;
         };
-        // A series of which no sample is taken is not made.
+        // A series is not created if none of its samples is accepted.
         let none_good = |sample: &Sample| window.refusal(sample.timestamp_ms).is_some();
         let placed = if samples.iter().all(none_good) {
             None

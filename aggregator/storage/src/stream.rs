@@ -15,16 +15,16 @@ use crate::sync::{lock, read};
 use crate::wal::rows::{RowHead, RowsBuilder};
 use crate::write::{AppendError, AppendMode, Appended, DefineError};
 
-/// Series that one stream may define when nobody says otherwise: 100,000 take some 100 MB at most, and an agent with
-/// 250 containers has 8,000.
+/// Default limit of series per stream. 100,000 series take at most about 100 MB; an agent with 250 containers has
+/// 8,000.
 pub const SERIES_PER_STREAM_MAX: u64 = 100_000;
 
-/// Numbers below this one may be used for columns, however low the limit of series is: a source beyond its limit numbers
-/// the series that are refused too. As many are four for each series of the default limit.
+/// Column numbers below this are always allowed, however low the series limit: a source over its limit also numbers the
+/// series that are refused. This is four numbers for each series of the default limit.
 pub const STREAM_NUMBERS_MIN: u64 = 400_000;
 
 thread_local! {
-    /// The buffer for cells: one a thread, where one a stream would be kept for each of thousands of sources.
+    /// The cell buffer, one per thread. One buffer per stream would be kept for each of thousands of sources.
     static CELLS: Cell<Vec<(u32, u64)>> = const { Cell::new(Vec::new()) };
 }
 
@@ -34,12 +34,12 @@ pub struct Stream {
     store: Store,
     head: Arc<Head>,
     group: Arc<Group>,
-    /// By the stream's number of a column: the column in the group, and the series.
+    /// The column in the group and the series, by the stream's column number.
     columns: Vec<Option<(u32, SeriesId)>>,
     defined: usize,
     /// Places that the log does not know yet.
     fresh: FreshPlaces,
-    /// The cells of the row at hand; empty between rows.
+    /// The cells of the current row; empty between rows.
     cells: Vec<(u32, u64)>,
 }
 
@@ -63,23 +63,23 @@ impl Stream {
         self.store.inner()
     }
 
-    /// The sequence of the last row that is durable; `None` for a source never seen.
+    /// Returns the sequence of the last durable row; `None` for a source that was never seen.
     #[must_use]
     pub fn durable_sequence(&self) -> Option<u64> {
         let position = self.inner().wal.durable();
         lock(&self.group.data).durable_sequence(position)
     }
 
-    /// Gives a series the number `column`. A number may be used again after [`Self::undefine`].
+    /// Assigns the number `column` to a series. A number may be reused after [`Self::undefine`].
     ///
     /// # Errors
-    /// A limit; the stream's other columns are untouched.
+    /// A limit is exceeded; the stream's other columns are not affected.
     pub fn define(&mut self, column: u32, labels: &Labels) -> Result<(), DefineError> {
         self.define_within(column, labels, &mut || true)
     }
 
-    /// The same, where `admit` is asked before a series that the head does not know is made; if it says no, that is
-    /// [`DefineError::NotAdmitted`].
+    /// Like [`Self::define`], but calls `admit` before a series unknown to the head is created. If it returns false,
+    /// the result is [`DefineError::NotAdmitted`].
     ///
     /// # Errors
     /// As [`Self::define`].
@@ -95,13 +95,14 @@ impl Stream {
         let limit = self.inner().options.series_per_stream_max;
         let beyond = u64::from(column) >= (4 * limit).max(STREAM_NUMBERS_MIN);
         let over = beyond || (is_new && self.defined as u64 >= limit);
-        // What was undefined stays in the head for a while: one that changes its series all the time is held to that too.
+        // Undefined series stay in the head for a while, so a source that changes its series all the time is limited
+        // too.
         let churned = is_new && lock(&self.group.data).used_columns() as u64 >= 2 * limit;
         if over || churned {
             return Err(DefineError::StreamLimit { limit });
         }
         let store = self.store.clone();
-        // While this is held, no column is taken from its series.
+        // While this is held, no column is evicted.
         let _barrier = read(&store.inner().append_barrier);
         let (series, placed) = self.head.place_within(&self.group, labels, admit)?;
         self.fresh.add(&self.group, series, placed);
@@ -119,7 +120,7 @@ impl Stream {
         Ok(())
     }
 
-    /// Frees a number. Writes nothing: the caller appends the staleness marker first.
+    /// Frees a column number. Writes nothing: the caller appends the staleness marker first.
     pub fn undefine(&mut self, column: u32) {
         if let Some(slot) = self.columns.get_mut(column as usize)
             && let Some((in_group, _)) = slot.take()
@@ -129,12 +130,12 @@ impl Stream {
         }
     }
 
-    /// Appends one tick: one timestamp, and a value for each of some columns. A sequence at or below the last one
-    /// is a repetition and is dropped as duplicates. Visible when this returns, durable per
-    /// [`Appended::position`]; samples the store refuses are counted, the others kept.
+    /// Appends one tick: one timestamp and a value for each of the given columns. A row whose sequence is not above the
+    /// last one is dropped as duplicates. Samples that the store refuses are counted, and the others are kept. The row
+    /// is visible when this returns, and durable once the log is on disk up to [`Appended::position`].
     ///
     /// # Errors
-    /// See [`AppendError`]; then nothing of the row is visible.
+    /// See [`AppendError`]. On error, no sample of the row is visible.
     pub fn append_row(
         &mut self,
         sequence: u64,
@@ -168,11 +169,11 @@ impl Stream {
         self.append_anywhere(inner, sequence, timestamp_ms, values, Appended::default())
     }
 
-    /// Appends values that are no tick of the source: the markers that end its series after it has gone, or the results of a
-    /// rule. The sequence does not move, so the source can go on where it was.
+    /// Appends values that are not a tick of the source: the staleness markers of a source that is gone, or the results
+    /// of a rule. The sequence does not advance, so the source can continue where it was.
     ///
     /// # Errors
-    /// See [`AppendError`]; then nothing of the row is visible.
+    /// See [`AppendError`]. On error, no sample of the row is visible.
     pub fn append_unnumbered(
         &mut self,
         timestamp_ms: i64,
@@ -225,7 +226,7 @@ impl Stream {
         })
     }
 
-    /// Fills `cells` with the group's columns and the bits, in the caller's order.
+    /// Fills `cells` with the group's columns and the value bits, in the caller's order.
     fn map_columns(&mut self, values: &[(u32, f64)]) -> Result<(), AppendError> {
         self.cells = CELLS.take();
         self.cells.clear();
@@ -239,7 +240,8 @@ impl Stream {
         Ok(())
     }
 
-    /// The ordinary case: later than anything stored, so nothing need be compared. `None`: it is not that case.
+    /// Handles the common case: the row is later than anything stored, so it needs no duplicate check. Returns `None`
+    /// in any other case.
     fn append_at_end(
         &mut self,
         inner: &Inner,
@@ -247,7 +249,7 @@ impl Stream {
         timestamp_ms: i64,
     ) -> Option<Appended> {
         if !self.cells.is_sorted_by(|a, b| a.0 < b.0) {
-            // Numbers that were used again are not in the group's order; the order of a row means nothing.
+            // Reused numbers are not in the group's column order. The order of cells within a row does not matter.
             self.cells.sort_unstable_by_key(|&(column, _)| column);
             if !self.cells.is_sorted_by(|a, b| a.0 < b.0) {
                 return None;
@@ -315,7 +317,7 @@ impl Stream {
         )
     }
 
-    /// The whole row is outside the time that is taken; only the sequence moves on.
+    /// Refuses a row outside the accepted time range; only the sequence advances.
     fn refuse_row(
         &self,
         inner: &Inner,

@@ -1,12 +1,12 @@
-//! The write-ahead log: what was accepted, in order, on disk before anybody is told so.
+//! The write-ahead log: accepted records in order, on disk before they are acknowledged.
 //!
-//! Writers put whole records into a buffer in memory; one thread takes what has gathered, writes it, syncs it, and
-//! tells those who wait (group commit). A segment is never appended to by a second process life: each start begins
-//! a new one. Layout of a segment: `docs/format/wal.md`.
+//! Writers append whole records to a buffer in memory. One thread takes the buffered records, writes and syncs them,
+//! and notifies the waiting writers (group commit). A segment is never appended to after a restart: each start begins a
+//! new one. The layout of a segment is in `docs/format/wal.md`.
 //!
-//! **Invariant:** a position is durable only when every record up to it is on disk (with [`WalSync::Interval`]: is with
-//! the kernel). After a write error the
-//! segment is cut back to its last durable byte, a new one is begun, and the records that failed go first.
+//! **Invariant:** a position is durable only when every record up to it is on disk (with [`WalSync::Interval`]: handed
+//! to the kernel). After a write error the segment is cut back to its last durable byte, a new one is begun, and the
+//! failed records are written first.
 
 mod committer;
 pub(crate) mod definitions;
@@ -32,32 +32,32 @@ use crate::write::{AppendError, LogError, LogPosition};
 pub(crate) use replay::{Numbered, RecordFormat, ReplayReport, Unsupported, keep_copy, replay};
 pub(crate) use segment::remove_before;
 
-/// Bytes that may wait for the disk; then writers wait too.
+/// Maximum number of bytes that wait for the disk; above it, writers wait too.
 const PENDING_BYTES_MAX: usize = 64 << 20;
 
-/// When what was written is on disk.
+/// When written records are synced to disk.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
 pub enum WalSync {
-    /// Before anybody is told that it is.
+    /// Before they are acknowledged.
     #[default]
     EveryCommit,
-    /// At most this later. A kill of the process costs nothing; a loss of power, or a crash of the kernel, what was
-    /// acknowledged in that time.
+    /// At most this long after they are acknowledged. A kill of the process loses nothing. A power loss or kernel crash
+    /// loses what was acknowledged within that time.
     Interval(Duration),
 }
 
-/// How the log behaves.
+/// Options of the log.
 #[derive(Debug, Clone)]
 pub(crate) struct WalOptions {
     pub(crate) directory: PathBuf,
-    /// Seeds the checksums of this data directory.
+    /// The seed of this data directory's checksums.
     pub(crate) seed: u32,
-    /// How long records may gather before they are written, when nobody blocks on them: until then a commit waits for
-    /// as many writers as lately waited at a time.
+    /// How long records may gather before they are written, when no caller blocks on them. Within that time, a commit
+    /// waits for as many writers as recently waited at a time.
     pub(crate) linger: Duration,
-    /// Bytes after which a new segment is begun.
+    /// The segment size in bytes at which a new segment is begun.
     pub(crate) segment_bytes: u64,
-    /// When what was written is synced.
+    /// When written records are synced.
     pub(crate) sync: WalSync,
 }
 
@@ -70,14 +70,14 @@ struct State {
     next: u64,
     /// All records up to this one are on disk.
     durable: u64,
-    /// The last write failed; nothing is accepted until one succeeds.
+    /// Set while writes fail; nothing is accepted until one succeeds.
     failure: Option<Arc<LogError>>,
     callbacks: Vec<(u64, Done)>,
-    /// So many waited at a time lately: a commit is worth putting off until they all wait again.
+    /// The number of writers that recently waited at a time. Delaying a commit until they all wait again is worthwhile.
     writers: usize,
-    /// The committer waits for more, and is to be told when all writers wait.
+    /// The committer waits for more records and must be woken when all writers wait.
     lingers: bool,
-    /// Somebody blocks: commit at once.
+    /// A caller blocks, so the next commit must not be delayed.
     urgent: bool,
     rotate: bool,
     closed: bool,
@@ -113,7 +113,7 @@ pub(crate) struct Wal {
     thread: Mutex<Option<JoinHandle<()>>>,
 }
 
-/// Figures of the log.
+/// Statistics of the log.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) struct WalStats {
     pub(crate) pending_bytes: u64,
@@ -123,10 +123,10 @@ pub(crate) struct WalStats {
 }
 
 impl Wal {
-    /// Begins a new segment whose first record will be number `next`, and starts the committing thread.
+    /// Begins a new segment whose first record will be number `next`, and starts the commit thread.
     ///
     /// # Errors
-    /// The segment can't be made, or no thread can be started.
+    /// The segment can't be created, or the thread can't be started.
     pub(crate) fn start(options: WalOptions, next: u64) -> io::Result<Self> {
         let segment = segment::SegmentWriter::create(&options.directory, next)?;
         let shared = Arc::new(Shared {
@@ -159,7 +159,7 @@ impl Wal {
         })
     }
 
-    /// Waits until there is room for more records. Called without any lock held, before [`Self::push`].
+    /// Waits until there is room for more records. Must be called before [`Self::push`], without holding any lock.
     ///
     /// # Errors
     /// The log is failing or closed; nothing may be pushed.
@@ -202,12 +202,12 @@ impl Wal {
         LogPosition(number)
     }
 
-    /// The position of the last record pushed.
+    /// Returns the position of the last record pushed.
     pub(crate) fn end(&self) -> LogPosition {
         LogPosition(lock(&self.shared.state).next - 1)
     }
 
-    /// The position up to which all is on disk.
+    /// Returns the position up to which all records are on disk.
     pub(crate) fn durable(&self) -> LogPosition {
         LogPosition(lock(&self.shared.state).durable)
     }
@@ -239,7 +239,7 @@ impl Wal {
         }
     }
 
-    /// Calls `done` once `position` is durable or the log failed.
+    /// Calls `done` once `position` is durable or the log has failed.
     pub(crate) fn when_durable(&self, position: LogPosition, done: Done) {
         let mut state = lock(&self.shared.state);
         let result = if state.durable >= position.0 {
@@ -259,7 +259,7 @@ impl Wal {
         done(result);
     }
 
-    /// Commits what is pending and ends the thread. Nothing can be pushed afterwards.
+    /// Commits pending records and ends the thread. Nothing can be pushed afterwards.
     ///
     /// # Errors
     /// The last commit failed.
@@ -283,7 +283,7 @@ impl Wal {
         }
     }
 
-    /// Figures for metrics.
+    /// Returns statistics for metrics.
     pub(crate) fn stats(&self) -> WalStats {
         let state = lock(&self.shared.state);
         WalStats {
@@ -303,7 +303,7 @@ impl Drop for Wal {
     }
 }
 
-/// The error that writers get while the log is failing.
+/// Returns the error for writers while the log is failing.
 fn append_error(failure: &Arc<LogError>, options: &WalOptions) -> AppendError {
     if failure.is_disk_full() {
         let free_bytes = files::free_bytes(&options.directory).unwrap_or(0);

@@ -12,14 +12,14 @@ use crate::write::{AppendError, LogError};
 
 /// Pause between attempts after a write failed.
 const RETRY: Duration = Duration::from_millis(if cfg!(test) { 2 } else { 250 });
-/// Bytes that are written at once without lingering.
+/// Number of pending bytes that are written without lingering.
 const BATCH_BYTES: usize = 1 << 20;
-/// Bytes that are synced before their time.
+/// Number of unsynced bytes that are synced before their interval ends.
 const UNSYNCED_BYTES_MAX: usize = 16 << 20;
-/// Capacity that an emptied buffer may keep.
+/// Maximum capacity that an emptied buffer keeps.
 const KEEP_BYTES: usize = 4 << 20;
 
-/// What the committer took: bytes, and the numbers of the first and last record in them.
+/// The records taken by the committer, and the numbers of the first and last one.
 struct Batch {
     bytes: Vec<u8>,
     first: u64,
@@ -27,27 +27,27 @@ struct Batch {
     rotate: bool,
 }
 
-/// What there is to do next.
+/// The next action of the committer.
 enum Next {
     Write(Batch),
-    /// What was written must be synced by now.
+    /// A sync of written records is due.
     Sync,
-    /// The log is closed and all is written.
+    /// The log is closed and everything is written.
     End,
 }
 
-/// The end of the log on disk.
+/// The part of the log that is being written.
 struct Log {
     segment: Option<SegmentWriter>,
-    /// Written and not synced, with [`WalSync::Interval`] only: kept, since a sync that fails drops it.
+    /// Bytes written but not synced, with [`WalSync::Interval`] only. They are kept because a failed sync drops them.
     unsynced: Vec<u8>,
-    /// The number of the first record in it.
+    /// The number of the first record in `unsynced`.
     unsynced_first: u64,
-    /// When it must be synced.
+    /// When `unsynced` must be synced.
     sync_at: Option<Instant>,
 }
 
-/// Commits until the log is closed and empty. `segment` is the one to begin with.
+/// Commits until the log is closed and empty. `segment` is the first one to write to.
 pub(super) fn run(shared: &Shared, segment: SegmentWriter) {
     let mut log = Log {
         segment: Some(segment),
@@ -93,7 +93,7 @@ pub(super) fn run(shared: &Shared, segment: SegmentWriter) {
     }
 }
 
-/// Waits for records and takes them, or for the time of a sync.
+/// Waits for records and takes them, or waits until a sync is due.
 fn next(shared: &Shared, spare: Vec<u8>, sync_at: Option<Instant>) -> Next {
     let mut state = lock(&shared.state);
     while state.pending.is_empty() {
@@ -121,7 +121,7 @@ fn next(shared: &Shared, spare: Vec<u8>, sync_at: Option<Instant>) -> Next {
     })
 }
 
-/// Lets more records gather, until all writers wait, the time is over or somebody blocks.
+/// Lets more records gather until all writers wait, the time is over, or a caller blocks.
 fn linger<'a>(shared: &'a Shared, mut state: MutexGuard<'a, State>) -> MutexGuard<'a, State> {
     state.lingers = true;
     let more_may_come = |state: &mut State| {
@@ -136,14 +136,14 @@ fn linger<'a>(shared: &'a Shared, mut state: MutexGuard<'a, State>) -> MutexGuar
     state
 }
 
-/// How many writers to wait for, after a commit that `together` of them waited for, those included that came while it was
-/// under way. One that stays away costs the others one commit of lingering, and many a few.
+/// Returns the number of writers to wait for, after a commit that `together` of them waited for, including those that
+/// arrived during it. A missing writer delays the others by one commit; many missing ones delay a few commits.
 fn writers_after(before: usize, together: usize) -> usize {
     let fewer = before - before.div_ceil(8);
     together.max(fewer).max(1)
 }
 
-/// Tries again and again until it succeeds; false when the log was closed while it could not.
+/// Retries until it succeeds. Returns false if the log was closed before that.
 fn repeat(shared: &Shared, mut attempt: impl FnMut() -> Result<(), LogError>) -> bool {
     while let Err(error) = attempt() {
         if !fail(shared, error) {
@@ -154,7 +154,7 @@ fn repeat(shared: &Shared, mut attempt: impl FnMut() -> Result<(), LogError>) ->
 }
 
 impl Log {
-    /// Writes a batch, synced or to be synced in time.
+    /// Writes a batch, and syncs it now or within the interval.
     fn commit(&mut self, shared: &Shared, batch: &Batch) -> Result<(), LogError> {
         let options = &shared.options;
         let full = |writer: &SegmentWriter| writer.bytes() >= options.segment_bytes;
@@ -201,7 +201,7 @@ impl Log {
         }
     }
 
-    /// Syncs what was written. What a failed sync dropped is written again to a new segment.
+    /// Syncs written records. Records dropped by a failed sync are first written again to a new segment.
     fn sync(&mut self, shared: &Shared) -> Result<(), LogError> {
         if self.unsynced.is_empty() {
             return Ok(());
@@ -220,7 +220,7 @@ impl Log {
     }
 }
 
-/// The log works, whether or not it did before.
+/// Clears an earlier failure, now that the log works.
 fn recovered(state: &mut State) {
     if state.failure.take().is_some() {
         tracing::info!("write-ahead log works again");
@@ -247,7 +247,7 @@ fn succeed(shared: &Shared, batch: &Batch) {
     }
 }
 
-/// Tells everybody who waits; then pauses. False when the log was closed meanwhile.
+/// Reports the error to all waiters, then pauses. Returns false if the log was closed meanwhile.
 fn fail(shared: &Shared, error: LogError) -> bool {
     let failure = Arc::new(error);
     let callbacks = {

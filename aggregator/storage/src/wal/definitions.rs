@@ -1,14 +1,14 @@
-//! Which column of a group has which series, many at a time.
+//! Encoding of column definitions, which name the series of a group's columns. One record holds many.
 //!
 //! ```text
 //! texts count varint, { text }* | series count varint, { series }*
-//! series: column's distance to the one expected, zigzag varint | shape varint | values
-//! shape:  0 a new one: count varint, { text number }*; else the number of one before, from 1
-//! values: for each name 0 for the next text that was not used yet; else 1 + zigzag distance to the text that the
-//!         series before of that shape has there
+//! series: distance of the column to the expected one, zigzag varint | shape varint | values
+//! shape:  0 for a new shape: count varint, { text number }*; else the number of an earlier shape, from 1
+//! values: for each name 0 for the next unused text; else 1 + zigzag distance to the text that the
+//!         previous series of that shape has there
 //! ```
-//! Series of one source come in an order that repeats, so nearly all of this is zeros and ones, which the record's zstd
-//! packs well.
+//! Series of one source come in a repeating order, so nearly all of this is zeros and ones, which the record's zstd
+//! compresses well.
 
 use common::model::Labels;
 use hashbrown::HashMap;
@@ -18,7 +18,7 @@ use crate::bytes::{Malformed, Reader, put_bytes, put_varint, unzigzag, zigzag};
 use crate::labels::check_pairs;
 use crate::value_kind::ValueKind;
 
-/// Defines one column of a group.
+/// The definition of one column of a group.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(crate) struct Definition {
     pub(crate) column: u32,
@@ -27,11 +27,11 @@ pub(crate) struct Definition {
     pub(crate) labels: Labels,
 }
 
-/// Bytes that the labels of one record may have in all: more than those of 2,048 series at all limits. A text is there once
-/// and may be named many times.
+/// Maximum number of label bytes in one record: more than those of 2,048 series at all limits. A text is stored once
+/// but may be referred to many times.
 const LABEL_BYTES_MAX: usize = 1 << 30;
 
-/// Label names, and for each the number of the text that the last series had as value.
+/// Label names, and for each the text number of its value in the last series.
 #[derive(Debug, Default)]
 struct Shape {
     names: Vec<usize>,
@@ -55,7 +55,7 @@ impl<'l> Texts<'l> {
     }
 }
 
-/// Appends definitions.
+/// Appends definitions to `to`.
 pub(super) fn put(to: &mut Vec<u8>, definitions: &[Definition]) {
     let mut texts = Texts::default();
     let mut shapes: Vec<Shape> = Vec::new();
@@ -109,7 +109,7 @@ fn put_new_shape(to: &mut Vec<u8>, names: &[usize]) {
 /// Reads what [`put`] wrote.
 ///
 /// # Errors
-/// The bytes are none, or give labels that no series can have.
+/// The bytes are not definitions, or contain labels that no series can have.
 pub(super) fn read(reader: &mut Reader<'_>, kind: ValueKind) -> Result<Vec<Definition>, Malformed> {
     let count = reader.count(1)?;
     let mut texts = Vec::with_capacity(count);
@@ -247,7 +247,7 @@ mod tests {
         assert_eq!(read(&mut Reader::new(&bytes), ValueKind::Float), Ok(list));
     }
 
-    /// Any characters. As a pattern, which `String` is, they take minutes to draw in a debug build.
+    /// Generates strings of any characters. The strategy of `String` is a pattern and takes minutes in a debug build.
     fn text() -> impl Strategy<Value = String> {
         prop::collection::vec(any::<char>(), 0..12).prop_map(String::from_iter)
     }

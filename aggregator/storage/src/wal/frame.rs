@@ -1,15 +1,16 @@
-//! The frame around a record: found again behind damage, and never mistaken for something inside another record.
+//! The frame around a record. Records can be found again after damage, and are never confused with the content of
+//! another record.
 //!
 //! ```text
 //! marker u32 | payload length u32 | number u64 | CRC of payload u32 | CRC of the 20 bytes before u32 | payload
 //! ```
 //! Numbers are little-endian, checksums CRC32C. The header's checksum is seeded per data directory, so a label value
-//! cannot pose as a record; and because the header is checked apart from the payload, a damaged payload costs only
-//! its own record.
+//! cannot pose as a record. The header is checked separately from the payload, so a damaged payload costs only its own
+//! record.
 
-/// Begins each record.
+/// The first bytes of each record.
 pub(crate) const MARKER: u32 = 0x9e57_4d54;
-/// Bytes before the payload.
+/// Number of bytes before the payload.
 pub(crate) const HEADER: usize = 24;
 
 /// Appends a framed record.
@@ -24,16 +25,16 @@ pub(crate) fn put(to: &mut Vec<u8>, seed: u32, number: u64, payload_crc: u32, pa
     to.extend_from_slice(payload);
 }
 
-/// What stands at a place in a segment.
+/// What was found at an offset in a segment.
 #[derive(Debug, PartialEq, Eq)]
 pub(crate) enum Found<'a> {
-    /// A whole record; the next one begins `bytes` further.
+    /// A whole record; the next one begins `bytes` later.
     Record {
         number: u64,
         payload: &'a [u8],
         bytes: usize,
     },
-    /// A sound header before a damaged payload.
+    /// A sound header with a damaged payload.
     DamagedPayload { number: u64, bytes: usize },
     /// A sound header whose payload runs past the end.
     Cut,
@@ -51,7 +52,7 @@ fn u64_at(bytes: &[u8], at: usize) -> Option<u64> {
     Some(u64::from_le_bytes(*array))
 }
 
-/// Looks at the front of `bytes`.
+/// Examines the start of `bytes`.
 pub(crate) fn find(bytes: &[u8], seed: u32) -> Found<'_> {
     let header = || {
         let marker = u32_at(bytes, 0)?;
@@ -79,7 +80,7 @@ pub(crate) fn find(bytes: &[u8], seed: u32) -> Found<'_> {
     }
 }
 
-/// The offset of the next marker in `bytes`, from `from` on.
+/// Returns the offset of the next marker in `bytes` at or after `from`.
 pub(crate) fn next_marker(bytes: &[u8], from: usize) -> Option<usize> {
     let marker = MARKER.to_le_bytes();
     let rest = bytes.get(from..)?;

@@ -1,4 +1,4 @@
-//! What a log record says.
+//! The content of log records.
 //!
 //! ```text
 //! type u8 | [shard u8, of rows] | [value kind u8, of typed definitions] | encoding u8 (0 plain, 1 zstd with the length before it) | body
@@ -29,7 +29,7 @@ const DEFINE_TYPED: u8 = 6;
 
 const PLAIN: u8 = 0;
 const ZSTD: u8 = 1;
-/// Below this a record is not worth compressing.
+/// Smaller bodies are not worth compressing.
 const COMPRESS_BYTES: usize = 256;
 
 /// Why a record can't be used.
@@ -60,14 +60,14 @@ pub(crate) enum Record<'a> {
         family: String,
         metadata: Metadata,
     },
-    /// The first of a checkpoint.
+    /// The first record of a checkpoint.
     Checkpoint {
-        /// Log records from this number on are not in it.
+        /// The number of the first log record that the checkpoint does not cover.
         from: u64,
-        /// It is added to the checkpoint with that number, and void without it.
+        /// The base checkpoint that this one extends; without that base, this one is void.
         base: Option<u64>,
     },
-    /// The last of a checkpoint.
+    /// The last record of a checkpoint.
     End,
 }
 
@@ -78,7 +78,7 @@ thread_local! {
         const { RefCell::new(None) };
 }
 
-/// Appends the `length` bytes that `packed` unpacks to, in a context that the thread keeps.
+/// Decompresses `packed` to `length` bytes and appends them to `to`. The context is kept per thread.
 fn decompress(packed: &[u8], length: usize, to: &mut Vec<u8>) -> Result<(), Malformed> {
     DECOMPRESSOR.with_borrow_mut(|slot| {
         let decompressor = match slot {
@@ -93,7 +93,7 @@ fn decompress(packed: &[u8], length: usize, to: &mut Vec<u8>) -> Result<(), Malf
     })
 }
 
-/// Compresses with level 1 in a context that the thread keeps.
+/// Compresses with level 1. The context is kept per thread.
 pub(crate) fn compress(bytes: &[u8]) -> io::Result<Vec<u8>> {
     COMPRESSOR.with_borrow_mut(|slot| {
         let compressor = match slot {
@@ -104,7 +104,7 @@ pub(crate) fn compress(bytes: &[u8]) -> io::Result<Vec<u8>> {
     })
 }
 
-/// `kind`: what begins the record, before the encoding.
+/// Builds a record. `kind` is the bytes before the encoding.
 fn finish(kind: &[u8], body: &[u8]) -> Vec<u8> {
     if body.len() >= COMPRESS_BYTES
         && let Ok(packed) = compress(body)
@@ -125,14 +125,14 @@ fn finish(kind: &[u8], body: &[u8]) -> Vec<u8> {
     payload
 }
 
-/// A record that defines columns of a group, all of one kind.
+/// Returns a record that defines columns of a group, all of one kind.
 pub(crate) fn define(group: u32, key: &str, definitions: &[Definition]) -> Vec<u8> {
     let kind = definitions.first().map_or(ValueKind::Float, |one| one.kind);
     debug_assert!(definitions.iter().all(|one| one.kind == kind));
     define_coded(kind.code(), group, key, definitions)
 }
 
-/// [`define`] with the kind as it is stored.
+/// Like [`define`], with the kind as it is stored.
 pub(crate) fn define_coded(
     code: KindCode,
     group: u32,
@@ -144,13 +144,13 @@ pub(crate) fn define_coded(
     put_bytes(&mut body, key.as_bytes());
     definitions::put(&mut body, definitions);
     match code.kind() {
-        // As versions before value kinds wrote it, so that they can read it.
+        // Versions before value kinds wrote this format and can read it.
         Ok(ValueKind::Float) => finish(&[DEFINE], &body),
         Err(_) => finish(&[DEFINE_TYPED, code.0], &body),
     }
 }
 
-/// A record about a metric family.
+/// Returns a record with the metadata of a metric family.
 pub(crate) fn metadata(family: &str, metadata: &Metadata) -> Vec<u8> {
     let mut body = Vec::new();
     put_bytes(&mut body, family.as_bytes());
@@ -160,7 +160,7 @@ pub(crate) fn metadata(family: &str, metadata: &Metadata) -> Vec<u8> {
     finish(&[METADATA], &body)
 }
 
-/// The record that begins a checkpoint.
+/// Returns the record that begins a checkpoint.
 pub(crate) fn checkpoint(from: u64, base: Option<u64>) -> Vec<u8> {
     let mut body = Vec::new();
     put_varint(&mut body, from);
@@ -170,15 +170,15 @@ pub(crate) fn checkpoint(from: u64, base: Option<u64>) -> Vec<u8> {
     finish(&[CHECKPOINT], &body)
 }
 
-/// The record that ends a checkpoint.
+/// Returns the record that ends a checkpoint.
 pub(crate) fn end() -> Vec<u8> {
     finish(&[END], &[])
 }
 
-/// A record of rows: its sections, packed.
+/// A record of rows, with its sections packed.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) struct Rows<'a> {
-    /// What [`super::rows::may_hold`] wants to know.
+    /// The shard of its groups, for [`super::rows::may_hold`].
     pub(crate) shard: u8,
     encoding: u8,
     packed: &'a [u8],
@@ -188,19 +188,19 @@ impl Rows<'_> {
     /// Unpacks the sections into `to`.
     ///
     /// # Errors
-    /// They can't be unpacked.
+    /// The sections can't be unpacked.
     pub(crate) fn unpack(&self, to: &mut Vec<u8>) -> Result<(), Malformed> {
         to.clear();
         unpack(self.encoding, self.packed, to)
     }
 }
 
-/// A record of rows, from its sections.
+/// Returns a record of rows with these sections.
 pub(super) fn finish_rows(shard: u8, sections: &[u8]) -> Vec<u8> {
     finish(&[ROWS, shard], sections)
 }
 
-/// Appends what `finish` packed to `to`.
+/// Unpacks a body packed by [`finish`] and appends it to `to`.
 fn unpack(encoding: u8, packed: &[u8], to: &mut Vec<u8>) -> Result<(), Malformed> {
     match encoding {
         PLAIN => to.extend_from_slice(packed),
@@ -208,7 +208,7 @@ fn unpack(encoding: u8, packed: &[u8], to: &mut Vec<u8>) -> Result<(), Malformed
             let mut reader = Reader::new(packed);
             let length = usize::try_from(reader.varint()?).map_err(|_| Malformed)?;
             let packed = reader.take(reader.remaining())?;
-            // As a block, a record vouches with its length for what it unpacks to.
+            // As in a block, the packed length limits the unpacked length.
             if length as u64 > unpacked_bytes_max(packed.len() as u64) {
                 return Err(Malformed);
             }
@@ -219,10 +219,10 @@ fn unpack(encoding: u8, packed: &[u8], to: &mut Vec<u8>) -> Result<(), Malformed
     Ok(())
 }
 
-/// The number and the key of the group that a record defines columns of; `None`: it does something else.
+/// Returns the number and key of the group whose columns a record defines; `None` for any other record.
 ///
 /// # Errors
-/// The payload is no record of this format.
+/// The payload is not a record of this format.
 pub(crate) fn defined_group(payload: &[u8]) -> Result<Option<(u32, String)>, Malformed> {
     let mut reader = Reader::new(payload);
     match reader.u8()? {
@@ -250,7 +250,7 @@ pub(crate) fn check_known(payload: &[u8]) -> Result<(), RecordError> {
     }
 }
 
-/// Reads a record.
+/// Decodes a record.
 ///
 /// # Errors
 /// See [`RecordError`].

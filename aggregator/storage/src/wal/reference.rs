@@ -1,9 +1,9 @@
-//! What rows of a group are encoded against: the values that the group had at a row that the log holds twice.
+//! The reference that rows of a group are encoded against: the group's values at a row that the log holds twice.
 //!
-//! A row says by how much each value differs from what its column's *key* leads one to expect. Keys come from *key rows*:
-//! every few rows one is one, and its record is written a second time before anything is encoded against it. So a
-//! damaged record costs its own rows only, and yet no value is written as it came. A key row is itself encoded against
-//! the keys before it, unless it is the first one of a log that can be read from there on.
+//! A row stores how much each value differs from the one predicted by its column's *key*. Keys come from *key rows*,
+//! which are written every few rows. The record of a key row is written a second time before any row is encoded against
+//! it. So a damaged record costs only its own rows, even though no row stores full values. A key row is itself encoded
+//! against the previous keys, unless it is the first row of a log that must be readable from there on.
 //!
 //! **Invariant:** writer and reader change a reference by nothing but key rows, in the order of the log, so both come to
 //! the same numbers; all arithmetic wraps or saturates the same way everywhere.
@@ -14,53 +14,53 @@ use crate::head::group::COLUMNS_MAX;
 
 /// The column has no key yet.
 const NOTHING: u8 = 0xff;
-/// The key is the bits of a float that is no short decimal number.
+/// The key is the bits of a float that is not a short decimal number.
 const FLOAT: u8 = 0x7f;
-/// Added to the exponent of a column that moves evenly: its expected value follows its slope.
+/// Added to the exponent of a column that changes steadily; its predicted value follows its slope.
 const SLOPED: u8 = 0x40;
 const EXPONENT: u8 = 0x3f;
 
 /// The keys of a group's columns.
 #[derive(Debug, Clone, Default)]
 pub(crate) struct Reference {
-    /// Ascends with each key row, also over resets; rows name it.
+    /// Increases with each key row, even across resets; rows refer to it.
     number: u64,
     time_ms: i64,
-    /// From the key row before to the last one.
+    /// Time from the previous key row to the last one.
     span_ms: i64,
-    /// By column: a whole number, or the bits of a float.
+    /// The key of each column: a whole number, or the bits of a float.
     keys: Vec<i64>,
-    /// By column: how far it moved in the last span.
+    /// How far each column moved in the last span.
     slopes: Vec<f32>,
-    /// By column: [`NOTHING`], [`FLOAT`], or an exponent with or without [`SLOPED`].
+    /// For each column [`NOTHING`], [`FLOAT`], or an exponent with or without [`SLOPED`].
     kinds: Vec<u8>,
 }
 
-/// The reference at one moment.
+/// The reference at a point in time.
 #[derive(Debug, Clone, Copy)]
 pub(crate) struct At {
-    /// Spans since the last key row.
+    /// Number of spans since the last key row.
     factor: f64,
 }
 
 impl Reference {
-    /// The number of the last key row; 0 before the first.
+    /// Returns the number of the last key row; 0 before the first.
     pub(crate) const fn number(&self) -> u64 {
         self.number
     }
 
-    /// Whether there is no key.
+    /// Whether there are no keys.
     pub(crate) const fn is_empty(&self) -> bool {
         self.kinds.is_empty()
     }
 
-    /// When the last key row was.
+    /// Returns the timestamp of the last key row.
     pub(crate) const fn time_ms(&self) -> i64 {
         self.time_ms
     }
 
-    /// Forgets all keys: what follows can be read without what was before. `skip`: numbers that are left out, more than
-    /// a damaged log may have lost.
+    /// Forgets all keys, so that later rows can be read without earlier ones. `skip` is how many key row numbers to
+    /// skip: more than a damaged log may have lost.
     pub(crate) fn reset(&mut self, skip: u64) {
         *self = Self {
             number: self.number.saturating_add(skip),
@@ -68,7 +68,7 @@ impl Reference {
         };
     }
 
-    /// What to expect at a time.
+    /// Returns the reference at a point in time.
     pub(crate) fn at(&self, time_ms: i64) -> At {
         let factor = match self.span_ms {
             0 => 0.0,
@@ -87,7 +87,7 @@ impl Reference {
         }
     }
 
-    /// By how much a value differs from what is expected; `None`: it can't be said in terms of the column's key.
+    /// Returns how much a value differs from the predicted one; `None` if the column's key can't express it.
     #[inline]
     pub(crate) fn difference(&self, at: At, column: u32, bits: u64) -> Option<u64> {
         let column = column as usize;
@@ -100,7 +100,8 @@ impl Reference {
         Some(zigzag(own.wrapping_sub(self.expected(at, column, kind))))
     }
 
-    /// The inverse of [`Self::difference`]; `None`: the column has no key, so no writer wrote this.
+    /// Returns the value for a difference, as the inverse of [`Self::difference`]; `None` if the column has no key,
+    /// which no writer produces.
     #[inline]
     pub(crate) fn value(&self, at: At, column: u32, difference: u64) -> Option<u64> {
         let column = column as usize;
@@ -121,14 +122,14 @@ impl Reference {
         }
     }
 
-    /// Takes the values of a key row as keys.
+    /// Adopts the values of a key row as keys.
     pub(crate) fn take(
         &mut self,
         number: u64,
         time_ms: i64,
         cells: impl Iterator<Item = (u32, u64)>,
     ) {
-        // Several rows of one moment, each with a part of the columns, count as one.
+        // Several rows with the same timestamp, each with some of the columns, count as one.
         if time_ms != self.time_ms || self.kinds.is_empty() {
             self.span_ms = match self.kinds.is_empty() {
                 true => 0,
@@ -143,7 +144,7 @@ impl Reference {
     }
 
     fn take_one(&mut self, column: usize, bits: u64) {
-        // A staleness marker says nothing about the values to come.
+        // A staleness marker does not predict the following values.
         if !f64::from_bits(bits).is_finite() || column >= COLUMNS_MAX as usize {
             return;
         }
@@ -179,7 +180,7 @@ impl Reference {
         self.keys[column] = whole;
     }
 
-    /// Bytes of memory.
+    /// Returns the memory used, in bytes.
     pub(crate) fn memory_bytes(&self) -> usize {
         self.keys.capacity() * 8 + self.slopes.capacity() * 4 + self.kinds.capacity()
     }

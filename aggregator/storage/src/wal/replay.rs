@@ -1,4 +1,4 @@
-//! Reading a log back: every sound record in order, whatever is damaged between them.
+//! Reads a log back: every sound record in order, despite damage between them.
 
 use std::fs;
 use std::io;
@@ -11,37 +11,37 @@ use super::record::RecordError;
 use super::segment::{self, MAGIC, Segment};
 use crate::{disk, files};
 
-/// What a replay found.
+/// The result of a replay.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
 pub(crate) struct ReplayReport {
-    /// The number of the last record; 0 when there is none.
+    /// The number of the last record; 0 if there is none.
     pub(crate) last: u64,
-    /// Sound records.
+    /// Number of sound records.
     pub(crate) records: u64,
-    /// Records that are known to be lost, by the gaps in the numbers.
+    /// Number of records known to be lost, from the gaps in the numbers.
     pub(crate) lost: u64,
-    /// Bytes behind the last sound record of the last segment: a write that a crash cut short.
+    /// Bytes after the last sound record of the last segment, from a write that a crash cut short.
     pub(crate) torn_bytes: u64,
-    /// Segments with damage in them, or with records of a newer version.
+    /// Number of segments with damage or with records of a newer version.
     pub(crate) damaged_segments: u64,
-    /// Records of a newer version, which were skipped.
+    /// Number of records of a newer version, which were skipped.
     pub(crate) unsupported: u64,
 }
 
-/// What a replay must know of records.
+/// What a replay needs to know about records.
 #[derive(Debug, Clone, Copy)]
 pub(crate) struct RecordFormat {
-    /// Seeds the checksums of the data directory.
+    /// The seed of the data directory's checksums.
     pub(crate) seed: u32,
-    /// Refuses payloads of a newer version.
+    /// Rejects payloads of a newer version.
     pub(crate) check: fn(&[u8]) -> Result<(), RecordError>,
 }
 
-/// A record: its number and its payload.
+/// The number and payload of a record.
 pub(crate) type Numbered<'a> = (u64, &'a [u8]);
 
-/// Reads all segments of `directory`, gives the records of each to `apply`, cuts off a torn tail, and keeps a copy of each
-/// damaged segment in `quarantine`.
+/// Reads all segments of `directory` and passes the records of each to `apply`. Cuts off a torn tail, and keeps a copy
+/// of each damaged segment in `quarantine`.
 ///
 /// # Errors
 /// A file can't be read, or the torn tail can't be cut off.
@@ -67,7 +67,7 @@ pub(crate) fn replay(
     Ok(report)
 }
 
-/// Copies a file to the folder of damaged files.
+/// Copies a file to the directory for damaged files.
 ///
 /// # Errors
 /// The copy can't be made.
@@ -77,7 +77,7 @@ pub(crate) fn keep_copy(path: &Path, quarantine: &Path) -> io::Result<()> {
     disk::copy(path, quarantine.join(name)).map(|_| ())
 }
 
-/// Reads one segment; true when something in it is damaged.
+/// Reads one segment; returns whether anything in it is damaged.
 fn replay_segment(
     one: &Segment,
     next_first: Option<u64>,
@@ -143,7 +143,7 @@ fn replay_segment(
     Ok(damaged)
 }
 
-/// Records that a newer version wrote into one file.
+/// The records in one file that a newer version wrote.
 #[derive(Debug, Default)]
 pub(crate) struct Unsupported {
     pub(crate) records: u64,

@@ -1,15 +1,15 @@
-//! Rows of samples as the log holds them: encoded against the [`Reference`] of their group.
+//! Encoding of sample rows in the log, against the [`Reference`] of their group.
 //!
 //! ```text
 //! record:  kind u8 | shard u8 | encoding u8 | [length varint] | sections
 //! section: group varint | flags u8 | [sequence varint] | time zigzag varint | number varint | cells varint |
 //!          length varint | columns | exceptions | differences
-//! columns: first zigzag varint, then each next one's distance, unless they are a run
+//! columns: first zigzag varint, then the distance of each next one, unless they are a run
 //! exceptions: count varint, { cells before it varint, exponent u8, whole zigzag varint; or 0xff, bits u64 }*
-//! differences: a varint for each cell that is no exception
+//! differences: a varint for each cell that is not an exception
 //! ```
-//! `number` names the key row that the differences count from; of a key row it is its own number, and they count from
-//! the one before.
+//! `number` is the number of the key row that the differences refer to. A key row has its own number there, and its
+//! differences refer to the previous key row.
 
 use super::record;
 use super::reference::Reference;
@@ -19,42 +19,42 @@ use crate::codec::decimal::{EXPONENT_MAX, POWERS, from_whole, to_whole};
 const SEQUENCE: u8 = 1;
 /// The columns are `first, first + 1, …`.
 const RUN: u8 = 2;
-/// A key row.
+/// The row is a key row.
 const KEY: u8 = 4;
-/// A key row that needs none before it.
+/// The key row can be read without an earlier one.
 const FIRST: u8 = 8;
-/// The second copy of a key row.
+/// The row is the second copy of a key row.
 const COPY: u8 = 16;
 
-/// Marks an exception that is no short decimal number.
+/// Marks an exception that is not a short decimal number.
 const BITS: u8 = 0xff;
 
-/// A key row comes so many rows after the last one.
+/// Number of rows from one key row to the next.
 const KEY_ROWS: u32 = 16;
-/// Numbers that are left out after a restart: a damaged log may have lost that many key rows.
+/// Key row numbers skipped after a restart, because a damaged log may have lost that many key rows.
 const NUMBERS_SKIPPED: u64 = 1 << 16;
-/// Shards of groups, for reading a log on several threads; 0 stands for several.
+/// Number of shards of groups, for reading a log on several threads. Shard 0 marks a record with several shards.
 const SHARDS: u32 = 255;
 
-/// What the log says of a row besides its cells.
+/// The fields of a row in the log besides its cells.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) struct RowHead {
     pub(crate) group: u32,
-    /// The stream's sequence that is durable with this row.
+    /// The stream's sequence that becomes durable with this row.
     pub(crate) sequence: Option<u64>,
     pub(crate) timestamp_ms: i64,
 }
 
-/// Encodes and decodes the rows of one group, in the order of the log.
+/// Encodes and decodes the rows of one group, in log order.
 #[derive(Debug, Clone, Default)]
 pub(crate) struct RowCoder {
     reference: Reference,
-    /// Rows since the last key row.
+    /// Number of rows since the last key row.
     rows: u32,
     last_ms: i64,
-    /// Many values of the last row did not suit their keys.
+    /// Many values of a row since the last key row did not fit the keys of their columns.
     unsuited: bool,
-    /// The second copy of the last key row, until the log has it.
+    /// The second copy of the last key row, until it is in the log.
     copy: Option<Vec<u8>>,
 }
 
@@ -66,17 +66,17 @@ enum Role {
 }
 
 impl RowCoder {
-    /// The record that must be in the log before the next row of the group, if there is one.
+    /// Returns the record that must be in the log before the group's next row, if there is one.
     pub(crate) const fn take_copy(&mut self) -> Option<Vec<u8>> {
         self.copy.take()
     }
 
-    /// The next row can be read without those before it: the log begins anew there.
+    /// Makes the next row readable without earlier ones, because the retained log begins there.
     pub(crate) fn begin(&mut self) {
         self.restart(0);
     }
 
-    /// Goes on after a replay.
+    /// Continues after a replay.
     pub(crate) fn resume(&mut self) {
         self.restart(NUMBERS_SKIPPED);
     }
@@ -101,7 +101,7 @@ impl RowCoder {
             self.rows += 1;
             self.last_ms = time_ms;
         }
-        // The parts of a row that come in several requests are key rows together.
+        // If a row arrives in several requests, all its parts are key rows.
         let is_due = later && (self.rows >= KEY_ROWS || self.unsuited);
         let goes_with = time_ms == self.reference.time_ms() && self.rows == 0;
         if is_due || goes_with {
@@ -119,18 +119,18 @@ impl RowCoder {
         self.unsuited = false;
     }
 
-    /// Bytes of memory.
+    /// Returns the memory used, in bytes.
     pub(crate) fn memory_bytes(&self) -> usize {
         self.reference.memory_bytes() + self.copy.as_ref().map_or(0, Vec::capacity)
     }
 }
 
-/// Puts rows together to one record.
+/// Builds one record from rows.
 #[derive(Debug, Default)]
 pub(crate) struct RowsBuilder {
     sections: Vec<u8>,
     shard: Option<u8>,
-    /// The part of the section at hand that is written behind its length.
+    /// The part of the current section that follows its length.
     rest: Vec<u8>,
     exceptions: Vec<u8>,
     differences: Vec<u8>,
@@ -141,7 +141,7 @@ const fn shard_of(group: u32) -> u8 {
 }
 
 impl RowsBuilder {
-    /// Adds a row; `cells` are columns with the bits of their values.
+    /// Adds a row. `cells` are columns with the bits of their values.
     pub(crate) fn push(
         &mut self,
         head: RowHead,
@@ -175,7 +175,7 @@ impl RowsBuilder {
         }
     }
 
-    /// Writes exceptions and differences; returns how many finite values did not suit their columns' keys.
+    /// Writes exceptions and differences; returns how many finite values did not fit the keys of their columns.
     fn put_values(
         &mut self,
         reference: &Reference,
@@ -204,7 +204,7 @@ impl RowsBuilder {
         unsuited
     }
 
-    /// The finished record.
+    /// Returns the finished record.
     pub(crate) fn finish(&self) -> Vec<u8> {
         record::finish_rows(self.shard.unwrap_or(0), &self.sections)
     }
@@ -253,7 +253,7 @@ fn put_exception(to: &mut Vec<u8>, bits: u64) {
     }
 }
 
-/// A row in the log whose cells were not decoded.
+/// A row in the log with cells that are not decoded yet.
 #[derive(Debug, Clone, Copy)]
 pub(crate) struct Section<'a> {
     pub(crate) head: RowHead,
@@ -267,7 +267,7 @@ impl<'a> Section<'a> {
     /// Reads the next section.
     ///
     /// # Errors
-    /// The bytes are none.
+    /// The bytes are not a section.
     pub(crate) fn read(reader: &mut Reader<'a>) -> Result<Self, Malformed> {
         let group = reader.varint_u32()?;
         let flags = reader.u8()?;
@@ -278,7 +278,7 @@ impl<'a> Section<'a> {
         let number = reader.varint()?;
         let cells = reader.varint_u32()? as usize;
         let rest = reader.bytes()?;
-        // Each cell takes a byte at least.
+        // Each cell takes at least one byte.
         if cells > rest.len() {
             return Err(Malformed);
         }
@@ -296,12 +296,12 @@ impl<'a> Section<'a> {
     }
 }
 
-/// Whether a thread that reads the groups `number % of == own` has anything to do with a record of that shard.
+/// Whether a record of this shard may hold groups read by thread `own` out of `of` threads.
 pub(crate) const fn may_hold(shard: u8, own: u32, of: u32) -> bool {
     shard == 0 || (shard as u32) % of == own
 }
 
-/// Whether the group is one of those that such a thread reads.
+/// Whether the group is read by thread `own` out of `of` threads.
 pub(crate) const fn is_own(group: u32, own: u32, of: u32) -> bool {
     shard_of(group) as u32 % of == own
 }
@@ -310,32 +310,32 @@ pub(crate) const fn is_own(group: u32, own: u32, of: u32) -> bool {
 #[derive(Debug, Default)]
 pub(crate) struct Cells {
     pub(crate) columns: Vec<u32>,
-    /// Bits of the values, one for each column.
+    /// The bits of the values, one for each column.
     pub(crate) values: Vec<u64>,
 }
 
-/// What became of a section.
+/// The result of decoding a section.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) enum Decoded {
-    /// Its cells are there.
+    /// The cells were decoded.
     Row,
-    /// It is the second copy of a row that was read before.
+    /// The section is the second copy of a row that was read before.
     Repeated,
 }
 
-/// Why the cells of a section can't be had.
+/// Why the cells of a section can't be decoded.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
 pub(crate) enum RowError {
     #[error(transparent)]
     Malformed(#[from] Malformed),
-    /// Both copies of the key row it refers to are lost.
+    /// Both copies of the key row that the section refers to are lost.
     #[error("key row is lost")]
     KeyLost,
 }
 
 impl RowCoder {
-    /// Decodes a section into `cells`. `has_room`: whether a group of so many columns may be, asked before anything is set
-    /// aside for them.
+    /// Decodes a section into `cells`. `has_room` is called with the number of columns the group needs, before memory
+    /// is allocated for them, and decides whether the group may have that many.
     ///
     /// # Errors
     /// See [`RowError`].

@@ -1,4 +1,4 @@
-//! Segment files: named after the number of their first record, so that order and gaps are seen from the names.
+//! Segment files, named after the number of their first record. The names show order and gaps.
 
 use std::fs;
 use std::io::{self, Write as _};
@@ -21,7 +21,7 @@ pub(crate) struct Segment {
     pub(crate) path: PathBuf,
 }
 
-/// The segments of a log, in order.
+/// Returns the segments of a log, in order.
 ///
 /// # Errors
 /// The directory can't be read.
@@ -39,7 +39,7 @@ pub(crate) fn list(directory: &Path) -> io::Result<Vec<Segment>> {
     Ok(segments)
 }
 
-/// Removes the segments that hold no record at or above `keep`; returns how many.
+/// Removes the segments without a record at or above `keep`; returns how many it removed.
 ///
 /// # Errors
 /// A file can't be removed.
@@ -62,17 +62,17 @@ pub(crate) fn remove_before(directory: &Path, keep: u64) -> io::Result<usize> {
 #[derive(Debug)]
 pub(super) struct SegmentWriter {
     file: File,
-    /// Bytes that are written whole.
+    /// Bytes that were written completely.
     written_bytes: u64,
-    /// Of these, bytes that are synced.
+    /// Those of the written bytes that are synced.
     durable_bytes: u64,
 }
 
 impl SegmentWriter {
-    /// Makes the segment that begins with record `first`; its name is durable when this returns.
+    /// Creates the segment that begins with record `first`; its name is durable when this returns.
     ///
     /// # Errors
-    /// The file can't be made or synced.
+    /// The file can't be created or synced.
     pub(super) fn create(directory: &Path, first: u64) -> io::Result<Self> {
         let path = directory.join(format!("{first:020}.{EXTENSION}"));
         let mut file = File::create(&path)?;
@@ -91,7 +91,8 @@ impl SegmentWriter {
         })
     }
 
-    /// Writes. After an error what is left of these bytes is cut off, and the segment must not be used again.
+    /// Writes bytes. After an error, any part of them that was written is cut off, and the segment must not be used
+    /// again.
     ///
     /// # Errors
     /// The bytes are not written.
@@ -104,11 +105,11 @@ impl SegmentWriter {
         Ok(())
     }
 
-    /// Syncs what was written. After an error the segment is cut back to what was durable and must not be used again: once
-    /// a sync failed, the kernel may have dropped the pages, and a second sync would wrongly succeed.
+    /// Syncs all written bytes. After an error, the segment is cut back to its durable bytes and must not be used
+    /// again: the kernel may have dropped the pages after the failed sync, and a second sync would wrongly succeed.
     ///
     /// # Errors
-    /// What was written since the last sync is not on disk.
+    /// Bytes written since the last sync are not on disk.
     pub(super) fn sync(&mut self) -> io::Result<()> {
         if let Err(error) = self.file.sync_data() {
             self.cut_back(self.durable_bytes);
@@ -131,7 +132,7 @@ impl SegmentWriter {
         }
     }
 
-    /// Bytes written.
+    /// Returns the number of bytes written.
     pub(super) const fn bytes(&self) -> u64 {
         self.written_bytes
     }

@@ -67,7 +67,8 @@ fn log_comes_back_in_order() {
     assert!(segment::list(directory.path()).unwrap().len() > 3);
 }
 
-/// `TIDEMARK_TORN_BYTES` (2,000; the full run is 65,536): the last segment has about so many, and is cut at each of them.
+/// Cuts the last segment at each of its bytes. `TIDEMARK_TORN_BYTES` is its approximate size (default 2,000; the full
+/// run uses 65,536).
 #[test]
 fn log_torn_at_any_byte_keeps_what_was_whole() {
     let source = tempfile::tempdir().unwrap();
@@ -75,7 +76,7 @@ fn log_torn_at_any_byte_keeps_what_was_whole() {
         std::env::var("TIDEMARK_TORN_BYTES").map_or(2_000, |text| text.parse().unwrap());
     let mut one_segment = options(source.path());
     one_segment.segment_bytes = torn_bytes;
-    // A record has 24 bytes of header and 150 of payload in the mean.
+    // A record has a header of 24 bytes and a payload of 150 bytes on average.
     let payloads = numbered(&write_log_with(one_segment, torn_bytes / 174 + 3));
     let segments = segment::list(source.path()).unwrap();
     let last = segments.last().unwrap();
@@ -156,7 +157,7 @@ fn failed_write_is_told_and_repeated_before_anything_else() {
     small.segment_bytes = 1;
     let wal = Wal::start(small, 1).unwrap();
     wal.wait_durable(wal.push(b"one")).unwrap();
-    // The next segment can't be made where its directory is gone.
+    // The next segment can't be created, because its directory is gone.
     fs::rename(&log, directory.path().join("away")).unwrap();
     let two = wal.push(b"two");
     assert!(wal.wait_durable(two).is_err());

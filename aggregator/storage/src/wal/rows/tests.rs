@@ -4,14 +4,14 @@ use proptest::prelude::*;
 
 use super::record::{Record, decode};
 
-/// A row as it is written and as it comes back.
+/// A row as it is written and read back.
 #[derive(Debug, Clone, PartialEq, Eq)]
 struct Row {
     head: RowHead,
     cells: Vec<(u32, u64)>,
 }
 
-/// Writes rows as appends do: the copies that are due, then a record of some rows.
+/// Writes rows as appends do: the pending copies, then a record of rows.
 fn write(records: &[Vec<Row>]) -> Vec<Vec<u8>> {
     let mut coders = vec![RowCoder::default(); 3];
     let mut payloads = Vec::new();
@@ -27,7 +27,7 @@ fn write(records: &[Vec<Row>]) -> Vec<Vec<u8>> {
     payloads
 }
 
-/// Reads the rows of payloads; those that can't be read are counted.
+/// Reads the rows of payloads, and counts those that can't be read.
 fn read<'p>(payloads: impl Iterator<Item = &'p Vec<u8>>) -> (Vec<Row>, usize) {
     let mut coders = vec![RowCoder::default(); 3];
     let (mut rows, mut lost, mut sections) = (Vec::new(), 0, Vec::new());
@@ -69,7 +69,7 @@ fn row(group: u32, timestamp_ms: i64, cells: Vec<(u32, u64)>) -> Row {
     Row { head, cells }
 }
 
-/// A group of counters, gauges, constants and floats, one row a record.
+/// Returns rows of a group of counters, gauges, constants and floats, one row per record.
 fn usual(rows: u32) -> Vec<Vec<Row>> {
     let value = |tick: u32, column: u32| match column % 5 {
         0 => 7.0,
