@@ -1,10 +1,10 @@
-//! What the log need not say again once its old segments are gone: the series of each column, the sequence of each
-//! stream, metadata.
+//! Checkpoints: what must survive the removal of old log segments, namely the series of each column, the sequence of
+//! each stream, and metadata.
 //!
-//! A checkpoint is a file of framed log records. There are two copies, written one after the other: while one is
-//! replaced the other is whole, and a damaged one is read together with its twin. Most columns stay what they are, so a
-//! checkpoint has two layers: the base, and an addition to it, which names its base and is written again and again until
-//! it has grown to a part of it.
+//! A checkpoint is a file of framed log records. There are two copies, written one after the other, so one is whole
+//! while the other is replaced. A damaged copy is read together with the other one. Most columns do not change, so a
+//! checkpoint has two layers: the base, and an addition that names its base. Seals rewrite the addition until more than
+//! a quarter of the columns have changed; then they write a new base.
 
 use std::fs;
 use std::io::{self, BufWriter, Write as _};
@@ -20,14 +20,14 @@ use crate::wal::{Unsupported, keep_copy};
 
 const BASE: [&str; 2] = ["checkpoint", "checkpoint.copy"];
 const ADDITION: [&str; 2] = ["checkpoint.more", "checkpoint.more.copy"];
-/// The folder of damaged files, beside the checkpoint.
+/// The directory for damaged files, next to the checkpoint.
 const CORRUPT: &str = "corrupt";
-/// All files of a checkpoint.
+/// The names of all checkpoint files.
 pub(crate) const NAMES: [&str; 4] = [BASE[0], BASE[1], ADDITION[0], ADDITION[1]];
-/// Definitions in one record.
+/// Maximum number of definitions in one record.
 pub(crate) const DEFINITIONS: usize = 2048;
 
-/// What a checkpoint says of a group.
+/// A group in a checkpoint.
 #[derive(Debug)]
 pub(crate) struct GroupState {
     pub(crate) number: u32,
@@ -36,7 +36,7 @@ pub(crate) struct GroupState {
     pub(crate) definitions: Vec<Definition>,
 }
 
-/// Puts the records of a checkpoint together.
+/// Builds a checkpoint from records.
 #[derive(Debug)]
 pub(crate) struct CheckpointWriter {
     seed: u32,
@@ -46,7 +46,7 @@ pub(crate) struct CheckpointWriter {
 }
 
 impl CheckpointWriter {
-    /// Begins a checkpoint; the log's records from `from` on are not in it. `base`: the checkpoint that it is added to.
+    /// Begins a checkpoint that covers the log records before `from`. `base` is the checkpoint that it extends.
     pub(crate) fn new(seed: u32, from: u64, base: Option<u64>) -> Self {
         let mut writer = Self {
             seed,
@@ -87,7 +87,7 @@ impl CheckpointWriter {
         }
     }
 
-    /// Writes both copies; durable when this returns.
+    /// Writes both copies; they are durable when this returns.
     ///
     /// # Errors
     /// A file can't be written; at least one old or new copy is whole.
@@ -102,7 +102,8 @@ impl CheckpointWriter {
             })?;
         }
         if self.is_base {
-            // An addition to the base before says nothing more; until it is gone it names a base that is not there.
+            // The addition to the previous base is obsolete. Until it is removed, it is ignored because its base does
+            // not exist.
             for name in ADDITION {
                 remove_if_there(&directory.join(name))?;
             }
@@ -112,13 +113,13 @@ impl CheckpointWriter {
     }
 }
 
-/// What was found in one copy.
+/// The content of one copy.
 #[derive(Default)]
 struct Copy {
     from: Option<u64>,
     base: Option<u64>,
     bytes: Vec<u8>,
-    /// Where the payloads of its records are in `bytes`.
+    /// The ranges of its record payloads in `bytes`.
     records: Vec<Range<usize>>,
     unsupported: Unsupported,
     is_whole: bool,
@@ -185,7 +186,7 @@ fn read_copy(path: &Path, seed: u32) -> io::Result<Copy> {
     Ok(copy)
 }
 
-/// The copies of a layer that are to be read: one that is whole, or else both.
+/// Returns the copies of a layer to read: one that is whole, or else both.
 fn read_layer(directory: &Path, names: [&str; 2], seed: u32) -> io::Result<Vec<Copy>> {
     let first = read_copy(&directory.join(names[0]), seed)?;
     if first.is_whole {
@@ -203,18 +204,18 @@ fn read_layer(directory: &Path, names: [&str; 2], seed: u32) -> io::Result<Vec<C
     Ok(vec![first, second])
 }
 
-/// Reads the checkpoint of a data directory and gives the payloads of its records to `apply`. Returns the number of the
-/// first log record that is not in it: 0 when there is none.
+/// Reads the checkpoint of a data directory and passes the payloads of its records to `apply`. Returns the number of
+/// the first log record that the checkpoint does not cover; 0 if there is no checkpoint.
 ///
 /// # Errors
-/// A file can't be read. A damaged one is no error: what is sound in both copies is used.
+/// A file can't be read. Damage is not an error: the sound records of both copies are used.
 pub(crate) fn read(directory: &Path, seed: u32, apply: &mut dyn FnMut(&[u8])) -> io::Result<u64> {
     let base = read_layer(directory, BASE, seed)?;
     let addition = read_layer(directory, ADDITION, seed)?;
     for copy in &base {
         copy.apply(apply);
     }
-    // Segments are removed only when both copies are there, so the older number of the two is the safe one.
+    // Segments are removed only when both copies exist, so the lower number is the safe one.
     let from = base.iter().filter_map(|copy| copy.from).min();
     let belongs = |copy: &&Copy| base.iter().any(|base| base.from == copy.base);
     let addition: Vec<&Copy> = addition.iter().filter(belongs).collect();

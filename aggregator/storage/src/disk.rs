@@ -1,8 +1,8 @@
 //! The file system as the store sees it: every call that changes a file goes through here.
 //!
-//! In a build for use these are the calls of `std::fs` themselves. In a build for this crate's tests they pass a
-//! [`model`] first, which can refuse a call as a failing disk does, and notes each one, so that a test can lay out what a
-//! disk would hold if the power had gone at any moment.
+//! In normal builds these are the calls of `std::fs` themselves. In test builds of this crate they first go through a
+//! [`model`]. The model can fail a call as a broken disk does, and records each call, so that a test can rebuild what a
+//! disk would hold after a power loss at any point.
 
 #[cfg(test)]
 pub(crate) mod model;

@@ -1,9 +1,9 @@
-//! Small state that changes in place: which blocks there are, how far each agent is, what alerts stand.
+//! Small state that is updated in place: the list of blocks, the progress of each agent, and the active alerts.
 //!
-//! It lies in one embedded database (sled) for the whole aggregator, `state.sled` in the data directory, a table for each
-//! user. On damaged files sled panics or opens without the data, so it is never the only place where something is kept:
-//! each value has its own checksum, each table a mark that it was filled, calls are made under `catch_unwind`, and whoever
-//! finds a table that is not whole fills it again from its own files.
+//! The state is in one embedded database (sled) for the whole aggregator, `state.sled` in the data directory, with a
+//! table for each user. On damaged files sled panics or opens without the data, so the database is never the only place
+//! where something is kept. Each value has its own checksum, each table has a mark that it was filled, and calls are
+//! made under `catch_unwind`. A user that finds its table incomplete refills it from its own files.
 
 use std::io;
 use std::path::PathBuf;
@@ -17,10 +17,10 @@ pub use memory::MemoryTable;
 /// Why the state could not be read or written.
 #[derive(Debug, thiserror::Error)]
 pub enum StateError {
-    /// A call of the database failed.
+    /// A database call failed.
     #[error("state database")]
     Database(#[source] sled::Error),
-    /// A call of the database panicked, as some do on damaged files.
+    /// A database call panicked, as some do on damaged files.
     #[error("state database panicked")]
     Panicked,
     /// A file of the database could not be moved or removed.
@@ -39,19 +39,19 @@ pub enum StateError {
 /// A new value of a key; `None` removes the key.
 pub type StateChange = (Vec<u8>, Option<Vec<u8>>);
 
-/// What a table holds.
+/// The content of a table.
 #[derive(Debug, Clone, PartialEq, Eq, Default)]
 pub struct StateScan {
-    /// Keys and values whose checksums hold, ascending.
+    /// Keys and values with valid checksums, ascending by key.
     pub rows: Vec<(Vec<u8>, Vec<u8>)>,
-    /// Values whose checksums don't.
+    /// Number of values with invalid checksums.
     pub damaged: u64,
-    /// The table was filled once, and not lost since.
+    /// The table was filled once and has not been lost since.
     pub is_filled: bool,
 }
 
 impl StateScan {
-    /// Whether all that was ever put there is here.
+    /// Whether the table is filled and has no damaged values.
     #[must_use]
     pub const fn is_whole(&self) -> bool {
         self.is_filled && self.damaged == 0
@@ -60,19 +60,19 @@ impl StateScan {
 
 /// A table of keys and values.
 pub trait StateTable: Send + Sync + std::fmt::Debug {
-    /// Reads all of it.
+    /// Reads the whole table.
     ///
     /// # Errors
     /// The database failed.
     fn scan(&self) -> Result<StateScan, StateError>;
 
-    /// Makes all changes or none. Not durable before [`Self::flush`].
+    /// Applies all changes or none. They are not durable before [`Self::flush`].
     ///
     /// # Errors
-    /// The database failed; nobody knows what is in the table.
+    /// The database failed; the content of the table is unknown.
     fn apply(&self, changes: &[StateChange]) -> Result<(), StateError>;
 
-    /// Puts a mark on the table: from now on it holds all that it should.
+    /// Marks the table as filled: from now on it holds everything that it should.
     ///
     /// # Errors
     /// The database failed.

@@ -1,5 +1,5 @@
-//! Checks a data directory that no process has open: every checksum, and that the files agree with each other. Changes
-//! nothing in it.
+//! Checks a data directory that no process has open: every checksum, and that the files agree with each other. It
+//! changes nothing in the directory.
 
 use std::collections::BTreeMap;
 use std::fs::{self, File};
@@ -24,29 +24,29 @@ use crate::wal::frame::{self, Found};
 use crate::wal::record::{self, Record, RecordError};
 use crate::wal::segment;
 
-/// Something that is not as it should be.
+/// A damaged or inconsistent place in a file.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Damage {
     /// The file.
     pub path: PathBuf,
-    /// Where in it, from 0.
+    /// The offset in the file, in bytes.
     pub offset: u64,
     /// What is wrong.
     pub what: String,
 }
 
-/// What a check found.
+/// The result of a check.
 #[derive(Debug, Clone, PartialEq, Eq, Default)]
 pub struct Verified {
-    /// Files that were read.
+    /// Number of files that were read.
     pub files: u64,
-    /// Their bytes.
+    /// Total bytes of these files.
     pub bytes: u64,
-    /// Records of the log and of checkpoints.
+    /// Number of records in the log and in checkpoints.
     pub records: u64,
-    /// Chunks of blocks.
+    /// Number of chunks in blocks.
     pub chunks: u64,
-    /// Samples in them.
+    /// Number of samples in these chunks.
     pub samples: u64,
     /// Damage, in the order of the files.
     pub damage: Vec<Damage>,
@@ -55,26 +55,26 @@ pub struct Verified {
 /// Why a directory could not be checked.
 #[derive(Debug, thiserror::Error)]
 pub enum VerifyError {
-    /// It is no data directory.
+    /// The directory is not a data directory.
     #[error("{0} is no data directory: it has no file \"key\"")]
     NoData(String),
-    /// A process has it open.
+    /// A process has the directory open.
     #[error("{0} is in use: stop the aggregator, or check a snapshot")]
     InUse(String),
     /// A file can't be read.
     #[error("read {path}")]
     Io {
-        /// Which.
+        /// The file or directory.
         path: String,
         /// Why.
         source: io::Error,
     },
 }
 
-/// Checks the data directory `directory`. `progress` is told the bytes read so far and those in all.
+/// Checks the data directory `directory`. Calls `progress` with the bytes read so far and the total bytes.
 ///
 /// # Errors
-/// See [`VerifyError`]; damage is no error.
+/// See [`VerifyError`]; damage is not an error.
 pub fn verify(
     directory: &Path,
     progress: &mut dyn FnMut(u64, u64),
@@ -93,7 +93,7 @@ pub fn verify(
     let bytes = check.read(&path)?;
     let Some(key) = HashKey::parse(&bytes) else {
         check.damaged(&path, 0, "checksum of the key does not hold");
-        // Nothing else can be told from damage without it.
+        // Without the key, sound data can't be distinguished from damage.
         return Ok(check.verified);
     };
     check.checkpoints(key.seed())?;
@@ -108,7 +108,8 @@ fn io_in(path: &Path) -> impl FnOnce(io::Error) -> VerifyError {
     |source| VerifyError::Io { path, source }
 }
 
-/// Keeps an aggregator from starting meanwhile. A directory without the lock's file was never open: a snapshot.
+/// Keeps an aggregator from starting during the check. A directory without a lock file was never open: it is a
+/// snapshot.
 fn lock(directory: &Path) -> Result<Option<Flock<File>>, VerifyError> {
     let path = directory.join("lock");
     let file = match File::open(&path) {
@@ -201,7 +202,7 @@ impl Check<'_> {
         Ok(())
     }
 
-    /// Checks the records from `at` on; returns the number behind the last one, and where it ends.
+    /// Checks the records from `at` on; returns the end of the last sound one.
     fn records(
         &mut self,
         path: &Path,
@@ -302,12 +303,12 @@ impl Check<'_> {
         Ok(())
     }
 
-    /// Checks the blocks; returns what the manifest should say of them.
+    /// Checks the blocks; returns what the manifest should contain about them.
     fn blocks(&mut self, key: HashKey) -> Result<BTreeMap<u64, BlockRow>, VerifyError> {
         let mut found = BTreeMap::new();
         for path in files_in(&self.directory.join("blocks"))? {
             if path.extension().is_some_and(|extension| extension == "tmp") {
-                // What a crash left; the next start removes it.
+                // Left by a crash; the next start removes it.
                 continue;
             }
             let Some((id, first_ms, last_ms)) = crate::block::block_list::parse_name(&path) else {
@@ -380,7 +381,7 @@ impl Check<'_> {
         Ok(())
     }
 
-    /// Checks each chunk; returns the samples, `None` when one is damaged.
+    /// Checks each chunk; returns the number of samples, or `None` if one is damaged.
     fn chunks(&mut self, block: &Block, loaded: &Loaded) -> Result<Option<u64>, VerifyError> {
         let path = &block.path;
         let mut sum = Some(0);
@@ -427,7 +428,8 @@ impl Check<'_> {
         Ok(sum)
     }
 
-    /// Compares the blocks with the manifest, in a copy: the database changes its files when it is opened.
+    /// Compares the blocks with the manifest. Works on a copy, because the database changes its files when it is
+    /// opened.
     fn manifest(&mut self, blocks: &BTreeMap<u64, BlockRow>) -> Result<(), VerifyError> {
         let database = self.directory.join("state.sled");
         if !database.try_exists().map_err(io_in(&database))? {

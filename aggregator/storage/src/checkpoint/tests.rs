@@ -22,7 +22,7 @@ fn write(directory: &Path, from: u64, base: Option<u64>, names: &[&str]) {
     writer.finish(directory).unwrap();
 }
 
-/// The names of all definitions in order, and the number of the first log record that is not in them.
+/// Returns the names of all definitions in order, and the number of the first log record that they do not cover.
 fn read_names(directory: &Path) -> (Vec<String>, u64) {
     let mut names = Vec::new();
     let from = read(directory, SEED, &mut |payload| {

@@ -1,9 +1,10 @@
-//! A disk that fails on demand, and remembers what a loss of power would leave of it.
+//! A disk that fails on demand, and records what a power loss would leave of it.
 //!
-//! Calls go to the real file system, so a store under test runs as it always does. A [`Disk`] installed over a folder
-//! notes each call that changes something below it. From these notes [`Disk::lay_out`] builds what the folder would
-//! hold after a loss of power at any of them: bytes that were not synced may be there or not, 512 of them at a time and
-//! in any combination; names that were made, moved or removed since their directory was synced likewise.
+//! Calls go to the real file system, so a store under test runs as it always does. A [`Disk`] installed over a
+//! directory records each call that changes something below it. From these records, [`Disk::lay_out`] builds what the
+//! directory would hold after a power loss at any point. Bytes that were not synced may survive or not, in units of 512
+//! bytes and in any combination. The same is true of names that were created, moved or removed since their directory
+//! was synced.
 
 use std::collections::BTreeMap;
 use std::fs;
@@ -20,10 +21,10 @@ use crate::sync::{lock, read, write};
 /// Bytes that reach the disk together or not at all.
 const SECTOR: usize = 512;
 
-/// A file, by its number.
+/// The number of a file.
 type Inode = usize;
 
-/// One call, as noted.
+/// A recorded call.
 #[derive(Debug, Clone)]
 enum Op {
     Write(Inode, u64, Vec<u8>),
@@ -52,11 +53,11 @@ enum Node {
 /// When calls fail, and how.
 #[derive(Debug, Clone, Copy)]
 pub(crate) struct Fault {
-    /// The number of the first call that fails, from 0, of those that change something.
+    /// The number of the first call that fails, counted from 0 over the calls that change something.
     pub(crate) first: u64,
-    /// How many fail.
+    /// The number of calls that fail.
     pub(crate) calls: u64,
-    /// With what.
+    /// The error number of the failure.
     pub(crate) errno: i32,
 }
 
@@ -69,7 +70,7 @@ struct State {
     fault: Option<Fault>,
 }
 
-/// A folder under watch.
+/// A watched directory.
 #[derive(Debug)]
 pub(crate) struct Disk {
     root: PathBuf,
@@ -84,7 +85,7 @@ fn disk_of(path: &Path) -> Option<Arc<Disk>> {
     all.find(|disk| path.starts_with(&disk.root))
 }
 
-/// What is left of what was not synced.
+/// How much of the unsynced data survives.
 #[derive(Debug)]
 pub(crate) enum Luck {
     /// Nothing.
@@ -109,12 +110,12 @@ impl Luck {
 struct Change {
     op: Op,
     durable: bool,
-    /// A sync of it failed: no later one brings it to the disk.
+    /// A sync of it failed, so no later sync writes it to disk.
     forgotten: bool,
 }
 
 impl Disk {
-    /// Watches the folder `root` until this is dropped. What is in it is taken to be durable.
+    /// Watches the directory `root` until this is dropped. Its present content counts as durable.
     pub(crate) fn install(root: &Path) -> Arc<Self> {
         let disk = Arc::new(Self {
             root: root.to_path_buf(),
@@ -126,22 +127,22 @@ impl Disk {
         disk
     }
 
-    /// Makes calls fail.
+    /// Sets which calls fail; `None`: no call fails.
     pub(crate) fn fail(&self, fault: Option<Fault>) {
         lock(&self.state).fault = fault;
     }
 
-    /// How many calls changed something.
+    /// Returns the number of calls that changed something.
     pub(crate) fn calls(&self) -> u64 {
         lock(&self.state).calls
     }
 
-    /// How many calls were noted: the present moment, for [`Self::lay_out`].
+    /// Returns the number of recorded calls: the present point in time, for [`Self::lay_out`].
     pub(crate) fn now(&self) -> usize {
         lock(&self.state).ops.len()
     }
 
-    /// The moments before and after each sync.
+    /// Returns the points in time before and after each sync.
     pub(crate) fn sync_points(&self) -> Vec<usize> {
         let state = lock(&self.state);
         let is_sync =
@@ -151,7 +152,7 @@ impl Disk {
         syncs.flat_map(|(index, _)| [index, index + 1]).collect()
     }
 
-    /// Writes to `target` what the folder would hold if the power had gone at `moment`.
+    /// Writes to `target` what the directory would hold after a power loss at `moment`.
     pub(crate) fn lay_out(&self, moment: usize, luck: &mut Luck, target: &Path) {
         let state = lock(&self.state);
         let ops = &state.ops[..moment.min(state.ops.len())];
@@ -184,7 +185,7 @@ impl Disk {
         let names = settle_names(&names, luck);
         for (path, node) in &names {
             let at = target.join(path);
-            // An entry whose directory has not come through is lost with it.
+            // An entry is lost if its directory did not survive.
             if !at.parent().is_some_and(Path::is_dir) {
                 continue;
             }
@@ -195,7 +196,7 @@ impl Disk {
         }
     }
 
-    /// Writes to `target` what the folder holds now, as after a kill of the process.
+    /// Writes to `target` what the directory holds now, as after a kill of the process.
     pub(crate) fn lay_out_all(&self, target: &Path) {
         self.lay_out(usize::MAX, &mut Luck::All, target);
     }
@@ -204,7 +205,7 @@ impl Disk {
         path.strip_prefix(&self.root).unwrap().to_path_buf()
     }
 
-    /// Counts a call, and fails it when it is its turn.
+    /// Counts a call, and fails it if a fault is set for it.
     fn call(state: &mut State) -> io::Result<()> {
         let number = state.calls;
         state.calls += 1;
@@ -231,7 +232,7 @@ impl NameOp {
         let is_in = |path: &Path| path.parent() == Some(directory);
         match self {
             Self::Make(path, _) | Self::Remove(path) => is_in(path),
-            // One journal entry of the file system, whichever directory is synced.
+            // A rename is one journal entry of the file system, whichever directory is synced.
             Self::Rename(from, to) => is_in(from) || is_in(to),
         }
     }
@@ -289,7 +290,7 @@ fn settle_file(changes: &[Change], luck: &mut Luck) -> Vec<u8> {
     content
 }
 
-/// A file that may lie under watch.
+/// A file that may be in a watched directory.
 #[derive(Debug)]
 pub(crate) struct File {
     file: fs::File,
@@ -298,7 +299,7 @@ pub(crate) struct File {
 }
 
 impl File {
-    /// As `std::fs::File::create`.
+    /// Like `std::fs::File::create`.
     pub(crate) fn create(path: &Path) -> io::Result<Self> {
         let Some(disk) = disk_of(path) else {
             return Ok(Self::unwatched(fs::File::create(path)?));
@@ -329,7 +330,7 @@ impl File {
         })
     }
 
-    /// As `std::fs::File::open`.
+    /// Like `std::fs::File::open`.
     pub(crate) fn open(path: impl AsRef<Path>) -> io::Result<Self> {
         Ok(Self::unwatched(fs::File::open(path)?))
     }
@@ -342,17 +343,17 @@ impl File {
         }
     }
 
-    /// As in `std`.
+    /// Like the method of [`fs::File`].
     pub(crate) fn metadata(&self) -> io::Result<fs::Metadata> {
         self.file.metadata()
     }
 
-    /// As in `std`.
+    /// Like the method of [`fs::File`].
     pub(crate) fn sync_all(&self) -> io::Result<()> {
         self.sync_data()
     }
 
-    /// As in `std`.
+    /// Like the method of [`fs::File`].
     pub(crate) fn sync_data(&self) -> io::Result<()> {
         let Some((disk, inode)) = &self.watched else {
             return self.file.sync_data();
@@ -366,7 +367,7 @@ impl File {
         called
     }
 
-    /// As in `std`.
+    /// Like the method of [`fs::File`].
     pub(crate) fn set_len(&self, length: u64) -> io::Result<()> {
         if let Some((disk, inode)) = &self.watched {
             let mut state = lock(&disk.state);
@@ -386,7 +387,7 @@ impl Write for File {
         };
         let mut state = lock(&disk.state);
         let called = Disk::call(&mut state);
-        // A write that fails may have written a part.
+        // A failed write may have written a part of the bytes.
         let written = match called {
             Ok(()) => bytes,
             Err(_) => &bytes[..bytes.len() / 2],
@@ -403,7 +404,7 @@ impl Write for File {
     }
 }
 
-/// Opens a file that is there, to change it.
+/// Opens an existing file for writing.
 pub(crate) fn open_for_writing(path: &Path) -> io::Result<File> {
     let file = fs::File::options().write(true).open(path)?;
     let Some(disk) = disk_of(path) else {
@@ -420,7 +421,7 @@ pub(crate) fn open_for_writing(path: &Path) -> io::Result<File> {
     })
 }
 
-/// As `FileExt::read_exact_at`.
+/// Like `FileExt::read_exact_at`.
 pub(crate) fn read_exact_at(file: &File, buffer: &mut [u8], offset: u64) -> io::Result<()> {
     file.file.read_exact_at(buffer, offset)
 }
@@ -448,23 +449,23 @@ fn with_name(
     }
 }
 
-/// As `std::fs::remove_file`.
+/// Like `std::fs::remove_file`.
 pub(crate) fn remove_file(path: &Path) -> io::Result<()> {
     with_name(path, || fs::remove_file(path), NameOp::Remove)
 }
 
-/// As `std::fs::remove_dir_all`.
+/// Like `std::fs::remove_dir_all`.
 pub(crate) fn remove_dir_all(path: &Path) -> io::Result<()> {
     with_name(path, || fs::remove_dir_all(path), NameOp::Remove)
 }
 
-/// As `std::fs::create_dir`.
+/// Like `std::fs::create_dir`.
 pub(crate) fn create_dir(path: &Path) -> io::Result<()> {
     let make = |name| NameOp::Make(name, Node::Directory);
     with_name(path, || fs::create_dir(path), make)
 }
 
-/// As `std::fs::create_dir_all`.
+/// Like `std::fs::create_dir_all`.
 pub(crate) fn create_dir_all(path: &Path) -> io::Result<()> {
     if path.is_dir() {
         return Ok(());
@@ -475,7 +476,7 @@ pub(crate) fn create_dir_all(path: &Path) -> io::Result<()> {
     create_dir(path)
 }
 
-/// As `std::fs::rename`.
+/// Like `std::fs::rename`.
 pub(crate) fn rename(from: &Path, to: impl AsRef<Path>) -> io::Result<()> {
     let to = to.as_ref();
     let real = || fs::rename(from, to);
@@ -485,7 +486,7 @@ pub(crate) fn rename(from: &Path, to: impl AsRef<Path>) -> io::Result<()> {
     }
 }
 
-/// As `std::fs::hard_link`.
+/// Like `std::fs::hard_link`.
 pub(crate) fn hard_link(from: &Path, to: impl AsRef<Path>) -> io::Result<()> {
     let to = to.as_ref();
     let real = || fs::hard_link(from, to);
@@ -499,7 +500,7 @@ pub(crate) fn hard_link(from: &Path, to: impl AsRef<Path>) -> io::Result<()> {
     }
 }
 
-/// As `std::fs::copy`.
+/// Like `std::fs::copy`.
 pub(crate) fn copy(from: &Path, to: impl AsRef<Path>) -> io::Result<u64> {
     let bytes = fs::read(from)?;
     File::create(to.as_ref())?.write_all(&bytes)?;

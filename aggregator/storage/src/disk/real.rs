@@ -8,18 +8,18 @@ pub(crate) use std::fs::{
     File, copy, create_dir, create_dir_all, hard_link, remove_dir_all, remove_file, rename,
 };
 
-/// Opens a file that is there, to change it.
+/// Opens an existing file for writing.
 ///
 /// # Errors
-/// It can't be opened.
+/// The file can't be opened.
 pub(crate) fn open_for_writing(path: &Path) -> io::Result<File> {
     File::options().write(true).open(path)
 }
 
-/// Fills `buffer` from `offset` on.
+/// Fills `buffer` with the bytes of a file from `offset` on.
 ///
 /// # Errors
-/// The file can't be read or ends before.
+/// The file can't be read or is too short.
 pub(crate) fn read_exact_at(file: &File, buffer: &mut [u8], offset: u64) -> io::Result<()> {
     file.read_exact_at(buffer, offset)
 }

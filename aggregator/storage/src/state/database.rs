@@ -11,18 +11,18 @@ use common::report::chain;
 
 use crate::sync::{read, write};
 
-/// Bytes of memory for the database's pages.
+/// Memory for the database's page cache, in bytes.
 const CACHE_BYTES: u64 = 4 << 20;
-/// Changes reach the disk after this when nobody flushes.
+/// Time after which changes reach the disk without a flush.
 const FLUSH_MS: u64 = 500;
-/// Below this the database is never written anew.
+/// Databases smaller than this are never compacted.
 const COMPACT_BYTES_MIN: u64 = 16 << 20;
-/// The database is written anew when it is so many times what it holds.
+/// The database is compacted when its files are this many times larger than its content.
 const COMPACT_FACTOR: u64 = 8;
-/// The key of the mark of a filled table.
+/// The key that marks a table as filled.
 const SENTINEL: &[u8] = b"\0filled";
 
-/// The database of a data directory. Clones share it.
+/// The database of a data directory; clones share it.
 #[derive(Debug, Clone)]
 pub struct StateDb {
     shared: Arc<Shared>,
@@ -31,11 +31,11 @@ pub struct StateDb {
 #[derive(Debug)]
 struct Shared {
     path: PathBuf,
-    /// `None` once it failed.
+    /// `None` after a failure.
     database: RwLock<Option<sled::Db>>,
 }
 
-/// Runs calls of sled, which panics on some damaged files.
+/// Runs a call of sled and catches panics, which some damaged files cause.
 fn caught<T>(call: impl FnOnce() -> Result<T, sled::Error>) -> Result<T, StateError> {
     match catch_unwind(AssertUnwindSafe(call)) {
         Ok(Ok(value)) => Ok(value),
@@ -67,8 +67,8 @@ fn remove_all(path: &Path) -> Result<(), StateError> {
 }
 
 impl StateDb {
-    /// Opens the database of a data directory. A damaged one is set aside as `state.sled.damaged` and an empty one made;
-    /// where even that fails the tables are out of use and their users go on without.
+    /// Opens the database of a data directory. A damaged database is moved to `state.sled.damaged` and replaced by an
+    /// empty one. If even that fails, the tables are out of use and their users continue without them.
     #[must_use]
     pub fn open(directory: &Path) -> Self {
         let path = directory.join("state.sled");
@@ -87,7 +87,7 @@ impl StateDb {
 
     fn open_or_replace(path: &Path) -> Result<sled::Db, StateError> {
         let is_stale = stale_mark(path).try_exists().map_err(at(path))?;
-        // Left by a compaction that was not finished: the tables are filled again.
+        // Left by an unfinished compaction.
         remove_all(&path.with_extension("sled.new"))?;
         if !is_stale {
             match open_sled(path) {
@@ -110,7 +110,7 @@ impl StateDb {
         Ok(database)
     }
 
-    /// The table of that name.
+    /// Returns the table with this name.
     #[must_use]
     pub fn table(&self, name: &'static str) -> Arc<dyn StateTable> {
         Arc::new(SledTable {
@@ -125,7 +125,7 @@ impl StateDb {
         read(&self.shared.database).is_some()
     }
 
-    /// The tables that hold values whose checksums don't hold, and how many; ascending by name.
+    /// Returns the tables with damaged values and the number of these values, ascending by name.
     ///
     /// # Errors
     /// The database failed.
@@ -147,13 +147,13 @@ impl StateDb {
         })
     }
 
-    /// Bytes of its files; 0 when it is out of use.
+    /// Returns the size of the database files in bytes; 0 if the database is out of use.
     #[must_use]
     pub fn disk_bytes(&self) -> u64 {
         self.with(sled::Db::size_on_disk).unwrap_or(0)
     }
 
-    /// Runs a call; a failure puts the database out of use, with a mark on disk that it may lack changes.
+    /// Runs a call. A failure takes the database out of use and marks it on disk, because it may lack changes.
     fn with<T>(
         &self,
         call: impl FnOnce(&sled::Db) -> Result<T, sled::Error>,
@@ -179,8 +179,8 @@ impl StateDb {
         }
     }
 
-    /// Writes the database anew when it is much larger than what it holds; returns whether it did. Takes the time of a
-    /// full copy; the tables' users wait.
+    /// Compacts the database if it is much larger than its content; returns whether it did. This takes as long as a
+    /// full copy, and the tables' users wait.
     ///
     /// # Errors
     /// The copy failed; the database is out of use.
@@ -224,7 +224,7 @@ impl StateDb {
         }
     }
 
-    /// Copies all tables to a new database and puts it in the place of the old one.
+    /// Copies all tables to a new database, which replaces the old one.
     fn copy(&self, old: sled::Db) -> Result<sled::Db, StateError> {
         let path = &self.shared.path;
         let (new_path, aside) = (
@@ -237,7 +237,7 @@ impl StateDb {
             new.import(old.export());
             new.flush()
         })?;
-        // sled opens some of its files by name when it needs them: a database is moved only while it is closed.
+        // sled opens some of its files by name on demand, so a database is moved only while it is closed.
         drop(new);
         drop(old);
         remove_all(&aside)?;
@@ -248,7 +248,7 @@ impl StateDb {
     }
 }
 
-/// Says that a database lacks changes.
+/// Returns the path of the file that marks a database as lacking changes.
 fn stale_mark(path: &Path) -> PathBuf {
     path.with_extension("sled.stale")
 }
@@ -259,7 +259,7 @@ struct SledTable {
     name: &'static str,
 }
 
-/// A value behind the checksum of key and value.
+/// Returns a value prefixed with the checksum of its key and itself.
 fn sealed(key: &[u8], value: &[u8]) -> Vec<u8> {
     let crc = crc32c::crc32c_append(crc32c::crc32c(key), value);
     let mut bytes = crc.to_le_bytes().to_vec();

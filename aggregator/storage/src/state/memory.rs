@@ -1,4 +1,4 @@
-//! A table in memory: for tests, and where nothing need survive.
+//! A table in memory, for tests and for state that need not survive.
 
 use std::collections::BTreeMap;
 use std::sync::Mutex;
@@ -6,7 +6,7 @@ use std::sync::Mutex;
 use super::{StateChange, StateError, StateScan, StateTable};
 use crate::sync::lock;
 
-/// A table that ends with the process.
+/// A table whose content is lost when the process ends.
 #[derive(Debug, Default)]
 pub struct MemoryTable {
     rows: Mutex<BTreeMap<Vec<u8>, Vec<u8>>>,

@@ -39,7 +39,7 @@ fn rows_come_back_in_order_and_tables_are_apart() {
     assert_eq!(database.table("t").scan().unwrap().rows.len(), 19);
 }
 
-/// `TIDEMARK_STATE_FLIPS` (60; the full run is 5,000) bits, each flipped in a fresh copy.
+/// Flips `TIDEMARK_STATE_FLIPS` bits (default 60; the full run uses 5,000), each in a fresh copy.
 #[test]
 fn flipped_bit_is_never_a_wrong_value_and_never_keeps_the_database_closed() {
     let source = tempfile::tempdir().unwrap();
@@ -58,7 +58,7 @@ fn flipped_bit_is_never_a_wrong_value_and_never_keeps_the_database_closed() {
         for (number, file) in files.iter().enumerate() {
             let mut bytes = fs::read(file).unwrap();
             if number == victim && !bytes.is_empty() {
-                // The part that was written: sled's files are mostly empty.
+                // Only the part that was written, because sled's files are mostly empty.
                 let used = bytes.iter().rposition(|&byte| byte != 0).unwrap_or(0) + 1;
                 let bit = (random >> 17) as usize % (used * 8);
                 bytes[bit / 8] ^= 1 << (bit % 8);
@@ -85,8 +85,8 @@ fn flipped_bit_is_never_a_wrong_value_and_never_keeps_the_database_closed() {
     }
 }
 
-/// sled may open without the end of its log, and whatever it opened with is then filled again by the table's user, who
-/// compares it with its own files.
+/// sled may open without the end of its log. The table's user then compares the table with its own files and refills
+/// it.
 fn is_older(rows: &[(Vec<u8>, Vec<u8>)], want: &[(Vec<u8>, Vec<u8>)]) -> bool {
     rows.len() < want.len()
 }
@@ -111,7 +111,7 @@ fn database_that_failed_is_set_aside_at_the_next_start() {
     );
 }
 
-/// Two months of seals with 200 agents: what is on disk stays within a bound that does not depend on the time.
+/// Simulates two months of seals with 200 agents: disk usage stays within a bound that does not depend on time.
 #[test]
 fn space_stays_bounded_however_long_state_is_written() {
     let directory = tempfile::tempdir().unwrap();
@@ -157,7 +157,7 @@ fn compaction_keeps_every_table() {
     a.apply(&rows(30)).unwrap();
     a.mark_filled().unwrap();
     b.apply(&rows(3)).unwrap();
-    // Large values that come and go are what makes it grow.
+    // The database grows by large values that are added and removed.
     for round in 0..60_u8 {
         let big = (vec![200], Some(vec![round; 1 << 20]));
         b.apply(&[big]).unwrap();
