@@ -37,7 +37,7 @@ pub(crate) struct Head {
 }
 
 /// Maximum number of columns in all groups, including freed ones. No machine can hold that many series; a log that
-/// names more is not one of ours.
+/// names more is damaged or forged.
 const COLUMNS_IN_ALL_MAX: u64 = 1 << 25;
 
 /// Why a series was not placed.

@@ -159,7 +159,7 @@ fn seal_if_due(
     if unsealed >= SEAL_AT || is_time || is_tight || maintenance.is_unfinished {
         inner.seal(maintenance)?;
         *last_seal = Instant::now();
-        // The sealed samples are freed now, in fragments that the allocator would keep.
+        // The seal freed memory in fragments that the allocator would keep.
         inner.release_memory();
         if let Err(error) = inner.state.compact_if_large() {
             tracing::warn!(error = chain(&error), "compact the state database");

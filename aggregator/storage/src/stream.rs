@@ -82,7 +82,7 @@ impl Stream {
     /// the result is [`DefineError::NotAdmitted`].
     ///
     /// # Errors
-    /// As [`Self::define`].
+    /// See [`Self::define`].
     pub fn define_within(
         &mut self,
         column: u32,

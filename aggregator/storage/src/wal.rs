@@ -38,11 +38,11 @@ const PENDING_BYTES_MAX: usize = 64 << 20;
 /// When written records are synced to disk.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
 pub enum WalSync {
-    /// Before they are acknowledged.
+    /// Records are synced before they are acknowledged.
     #[default]
     EveryCommit,
-    /// At most this long after they are acknowledged. A kill of the process loses nothing. A power loss or kernel crash
-    /// loses what was acknowledged within that time.
+    /// Records are synced at most this long after they are acknowledged. A kill of the process loses nothing. A power
+    /// loss or kernel crash loses what was acknowledged within that time.
     Interval(Duration),
 }
 

@@ -13,7 +13,7 @@ use crate::sync::{read, write};
 
 /// Memory for the database's page cache, in bytes.
 const CACHE_BYTES: u64 = 4 << 20;
-/// Time after which changes reach the disk without a flush.
+/// Time in milliseconds after which changes reach the disk without a flush.
 const FLUSH_MS: u64 = 500;
 /// Databases smaller than this are never compacted.
 const COMPACT_BYTES_MIN: u64 = 16 << 20;

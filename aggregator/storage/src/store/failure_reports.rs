@@ -1,4 +1,4 @@
-//! Each log line and each error about a failing disk names the step that failed and the system's reason.
+//! Tests that each log line and each error about a failing disk names the failed step and the system's reason.
 
 use super::*;
 

@@ -12,9 +12,9 @@ use crate::write::{AppendError, LogError};
 
 /// Pause between attempts after a write failed.
 const RETRY: Duration = Duration::from_millis(if cfg!(test) { 2 } else { 250 });
-/// Number of pending bytes that are written without lingering.
+/// Number of pending bytes from which on a commit does not linger.
 const BATCH_BYTES: usize = 1 << 20;
-/// Number of unsynced bytes that are synced before their interval ends.
+/// Number of unsynced bytes from which on a sync does not wait for its interval.
 const UNSYNCED_BYTES_MAX: usize = 16 << 20;
 /// Maximum capacity that an emptied buffer keeps.
 const KEEP_BYTES: usize = 4 << 20;
