@@ -1,7 +1,7 @@
-//! Rule files, their evaluation, and the state of alerts.
+//! Rule files, rule evaluation and alert state.
 //!
-//! **Invariant:** a state of an alert that anyone can see is stored: by the API, so that the process's death can't take
-//! it back; by a notification, so that the machine's can't.
+//! **Invariant:** visible alert state is stored first. State shown by the API survives a crash of the process. State
+//! sent in a notification also survives a crash of the machine.
 
 pub mod alert;
 pub mod file;

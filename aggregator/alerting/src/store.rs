@@ -1,4 +1,4 @@
-//! Durable state of alerting: alerts, silences, the notification log.
+//! The durable state of alerting: alerts, silences and the notification log.
 
 mod check;
 mod durable;
@@ -10,19 +10,19 @@ use std::sync::{Mutex, PoisonError};
 pub use check::{CheckedLog, check_log};
 pub use durable::DurableStore;
 
-/// The kinds of state, each a table of its own.
+/// The kinds of state. Each has its own table.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
 #[repr(u8)]
 pub enum Table {
     /// Alerts by rule and labels.
     Alerts = 1,
-    /// Last evaluation of each rule group.
+    /// The time of the last evaluation of each rule group.
     Groups = 2,
     /// Silences by id.
     Silences = 3,
-    /// What was sent last, by group and integration.
+    /// The last notification sent, by group and integration.
     NotificationLog = 4,
-    /// Alerts that the notifier knows, by fingerprint.
+    /// Alerts received by the notifier, by fingerprint.
     ReceivedAlerts = 5,
 }
 
@@ -55,7 +55,7 @@ impl Change {
     /// Sets `key` to `value` as JSON.
     ///
     /// # Errors
-    /// `value` has no JSON form.
+    /// Returns an error if `value` cannot be encoded as JSON.
     pub fn put<T: serde::Serialize>(
         table: Table,
         key: impl Into<Vec<u8>>,
@@ -79,7 +79,7 @@ impl Change {
     }
 }
 
-/// What a commit waits for.
+/// The durability that a commit waits for.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Durability {
     /// The change survives a power loss.
@@ -88,7 +88,7 @@ pub enum Durability {
     Written,
 }
 
-/// State that could not be stored or read.
+/// An error while storing or reading state.
 #[derive(Debug, thiserror::Error)]
 pub enum StoreError {
     /// A file could not be read or written.
@@ -101,7 +101,7 @@ pub enum StoreError {
         /// The cause.
         source: std::io::Error,
     },
-    /// A value has no JSON form.
+    /// A value cannot be encoded as JSON.
     #[error("encode state")]
     Encode(#[source] serde_json::Error),
     /// The embedded database failed.
@@ -110,20 +110,20 @@ pub enum StoreError {
     /// A change is too large for one record.
     #[error("change of {bytes} bytes is too large")]
     TooLarge {
-        /// Its size.
+        /// The size of the change in bytes.
         bytes: usize,
     },
 }
 
 /// A small transactional store.
 pub trait StateStore: Send + Sync + std::fmt::Debug {
-    /// Applies all changes or none. When it returns they are as durable as asked.
+    /// Applies all changes or none. They have the requested durability when this returns.
     ///
     /// # Errors
-    /// The changes may be lost; the caller's memory is then ahead of the disk.
+    /// On an error the changes may be lost, so the caller's memory may be ahead of the disk.
     fn commit(&self, changes: Vec<Change>, durability: Durability) -> Result<(), StoreError>;
 
-    /// All keys and values of a table, in ascending order of keys.
+    /// Returns all keys and values of a table in ascending order of the keys.
     fn scan(&self, table: Table) -> Vec<(Vec<u8>, Vec<u8>)>;
 }
 
@@ -149,7 +149,7 @@ fn rows(tables: &Tables, table: Table) -> Vec<(Vec<u8>, Vec<u8>)> {
         .collect()
 }
 
-/// State in memory, for tests and for `test rules`.
+/// An in-memory store for tests and for `test rules`.
 #[derive(Debug, Default)]
 pub struct MemoryStore {
     tables: Mutex<Tables>,

@@ -1,4 +1,4 @@
-//! Time intervals: when routes are active or muted.
+//! Time intervals in which routes are active or muted.
 
 use std::ops::RangeInclusive;
 
@@ -10,20 +10,20 @@ use common::yaml::{Fields, Issue, Issues, Node};
 /// A named set of intervals.
 #[derive(Debug, Clone)]
 pub struct TimeIntervals {
-    /// The name that routes use.
+    /// The name that routes refer to.
     pub name: String,
-    /// The set contains a time if one of these does.
+    /// The intervals. The set contains a time if any of them does.
     pub intervals: Vec<TimeInterval>,
 }
 
-/// A recurring interval. A time matches if each configured field has an entry that matches.
+/// A recurring interval. A time matches if every configured field has a matching entry.
 #[derive(Debug, Clone)]
 pub struct TimeInterval {
-    /// Minutes of the day, the end excluded.
+    /// Ranges of minutes of the day. The end is exclusive.
     times: Option<Vec<(i16, i16)>>,
-    /// Sunday is 0.
+    /// Ranges of weekdays; Sunday is 0.
     weekdays: Option<Vec<RangeInclusive<i16>>>,
-    /// Negative ones count from the end of the month.
+    /// Ranges of days. Negative days count from the end of the month.
     days_of_month: Option<Vec<(i16, i16)>>,
     months: Option<Vec<RangeInclusive<i16>>>,
     years: Option<Vec<RangeInclusive<i16>>>,
@@ -31,7 +31,7 @@ pub struct TimeInterval {
 }
 
 impl TimeIntervals {
-    /// Reports whether one of the intervals contains the time.
+    /// Reports whether any of the intervals contains the time.
     #[must_use]
     pub fn contains(&self, now_ms: i64) -> bool {
         let time = Timestamp::from_millisecond(now_ms);
@@ -76,7 +76,7 @@ impl TimeInterval {
 fn day_range((start, end): (i16, i16), month_days: i16) -> RangeInclusive<i16> {
     let absolute = |day: i16| if day < 0 { month_days + 1 + day } else { day };
     let (start, end) = (absolute(start), absolute(end));
-    // A range that begins after the month's end, as 30-31 in February, contains no day.
+    // A range that begins after the end of the month is empty, such as 30-31 in February.
     if start > month_days {
         return RangeInclusive::new(1, 0);
     }
@@ -194,7 +194,7 @@ fn read_times(node: &Node, issues: &mut Issues) -> Vec<(i16, i16)> {
     times
 }
 
-/// `HH:MM` as minutes; 24:00 is the end of the day.
+/// Parses `HH:MM` as minutes since midnight. 24:00 is the end of the day.
 fn minutes(text: &str) -> Option<i16> {
     let (hours, minutes) = text.split_once(':')?;
     if hours.len() != 2 || minutes.len() != 2 {
@@ -262,8 +262,7 @@ fn read_days(node: &Node, issues: &mut Issues) -> Vec<(i16, i16)> {
     days
 }
 
-/// Reports whether a range can contain a day: a start counted from the end of the month excludes an end counted from its
-/// beginning.
+/// Reports whether a range can contain any day. A range from a negative start to a positive end is rejected.
 const fn is_ascending(start: i16, end: i16) -> bool {
     if start < 0 && end > 0 {
         false
@@ -339,8 +338,9 @@ mod tests {
         check(last, "2026-10-30T13:00:00Z", true);
     }
 
-    /// Zone, edge, and whether an interval on the wall holds in the second before the edge and at it. The edges are
-    /// those of the tz database; tests/integration cross such edges beside the real Alertmanager.
+    /// Time zone, transition, interval, and whether the interval contains the second before the transition and the
+    /// transition itself. The transitions come from the tz database. tests/integration compares such transitions with a
+    /// real Alertmanager.
     const EDGES: &[(&str, &str, &str, &str, [bool; 2])] = &[
         // 02:00 EST is 03:00 EDT; 02:00 EDT is 01:00 EST.
         (
@@ -385,7 +385,7 @@ mod tests {
             "03:00",
             [false, false],
         ),
-        // The same the other half of the year.
+        // The southern hemisphere, where daylight saving time covers the other half of the year.
         (
             "Australia/Sydney",
             "2026-10-03T16:00:00Z",
@@ -407,7 +407,7 @@ mod tests {
             "03:00",
             [true, true],
         ),
-        // By half an hour.
+        // A shift of half an hour.
         (
             "Australia/Lord_Howe",
             "2026-10-03T15:30:00Z",
@@ -429,7 +429,7 @@ mod tests {
             "01:31",
             [false, true],
         ),
-        // At midnight: the day begins at 01:00, and its first hour comes twice.
+        // A transition at midnight: one day begins at 01:00, and another repeats an hour.
         (
             "America/Havana",
             "2026-03-08T05:00:00Z",
@@ -451,7 +451,7 @@ mod tests {
             "01:00",
             [true, true],
         ),
-        // No daylight saving since 1991.
+        // No daylight saving time since 1991.
         (
             "Asia/Shanghai",
             "2026-03-08T07:00:00Z",
@@ -472,7 +472,7 @@ mod tests {
             check(&yaml, &second_before.to_string(), before);
             check(&yaml, &edge.to_string(), at);
         }
-        // Days of 23 and of 25 hours are one day, counted from the month's end too.
+        // A day of 23 or 25 hours counts as one day, also when counting from the end of the month.
         let last = "{days_of_month: ['-1'], location: 'Atlantic/Azores'}";
         check(last, "2024-03-30T23:59:59Z", false);
         check(last, "2024-03-31T01:00:00Z", true); // 00:00 -01 became 01:00 +00

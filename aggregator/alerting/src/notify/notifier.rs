@@ -1,4 +1,4 @@
-//! The notifier: from alerts to deliveries.
+//! The notifier, which turns received alerts into deliveries.
 
 mod group;
 
@@ -19,13 +19,13 @@ use super::route::Route;
 use super::silence::Silences;
 use crate::store::{Change, Durability, StateStore, Table};
 
-/// Most alerts at once.
+/// Maximum number of alerts.
 pub const ALERTS_MAX: usize = 100_000;
-/// How long a resolved alert is kept.
+/// Retention of resolved alerts.
 const RESOLVED_KEPT_MS: i64 = 30 * 60 * 1000;
-/// Time between two clean-ups.
+/// Interval between garbage collections.
 const GARBAGE_INTERVAL_MS: i64 = 60_000;
-/// Shortest deadline of a delivery (Alertmanager's `MinTimeout`).
+/// Minimum time allowed for a delivery (Alertmanager's `MinTimeout`).
 const DEADLINE_MS_MIN: i64 = 10_000;
 
 /// A group: its labels, its route, and the fingerprints of its alerts.
@@ -37,32 +37,32 @@ pub type GroupId = (usize, String);
 /// A notification to hand to one integration of a receiver.
 #[derive(Debug, Clone)]
 pub struct Delivery {
-    /// The group.
+    /// The group to notify about.
     pub group: GroupId,
-    /// Index of the integration in its receiver.
+    /// The index of the integration in its receiver.
     pub integration: usize,
     /// The configuration at the time of the flush.
     pub config: Arc<Config>,
     /// The content.
     pub notification: Notification,
-    /// Deadline, milliseconds since the epoch.
+    /// The deadline in milliseconds since the epoch.
     pub deadline_ms: i64,
     log_key: String,
     state: NotificationState,
 }
 
-/// Why no notification is sent for an alert.
+/// The reasons why an alert is not notified.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub struct Suppression {
-    /// Ids of the silences that match.
+    /// The ids of the matching silences.
     pub silenced_by: Vec<String>,
-    /// Fingerprints of the alerts that inhibit it.
+    /// The fingerprints of the alerts that inhibit it.
     pub inhibited_by: Vec<String>,
-    /// Names of the route's time intervals that mute it.
+    /// The names of the route's time intervals that mute it.
     pub muted_by: Vec<String>,
 }
 
-/// Counters since the start.
+/// Counters since the process started.
 #[derive(Debug, Clone, Copy, Default)]
 pub struct Counts {
     /// Firing alerts received.
@@ -79,19 +79,19 @@ pub struct Notifier {
     config: Arc<Config>,
     store: Arc<dyn StateStore>,
     external_url: String,
-    /// By fingerprint; shared with the groups and with deliveries in progress.
+    /// Alerts by fingerprint, shared with the groups and with deliveries in progress.
     alerts: BTreeMap<u64, Arc<Alert>>,
     groups: HashMap<GroupId, Group>,
     silences: Silences,
     log: NotificationLog,
     counts: Counts,
     next_garbage_ms: i64,
-    /// No group is due before this time. Saves a scan of all groups after each outcome.
+    /// Lower bound on the due times of all groups. Saves a scan of all groups after each outcome.
     next_flush_ms: i64,
 }
 
 impl Notifier {
-    /// Restores the state from `store`, where an earlier notifier left it.
+    /// Restores the state that an earlier notifier stored in `store`.
     #[must_use]
     pub fn new(
         config: Arc<Config>,
@@ -115,8 +115,8 @@ impl Notifier {
         notifier
     }
 
-    /// Restores the alerts. One that fired keeps firing for a resolve timeout, because no source could renew it during
-    /// the downtime.
+    /// Restores the alerts. A firing alert keeps firing for one resolve timeout, because its source could not renew it
+    /// during the downtime.
     fn restore(&mut self, now_ms: i64) {
         let timeout_ms = self.config.global.resolve_timeout.as_millis() as i64;
         let mut alerts = Vec::new();
@@ -143,7 +143,7 @@ impl Notifier {
         &self.config
     }
 
-    /// Activates another configuration. Groups form again; the log prevents repeated notifications.
+    /// Activates another configuration. Rebuilds all groups; the notification log prevents repeated notifications.
     pub fn reload(&mut self, config: Arc<Config>, now_ms: i64) {
         self.config = config;
         self.groups.clear();
@@ -159,7 +159,7 @@ impl Notifier {
         &self.silences
     }
 
-    /// Returns the silences for changes.
+    /// Returns the silences, mutably.
     pub const fn silences_mut(&mut self) -> &mut Silences {
         &mut self.silences
     }
@@ -175,7 +175,7 @@ impl Notifier {
         self.counts
     }
 
-    /// Receives alerts. Refuses and counts those above [`ALERTS_MAX`]; returns how many.
+    /// Receives alerts. Refuses alerts above [`ALERTS_MAX`] and returns their number.
     pub fn receive(&mut self, alerts: Vec<Alert>, now_ms: i64) -> u64 {
         let mut changes = Vec::with_capacity(alerts.len());
         let mut refused = 0;
@@ -218,7 +218,7 @@ impl Notifier {
             };
             let labels = route.group_labels(&alert.labels);
             let id = (index, group_key(route, &labels));
-            // A resolved alert forms a group too: the log knows whether a receiver was notified of it.
+            // Resolved alerts also form groups: a receiver may have been notified of them, which the log records.
             let group = self
                 .groups
                 .entry(id)
@@ -370,12 +370,12 @@ impl Notifier {
         now_ms: i64,
     ) {
         if let Err(error) = self.log.record(sent, now_ms) {
-            // A restart may repeat the notifications, which is better than losing one.
+            // A restart may repeat the notifications. That is better than losing one.
             warn!(error = chain(&error), "record notification");
         }
     }
 
-    /// Returns why alerts with these labels are suppressed, regardless of their route.
+    /// Returns what suppresses alerts with these labels, regardless of their route.
     #[must_use]
     pub fn suppression(&self, labels: &Labels, inhibitor: &Inhibitor, now_ms: i64) -> Suppression {
         let inhibited_by = inhibitor.inhibiting(&self.config.inhibit_rules, labels);

@@ -1,4 +1,4 @@
-//! Silences: matchers that suppress notifications for a period.
+//! Silences, which suppress notifications for matching alerts during a period.
 
 use std::collections::BTreeMap;
 use std::sync::Arc;
@@ -11,24 +11,24 @@ use tracing::warn;
 use super::matcher::matches_all;
 use crate::store::{Change, Durability, StateStore, StoreError, Table};
 
-/// How long an expired silence is kept.
+/// Retention of expired silences.
 pub const RETENTION_MS: i64 = 120 * 3600 * 1000;
-/// Most silences at once.
+/// Maximum number of silences.
 pub const SILENCES_MAX: usize = 5000;
-/// Most bytes of one silence as JSON.
+/// Maximum size of one silence as JSON, in bytes.
 pub const SILENCE_BYTES_MAX: usize = 16 << 10;
 
-/// A condition of a silence, as the API has it.
+/// A matcher of a silence in the format of the API.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "camelCase")]
 pub struct SilenceMatcher {
-    /// The label.
+    /// The label name.
     pub name: String,
-    /// The value or regex.
+    /// The value or regular expression.
     pub value: String,
-    /// Whether the value is a regex.
+    /// Whether the value is a regular expression.
     pub is_regex: bool,
-    /// Whether it must match, and not differ.
+    /// Whether the label must match the value; `false` negates the matcher.
     #[serde(default = "yes")]
     pub is_equal: bool,
 }
@@ -40,35 +40,35 @@ const fn yes() -> bool {
 /// A silence. Times are milliseconds since the epoch.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Silence {
-    /// A UUID.
+    /// The UUID of the silence.
     pub id: String,
-    /// All must match.
+    /// The matchers. An alert is silenced if all of them match.
     pub matchers: Vec<SilenceMatcher>,
-    /// From when.
+    /// The start time.
     pub starts_at_ms: i64,
-    /// Until when.
+    /// The end time.
     pub ends_at_ms: i64,
-    /// When it was last changed.
+    /// The time of the last change.
     pub updated_at_ms: i64,
     /// The author.
     pub created_by: String,
-    /// Why.
+    /// The author's comment.
     pub comment: String,
 }
 
-/// Where a silence stands.
+/// The state of a silence.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
 pub enum SilenceState {
-    /// In force.
+    /// The silence suppresses notifications.
     Active,
-    /// Not yet.
+    /// The silence has not started yet.
     Pending,
-    /// No more.
+    /// The silence has ended.
     Expired,
 }
 
 impl SilenceState {
-    /// The word that the API uses.
+    /// Returns the name of the state in the API.
     #[must_use]
     pub const fn as_str(self) -> &'static str {
         match self {
@@ -80,7 +80,7 @@ impl SilenceState {
 }
 
 impl Silence {
-    /// Where it stands at `now_ms`.
+    /// Returns the state at `now_ms`.
     #[must_use]
     pub const fn state(&self, now_ms: i64) -> SilenceState {
         if now_ms < self.starts_at_ms {
@@ -93,19 +93,19 @@ impl Silence {
     }
 }
 
-/// Why a silence was not set or expired.
+/// An error while setting or expiring a silence.
 #[derive(Debug, thiserror::Error)]
 pub enum SilenceError {
-    /// There is none with that id.
+    /// No silence has this id.
     #[error("silence {0} not found")]
     NotFound(String),
     /// The silence is invalid.
     #[error("invalid silence: {0}")]
     Invalid(String),
-    /// Too many or too large.
+    /// The silence is too large, or there are too many silences.
     #[error("{0}")]
     Limit(String),
-    /// It could not be kept; it is not in force.
+    /// The silence could not be stored and has no effect.
     #[error("store silence")]
     Store(#[from] StoreError),
 }
@@ -118,7 +118,7 @@ struct Entry {
 
 /// All silences.
 ///
-/// **Invariant:** a silence in memory is on disk.
+/// **Invariant:** every silence in memory is also on disk.
 #[derive(Debug)]
 pub struct Silences {
     store: Arc<dyn StateStore>,
@@ -126,7 +126,7 @@ pub struct Silences {
 }
 
 impl Silences {
-    /// Opens the silences in `store`.
+    /// Loads the silences from `store`.
     #[must_use]
     pub fn open(store: Arc<dyn StateStore>) -> Self {
         let mut by_id = BTreeMap::new();
@@ -146,18 +146,18 @@ impl Silences {
         Self { store, by_id }
     }
 
-    /// All silences, by id.
+    /// Iterates over all silences in ascending order of their ids.
     pub fn iter(&self) -> impl Iterator<Item = &Silence> {
         self.by_id.values().map(|entry| &entry.silence)
     }
 
-    /// One silence.
+    /// Returns the silence with this id.
     #[must_use]
     pub fn get(&self, id: &str) -> Option<&Silence> {
         self.by_id.get(id).map(|entry| &entry.silence)
     }
 
-    /// Ids of the active silences that match `labels`, in ascending order.
+    /// Returns the ids of the active silences that match `labels`, in ascending order.
     #[must_use]
     pub fn matching(&self, labels: &Labels, now_ms: i64) -> Vec<&str> {
         let active = self
@@ -170,11 +170,13 @@ impl Silences {
             .collect()
     }
 
-    /// Creates or changes a silence. It is durable when this returns its id. An empty id creates a silence with the id
-    /// `fresh_id`. A change that would rewrite history expires the old silence and creates a new one.
+    /// Creates or changes a silence and returns its id. The silence is durable when this returns.
+    ///
+    /// An empty id creates a silence with the id `fresh_id`. A change that would rewrite history expires the old
+    /// silence and creates a new one.
     ///
     /// # Errors
-    /// See [`SilenceError`]; then nothing has changed.
+    /// See [`SilenceError`]. Nothing changes on an error.
     pub fn set(
         &mut self,
         mut silence: Silence,
@@ -224,10 +226,10 @@ impl Silences {
         Ok(id)
     }
 
-    /// Ends a silence now.
+    /// Ends a silence now. Does nothing if it has already expired.
     ///
     /// # Errors
-    /// There is none, it is over already, or the change could not be kept.
+    /// Returns an error if the silence does not exist or the change could not be stored.
     pub fn expire(&mut self, id: &str, now_ms: i64) -> Result<(), SilenceError> {
         let Some(entry) = self.by_id.get_mut(id) else {
             return Err(SilenceError::NotFound(id.to_owned()));
@@ -242,7 +244,7 @@ impl Silences {
         Ok(())
     }
 
-    /// Forgets silences that ended long ago.
+    /// Removes silences that ended more than [`RETENTION_MS`] ago.
     pub fn collect_garbage(&mut self, now_ms: i64) {
         let is_old = |entry: &Entry| entry.silence.ends_at_ms + RETENTION_MS < now_ms;
         let old: Vec<String> = self
@@ -281,7 +283,7 @@ fn expired(silence: &Silence, now_ms: i64) -> Silence {
     }
 }
 
-/// Reports whether the change keeps the period in which the silence was already active.
+/// Reports whether the change leaves the past of the silence intact.
 fn can_update(old: &Silence, new: &Silence, now_ms: i64) -> bool {
     if old.matchers != new.matchers {
         return false;
@@ -302,7 +304,7 @@ fn validate(silence: &Silence) -> Result<Vec<Matcher>, SilenceError> {
         ));
     }
     let matchers = compile(&silence.matchers).map_err(SilenceError::Invalid)?;
-    // As in Alertmanager, one that asks for a difference never counts as matching it.
+    // As in Alertmanager, negative matchers never count as matching the empty string.
     let is_open = |matcher: &Matcher| {
         matches!(matcher.op(), MatchOp::Equal | MatchOp::Regex) && matcher.matches_empty()
     };

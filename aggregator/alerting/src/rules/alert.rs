@@ -1,4 +1,4 @@
-//! The state of one alerting rule's alerts.
+//! The alerts of one alerting rule and their states.
 //!
 //! ```text
 //!              element seen            for elapsed              element gone
@@ -17,23 +17,23 @@ use serde::{Deserialize, Serialize};
 
 use super::labels_serde;
 
-/// How long a resolved alert is sent again.
+/// How long a resolved alert is kept and resent.
 pub const RESOLVED_RETENTION_MS: i64 = 15 * 60 * 1000;
 
-/// Where an alert stands.
+/// The state of an alert.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]
 #[serde(rename_all = "lowercase")]
 pub enum AlertState {
-    /// Resolved.
+    /// The alert is resolved.
     Inactive,
-    /// There, but not for long enough.
+    /// The element has been present for less than `for`.
     Pending,
-    /// There for long enough.
+    /// The element has been present for at least `for`.
     Firing,
 }
 
 impl AlertState {
-    /// The word that the API and the `alertstate` label use.
+    /// Returns the name of the state in the API and in the `alertstate` label.
     #[must_use]
     pub const fn as_str(self) -> &'static str {
         match self {
@@ -47,25 +47,25 @@ impl AlertState {
 /// One alert. Times are milliseconds since the epoch.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 pub struct Alert {
-    /// Its state.
+    /// The state of the alert.
     pub state: AlertState,
-    /// Its labels, which identify it.
+    /// The labels, which identify the alert.
     #[serde(with = "labels_serde")]
     pub labels: Labels,
-    /// Its expanded annotations, of the last evaluation.
+    /// The annotations, as expanded at the last evaluation.
     pub annotations: Annotations,
     /// The element's value at the last evaluation.
     #[serde(with = "value_serde")]
     pub value: f64,
-    /// When the element was first seen.
+    /// The time at which the element was first seen.
     pub active_at_ms: i64,
-    /// When it began to fire.
+    /// The time at which the alert began to fire.
     pub fired_at_ms: Option<i64>,
-    /// When it was resolved.
+    /// The time at which the alert was resolved.
     pub resolved_at_ms: Option<i64>,
-    /// When it was last sent to the notifier.
+    /// The time at which the alert was last sent to the notifier.
     pub last_sent_at_ms: Option<i64>,
-    /// Since when it fires although its element is missing.
+    /// The time since which the alert keeps firing without its element.
     pub keep_firing_since_ms: Option<i64>,
 }
 
@@ -76,7 +76,7 @@ pub struct Element {
     pub labels: Labels,
     /// The alert's annotations.
     pub annotations: Annotations,
-    /// The value.
+    /// The value of the element.
     pub value: f64,
 }
 
@@ -91,40 +91,40 @@ pub struct Timing {
     pub limit: u64,
 }
 
-/// An evaluation that counts as failed.
+/// An error that fails the evaluation.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 pub enum AlertError {
-    /// Two elements are the same alert.
+    /// Two elements have the same alert labels.
     #[error("vector contains metrics with the same labelset after applying alert labels")]
     Duplicate,
-    /// Too many alerts; all are dropped.
+    /// The rule has too many alerts. All of them are dropped.
     #[error("exceeded limit of {limit} with {count} alerts")]
     Limit {
         /// The limit.
         limit: u64,
-        /// How many there were.
+        /// The number of alerts.
         count: u64,
     },
 }
 
-/// The alerts of a rule by their labels.
+/// The alerts of a rule, by labels.
 #[derive(Debug, Default)]
 pub struct Alerts {
     by_labels: HashMap<Labels, Alert>,
     hold_until_ms: Option<i64>,
 }
 
-/// Alerts whose stored form must change.
+/// Alert changes to be stored.
 #[derive(Debug, Default)]
 pub struct Transitions {
-    /// New or in another state.
+    /// Alerts that are new or changed state.
     pub changed: Vec<Alert>,
-    /// Forgotten.
+    /// The labels of alerts that no longer exist.
     pub removed: Vec<Labels>,
 }
 
 impl Alerts {
-    /// Alerts as they were stored.
+    /// Creates the set from stored alerts.
     #[must_use]
     pub fn restored(alerts: impl IntoIterator<Item = Alert>) -> Self {
         let by_labels = alerts
@@ -137,23 +137,23 @@ impl Alerts {
         }
     }
 
-    /// Until then an alert whose element is missing keeps its state.
+    /// Keeps active alerts in their state until `time_ms` even if their elements are missing.
     pub const fn hold_until(&mut self, time_ms: i64) {
         self.hold_until_ms = Some(time_ms);
     }
 
-    /// All alerts, resolved ones too.
+    /// Iterates over all alerts, including resolved ones.
     pub fn iter(&self) -> impl Iterator<Item = &Alert> {
         self.by_labels.values()
     }
 
-    /// Pending and firing alerts.
+    /// Iterates over the pending and firing alerts.
     pub fn active(&self) -> impl Iterator<Item = &Alert> {
         self.iter()
             .filter(|alert| alert.state != AlertState::Inactive)
     }
 
-    /// The highest state of any alert.
+    /// Returns the highest state of any alert.
     #[must_use]
     pub fn state(&self) -> AlertState {
         self.iter()
@@ -162,11 +162,11 @@ impl Alerts {
             .unwrap_or(AlertState::Inactive)
     }
 
-    /// Takes the result of an evaluation at `now_ms`.
+    /// Updates the alerts from the result of an evaluation at `now_ms`.
     ///
     /// # Errors
-    /// Two elements have equal labels: nothing changes. The limit is exceeded: all alerts are dropped, and
-    /// `transitions` says so.
+    /// If two elements have equal labels, nothing changes. If the limit is exceeded, all alerts are dropped and listed
+    /// in `transitions`.
     pub fn update(
         &mut self,
         elements: Vec<Element>,
@@ -215,7 +215,7 @@ impl Alerts {
         Ok(())
     }
 
-    /// Takes the alerts that are due to be sent at `now_ms`, and notes that they were.
+    /// Returns the alerts due to be sent at `now_ms` and marks them as sent.
     pub fn take_due(&mut self, resend_delay: Duration, now_ms: i64) -> Vec<Alert> {
         let resend_ms = resend_delay.as_millis() as i64;
         let mut due = Vec::new();
@@ -263,7 +263,7 @@ fn step(alert: &mut Alert, element: Option<Element>, timing: Timing, now_ms: i64
     }
 }
 
-/// The element is gone.
+/// Updates an alert whose element is missing. Returns whether it is kept.
 fn missed(alert: &mut Alert, timing: Timing, now_ms: i64) -> bool {
     match alert.state {
         AlertState::Pending => false,
@@ -284,7 +284,7 @@ fn missed(alert: &mut Alert, timing: Timing, now_ms: i64) -> bool {
     }
 }
 
-/// Turns a pending alert into a firing one after `for`, and back if a reload made `for` longer than the alert's age.
+/// Changes a pending alert to firing after `for`. Changes it back if a reload made `for` longer than the alert's age.
 fn mature(alert: &mut Alert, timing: Timing, now_ms: i64) {
     let is_old = now_ms - alert.active_at_ms >= timing.for_ms;
     match alert.state {
@@ -312,7 +312,7 @@ fn needs_sending(alert: &Alert, resend_ms: i64, now_ms: i64) -> bool {
     }
 }
 
-/// JSON has no NaN: the value as text.
+/// Serializes the value as text, because JSON cannot represent NaN.
 mod value_serde {
     use serde::{Deserialize as _, Deserializer, Serializer};
 

@@ -1,4 +1,4 @@
-//! Rule files: Prometheus' format, checked as `promtool check rules` checks it.
+//! Rule files in Prometheus' format, validated like `promtool check rules`.
 
 use std::collections::HashMap;
 use std::path::PathBuf;
@@ -9,61 +9,61 @@ use common::model::label::METRIC_NAME;
 use crate::template::rule as template;
 use common::yaml::{self, Fields, Issue, Issues, Node, Position};
 
-/// Checks an expression's syntax; the error is the parser's message with its position in the expression.
+/// Checks the syntax of an expression. The error is the parser's message with its position in the expression.
 pub type Syntax<'a> = dyn Fn(&str) -> Result<(), String> + 'a;
 
-/// Bytes of one rule file.
+/// Maximum size of one rule file in bytes.
 pub const FILE_BYTES_MAX: u64 = 16 << 20;
 
 /// A rule group as written.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct GroupSpec {
-    /// Unique in its file.
+    /// The name, unique within the file.
     pub name: String,
-    /// Time between evaluations; `None`: the global one.
+    /// The time between evaluations. `None` uses the global setting.
     pub interval: Option<Duration>,
-    /// How far evaluation looks into the past; `None`: the global one.
+    /// How far evaluation times are shifted into the past. `None` uses the global setting.
     pub query_offset: Option<Duration>,
     /// Limit on the alerts or series of one rule; 0 is no limit.
     pub limit: u64,
-    /// The rules, in the order of their evaluation.
+    /// The rules in evaluation order.
     pub rules: Vec<RuleSpec>,
 }
 
-/// A rule as written, with its group's labels under its own.
+/// A rule as written, merged with the labels of its group. Its own labels take precedence.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct RuleSpec {
-    /// Kind of the rule.
+    /// The kind of the rule.
     pub kind: RuleKind,
-    /// Its expression.
+    /// The expression.
     pub expr: String,
-    /// Labels in ascending order of names; templates for alerts.
+    /// The labels in ascending order of their names. Templates in alerting rules.
     pub labels: Vec<(String, String)>,
 }
 
 /// The two kinds of rule.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum RuleKind {
-    /// Writes the result as a series of this name.
+    /// Writes the result as series with a new metric name.
     Recording {
         /// The metric name.
         record: String,
     },
-    /// Makes an alert of each element of the result.
+    /// Creates an alert for each element of the result.
     Alerting {
         /// The alert's name.
         alert: String,
-        /// How long an element must be there before its alert fires.
+        /// How long an element must be present before its alert fires.
         for_duration: Duration,
-        /// How long an alert fires on after its element is gone.
+        /// How long an alert keeps firing after its element is gone.
         keep_firing_for: Duration,
-        /// Templates, in ascending order of names.
+        /// The annotation templates in ascending order of their names.
         annotations: Vec<(String, String)>,
     },
 }
 
 impl RuleSpec {
-    /// The name of the series or the alert.
+    /// Returns the name of the series or the alert.
     #[must_use]
     pub fn name(&self) -> &str {
         match &self.kind {
@@ -87,10 +87,10 @@ struct RawRule {
     annotations: Vec<(String, String)>,
 }
 
-/// Reads the groups of a rule file.
+/// Parses the groups of a rule file.
 ///
 /// # Errors
-/// Every mistake in the file, with its position.
+/// Returns every issue in the file with its position.
 pub fn parse(text: &str, syntax: &Syntax<'_>) -> Result<Vec<GroupSpec>, Issues> {
     let Some(document) = yaml::read_tree(text).map_err(|issue| vec![issue])? else {
         return Ok(Vec::new());
@@ -136,7 +136,8 @@ fn read_group(node: &Node, syntax: &Syntax<'_>, issues: &mut Issues) -> (GroupSp
         });
         labels
     });
-    // Thanos' answer to queries that are incomplete; understood, for ours always fail the evaluation then.
+    // A Thanos setting for incomplete query results. It is accepted and ignored, because an incomplete result always
+    // fails the evaluation here.
     if let Some(strategy) = fields.take("partial_response_strategy") {
         let text = strategy.read_text(issues);
         if !matches!(text.to_ascii_lowercase().as_str(), "" | "warn" | "abort") {
@@ -230,7 +231,7 @@ impl RawRule {
     }
 }
 
-/// The checks of `rulefmt.Rule.Validate`.
+/// Validates a rule like Prometheus' `rulefmt.Rule.Validate`.
 fn check_rule(
     rule: &RawRule,
     (group, index): (&str, usize),
@@ -326,27 +327,27 @@ fn check_labels(labels: &[(String, String)], note: &mut dyn FnMut(String)) {
     }
 }
 
-/// A rule file that was read.
+/// A parsed rule file.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct RuleFile {
-    /// Path of the file.
+    /// The path of the file.
     pub path: PathBuf,
-    /// Its groups.
+    /// The groups of the file.
     pub groups: Vec<GroupSpec>,
 }
 
-/// What is wrong with a rule file.
+/// An error in a rule file.
 #[derive(Debug, thiserror::Error)]
 pub enum FileError {
-    /// It can't be read.
+    /// The file cannot be read.
     #[error("read {}", path.display())]
     Read {
         /// The file.
         path: PathBuf,
-        /// Why.
+        /// The cause.
         source: std::io::Error,
     },
-    /// It is too large.
+    /// The file is too large.
     #[error("{}: more than {FILE_BYTES_MAX} bytes", path.display())]
     TooLarge {
         /// The file.
@@ -357,15 +358,15 @@ pub enum FileError {
     Bad {
         /// The file.
         path: PathBuf,
-        /// What is wrong, and where.
+        /// The issue and its position.
         issue: Issue,
     },
 }
 
-/// Reads all files; every one must be good.
+/// Loads all files. All of them must be valid.
 ///
 /// # Errors
-/// Every mistake in every file.
+/// Returns every issue in every file.
 pub fn load(paths: &[PathBuf], syntax: &Syntax<'_>) -> Result<Vec<RuleFile>, Vec<FileError>> {
     let mut files = Vec::with_capacity(paths.len());
     let mut errors = Vec::new();
@@ -406,8 +407,8 @@ fn read(path: &std::path::Path) -> Result<String, FileError> {
     std::fs::read_to_string(path).map_err(failed)
 }
 
-/// Rules that appear more than once with the same name and labels, as promtool's linter counts them: name and labels
-/// of each rule that repeats an earlier one.
+/// Returns the name and labels of each rule that repeats an earlier one with the same name and labels, like promtool's
+/// linter.
 #[must_use]
 pub fn duplicates(files: &[RuleFile]) -> Vec<(String, Vec<(String, String)>)> {
     let mut seen = std::collections::HashSet::new();

@@ -1,4 +1,4 @@
-//! A rule group: rules that are evaluated in order at the same timestamp.
+//! Rule groups, whose rules are evaluated in order at the same timestamp.
 
 use std::cell::RefCell;
 use std::collections::HashMap;
@@ -19,23 +19,23 @@ use crate::annotations::Annotations;
 use crate::hash::fnv1a;
 use crate::store::{Durability, StateStore};
 
-/// The longest that one query of a rule may take.
+/// Maximum duration of one rule query.
 const TIMEOUT_MAX: Duration = Duration::from_secs(120);
 
-/// What all groups share.
+/// The dependencies and settings shared by all groups.
 #[derive(Clone)]
 pub struct Context {
-    /// Where expressions are evaluated and results kept.
+    /// Evaluates expressions and stores results.
     pub source: Arc<dyn Source>,
-    /// Where alert state is kept.
+    /// Stores alert state.
     pub store: Arc<dyn StateStore>,
-    /// Labels that every alert gets, unless it has them.
+    /// The labels added to every alert that does not already have them.
     pub external_labels: Labels,
-    /// The URL under which users reach the server.
+    /// The URL under which users reach this server.
     pub external_url: String,
-    /// Shortest time before an unchanged alert is sent again.
+    /// The minimum time before an unchanged alert is sent again.
     pub resend_delay: Duration,
-    /// A longer downtime does not count towards `for`.
+    /// The longest downtime that still counts towards `for`.
     pub outage_tolerance: Duration,
 }
 
@@ -50,52 +50,52 @@ impl std::fmt::Debug for Context {
 /// An alert for the notifier. Times are milliseconds since the epoch.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct AlertToSend {
-    /// The labels, external ones too.
+    /// The labels, including external labels.
     pub labels: Labels,
     /// The annotations.
     pub annotations: Annotations,
-    /// When it began to fire.
+    /// The time at which the alert began to fire.
     pub starts_at_ms: i64,
-    /// When it was resolved, or until when it fires if it is not sent again.
+    /// The time at which the alert was resolved or, while firing, the time at which it ends unless it is sent again.
     pub ends_at_ms: i64,
-    /// Whether it was resolved.
+    /// Whether the alert is resolved.
     pub is_resolved: bool,
-    /// Where its expression can be looked at.
+    /// The URL that shows the expression.
     pub generator_url: String,
 }
 
-/// When and how long a group was evaluated.
+/// The time and duration of a group's last evaluation.
 #[derive(Debug, Clone, Copy, Default)]
 pub struct GroupStatus {
-    /// The last slot, milliseconds since the epoch.
+    /// The last evaluated slot in milliseconds since the epoch.
     pub last_evaluation_ms: Option<i64>,
-    /// How long it took.
+    /// The duration of the evaluation.
     pub evaluation_time: Duration,
 }
 
 /// A group and its state.
 #[derive(Debug)]
 pub struct Group {
-    /// The file it comes from.
+    /// The rule file that defines the group.
     pub file: PathBuf,
-    /// Its name.
+    /// The name of the group.
     pub name: String,
-    /// Time between evaluations.
+    /// The time between evaluations.
     pub interval: Duration,
-    /// How far queries look into the past.
+    /// How far query times are shifted into the past.
     pub query_offset: Duration,
     /// Limit on the alerts or series of one rule; 0 is no limit.
     pub limit: u64,
-    /// Its rules.
+    /// The rules of the group.
     pub rules: Vec<Rule>,
-    /// Of each rule, whether there is another of its name.
+    /// For each rule, whether another rule in the group has the same name.
     have_namesakes: Vec<bool>,
     /// Identifies the group across restarts and reloads.
     pub(super) key: String,
     status: Mutex<GroupStatus>,
     /// Held during an evaluation.
     evaluating: Mutex<()>,
-    /// Series of rules that are gone, to be ended at the next evaluation.
+    /// Series of removed rules, to be marked stale at the next evaluation.
     orphans: Mutex<Vec<Labels>>,
     evaluations: AtomicU64,
     missed: AtomicU64,
@@ -103,7 +103,7 @@ pub struct Group {
     timeouts: AtomicU64,
 }
 
-/// The parts of a group that its file decides.
+/// The parts from which a group is created.
 #[derive(Debug)]
 pub(super) struct GroupParts {
     pub(super) file: PathBuf,
@@ -138,12 +138,12 @@ impl Group {
         }
     }
 
-    /// When and how long it was last evaluated.
+    /// Returns the time and duration of the last evaluation.
     pub fn status(&self) -> GroupStatus {
         *self.status.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    /// Evaluations so far, and slots that passed without one.
+    /// Returns the number of evaluations and the number of missed slots.
     pub fn iterations(&self) -> (u64, u64) {
         (
             self.evaluations.load(Ordering::Relaxed),
@@ -151,7 +151,7 @@ impl Group {
         )
     }
 
-    /// Failed evaluations of single rules, and how many of these because of a timeout.
+    /// Returns the number of failed rule evaluations, and how many of them timed out.
     pub fn failures(&self) -> (u64, u64) {
         (
             self.failures.load(Ordering::Relaxed),
@@ -167,8 +167,8 @@ impl Group {
             .fetch_add(u64::from(is_timeout), Ordering::Relaxed);
     }
 
-    /// The first slot at or after `now_ms`. Slots of a group lie at multiples of the interval, shifted by a hash of
-    /// its name so that groups are spread.
+    /// Returns the first slot at or after `now_ms`. The slots of a group are multiples of the interval, offset by a
+    /// hash of the group's key to spread the groups over time.
     #[must_use]
     pub fn slot_at_or_after(&self, now_ms: i64) -> i64 {
         let interval = self.interval_ms();
@@ -181,7 +181,7 @@ impl Group {
         }
     }
 
-    /// The group's interval in milliseconds, at least 1.
+    /// Returns the group's interval in milliseconds, at least 1.
     #[must_use]
     pub fn interval_ms(&self) -> i64 {
         (self.interval.as_millis() as i64).max(1)
@@ -229,7 +229,7 @@ impl Group {
         let seen = persist::last_evaluation(&self.key, at_ms)
             .into_iter()
             .collect();
-        // One sync for the changes of all rules, before any alert is sent.
+        // Sync the changes of all rules once, before any alert is sent.
         if let Err(error) = context.store.commit(seen, durability) {
             warn!(
                 group = self.key,
@@ -286,7 +286,7 @@ impl Group {
     }
 }
 
-/// Whether each rule may write series of another: only rules of one name can.
+/// Reports for each rule whether it may write the same series as another rule. Only rules with the same name can.
 fn have_namesakes(rules: &[Rule]) -> Vec<bool> {
     let mut counts: HashMap<&str, u32> = HashMap::new();
     for rule in rules {
@@ -296,7 +296,7 @@ fn have_namesakes(rules: &[Rule]) -> Vec<bool> {
     counts.map(|count| count > Some(&1)).collect()
 }
 
-/// Writes staleness markers.
+/// Writes staleness markers for `series`.
 pub(super) fn end_series(context: &Context, series: &[Labels], timestamp_ms: i64) {
     if series.is_empty() {
         return;

@@ -1,4 +1,4 @@
-//! All rule groups: loading, reloading and restoring.
+//! Loads, reloads and restores all rule groups.
 
 use std::collections::{HashMap, HashSet};
 use std::sync::{Arc, Mutex, PoisonError, RwLock};
@@ -15,10 +15,10 @@ use super::persist;
 use super::rule::{Rule, RuleState};
 use crate::store::Durability;
 
-/// After a longer downtime, the store may lack recent samples of the series that fired.
+/// Downtime beyond which the store may lack recent samples for firing alerts.
 const DATA_IS_FRESH_MS: i64 = 120_000;
 
-/// What groups take from the configuration where they say nothing themselves.
+/// Global defaults for settings that a group does not set.
 #[derive(Debug, Clone, Copy)]
 pub struct Defaults {
     /// `global.evaluation_interval`
@@ -27,13 +27,13 @@ pub struct Defaults {
     pub query_offset: Duration,
 }
 
-/// The groups that are in force.
+/// The active rule groups.
 #[derive(Debug, Default)]
 pub struct Manager {
     groups: RwLock<Vec<Arc<Group>>>,
-    /// Series of groups that are gone, and when to end them.
+    /// Series of removed groups, with the time at which to mark them stale.
     orphans: Mutex<Vec<(i64, Vec<Labels>)>>,
-    /// State from before the start, until the first load takes it.
+    /// State stored before the restart, until the first load consumes it.
     restored: Mutex<Option<Restored>>,
 }
 
@@ -44,7 +44,7 @@ struct Restored {
 }
 
 impl Manager {
-    /// A manager without groups, which remembers what `context` has stored.
+    /// Creates a manager without groups and reads the stored state from `context`.
     #[must_use]
     pub fn new(context: &Context) -> Self {
         let restored = Restored {
@@ -57,7 +57,7 @@ impl Manager {
         }
     }
 
-    /// The groups, in the order of their files.
+    /// Returns the groups in the order of their files.
     pub fn groups(&self) -> Vec<Arc<Group>> {
         self.groups
             .read()
@@ -65,7 +65,7 @@ impl Manager {
             .clone()
     }
 
-    /// Puts the groups of `files` in force. Rules that keep their file, group, name and labels keep their state.
+    /// Activates the groups of `files`. Rules with unchanged file, group, name and labels keep their state.
     ///
     /// Waits for running evaluations. Groups that are not in [`Self::groups`] must not be evaluated again.
     pub fn load(&self, context: &Context, files: Vec<RuleFile>, defaults: Defaults, now_ms: i64) {
@@ -126,7 +126,7 @@ impl Manager {
         *slot = groups;
     }
 
-    /// Ends the series of groups that were removed two of their intervals ago. To be called now and then.
+    /// Marks the series of removed groups stale once two of their intervals have passed. Must be called periodically.
     pub fn end_orphans(&self, context: &Context, now_ms: i64) {
         let mut due = Vec::new();
         self.orphans
@@ -179,7 +179,7 @@ fn is_same(group: &Group, spec: &GroupSpec, defaults: Defaults) -> bool {
             .all(|(rule, spec)| rule.spec == *spec)
 }
 
-/// Where the state of a new group's rules comes from.
+/// The source of the initial state of a new group's rules.
 struct Previous<'a> {
     group: Option<&'a Group>,
     restored: Option<&'a mut Restored>,
@@ -252,7 +252,8 @@ impl Previous<'_> {
         }
     }
 
-    /// Series and stored alerts of the old group's rules that no new rule has taken over.
+    /// Returns the series of the old rules that no new rule has claimed, and the changes that remove their stored
+    /// alerts.
     fn unclaimed(&self, claimed: &HashSet<String>) -> (Vec<Labels>, Vec<crate::store::Change>) {
         let rules = self.group.iter().flat_map(|group| &group.rules);
         let mut orphans = Vec::new();
@@ -265,7 +266,7 @@ impl Previous<'_> {
     }
 }
 
-/// The alerts of a rule after a downtime.
+/// Restores the alerts of a rule after a downtime.
 fn restore(
     context: &Context,
     rule: &str,
@@ -287,7 +288,7 @@ fn restore(
             changed: shifted,
             removed: Vec::new(),
         };
-        // All or none: a half that a restart finds would be shifted once more.
+        // Store all changes in one commit. Otherwise a restart would shift the already shifted alerts again.
         let changes = persist::changes(rule, &transitions).flatten().collect();
         if let Err(error) = context.store.commit(changes, Durability::Synced) {
             warn!(rule, error = chain(&error), "store alerts after a downtime");
@@ -295,7 +296,8 @@ fn restore(
     }
     let mut alerts = Alerts::restored(alerts);
     if downtime_ms > DATA_IS_FRESH_MS {
-        // Sources need some time to send again; missing samples do not mean that a problem is over.
+        // Sources need some time before they send samples again. Until then, a missing sample does not resolve an
+        // alert.
         let grace_ms = (2 * interval.as_millis() as i64).clamp(60_000, 300_000);
         alerts.hold_until(now_ms + grace_ms);
     }

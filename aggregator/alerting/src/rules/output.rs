@@ -1,4 +1,4 @@
-//! The series that one rule writes, each with a number that it keeps from evaluation to evaluation.
+//! The series that one rule writes. Each has a column number that stays the same across evaluations.
 
 use std::collections::HashMap;
 
@@ -8,21 +8,22 @@ use tracing::warn;
 
 use super::source::{Refused, Sink, Source};
 
-/// The way of a rule's results into the store, and what took it.
+/// Writes the results of one rule to the store and tracks the series written.
 #[derive(Debug, Default)]
 pub(super) struct Output {
-    /// Opened with the first series.
+    /// The sink, opened with the first series.
     sink: Option<Box<dyn Sink>>,
     columns: HashMap<Labels, u32, FxBuildHasher>,
     free: Vec<u32>,
-    /// The columns of the last row, ascending: their series are to be ended when they are missing.
+    /// The columns of the last row in ascending order. A series is marked stale when its column is missing from the
+    /// next row.
     written: Vec<u32>,
-    /// The row at hand; kept for its capacity.
+    /// The current row. Reused to avoid allocations.
     row: Vec<(u32, f64)>,
 }
 
 impl Output {
-    /// The number of a series, given now if it has none; `None` when the store can't keep the series.
+    /// Returns the column of a series and defines it if necessary. Returns `None` if the store refuses the series.
     pub(super) fn column(
         &mut self,
         source: &dyn Source,
@@ -44,13 +45,13 @@ impl Output {
         Some(column)
     }
 
-    /// Adds a value to the row at hand.
+    /// Adds a value to the current row.
     pub(super) fn push(&mut self, column: u32, value: f64) {
         self.row.push((column, value));
     }
 
-    /// Takes values out of the row at hand for whose series `keep` says no. It need be asked by few rules only: it takes
-    /// a look at every series.
+    /// Removes the values for which `keep` returns `false` from the current row. Visits every series, so only rules
+    /// that need it should call it.
     pub(super) fn retain(&mut self, mut keep: impl FnMut(&Labels, f64) -> bool) {
         let series: HashMap<u32, &Labels, FxBuildHasher> = self
             .columns
@@ -68,17 +69,17 @@ impl Output {
         self.row.clear();
     }
 
-    /// Values in the current row, and whether each has its own column.
+    /// Returns the number of values in the current row, and whether their columns are distinct.
     pub(super) fn row(&mut self) -> (usize, bool) {
         self.row.sort_unstable_by_key(|&(column, _)| column);
         (self.row.len(), self.row.is_sorted_by(|a, b| a.0 < b.0))
     }
 
-    /// Writes the current row, then staleness markers for the series that only the previous row has, whose columns
-    /// become free. A marker that is refused because another rule writes the series does not count as a refused value.
+    /// Writes the current row, then staleness markers for series that only the previous row has, and frees their
+    /// columns. A marker refused because another rule writes the series does not count as a refused value.
     ///
     /// # Errors
-    /// Nothing was stored.
+    /// Returns an error if the row or the markers could not be stored.
     pub(super) fn write(&mut self, timestamp_ms: i64) -> Result<Refused, String> {
         self.row.sort_unstable_by_key(|&(column, _)| column);
         let columns = self.row.iter().map(|&(column, _)| column);
@@ -106,7 +107,7 @@ impl Output {
         appended
     }
 
-    /// Frees the numbers of series that are not in the last row.
+    /// Frees the columns of series that are not in the last row.
     fn forget_unwritten(&mut self) {
         let Some(sink) = self.sink.as_mut() else {
             return;
@@ -122,7 +123,7 @@ impl Output {
         });
     }
 
-    /// The series of the last row.
+    /// Returns the series of the last row.
     pub(super) fn written(&self) -> Vec<Labels> {
         let is_written = |column: &u32| self.written.binary_search(column).is_ok();
         let series = self.columns.iter();

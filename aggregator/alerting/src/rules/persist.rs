@@ -1,4 +1,4 @@
-//! The stored form of alert state.
+//! Reads and writes stored alert state.
 
 use std::collections::HashMap;
 
@@ -23,10 +23,10 @@ fn key(rule: &str, labels: &Labels) -> Vec<u8> {
     key
 }
 
-/// Changes that are stored together.
+/// Maximum number of changes per commit.
 const AT_ONCE: usize = 256;
 
-/// The changes that store `transitions` of the rule `rule`, some at a time.
+/// Returns the changes that store the `transitions` of a rule, in batches.
 pub(super) fn changes<'a>(
     rule: &'a str,
     transitions: &'a Transitions,
@@ -52,7 +52,7 @@ pub(super) fn changes<'a>(
     changed.chain(removed.map(move |labels| labels.iter().map(remove).collect()))
 }
 
-/// All stored alerts by rule.
+/// Returns all stored alerts by rule.
 pub(super) fn alerts(store: &dyn StateStore) -> HashMap<String, Vec<Alert>> {
     let mut by_rule: HashMap<String, Vec<Alert>> = HashMap::new();
     for (_, value) in store.scan(Table::Alerts) {
@@ -67,7 +67,7 @@ pub(super) fn alerts(store: &dyn StateStore) -> HashMap<String, Vec<Alert>> {
     by_rule
 }
 
-/// When each group was last evaluated, milliseconds since the epoch.
+/// Returns the time of each group's last evaluation in milliseconds since the epoch.
 pub(super) fn last_evaluations(store: &dyn StateStore) -> HashMap<String, i64> {
     let rows = store.scan(Table::Groups).into_iter();
     rows.filter_map(|(key, value)| {
@@ -77,7 +77,7 @@ pub(super) fn last_evaluations(store: &dyn StateStore) -> HashMap<String, i64> {
     .collect()
 }
 
-/// The change that stores a group's last evaluation.
+/// Returns the change that stores the time of a group's last evaluation.
 pub(super) fn last_evaluation(group: &str, at_ms: i64) -> Option<Change> {
     Change::put(Table::Groups, group.as_bytes(), &at_ms).ok()
 }

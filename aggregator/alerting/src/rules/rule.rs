@@ -1,4 +1,4 @@
-//! A rule with its state: evaluation, and the results that carry over to the next one.
+//! A rule, its evaluation, and the state kept between evaluations.
 
 mod alerting;
 mod recording;
@@ -25,23 +25,23 @@ use crate::store::Durability;
 use crate::template::Env;
 use crate::template::rule::{Dependence, Text, data};
 
-/// The label with an alert's name.
+/// The label that holds the name of an alert.
 pub const ALERT_NAME: &str = "alertname";
 
-/// What the last evaluation came to.
+/// The outcome of the last evaluation.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
 pub enum Health {
-    /// There was none.
+    /// The rule has not been evaluated yet.
     #[default]
     Unknown,
-    /// It succeeded.
+    /// The evaluation succeeded.
     Ok,
-    /// It failed.
+    /// The evaluation failed.
     Err,
 }
 
 impl Health {
-    /// The word that the API uses.
+    /// Returns the name of the outcome in the API.
     #[must_use]
     pub const fn as_str(self) -> &'static str {
         match self {
@@ -52,22 +52,22 @@ impl Health {
     }
 }
 
-/// What changes from evaluation to evaluation.
+/// The state of a rule that evaluations change.
 #[derive(Debug, Default)]
 pub struct RuleState {
     /// The alerts of an alerting rule.
     pub alerts: Alerts,
-    /// What the last evaluation came to.
+    /// The outcome of the last evaluation.
     pub health: Health,
-    /// Why it failed.
+    /// The error of the last evaluation.
     pub last_error: Option<String>,
-    /// When it was, milliseconds since the epoch.
+    /// The time of the last evaluation in milliseconds since the epoch.
     pub last_evaluation_ms: Option<i64>,
-    /// How long it took.
+    /// The duration of the last evaluation.
     pub evaluation_time: Duration,
-    /// Where results go.
+    /// The output for results.
     pub(super) output: Output,
-    /// Elements of the previous evaluation, in the order of its result.
+    /// The elements of the previous evaluation in the order of its result.
     pub(super) previous: PreviousEval,
     /// The series of each active alert, by its labels.
     pub(super) alert_series: HashMap<Labels, AlertSeries, FxBuildHasher>,
@@ -77,9 +77,9 @@ pub struct RuleState {
 /// annotations are reused.
 #[derive(Debug, Default)]
 pub(super) struct PreviousEval {
-    /// Of a recording rule: labels of the element, and the column of the series.
+    /// For a recording rule: the labels of each element and the column of its series.
     recorded: Vec<(Labels, Option<u32>)>,
-    /// Of an alerting rule.
+    /// For an alerting rule: each element and its expanded labels and annotations.
     elements: Vec<PreviousElement>,
     /// The external labels that `elements` were expanded with.
     external_labels: Labels,
@@ -98,31 +98,31 @@ pub(super) struct AlertSeries {
     state: AlertState,
     state_column: Option<u32>,
     since_column: Option<u32>,
-    /// The evaluation that wrote them last.
+    /// The time of the evaluation that last wrote the series.
     at_ms: i64,
 }
 
-/// What an evaluation leads to.
+/// The result of an evaluation.
 #[derive(Debug, Default)]
 pub(super) struct Evaluated {
-    /// Alerts to send, once the stored state is synced.
+    /// The alerts to send once the stored state is synced.
     pub(super) outgoing: Vec<AlertToSend>,
-    /// State was stored and not synced yet.
+    /// Whether state was stored that is not synced yet.
     pub(super) has_changed: bool,
-    /// The evaluation failed; whether because of a timeout.
+    /// The error of a failed evaluation.
     pub(super) failed: Option<EvaluationError>,
 }
 
 /// A rule and its state.
 #[derive(Debug)]
 pub struct Rule {
-    /// As written.
+    /// The rule as written.
     pub spec: RuleSpec,
     /// Identifies the rule across restarts and reloads: file, group, name, labels.
     pub(super) key: String,
     labels: Vec<(String, Text)>,
     annotations: Vec<(String, Text)>,
-    /// What labels and annotations change with, besides the element's labels.
+    /// The inputs that can change labels and annotations, besides the element's labels.
     dependence: Dependence,
     state: Mutex<RuleState>,
 }
@@ -130,11 +130,11 @@ pub struct Rule {
 /// Parameters of one evaluation.
 #[derive(Debug, Clone, Copy)]
 pub(super) struct EvalContext<'a> {
-    /// The slot, milliseconds since the epoch.
+    /// The slot in milliseconds since the epoch.
     pub(super) at_ms: i64,
-    /// The slot less the query offset: time of queries and samples.
+    /// The slot minus the query offset; the timestamp of queries and samples.
     pub(super) query_ms: i64,
-    /// The most that a query may take.
+    /// The maximum duration of a query.
     pub(super) timeout: Duration,
     /// The group's interval.
     pub(super) interval: Duration,
@@ -145,7 +145,7 @@ pub(super) struct EvalContext<'a> {
 }
 
 impl Rule {
-    /// A rule that starts with `state`.
+    /// Creates a rule with an initial `state`.
     pub(super) fn new(spec: RuleSpec, key: String, state: RuleState) -> Self {
         let compiled = |alert: &str, pairs: &[(String, String)]| -> Vec<(String, Text)> {
             pairs
@@ -174,12 +174,12 @@ impl Rule {
         }
     }
 
-    /// The state. Hold it briefly: evaluation waits for it.
+    /// Locks and returns the state. Release it quickly, because evaluation waits for the lock.
     pub fn state(&self) -> MutexGuard<'_, RuleState> {
         self.state.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    /// Evaluates the rule and keeps its result.
+    /// Evaluates the rule and stores its result.
     pub(super) fn evaluate(&self, context: &Context, eval: EvalContext<'_>) -> Evaluated {
         let start = Instant::now();
         let mut has_changed = false;
@@ -209,7 +209,8 @@ impl Rule {
             };
         }
         let refusal = result.ok().flatten();
-        // The evaluation succeeded, and its alerts are sent. Samples that could not be stored are reported as an error.
+        // The evaluation succeeded, so its alerts are sent. Refused samples still appear as an error in the rule's
+        // health.
         state.health = if refusal.is_none() {
             Health::Ok
         } else {
@@ -224,8 +225,8 @@ impl Rule {
         }
     }
 
-    /// Writes the row of `output`; `unnamed` of its values have no series. Returns the error for values that were not
-    /// stored.
+    /// Writes the current row of `output` and returns the first reason for refused values. `unnamed` is the number of
+    /// values whose series were refused.
     fn write(
         &self,
         output: &mut Output,

@@ -1,10 +1,10 @@
-//! What rules need of the store and the evaluator.
+//! The interface through which rules evaluate expressions and store results.
 
 use std::time::Duration;
 
 use common::model::Labels;
 
-/// An element of a result.
+/// An element of a result: labels and value.
 pub type VectorElement = (Labels, f64);
 
 /// A sample that a rule writes.
@@ -12,19 +12,19 @@ pub type VectorElement = (Labels, f64);
 pub struct RuleSample {
     /// The series.
     pub labels: Labels,
-    /// Milliseconds since the epoch.
+    /// The timestamp in milliseconds since the epoch.
     pub timestamp_ms: i64,
-    /// The value; the staleness marker ends the series.
+    /// The value. A staleness marker ends the series.
     pub value: f64,
 }
 
-/// Why an expression has no result.
+/// An error while evaluating an expression or processing its result.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 pub enum EvaluationError {
-    /// It took longer than it may.
+    /// The evaluation timed out.
     #[error("{0}")]
     Timeout(String),
-    /// The evaluator's message, or that of what follows on it.
+    /// The evaluation or a later step failed.
     #[error("{0}")]
     Failed(String),
 }
@@ -37,10 +37,11 @@ impl From<String> for EvaluationError {
 
 /// Evaluates expressions and stores results. The production implementation is the PromQL engine over the store.
 pub trait Source: Send + Sync {
-    /// Evaluates `expr` at `time_ms`; a scalar is one element without labels.
+    /// Evaluates `expr` at `time_ms`. A scalar becomes one element without labels.
     ///
     /// # Errors
-    /// The evaluator's message: it failed, took longer than `timeout`, or the result is neither vector nor scalar.
+    /// Returns an error if evaluation fails or takes longer than `timeout`, or if the result is neither a vector nor a
+    /// scalar.
     fn query(
         &self,
         expr: &str,
@@ -48,56 +49,56 @@ pub trait Source: Send + Sync {
         timeout: Duration,
     ) -> Result<Vec<VectorElement>, EvaluationError>;
 
-    /// The expression as links show it. Prometheus prints it parsed, on one line.
+    /// Returns the expression as shown in links. Prometheus prints the parsed expression on one line.
     fn query_text(&self, expr: &str) -> String {
         expr.to_owned()
     }
 
-    /// Keeps samples of any series; the next query sees them. Returns how many were refused one by one.
+    /// Stores samples of any series. The next query sees them. Returns the number of samples refused individually.
     ///
     /// # Errors
-    /// None was kept; the message says why.
+    /// Returns the reason if no sample was stored.
     fn append(&self, samples: &[RuleSample]) -> Result<u64, String>;
 
-    /// Opens the way of one rule's results, by a name that is the same after a restart.
+    /// Opens the sink for one rule's results. The name must be the same after a restart.
     fn open(&self, name: &str) -> Box<dyn Sink>;
 }
 
-/// The way of one rule's results into the store: series are named once, their samples go by number.
+/// Stores the results of one rule. Each series is defined once; its samples then refer to it by column number.
 pub trait Sink: Send + std::fmt::Debug {
-    /// Gives a series the number `column`, which none has.
+    /// Assigns the unused number `column` to a series.
     ///
     /// # Errors
-    /// The series can't be kept; the message says why.
+    /// Returns the reason if the series is refused.
     fn define(&mut self, column: u32, labels: &Labels) -> Result<(), String>;
 
-    /// Frees a number.
+    /// Frees a column number.
     fn undefine(&mut self, column: u32);
 
-    /// Keeps a value of each of some columns, named in ascending order; the next query sees them.
+    /// Stores one value for each given column. Columns must be in ascending order. The next query sees the values.
     ///
     /// # Errors
-    /// None was kept; the message says why.
+    /// Returns the reason if no sample was stored.
     fn append(&mut self, timestamp_ms: i64, values: &[(u32, f64)]) -> Result<Refused, String>;
 }
 
-/// Values that were refused one by one.
+/// Values that were refused individually.
 #[derive(Debug, Clone, PartialEq, Eq, Default)]
 pub struct Refused {
-    /// How many.
+    /// The number of refused values.
     pub count: u64,
-    /// How many and why, for a person to read.
+    /// A readable summary of how many values were refused and why.
     pub reason: String,
 }
 
-/// A sink for sources that know series by their labels only.
+/// A sink for sources that identify series only by their labels.
 pub struct LabelledSink<F> {
     series: Vec<Labels>,
     keep: F,
 }
 
 impl<F: FnMut(RuleSample) + Send> LabelledSink<F> {
-    /// A sink that gives each sample to `keep`.
+    /// Creates a sink that passes each sample to `keep`.
     pub const fn new(keep: F) -> Self {
         Self {
             series: Vec::new(),

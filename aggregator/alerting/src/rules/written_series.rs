@@ -1,4 +1,4 @@
-//! Which series the rules of a group have written in one evaluation, where more than one of them might.
+//! Tracks the series written in one evaluation by rules of a group that share a name.
 
 use std::collections::HashMap;
 
@@ -7,15 +7,15 @@ use rustc_hash::FxBuildHasher;
 
 use crate::template::{Notation, format_float};
 
-/// The values of one evaluation, by series. As in Prometheus the rule that comes first has the series.
+/// The values written in one evaluation, by series. As in Prometheus, the first rule to write a series keeps it.
 #[derive(Debug, Default)]
 pub(super) struct WrittenSeries(HashMap<Labels, f64, FxBuildHasher>);
 
 impl WrittenSeries {
-    /// Takes `series` for a rule that has `value` for it.
+    /// Records that a rule writes `value` for `series`.
     ///
     /// # Errors
-    /// An earlier rule has another value for it; the message is Prometheus'.
+    /// Returns Prometheus' error message if an earlier rule wrote a different value.
     pub(super) fn record(
         &mut self,
         series: &Labels,

@@ -1,4 +1,4 @@
-//! Looks at the log of state that no process has open. Changes nothing.
+//! Checks the state log without changing it. No process may have the log open.
 
 use std::io;
 use std::path::{Path, PathBuf};
@@ -9,21 +9,20 @@ use super::log::{FILE_MAGIC, decode};
 /// Summary of a state log.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct CheckedLog {
-    /// The file.
+    /// The path of the log.
     pub path: PathBuf,
-    /// Its bytes.
+    /// The size of the log in bytes.
     pub bytes: u64,
-    /// Whole records.
+    /// The number of valid records.
     pub records: u64,
-    /// The offsets at which something other than a whole record begins; at the end of the file that may be a write that was
-    /// cut off.
+    /// The offsets at which damage begins. Damage at the end of the file may be an interrupted write.
     pub damage: Vec<u64>,
 }
 
-/// Checks the log in the folder of a [`super::DurableStore`]. `None`: there is none.
+/// Checks the log in the folder of a [`super::DurableStore`]. Returns `None` if the log does not exist.
 ///
 /// # Errors
-/// The file can't be read.
+/// Returns an error if the file cannot be read.
 pub fn check_log(folder: &Path) -> Result<Option<CheckedLog>, StoreError> {
     let path = folder.join("state.log");
     let bytes = match std::fs::read(&path) {

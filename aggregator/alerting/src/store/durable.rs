@@ -1,12 +1,12 @@
-//! State on disk: a checksummed log and an embedded database beside it.
+//! Durable state on disk: a checksummed log, with an embedded database as a second copy.
 //!
-//! The log alone decides what is acknowledged: a commit returns when its record is synced. The database receives the same
-//! changes afterwards, asynchronously, as a second copy: it supplies what a damaged log has lost, and a database that
-//! had to be created again is filled from the log.
+//! Only the log determines when a commit is acknowledged: the record must have reached the requested durability. The
+//! database receives the same changes afterwards and flushes them asynchronously. It restores entries that a damaged
+//! log has lost. A recreated database is filled from the log.
 //!
-//! Steps of a commit: 1. append the record; 2. fdatasync; 3. memory; 4. database (it flushes itself every 500 ms).
-//! Compaction, when the log is four times the size of the state: 1. write a new log next to it; 2. fsync; 3. rename;
-//! 4. fsync the folder.
+//! Steps of a commit: 1. append the record; 2. fdatasync if requested; 3. update the database, which flushes itself
+//! every 500 ms; 4. update memory. The log is compacted when it is larger than four times the state: 1. write a new log
+//! next to it; 2. fsync; 3. rename; 4. fsync the folder.
 
 use std::fs::{File, OpenOptions};
 use std::io::{Read as _, Seek as _, SeekFrom, Write as _};
@@ -20,10 +20,10 @@ use tracing::warn;
 use super::log::{FILE_MAGIC, decode, encode};
 use super::{Change, Durability, StateStore, StoreError, Table, Tables, apply, rows};
 
-/// Below this a log is never compacted.
+/// Minimum size of a log that is compacted.
 const COMPACT_BYTES_MIN: u64 = 4 << 20;
 
-/// State in a folder.
+/// State stored in a folder.
 #[derive(Debug)]
 pub struct DurableStore {
     folder: PathBuf,
@@ -35,15 +35,15 @@ struct Inner {
     log: File,
     log_bytes: u64,
     tables: Tables,
-    /// `None` once it failed.
+    /// The second copy. `None` after the database has failed.
     database: Option<Arc<dyn StateTable>>,
 }
 
 impl DurableStore {
-    /// Opens the state in `folder`, which is created if it does not exist. `database` is the table with the second copy.
+    /// Opens the state in `folder` and creates the folder if necessary. `database` is the table with the second copy.
     ///
     /// # Errors
-    /// The log can't be read or written. Damage is repaired and logged, not an error.
+    /// Returns an error if the log cannot be read or written. Damage is not an error; it is repaired and logged.
     pub fn open(folder: &Path, database: Arc<dyn StateTable>) -> Result<Self, StoreError> {
         std::fs::create_dir_all(folder).map_err(io("create", folder))?;
         let path = folder.join("state.log");
@@ -51,7 +51,7 @@ impl DurableStore {
         let mut tables = Tables::new();
         if damaged > 0 {
             let from_database = read_database(&*database);
-            // A missing log and an empty database are a first start.
+            // A missing log together with an empty database means a first start.
             if !from_database.is_empty() || !transactions.is_empty() {
                 let recovered = from_database.len();
                 warn!(path = %path.display(), damaged_bytes = damaged, recovered, "damaged state log");
@@ -118,7 +118,7 @@ impl Inner {
             Durability::Written => Ok(()),
         });
         if let Err(source) = written {
-            // A half-written record must not stand before the next one: cut back to the last good end.
+            // Truncate a partially written record, so that the next record follows the last complete one.
             let cut = self
                 .log
                 .set_len(self.log_bytes)
@@ -150,7 +150,7 @@ impl Inner {
         }
     }
 
-    /// Copies the state of the log to the database.
+    /// Makes the database match the state.
     fn fill_database(&mut self) {
         let Some(database) = &self.database else {
             return;
@@ -232,7 +232,7 @@ fn io<'a>(
     }
 }
 
-/// Opens the log at its end; returns its transactions and how many of its bytes are damaged.
+/// Opens the log positioned at its end. Returns its transactions and the number of damaged bytes.
 fn open_log(path: &Path) -> Result<(File, Vec<Vec<Change>>, usize), StoreError> {
     let mut file = OpenOptions::new()
         .read(true)
@@ -254,7 +254,7 @@ fn open_log(path: &Path) -> Result<(File, Vec<Vec<Change>>, usize), StoreError> 
                 .and_then(|folder| folder.sync_all())
                 .map_err(io("sync", folder))?;
         }
-        // An empty file where a database is: the log was lost.
+        // Report an empty log as damaged. If the database has state, the log was lost.
         return Ok((file, Vec::new(), 1));
     }
     let (head, body) = bytes.split_at(magic);
@@ -273,7 +273,7 @@ fn database_key(table: Table, key: &[u8]) -> Vec<u8> {
     full
 }
 
-/// All whole values of the database; none when it was never filled.
+/// Returns all valid entries of the database. Returns none if the database was never marked as filled.
 fn read_database(database: &dyn StateTable) -> Tables {
     let scan = database.scan().unwrap_or_else(|error| {
         warn!(error = chain(&error), "read state database");

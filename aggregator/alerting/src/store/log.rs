@@ -1,18 +1,18 @@
-//! The log of state changes.
+//! The format of the log of state changes.
 //!
-//! Layout: the magic, then records `magic: u32, length: u32, crc32c(body): u32, body`. A body is a number of changes,
-//! each `table: u8, has_value: u8, key_len: u32, value_len: u32, key, value`; numbers are little-endian. A record is
-//! a transaction: it applies as a whole or not at all. A damaged record loses only itself: reading continues at the next
-//! place that is a whole record again.
+//! The file starts with a magic, followed by records `magic: u32, length: u32, crc32c(body): u32, body`. A body is a
+//! sequence of changes, each `table: u8, has_value: u8, key_len: u32, value_len: u32, key, value`. Numbers are
+//! little-endian. A record is a transaction, which applies as a whole or not at all. A damaged record does not affect
+//! others: reading resumes at the next valid record.
 
 use super::{Change, StoreError, Table};
 
-/// First bytes of the file.
+/// The first bytes of the file.
 pub(super) const FILE_MAGIC: &[u8; 8] = b"TMSTATE1";
 const RECORD_MAGIC: u32 = 0x5441_4c52;
 const RECORD_HEADER: usize = 12;
 const CHANGE_HEADER: usize = 10;
-/// Bytes of one record.
+/// Maximum size of one record in bytes.
 pub(super) const RECORD_BYTES_MAX: usize = 256 << 20;
 
 /// Appends the record of `changes` to `out`.
@@ -40,20 +40,20 @@ pub(super) fn encode(changes: &[Change], out: &mut Vec<u8>) -> Result<(), StoreE
     Ok(())
 }
 
-/// Content of a log.
+/// The decoded content of a log.
 #[derive(Debug, Default)]
 pub(super) struct Replay {
     /// The transactions, oldest first.
     pub(super) transactions: Vec<Vec<Change>>,
-    /// Bytes up to the end of the last whole record; what follows is a torn write.
+    /// The offset of the end of the last valid record. Anything after it is a torn write.
     pub(super) good_bytes: usize,
-    /// Bytes inside that belong to no whole record.
+    /// The number of bytes before that offset that do not belong to a valid record.
     pub(super) damaged_bytes: usize,
-    /// Where these begin.
+    /// The offsets at which these bytes begin.
     pub(super) damage: Vec<usize>,
 }
 
-/// Reads all whole records of `bytes`, the file without its magic.
+/// Decodes all valid records in `bytes`, the file content after the magic.
 pub(super) fn decode(bytes: &[u8]) -> Replay {
     let mut replay = Replay::default();
     let mut position = 0;

@@ -11,7 +11,7 @@ use crate::notify::route::Route;
 /// A group of alerts of one route.
 #[derive(Debug)]
 pub(super) struct Group {
-    /// The labels that its alerts share.
+    /// The labels by which the alerts are grouped.
     pub(super) labels: Labels,
     alerts: BTreeMap<u64, Arc<Alert>>,
     next_flush_ms: i64,
@@ -22,10 +22,10 @@ pub(super) struct Group {
 /// A flush with deliveries in progress.
 #[derive(Debug, Default)]
 struct Flush {
-    /// Deliveries in progress.
+    /// The number of deliveries in progress.
     pending: usize,
     has_failed: bool,
-    /// Fingerprint and time of the last update of each resolved alert in the flush.
+    /// The fingerprint and last update time of each resolved alert in the flush.
     resolved: Vec<(u64, i64)>,
 }
 
@@ -41,7 +41,7 @@ impl Group {
         }
     }
 
-    /// Adds an alert. A group is due at once if an alert has already fired for longer than `group_wait`.
+    /// Adds an alert. The group becomes due at once if the alert has already fired for longer than `group_wait`.
     pub(super) fn insert(&mut self, alert: &Arc<Alert>, route: &Route, now_ms: i64) {
         let wait_ms = route.group_wait.as_millis() as i64;
         if !self.has_flushed && alert.starts_at_ms + wait_ms < now_ms {
@@ -77,7 +77,7 @@ impl Group {
         self.alerts.values().cloned().collect()
     }
 
-    /// Sets the number of deliveries of the flush; without any it ends.
+    /// Sets the number of deliveries of the flush. The flush ends immediately if there are none.
     pub(super) fn await_outcomes(&mut self, count: usize) {
         if let Some(flush) = &mut self.flush {
             flush.pending = count;

@@ -1,4 +1,4 @@
-//! A state store that fails: the log line says why.
+//! The log line for a failing state store includes the cause.
 
 use std::fmt::{Debug, Write as _};
 use std::io;
@@ -13,7 +13,7 @@ use super::*;
 use crate::annotations::Annotations;
 use crate::store::StoreError;
 
-/// Fails each commit with this error of the operating system.
+/// A store that fails each commit with this OS error.
 #[derive(Debug)]
 struct FailingStore(i32);
 

@@ -1,4 +1,4 @@
-//! Scenarios on a clock of seconds; the same against the real Alertmanager are in the aggregator's tests.
+//! Notifier scenarios with times in seconds. The aggregator's tests run the same scenarios against a real Alertmanager.
 
 use std::path::Path;
 
@@ -48,7 +48,7 @@ impl World {
         }
     }
 
-    /// Runs every due moment up to `until_s`; outcomes come at once.
+    /// Processes everything due up to `until_s`. Deliveries complete at once.
     fn run(&mut self, until_s: i64, is_up: bool) {
         while self.notifier.next_due_ms() <= until_s * 1000 {
             let now_ms = self.notifier.next_due_ms();
@@ -214,7 +214,7 @@ fn restart_repeats_nothing_and_loses_nothing() {
         &["10 {}:{alertname=\"A\"} 1+", "10 {}:{alertname=\"B\"} 1+"],
     );
     world.receive(30, vec![alert("A", "1", 0, 30)]);
-    // Away for longer than the alerts were said to last: B is not over for that.
+    // The downtime outlasts the end time of the alerts. Alert B must not resolve because of it.
     let mut world = World::on(CONFIG, store, 1000);
     world.check(1200, &["1000 {}:{alertname=\"A\"} 1-"]);
 }

@@ -1,4 +1,4 @@
-//! One alert through all its states, on a clock of seconds.
+//! Tests the states of one alert with times in seconds.
 
 use super::*;
 

@@ -1,4 +1,4 @@
-//! Each mistake is one line; promtool's verdict on the same texts is compared in tests/integration.
+//! Each case has one mistake on one line. tests/integration compares the results with promtool's.
 
 use super::*;
 

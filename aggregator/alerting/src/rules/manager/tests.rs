@@ -1,4 +1,4 @@
-//! Groups on a virtual clock over a source of canned results.
+//! Tests groups with a virtual clock and a source of canned results.
 
 use std::collections::BTreeMap;
 use std::path::PathBuf;
@@ -15,7 +15,7 @@ use crate::rules::source::{
 };
 use crate::store::{DurableStore, MemoryStore, StateStore};
 
-/// Answers `expr` with the vector that was set for it, and remembers what was written.
+/// A source that returns the vector set for each expression and records what was written.
 #[derive(Default)]
 struct Canned {
     results: Mutex<BTreeMap<String, Result<Vec<VectorElement>, String>>>,
@@ -29,7 +29,7 @@ impl Source for Canned {
         time_ms: i64,
         _: Duration,
     ) -> Result<Vec<VectorElement>, EvaluationError> {
-        // `name[alert]` reads back what the rules wrote at this moment.
+        // `read NAME` returns the samples of that metric that the rules wrote at this timestamp.
         if let Some(name) = expr.strip_prefix("read ") {
             let written = self.written.lock().unwrap();
             let now = written.iter().filter(|s| {
@@ -129,7 +129,7 @@ impl World {
             .insert(expr.to_owned(), Err("boom".to_owned()));
     }
 
-    /// Evaluates the group and returns what was written, `!` for markers, and what was sent.
+    /// Evaluates the group. Returns the written samples, with `!` for staleness markers, and the alerts sent.
     fn evaluate(&self, at_s: i64) -> (Vec<String>, Vec<AlertToSend>) {
         self.source.written.lock().unwrap().clear();
         let outgoing = self.manager.groups()[0].evaluate(&self.context, at_s * 1000);
@@ -261,7 +261,7 @@ fn reload_keeps_state_of_unchanged_rules_and_ends_series_of_removed_ones() {
     world.set("e", &["1"]);
     world.evaluate(60);
     let before = world.states();
-    // `for` changes, so the group is a new one; the alert rule keeps name and labels.
+    // A changed `for` makes this a new group. The alerting rule keeps its name and labels.
     world.load(&ALERT.replace("2m", "3m"), 61_000);
     assert_eq!(world.states(), before);
     let (written, _) = world.evaluate(120);
@@ -293,7 +293,7 @@ fn removed_group_ends_its_series_after_two_intervals() {
 
 #[test]
 fn restart_at_any_point_keeps_every_state_and_sends_nothing_twice() {
-    // A history of three alerts; after each evaluation the process dies and starts again.
+    // A history of three alerts. The process crashes and restarts after each evaluation.
     let history: [&[&str]; 9] = [
         &["1"],
         &["1", "2"],

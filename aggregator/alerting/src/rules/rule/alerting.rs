@@ -1,4 +1,4 @@
-//! Alerting rules: updates the alerts from the expression's result, writes their series, and selects those to send.
+//! Alerting rules: update the alerts from the expression's result, write their series, and select the alerts to send.
 
 use super::*;
 
@@ -11,7 +11,7 @@ impl Rule {
         eval: EvalContext<'_>,
         has_changed: &mut bool,
     ) -> Result<Option<String>, EvaluationError> {
-        // Templates may query, which takes long: the state is not locked meanwhile.
+        // Templates may run slow queries, so the state is not locked during expansion.
         let mut previous = std::mem::take(&mut self.state().previous.elements);
         if self.state().previous.external_labels != context.external_labels {
             previous.clear();
@@ -44,7 +44,7 @@ impl Rule {
             state
                 .alerts
                 .update(elements, self.timing(eval), eval.at_ms, &mut transitions);
-        // Stored while the state is locked, so that no reader sees a state that a crash could undo.
+        // Store the changes while holding the lock, so that readers never see a state that a crash could undo.
         *has_changed = self.persist(context, &transitions);
         updated.map_err(|error| error.to_string())?;
         self.write_alerts(context, &mut state, eval)
@@ -76,7 +76,7 @@ impl Rule {
         } = state;
         output.discard();
         if eval.written_series.is_some() {
-            // Not all of the last row need have been written.
+            // Some values of the last row may not have been written.
             alert_series.clear();
         }
         let mut unnamed = 0;
@@ -152,7 +152,7 @@ impl Rule {
             query: Some(&mut query),
             queries_left: 0,
         };
-        // Templates see the element's own labels, the metric name too.
+        // Templates see the labels of the element, including the metric name.
         let data = if is_template(&self.labels) || is_template(&self.annotations) {
             data(
                 labels,
@@ -182,14 +182,14 @@ impl Rule {
         })
     }
 
-    /// Stores changes; the group syncs them. Returns whether there were any.
+    /// Stores changes without syncing them; the group does that. Returns whether there were any.
     fn persist(&self, context: &Context, transitions: &Transitions) -> bool {
         let mut has_changed = false;
-        // The forms that a change takes on its way to the disk are large: not those of all alerts at a time.
+        // Commit in batches, because the encoded changes of all alerts together could use much memory.
         for changes in persist::changes(&self.key, transitions) {
             has_changed = true;
             if let Err(error) = context.store.commit(changes, Durability::Written) {
-                // Alerting continues: a restart may repeat a notification, which is better than sending none.
+                // Continue alerting. A restart may then repeat a notification, which is better than sending none.
                 warn!(
                     rule = self.spec.name(),
                     error = chain(&error),
@@ -201,7 +201,7 @@ impl Rule {
         has_changed
     }
 
-    /// The alerts to send now; that they were sent is stored.
+    /// Returns the alerts to send now and stores the time at which they were sent.
     pub(super) fn due(
         &self,
         state: &mut RuleState,
@@ -238,7 +238,7 @@ impl Rule {
     }
 }
 
-/// An alert for the notifier, with the external labels.
+/// Converts an alert for the notifier and adds the external labels.
 fn alert_to_send(
     context: &Context,
     alert: &Alert,

@@ -1,4 +1,4 @@
-//! Recording rules: writes the samples of the expression's result.
+//! Recording rules: write the samples of the expression's result.
 
 use super::*;
 
@@ -22,7 +22,7 @@ impl Rule {
         } = &mut *state;
         output.discard();
         if eval.written_series.is_some() {
-            // Not all of the last row need have been written.
+            // Some values of the last row may not have been written.
             previous.recorded.clear();
         }
         let mut recorded = Vec::with_capacity(vector.len());
