@@ -6,8 +6,6 @@
 mod classic;
 mod strict;
 
-use std::borrow::Cow;
-
 use common::model::{Labels, Matcher};
 
 /// A text that is not a list of matchers.
@@ -82,18 +80,23 @@ pub fn sort(matchers: &mut [Matcher]) {
     matchers.sort_by(|a, b| (a.name(), a.value(), a.op()).cmp(&(b.name(), b.value(), b.op())));
 }
 
-/// Formats matchers as `{a="b",c=~"d"}`. Names with reserved characters are quoted, as in Alertmanager's
-/// `labels.Matcher.String`.
+/// Formats matchers as `{a="b",c=~"d"}`.
+///
+/// As in Alertmanager's `labels.Matcher.String`, a name with reserved characters is quoted, and its value has Go's
+/// escapes. Other values escape backslashes, double quotes and line breaks only.
 #[must_use]
 pub fn format(matchers: &[Matcher]) -> String {
     let one = |matcher: &Matcher| {
-        let name = if matcher.name().contains(strict::is_reserved) {
-            Cow::from(crate::template::quote(matcher.name()))
-        } else {
-            Cow::from(matcher.name())
-        };
-        let value = crate::template::quote(matcher.value());
-        format!("{name}{}{value}", matcher.op().as_str())
+        let (name, op, value) = (matcher.name(), matcher.op().as_str(), matcher.value());
+        if name.contains(strict::is_reserved) {
+            let quote = crate::template::quote;
+            return format!("{}{op}{}", quote(name), quote(value));
+        }
+        let escaped = value
+            .replace('\\', r"\\")
+            .replace('\n', r"\n")
+            .replace('"', r#"\""#);
+        format!("{name}{op}\"{escaped}\"")
     };
     let texts: Vec<String> = matchers.iter().map(one).collect();
     format!("{{{}}}", texts.join(","))
@@ -118,6 +121,8 @@ mod tests {
             r#"{a="b",c=~"d|e",f!="",g!~"h"}"#,
         );
         check(r#"a="x\"y\\z\n""#, r#"{a="x\"y\\z\n"}"#);
+        check("a=\u{0}é", "{a=\"\u{0}é\"}");
+        check("{\"a b\"=\"\\x00\"}", "{\"a b\"=\"\\x00\"}");
         check("{}", "{}");
         check("", "{}");
         check(r#"{ "ü b" = "1" , }"#, r#"{"ü b"="1"}"#);
