@@ -146,7 +146,7 @@ impl CpuModel {
                     tracing::debug!(
                         error = common::report::chain(error),
                         "no count of physical cores"
-                    )
+                    );
                 })
                 .ok(),
             threads: system.cpus().len(),

@@ -405,6 +405,8 @@ mod forged;
 #[cfg(test)]
 mod merging;
 #[cfg(test)]
+mod model;
+#[cfg(test)]
 mod newer_version;
 #[cfg(test)]
 mod tests;

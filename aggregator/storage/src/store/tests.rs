@@ -2,14 +2,13 @@ use super::*;
 
 use common::clock::ManualClock;
 use common::model::{Labels, Matcher, STALE_NAN, Sample};
-use proptest::prelude::*;
 
 use crate::read::Values;
 use crate::write::RefusalReason;
 
 const NOW: i64 = 1_700_000_000_000;
 
-fn open_at(path: &std::path::Path) -> Store {
+pub(super) fn open_at(path: &std::path::Path) -> Store {
     let options = StoreOptions {
         path: path.to_path_buf(),
         retention: None,
@@ -20,11 +19,11 @@ fn open_at(path: &std::path::Path) -> Store {
     Store::open(options, Arc::new(ManualClock::new(NOW))).unwrap()
 }
 
-fn labels(name: &str, instance: &str) -> Labels {
+pub(super) fn labels(name: &str, instance: &str) -> Labels {
     Labels::from_pairs([("__name__", name), ("job", "j"), ("instance", instance)]).unwrap()
 }
 
-fn one(labels: &Labels, samples: &[(i64, f64)]) -> SeriesSamples {
+pub(super) fn one(labels: &Labels, samples: &[(i64, f64)]) -> SeriesSamples {
     SeriesSamples {
         labels: labels.clone(),
         samples: samples
@@ -37,7 +36,7 @@ fn one(labels: &Labels, samples: &[(i64, f64)]) -> SeriesSamples {
     }
 }
 
-type Content = BTreeMap<Labels, Vec<(i64, u64)>>;
+pub(super) type Content = BTreeMap<Labels, Vec<(i64, u64)>>;
 
 fn content(store: &Store, start_ms: i64, end_ms: i64) -> Content {
     let control = ReadControl::unlimited();
@@ -69,7 +68,7 @@ fn content(store: &Store, start_ms: i64, end_ms: i64) -> Content {
     content
 }
 
-fn all(store: &Store) -> Content {
+pub(super) fn all(store: &Store) -> Content {
     content(store, i64::MIN, i64::MAX)
 }
 
@@ -271,120 +270,6 @@ fn groups_are_formed_by_label_values() {
     for index in 0..set.len() {
         let want = set.labels(index).filtered(|name| name == "__name__");
         assert_eq!(by_name.labels[by_name.group_of[index] as usize], want);
-    }
-}
-
-/// A step of the comparison against a plain map.
-#[derive(Debug, Clone)]
-enum Step {
-    Append(Vec<(u8, i64, u8)>),
-    Row(u64, i64, Vec<(u8, u8)>),
-    Restart,
-    Flush,
-    /// The stream undefines a column, so that its series may leave the head, then defines it again.
-    Undefine(u8),
-}
-
-fn arbitrary_step() -> impl Strategy<Value = Step> {
-    let sample = (0..6_u8, 0..30_i64, 0..3_u8);
-    let cell = (0..6_u8, 0..3_u8);
-    prop_oneof![
-        4 => prop::collection::vec(sample, 1..12).prop_map(Step::Append),
-        4 => (0..30_u64, 0..30_i64, prop::collection::vec(cell, 0..6))
-            .prop_map(|(sequence, time, cells)| Step::Row(sequence, time, cells)),
-        1 => Just(Step::Restart),
-        1 => (0..6_u8).prop_map(Step::Undefine),
-        1 => Just(Step::Flush),
-    ]
-}
-
-fn series_number(n: u8) -> Labels {
-    if n == u8::MAX {
-        return labels("other", "a");
-    }
-    labels(&format!("m{n}"), if n < 4 { "a" } else { "b" })
-}
-
-/// Inserts a sample into the model; returns false if it holds another value there.
-fn model_put(model: &mut Content, series: u8, time: i64, bits: u64) -> bool {
-    let list = model.entry(series_number(series)).or_default();
-    match list.binary_search_by_key(&time, |&(t, _)| t) {
-        Ok(at) => list[at].1 == bits,
-        Err(at) => {
-            list.insert(at, (time, bits));
-            true
-        }
-    }
-}
-
-fn open_stream(store: &Store) -> Stream {
-    let mut stream = store.stream("s");
-    for n in 0..6 {
-        stream.define(u32::from(n) * 2, &series_number(n)).unwrap();
-    }
-    stream
-}
-
-fn run_against_model(steps: &[Step]) {
-    let directory = tempfile::tempdir().unwrap();
-    let mut store = open_at(directory.path());
-    let mut stream = open_stream(&store);
-    let mut model = Content::new();
-    let mut last_sequence = None;
-    for step in steps {
-        match step {
-            Step::Append(samples) => {
-                let batch: Vec<_> = samples
-                    .iter()
-                    .map(|&(n, t, v)| one(&series_number(n), &[(t, f64::from(v))]))
-                    .collect();
-                let appended = store.append(&batch, AppendMode::Partial).unwrap();
-                let mut put = |&(n, t, v): &(u8, i64, u8)| {
-                    !model_put(&mut model, n, t, f64::from(v).to_bits())
-                };
-                let refused = samples.iter().filter(|one| put(one)).count() as u64;
-                assert_eq!(appended.refused, refused);
-            }
-            Step::Row(sequence, time, cells) => {
-                let row: Vec<_> = cells
-                    .iter()
-                    .map(|&(n, v)| (u32::from(n) * 2, f64::from(v)))
-                    .collect();
-                stream.append_row(*sequence, *time, &row).unwrap();
-                if last_sequence.is_none_or(|last| *sequence > last) {
-                    last_sequence = Some(*sequence);
-                    for &(n, v) in cells {
-                        model_put(&mut model, n, *time, f64::from(v).to_bits());
-                    }
-                }
-            }
-            Step::Flush => store.flush().unwrap(),
-            Step::Undefine(n) => {
-                stream.undefine(u32::from(*n) * 2);
-                for _ in 0..2 {
-                    store
-                        .append(
-                            &[one(&labels("other", "a"), &[(99, 0.0)])],
-                            AppendMode::Partial,
-                        )
-                        .unwrap();
-                    model_put(&mut model, u8::MAX, 99, 0);
-                    store.flush().unwrap();
-                }
-                stream
-                    .define(u32::from(*n) * 2, &series_number(*n))
-                    .unwrap();
-            }
-            Step::Restart => {
-                store.close().unwrap();
-                drop(stream);
-                drop(store);
-                store = open_at(directory.path());
-                stream = open_stream(&store);
-                assert_eq!(stream.durable_sequence(), last_sequence);
-            }
-        }
-        assert_eq!(all(&store), model);
     }
 }
 
@@ -691,12 +576,4 @@ fn retention_removes_old_blocks() {
     clock.advance(Duration::from_secs(7200));
     store.inner().remove_old().unwrap();
     assert_eq!(all(&store).len(), 0);
-}
-
-proptest! {
-    #![proptest_config(ProptestConfig::with_cases(24))]
-    #[test]
-    fn store_equals_a_plain_map(steps in prop::collection::vec(arbitrary_step(), 1..40)) {
-        run_against_model(&steps);
-    }
 }
