@@ -1,4 +1,4 @@
-//! Annotations of alerts.
+//! Alert annotations.
 
 use std::collections::BTreeMap;
 use std::fmt;
@@ -8,14 +8,14 @@ use serde::{Deserialize, Serialize};
 
 /// The annotations of an alert, by name.
 ///
-/// Unlike labels, an annotation with an empty value differs from an absent one: receivers may index its name.
-/// Serializes as an object of texts. Clones are cheap.
+/// Unlike labels, an annotation with an empty value differs from an absent one, because receivers may index its name.
+/// Annotations serialize as an object of strings. Clones are cheap.
 #[derive(Debug, Clone, Default, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]
 #[serde(transparent)]
 pub struct Annotations(Arc<BTreeMap<String, String>>);
 
 impl Annotations {
-    /// Returns the annotations without any entry.
+    /// Returns an empty set of annotations.
     #[must_use]
     pub fn empty() -> Self {
         Self::default()
@@ -27,14 +27,14 @@ impl Annotations {
         self.0.get(name).map(String::as_str)
     }
 
-    /// Iterates in ascending order of the names.
+    /// Iterates in ascending order of names.
     pub fn iter(&self) -> impl Iterator<Item = (&str, &str)> {
         self.0
             .iter()
             .map(|(name, value)| (name.as_str(), value.as_str()))
     }
 
-    /// Returns the annotations that all sets have.
+    /// Returns the annotations that all sets have in common.
     pub fn common<'a>(mut sets: impl Iterator<Item = &'a Self>) -> Self {
         let mut common = sets
             .next()
@@ -46,7 +46,7 @@ impl Annotations {
     }
 }
 
-/// The last value of a name wins.
+/// Collects annotations. The last value of a duplicate name wins.
 impl<N: Into<String>, V: Into<String>> FromIterator<(N, V)> for Annotations {
     fn from_iter<I: IntoIterator<Item = (N, V)>>(pairs: I) -> Self {
         let pairs = pairs

@@ -1,4 +1,4 @@
-//! External Alertmanagers: their configuration and the queue of each.
+//! Configuration and alert queues of external Alertmanagers.
 
 use std::collections::VecDeque;
 use std::path::Path;
@@ -12,15 +12,15 @@ use crate::rules::group::AlertToSend;
 use common::relabel::{self, RelabelRule};
 use common::yaml::{Fields, Issue, Issues, Node};
 
-/// Limit on the queue to one Alertmanager.
+/// Maximum number of alerts queued for one Alertmanager.
 pub const QUEUE_MAX: usize = 10_000;
-/// Limit on the alerts of one request.
+/// Maximum number of alerts in one request.
 pub const BATCH_MAX: usize = 256;
 
-/// The section `alerting`.
+/// The `alerting` section of the configuration.
 #[derive(Debug, Clone, Default)]
 pub struct Alerting {
-    /// Relabelling of each alert.
+    /// The relabelling rules for each alert.
     pub relabel: Vec<RelabelRule>,
     /// The Alertmanagers.
     pub alertmanagers: Vec<Alertmanagers>,
@@ -31,28 +31,28 @@ pub struct Alerting {
 pub struct Alertmanagers {
     /// `http` or `https`
     pub scheme: String,
-    /// Prefix of `/api/v2/alerts`.
+    /// The path prefix of `/api/v2/alerts`.
     pub path_prefix: String,
-    /// Limit on the duration of a request.
+    /// The timeout of a request.
     pub timeout: Duration,
-    /// The HTTP client.
+    /// The HTTP client options.
     pub http: HttpConfig,
     /// `host:port`
     pub targets: Vec<String>,
     /// DNS names, which may resolve to several addresses.
     pub names: Vec<DnsName>,
-    /// Time between two lookups of the names.
+    /// The time between two lookups of the names.
     pub refresh: Duration,
-    /// Relabelling of each alert, after the section's.
+    /// The relabelling rules for each alert, applied after those of the section.
     pub relabel: Vec<RelabelRule>,
 }
 
 /// A DNS name that is looked up periodically.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum DnsName {
-    /// A and AAAA records, with this port.
+    /// A name with A or AAAA records, and the port.
     Host(String, u16),
-    /// SRV records.
+    /// A name with SRV records.
     Service(String),
 }
 
@@ -66,7 +66,7 @@ impl Alertmanagers {
     }
 }
 
-/// Reads the section `alerting`; files are relative to `folder`.
+/// Reads the `alerting` section. Files are relative to `folder`.
 pub fn read(node: &Node, folder: &Path, issues: &mut Issues) -> Alerting {
     let mut fields = Fields::new(node, "config.AlertingConfig", issues);
     let relabel = fields
@@ -174,7 +174,7 @@ fn read_dns(node: &Node, names: &mut Vec<DnsName>, issues: &mut Issues) -> Optio
     refresh
 }
 
-/// What waits for one Alertmanager; when it is full the oldest goes.
+/// The queue of alerts for one Alertmanager. When it is full, the oldest alerts are dropped.
 #[derive(Debug, Default)]
 pub struct Queue {
     alerts: VecDeque<AlertToSend>,
@@ -182,7 +182,7 @@ pub struct Queue {
 }
 
 impl Queue {
-    /// Adds alerts. Returns how many old ones were dropped for them.
+    /// Adds alerts. Returns the number of old alerts dropped to make room.
     pub fn push(&mut self, alerts: impl IntoIterator<Item = AlertToSend>) -> u64 {
         let before = self.dropped;
         for alert in alerts {
@@ -195,26 +195,26 @@ impl Queue {
         self.dropped - before
     }
 
-    /// Takes the oldest alerts, at most [`BATCH_MAX`].
+    /// Removes and returns the oldest alerts, at most [`BATCH_MAX`].
     pub fn take_batch(&mut self) -> Vec<AlertToSend> {
         let count = self.alerts.len().min(BATCH_MAX);
         self.alerts.drain(..count).collect()
     }
 
-    /// How many wait.
+    /// Returns the number of queued alerts.
     #[must_use]
     pub fn len(&self) -> usize {
         self.alerts.len()
     }
 
-    /// Whether none waits.
+    /// Reports whether the queue is empty.
     #[must_use]
     pub fn is_empty(&self) -> bool {
         self.alerts.is_empty()
     }
 }
 
-/// The labels after both lists of rules; `None` drops the alert.
+/// Applies both lists of relabelling rules to an alert. Returns `None` if they drop it.
 #[must_use]
 pub fn relabelled(
     alert: &AlertToSend,
@@ -228,7 +228,7 @@ pub fn relabelled(
     })
 }
 
-/// The body of `POST /api/v2/alerts`.
+/// Returns the body of `POST /api/v2/alerts`.
 #[must_use]
 pub fn body(alerts: &[AlertToSend]) -> Vec<u8> {
     let one = |alert: &AlertToSend| {

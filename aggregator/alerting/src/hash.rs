@@ -1,11 +1,11 @@
-//! FNV-1a, the hash of the identifiers that Prometheus and Alertmanager show.
+//! FNV-1a, the hash in the identifiers that Prometheus and Alertmanager show.
 
 use common::model::Labels;
 
 const OFFSET: u64 = 0xcbf2_9ce4_8422_2325;
 const PRIME: u64 = 0x0100_0000_01b3;
 
-/// The hash of the concatenation of `parts`, each followed by a byte 0xFF.
+/// Returns the hash of the concatenated `parts`, each followed by a 0xFF byte.
 pub(crate) fn fnv1a<'a>(parts: impl IntoIterator<Item = &'a str>) -> u64 {
     let mut hash = OFFSET;
     for part in parts {
@@ -16,7 +16,7 @@ pub(crate) fn fnv1a<'a>(parts: impl IntoIterator<Item = &'a str>) -> u64 {
     hash
 }
 
-/// Alertmanager's fingerprint of a label set (`model.LabelSet.Fingerprint`).
+/// Returns Alertmanager's fingerprint of a label set (`model.LabelSet.Fingerprint`).
 #[must_use]
 pub(crate) fn fingerprint(labels: &Labels) -> u64 {
     fnv1a(labels.iter().flat_map(|(name, value)| [name, value]))

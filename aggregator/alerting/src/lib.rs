@@ -1,4 +1,4 @@
-//! Rules, alert state and the notification pipeline.
+//! Rule evaluation, alert state and the notification pipeline.
 
 pub mod annotations;
 pub mod external;

@@ -1,7 +1,7 @@
-//! Notifications: an Alertmanager within the process, with Alertmanager's configuration.
+//! Notifications: an in-process Alertmanager that reads Alertmanager's configuration.
 //!
-//! [`Notifier`](notifier::Notifier) is a state machine whose only I/O is the state store. Its caller passes alerts and the
-//! time, sends the deliveries that it returns, and reports their outcomes.
+//! [`Notifier`](notifier::Notifier) is a state machine whose only I/O is the state store. The caller passes alerts and
+//! the time, sends the returned deliveries, and reports their outcomes.
 
 pub mod alert;
 pub mod config;

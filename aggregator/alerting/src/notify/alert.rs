@@ -1,4 +1,4 @@
-//! An alert of the notifier.
+//! Alerts received by the notifier.
 
 use std::cmp::Ordering;
 use std::sync::Arc;
@@ -13,25 +13,26 @@ use crate::rules::labels_serde;
 /// A received alert. Times are milliseconds since the epoch.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Alert {
-    /// Its labels, which identify it.
+    /// The labels, which identify the alert.
     #[serde(with = "labels_serde")]
     pub labels: Labels,
-    /// Its annotations.
+    /// The annotations of the alert.
     pub annotations: Annotations,
-    /// Start of firing.
+    /// The time at which the alert started to fire.
     pub starts_at_ms: i64,
-    /// End of firing; in the future for a firing alert that is not renewed.
+    /// The time at which the alert ends. For a firing alert it is in the future and applies unless the alert is
+    /// renewed.
     pub ends_at_ms: i64,
-    /// Time of the last update.
+    /// The time of the last update.
     pub updated_at_ms: i64,
-    /// Link to its source.
+    /// The URL of the alert's source.
     pub generator_url: String,
-    /// Whether the end is a default and not the source's.
+    /// Whether the end time is a default that the source did not set.
     pub timeout: bool,
 }
 
 impl Alert {
-    /// Returns the hash of its labels.
+    /// Returns the hash of the labels.
     #[must_use]
     pub fn fingerprint(&self) -> u64 {
         fingerprint(&self.labels)
@@ -43,13 +44,13 @@ impl Alert {
         format!("{:016x}", self.fingerprint())
     }
 
-    /// Reports whether it has ended.
+    /// Reports whether the alert has ended.
     #[must_use]
     pub const fn is_resolved(&self, now_ms: i64) -> bool {
         self.ends_at_ms <= now_ms
     }
 
-    /// Merges an update into an alert if the two overlap in time, as Alertmanager's `Alert.Merge`.
+    /// Merges an update into an alert if the two overlap in time, like Alertmanager's `Alert.Merge`.
     #[must_use]
     pub fn merged(old: &Self, new: Self, now_ms: i64) -> Self {
         let ends_inside = new.ends_at_ms > old.starts_at_ms && new.ends_at_ms < old.ends_at_ms;
@@ -72,13 +73,13 @@ impl Alert {
     }
 }
 
-/// Sorts alerts as Alertmanager orders them in a notification: by `job`, then by `instance` (alerts that have the label
-/// come first), then by the number of labels, then pairwise by name and value.
+/// Sorts alerts in Alertmanager's notification order: by `job`, then by `instance`, with alerts that have the label
+/// first, then by the number of labels, then pairwise by name and value.
 pub fn sort(alerts: &mut [Arc<Alert>]) {
     alerts.sort_by(|a, b| order(&a.labels, &b.labels));
 }
 
-/// The order of [`sort`].
+/// Compares two alerts in the order of [`sort`].
 #[must_use]
 pub fn order(a: &Labels, b: &Labels) -> Ordering {
     let by = |name| match (a.get(name), b.get(name)) {

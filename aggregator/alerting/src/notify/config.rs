@@ -1,4 +1,4 @@
-//! alertmanager.yml.
+//! The notification configuration, alertmanager.yml.
 
 mod redact;
 
@@ -16,44 +16,44 @@ use common::yaml::{self, Fields, Issue, Issues, Node};
 /// A loaded configuration.
 #[derive(Debug, Clone)]
 pub struct Config {
-    /// Defaults and the resolve timeout.
+    /// The global defaults and the resolve timeout.
     pub global: Global,
     /// The routing tree.
     pub routes: Routes,
-    /// Inhibition.
+    /// The inhibition rules.
     pub inhibit_rules: Vec<InhibitRule>,
     /// Receivers by name.
     pub receivers: HashMap<String, Receiver>,
-    /// Names of the receivers in the order of the file.
+    /// The names of the receivers in file order.
     pub receiver_names: Vec<String>,
     /// Time intervals by name.
     pub intervals: HashMap<String, TimeIntervals>,
-    /// The default templates and those of the files.
+    /// The default templates and those from template files.
     pub templates: Set,
-    /// The file as the API shows it: without secrets.
+    /// The file as shown by the API, without secrets.
     pub original: String,
 }
 
-/// Why a configuration was not loaded.
+/// An error while loading a configuration.
 #[derive(Debug, thiserror::Error)]
 pub enum ConfigError {
-    /// The file can't be read.
+    /// The file cannot be read.
     #[error("read {}", path.display())]
     Read {
         /// The file.
         path: PathBuf,
-        /// Why.
+        /// The cause.
         source: std::io::Error,
     },
-    /// It has mistakes.
+    /// The configuration has issues.
     #[error("{}", list(.0))]
     Bad(Issues),
-    /// A template file can't be used.
+    /// A template file cannot be used.
     #[error("template file {}: {reason}", path.display())]
     Template {
         /// The file.
         path: PathBuf,
-        /// What is wrong.
+        /// The reason.
         reason: String,
     },
 }
@@ -64,7 +64,7 @@ fn list(issues: &Issues) -> String {
 }
 
 impl Config {
-    /// Returns a configuration for a server without one: alerts and silences are kept, and nothing is sent.
+    /// Returns the configuration of a server without alertmanager.yml. It keeps alerts and silences but sends nothing.
     #[must_use]
     pub fn without_receivers() -> Self {
         let receiver = Receiver {
@@ -86,7 +86,7 @@ impl Config {
         }
     }
 
-    /// Reads a file; paths are relative to its folder.
+    /// Loads a file. Paths are relative to its folder.
     ///
     /// # Errors
     /// See [`ConfigError`].
@@ -98,7 +98,7 @@ impl Config {
         Self::parse(&text, path.parent().unwrap_or_else(|| Path::new(".")))
     }
 
-    /// Reads a text; paths are relative to `folder`.
+    /// Parses a text. Paths are relative to `folder`.
     ///
     /// # Errors
     /// See [`ConfigError`].
@@ -114,7 +114,7 @@ impl Config {
         Self::from_node(&document, folder)
     }
 
-    /// Reads a document that is already a tree; paths are relative to `folder`.
+    /// Reads a parsed document. Paths are relative to `folder`.
     ///
     /// # Errors
     /// See [`ConfigError`].
@@ -126,7 +126,7 @@ impl Config {
         }
         for pattern in patterns {
             for path in common::glob::expand(&folder.join(pattern)) {
-                // As with Alertmanager, a pattern without a match is fine, one without a wildcard included.
+                // As in Alertmanager, a pattern without a match is valid, even if it contains no wildcard.
                 if !path.try_exists().unwrap_or(true) {
                     tracing::warn!(path = %path.display(), "template file does not exist");
                     continue;
@@ -223,7 +223,7 @@ fn read_patterns(fields: &mut Fields<'_>, issues: &mut Issues) -> Vec<String> {
     patterns
 }
 
-/// Accepts the section `tracing`, which has no effect here: notifications are not traced.
+/// Validates the `tracing` section. It has no effect, because notifications are not traced.
 fn check_tracing(node: &Node, issues: &mut Issues) {
     let mut fields = Fields::new(node, "tracing.TracingConfig", issues);
     let endpoint = fields.text("endpoint", issues).unwrap_or_default();

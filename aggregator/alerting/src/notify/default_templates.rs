@@ -1,20 +1,20 @@
-//! The default templates, under the names that Alertmanager gives them: users' own templates refer to these names, those
-//! of unsupported receivers included. What they print is checked against a real Alertmanager.
+//! The default templates under Alertmanager's names. Users' templates refer to these names, including those of
+//! unsupported receivers. Tests compare their output with a real Alertmanager.
 
 use crate::template::{Set, notification};
 
-/// One line about the notification.
+/// A one-line summary of the notification.
 const SUBJECT: &str = "{{ template \"__subject\" . }}";
-/// Link to the alerts.
+/// A link to the alerts.
 const LINK: &str = "{{ template \"__alertmanagerURL\" . }}";
-/// Name of the sender.
+/// The name of the sender.
 const PRODUCT: &str = "{{ template \"__alertmanager\" . }}";
 /// The alerts as text.
 const SPACED: &str = "\n{{ template \"__spaced_alerts\" . }}";
-/// The alerts as markdown.
+/// The alerts as Markdown.
 const MARKDOWN: &str = "{{ template \"__markdown_alerts\" . }}";
 
-/// Templates that expand to nothing unless users define them.
+/// Names of templates that are empty unless users define them.
 const EMPTY: &[&str] = &[
     "mattermost.default.authorname",
     "mattermost.default.footer",
@@ -26,7 +26,7 @@ const EMPTY: &[&str] = &[
     "rocketchat.default.text",
 ];
 
-/// Names and texts.
+/// Names and texts of the default templates.
 const TEMPLATES: &[(&str, &str)] = &[
     ("__alertmanager", "Alertmanager"),
     (
@@ -54,7 +54,7 @@ const TEMPLATES: &[(&str, &str)] = &[
          Annotations:\n{{ range .Annotations.SortedPairs }}  - {{ .Name }} = {{ .Value }}\n{{ end }}\n\
          Source: {{ .GeneratorURL }}\n\n{{ end }}",
     ),
-    // The alerts of a message: as text in two forms, and as markdown.
+    // The alerts of a message: as text in two forms, and as Markdown.
     (
         "__compact_alerts",
         "{{ if gt (len .Alerts.Firing) 0 }}Alerts Firing:\n{{ template \"__text_alert_list\" .Alerts.Firing }}{{ end }}\n\

@@ -1,4 +1,4 @@
-//! Inhibition: alerts that are suppressed while others fire.
+//! Inhibition, which suppresses alerts while others fire.
 
 use std::collections::BTreeMap;
 
@@ -44,16 +44,17 @@ pub(super) fn read(node: &Node, issues: &mut Issues) -> InhibitRule {
     rule
 }
 
-/// Index of the alerts that inhibit others at one time.
+/// An index of the alerts that inhibit others at one timestamp.
 ///
-/// Built once per tick, so that a lookup costs one search by the `equal` labels per rule and no scan of all alerts.
+/// It is built once per tick. A lookup then costs one search by the `equal` labels per rule instead of a scan of all
+/// alerts.
 #[derive(Debug, Default)]
 pub struct Inhibitor {
     /// One entry per rule.
     sources: Vec<Sources>,
 }
 
-/// By values of the `equal` labels: fingerprint of each source, and whether it is a target too.
+/// The fingerprint of each source and whether it is also a target, by the values of the `equal` labels.
 type Sources = BTreeMap<Vec<String>, Vec<(u64, bool)>>;
 
 impl Inhibitor {
@@ -82,7 +83,7 @@ impl Inhibitor {
 
     /// Returns the fingerprint of an alert that inhibits one with these labels.
     ///
-    /// An alert that matches both sides of a rule is not inhibited by another such alert, nor by itself.
+    /// An alert that matches both sides of a rule is not inhibited by itself or by another such alert.
     #[must_use]
     pub fn inhibiting(&self, rules: &[InhibitRule], labels: &Labels) -> Option<u64> {
         rules.iter().zip(&self.sources).find_map(|(rule, index)| {
@@ -100,7 +101,7 @@ impl Inhibitor {
 }
 
 impl InhibitRule {
-    /// Returns the values of the `equal` labels; an absent label is empty.
+    /// Returns the values of the `equal` labels. A missing label has an empty value.
     fn equal_values(&self, labels: &Labels) -> Vec<String> {
         self.equal
             .iter()

@@ -1,4 +1,4 @@
-//! The notification log: the alerts of the last notification to each integration.
+//! The notification log, which records the alerts of the last notification to each integration.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
@@ -9,39 +9,39 @@ use tracing::warn;
 
 use crate::store::{Change, Durability, StateStore, StoreError, Table};
 
-/// The longest that an entry is kept.
+/// Maximum retention of an entry.
 const RETENTION_MS: i64 = 120 * 3600 * 1000;
 
 /// The last notification of a group to one integration of a receiver.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Entry {
-    /// Fingerprints of the alerts that fired.
+    /// The fingerprints of the firing alerts.
     pub firing: BTreeSet<u64>,
-    /// Fingerprints of those that were resolved.
+    /// The fingerprints of the resolved alerts.
     pub resolved: BTreeSet<u64>,
-    /// When it was sent, milliseconds since the epoch.
+    /// The time it was sent in milliseconds since the epoch.
     pub sent_at_ms: i64,
-    /// When it is forgotten.
+    /// The time at which the entry expires.
     pub expires_at_ms: i64,
 }
 
-/// Why a notification is due.
+/// The reason why a notification is due.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Reason {
-    /// The receiver was notified of none of the alerts.
+    /// The receiver has not been notified of any of the alerts.
     First,
-    /// Alerts fire that the receiver was not notified of.
+    /// Alerts fire of which the receiver has not been notified.
     Firing,
-    /// Everything is resolved.
+    /// All alerts are resolved.
     AllResolved,
-    /// Some are resolved.
+    /// Some alerts are resolved.
     Resolved,
     /// Nothing changed, but `repeat_interval` has passed.
     Repeat,
 }
 
 impl Reason {
-    /// The words that Alertmanager has for it.
+    /// Returns Alertmanager's description of the reason.
     #[must_use]
     pub const fn as_str(self) -> &'static str {
         match self {
@@ -57,19 +57,19 @@ impl Reason {
 /// The alerts of a flush, which decide whether a notification is due.
 #[derive(Debug, Clone)]
 pub struct NotificationState {
-    /// Fingerprints of the alerts that fire.
+    /// The fingerprints of the firing alerts.
     pub firing: BTreeSet<u64>,
-    /// Fingerprints of those that are resolved.
+    /// The fingerprints of the resolved alerts.
     pub resolved: BTreeSet<u64>,
     /// `send_resolved` of the integration.
     pub send_resolved: bool,
-    /// `repeat_interval` of the route, milliseconds.
+    /// `repeat_interval` of the route in milliseconds.
     pub repeat_ms: i64,
 }
 
-/// The log.
+/// The notification log.
 ///
-/// **Invariant:** an entry in memory is on disk.
+/// **Invariant:** every entry in memory is also on disk, unless storing it failed.
 #[derive(Debug)]
 pub struct NotificationLog {
     store: Arc<dyn StateStore>,
@@ -77,7 +77,7 @@ pub struct NotificationLog {
 }
 
 impl NotificationLog {
-    /// Opens the log in `store`.
+    /// Loads the log from `store`.
     #[must_use]
     pub fn open(store: Arc<dyn StateStore>) -> Self {
         let mut entries = BTreeMap::new();
@@ -97,7 +97,7 @@ impl NotificationLog {
         Self { store, entries }
     }
 
-    /// Returns why the integration `key` needs a notification of `state`; `None` if it does not.
+    /// Returns the reason why the integration `key` needs a notification of `state`, or `None` if it does not.
     #[must_use]
     pub fn needs(&self, key: &str, state: &NotificationState, now_ms: i64) -> Option<Reason> {
         let Some(entry) = self
@@ -116,7 +116,8 @@ impl NotificationLog {
             });
         }
         if state.firing.is_empty() {
-            // No notification was sent for an alert that fired and ended between two flushes.
+            // An alert that fired and resolved between two flushes was never notified, so it needs no resolved
+            // notification.
             return (!entry.firing.is_empty()).then_some(Reason::AllResolved);
         }
         if state.send_resolved && !state.resolved.is_subset(&entry.resolved) {
@@ -125,10 +126,10 @@ impl NotificationLog {
         (entry.sent_at_ms < now_ms - state.repeat_ms).then_some(Reason::Repeat)
     }
 
-    /// Records what was sent, with a single sync. It is durable when this returns.
+    /// Records sent notifications with a single sync. They are durable when this returns.
     ///
     /// # Errors
-    /// It could not be kept; a restart may then repeat the notifications.
+    /// Returns an error if the entries could not be stored. A restart may then repeat the notifications.
     pub fn record<'a>(
         &mut self,
         sent: impl IntoIterator<Item = (&'a str, &'a NotificationState)>,
@@ -144,7 +145,8 @@ impl NotificationLog {
                 expires_at_ms: now_ms + kept_ms,
             };
             changes.push(Change::put(Table::NotificationLog, key.as_bytes(), &entry)?);
-            // In memory in any case: while this process lives it must not repeat itself.
+            // Keep the entry in memory even if storing it failed, so that this process does not repeat the
+            // notification.
             self.entries.insert(key.to_owned(), entry);
         }
         self.store.commit(changes, Durability::Synced)

@@ -1,42 +1,43 @@
-//! Matchers as alertmanager.yml and the API write them.
+//! Matchers in the syntax of alertmanager.yml and the API.
 //!
-//! Alertmanager has two grammars and tries both ([`parse`]): the strict one since 0.27 (`parse.Matchers`), which takes any
-//! UTF-8 name, and the classic one (`labels.ParseMatchers`), in which an unquoted value may have almost any character.
+//! Alertmanager has two grammars and tries both, as does [`parse`]. The strict grammar, introduced in 0.27
+//! (`parse.Matchers`), accepts any UTF-8 name. The classic grammar (`labels.ParseMatchers`) accepts almost any
+//! character in an unquoted value.
 
 mod classic;
 mod strict;
 
 use common::model::{Labels, Matcher};
 
-/// A text that is not a list of matchers.
+/// An error while parsing matchers.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 #[error("bad matcher format: {input}: {reason}")]
 pub struct MatcherError {
-    /// The text.
+    /// The text that was parsed.
     pub input: String,
-    /// What is wrong.
+    /// The reason it was rejected.
     pub reason: String,
 }
 
-/// How a text was parsed.
+/// The grammar that accepted a text.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Grammar {
-    /// By the strict grammar.
+    /// The strict grammar.
     Strict,
-    /// By the classic grammar, because the strict one refuses the text or reads it differently.
+    /// The classic grammar. The strict one rejects the text or reads it differently.
     Classic,
 }
 
-/// Parses `a="b"`, `a=b`, `{a="b", c=~"d"}`: matchers with or without braces and quotes.
+/// Parses matchers with or without braces and quotes: `a="b"`, `a=b`, `{a="b", c=~"d"}`.
 ///
 /// # Errors
-/// Neither grammar accepts the text, or a regex does not compile.
+/// Returns an error if neither grammar accepts the text or a regular expression does not compile.
 pub fn parse(input: &str) -> Result<Vec<Matcher>, MatcherError> {
     parse_with_grammar(input).map(|(matchers, _)| matchers)
 }
 
-/// Parses as [`parse`] does, and reports the grammar that applied. Where both accept the text and disagree, the classic
-/// one wins, as in Alertmanager.
+/// Parses like [`parse`] and also returns the grammar that applied. If both grammars accept the text but disagree, the
+/// classic one wins, as in Alertmanager.
 ///
 /// # Errors
 /// See [`parse`].
@@ -52,10 +53,10 @@ pub fn parse_with_grammar(input: &str) -> Result<(Vec<Matcher>, Grammar), Matche
     }
 }
 
-/// Parses a single matcher without braces, as a `filter` of the API has it. Tries both grammars as [`parse`] does.
+/// Parses a single matcher without braces, as in a `filter` of the API. Tries both grammars like [`parse`].
 ///
 /// # Errors
-/// Neither grammar accepts the text, or a regex does not compile.
+/// Returns an error if neither grammar accepts the text or a regular expression does not compile.
 pub fn parse_one(input: &str) -> Result<Matcher, MatcherError> {
     match (strict::parse_one(input), classic::parse_one(input)) {
         (_, Ok(classic)) => Ok(classic),
@@ -67,7 +68,7 @@ pub fn parse_one(input: &str) -> Result<Matcher, MatcherError> {
     }
 }
 
-/// Reports whether all matchers hold for `labels`.
+/// Reports whether all matchers match `labels`.
 #[must_use]
 pub fn matches_all(matchers: &[Matcher], labels: &Labels) -> bool {
     matchers
@@ -75,7 +76,7 @@ pub fn matches_all(matchers: &[Matcher], labels: &Labels) -> bool {
         .all(|matcher| matcher.matches(labels.get(matcher.name()).unwrap_or_default()))
 }
 
-/// Sorts as Alertmanager does before it prints: by name, value, operator.
+/// Sorts matchers by name, value and operator, as Alertmanager does before printing them.
 pub fn sort(matchers: &mut [Matcher]) {
     matchers.sort_by(|a, b| (a.name(), a.value(), a.op()).cmp(&(b.name(), b.value(), b.op())));
 }
@@ -126,7 +127,7 @@ mod tests {
         check("{}", "{}");
         check("", "{}");
         check(r#"{ "ü b" = "1" , }"#, r#"{"ü b"="1"}"#);
-        // Only the classic grammar takes these.
+        // Only the classic grammar accepts these.
         check("a=", r#"{a=""}"#);
         check("a=b}", r#"{a="b"}"#);
         check("a = High CPU", r#"{a="High CPU"}"#);
@@ -134,7 +135,7 @@ mod tests {
         check("a=b c=d", r#"{a="b c=d"}"#);
         check(r#"a=~"\d""#, r#"{a=~"\\d"}"#);
         check(r"a=b\", r#"{a="b\\"}"#);
-        // Both take this one and disagree.
+        // Both grammars accept this one but disagree.
         check(r#"a="\x01""#, r#"{a="\\x01"}"#);
         for (input, want) in [
             ("a=b", Some("b")),

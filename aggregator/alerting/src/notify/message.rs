@@ -1,4 +1,4 @@
-//! Notifications, and the messages that integrations render from them.
+//! Notifications and the messages that integrations render from them.
 
 use std::collections::BTreeMap;
 use std::sync::Arc;
@@ -16,24 +16,24 @@ use super::receiver::{HttpOptions, TlsOptions};
 use crate::annotations::Annotations;
 use crate::template::notification::{AlertData, Data};
 
-/// The content of a message, before an integration renders it.
+/// The content of a message before an integration renders it.
 #[derive(Debug, Clone)]
 pub struct Notification {
-    /// The receiver's name.
+    /// The name of the receiver.
     pub receiver: String,
-    /// The group's key.
+    /// The key of the group.
     pub group_key: String,
     /// The labels of the group.
     pub group_labels: Labels,
-    /// The alerts, in the order of the message.
+    /// The alerts in the order of the message.
     pub alerts: Vec<Arc<Alert>>,
-    /// Why it is sent.
+    /// The reason for the notification.
     pub reason: Reason,
     /// The labels of the route.
     pub route_labels: Labels,
-    /// Time of the flush, milliseconds since the epoch.
+    /// The time of the flush in milliseconds since the epoch.
     pub now_ms: i64,
-    /// URL of this server for users.
+    /// The URL under which users reach this server.
     pub external_url: String,
 }
 
@@ -46,7 +46,7 @@ pub enum Message {
     Mail(Box<MailMessage>),
 }
 
-/// Decides from the status and the beginning of the body whether a message was accepted.
+/// Decides from the status and the beginning of the response body whether a message was accepted.
 pub type Judge = fn(u16, &[u8]) -> Verdict;
 
 /// A POST of JSON.
@@ -54,41 +54,41 @@ pub type Judge = fn(u16, &[u8]) -> Verdict;
 pub struct HttpMessage {
     /// The URL.
     pub url: Secret<String>,
-    /// Key that signs the URL at each attempt, as DingTalk has it; empty: no signature.
+    /// The key that signs the URL at each attempt, as DingTalk requires. Empty for no signature.
     pub signing_secret: Secret<String>,
-    /// Token to append to the URL, which the transport requests and caches.
+    /// The token to append to the URL. The transport requests and caches it.
     pub token: Option<TokenRequest>,
-    /// Limit on the messages to this URL.
+    /// The rate limit on messages to this URL.
     pub rate_limit: Option<RateLimit>,
     /// Credentials and TLS.
     pub http: HttpOptions,
     /// The body.
     pub body: Bytes,
-    /// Limit on the duration of one request.
+    /// The timeout of one request.
     pub timeout: Option<Duration>,
-    /// Judges the answer.
+    /// Judges the response.
     pub judge: Judge,
 }
 
-/// How to obtain a token that the API asks for.
+/// How to obtain an API token.
 #[derive(Debug, Clone)]
 pub struct TokenRequest {
-    /// URL of a GET; also identifies the token in a cache.
+    /// The URL of a GET request. Also identifies the token in the cache.
     pub url: Secret<String>,
-    /// How long a token may be used.
+    /// How long a token stays valid.
     pub lifetime: Duration,
-    /// Reads the token from status and body of the answer.
+    /// Reads the token from the status and body of the response.
     pub read: fn(u16, &[u8]) -> Result<Secret<String>, Verdict>,
-    /// Reports whether the answer to a message says that the token has expired.
+    /// Reports whether the response to a message says that the token has expired.
     pub is_expired: fn(&[u8]) -> bool,
 }
 
-/// A limit on the messages to one URL. Further messages wait.
+/// A limit on the messages to one URL. Excess messages wait.
 #[derive(Debug, Clone, Copy)]
 pub struct RateLimit {
-    /// Most messages in `window`.
+    /// The maximum number of messages within `window`.
     pub messages: usize,
-    /// The window, which slides.
+    /// The sliding time window.
     pub window: Duration,
 }
 
@@ -105,32 +105,32 @@ pub struct MailMessage {
     pub subject: String,
     /// Further headers.
     pub headers: Vec<(String, String)>,
-    /// Text part; omitted if it is empty.
+    /// The text part. Omitted if empty.
     pub text: String,
-    /// HTML part; omitted if it is empty.
+    /// The HTML part. Omitted if empty.
     pub html: String,
 }
 
-/// A mail server with the contents of its secrets' files.
+/// A mail server with its secrets loaded from files.
 #[derive(Debug, Clone, Default)]
 pub struct LoadedMailServer {
     /// `host:port`
     pub smarthost: String,
-    /// Name in the client's greeting.
+    /// The name in the client's greeting.
     pub hello: String,
-    /// User, if the server asks for a login.
+    /// The user name, if the server requires authentication.
     pub username: String,
-    /// Authorization identity for PLAIN; empty is the user's own.
+    /// The authorization identity for PLAIN. Empty means that of the user.
     pub identity: String,
-    /// Password for PLAIN and LOGIN.
+    /// The password for PLAIN and LOGIN.
     pub password: Secret<String>,
-    /// Secret for CRAM-MD5, which is never sent.
+    /// The secret for CRAM-MD5. It is never sent.
     pub secret: Secret<String>,
-    /// Whether a connection without TLS is an error.
+    /// Whether to refuse connections without TLS.
     pub require_tls: bool,
-    /// Whether TLS starts before SMTP; `None`: on port 465 only.
+    /// Whether TLS starts before SMTP. `None` means on port 465 only.
     pub implicit_tls: Option<bool>,
-    /// TLS.
+    /// The TLS options.
     pub tls: TlsOptions,
 }
 
@@ -139,14 +139,14 @@ pub struct LoadedMailServer {
 pub enum Verdict {
     /// The receiver accepted the message.
     Sent,
-    /// The attempt failed; another may succeed.
+    /// The attempt failed, but another may succeed.
     Retry(String),
-    /// The message was refused for good.
+    /// The message was refused permanently.
     Failed(String),
 }
 
 impl HttpMessage {
-    /// Creates a message without token, signature, rate limit and timeout.
+    /// Creates a message without a token, signature, rate limit or timeout.
     pub(super) fn new(
         url: Secret<String>,
         http: HttpOptions,
@@ -165,7 +165,7 @@ impl HttpMessage {
         }
     }
 
-    /// Returns the URL for an attempt at `now_ms`, with the token and the signature that the API asks for.
+    /// Returns the URL for an attempt at `now_ms`, including the token and signature if the API requires them.
     #[must_use]
     pub fn url_at(&self, token: Option<&Secret<String>>, now_ms: i64) -> Secret<String> {
         let mut url = self.url.expose().clone();
@@ -179,7 +179,7 @@ impl HttpMessage {
     }
 }
 
-/// Judges by status: 2xx is success; 5xx and the statuses in `retried` are worth another attempt.
+/// Judges a response by its status. 2xx is success; 5xx and the statuses in `retried` are retried.
 pub(super) fn judge_status(status: u16, body: &[u8], retried: &[u16]) -> Verdict {
     let message = || format!("unexpected status code {status}: {}", excerpt(body));
     match status {
@@ -190,7 +190,7 @@ pub(super) fn judge_status(status: u16, body: &[u8], retried: &[u16]) -> Verdict
     }
 }
 
-/// Judges an answer with `errcode` in its body: 0 is success.
+/// Judges a response by the `errcode` in its body. 0 is success.
 pub(super) fn judge_error_code(status: u16, body: &[u8]) -> Verdict {
     match judge_status(status, body, &[]) {
         Verdict::Sent => {}
@@ -201,7 +201,7 @@ pub(super) fn judge_error_code(status: u16, body: &[u8]) -> Verdict {
     }
     match error_code(body) {
         Some(0) => Verdict::Sent,
-        // DingTalk's and WeChat's limits on messages per minute.
+        // DingTalk and WeChat return these codes when their per-minute limits are exceeded.
         Some(130_101 | 660_026 | 45_009) => {
             Verdict::Retry(format!("rate limit: {}", excerpt(body)))
         }
@@ -209,7 +209,7 @@ pub(super) fn judge_error_code(status: u16, body: &[u8]) -> Verdict {
     }
 }
 
-/// Returns `errcode` of a JSON body.
+/// Returns the `errcode` of a JSON body.
 pub(super) fn error_code(body: &[u8]) -> Option<i64> {
     let json: Json = serde_json::from_slice(body).ok()?;
     json.get("errcode")?.as_i64()
@@ -268,7 +268,7 @@ impl Notification {
     }
 }
 
-/// Returns the labels that all alerts have.
+/// Returns the labels that all alerts have in common.
 pub(super) fn common_labels(alerts: &[Arc<Alert>]) -> Labels {
     let Some((first, rest)) = alerts.split_first() else {
         return Labels::empty();
@@ -280,7 +280,7 @@ pub(super) fn common_labels(alerts: &[Arc<Alert>]) -> Labels {
     Labels::from_sorted(pairs)
 }
 
-/// `regexp.QuoteMeta`, which Alertmanager applies to the receiver's name.
+/// Quotes like Go's `regexp.QuoteMeta`, which Alertmanager applies to the receiver's name.
 pub(super) fn quote_meta(text: &str) -> String {
     let mut out = String::with_capacity(text.len());
     for c in text.chars() {
@@ -292,7 +292,7 @@ pub(super) fn quote_meta(text: &str) -> String {
     out
 }
 
-/// Formats a time in RFC 3339 as Go does: without trailing zeros in the fraction.
+/// Formats a time in RFC 3339 like Go, without trailing zeros in the fraction.
 #[must_use]
 pub fn format_time(time_ms: i64) -> String {
     match Timestamp::from_millisecond(time_ms) {
@@ -301,7 +301,7 @@ pub fn format_time(time_ms: i64) -> String {
     }
 }
 
-/// Truncates `text` to `chars_max` characters, the last of which is then an ellipsis.
+/// Truncates `text` to `chars_max` characters. The last character of a truncated text is an ellipsis.
 pub(super) fn truncated(text: String, chars_max: usize) -> String {
     if text.chars().count() <= chars_max {
         return text;

@@ -1,4 +1,4 @@
-//! Receivers as alertmanager.yml configures them.
+//! Receivers as configured in alertmanager.yml.
 
 mod global;
 mod http;
@@ -23,15 +23,15 @@ pub use source::{SecretError, SecretSource};
 /// A destination of notifications, reached through one or more integrations.
 #[derive(Debug, Clone)]
 pub struct Receiver {
-    /// Its name.
+    /// The name of the receiver.
     pub name: String,
-    /// Its labels, which the API shows.
+    /// The labels of the receiver, shown by the API.
     pub labels: BTreeMap<String, String>,
-    /// Its integrations: grouped by kind, and in the order of the file within a kind.
+    /// The integrations, grouped by kind and in file order within a kind.
     pub integrations: Vec<Integration>,
 }
 
-/// Reads one entry of `receivers`; files are relative to `folder`.
+/// Reads one entry of `receivers`. Files are relative to `folder`.
 pub(super) fn read(node: &Node, global: &Global, folder: &Path, issues: &mut Issues) -> Receiver {
     let mut fields = Fields::new(node, "config.Receiver", issues);
     let name = fields.text("name", issues).unwrap_or_default();

@@ -1,4 +1,4 @@
-//! Expands the templates of integrations.
+//! Renders messages by expanding the templates of integrations.
 
 use std::cell::OnceCell;
 
@@ -11,7 +11,7 @@ use super::receiver::{Integration, Payload, SecretError};
 use crate::template::notification;
 use crate::template::{Env, Escaping, ExpandError, Job, Value};
 
-/// A webhook with more alerts takes long enough to render that it should not block an async worker.
+/// Maximum number of alerts in a webhook that may be rendered on an async worker. Rendering more takes too long.
 const QUICK_ALERTS_MAX: usize = 100;
 
 /// A message that cannot be rendered.
@@ -23,7 +23,7 @@ pub enum RenderError {
     /// The file of a secret cannot be read.
     #[error("load secret")]
     Secret(#[from] SecretError),
-    /// The body has no JSON form.
+    /// The body cannot be encoded as JSON.
     #[error("encode body")]
     Encode(#[from] serde_json::Error),
 }
@@ -36,16 +36,16 @@ impl RenderError {
     }
 }
 
-/// Reports whether [`render`] takes microseconds only, because no template and no file is involved.
+/// Reports whether [`render`] takes only microseconds, because it needs neither templates nor files.
 #[must_use]
 pub fn is_quick(integration: &Integration, notification: &Notification) -> bool {
     integration.is_quick() && notification.alerts.len() <= QUICK_ALERTS_MAX
 }
 
-/// Renders `notification` as a message of `integration`. Reads the files of secrets.
+/// Renders `notification` as a message of `integration`. Reads secrets from their files.
 ///
 /// # Errors
-/// A template fails or a file cannot be read.
+/// Returns an error if a template fails or a file cannot be read.
 pub fn render(
     config: &Config,
     integration: &Integration,
@@ -63,7 +63,7 @@ pub fn render(
 pub(super) struct Renderer<'a> {
     config: &'a Config,
     pub(super) notification: &'a Notification,
-    /// Data for templates, built at the first use.
+    /// The template data, built at first use.
     data: OnceCell<Value>,
 }
 
@@ -83,7 +83,7 @@ impl Renderer<'_> {
         }
     }
 
-    /// Expands a template. After an error the text is what was written before it.
+    /// Expands a template. After an error, the output written so far is also returned.
     fn expand_partly(&self, source: &str, escaping: Escaping) -> (String, Option<ExpandError>) {
         if !source.contains("{{") {
             return (source.to_owned(), None);
@@ -114,7 +114,8 @@ impl Renderer<'_> {
             Payload::Plain(value) => value.clone(),
             Payload::Text(source) => {
                 let text = self.expand(source)?;
-                // A template may build a whole JSON value. Its texts are not expanded again, which Alertmanager does.
+                // A template may produce a whole JSON value. Unlike in Alertmanager, its strings are not expanded
+                // again.
                 let value = serde_json::from_str::<Json>(&text).ok();
                 value
                     .filter(|value| !value.is_string())
@@ -135,7 +136,7 @@ impl Renderer<'_> {
         })
     }
 
-    /// Expands the texts of a JSON value. Omits fields that expand to nothing.
+    /// Expands the strings of a JSON value. Omits fields that expand to nothing.
     pub(super) fn expanded(&self, value: &Json) -> Result<Json, ExpandError> {
         Ok(match value {
             Json::String(source) => Json::String(self.expand(source)?),
@@ -154,7 +155,7 @@ impl Renderer<'_> {
     }
 }
 
-/// A renderer for messages that are sent even if a template fails. After the first failure all texts are empty.
+/// A renderer for messages that are sent even if a template fails. All texts after the first failure are empty.
 #[derive(Debug)]
 pub(super) struct LenientRenderer<'r, 'a> {
     renderer: &'r Renderer<'a>,
@@ -178,7 +179,7 @@ impl<'r, 'a> LenientRenderer<'r, 'a> {
         text
     }
 
-    /// Expands the texts of a JSON value. Omits fields that expand to nothing.
+    /// Expands the strings of a JSON value. Omits fields that expand to nothing.
     pub(super) fn expanded(&mut self, value: &Json) -> Json {
         match value {
             Json::String(source) => Json::String(self.expand(source)),
@@ -192,7 +193,7 @@ impl<'r, 'a> LenientRenderer<'r, 'a> {
         }
     }
 
-    /// Logs the failure, if there was one.
+    /// Logs the failure, if any.
     pub(super) fn report(self) {
         if let Some(error) = &self.error {
             let receiver = &self.renderer.notification.receiver;

@@ -11,7 +11,7 @@ use common::yaml::{Fields, Issue, Issues, Node, Position, Yaml};
 /// The labels by which a route groups alerts.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum GroupBy {
-    /// All labels: `['...']`.
+    /// All labels, configured as `['...']`.
     All,
     /// These labels.
     Labels(BTreeSet<String>),
@@ -20,23 +20,23 @@ pub enum GroupBy {
 /// A node of the routing tree, with inherited options resolved.
 #[derive(Debug, Clone)]
 pub struct Route {
-    /// The matchers on the path from the root; the first part of a group's key.
+    /// The matchers on the path from the root. They are the first part of a group's key.
     pub key: String,
-    /// Name of the receiver.
+    /// The name of the receiver.
     pub receiver: String,
-    /// Labels that form groups.
+    /// The labels by which alerts are grouped.
     pub group_by: GroupBy,
-    /// Wait before the first notification of a group.
+    /// The wait before the first notification of a group.
     pub group_wait: Duration,
-    /// Time between two flushes of a group.
+    /// The time between two flushes of a group.
     pub group_interval: Duration,
-    /// Time after which an unchanged notification is repeated.
+    /// The time after which an unchanged notification is repeated.
     pub repeat_interval: Duration,
-    /// Names of the intervals in which nothing is sent.
+    /// The names of the intervals during which nothing is sent.
     pub mute_time_intervals: Vec<String>,
-    /// Names of the only intervals in which something is sent.
+    /// The names of the intervals outside which nothing is sent.
     pub active_time_intervals: Vec<String>,
-    /// Labels of the route, for templates.
+    /// The labels of the route, available to templates.
     pub labels: Labels,
     /// `continue`: whether later siblings are tried after a match.
     pub continues: bool,
@@ -44,7 +44,7 @@ pub struct Route {
     children: Vec<usize>,
 }
 
-/// The tree, its root first.
+/// The routing tree, root first.
 #[derive(Debug, Clone)]
 pub struct Routes {
     nodes: Vec<Route>,
@@ -67,7 +67,7 @@ impl Routes {
         found
     }
 
-    /// Returns whether the node matched.
+    /// Collects the matching routes of a subtree. Returns whether its root node matched.
     fn descend(&self, index: usize, labels: &Labels, found: &mut Vec<usize>) -> bool {
         let Some(route) = self.nodes.get(index) else {
             return false;
@@ -128,7 +128,7 @@ impl Route {
     }
 }
 
-/// A reference to a receiver or an interval that must be defined in the file.
+/// A reference to a receiver or an interval that the file must define.
 #[derive(Debug)]
 pub(super) struct Mention {
     pub(super) name: String,
@@ -142,7 +142,7 @@ pub(super) struct Reader<'i> {
     nodes: Vec<Route>,
 }
 
-/// Reads the tree. The caller checks the returned references.
+/// Reads the tree. The caller must check the returned references.
 pub(super) fn read(node: &Node, issues: &mut Issues) -> (Routes, Vec<Mention>) {
     let mut reader = Reader {
         issues,
@@ -313,7 +313,7 @@ fn read_group_by(node: &Node, issues: &mut Issues) -> GroupBy {
     }
 }
 
-/// Reports whether `name` is a label name without UTF-8, which `match` and `match_re` ask for.
+/// Reports whether `name` is a classic label name without UTF-8, as `match` and `match_re` require.
 fn is_classic_name(name: &str) -> bool {
     let is_valid = |c: char| c.is_ascii_alphanumeric() || c == '_';
     name.chars().all(is_valid)
@@ -321,7 +321,7 @@ fn is_classic_name(name: &str) -> bool {
         && !name.starts_with(|c: char| c.is_ascii_digit())
 }
 
-/// Reads matchers in both notations: the maps of equal and of regex values, and the list.
+/// Reads matchers in both notations: the maps such as `match` and `match_re`, and the list `matchers`.
 pub(super) fn read_matchers(
     fields: &mut Fields<'_>,
     names: (&str, &str, &str),

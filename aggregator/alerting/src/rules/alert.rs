@@ -87,7 +87,7 @@ pub struct Timing {
     pub for_ms: i64,
     /// `keep_firing_for`
     pub keep_firing_for_ms: i64,
-    /// Limit on pending and firing alerts; 0 is no limit.
+    /// The limit on pending and firing alerts. 0 means no limit.
     pub limit: u64,
 }
 

@@ -24,7 +24,7 @@ pub struct GroupSpec {
     pub interval: Option<Duration>,
     /// How far evaluation times are shifted into the past. `None` uses the global setting.
     pub query_offset: Option<Duration>,
-    /// Limit on the alerts or series of one rule; 0 is no limit.
+    /// The limit on the alerts or series of one rule. 0 means no limit.
     pub limit: u64,
     /// The rules in evaluation order.
     pub rules: Vec<RuleSpec>,

@@ -84,7 +84,7 @@ pub struct Group {
     pub interval: Duration,
     /// How far query times are shifted into the past.
     pub query_offset: Duration,
-    /// Limit on the alerts or series of one rule; 0 is no limit.
+    /// The limit on the alerts or series of one rule. 0 means no limit.
     pub limit: u64,
     /// The rules of the group.
     pub rules: Vec<Rule>,

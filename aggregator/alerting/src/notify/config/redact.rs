@@ -1,9 +1,9 @@
-//! Prints a configuration without its secrets, for the API.
+//! Prints a configuration without its secrets for the API.
 
 use common::secret::REDACTED;
 use common::yaml::{Node, Yaml};
 
-/// Prints the document as YAML. Values that a reader took as secrets become `<secret>`.
+/// Prints the document as YAML. Values that were read as secrets become `<secret>`.
 pub(super) fn redacted(document: &Node) -> String {
     let mut out = String::new();
     write(document, 0, &mut out);
@@ -51,7 +51,7 @@ fn write_value(node: &Node, indent: usize, out: &mut String) {
     }
 }
 
-/// Formats a text so that it reads back unchanged; unquoted only if that is certain.
+/// Formats a text so that it parses back unchanged. Omits quotes only if that is safe.
 fn scalar(text: &str, plain: bool) -> String {
     let is_simple = !text.is_empty()
         && text

@@ -1,4 +1,4 @@
-//! Good and bad configurations. The integration tests compare `verdicts.txt` with a real amtool.
+//! Valid and invalid configurations. The integration tests compare `verdicts.txt` with a real amtool.
 
 use common::model::Labels;
 
@@ -140,7 +140,7 @@ fn notification() -> Notification {
     }
 }
 
-/// URLs, passwords and CAs of the rendered messages.
+/// Returns the URLs, passwords and CAs of the rendered messages.
 fn contents(config: &Config) -> Vec<String> {
     let integrations = &config.receivers["r"].integrations;
     integrations
@@ -235,8 +235,8 @@ receivers:
     );
 }
 
-/// `verdicts.txt` has a configuration a line, after the verdict of amtool and, if it differs, ours: `unsupported` for what
-/// Alertmanager obeys and this program refuses.
+/// Each line of `verdicts.txt` has a verdict, a tab, and a configuration. The verdict is amtool's, or `unsupported` for
+/// settings that Alertmanager supports and this program refuses.
 #[test]
 fn verdicts_are_amtools() {
     let mut wrong = Vec::new();

@@ -1,4 +1,4 @@
-//! The grammar of Alertmanager before 0.27: a value ends at a comma outside of quotes.
+//! The matcher grammar of Alertmanager before 0.27. A value ends at a comma outside quotes.
 
 use common::model::{MatchOp, Matcher};
 
@@ -8,7 +8,7 @@ pub(super) fn parse(input: &str) -> Result<Vec<Matcher>, String> {
     tokens(input).iter().map(|token| parse_one(token)).collect()
 }
 
-/// Splits at commas outside of quotes. An empty last token is dropped.
+/// Splits at commas outside quotes. An empty last token is dropped.
 fn tokens(input: &str) -> Vec<String> {
     let mut tokens = Vec::new();
     let mut token = String::new();
@@ -56,7 +56,7 @@ pub(super) fn parse_one(token: &str) -> Result<Matcher, String> {
     Matcher::new(name, op, value).map_err(|error| error.to_string())
 }
 
-/// Unquotes and unescapes a value. An unknown escape and a backslash at the end stay as they are.
+/// Unquotes and unescapes a value. Unknown escapes and a trailing backslash are kept unchanged.
 fn value(raw: &str) -> Result<String, String> {
     let inner = match raw.strip_prefix('"') {
         Some(rest) => rest.strip_suffix('"').filter(|inner| !ends_escaped(inner)),

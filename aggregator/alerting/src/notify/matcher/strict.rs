@@ -1,8 +1,8 @@
-//! The grammar of Alertmanager since 0.27: names and values are quoted or have no reserved character.
+//! The matcher grammar of Alertmanager since 0.27. Names and values with reserved characters must be quoted.
 
 use common::model::{MatchOp, Matcher};
 
-/// Reports whether a name or value with `c` must be quoted.
+/// Reports whether a name or value that contains `c` must be quoted.
 pub(super) fn is_reserved(c: char) -> bool {
     c.is_whitespace() || "{}!=~,\\\"'`".contains(c)
 }
@@ -99,7 +99,7 @@ impl Reader<'_> {
         Ok(word.to_owned())
     }
 
-    /// Reads up to the closing quote, with Go's escapes.
+    /// Reads up to the closing quote and resolves Go's escapes.
     fn quoted(&mut self, what: &str) -> Result<String, String> {
         let mut chars = self.rest.char_indices();
         while let Some((end, c)) = chars.next() {

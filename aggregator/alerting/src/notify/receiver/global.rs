@@ -1,4 +1,4 @@
-//! `global`: the defaults of all integrations.
+//! The `global` section: defaults for all integrations.
 
 use std::path::Path;
 use std::time::Duration;
@@ -10,12 +10,12 @@ use super::kinds::{MailServer, PAGERDUTY_V2};
 use super::source::{SecretSource, secret};
 use super::url;
 
-/// Defaults for options that an integration does not set itself.
+/// Defaults for options that an integration does not set.
 #[derive(Debug, Clone)]
 pub struct Global {
     /// How long an alert without an end time is considered firing.
     pub resolve_timeout: Duration,
-    /// HTTP client of all integrations.
+    /// The default HTTP client options.
     pub http: HttpConfig,
     pub(super) smtp_from: String,
     pub(super) smtp: MailServer,
@@ -42,7 +42,7 @@ impl Default for Global {
     }
 }
 
-/// URLs of receivers that are not supported. They are checked, then ignored: no receiver can use them.
+/// URL options of unsupported receivers. They are validated but have no effect.
 const UNSUPPORTED_URLS: &[&str] = &[
     "jira_api_url",
     "opsgenie_api_url",
@@ -53,7 +53,7 @@ const UNSUPPORTED_URLS: &[&str] = &[
     "webex_api_url",
 ];
 
-/// Secrets of receivers that are not supported, as [`UNSUPPORTED_URLS`].
+/// Secret options of unsupported receivers, handled like [`UNSUPPORTED_URLS`].
 const UNSUPPORTED_SECRETS: &[&str] = &[
     "mattermost_webhook_url",
     "opsgenie_api_key",
@@ -64,7 +64,7 @@ const UNSUPPORTED_SECRETS: &[&str] = &[
     "victorops_api_key",
 ];
 
-/// Reads `global`; files are relative to `folder`.
+/// Reads `global`. Files are relative to `folder`.
 pub(in super::super) fn read(node: &Node, folder: &Path, issues: &mut Issues) -> Global {
     let mut fields = Fields::new(node, "config.GlobalConfig", issues);
     let mut global = Global::default();

@@ -1,4 +1,4 @@
-//! `http_config` and `tls_config`: how a client makes its requests.
+//! The `http_config` and `tls_config` sections, which configure HTTP clients.
 
 use std::path::Path;
 
@@ -7,20 +7,20 @@ use common::yaml::{Fields, Issue, Issues, Node};
 
 use super::source::{SecretError, SecretSource, secret, text_or_file};
 
-/// Credentials of a client, with the contents of their files.
+/// The credentials of a client, loaded from their files.
 #[derive(Debug, Clone, PartialEq, Eq, Default)]
 pub enum Credentials {
     /// No credentials.
     #[default]
     None,
-    /// User and password.
+    /// Basic authentication.
     Basic {
         /// The user.
         username: Secret<String>,
         /// The password.
         password: Secret<String>,
     },
-    /// A token after its type, `Bearer` by default.
+    /// A token with its type, `Bearer` by default.
     Token {
         /// The type.
         kind: String,
@@ -29,7 +29,7 @@ pub enum Credentials {
     },
 }
 
-/// A version of TLS that the client can speak.
+/// A TLS version that the client supports.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub enum TlsVersion {
     /// TLS 1.2.
@@ -38,31 +38,31 @@ pub enum TlsVersion {
     Tls13,
 }
 
-/// TLS of a client, with the contents of its files.
+/// The TLS options of a client, loaded from their files.
 #[derive(Debug, Clone, PartialEq, Eq, Hash, Default)]
 pub struct TlsOptions {
-    /// Certificates of the trusted authorities in PEM, which replace the public ones.
+    /// The trusted CA certificates in PEM. They replace the public ones.
     pub ca_pem: Option<String>,
     /// The client's certificate chain in PEM.
     pub cert_pem: Option<String>,
     /// The client's private key in PEM.
     pub key_pem: Option<Secret<String>>,
-    /// Name to expect in the server's certificate, if it is not the host.
+    /// The expected name in the server's certificate, if it differs from the host.
     pub server_name: Option<String>,
-    /// Whether every server certificate is accepted.
+    /// Whether to accept any server certificate.
     pub insecure_skip_verify: bool,
-    /// Lowest version to accept.
+    /// The lowest version to accept.
     pub min_version: Option<TlsVersion>,
-    /// Highest version to offer.
+    /// The highest version to offer.
     pub max_version: Option<TlsVersion>,
 }
 
-/// How a client makes its requests, with the contents of its files.
+/// The options of an HTTP client, loaded from their files.
 #[derive(Debug, Clone, PartialEq, Eq, Default)]
 pub struct HttpOptions {
     /// The credentials.
     pub credentials: Credentials,
-    /// TLS.
+    /// The TLS options.
     pub tls: TlsOptions,
 }
 
@@ -101,10 +101,10 @@ pub struct HttpConfig {
 }
 
 impl TlsConfig {
-    /// Returns the options, with the contents of files as they are now.
+    /// Returns the options with the current contents of files.
     ///
     /// # Errors
-    /// A file cannot be read.
+    /// Returns an error if a file cannot be read.
     pub fn load(&self) -> Result<TlsOptions, SecretError> {
         let pem = |source: &SecretSource| -> Result<Option<Secret<String>>, SecretError> {
             Ok(source.is_set().then_some(source.load()?))
@@ -126,10 +126,10 @@ impl TlsConfig {
 }
 
 impl HttpConfig {
-    /// Returns the options, with the contents of files as they are now.
+    /// Returns the options with the current contents of files.
     ///
     /// # Errors
-    /// A file cannot be read.
+    /// Returns an error if a file cannot be read.
     pub fn load(&self) -> Result<HttpOptions, SecretError> {
         let credentials = match &self.credentials {
             CredentialsConfig::None => Credentials::None,
@@ -162,7 +162,7 @@ impl HttpConfig {
     }
 }
 
-/// Reads an `http_config`; files are relative to `folder`.
+/// Reads an `http_config`. Files are relative to `folder`.
 pub(crate) fn read(node: &Node, folder: &Path, issues: &mut Issues) -> HttpConfig {
     let mut fields = Fields::new(node, "config.HTTPClientConfig", issues);
     let config = read_fields(&mut fields, folder, issues);
@@ -170,7 +170,7 @@ pub(crate) fn read(node: &Node, folder: &Path, issues: &mut Issues) -> HttpConfi
     config
 }
 
-/// Takes the fields of an HTTP client out of `fields`; an `alertmanagers` entry has them inline.
+/// Takes the HTTP client options from `fields`. An `alertmanagers` entry has them inline.
 pub(crate) fn read_fields(
     fields: &mut Fields<'_>,
     folder: &Path,
@@ -198,7 +198,7 @@ pub(crate) fn read_fields(
     let tls = fields
         .take("tls_config")
         .map_or_else(TlsConfig::default, |node| read_tls(node, folder, issues));
-    // The client speaks HTTP/1.1, which every server of HTTP/2 accepts too.
+    // Ignored: the client speaks HTTP/1.1, which HTTP/2 servers also accept.
     fields.take("enable_http2");
     if let Some(node) = fields.take("follow_redirects")
         && node.read_bool(issues)
@@ -291,7 +291,7 @@ pub(super) fn read_tls(node: &Node, folder: &Path, issues: &mut Issues) -> TlsCo
     config
 }
 
-/// Reads `min_version`. The client speaks nothing below TLS 1.2, so lower bounds hold by themselves.
+/// Reads `min_version`. Lower versions count as TLS 1.2, because the client does not support anything older.
 fn min_version(node: &Node, issues: &mut Issues) -> Option<TlsVersion> {
     match node.read_text(issues).as_str() {
         "TLS10" | "TLS11" | "TLS12" => Some(TlsVersion::Tls12),

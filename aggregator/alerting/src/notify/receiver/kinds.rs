@@ -1,4 +1,4 @@
-//! The kinds of integration: one row of the table each, and a file each with the options and the message.
+//! The kinds of integration. Each kind has one row in the table and one file with its options and message.
 
 mod dingtalk;
 mod email;
@@ -22,25 +22,25 @@ pub(super) use email::has_port;
 pub(super) use pagerduty::PAGERDUTY_V2;
 pub(in crate::notify) use webhook::Payload;
 
-/// A kind of integration that is supported.
+/// A supported kind of integration.
 #[derive(Debug)]
 pub struct Kind {
-    /// Its name, as in `NAME_configs`.
+    /// The name of the kind, as in `NAME_configs`.
     pub name: &'static str,
     read: fn(&mut OptionsReader<'_, '_>) -> Integration,
 }
 
-/// Declares the kinds: the variant, which is also the options' type, its name and its module.
+/// Declares the kinds. Each row has the variant, which is also the name of the options type, the name and the module.
 macro_rules! kinds {
     ($($variant:ident $name:literal $module:ident),* $(,)?) => {
-        /// One way to reach a receiver.
+        /// An integration through which to reach a receiver.
         #[derive(Debug, Clone)]
         pub enum Integration {
             $(#[doc = concat!("An entry of `", $name, "_configs`.")]
             $variant(Box<$module::$variant>),)*
         }
 
-        /// The kinds that are supported.
+        /// The supported kinds.
         pub const KINDS: &[Kind] = &[
             $(Kind {
                 name: $name,
@@ -88,7 +88,7 @@ kinds! {
 }
 
 impl Integration {
-    /// Reports whether the message renders within microseconds: neither templates nor files are involved.
+    /// Reports whether the message renders within microseconds, because it needs neither templates nor files.
     #[must_use]
     pub fn is_quick(&self) -> bool {
         match self {
@@ -102,7 +102,7 @@ impl Integration {
     }
 }
 
-/// The kinds that Alertmanager has and this program refuses.
+/// Kinds that Alertmanager supports and this program refuses.
 pub(super) const UNSUPPORTED_KINDS: [&str; 14] = [
     "discord",
     "feishu",
@@ -120,7 +120,7 @@ pub(super) const UNSUPPORTED_KINDS: [&str; 14] = [
     "webex",
 ];
 
-/// Reads one entry of `KIND_configs`, with the defaults and the folder of the file.
+/// Reads one entry of `KIND_configs`, using the global defaults and the folder of the file.
 pub(super) fn read(
     kind: &Kind,
     node: &Node,
@@ -140,7 +140,7 @@ pub(super) fn read(
 }
 
 impl Kind {
-    /// Returns the names of its options, in the order in which they are read.
+    /// Returns the names of its options in the order in which they are read.
     #[must_use]
     pub fn options(&self) -> Vec<String> {
         let Ok(Some(node)) = common::yaml::read_tree("{}") else {

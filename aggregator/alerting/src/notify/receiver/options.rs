@@ -17,7 +17,7 @@ use crate::template::{notification, parses};
 pub(super) struct OptionsReader<'a, 'i> {
     pub(super) node: &'a Node,
     pub(super) global: &'a Global,
-    /// Folder that file names are relative to.
+    /// The folder to which file names are relative.
     pub(super) folder: &'a Path,
     pub(super) fields: Fields<'a>,
     pub(super) issues: &'i mut Issues,
@@ -44,7 +44,7 @@ impl OptionsReader<'_, '_> {
         secret(&mut self.fields, name, self.folder, self.issues)
     }
 
-    /// Reads a secret whose file takes precedence when both are set, as Alertmanager has it for mail passwords.
+    /// Reads a secret whose file takes precedence if both are set, like mail passwords in Alertmanager.
     pub(super) fn secret_or_file(&mut self, name: &str) -> SecretSource {
         let mut issues = Issues::new();
         let file = self.fields.take(&format!("{name}_file"));
@@ -58,7 +58,7 @@ impl OptionsReader<'_, '_> {
         }
     }
 
-    /// Reads the secret `name` that is a URL.
+    /// Reads the secret URL `name`.
     pub(super) fn secret_url(&mut self, name: &str) -> SecretSource {
         let source = self.secret(name);
         if let SecretSource::Inline(text) = &source {
@@ -67,7 +67,7 @@ impl OptionsReader<'_, '_> {
         source
     }
 
-    /// Reads the secret `name` that is a URL or, if it has `{{`, a template of one.
+    /// Reads the secret URL `name`, or its template if it contains `{{`.
     pub(super) fn secret_url_template(&mut self, name: &str) -> SecretSource {
         let source = self.secret(name);
         match &source {
@@ -97,7 +97,8 @@ impl OptionsReader<'_, '_> {
         }
     }
 
-    /// Reads a Go duration; `None` for none, zero and negative ones, which set no limit.
+    /// Reads a timeout in Go's duration format. Returns `None` if it is missing, zero or negative, which means no
+    /// limit.
     pub(super) fn timeout(&mut self) -> Option<Duration> {
         let node = self.fields.take("timeout")?;
         let timeout = common::duration::parse_go(&node.read_text(self.issues));
@@ -113,7 +114,7 @@ impl OptionsReader<'_, '_> {
         }
     }
 
-    /// Refuses options that Alertmanager has and this integration does not obey.
+    /// Refuses options that Alertmanager supports and this integration does not.
     pub(super) fn refuse(&mut self, names: &[&str]) {
         for name in names {
             if let Some(node) = self.fields.take(name) {
@@ -122,7 +123,7 @@ impl OptionsReader<'_, '_> {
         }
     }
 
-    /// Reads a list of objects of texts.
+    /// Reads a list of objects with string values.
     pub(super) fn objects(&mut self, name: &str, kind: &'static str, names: &[&str]) -> Vec<Json> {
         let list = format!("[]{kind}");
         let items = self
@@ -140,7 +141,7 @@ impl OptionsReader<'_, '_> {
     }
 }
 
-/// Reads the texts among `names` that are present and not empty.
+/// Reads those of the strings `names` that are present and not empty.
 pub(super) fn texts(
     fields: &mut Fields<'_>,
     names: &[&str],

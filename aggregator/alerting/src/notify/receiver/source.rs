@@ -1,25 +1,25 @@
-//! Secrets of a configuration, given inline or as a file.
+//! Secrets given inline or as a file.
 
 use std::path::{Path, PathBuf};
 
 use common::secret::Secret;
 use common::yaml::{Fields, Issue, Issues, Node};
 
-/// A text of the configuration, or the file that holds it.
+/// A text given inline or by the file that contains it.
 ///
-/// A file is read at each use, as Alertmanager does, so that a rotated Kubernetes Secret needs no reload.
+/// As in Alertmanager, a file is read at each use, so that a rotated Kubernetes Secret needs no reload.
 #[derive(Debug, Clone, Default, PartialEq, Eq, Hash)]
 pub enum SecretSource {
     /// Not configured.
     #[default]
     Unset,
-    /// In the configuration itself.
+    /// The text is in the configuration.
     Inline(Secret<String>),
-    /// In this file.
+    /// The text is in this file.
     File(PathBuf),
 }
 
-/// A secret's file that cannot be read.
+/// An error while reading the file of a secret.
 #[derive(Debug, thiserror::Error)]
 #[error("read {}", path.display())]
 pub struct SecretError {
@@ -48,10 +48,10 @@ impl SecretSource {
         if self.is_set() { self } else { default.clone() }
     }
 
-    /// Returns the secret without white space around it; empty if it is not configured. May read a file.
+    /// Returns the secret without surrounding white space, or an empty secret if it is not configured. May read a file.
     ///
     /// # Errors
-    /// The file cannot be read.
+    /// Returns an error if the file cannot be read.
     pub fn load(&self) -> Result<Secret<String>, SecretError> {
         match self {
             Self::Unset => Ok(Secret::default()),
@@ -67,7 +67,7 @@ impl SecretSource {
     }
 }
 
-/// Reads the secret `name` or its file `name_file`, which is relative to `folder`. Both at once are an issue.
+/// Reads the secret `name` or its file `name_file`, relative to `folder`. Setting both is an issue.
 pub(super) fn secret(
     fields: &mut Fields<'_>,
     name: &str,
@@ -81,7 +81,7 @@ pub(super) fn secret(
     source(fields, (name, inline), folder, issues)
 }
 
-/// Reads a text that is not secret, or its file, as [`secret`] does.
+/// Reads a text that is not secret, or its file, like [`secret`].
 pub(super) fn text_or_file(
     fields: &mut Fields<'_>,
     name: &str,

@@ -1,9 +1,9 @@
-//! Checks URLs of a configuration by the rules of Alertmanager (Go's `url.Parse`, plus scheme and host).
+//! Validates configured URLs like Alertmanager: Go's `url.Parse` plus checks of scheme and host.
 
-/// Checks that `text` is a URL with the scheme http or https and a host.
+/// Checks that `text` is an http or https URL with a host.
 ///
 /// # Errors
-/// Says what is wrong.
+/// Returns the reason why the URL is invalid.
 pub(super) fn check(text: &str) -> Result<(), &'static str> {
     if text.chars().any(char::is_control) {
         return Err("invalid control character in URL");

@@ -1,4 +1,4 @@
-//! `dingtalk_configs`: messages of a DingTalk robot.
+//! `dingtalk_configs`: messages sent through a DingTalk robot.
 
 use std::time::Duration;
 
@@ -14,8 +14,8 @@ use super::super::source::SecretSource;
 use crate::notify::message::{HttpMessage, Message, RateLimit, Verdict, judge_error_code};
 use crate::notify::render::{RenderError, Renderer};
 
-/// A robot is blocked for ten minutes after more than 20 messages within a minute (DingTalk's documentation of custom
-/// robots); this stays below.
+/// Stays below DingTalk's limit: more than 20 messages within a minute block a robot for ten minutes, according to
+/// DingTalk's documentation of custom robots.
 const RATE_LIMIT: RateLimit = RateLimit {
     messages: 18,
     window: Duration::from_secs(60),
@@ -26,20 +26,20 @@ const RATE_LIMIT: RateLimit = RateLimit {
 pub struct DingTalk {
     /// Whether resolved alerts are sent.
     pub(super) send_resolved: bool,
-    /// The robot's URL with its token; not a template.
+    /// The URL of the robot with its token. Not a template.
     url: SecretSource,
     http: HttpConfig,
-    /// Key that signs each request, if set.
+    /// The key that signs each request, if set.
     secret: SecretSource,
-    /// Heading of markdown messages; a template.
+    /// The template of the heading of Markdown messages.
     title: String,
-    /// Text; a template.
+    /// The template of the text.
     text: String,
     /// `text` or `markdown`.
     message_type: String,
-    /// Phone numbers of people to mention.
+    /// The phone numbers of people to mention.
     at_mobiles: Vec<String>,
-    /// Whether everybody is mentioned.
+    /// Whether to mention everybody.
     at_all: bool,
 }
 
@@ -95,7 +95,7 @@ fn judge(status: u16, body: &[u8]) -> Verdict {
     judge_error_code(status, body)
 }
 
-/// Adds the time and its signature to a robot's URL.
+/// Adds the time and its signature to the URL of a robot.
 pub(in crate::notify) fn signed_url(url: &str, secret: &Secret<String>, now_ms: i64) -> String {
     let key = hmac::Key::new(hmac::HMAC_SHA256, secret.expose().as_bytes());
     let signature = hmac::sign(&key, format!("{now_ms}\n{}", secret.expose()).as_bytes());

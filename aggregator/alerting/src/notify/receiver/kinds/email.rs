@@ -1,4 +1,4 @@
-//! `email_configs`: mails.
+//! `email_configs`: mail messages.
 
 use std::collections::BTreeMap;
 
@@ -16,37 +16,37 @@ use crate::template::Escaping;
 pub struct Email {
     /// Whether resolved alerts are sent.
     pub(super) send_resolved: bool,
-    /// Recipients, separated by commas; a template.
+    /// The template of the recipients, separated by commas.
     to: String,
-    /// Sender; a template.
+    /// The template of the sender.
     from: String,
     server: MailServer,
-    /// Further headers by name; the values are templates.
+    /// Templates of further headers, by name.
     headers: BTreeMap<String, String>,
-    /// HTML part; a template.
+    /// The template of the HTML part.
     html: String,
-    /// Text part; a template.
+    /// The template of the text part.
     text: String,
 }
 
-/// The server that accepts mails, and how the client logs in. No field is a template.
+/// The mail server and the client's credentials. No field is a template.
 #[derive(Debug, Clone)]
 pub(in super::super) struct MailServer {
     /// `host:port`
     pub(in super::super) smarthost: String,
-    /// Name in the client's greeting.
+    /// The name in the client's greeting.
     pub(in super::super) hello: String,
-    /// User, if the server asks for a login.
+    /// The user name, if the server requires authentication.
     pub(in super::super) username: String,
-    /// Authorization identity for PLAIN; empty is the user's own.
+    /// The authorization identity for PLAIN. Empty means that of the user.
     pub(in super::super) identity: String,
-    /// Password for PLAIN and LOGIN.
+    /// The password for PLAIN and LOGIN.
     pub(in super::super) password: SecretSource,
-    /// Secret for CRAM-MD5, which is never sent.
+    /// The secret for CRAM-MD5. It is never sent.
     pub(in super::super) secret: SecretSource,
-    /// Whether a connection without TLS is an error.
+    /// Whether to refuse connections without TLS.
     pub(in super::super) require_tls: bool,
-    /// Whether TLS starts before SMTP; `None`: on port 465 only.
+    /// Whether TLS starts before SMTP. `None` means on port 465 only.
     pub(in super::super) implicit_tls: Option<bool>,
     pub(in super::super) tls: TlsConfig,
 }
@@ -67,7 +67,7 @@ impl Default for MailServer {
     }
 }
 
-/// Reports whether `smarthost` has a port that is not empty.
+/// Reports whether `smarthost` has a non-empty port.
 pub(in super::super) fn has_port(smarthost: &str) -> bool {
     smarthost
         .rsplit_once(':')
@@ -136,7 +136,7 @@ impl Email {
     }
 }
 
-/// Accepts `threading` only when it is off.
+/// Refuses `threading` unless it is off.
 fn refuse_threading(reader: &mut OptionsReader<'_, '_>) {
     let Some(node) = reader.fields.take("threading") else {
         return;
@@ -186,7 +186,7 @@ impl MailServer {
     }
 }
 
-/// Capitalizes each word of a header's name: `x-prio` becomes `X-Prio`.
+/// Capitalizes each word of a header name: `x-prio` becomes `X-Prio`.
 fn title_case(name: &str) -> String {
     let words = name.split('-').map(|word| {
         let mut chars = word.chars();

@@ -1,4 +1,4 @@
-//! `pagerduty_configs`: events for PagerDuty.
+//! `pagerduty_configs`: PagerDuty events.
 
 use std::collections::BTreeMap;
 use std::time::Duration;
@@ -14,9 +14,9 @@ use super::webhook::{Payload, payload};
 use crate::notify::message::{HttpMessage, Judge, Message, Verdict, judge_status, truncated};
 use crate::notify::render::{RenderError, Renderer};
 
-/// URL of the events API, version 2.
+/// The URL of the events API, version 2.
 pub(in super::super) const PAGERDUTY_V2: &str = "https://events.pagerduty.com/v2/enqueue";
-/// URL of the events API, version 1.
+/// The URL of the events API, version 1.
 const PAGERDUTY_V1: &str = "https://events.pagerduty.com/generic/2010-04-15/create_event.json";
 
 /// Options of a PagerDuty event. A service key selects version 1 of the API.
@@ -24,14 +24,14 @@ const PAGERDUTY_V1: &str = "https://events.pagerduty.com/generic/2010-04-15/crea
 pub struct PagerDuty {
     /// Whether resolved alerts are sent.
     pub(super) send_resolved: bool,
-    /// The API's URL; not a template.
+    /// The URL of the API. Not a template.
     url: String,
     http: HttpConfig,
-    /// Integration key of version 2; a template.
+    /// The template of the integration key for version 2.
     routing_key: SecretSource,
-    /// Integration key of version 1; a template.
+    /// The template of the integration key for version 1.
     service_key: SecretSource,
-    /// Templates by field of the event.
+    /// Templates by event field.
     texts: BTreeMap<&'static str, String>,
     /// `custom_details`
     details: BTreeMap<String, Payload>,
@@ -39,7 +39,7 @@ pub struct PagerDuty {
     images: Vec<Json>,
     /// Links, as objects of templates.
     links: Vec<Json>,
-    /// Limit on the duration of a request; `None`: the flush's deadline applies.
+    /// The timeout of a request. If `None`, the deadline of the flush applies.
     timeout: Option<Duration>,
 }
 
@@ -152,7 +152,7 @@ impl PagerDuty {
             for item in items {
                 expanded.push(renderer.expanded(item)?);
             }
-            // An image or link without an address shows nothing.
+            // Drop images and links without an address, which would show nothing.
             expanded.retain(|item| item.get("src").or_else(|| item.get("href")).is_some());
             if !expanded.is_empty() {
                 event.insert(name.to_owned(), Json::Array(expanded));
@@ -216,7 +216,7 @@ fn judge(status: u16, body: &[u8]) -> Verdict {
     judge_status(status, body, &[429])
 }
 
-/// Version 1 answers 403 when it receives too many events.
+/// Judges a response of version 1, which returns 403 when it receives too many events.
 fn judge_v1(status: u16, body: &[u8]) -> Verdict {
     judge_status(status, body, &[403])
 }

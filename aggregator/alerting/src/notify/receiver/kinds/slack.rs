@@ -11,11 +11,11 @@ use super::super::source::SecretSource;
 use crate::notify::message::{HttpMessage, Message, Verdict, judge_status, truncated};
 use crate::notify::render::{LenientRenderer, RenderError, Renderer};
 
-/// Slack refuses longer titles.
+/// Maximum length of a title. Slack refuses longer ones.
 const TITLE_CHARS_MAX: usize = 1024;
 
-/// Texts of an attachment with their defaults, in the order in which Alertmanager expands them: after the first
-/// template that fails, the rest stay empty.
+/// The texts of an attachment and their defaults in Alertmanager's expansion order. The order matters because all texts
+/// after the first failing template stay empty.
 const ATTACHMENT_TEXTS: [(&str, &str); 10] = [
     ("title", r#"{{ template "slack.default.title" . }}"#),
     (
@@ -35,7 +35,7 @@ const ATTACHMENT_TEXTS: [(&str, &str); 10] = [
     ("color", r#"{{ template "slack.default.color" . }}"#),
 ];
 
-/// Texts of the message itself, as [`ATTACHMENT_TEXTS`].
+/// The texts of the message and their defaults, like [`ATTACHMENT_TEXTS`].
 const MESSAGE_TEXTS: [(&str, &str); 4] = [
     ("channel", ""),
     ("username", r#"{{ template "slack.default.username" . }}"#),
@@ -46,7 +46,7 @@ const MESSAGE_TEXTS: [(&str, &str); 4] = [
     ("icon_url", r#"{{ template "slack.default.iconurl" . }}"#),
 ];
 
-/// Texts of an attachment that are sent even if they are empty.
+/// The texts of an attachment that are sent even if empty.
 const SENT_EMPTY: [&str; 4] = ["callback_id", "fallback", "footer", "text"];
 
 /// Options of a Slack message.
@@ -54,22 +54,22 @@ const SENT_EMPTY: [&str; 4] = ["callback_id", "fallback", "footer", "text"];
 pub struct Slack {
     /// Whether resolved alerts are sent.
     pub(super) send_resolved: bool,
-    /// URL; not a template.
+    /// The URL. Not a template.
     api_url: SecretSource,
     http: HttpConfig,
     attachment: Vec<(&'static str, String)>,
     message: Vec<(&'static str, String)>,
-    /// Table inside the attachment.
+    /// The fields of the attachment, shown as a table.
     fields: Vec<Field>,
-    /// Whether fields are short unless they set it themselves.
+    /// The default for whether fields are short.
     short_fields: bool,
     /// Whether user and channel names become links.
     link_names: bool,
-    /// Fields with markdown; not templates.
+    /// The names of the fields that contain Markdown. Not templates.
     markdown_in: Vec<String>,
     /// Buttons under the attachment, as objects of templates.
     actions: Vec<Json>,
-    /// Limit on the duration of a request; `None`: the flush's deadline applies.
+    /// The timeout of a request. If `None`, the deadline of the flush applies.
     timeout: Option<Duration>,
 }
 
@@ -123,8 +123,8 @@ impl Slack {
         }
     }
 
-    /// Renders the message. A template that fails leaves its text cut short and those after it empty, as with
-    /// Alertmanager: a message with gaps is better than none.
+    /// Renders the message. As in Alertmanager, a failing template truncates its text and leaves later texts empty. An
+    /// incomplete message is better than none.
     pub(super) fn render(&self, renderer: &Renderer<'_>) -> Result<Message, RenderError> {
         let mut lenient = LenientRenderer::new(renderer);
         let attachment = self.attachment(&mut lenient);
@@ -193,7 +193,7 @@ impl Slack {
     }
 }
 
-/// Slack reports some errors with status 200 and `"ok": false`.
+/// Judges a response. Slack reports some errors with status 200 and `"ok": false`.
 fn judge(status: u16, body: &[u8]) -> Verdict {
     let verdict = judge_status(status, body, &[429]);
     let json: Option<Json> = serde_json::from_slice(body).ok();
@@ -262,7 +262,7 @@ fn actions(reader: &mut OptionsReader<'_, '_>) -> Vec<Json> {
             action.insert("confirm".to_owned(), Json::Object(confirmation));
         }
         fields.finish(reader.issues);
-        // A link button asks for no confirmation and sends no value.
+        // A link button has neither a confirmation nor a value.
         if action.contains_key("url") {
             for name in ["name", "value", "confirm"] {
                 action.remove(name);

@@ -21,21 +21,21 @@ use crate::notify::render::{RenderError, Renderer};
 pub struct Webhook {
     /// Whether resolved alerts are sent.
     pub(super) send_resolved: bool,
-    /// URL; a template.
+    /// The template of the URL.
     url: SecretSource,
     http: HttpConfig,
-    /// Limit on the alerts of one message; 0 is no limit.
+    /// The maximum number of alerts in one message. 0 means no limit.
     alerts_max: u64,
-    /// Limit on the duration of a request; `None`: the flush's deadline applies.
+    /// The timeout of a request. If `None`, the deadline of the flush applies.
     timeout: Option<Duration>,
-    /// A custom body, which replaces Alertmanager's.
+    /// A custom body that replaces Alertmanager's.
     payload: Option<Payload>,
 }
 
-/// A JSON value whose texts are templates.
+/// A JSON value whose strings are templates.
 #[derive(Debug, Clone)]
 pub(in crate::notify) enum Payload {
-    /// A template. Output that is JSON other than a string is used as that JSON.
+    /// A template. Output that parses as JSON, but not as a JSON string, is inserted as JSON.
     Text(String),
     /// A number, boolean or null.
     Plain(Json),
@@ -87,7 +87,7 @@ fn judge(status: u16, body: &[u8]) -> Verdict {
     judge_status(status, body, &[])
 }
 
-/// Reads a value whose texts are templates.
+/// Reads a value whose strings are templates.
 pub(super) fn payload(node: &Node) -> Payload {
     match &node.value {
         Yaml::Null => Payload::Plain(Json::Null),

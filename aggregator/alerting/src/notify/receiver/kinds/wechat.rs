@@ -1,4 +1,4 @@
-//! `wechat_configs`: messages in WeChat Work.
+//! `wechat_configs`: WeChat Work messages.
 
 use std::time::Duration;
 
@@ -13,7 +13,7 @@ use crate::notify::message::{
 };
 use crate::notify::render::{RenderError, Renderer};
 
-/// WeChat's tokens are valid for two hours; this renews them a little earlier.
+/// How long a token is used. WeChat's tokens are valid for two hours; they are renewed slightly earlier.
 const TOKEN_LIFETIME: Duration = Duration::from_secs(7000);
 
 /// Options of a WeChat Work application.
@@ -21,18 +21,18 @@ const TOKEN_LIFETIME: Duration = Duration::from_secs(7000);
 pub struct WeChat {
     /// Whether resolved alerts are sent.
     pub(super) send_resolved: bool,
-    /// The API's URL, with a slash at the end; not a template.
+    /// The URL of the API with a trailing slash. Not a template.
     api_url: String,
     http: HttpConfig,
-    /// The company's id; a template.
+    /// The template of the company id.
     corp_id: String,
-    /// The application's secret.
+    /// The secret of the application.
     api_secret: SecretSource,
-    /// The application's id; a template.
+    /// The template of the application id.
     agent_id: String,
-    /// Recipients: `touser`, `toparty`, `totag`; templates.
+    /// The templates of the recipients: `touser`, `toparty`, `totag`.
     to: [String; 3],
-    /// Text; a template.
+    /// The template of the text.
     message: String,
     /// `text` or `markdown`.
     message_type: String,
@@ -76,7 +76,7 @@ impl WeChat {
     pub(super) fn render(&self, renderer: &Renderer<'_>) -> Result<Message, RenderError> {
         let kind = self.message_type.as_str();
         let mut body = Map::new();
-        // Both kinds are present in each message, one of them empty.
+        // Each message contains both kinds. One of them is empty.
         for name in ["text", "markdown"] {
             body.insert(name.to_owned(), json!({ "content": "" }));
         }
@@ -92,7 +92,7 @@ impl WeChat {
         body.insert("agentid".to_owned(), Json::String(agent_id));
         body.insert("safe".to_owned(), json!("0"));
         body.insert("msgtype".to_owned(), json!(kind));
-        // The transport completes the URL with the token.
+        // The transport appends the token to the URL.
         let url = format!("{}message/send?access_token=", self.api_url);
         let mut message = HttpMessage::new(
             Secret::new(url),

@@ -1,4 +1,4 @@
-//! The body of a webhook in version 4 of Alertmanager's format, serialized without an intermediate JSON tree.
+//! The webhook body in version 4 of Alertmanager's format, serialized without an intermediate JSON tree.
 
 use std::sync::Arc;
 
@@ -73,7 +73,7 @@ impl Serialize for Alerts<'_> {
     }
 }
 
-/// Serializes `notification` with at most `alerts_max` of its alerts; 0 is no limit.
+/// Serializes `notification` with at most `alerts_max` of its alerts. 0 means no limit.
 pub(super) fn body(notification: &Notification, alerts_max: u64) -> Result<Vec<u8>, RenderError> {
     let max = usize::try_from(alerts_max).ok().filter(|&max| max > 0);
     let all = &notification.alerts;
