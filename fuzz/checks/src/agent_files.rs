@@ -253,7 +253,7 @@ pub fn cgroup(input: &[u8]) {
                 pod_uid.iter().for_each(|uid| check_uid(uid));
                 assert_eq!(container_id.len(), 64);
             }
-            Identity::Root | Identity::Unit { .. } | Identity::Hidden => {}
+            Identity::Root | Identity::Unit | Identity::Hidden => {}
         }
     }
     read_twice(input, &["cgroup"]);
