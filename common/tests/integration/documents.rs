@@ -100,7 +100,7 @@ fn paths_in_documents_exist() {
             continue;
         }
         for (at, path) in paths_in(&file.text) {
-            if !workspace().join(&path).exists() {
+            if !workspace().join(&path).try_exists().unwrap() {
                 missing.push(format!("{}: {path}", file.place(at)));
             }
         }
