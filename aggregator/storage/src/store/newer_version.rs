@@ -160,5 +160,12 @@ fn histogram_chunk_in_a_block_is_refused_by_name() {
     store.flush().unwrap();
     let (all, _) = names(&store);
     assert_eq!(all, ["float", "later"]);
-    assert!(directory.path().join("corrupt").join(name).exists());
+    assert!(
+        directory
+            .path()
+            .join("corrupt")
+            .join(name)
+            .try_exists()
+            .unwrap()
+    );
 }

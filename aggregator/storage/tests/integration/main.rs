@@ -1,7 +1,6 @@
 //! The store from outside: processes that are killed, disks that are full.
 #![expect(
     clippy::unwrap_used,
-    clippy::panic,
     reason = "a test that can't go on may stop, and a skipped one says so"
 )]
 
