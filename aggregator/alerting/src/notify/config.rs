@@ -13,7 +13,7 @@ use super::route::{self, Routes};
 use crate::template::{Set, notification};
 use common::yaml::{self, Fields, Issue, Issues, Node};
 
-/// A loaded configuration.
+/// A loaded notification configuration.
 #[derive(Debug, Clone)]
 pub struct Config {
     /// The global defaults and the resolve timeout.

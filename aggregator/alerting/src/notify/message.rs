@@ -95,7 +95,7 @@ pub struct RateLimit {
 /// A mail.
 #[derive(Debug, Clone)]
 pub struct MailMessage {
-    /// The server that accepts it.
+    /// The server that accepts the mail.
     pub server: LoadedMailServer,
     /// The sender.
     pub from: String,

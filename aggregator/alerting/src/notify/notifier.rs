@@ -169,7 +169,7 @@ impl Notifier {
         self.alerts.values().map(AsRef::as_ref)
     }
 
-    /// Returns the counters since the start.
+    /// Returns the counters.
     #[must_use]
     pub const fn counts(&self) -> Counts {
         self.counts

@@ -140,7 +140,8 @@ pub(super) struct EvalContext<'a> {
     pub(super) interval: Duration,
     /// The group's limit.
     pub(super) limit: u64,
-    /// Series that earlier rules of the same name wrote in this evaluation; `None` if the name is unique in the group.
+    /// The series that earlier rules with the same name wrote in this evaluation. `None` if the name is unique in the
+    /// group.
     pub(super) written_series: Option<&'a RefCell<WrittenSeries>>,
 }
 

@@ -99,7 +99,7 @@ pub fn lookup(name: &str) -> Option<&'static Function> {
         .find_map(|table| functions::find(table, name))
 }
 
-/// An alert as templates see it.
+/// The data of one alert available to templates.
 #[derive(Debug, Clone)]
 pub struct AlertData {
     /// `firing` or `resolved`.
@@ -139,7 +139,7 @@ pub struct Data {
     pub external_url: String,
     /// The key of the group.
     pub group_key: String,
-    /// Why the notification is sent.
+    /// The reason for the notification.
     pub reason: &'static str,
 }
 

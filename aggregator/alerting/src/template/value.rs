@@ -59,7 +59,7 @@ pub static ANY_LIST: Kind = Kind {
 pub enum Value {
     /// The nil interface, printed as `<no value>`.
     Nil,
-    /// A truth value.
+    /// A `bool`.
     Bool(bool),
     /// An `int`.
     Int(i64),

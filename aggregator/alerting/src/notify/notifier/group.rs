@@ -1,4 +1,4 @@
-//! Groups: alerts that share a notification.
+//! Groups of alerts that share a notification.
 
 use std::collections::BTreeMap;
 use std::sync::Arc;
@@ -50,12 +50,12 @@ impl Group {
         self.alerts.insert(alert.fingerprint(), Arc::clone(alert));
     }
 
-    /// Returns when the group is due; `None` during a flush.
+    /// Returns the time at which the group is due, or `None` during a flush.
     pub(super) fn due_ms(&self) -> Option<i64> {
         self.flush.is_none().then_some(self.next_flush_ms)
     }
 
-    /// Returns the fingerprints of its alerts.
+    /// Returns the fingerprints of the alerts.
     pub(super) fn fingerprints(&self) -> Vec<u64> {
         self.alerts.keys().copied().collect()
     }

@@ -76,7 +76,7 @@ impl Rule {
         } = state;
         output.discard();
         if eval.written_series.is_some() {
-            // Some values of the last row may not have been written.
+            // Refused values of the last row may have lost their columns, so look up all columns again.
             alert_series.clear();
         }
         let mut unnamed = 0;

@@ -22,7 +22,7 @@ impl Rule {
         } = &mut *state;
         output.discard();
         if eval.written_series.is_some() {
-            // Some values of the last row may not have been written.
+            // Refused values of the last row may have lost their columns, so look up all columns again.
             previous.recorded.clear();
         }
         let mut recorded = Vec::with_capacity(vector.len());
