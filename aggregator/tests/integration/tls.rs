@@ -57,7 +57,7 @@ fn https_is_served_to_clients_that_trust_the_authority() {
     make_certificates(stranger.path());
     let (code, text) = check_ready(&aggregator, "https", &stranger.path().join("ca.pem"));
     assert_eq!(code, Some(1));
-    assert!(text.contains("TLS with"), "{text}");
+    assert!(text.contains("TLS handshake with"), "{text}");
     aggregator.stop();
 }
 

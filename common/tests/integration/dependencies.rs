@@ -10,8 +10,6 @@ use super::workspace::{TextFile, assert_none, text_files};
 
 /// Dependencies that no code names, with the reason. `crate: dependency`.
 const UNNAMED: &[(&str, &str)] = &[
-    ("agent: procfs", "the next change uses it"),
-    ("agent: sysinfo", "the next change uses it"),
     (
         "aggregator: regex",
         "its tests include tests/integration/script.rs of promql",
