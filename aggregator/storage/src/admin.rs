@@ -1,4 +1,4 @@
-//! Deleting series, and copies of the whole store.
+//! Deletes series, and copies the whole store.
 
 use std::io;
 use std::path::{Path, PathBuf};
@@ -34,15 +34,15 @@ pub enum AdminError {
         /// Why.
         source: io::Error,
     },
-    /// The name of a snapshot is no plain file name.
+    /// The name of a snapshot is not a plain file name.
     #[error("bad snapshot name {0:?}")]
     BadName(String),
 }
 
 impl Store {
-    /// Deletes the samples between two times (inclusive, milliseconds) of the series for which all matchers hold,
-    /// and returns the number of samples deleted. They are gone from disk when this returns: the blocks that had
-    /// them are written anew, so this takes as long as a merge. Samples that are appended meanwhile may stay.
+    /// Deletes the samples between two timestamps (inclusive, milliseconds) of the series that all matchers match,
+    /// and returns the number of deleted samples. They are gone from disk when this returns: the blocks that had
+    /// them are rewritten, so this takes as long as a merge. Samples that are appended at the same time may stay.
     ///
     /// # Errors
     /// A block is damaged or can't be written; some blocks may have been rewritten.
@@ -80,7 +80,7 @@ impl Store {
             inner.stability.removed();
             deleted += rewritten?;
         }
-        // Also what an earlier attempt wrote and could not finish.
+        // Also removes the output of an earlier attempt that failed.
         inner
             .blocks
             .sweep()
@@ -89,11 +89,11 @@ impl Store {
     }
 
     /// Makes a copy of the store in `snapshots/NAME` of the data directory, and returns its path. Blocks are hard
-    /// links, so it is quick and takes no space until blocks are merged. The copy is a data directory of its own:
+    /// links, so it is fast and takes no space until blocks are merged. The copy is a data directory:
     /// to restore, open it, or a copy of it on another disk.
     ///
     /// # Errors
-    /// The name is taken or no plain name, or a file can't be written.
+    /// The name is taken or not a plain name, or a file can't be written.
     pub fn snapshot(&self, name: &str) -> Result<PathBuf, AdminError> {
         let plain = |c: char| c.is_ascii_alphanumeric() || "-_.".contains(c);
         if name.is_empty() || name.starts_with('.') || !name.chars().all(plain) {

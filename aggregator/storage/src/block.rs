@@ -1,14 +1,14 @@
-//! Blocks: immutable files with the samples of a span of time and the index of their series.
+//! Blocks: immutable files with the samples of a time range and the index of their series.
 //!
 //! ```text
 //! magic | chunks | directory | series | symbols | origin | footer
 //! ```
-//! Layout of the sections: [`format`]. A block is written under another name, synced and renamed, so a file with the
-//! right name is whole; each chunk and section has its CRC32C, checked whenever it is read. Files are read with
-//! `pread`: a mapped file that someone truncates would kill the process.
+//! [`format`] has the layout of the sections. A block is written under a temporary name, synced and renamed, so a file
+//! with a final name is complete. Each chunk and section has a CRC32C, which is checked at each read. Files are read
+//! with `pread`, because truncating a mapped file would kill the process.
 //!
-//! **Invariant:** the series of a block are ordered by group, metric name and labels, so the columns that compress
-//! well together are neighbours, and the columns of a chunk are consecutive series.
+//! **Invariant:** the series of a block are ordered by group, metric name and labels, so columns that compress
+//! well together are adjacent, and the columns of a chunk are consecutive series.
 
 pub(crate) mod block_list;
 pub(crate) mod cache;

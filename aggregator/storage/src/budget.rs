@@ -1,19 +1,20 @@
-//! The memory budget: what happens while memory runs out, step by step, so that one writer or reader can't take it from all.
+//! The memory budget: the steps that keep one writer or reader from using all memory.
 //!
-//! The store adds up what it holds four times a second (head, index, caches, what waits for the disk) and what the process has
-//! beyond that ([`crate::memory`]), and compares it with the budget. From 70 % on it seals early; from 85 % on series that are not known are refused; from 95 % on queries; at 100 %
-//! whole writes, until a seal has made room. Series that are known go on until that last step.
+//! Four times a second, the store adds up its own memory (head, index, caches, pending writes) and that of the rest of the
+//! process ([`crate::memory`]), and compares the sum with the budget. From 70 % on, it seals early. From 85 % on, it refuses
+//! new series, and from 95 % on, queries. At 100 %, it refuses all writes until a seal has freed memory. Known series are
+//! accepted until that last step.
 
 use std::sync::atomic::{AtomicU64, Ordering};
 
-/// How near the budget is.
+/// How close the memory is to the budget.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Default)]
 #[repr(u8)]
 pub enum Pressure {
     /// There is room.
     #[default]
     None = 0,
-    /// The head is sealed earlier than it would be.
+    /// The head is sealed early.
     Seal = 1,
     /// New series are refused.
     Series = 2,
@@ -31,15 +32,15 @@ const STEPS: [(u64, Pressure); 4] = [
     (70, Pressure::Seal),
 ];
 
-/// What a sample takes at most before it is packed.
+/// The largest size of an uncompressed sample.
 const SAMPLE_BYTES: u64 = 8;
 
-/// The budget and what of it is in use.
+/// The budget and its current use.
 #[derive(Debug)]
 pub(crate) struct Budget {
     max_bytes: u64,
     used_bytes: AtomicU64,
-    /// Samples in the head at the last look.
+    /// Samples in the head at the last check.
     samples: AtomicU64,
 }
 
@@ -52,7 +53,7 @@ impl Budget {
         }
     }
 
-    /// Notes what is in use while the head has so many samples.
+    /// Records the memory in use and the number of samples in the head.
     pub(crate) fn update(&self, used_bytes: u64, samples: u64) {
         self.samples.store(samples, Ordering::Relaxed);
         let before = self.pressure();
@@ -69,10 +70,10 @@ impl Budget {
         }
     }
 
-    /// How near the budget was at the last look.
+    /// Returns how close the memory was to the budget at the last check.
     pub(crate) fn pressure(&self) -> Pressure {
         let used = self.used_bytes();
-        // Never that large that the product overflows in u128.
+        // The product cannot overflow a u128.
         let reached = |&&(percent, _): &&(u64, Pressure)| {
             u128::from(used) * 100 >= u128::from(self.max_bytes) * u128::from(percent)
         };
@@ -80,7 +81,7 @@ impl Budget {
         step.map_or(Pressure::None, |&(_, pressure)| pressure)
     }
 
-    /// Whether nothing more may be written: what came since the last look is taken to be as large as it can be.
+    /// Reports whether writes must be refused. Assumes the largest size for samples since the last check.
     pub(crate) fn is_full(&self, samples: u64) -> bool {
         let since = samples.saturating_sub(self.samples.load(Ordering::Relaxed));
         let most = self

@@ -1,11 +1,11 @@
-//! Little-endian numbers and varints to and from byte strings. Readers never run past their input.
+//! Encodes and decodes little-endian numbers and varints. Readers never read past their input.
 
-/// A byte string that ended early or holds an impossible number.
+/// A byte string that ended early or contains an impossible number.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
 #[error("truncated or malformed bytes")]
 pub(crate) struct Malformed;
 
-/// Appends `value`, 7 bits a byte, lowest first.
+/// Appends `value` with 7 bits per byte, lowest first.
 #[inline]
 pub(crate) fn put_varint(to: &mut Vec<u8>, mut value: u64) {
     while value >= 0x80 {
@@ -114,7 +114,7 @@ impl<'a> Reader<'a> {
         self.varint().map(unzigzag)
     }
 
-    /// A number of things that follow, each of at least `each_bytes`; more than fit are refused before any
+    /// Reads the number of items that follow, each of at least `each_bytes`. Refuses more than fit, before any
     /// allocation.
     pub(crate) fn count(&mut self, each_bytes: usize) -> Result<usize, Malformed> {
         let count = usize::try_from(self.varint()?).map_err(|_| Malformed)?;

@@ -1,7 +1,7 @@
 //! Chunks: columns of values that share their timestamps, compressed together.
 //!
-//! Each column is turned into small whole numbers on its own ([`column`]); the bytes of these numbers are laid out
-//! plane by plane over all columns, and each plane is compressed with zstd. Every f64 comes back to the bit.
+//! Each column is transformed into small integers ([`column`]). Their bytes are arranged in planes over all columns, and
+//! each plane is compressed with zstd. Decoding returns every bit of every f64.
 //!
 //! ```text
 //! rows varint | columns varint | head length varint | stored head length varint | head

@@ -7,10 +7,10 @@ use common::model::{Labels, Matcher};
 use crate::store::Store;
 use crate::sync::lock;
 
-/// Exemplars that are kept (Prometheus' default); the oldest go first.
+/// The number of exemplars that are kept (Prometheus' default). The oldest are dropped first.
 pub const EXEMPLARS_MAX: usize = 100_000;
 
-/// What one takes, with two copies of the labels of its series.
+/// The memory of one exemplar, with two copies of the labels of its series.
 const BYTES_EACH: usize = 1024;
 
 /// One observation.
@@ -20,20 +20,20 @@ pub struct Exemplar {
     pub labels: Labels,
     /// The observed value.
     pub value: f64,
-    /// When, milliseconds.
+    /// The timestamp in milliseconds.
     pub timestamp_ms: i64,
 }
 
-/// What became of an exemplar.
+/// The result of adding an exemplar.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum ExemplarOutcome {
-    /// It is kept.
+    /// It was stored.
     Stored,
-    /// The same one is there already.
+    /// It is a duplicate.
     Duplicate,
     /// The series has a later one.
     OutOfOrder,
-    /// None are kept.
+    /// The store keeps no exemplars.
     Dropped,
 }
 
@@ -54,7 +54,7 @@ impl Exemplars {
         }
     }
 
-    /// Bytes of memory, about.
+    /// The approximate memory in bytes.
     pub(crate) fn memory_bytes(&self) -> usize {
         self.ring.len() * BYTES_EACH
     }
@@ -84,7 +84,7 @@ impl Exemplars {
 }
 
 impl Store {
-    /// Keeps an exemplar of a series. Exemplars are not in the log: a restart forgets them.
+    /// Adds an exemplar of a series. Exemplars are not in the log, so a restart loses them.
     pub fn append_exemplar(&self, series: &Labels, exemplar: Exemplar) -> ExemplarOutcome {
         lock(&self.inner().exemplars).push(series, exemplar)
     }

@@ -1,4 +1,4 @@
-//! Files that are there whole or not at all, and the lock of a data directory.
+//! Atomic file replacement, and the lock of a data directory.
 
 use std::fs::File as LockFile;
 use std::io;
@@ -11,8 +11,8 @@ use crate::write::OpenError;
 
 pub(crate) use crate::disk::sync_directory;
 
-/// Makes a directory and those above it where they are not there; durable when this returns, also when an earlier
-/// attempt made it and could not sync it.
+/// Creates a directory and its missing parents. They are durable when this returns, also if an earlier attempt created
+/// them and could not sync them.
 ///
 /// # Errors
 /// One can't be made or synced.
@@ -29,7 +29,7 @@ pub(crate) fn create_directory(directory: &Path) -> io::Result<()> {
         disk::create_dir_all(directory)?;
     }
     match sync_directory(parent) {
-        // We may not read it, so it was not we who made the entry.
+        // It is not readable for us, so we did not create the entry.
         Err(error) if error.kind() == io::ErrorKind::PermissionDenied => Ok(()),
         result => result,
     }
@@ -56,10 +56,10 @@ pub(crate) fn write_atomically(
     path.parent().map_or(Ok(()), sync_directory)
 }
 
-/// Removes a file; one that is not there is no error.
+/// Removes a file. A missing file is not an error.
 ///
 /// # Errors
-/// It is there and can't be removed.
+/// It exists and can't be removed.
 pub(crate) fn remove_if_there(path: &Path) -> io::Result<()> {
     match disk::remove_file(path) {
         Err(error) if error.kind() != io::ErrorKind::NotFound => Err(error),
@@ -67,35 +67,35 @@ pub(crate) fn remove_if_there(path: &Path) -> io::Result<()> {
     }
 }
 
-/// Bytes that an unprivileged writer may still write on the file system of `path`.
+/// Returns the bytes that an unprivileged process can still write to the file system of `path`.
 ///
 /// # Errors
-/// The file system can't be asked.
+/// The query failed.
 pub(crate) fn free_bytes(path: &Path) -> io::Result<u64> {
     let stat = nix::sys::statvfs::statvfs(path)?;
     Ok(stat.blocks_available() as u64 * stat.fragment_size() as u64)
 }
 
-/// Bytes of the file system of `path` in all.
+/// Returns the size of the file system of `path` in bytes.
 ///
 /// # Errors
-/// The file system can't be asked.
+/// The query failed.
 pub(crate) fn total_bytes(path: &Path) -> io::Result<u64> {
     let stat = nix::sys::statvfs::statvfs(path)?;
     Ok(stat.blocks() as u64 * stat.fragment_size() as u64)
 }
 
-/// Holds a data directory for this process; released when dropped, or by the kernel when the process ends.
+/// Locks a data directory for this process. Released when dropped, or by the kernel when the process ends.
 #[derive(Debug)]
 pub(crate) struct DirectoryLock {
     _file: Flock<LockFile>,
 }
 
 impl DirectoryLock {
-    /// Makes the directory when it is not there, and locks it.
+    /// Creates the directory if it is missing, and locks it.
     ///
     /// # Errors
-    /// It can't be made, or another process has it.
+    /// It can't be created, or another process has locked it.
     pub(crate) fn acquire(directory: &Path) -> Result<Self, OpenError> {
         let io_error = |source| OpenError::Io {
             path: directory.display().to_string(),

@@ -1,7 +1,7 @@
-//! Doors for fuzzers to decoders that are private otherwise.
+//! Gives fuzzers access to private decoders.
 //!
-//! Each takes bytes that stand behind a checksum on disk, checks what must hold of them, and panics where it does not.
-//! Nothing else may call these.
+//! Each function takes bytes that a checksum protects on disk, checks the invariants of their content, and panics if one
+//! is violated. Only fuzzers and tests may call these.
 
 use std::collections::HashMap;
 
@@ -24,7 +24,7 @@ const SEED: u32 = 7;
 /// Text of an index that is accepted.
 const FUZZED_TEXT_BYTES_MAX: u64 = 1 << 20;
 
-/// A log record's payload. One that is understood must say the same once it is written again.
+/// Checks the payload of a log record. A valid one must be the same after it is written again.
 pub fn wal_record(payload: &[u8]) {
     let Ok(decoded) = record::decode(payload) else {
         return;
@@ -69,7 +69,7 @@ fn rows_of(payload: &[u8]) -> Vec<Row> {
     rows
 }
 
-/// Rows that are read are the same once they are written again.
+/// Checks that rows are the same after they are written again.
 fn rows(payload: &[u8]) {
     let rows = rows_of(payload);
     let mut coders: HashMap<u32, RowCoder> = HashMap::new();
@@ -81,8 +81,8 @@ fn rows(payload: &[u8]) {
     assert_eq!(rows_of(&builder.finish()), rows);
 }
 
-/// A segment of the log or a checkpoint, without its magic: whatever stands in it, a sound record put behind it is
-/// found, and nothing is found twice.
+/// Checks a segment of the log or a checkpoint, without its magic. A valid record that is appended to it must be found,
+/// and no record may be found twice.
 pub fn wal_segment(bytes: &[u8]) {
     let payload = record::checkpoint(u64::MAX, None);
     let mut all = bytes.to_vec();
@@ -103,12 +103,12 @@ pub fn wal_segment(bytes: &[u8]) {
         }
         assert!(at > before, "reading makes progress");
     }
-    // A header in `bytes` that is sound and claims what follows may hide the last record; nothing else may.
+    // Only a valid header in `bytes` that covers the following bytes may hide the last record.
     let hidden = || frame::next_marker(bytes, 0).is_some();
     assert!(last == Some((u64::MAX, all.len())) || hidden());
 }
 
-/// An encoded chunk. One that is understood must give the same samples once they are encoded again.
+/// Checks an encoded chunk. A valid one must have the same samples after they are encoded again.
 pub fn chunk(bytes: &[u8]) {
     let Ok(decoded) = Chunk::decode(bytes) else {
         return;
@@ -127,7 +127,7 @@ pub fn chunk(bytes: &[u8]) {
     assert_eq!(columns_of(again), columns);
 }
 
-/// Columns made of `bytes`: the times are steps of one byte each, the values eight bytes each.
+/// Builds columns from `bytes`: each timestamp is a step of one byte, and each value has eight bytes.
 pub fn chunk_of_values(bytes: &[u8]) {
     let Some((&columns, rest)) = bytes.split_first() else {
         return;
@@ -232,7 +232,7 @@ pub fn block_index(bytes: &[u8]) {
     }
 }
 
-/// Inputs to begin with: targets' names, and bytes that the writers of this crate made.
+/// Initial inputs: the names of targets, and bytes from the writers of this crate.
 #[must_use]
 pub fn examples() -> Vec<(&'static str, Vec<u8>)> {
     let labels = |name: &str, job: &str| {

@@ -1,10 +1,10 @@
-//! The series that are in memory: labels by number, numbers by labels, and the postings of each label.
+//! The index of the head: labels by series id, ids by labels, and the postings of each label.
 //!
 //! A series is its *shape* (the names of its labels, shared by all series that have the same ones) and one symbol
-//! for each value. Queries work on these numbers; label text is put together for results only.
+//! for each value. Queries work on these numbers, and build label text only for results.
 //!
-//! **Invariant:** the number of a removed series is given again only when no reader can hold it any more; until
-//! then its labels can still be read.
+//! **Invariant:** the id of a removed series is reused only after the last reader that may have it is gone. Until then,
+//! its labels stay readable.
 
 pub(crate) mod found;
 pub(crate) mod literals;
@@ -27,7 +27,7 @@ use view::{PostingsRef, SeriesIndex};
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord)]
 pub(crate) struct SeriesId(pub(crate) u32);
 
-/// A place in the head: a group, and a column of it.
+/// A column of a group in the head.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub(crate) struct ColumnRef {
     /// Index into the head's groups.
@@ -36,7 +36,7 @@ pub(crate) struct ColumnRef {
     pub(crate) column: u32,
 }
 
-/// The label names of a series, ascending by text.
+/// The label names of a series, in ascending order.
 #[derive(Debug)]
 pub(crate) struct Shape {
     pub(crate) names: Box<[Symbol]>,
@@ -45,11 +45,11 @@ pub(crate) struct Shape {
 #[derive(Debug, Clone, Copy)]
 struct Entry {
     hash: SeriesHash,
-    /// Where its values begin in `Index::values`; as many follow as the shape has names.
+    /// Where its values begin in `Index::values`. There are as many as the shape has names.
     values: u32,
     shape: u32,
     place: Option<ColumnRef>,
-    /// The log knows the place.
+    /// The log has a definition of the column.
     logged: bool,
 }
 
@@ -71,15 +71,15 @@ pub(crate) struct Index {
     series: Vec<Entry>,
     by_hash: HashTable<u32>,
     names: HashMap<Symbol, Values, FxBuildHasher>,
-    /// Numbers without a series: removed, and perhaps free again.
+    /// The number of ids without a series: removed ones, reusable or not.
     dead: RoaringBitmap,
-    /// Numbers that may be given again.
+    /// Ids that can be reused.
     free: Vec<SeriesId>,
-    /// Series removed since the symbols were last made anew.
+    /// Series removed since the symbols were last rebuilt.
     removed: usize,
-    /// Counts the times that a place stopped being where a series' samples go.
+    /// Counts how often the column for a series' new samples changed.
     generation: u64,
-    /// Places besides `Entry::place`, of series that moved from one group to another.
+    /// Earlier columns of series that moved from one group to another.
     more_places: HashMap<u32, Vec<ColumnRef>, FxBuildHasher>,
 }
 
@@ -119,7 +119,7 @@ impl Index {
         Ok(SeriesId(id))
     }
 
-    /// Writes the entry of a new series, over that of a removed one if there is one.
+    /// Writes the entry of a new series, reusing that of a removed one if possible.
     fn place_entry(
         &mut self,
         hash: SeriesHash,
@@ -159,7 +159,7 @@ impl Index {
         Ok(id)
     }
 
-    /// Takes a series out: nobody finds it any more, but who has its number can still read its labels.
+    /// Removes a series. Look-ups no longer find it, but readers that have its id can still read its labels.
     pub(crate) fn remove(&mut self, id: SeriesId) {
         let hash = self.series[id.0 as usize].hash;
         if let Ok(entry) = self
@@ -189,7 +189,7 @@ impl Index {
         self.removed += 1;
     }
 
-    /// Gives back the numbers of removed series, which no reader has any more.
+    /// Makes the ids of removed series reusable. No reader may have them.
     pub(crate) fn free(&mut self, ids: &[SeriesId]) {
         self.free.extend_from_slice(ids);
         if self.removed > 1024 && self.removed > self.len() / 4 {
@@ -197,14 +197,14 @@ impl Index {
         }
     }
 
-    /// Makes the symbols anew from those in use.
+    /// Rebuilds the symbols from those in use.
     fn renew_symbols(&mut self) {
         let old = std::mem::take(&mut self.symbols);
         let mut renewed: HashMap<Symbol, Symbol, FxBuildHasher> = HashMap::default();
         let symbols = &mut self.symbols;
         let mut renew = |symbol: Symbol| {
             *renewed.entry(symbol).or_insert_with(|| {
-                // Fewer strings than before, so there is room.
+                // There are fewer strings than before, so they fit.
                 symbols.intern(old.text(symbol)).unwrap_or(symbol)
             })
         };
@@ -245,33 +245,33 @@ impl Index {
         number
     }
 
-    /// Where new samples of the series go.
+    /// Returns the column for new samples of the series.
     pub(crate) fn place(&self, id: SeriesId) -> Option<ColumnRef> {
         self.series[id.0 as usize].place
     }
 
-    /// Where samples of the series are: [`Self::place`] first, then where it was before.
+    /// Returns the columns with samples of the series: [`Self::place`] first, then earlier ones.
     pub(crate) fn places(&self, id: SeriesId) -> impl Iterator<Item = ColumnRef> {
         let more = self.more_places.get(&id.0).into_iter().flatten().copied();
         self.place(id).into_iter().chain(more)
     }
 
-    /// A number that changes whenever a place that [`Self::place`] gave before may be wrong now.
+    /// Returns a number that changes whenever an earlier result of [`Self::place`] may be outdated.
     pub(crate) const fn generation(&self) -> u64 {
         self.generation
     }
 
-    /// Whether any series has former places.
+    /// Reports whether any series has earlier columns.
     pub(crate) fn has_moved(&self) -> bool {
         !self.more_places.is_empty()
     }
 
-    /// Where samples of the series were put before it moved to [`Self::place`].
+    /// Returns the columns of the series before it moved to [`Self::place`].
     pub(crate) fn former_places(&self, id: SeriesId) -> impl Iterator<Item = ColumnRef> {
         self.more_places.get(&id.0).into_iter().flatten().copied()
     }
 
-    /// Sends new samples of the series to `place`; where it was before is remembered.
+    /// Directs new samples of the series to `place`, and remembers the earlier column.
     pub(crate) fn set_place(&mut self, id: SeriesId, place: ColumnRef) {
         let entry = &mut self.series[id.0 as usize];
         entry.logged = false;
@@ -290,7 +290,7 @@ impl Index {
         self.names.keys().copied()
     }
 
-    /// Forgets a former place of a series.
+    /// Forgets an earlier column of a series.
     pub(crate) fn forget_place(&mut self, id: SeriesId, place: ColumnRef) {
         if let Some(list) = self.more_places.get_mut(&id.0) {
             list.retain(|&other| other != place);
@@ -300,12 +300,12 @@ impl Index {
         }
     }
 
-    /// Whether the log knows [`Self::place`]; who puts a sample there sees to it that it does.
+    /// Reports whether the log defines [`Self::place`]. A caller that stores a sample there must define it first.
     pub(crate) fn is_logged(&self, id: SeriesId) -> bool {
         self.series[id.0 as usize].logged
     }
 
-    /// Notes that the log knows the place of a series, if that is still `place`.
+    /// Records that the log defines the column of a series, if that is still `place`.
     pub(crate) fn set_logged(&mut self, id: SeriesId, place: ColumnRef) {
         let entry = &mut self.series[id.0 as usize];
         entry.logged |= entry.place == Some(place);
@@ -316,7 +316,7 @@ impl Index {
         self.more_places.keys().copied().map(SeriesId)
     }
 
-    /// Bytes of memory it takes, about.
+    /// Returns the approximate memory in bytes.
     pub(crate) fn memory_bytes(&self) -> usize {
         let postings: usize = self
             .names

@@ -2,7 +2,7 @@
 
 use crate::bytes::Malformed;
 
-/// Checks pairs before they are made labels, trusting nothing.
+/// Converts pairs to labels, and checks all requirements.
 ///
 /// # Errors
 /// A value is empty, or the names are not in order.

@@ -1,8 +1,8 @@
-//! What the state database says of the store's own files: which blocks there must be, and how far each agent is.
+//! The manifest: the state database's list of blocks, and the durable sequence of each agent.
 //!
-//! Everything here can be told from the files themselves, and is compared with them at each start. The manifest adds
-//! what files can't say: that one of them is missing. The sequences are a third copy beside the two checkpoints, for
-//! the day when both are damaged.
+//! Everything here can be rebuilt from the files, and is compared with them at each start. The manifest adds what files
+//! can't show: that one of them is missing. The sequences are a third copy, in case both copies of the checkpoint are
+//! damaged.
 
 use std::collections::BTreeMap;
 use std::sync::Arc;
@@ -12,10 +12,10 @@ use common::report::chain;
 use crate::block::Block;
 use crate::state::{StateChange, StateError, StateTable};
 
-/// Agents that said nothing for this long are forgotten: 90 days.
+/// Agents without samples for this long are forgotten: 90 days.
 const FORGET_MS: i64 = 90 * 24 * 3_600_000;
 
-/// What a manifest says of a block.
+/// The entry of a block in the manifest.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) struct BlockRow {
     pub(crate) first_ms: i64,
@@ -69,7 +69,7 @@ impl Manifest {
         Self { table }
     }
 
-    /// The blocks that must be there; empty when nobody knows.
+    /// Returns the blocks that must exist, or none if unknown.
     pub(crate) fn blocks(&self) -> BTreeMap<u64, BlockRow> {
         let scan = match self.table.scan() {
             Ok(scan) if scan.is_filled => scan,
@@ -92,8 +92,8 @@ impl Manifest {
         scan.rows.iter().filter_map(row).collect()
     }
 
-    /// Notes what came and what goes. Durable when this returns; called before the files of `gone` are removed, so that a
-    /// block of which a row is left is one that somebody else took away.
+    /// Records added and removed blocks. Durable when this returns. Call it before the files of `gone` are removed, so that
+    /// a row without a file means that the file was deleted externally.
     pub(crate) fn record<'b>(&self, came: impl Iterator<Item = &'b Block>, gone: &[u64]) {
         let insert = came.map(|block| row_of(block.id, Some(BlockRow::of(block))));
         let changes: Vec<StateChange> = insert
@@ -102,7 +102,7 @@ impl Manifest {
         self.write(&changes);
     }
 
-    /// Makes the table agree with the blocks that are there, and those that are known to be missing.
+    /// Updates the table to the existing blocks and the known missing ones.
     pub(crate) fn settle(&self, there: &BTreeMap<u64, BlockRow>) {
         let known = self.blocks();
         let new = there.iter().filter(|(id, row)| known.get(id) != Some(row));
@@ -114,7 +114,7 @@ impl Manifest {
         self.write(&changes);
     }
 
-    /// A failure is told by the database itself; the files are what counts.
+    /// Ignores a failure, which the database reports itself. The files are authoritative.
     fn write(&self, changes: &[StateChange]) {
         let written = self
             .table
@@ -137,7 +137,7 @@ fn row_of(id: u64, row: Option<BlockRow>) -> StateChange {
 #[derive(Debug)]
 pub(crate) struct AgentTable {
     table: Arc<dyn StateTable>,
-    /// What the table holds: sequence, and when it was written.
+    /// An entry of the table: the sequence, and when it was written.
     known: BTreeMap<String, (u64, i64)>,
 }
 
@@ -166,7 +166,7 @@ impl AgentTable {
         rows.map(|(name, &(sequence, _))| (name.as_str(), sequence))
     }
 
-    /// Writes the sequences that changed, and forgets agents that are long gone. Durable when this returns.
+    /// Writes the sequences that changed, and removes agents that have been gone for long. Durable when this returns.
     pub(crate) fn record<'n>(&mut self, now: impl Iterator<Item = (&'n str, u64)>, now_ms: i64) {
         let mut changes: Vec<StateChange> = Vec::new();
         for (name, sequence) in now {

@@ -1,8 +1,8 @@
-//! What the process has in memory beyond what the store counts: code, requests and queries under way, and freed memory that the
+//! The memory of the process beyond what the store counts: code, running requests and queries, and free memory that the
 //! allocator keeps.
 //!
-//! Only the last of these can be given back, and only by trying: so what is left after trying counts as taken, and
-//! when the process grows beyond that it is tried again.
+//! Only the last of these can be returned, and only an attempt shows how much. The rest after an attempt counts as used,
+//! and another attempt follows when the process grows beyond it.
 
 use std::fmt;
 use std::sync::atomic::{AtomicU64, Ordering};
@@ -13,14 +13,14 @@ use crate::sync::lock;
 
 /// The memory of the process that a store is in.
 pub trait ProcessMemory: fmt::Debug + Send + Sync {
-    /// Bytes that the process has in memory, its code included. `None`: not known.
+    /// Returns the resident memory of the process in bytes, including its code, or `None` if unknown.
     fn resident_bytes(&self) -> Option<u64>;
 
-    /// Has the allocator give back to the system what is free.
+    /// Makes the allocator return free memory to the system.
     fn release(&self);
 }
 
-/// The pause after a release is so many times what it took: at most a twentieth of a core goes into it.
+/// The pause after a release, as a multiple of its duration: releases take at most a twentieth of a core.
 const PAUSE_FACTOR: u32 = 20;
 
 /// Memory of the process beyond what the store counts.
@@ -40,8 +40,8 @@ impl Overhead {
         }
     }
 
-    /// Bytes beyond `used_bytes`, which the store counts. From half of the budget on free memory is given back when it
-    /// may be more than a 32nd of it.
+    /// Returns the bytes beyond `used_bytes`, which the store counts. From half of the budget on, returns free memory to the
+    /// system if it may be more than a 32nd of the budget.
     pub(crate) fn look(&self, used_bytes: u64, budget_bytes: u64) -> u64 {
         let resident = self.process.as_ref().and_then(|one| one.resident_bytes());
         let Some(resident) = resident else {
@@ -56,7 +56,7 @@ impl Overhead {
         self.bytes.load(Ordering::Relaxed)
     }
 
-    /// Gives free memory back, unless that was done a moment ago.
+    /// Returns free memory to the system, unless that was done recently.
     pub(crate) fn release(&self, used_bytes: u64) {
         let Some(process) = &self.process else {
             return;
@@ -123,11 +123,11 @@ mod tests {
         let (process, overhead) = fake(800, 300, false);
         assert_eq!(overhead.look(400, 1000), 100);
         assert_eq!(process.releases.load(Ordering::Relaxed), 1);
-        // Growth by what the store counts is none of it.
+        // Growth of what the store counts is not included.
         process.resident.store(700, Ordering::Relaxed);
         assert_eq!(overhead.look(600, 1000), 100);
         assert_eq!(process.releases.load(Ordering::Relaxed), 1);
-        // What became less counts no more.
+        // A decrease lowers the count.
         process.resident.store(640, Ordering::Relaxed);
         assert_eq!(overhead.look(600, 1000), 40);
     }

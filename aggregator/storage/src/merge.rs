@@ -1,6 +1,6 @@
-//! Merging: several blocks become one that covers their time, with longer columns and one index.
+//! Merging: combines several blocks into one that covers their time range, with longer columns and one index.
 //!
-//! Chunks that are long enough already are copied as they are ([`copy`]); the others are unpacked and packed anew.
+//! Chunks that are long enough are copied unchanged ([`copy`]). The others are decompressed and compressed again.
 
 mod copy;
 
@@ -24,15 +24,15 @@ use crate::store::Inner;
 
 use copy::Slice;
 
-/// The spans that merged blocks fill, one after the other. Each merge writes all samples once more, so there are two.
+/// The time ranges of merged blocks, in this order. Each merge writes all samples again, so there are only two.
 const SPANS_MS: [i64; 2] = [4 * HOUR_MS, 24 * HOUR_MS];
 const HOUR_MS: i64 = 3_600_000;
-/// Blocks of the first span that are merged before the span is over: a query looks into each.
+/// The number of blocks of the first span that are merged before it is over, because a query reads each of them.
 const MANY: usize = 8;
-/// Chunks of each source that are held while its series are read.
+/// The number of chunks of each source that are kept while its series are read.
 const HELD: usize = 4;
 
-/// The part of a span that blocks lie in whole, and those blocks.
+/// A part of a span, and the blocks that are completely inside it.
 fn by_span(blocks: &[Arc<Block>], span_ms: i64) -> Vec<Vec<Arc<Block>>> {
     let mut spans: Vec<(i64, Vec<Arc<Block>>)> = Vec::new();
     for block in blocks {
@@ -48,15 +48,15 @@ fn by_span(blocks: &[Arc<Block>], span_ms: i64) -> Vec<Vec<Arc<Block>>> {
     spans.into_iter().map(|(_, list)| list).collect()
 }
 
-/// Which blocks to merge next: those of a span that is over that were not merged for it, or many that have gathered in
-/// one that is not. What was merged for a span once is left to the next larger one.
+/// Selects the blocks to merge next: unmerged ones of a past span, or many blocks of the current span. A block that was
+/// merged for a span is merged again only for the next larger one.
 pub(crate) fn choose(blocks: &[Arc<Block>], now_ms: i64) -> Option<Vec<Arc<Block>>> {
     for (level, span_ms) in (1..).zip(SPANS_MS) {
         for list in by_span(blocks, span_ms) {
             let last = list.iter().map(|block| block.footer.last_ms).max()?;
             let is_over = last.div_euclid(span_ms) < (now_ms - HOUR_MS / 2).div_euclid(span_ms);
             if is_over && list.len() >= MANY {
-                // Samples that came late, again and again.
+                // Repeated late samples.
                 return Some(list);
             }
             let small: Vec<_> = list
@@ -71,7 +71,7 @@ pub(crate) fn choose(blocks: &[Arc<Block>], now_ms: i64) -> Option<Vec<Arc<Block
     None
 }
 
-/// Samples that are left out when blocks are rewritten.
+/// Samples that are dropped when blocks are rewritten.
 #[derive(Debug)]
 pub(crate) struct Deletion {
     pub(crate) series: HashSet<SeriesHash, FxBuildHasher>,
@@ -86,7 +86,7 @@ const ABSENT: u32 = u32::MAX;
 /// The series of all sources, group by group.
 struct Union {
     groups: Vec<(String, Vec<u32>)>,
-    /// For each series and source its number there, or [`ABSENT`].
+    /// The id of each series in each source, or [`ABSENT`].
     local: Vec<u32>,
     sources: usize,
 }
@@ -113,8 +113,8 @@ impl Source {
 }
 
 impl Union {
-    /// A group's series are in the order of the source that has them first: near enough to that of their names, by
-    /// which each block was sealed.
+    /// The series of a group are in the order of the first source that has them. That is close to the order of their names,
+    /// in which each block was sealed.
     fn new(sources: &[Source]) -> Self {
         let mut known: HashMap<SeriesHash, u32, FxBuildHasher> = HashMap::default();
         let mut numbers: HashMap<&str, usize, FxBuildHasher> = HashMap::default();
@@ -150,7 +150,7 @@ impl Union {
         union
     }
 
-    /// The sources that have a series, with its number in each.
+    /// Returns the sources that have a series, with its id in each.
     fn places(&self, series: u32) -> impl Iterator<Item = (usize, SeriesId)> {
         let start = series as usize * self.sources;
         let local = self.local[start..start + self.sources].iter().enumerate();
@@ -168,10 +168,10 @@ impl Union {
 }
 
 impl Inner {
-    /// Merges blocks into one, and publishes it in their place. `between` is called now and then: a merge may take long.
+    /// Merges blocks into one and publishes it in their place. Calls `between` regularly, because a merge can take long.
     ///
     /// # Errors
-    /// A source is damaged, or the block can't be written, or `between` failed; the sources stay.
+    /// A source is damaged, the block can't be written, or `between` failed. The sources stay in place.
     pub(crate) fn merge(
         &self,
         blocks: &[Arc<Block>],
@@ -180,7 +180,7 @@ impl Inner {
         self.rewrite(blocks, None, between).map(|_| ())
     }
 
-    /// Merges blocks into one without what is to be deleted; returns how many samples were.
+    /// Merges blocks into one without the samples to delete, and returns the number of deleted samples.
     ///
     /// # Errors
     /// See [`Self::merge`].
@@ -258,7 +258,7 @@ impl Inner {
 /// Series between two calls of `between`.
 const PAUSE: usize = 1024;
 
-/// A merge at work.
+/// A running merge.
 struct Rewriting<'a> {
     store: &'a Inner,
     sources: Vec<Source>,
@@ -305,7 +305,7 @@ impl Rewriting<'_> {
         Ok(())
     }
 
-    /// Takes over the chunks of the first series of `list`; returns how many series these are.
+    /// Copies the chunks of the first series of `list`, and returns the number of these series.
     fn copy(&mut self, slice: &Slice, list: &[u32]) -> Result<usize, MaintenanceError> {
         let (union, sources) = (self.union, &self.sources);
         let series = list.iter().take(slice.columns);
@@ -321,7 +321,7 @@ impl Rewriting<'_> {
         Ok(slice.columns)
     }
 
-    /// Packs the samples anew that were gathered of a series.
+    /// Compresses the collected samples of a series.
     fn push(&mut self, series: u32) -> Result<usize, MaintenanceError> {
         if !self.samples.times_ms.is_empty() {
             let labels = self.union.labels(&self.sources, series);
@@ -332,8 +332,8 @@ impl Rewriting<'_> {
         Ok(1)
     }
 
-    /// Reads the samples of a series from all sources, those that stay. A damaged chunk is left out; its block is kept
-    /// aside.
+    /// Reads the remaining samples of a series from all sources. Skips a damaged chunk, whose block is kept in the directory
+    /// for damaged files.
     fn gather(&mut self, series: u32) -> Result<(), MaintenanceError> {
         let to = &mut self.samples;
         to.clear();

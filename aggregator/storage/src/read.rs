@@ -1,8 +1,8 @@
-//! The read boundary: what PromQL, rules and federation may ask of a store.
+//! The read interface of a store for PromQL, rules and federation.
 //!
-//! Reads are columnar: a selection resolves matchers to series without touching samples; groups are formed in the
-//! store's own id space, so that an aggregation builds labels only for its result; then each series comes as one
-//! column of timestamps and values, borrowed for the length of a visit.
+//! Reads are columnar. A selection resolves matchers to series without reading samples. Groups are formed by series id, so
+//! that an aggregation builds labels only for its result. Each series is then visited as one borrowed column of timestamps
+//! and values.
 
 use std::ops::Range;
 use std::sync::Arc;
@@ -10,10 +10,10 @@ use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 
 use common::model::{Labels, Matcher};
 
-/// Which series and which time a read is about.
+/// The series and the time range of a read.
 #[derive(Debug, Clone)]
 pub struct Selection {
-    /// All must hold. An absent label has the empty value.
+    /// All must match. An absent label has the empty value.
     pub matchers: Vec<Matcher>,
     /// First millisecond, inclusive.
     pub start_ms: i64,
@@ -24,7 +24,7 @@ pub struct Selection {
 /// Why a read ended early.
 #[derive(Debug, thiserror::Error)]
 pub enum ReadError {
-    /// The caller gave up: timeout, or the client went away.
+    /// The caller cancelled: a timeout, or the client disconnected.
     #[error("read was cancelled")]
     Cancelled,
     /// The query may load no more samples.
@@ -128,21 +128,21 @@ impl ReadControl {
 /// The samples of one series inside the selection's range, oldest first.
 #[derive(Debug, Clone, Copy)]
 pub struct Column<'a> {
-    /// Identifies the timestamps: columns of one read with the same id, other than 0, have the same timestamps, so
-    /// work that depends only on them is done once. 0: unknown.
+    /// Identifies the timestamps. Columns of one read with the same id, other than 0, have the same timestamps, so
+    /// work that depends only on them is done once. 0 means unknown.
     pub timestamps_id: u64,
-    /// Ascending strictly, milliseconds.
+    /// In milliseconds, strictly ascending.
     pub timestamps_ms: &'a [i64],
-    /// As many as there are timestamps.
+    /// One value per timestamp.
     pub values: Values<'a>,
 }
 
 /// The values of a column.
 ///
-/// Exhaustive on purpose: a new kind must not compile until each reader says what it does with it.
+/// Exhaustive on purpose: a new kind must not compile until each reader handles it.
 #[derive(Debug, Clone, Copy)]
 pub enum Values<'a> {
-    /// Floats, staleness markers among them.
+    /// Floats, including staleness markers.
     Floats(&'a [f64]),
 }
 
@@ -151,14 +151,14 @@ pub enum Values<'a> {
 pub enum Grouping<'a> {
     /// Series with equal values of these labels are one group; `by ()` is one group in all.
     By(&'a [&'a str]),
-    /// Series with equal values of all labels but these are one group. Names `__name__` only if the caller does.
+    /// Series with equal values of all labels except these are one group. Contains `__name__` only if the caller adds it.
     Without(&'a [&'a str]),
 }
 
 /// The groups of a series set.
 #[derive(Debug, Clone)]
 pub struct Groups {
-    /// For each series its group, an index into `labels`.
+    /// The group of each series, an index into `labels`.
     pub group_of: Vec<u32>,
     /// The labels of each group.
     pub labels: Vec<Labels>,
@@ -167,10 +167,9 @@ pub struct Groups {
 /// What [`SeriesSet::read`] calls for each series that has samples: its index, its samples.
 pub type Visit<'v> = dyn FnMut(usize, Column<'_>) -> Result<(), ReadError> + 'v;
 
-/// The series that a selection matched, numbered from 0 in an order of the store's choice that never changes for
-/// one set.
+/// The series that a selection matched, numbered from 0. The order is arbitrary and never changes for one set.
 pub trait SeriesSet: Send + Sync {
-    /// Number of series. Some of them may turn out to have no sample in the range.
+    /// Returns the number of series. Some of them may have no sample in the range.
     fn len(&self) -> usize;
 
     /// Whether no series matched.
@@ -181,8 +180,8 @@ pub trait SeriesSet: Send + Sync {
     /// The labels of one series, metric name included. `index` is below [`Self::len`].
     fn labels(&self, index: usize) -> Labels;
 
-    /// Whether a series may have the label; `false` is certain. Cheap, so that what only concerns rare labels can be
-    /// left out.
+    /// Reports whether a series may have the label; `false` is certain. This is cheap, so that callers can skip work for
+    /// rare labels.
     fn may_have_label(&self, _name: &str) -> bool {
         true
     }
@@ -190,11 +189,11 @@ pub trait SeriesSet: Send + Sync {
     /// Groups all series by labels, without building the labels of each.
     fn group(&self, grouping: Grouping<'_>) -> Groups;
 
-    /// Visits the series of `range` that have samples in the selection's time, in an order of the store's choice.
+    /// Visits the series of `range` that have samples in the time range of the selection, in arbitrary order.
     /// Disjoint ranges may be read by several threads at once.
     ///
     /// # Errors
-    /// The control's bounds, an I/O error, or whatever `visit` returned; then some series were not visited.
+    /// The control's bounds, an I/O error, or the error of `visit`. Some series were then not visited.
     fn read(
         &self,
         range: Range<usize>,
@@ -202,8 +201,8 @@ pub trait SeriesSet: Send + Sync {
         visit: &mut Visit<'_>,
     ) -> Result<(), ReadError>;
 
-    /// The same for who looks at the newest sample of each series only: older ones may be left out, so that they need
-    /// not be unpacked.
+    /// Does the same for callers that need only the newest sample of each series. Older samples may be omitted, so that
+    /// they need not be decompressed.
     ///
     /// # Errors
     /// Those of [`Self::read`].
@@ -216,16 +215,16 @@ pub trait SeriesSet: Send + Sync {
         self.read(range, control, visit)
     }
 
-    /// What the reader should be told about the data: parts that are damaged and left out.
+    /// Returns warnings for the reader: damaged parts that were skipped.
     fn warnings(&self) -> Vec<String> {
         Vec::new()
     }
 }
 
-/// Up to when what was read stays as it is.
+/// The timestamp up to which the data that was read is stable.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct StableUntil {
-    /// Grows whenever a sample at or before an `until_ms` that was given out is written or removed.
+    /// Increases whenever a sample at or before a returned `until_ms` is written or removed.
     pub generation: u64,
     /// Last millisecond, inclusive.
     pub until_ms: i64,
@@ -233,7 +232,7 @@ pub struct StableUntil {
 
 /// A source of series. The store is one; tests of the evaluator have another.
 pub trait Readable: Send + Sync {
-    /// Up to when results may be kept; `None` when the source does not know.
+    /// Returns the timestamp up to which results may be cached, or `None` if unknown.
     fn stable_until(&self) -> Option<StableUntil> {
         None
     }
@@ -248,7 +247,7 @@ pub trait Readable: Send + Sync {
         control: &ReadControl,
     ) -> Result<Arc<dyn SeriesSet>, ReadError>;
 
-    /// Names of the labels of the series that match, sorted, each once. No matcher: of all series.
+    /// Returns the label names of the matching series, sorted, without duplicates. Without a matcher, those of all series.
     ///
     /// # Errors
     /// The control's bounds, or an I/O error.
@@ -258,7 +257,8 @@ pub trait Readable: Send + Sync {
         control: &ReadControl,
     ) -> Result<Vec<String>, ReadError>;
 
-    /// Values of the label `name` of the series that match, sorted, each once. No matcher: of all series.
+    /// Returns the values of the label `name` of the matching series, sorted, without duplicates. Without a matcher, those
+    /// of all series.
     ///
     /// # Errors
     /// The control's bounds, or an I/O error.

@@ -1,7 +1,7 @@
-//! What a selection gives: series of the head and of blocks, read column by column.
+//! Selections: series of the head and of blocks, read column by column.
 //!
-//! Each part (the head, each block) resolves the matchers in its own index; series of several parts are brought
-//! together by their identity, not by their labels.
+//! Each part (the head, each block) resolves the matchers in its own index. Series of several parts are matched by their
+//! hash, not by their labels.
 
 mod assemble;
 mod grouping;
@@ -31,18 +31,18 @@ use head_batch::HeadBatch;
 
 /// The part does not have the series.
 const ABSENT: u32 = u32::MAX;
-/// Series whose samples are copied out of the head at once.
+/// The number of series whose samples are copied from the head at once.
 const BATCH: usize = 64;
-/// Chunks of a block that a reader holds on to.
+/// The number of chunks of a block that a reader keeps.
 const HELD_CHUNKS: usize = 16;
-/// Warnings that are told one by one.
+/// The number of warnings that are reported individually.
 const WARNINGS_MAX: usize = 16;
 
-/// A block that takes part.
+/// A block of a selection.
 struct BlockPart {
     block: Arc<Block>,
     loaded: Arc<Loaded>,
-    /// For each series of the set its number in the block, or [`ABSENT`].
+    /// The id in the block of each series of the set, or [`ABSENT`].
     local: Vec<u32>,
 }
 
@@ -50,18 +50,18 @@ struct BlockPart {
 pub(crate) struct Set {
     head: Arc<Head>,
     blocks: Vec<BlockPart>,
-    /// For each series of the set its number in the head, or [`ABSENT`].
+    /// The id in the head of each series of the set, or [`ABSENT`].
     in_head: Vec<u32>,
-    /// Where the head has samples of a series.
+    /// The column of the head with samples of a series.
     places: Vec<Option<ColumnRef>>,
-    /// For series that moved between groups, their other places.
+    /// The other columns of series that moved between groups.
     moved: HashMap<u32, Vec<ColumnRef>, FxBuildHasher>,
     start_ms: i64,
     end_ms: i64,
     warnings: Mutex<Vec<String>>,
-    /// What was frozen up to this seal is in the blocks.
+    /// Samples that were frozen up to this seal are in the blocks.
     sealed: u64,
-    /// Keeps in the head what is sealed while this set lives.
+    /// Keeps samples in the head that are sealed while this set exists.
     _guard: Arc<ReaderGuard>,
 }
 
@@ -74,7 +74,7 @@ pub(crate) struct Parts {
     pub(crate) head: Arc<Head>,
     pub(crate) blocks: Vec<Arc<Block>>,
     pub(crate) warnings: Vec<String>,
-    /// What was frozen up to this seal is in `blocks`.
+    /// Samples that were frozen up to this seal are in `blocks`.
     pub(crate) sealed: u64,
     pub(crate) guard: Arc<ReaderGuard>,
 }
@@ -85,7 +85,7 @@ struct HeadMatch {
     moved: HashMap<u32, Vec<ColumnRef>, FxBuildHasher>,
 }
 
-/// Resolves in the head; series without samples in the range are left out, a group at a time.
+/// Resolves in the head. Drops series without samples in the range, one group at a time.
 fn match_head(
     head: &Head,
     index: &Index,
@@ -170,8 +170,8 @@ impl Set {
         Ok(set)
     }
 
-    /// Numbers the series. The order is that of the block with the most of them, where neighbours lie in the same
-    /// chunks; then come the others.
+    /// Numbers the series in the order of the block with the most of them, where adjacent series share chunks. The other
+    /// series follow.
     fn join(
         &mut self,
         index: &Index,
@@ -278,7 +278,7 @@ fn damage(block: &Block, error: &BlockError) -> String {
     format!("block {name}: {}; its samples are left out", chain(error))
 }
 
-/// Gives series their numbers in a set, by identity.
+/// Assigns numbers to the series of a set, by hash.
 #[derive(Default)]
 struct Numbers {
     known: HashMap<SeriesHash, u32, FxBuildHasher>,
@@ -353,7 +353,7 @@ impl SeriesSet for Set {
     }
 }
 
-/// Chunks of one block that a reader holds on to, by their numbers.
+/// Chunks of one block that a reader keeps, by their numbers.
 type Held = Vec<(u32, Option<Arc<Chunk>>)>;
 
 /// Reads series one after another.
@@ -453,7 +453,7 @@ impl Reader<'_> {
     }
 }
 
-/// Segments that other modules make.
+/// Segments from other modules.
 impl Segment {
     fn of_chunk(chunk: Arc<Chunk>, column: usize) -> Self {
         Self::new(Data::Chunk(chunk, column))

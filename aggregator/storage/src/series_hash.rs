@@ -10,12 +10,12 @@ use std::path::Path;
 
 use common::model::Labels;
 
-/// Identifies a series across restarts and in all parts of the store.
+/// Identifies a series in all parts of the store and across restarts.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord)]
 pub(crate) struct SeriesHash(pub(crate) u128);
 
 impl SeriesHash {
-    /// Enough bits to find a bucket of a hash table.
+    /// Returns enough bits to select a bucket of a hash table.
     pub(crate) const fn bucket(self) -> u64 {
         self.0 as u64
     }
@@ -91,8 +91,8 @@ impl HashKey {
         SeriesHash(u128::from(high) << 64 | u128::from(low))
     }
 
-    /// Another hash of bytes, as good as [`Self::hash_bytes`] and quicker for more than a few: four independent ones of 16
-    /// bytes in 64 each, so that the processor can work at all of them at a time. Kept nowhere but in memory.
+    /// Returns another hash of bytes, as good as [`Self::hash_bytes`] and faster for longer input: four independent lanes of
+    /// 16 bytes per 64, which the processor computes in parallel. It is never stored on disk.
     pub(crate) fn hash_long(&self, bytes: &[u8]) -> SeriesHash {
         let [k0, k1, k2, k3] = self.0;
         let mut lanes =
@@ -118,10 +118,10 @@ impl HashKey {
         SeriesHash(u128::from(high) << 64 | u128::from(low))
     }
 
-    /// Reads the key of a data directory, or draws one for a new directory.
+    /// Reads the key of a data directory, or creates one for a new directory.
     ///
     /// # Errors
-    /// The file can't be read or written, or its checksum does not hold.
+    /// The file can't be read or written, or its checksum is wrong.
     pub(crate) fn load_or_create(directory: &Path) -> io::Result<Self> {
         let path = directory.join(FILE);
         match fs::read(&path) {
@@ -132,7 +132,7 @@ impl HashKey {
         }
     }
 
-    /// A key from its file; `None` when the checksum does not hold.
+    /// Decodes the content of a key file. Returns `None` if the checksum is wrong.
     pub(crate) fn parse(bytes: &[u8]) -> Option<Self> {
         let (key, crc) = bytes.split_first_chunk::<32>()?;
         let crc = <[u8; 4]>::try_from(crc).ok()?;
@@ -195,7 +195,7 @@ mod tests {
                 bytes[bit / 8] ^= 1 << (bit % 8);
             }
         }
-        // Parts that change places, and the same part several times.
+        // Swapped parts, and repeated parts.
         for order in [
             [0, 1, 2, 3],
             [1, 0, 2, 3],

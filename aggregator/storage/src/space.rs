@@ -1,9 +1,9 @@
-//! Free space on the disk: writes are refused while some is left, so that alert state, checkpoints and the merges that
-//! make room still fit.
+//! Free disk space: writes are refused before the disk is full, so that alert state, checkpoints and the merges that free
+//! space still fit.
 //!
-//! Refused below 5 % or 1 GiB of the file system, whichever is less. For the day when another program takes the rest, a
-//! file of reserved space lies in the data directory, `reserve`; it is given up when nothing is left at all and made anew
-//! once there is room.
+//! The limit is 5 % of the file system or 1 GiB, whichever is smaller. Another program may use up the rest, so the data
+//! directory has a file of reserved space, `reserve`. It is deleted when the disk is full, and created again once there is
+//! space.
 
 use std::fs::{self, File};
 use std::io;
@@ -34,10 +34,10 @@ pub(crate) struct Space {
 }
 
 impl Space {
-    /// Looks at the file system for the first time.
+    /// Checks the file system for the first time.
     ///
     /// # Errors
-    /// It can't be asked.
+    /// The query failed.
     pub(crate) fn watch(directory: &Path) -> io::Result<Self> {
         let total = files::total_bytes(directory)?;
         let space = Self {
@@ -52,7 +52,7 @@ impl Space {
         Ok(space)
     }
 
-    /// Looks again.
+    /// Checks again.
     pub(crate) fn update(&self) {
         let free = match files::free_bytes(&self.directory) {
             Ok(free) => free,
@@ -66,7 +66,7 @@ impl Space {
         };
         self.free_bytes.store(free, Ordering::Relaxed);
         let refused = self.refuses.load(Ordering::Relaxed);
-        // Room for a moment's writes more than the limit, lest it go back and forth.
+        // A margin of some writes above the limit, so that the state does not flap.
         let enough = self.refuse_below + self.refuse_below / 10;
         if !refused && free < self.refuse_below {
             self.refuses.store(true, Ordering::Relaxed);
@@ -85,7 +85,7 @@ impl Space {
         }
     }
 
-    /// Gives the reserve up when the disk is full, and makes it when there is room.
+    /// Deletes the reserve when the disk is full, and creates it when there is space.
     fn keep_reserve(&self, free: u64) -> io::Result<()> {
         let held = match fs::metadata(&self.reserve) {
             Ok(metadata) => metadata.len(),
@@ -101,7 +101,7 @@ impl Space {
             let file = File::create(&self.reserve)?;
             let bytes = i64::try_from(self.reserve_bytes).unwrap_or(i64::MAX);
             return match posix_fallocate(&file, 0, bytes) {
-                // A file system that can't reserve has no reserve.
+                // A file system without preallocation has no reserve.
                 Ok(()) | Err(nix::errno::Errno::EOPNOTSUPP) => Ok(()),
                 Err(errno) => {
                     files::remove_if_there(&self.reserve)?;
@@ -112,7 +112,7 @@ impl Space {
         Ok(())
     }
 
-    /// What is left, when that is too little to write.
+    /// Returns the free space if it is too little for writes.
     pub(crate) fn refusal(&self) -> Option<u64> {
         let refuses = self.refuses.load(Ordering::Relaxed);
         refuses.then(|| self.free_bytes.load(Ordering::Relaxed))

@@ -1,13 +1,13 @@
-//! What readers are told about data that no longer changes.
+//! Tells readers up to which timestamp data no longer changes.
 
 use std::sync::atomic::{AtomicI64, AtomicU64, Ordering};
 
 use crate::read::StableUntil;
 
-/// Samples come up to this much late as a matter of course: late scrapes, batches of senders, a short reconnect.
+/// How late samples usually arrive: late scrapes, batches of senders, a short reconnect.
 const LATE_MS: i64 = 5 * 60 * 1000;
 
-/// Watches what is written and removed.
+/// Tracks writes and removals.
 ///
 /// Invariant: a change at or before a moment that [`Self::settled`] gave out makes the generation grow after the
 /// change is visible. A reader that finds the same generation before and after its work has seen no such change, or
@@ -15,7 +15,7 @@ const LATE_MS: i64 = 5 * 60 * 1000;
 #[derive(Debug)]
 pub(crate) struct StabilityTracker {
     generation: AtomicU64,
-    /// The latest moment that was given out.
+    /// The latest timestamp that was returned to a reader.
     promised_ms: AtomicI64,
     /// The latest sample since the store was opened.
     newest_ms: AtomicI64,
@@ -32,7 +32,7 @@ impl Default for StabilityTracker {
 }
 
 impl StabilityTracker {
-    /// Samples between two moments, both inclusive, are visible now.
+    /// Records that samples between two timestamps, both inclusive, became visible.
     pub(crate) fn wrote(&self, first_ms: i64, last_ms: i64) {
         if last_ms > self.newest_ms.load(Ordering::Relaxed) {
             self.newest_ms.fetch_max(last_ms, Ordering::Relaxed);
@@ -42,19 +42,19 @@ impl StabilityTracker {
         }
     }
 
-    /// Samples are gone, wherever.
+    /// Records that samples were removed at any timestamp.
     pub(crate) fn removed(&self) {
         self.generation.fetch_add(1, Ordering::SeqCst);
     }
 
-    /// Up to when data has come to rest; `None` while nothing was written.
+    /// Returns the timestamp up to which data is stable, or `None` before the first write.
     pub(crate) fn stable_until(&self, now_ms: i64) -> Option<StableUntil> {
         let newest_ms = self.newest_ms.load(Ordering::Relaxed);
         if newest_ms == i64::MIN {
             return None;
         }
         let until_ms = newest_ms.min(now_ms).saturating_sub(LATE_MS);
-        // The promise comes before the generation is read: who writes in between will break it openly.
+        // Publish the timestamp before reading the generation: a write in between then increases the generation.
         self.promised_ms.fetch_max(until_ms, Ordering::SeqCst);
         Some(StableUntil {
             generation: self.generation.load(Ordering::SeqCst),

@@ -1,4 +1,4 @@
-//! What the store says of itself: figures for metrics, and which labels make the most series.
+//! Statistics of the store for metrics, and the labels with the most series.
 
 use std::cmp::Reverse;
 use std::collections::BTreeMap;
@@ -15,23 +15,23 @@ use crate::sync::{lock, read};
 pub struct Lost {
     /// Records that are missing in the log, by the gaps in their numbers.
     pub records: u64,
-    /// Records whose checksums hold and that make no sense.
+    /// Records with valid checksums and invalid content.
     pub malformed: u64,
     /// Records that a newer version wrote, skipped; the files that have them are copied to `corrupt/`.
     pub unsupported: u64,
-    /// Rows that can't be read because both copies of the row they count from are damaged.
+    /// Rows that can't be decoded because both copies of their key row are damaged.
     pub rows: u64,
-    /// Columns with samples of which no sound record says what series they are.
+    /// Columns recovered with samples but without a series definition.
     pub definitions: u64,
-    /// The samples of these columns.
+    /// Samples lost because their series definition was missing.
     pub samples: u64,
-    /// Bytes behind the last sound record. A kill or a loss of power leaves some that nobody was told were safe; damage
-    /// of the very last record looks the same.
+    /// Bytes after the last valid record. A kill or a power loss leaves some that were never acknowledged. Damage to the
+    /// last record looks the same.
     pub torn_bytes: u64,
 }
 
 impl Lost {
-    /// Whether anything was lost that was acknowledged.
+    /// Reports whether acknowledged data was lost.
     #[must_use]
     pub const fn is_anything(&self) -> bool {
         self.records > 0
@@ -42,7 +42,7 @@ impl Lost {
     }
 }
 
-/// Figures of a store at a moment.
+/// A snapshot of the store's statistics.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
 #[non_exhaustive]
 pub struct StoreStats {
@@ -50,7 +50,7 @@ pub struct StoreStats {
     pub head_series: u64,
     /// Sources of series in the head.
     pub head_groups: u64,
-    /// Samples in the head that no block has yet.
+    /// Samples in the head that are in no block yet.
     pub head_samples: u64,
     /// Bytes of memory that the head's samples take.
     pub head_bytes: u64,
@@ -58,23 +58,23 @@ pub struct StoreStats {
     pub index_bytes: u64,
     /// Bytes of memory in the caches of chunks and of indexes.
     pub cache_bytes: u64,
-    /// Bytes of memory that the store holds in all, as of the last look.
+    /// Total bytes of memory of the store at the last check.
     pub memory_bytes: u64,
-    /// Bytes of memory that it may hold.
+    /// The memory budget in bytes.
     pub memory_budget_bytes: u64,
-    /// What is refused for want of memory.
+    /// The current memory pressure.
     pub pressure: Pressure,
-    /// Bytes that are free on the disk, as of the last look.
+    /// Free bytes on the disk at the last check.
     pub disk_free_bytes: u64,
-    /// Samples are refused for want of disk space.
+    /// Whether samples are refused for lack of disk space.
     pub disk_refuses: bool,
-    /// Bytes that wait to be written to the log.
+    /// Bytes that are queued for the log.
     pub wal_pending_bytes: u64,
     /// Bytes written to the log since the start.
     pub wal_written_bytes: u64,
     /// Commits of the log since the start.
     pub wal_commits: u64,
-    /// The log can't be written, and samples are refused.
+    /// Whether writes to the log fail, so that samples are refused.
     pub wal_failed: bool,
     /// Blocks on disk.
     pub blocks: u64,
@@ -84,21 +84,21 @@ pub struct StoreStats {
     pub block_samples: u64,
     /// Blocks that are damaged and set aside.
     pub blocks_quarantined: u64,
-    /// Of these, blocks whose files somebody removed.
+    /// The number of these whose files were deleted externally.
     pub blocks_missing: u64,
-    /// What the last start could not recover.
+    /// Data that the last start could not recover.
     pub lost: Lost,
     /// Bytes of the state database.
     pub state_bytes: u64,
-    /// The state database failed and is out of use until the next start.
+    /// Whether the state database failed. It is unused until the next start.
     pub state_failed: bool,
-    /// The earliest sample, milliseconds; `None` when there is none.
+    /// The timestamp of the earliest sample in milliseconds, or `None` without samples.
     pub first_ms: Option<i64>,
-    /// The latest sample, milliseconds.
+    /// The timestamp of the latest sample in milliseconds.
     pub last_ms: Option<i64>,
 }
 
-/// Which labels make the most series of the head.
+/// The labels with the most series in the head.
 #[derive(Debug, Clone, PartialEq, Eq, Default)]
 #[non_exhaustive]
 pub struct Cardinality {
@@ -118,7 +118,7 @@ pub struct Cardinality {
     pub series_by_source: Vec<(String, u64)>,
 }
 
-/// The largest entries, largest first; ties by name.
+/// Returns the largest entries in descending order, ties by name.
 fn top(all: impl Iterator<Item = (String, u64)>, limit: usize) -> Vec<(String, u64)> {
     let mut list: BTreeMap<(Reverse<u64>, String), ()> = BTreeMap::new();
     for (name, count) in all {
@@ -133,7 +133,7 @@ fn top(all: impl Iterator<Item = (String, u64)>, limit: usize) -> Vec<(String, u
 }
 
 impl Inner {
-    /// Tells the budget what the store holds.
+    /// Reports the memory of the store to the budget.
     pub(crate) fn look_at_memory(&self) {
         let samples = self.throttle.open();
         let used = self.memory_bytes();
@@ -141,12 +141,12 @@ impl Inner {
         self.budget.update(used.saturating_add(beyond), samples);
     }
 
-    /// Gives memory back that something large has left free.
+    /// Returns free memory to the system after a large operation.
     pub(crate) fn release_memory(&self) {
         self.overhead.release(self.memory_bytes());
     }
 
-    /// Bytes of memory that the store holds.
+    /// Returns the memory of the store in bytes.
     pub(crate) fn memory_bytes(&self) -> u64 {
         let head = self.head();
         let index = read(&head.index).memory_bytes();
@@ -162,7 +162,7 @@ impl Inner {
 }
 
 impl Store {
-    /// Figures for metrics and status pages.
+    /// Returns statistics for metrics and status pages.
     #[must_use]
     pub fn stats(&self) -> StoreStats {
         let inner = self.inner();
@@ -211,7 +211,7 @@ impl Store {
         stats
     }
 
-    /// Which labels make the most series: at most `limit` entries a list. Looks at no series, only at the index.
+    /// Returns the labels with the most series, with at most `limit` entries per list. Reads only the index.
     #[must_use]
     pub fn cardinality(&self, limit: usize) -> Cardinality {
         let head = self.inner().head();

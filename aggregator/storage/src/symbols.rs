@@ -1,4 +1,4 @@
-//! Interned strings: each label name and value is kept once, and named by a number.
+//! Interned strings: each label name and value is stored once and has a number.
 
 use hashbrown::HashTable;
 
@@ -6,11 +6,11 @@ use hashbrown::HashTable;
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord)]
 pub(crate) struct Symbol(pub(crate) u32);
 
-/// The table of interned strings. Nothing is ever removed; a table without the dead is built anew.
+/// The table of interned strings. Strings are never removed; a new table is built without the unused ones.
 #[derive(Debug, Default)]
 pub(crate) struct Symbols {
     text: String,
-    /// Where each string ends in `text`; it begins where the one before ends.
+    /// Where each string ends in `text`. It begins at the end of the previous one.
     ends: Vec<u32>,
     by_text: HashTable<u32>,
 }
@@ -28,7 +28,7 @@ fn text_of<'a>(text: &'a str, ends: &[u32], symbol: u32) -> &'a str {
 }
 
 impl Symbols {
-    /// The number of `text`, given to it now if it has none. `None` when 4 GiB of text are interned.
+    /// Returns the number of `text`, and assigns one if it has none. Returns `None` when 4 GiB of text are interned.
     pub(crate) fn intern(&mut self, text: &str) -> Option<Symbol> {
         if let Some(symbol) = self.find(text) {
             return Some(symbol);
@@ -58,7 +58,7 @@ impl Symbols {
         text_of(&self.text, &self.ends, symbol.0)
     }
 
-    /// How many strings there are.
+    /// Returns the number of strings.
     pub(crate) fn len(&self) -> usize {
         self.ends.len()
     }
@@ -68,7 +68,7 @@ impl Symbols {
         self.text.len()
     }
 
-    /// Bytes of memory it takes, about.
+    /// Returns the approximate memory in bytes.
     pub(crate) fn memory_bytes(&self) -> usize {
         self.text.capacity() + self.ends.capacity() * 4 + self.by_text.capacity() * 5
     }

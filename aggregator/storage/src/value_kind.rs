@@ -23,7 +23,7 @@ pub(crate) struct KindCode(pub(crate) u8);
 #[error("value kind {}{} is not supported by this version", .0, name_of(*.0))]
 pub struct UnknownKind(u8);
 
-/// Names the codes that are set aside for kinds to come.
+/// Names the codes that are reserved for later kinds.
 const fn name_of(code: u8) -> &'static str {
     match code {
         HISTOGRAM => " (histogram)",
@@ -32,7 +32,7 @@ const fn name_of(code: u8) -> &'static str {
 }
 
 const FLOAT: u8 = 0;
-/// Set aside for native histograms; no version writes it yet.
+/// Reserved for native histograms. No version writes it yet.
 pub(crate) const HISTOGRAM: u8 = 1;
 
 impl ValueKind {

@@ -1,4 +1,4 @@
-//! The write boundary: what a writer gives, and what it is told.
+//! The write interface: the input of a writer, and the results it receives.
 
 use std::io;
 use std::sync::Arc;
@@ -10,7 +10,7 @@ use common::model::{Labels, LabelsError, Sample};
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Default)]
 pub struct LogPosition(pub u64);
 
-/// Samples of one series, as remote write brings them.
+/// Samples of one series, as remote write sends them.
 #[derive(Debug, Clone)]
 pub struct SeriesSamples {
     /// The series, metric name included.
@@ -19,19 +19,19 @@ pub struct SeriesSamples {
     pub samples: Vec<Sample>,
 }
 
-/// What happens to a request of which some samples are refused.
+/// What happens to a request with refused samples.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum AppendMode {
-    /// Nothing of it is kept (remote write 1.0).
+    /// Nothing of it is stored.
     Atomic,
-    /// The good samples are kept (remote write 2.0, agents).
+    /// The accepted samples are stored.
     Partial,
 }
 
 /// Why a sample was refused.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
 pub enum RefusalReason {
-    /// Another value is stored for that series and timestamp.
+    /// The series has another value at that timestamp.
     DuplicateTimestamp,
     /// Older than the retention.
     TooOld,
@@ -50,27 +50,27 @@ pub struct Refusal {
     pub labels: Labels,
     /// The sample's time.
     pub timestamp_ms: i64,
-    /// Why.
+    /// The reason.
     pub reason: RefusalReason,
 }
 
-/// What became of an append.
+/// The result of an append.
 #[derive(Debug, Clone, Default)]
 pub struct Appended {
     /// Durable when the log is synced up to here.
     pub position: LogPosition,
     /// Samples stored.
     pub stored: u64,
-    /// Samples that were there already, with the same value.
+    /// Duplicates: samples that were stored before with the same value.
     pub duplicates: u64,
     /// Samples refused in all.
     pub refused: u64,
-    /// Of these, samples of new series beyond the limit of series. They alone don't roll an atomic request back:
-    /// the series that are known go on.
+    /// The number of these that belong to new series beyond the limit of series. They alone don't roll an atomic request
+    /// back, so that known series are stored.
     pub series_limited: u64,
-    /// Of the refused ones, samples older than the retention.
+    /// The number of refused samples that are older than the retention.
     pub too_old: u64,
-    /// The first refusals (at most 16 are kept).
+    /// The first refused samples, at most 16.
     pub refusals: Vec<Refusal>,
 }
 
@@ -113,13 +113,13 @@ pub enum AppendError {
     /// Too little disk space is left; the writer keeps its data and tries again.
     #[error("out of disk space: {free_bytes} bytes free")]
     DiskFull {
-        /// What is left.
+        /// The free bytes.
         free_bytes: u64,
     },
     /// The memory budget is used up; the writer keeps its data and tries again.
     #[error("memory budget is used up: {used_bytes} of {budget_bytes} bytes")]
     OverBudget {
-        /// What is in use.
+        /// The bytes in use.
         used_bytes: u64,
         /// The budget.
         budget_bytes: u64,
@@ -153,7 +153,7 @@ pub enum DefineError {
         /// The limit.
         limit: u64,
     },
-    /// Who defines it takes no further new series now.
+    /// The caller accepts no further new series now.
     #[error("too many new series")]
     NotAdmitted,
     /// The memory budget has no room for new series.
@@ -170,15 +170,15 @@ pub enum OpenError {
     /// A file or directory could not be used.
     #[error("open {path}")]
     Io {
-        /// Which.
+        /// Its path.
         path: String,
-        /// Why.
+        /// The reason.
         source: io::Error,
     },
     /// Another process has the directory open.
     #[error("{path} is in use by another process")]
     Locked {
-        /// Which.
+        /// Its path.
         path: String,
     },
 }

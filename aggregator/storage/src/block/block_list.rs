@@ -1,4 +1,4 @@
-//! The blocks of a store: what is there, what is set aside, what goes.
+//! The list of a store's blocks: those in use, those set aside as damaged, and those to remove.
 
 use std::collections::BTreeMap;
 use std::fs;
@@ -15,7 +15,7 @@ use crate::sync::{read, write};
 use crate::{disk, files};
 use common::report::chain;
 
-/// A block that can't be used. Its file lies in the directory for damaged files.
+/// A block that can't be used. Its file is in the directory for damaged files.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(crate) struct Quarantined {
     pub(crate) name: String,
@@ -28,9 +28,9 @@ struct State {
     /// Ascending by their first sample.
     blocks: Vec<Arc<Block>>,
     quarantined: Vec<Quarantined>,
-    /// Of these, blocks of which only the manifest knows.
+    /// The number of these that only the manifest names.
     missing: u64,
-    /// The last seal whose blocks are here.
+    /// The last seal whose blocks are in the list.
     sealed: u64,
 }
 
@@ -42,7 +42,7 @@ pub(crate) struct BlockList {
     key: HashKey,
     caches: Arc<Caches>,
     next_id: AtomicU64,
-    /// Names were removed, and the directory was not synced since.
+    /// Files were removed, and the directory has not been synced since.
     unsynced: AtomicBool,
     manifest: Manifest,
     state: RwLock<State>,
@@ -53,7 +53,7 @@ fn file_name(id: u64, first_ms: i64, last_ms: i64) -> String {
     format!("{id:016x}_{first_ms}_{last_ms}.blk")
 }
 
-/// A block's number and time, from its name.
+/// Parses the number and the time range of a block from its file name.
 pub(crate) fn parse_name(path: &Path) -> Option<(u64, i64, i64)> {
     let name = path.file_name()?.to_str()?.strip_suffix(".blk")?;
     let mut parts = name.split('_');
@@ -64,8 +64,8 @@ pub(crate) fn parse_name(path: &Path) -> Option<(u64, i64, i64)> {
 }
 
 impl BlockList {
-    /// Opens the blocks of a directory: removes what was not finished and what a merged block replaces, sets aside
-    /// what is damaged.
+    /// Opens the blocks of a directory. Removes unfinished and replaced blocks, and sets aside
+    /// damaged ones.
     ///
     /// # Errors
     /// The directory can't be made or read.
@@ -105,7 +105,7 @@ impl BlockList {
         Ok(block_list)
     }
 
-    /// Finds the blocks that should be here and are not, and makes the manifest agree with the rest.
+    /// Finds the blocks that the manifest names and the directory lacks, and updates the manifest with the others.
     fn compare_with_manifest(&self, replaced: &[u64]) {
         let known = self.manifest.blocks();
         let mut state = write(&self.state);
@@ -137,7 +137,7 @@ impl BlockList {
         self.manifest.settle(&there);
     }
 
-    /// Forgets missing blocks whose samples would be gone by now.
+    /// Forgets missing blocks whose samples are older than the retention.
     pub(crate) fn forget_missing(&self, before_ms: i64) {
         let known = self.manifest.blocks();
         let old = known.iter().filter(|(_, row)| row.last_ms < before_ms);
@@ -179,7 +179,7 @@ impl BlockList {
         files::sync_directory(&self.directory)
     }
 
-    /// Remembers the blocks that were set aside, now or before.
+    /// Remembers the blocks that this start or an earlier one set aside.
     fn find_quarantined(&self) -> io::Result<()> {
         let entries = match fs::read_dir(&self.quarantine) {
             Ok(entries) => entries,
@@ -203,7 +203,7 @@ impl BlockList {
         }
     }
 
-    /// Takes a block out whose index turned out to be damaged.
+    /// Removes a block from the list whose index is damaged.
     pub(crate) fn quarantine(&self, block: &Block) {
         let present = {
             let mut state = write(&self.state);
@@ -221,7 +221,7 @@ impl BlockList {
         }
     }
 
-    /// Keeps a copy of a block with a damaged chunk that a merge leaves out.
+    /// Keeps a copy of a block with a damaged chunk that a merge drops.
     ///
     /// # Errors
     /// The copy could not be made.
@@ -247,16 +247,16 @@ impl BlockList {
         files::sync_directory(&self.quarantine)
     }
 
-    /// A number for a new block.
+    /// Returns the number for a new block.
     pub(crate) fn new_id(&self) -> u64 {
         self.next_id.fetch_add(1, Ordering::Relaxed)
     }
 
-    /// Makes finished blocks visible, and those they replace invisible, in one step. `sealed`: the seal that they
-    /// complete, if they do.
+    /// Makes finished blocks visible and hides those that they replace, in one step. `sealed` is the seal that they
+    /// complete, if any.
     ///
     /// # Errors
-    /// A block can't be opened; then nothing has changed. Or a replaced file can't be removed.
+    /// A block can't be opened, in which case nothing changes; or a replaced file can't be removed.
     pub(crate) fn publish(
         &self,
         paths: &[PathBuf],
@@ -284,7 +284,7 @@ impl BlockList {
                 .sort_by_key(|block| (block.footer.first_ms, block.id));
             state.sealed = state.sealed.max(sealed.unwrap_or(0));
         }
-        // Before the files go: a row without a file means that somebody else took it.
+        // Before the files are removed: a row without a file means that the file was deleted externally.
         self.manifest
             .record(opened.iter().map(AsRef::as_ref), replaces);
         self.forget(replaces);
@@ -294,7 +294,7 @@ impl BlockList {
     /// Removes blocks.
     ///
     /// # Errors
-    /// A file can't be removed; it is no longer visible all the same.
+    /// A file can't be removed. The block is no longer visible in any case.
     pub(crate) fn remove(&self, ids: &[u64]) -> io::Result<()> {
         if ids.is_empty() {
             return Ok(());
@@ -314,9 +314,9 @@ impl BlockList {
         }
     }
 
-    /// Removes the files of blocks that are not, or no longer, in the list: those that were replaced or are too old,
-    /// and those that were written whole but whose directory could not be synced. Durable when this returns, also for
-    /// what an earlier call removed and could not sync. Called by whoever holds the maintenance, so no block is being written.
+    /// Removes the files of blocks that are not in the list: those that were replaced or are too old,
+    /// and complete ones whose directory could not be synced. The removals are durable when this returns, including
+    /// those that an earlier call could not sync. The caller holds the maintenance lock, so no block is being written.
     ///
     /// # Errors
     /// A file can't be removed, or the directory can't be synced.
@@ -341,7 +341,7 @@ impl BlockList {
         };
         let name = path.file_name().unwrap_or_default().to_string_lossy();
         let state = read(&self.state);
-        // A damaged block that could not be moved away stays where it is.
+        // A damaged block that could not be moved stays in place.
         !state.blocks.iter().any(|block| block.id == id)
             && !state.quarantined.iter().any(|one| one.name == name)
     }
@@ -351,7 +351,7 @@ impl BlockList {
         self.overlapping_and_sealed(start_ms, end_ms).0
     }
 
-    /// The same, and the last seal that is complete in them.
+    /// Returns the same, and the last seal whose samples are all in them.
     pub(crate) fn overlapping_and_sealed(
         &self,
         start_ms: i64,
@@ -366,7 +366,7 @@ impl BlockList {
         (found, state.sealed)
     }
 
-    /// The last seal whose blocks are here.
+    /// The last seal whose blocks are in the list.
     pub(crate) fn sealed(&self) -> u64 {
         read(&self.state).sealed
     }
@@ -376,7 +376,7 @@ impl BlockList {
         read(&self.state).blocks.clone()
     }
 
-    /// The blocks set aside whose time meets a range.
+    /// Returns the damaged blocks whose time range overlaps the given one.
     pub(crate) fn quarantined(&self, start_ms: i64, end_ms: i64) -> Vec<Quarantined> {
         let state = read(&self.state);
         let all = state.quarantined.iter();
@@ -385,7 +385,7 @@ impl BlockList {
             .collect()
     }
 
-    /// Blocks that the manifest has and the directory has not.
+    /// Returns the number of blocks that the manifest has and the directory lacks.
     pub(crate) fn missing(&self) -> u64 {
         read(&self.state).missing
     }

@@ -1,4 +1,4 @@
-//! A bounded cache: what was not used since the last round goes first.
+//! A bounded cache, which first evicts what was not used since the last round.
 
 use std::collections::VecDeque;
 use std::sync::{Arc, Mutex};
@@ -25,7 +25,7 @@ struct State<V> {
     bytes: usize,
 }
 
-/// Values up to a number of bytes.
+/// Caches values up to a total number of bytes.
 #[derive(Debug)]
 pub(crate) struct Cache<V> {
     bytes_max: usize,
@@ -51,7 +51,7 @@ impl<V> Cache<V> {
         Some(Arc::clone(&slot.value))
     }
 
-    /// Keeps a value, unless it alone is larger than the cache.
+    /// Inserts a value, unless it is larger than the whole cache.
     pub(crate) fn insert(&self, key: Key, value: Arc<V>, bytes: usize) {
         if bytes > self.bytes_max {
             return;

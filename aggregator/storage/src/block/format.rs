@@ -9,19 +9,19 @@ pub(crate) const MAGIC: [u8; 8] = *b"TDMBLK\x00\x01";
 pub(crate) const FOOTER_BYTES: usize = 8 + 4 * 8 + 4 + 4 + SECTIONS * 20 + 4 + 8;
 /// Directory, series, symbols, origin.
 pub(crate) const SECTIONS: usize = 4;
-/// What a file unpacks to is at most so many times its length, and a little more: so no few bytes on a disk make a reader
-/// take all memory. A writer whose index packs better than that makes its file longer.
+/// Limit of the decompressed size, as a multiple of the file size: a small forged file can't exhaust the memory. A writer
+/// whose index compresses better pads its file.
 const UNPACKED_FACTOR: u64 = 64;
 const UNPACKED_BYTES_FREE: u64 = 8 << 20;
 
-/// How many bytes any of the following may have at most: a section, unpacked; the texts of the symbols.
+/// Returns the limit in bytes of a decompressed section, and of the symbols' text, for a file of this size.
 pub(crate) const fn unpacked_bytes_max(file_bytes: u64) -> u64 {
     file_bytes
         .saturating_mul(UNPACKED_FACTOR)
         .saturating_add(UNPACKED_BYTES_FREE)
 }
 
-/// How long a file must be that unpacks to so much.
+/// Returns the file size that allows this decompressed size.
 pub(crate) const fn file_bytes_min(unpacked_bytes: u64) -> u64 {
     unpacked_bytes
         .saturating_sub(UNPACKED_BYTES_FREE)
@@ -37,13 +37,13 @@ pub(crate) struct Section {
     pub(crate) crc: u32,
 }
 
-/// What a block says of itself.
+/// The footer of a block, decoded.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
 pub(crate) struct Footer {
     pub(crate) first_ms: i64,
     pub(crate) last_ms: i64,
     pub(crate) samples: u64,
-    /// How often its samples were merged.
+    /// The number of merges that its samples went through.
     pub(crate) level: u64,
     pub(crate) series: u32,
     pub(crate) chunks: u32,
@@ -75,7 +75,7 @@ impl Footer {
     /// Reads the last [`FOOTER_BYTES`] of a file, before which there are `file_bytes`.
     ///
     /// # Errors
-    /// They are no footer, damaged, point outside the file, or promise more than a file of that length holds.
+    /// They are not a footer, are damaged, point outside the file, or state more than a file of that size may contain.
     pub(crate) fn parse(bytes: &[u8], file_bytes: u64) -> Result<Self, Malformed> {
         let (body, tail) = bytes.split_at_checked(FOOTER_BYTES - 12).ok_or(Malformed)?;
         let mut tail = Reader::new(tail);
@@ -112,14 +112,14 @@ impl Footer {
     }
 }
 
-/// The kind of a chunk's values stands in the directory above this many bits of the number of columns, which is at most
-/// 64. Chunks of floats, kind 0, have the same bytes as in versions before value kinds.
+/// The directory stores the kind of a chunk's values above this many bits of the number of columns, which is at most 64.
+/// Chunks of floats, kind 0, have the same bytes as before value kinds existed.
 const KIND_SHIFT: u32 = 7;
 
-/// Where a chunk is and what it holds.
+/// The location and the content of a chunk.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) struct ChunkEntry {
-    /// Its columns are this series and the following.
+    /// The first of its consecutive series.
     pub(crate) first_series: u32,
     pub(crate) columns: u32,
     /// The kind of their values.

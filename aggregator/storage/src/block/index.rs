@@ -1,7 +1,7 @@
-//! The index of a block, as it is in memory while queries use it.
+//! The index of a block in memory.
 //!
-//! On disk are the symbols, sorted, and the series, each as differences to the one before; the postings of a label name
-//! are made of them when they are first asked for, with a counting sort, and so are the identities of the series.
+//! The file has the sorted symbols, and each series as differences from the previous one. The postings of a label name
+//! and the hashes of the series are built at their first use, with a counting sort.
 //!
 //! ```text
 //! symbols: count varint, { bytes shared with the one before varint, rest str }*
@@ -24,11 +24,11 @@ use crate::symbols::Symbol;
 use hashbrown::{HashMap, HashTable};
 use rustc_hash::FxBuildHasher;
 
-/// The values of one label name, ascending, and where the series of each begin in the ids.
+/// The values of one label name in ascending order, and where the series of each value begin in the ids.
 #[derive(Debug, Default)]
 struct LabelName {
     values: Vec<Symbol>,
-    /// One more than values.
+    /// One more entry than values.
     starts: Vec<u32>,
     ids: Vec<u32>,
 }
@@ -48,12 +48,12 @@ pub(crate) struct BlockIndex {
     shapes: Vec<Shape>,
     pub(crate) groups: Vec<BlockGroup>,
     shape_of: Vec<u32>,
-    /// Where the values of each series begin; one more than series.
+    /// Where the values of each series begin. Has one more entry than there are series.
     starts: Vec<u32>,
     values: Vec<Symbol>,
     key: Option<HashKey>,
     hashes: OnceLock<Vec<SeriesHash>>,
-    /// Identities that were asked for one by one.
+    /// Hashes that were computed one by one.
     hashes_asked: AtomicUsize,
     by_hash: OnceLock<HashTable<u32>>,
     names: HashMap<Symbol, OnceLock<LabelName>, FxBuildHasher>,
@@ -65,8 +65,8 @@ impl BlockIndex {
         self.shape_of.len()
     }
 
-    /// Reads an index whose symbols have `text_bytes_max` bytes together at most: what they share is stored once, so the
-    /// length of the section bounds nothing.
+    /// Reads an index whose symbols have at most `text_bytes_max` bytes in total. Shared prefixes are stored once, so the
+    /// length of the section is not a limit.
     ///
     /// # Errors
     /// The sections do not fit together, or there is more text.
@@ -99,7 +99,7 @@ impl BlockIndex {
         for index in 0..count {
             let shared = usize::try_from(reader.varint()?).map_err(|_| Malformed)?;
             let rest = reader.bytes()?;
-            // Ascending: behind what both have, this one is greater.
+            // Ascending: after the shared prefix, this symbol is greater.
             let before = last.get(shared..).ok_or(Malformed)?;
             if index > 0 && rest <= before {
                 return Err(Malformed);
@@ -159,7 +159,7 @@ impl BlockIndex {
         }
         self.shape_of = Vec::with_capacity(count as usize);
         self.starts = Vec::with_capacity(count as usize + 1);
-        // By shape: the values of the last series that had it.
+        // The values of the last series of each shape.
         let mut last: Vec<Vec<i64>> = self
             .shapes
             .iter()
@@ -255,7 +255,7 @@ impl BlockIndex {
             .map(SeriesId)
     }
 
-    /// Bytes of memory, about, once all of it has been asked for.
+    /// Returns the approximate memory in bytes once everything has been built.
     pub(crate) fn memory_bytes(&self) -> usize {
         self.text.len()
             + self.ends.len() * 4
@@ -294,7 +294,7 @@ impl SeriesIndex for BlockIndex {
 
     fn hash(&self, id: SeriesId) -> SeriesHash {
         if let (None, Some(key)) = (self.hashes.get(), &self.key) {
-            // The table of all pays once a good part of it was asked for.
+            // Building the table of all hashes pays off once many were requested.
             let asked = self.hashes_asked.fetch_add(1, Ordering::Relaxed);
             if asked < self.len() / 4 {
                 return key.hash(&self.labels(id));

@@ -26,7 +26,7 @@ pub enum BlockError {
     /// A part of the file is damaged: its checksum or its content is wrong.
     #[error("{0} is damaged")]
     Damaged(&'static str),
-    /// A newer version wrote a chunk whose values this one can't read. The other chunks can be read.
+    /// A newer version wrote a chunk whose values this version can't read. The other chunks are readable.
     #[error("chunk at offset {offset}")]
     Unsupported {
         /// Where the chunk is in the file.
@@ -44,14 +44,14 @@ pub(crate) struct Loaded {
     pub(crate) directory: Vec<ChunkEntry>,
 }
 
-/// Parts of blocks that are in memory.
+/// The caches of decoded parts of blocks.
 #[derive(Debug)]
 pub(crate) struct Caches {
     pub(crate) chunks: Cache<Chunk>,
     pub(crate) indexes: Cache<Loaded>,
 }
 
-/// A block file, open for reading. The file stays readable while a reader holds this, whoever removes its name.
+/// A block file, open for reading. The file stays readable while a reader holds this, even after it is removed.
 #[derive(Debug)]
 pub(crate) struct Block {
     pub(crate) id: u64,
@@ -67,7 +67,7 @@ impl Block {
     /// Opens a block and checks its footer.
     ///
     /// # Errors
-    /// The file can't be read, or is no whole block.
+    /// The file can't be read, or is not a complete block.
     pub(crate) fn open(
         path: &Path,
         id: u64,
@@ -197,7 +197,7 @@ impl Block {
         Ok(kind)
     }
 
-    /// A chunk by its number in the directory. `keep`: whether it goes into the cache.
+    /// Returns a chunk by its number in the directory. `keep` adds it to the cache.
     ///
     /// # Errors
     /// It can't be read or is damaged.
@@ -231,7 +231,7 @@ impl Block {
 }
 
 impl Block {
-    /// The bits of a series' sample at a time.
+    /// Returns the bits of a series' sample at a timestamp.
     ///
     /// # Errors
     /// A part of the block can't be read or is damaged.
@@ -259,7 +259,7 @@ impl Block {
 }
 
 impl Loaded {
-    /// The numbers of the chunks with samples of a series in a range of time, and the series' column in each; in the
+    /// Returns the chunks with samples of a series in a time range, and the column of the series in each, in the
     /// order of the directory.
     pub(crate) fn chunks_of(
         &self,

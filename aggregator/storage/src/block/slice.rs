@@ -1,8 +1,8 @@
-//! From the samples of consecutive series to chunks: which series share a clock, and where time is cut.
+//! Divides the samples of consecutive series into chunks: by shared timestamps, and by time.
 
 use crate::codec::ChunkBuilder;
 
-/// Rows of a chunk, about: longer columns pack hardly better, and a reader of one sample unpacks them all.
+/// Approximate number of rows of a chunk. Longer columns hardly compress better, and reading one sample decompresses all.
 pub(crate) const ROWS: usize = 1024;
 /// Columns of a chunk.
 pub(crate) const COLUMNS: usize = crate::codec::chunk::COLUMNS_MAX;
@@ -15,7 +15,7 @@ pub(crate) struct Samples {
 }
 
 impl Samples {
-    /// Removes all samples, keeps the memory.
+    /// Removes all samples and keeps the memory.
     pub(crate) fn clear(&mut self) {
         self.times_ms.clear();
         self.bits.clear();
@@ -26,7 +26,7 @@ impl Samples {
         self.bits.push(bits);
     }
 
-    /// Removes samples outside a range; they are in order.
+    /// Removes samples outside a range. They must be in order.
     pub(crate) fn keep(&mut self, (first_ms, last_ms): (i64, i64)) {
         let end = self.times_ms.partition_point(|&time| time <= last_ms);
         self.times_ms.truncate(end);
@@ -36,7 +36,7 @@ impl Samples {
         self.bits.drain(..start);
     }
 
-    /// Removes samples inside a range, and returns how many; they are in order.
+    /// Removes samples inside a range, and returns their number. They must be in order.
     pub(crate) fn remove(&mut self, (first_ms, last_ms): (i64, i64)) -> u64 {
         let start = self.times_ms.partition_point(|&time| time < first_ms);
         let end = self.times_ms.partition_point(|&time| time <= last_ms);
@@ -46,7 +46,7 @@ impl Samples {
         (end - start) as u64
     }
 
-    /// Brings samples that came in any order into order; of equal times the first stays.
+    /// Sorts samples by time. Of equal timestamps, the first sample is kept.
     pub(crate) fn sort(&mut self) {
         if self.times_ms.is_sorted_by(|a, b| a < b) {
             return;
@@ -63,10 +63,10 @@ impl Samples {
     }
 }
 
-/// An encoded chunk, as the slice encoder hands it out.
+/// An encoded chunk.
 #[derive(Debug)]
 pub(crate) struct Encoded<'a> {
-    /// The first of its series, counted from the slice's first.
+    /// The first of its series, relative to the first series of the slice.
     pub(crate) first: usize,
     pub(crate) columns: usize,
     pub(crate) first_ms: i64,
@@ -74,7 +74,7 @@ pub(crate) struct Encoded<'a> {
     pub(crate) bytes: &'a [u8],
 }
 
-/// Encodes slices; kept for its memory.
+/// Encodes slices. Reuse it to keep its memory.
 #[derive(Debug, Default)]
 pub(crate) struct SliceEncoder {
     builder: ChunkBuilder,
@@ -85,10 +85,10 @@ pub(crate) struct SliceEncoder {
 }
 
 impl SliceEncoder {
-    /// Encodes at most [`COLUMNS`] series; gives each chunk to `sink`.
+    /// Encodes at most [`COLUMNS`] series, and passes each chunk to `sink`.
     ///
     /// # Errors
-    /// What `sink` returned.
+    /// The error of `sink`.
     pub(crate) fn encode<E>(
         &mut self,
         slice: &[Samples],
@@ -111,7 +111,7 @@ impl SliceEncoder {
         Ok(())
     }
 
-    /// Finds the clock that most of the series have in common; says which of them use it.
+    /// Finds the timestamps that most of the series share, and which series use them.
     fn choose_clock(&mut self, slice: &[Samples]) -> Vec<bool> {
         self.clock.clear();
         let longest = slice.iter().max_by_key(|one| one.times_ms.len());
@@ -124,13 +124,13 @@ impl SliceEncoder {
         shares
     }
 
-    /// Whether a series may use the clock; the clock then has its times too.
+    /// Reports whether a series can use the shared timestamps, and adds its timestamps to them if so.
     fn joins(&mut self, times: &[i64]) -> bool {
         if times.is_empty() {
             return false;
         }
         let missing = count_missing(times, &self.clock);
-        // Rows that few series use cost a bit in the presence of each of the others.
+        // A row that few series use costs a presence bit in each of the others.
         if missing * 8 > self.clock.len() || times.len() * 16 < self.clock.len() {
             return false;
         }

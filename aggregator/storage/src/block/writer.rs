@@ -1,4 +1,4 @@
-//! Writes a block: series in order, each with its samples; then the index; then the name.
+//! Writes a block: the series in order with their samples, then the index, then the final name.
 
 use std::io::{self, BufWriter, Read as _, Write as _};
 use std::path::{Path, PathBuf};
@@ -16,11 +16,11 @@ use crate::disk::{self, File};
 use crate::files;
 use crate::value_kind::ValueKind;
 
-/// zstd's level for sections: they are written once and read often.
+/// The zstd level of sections, which are written once and read often.
 const LEVEL: i32 = 3;
 const BUFFER_BYTES: usize = 1 << 20;
 
-/// A block that is being written. Dropped before it is finished, it leaves nothing behind.
+/// A block that is being written. If it is dropped before it is finished, its file is removed.
 #[derive(Debug)]
 pub(crate) struct BlockWriter {
     temporary: PathBuf,
@@ -30,7 +30,7 @@ pub(crate) struct BlockWriter {
     directory: Vec<ChunkEntry>,
     encoder: SliceEncoder,
     slice: Vec<Samples>,
-    /// Samples of the slice that are in use.
+    /// The number of used entries in the slice.
     filled: usize,
     footer: Footer,
     finished: bool,
@@ -73,7 +73,7 @@ impl BlockWriter {
         Ok(())
     }
 
-    /// Adds a series with its samples, at least one; `samples` is left empty, with other memory.
+    /// Adds a series with its samples, at least one. Swaps `samples` with an empty list.
     ///
     /// # Errors
     /// The file can't be written, or the block is full.
@@ -92,7 +92,7 @@ impl BlockWriter {
         Ok(())
     }
 
-    /// Adds series whose chunks are taken over as another block has them.
+    /// Adds series whose chunks are copied from another block.
     ///
     /// # Errors
     /// See [`Self::push`].
@@ -104,7 +104,7 @@ impl BlockWriter {
         Ok(())
     }
 
-    /// Adds a chunk of the last series of [`Self::begin_copy`]: `bytes` are as `entry` describes them moved.
+    /// Adds a chunk of the last series of [`Self::begin_copy`]. `entry` describes `bytes`, except for their position.
     ///
     /// # Errors
     /// The file can't be written.
@@ -171,7 +171,7 @@ impl BlockWriter {
         Ok(section)
     }
 
-    /// Makes the file so long at least, with bytes that nobody reads.
+    /// Pads the file to this length with unused bytes.
     fn fill(&mut self, file_bytes: u64) -> io::Result<()> {
         let missing = file_bytes.saturating_sub(self.offset);
         io::copy(&mut io::repeat(0).take(missing), &mut self.file)?;
@@ -179,8 +179,8 @@ impl BlockWriter {
         Ok(())
     }
 
-    /// Writes the index and gives the block its name; it is durable when this returns. `replaces`: the blocks it
-    /// was merged from, which are void as soon as this one is there.
+    /// Writes the index and renames the file. The block is durable when this returns. `replaces` are the blocks that
+    /// were merged into this one, which are void once it exists.
     ///
     /// # Errors
     /// The file can't be written; then there is no block.

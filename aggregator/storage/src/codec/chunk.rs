@@ -1,4 +1,4 @@
-//! A chunk: its clock, its columns, its planes.
+//! A chunk: its timestamps, its columns and its planes.
 
 use crate::bytes::{Malformed, Reader, put_varint, zigzag};
 
@@ -15,12 +15,12 @@ const RUN: u8 = 1;
 const BITMAP: u8 = 2;
 const NONE: u8 = 3;
 
-/// In which rows a column has a value.
+/// The rows in which a column has a value.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(crate) enum Presence {
     All,
     None,
-    /// In so many rows from this one on.
+    /// In this many rows from this row on.
     Run {
         first: u32,
         count: u32,
@@ -29,7 +29,7 @@ pub(crate) enum Presence {
     Rows(Vec<u32>),
 }
 
-/// Puts columns together to a chunk. Kept and used again for the next one.
+/// Builds a chunk from columns. Can be reused for the next one.
 #[derive(Debug, Default)]
 pub(crate) struct ChunkBuilder {
     rows: usize,
@@ -40,7 +40,7 @@ pub(crate) struct ChunkBuilder {
 }
 
 impl ChunkBuilder {
-    /// Begins a chunk with these times: ascending, at least one, at most [`ROWS_MAX`].
+    /// Begins a chunk with these timestamps: ascending, from one to [`ROWS_MAX`].
     pub(crate) fn begin(&mut self, times_ms: &[i64]) {
         debug_assert!(!times_ms.is_empty() && times_ms.len() <= ROWS_MAX);
         self.rows = times_ms.len();
@@ -104,7 +104,7 @@ impl ChunkBuilder {
         self.finish_with(pack, to);
     }
 
-    /// The same for a chunk that stays in memory: quicker to make and to read, and larger.
+    /// Does the same for a chunk that stays in memory: faster to encode and decode, but larger.
     pub(crate) fn finish_light(&self, to: &mut Vec<u8>) {
         self.finish_with(store, to);
     }
@@ -140,17 +140,17 @@ struct Column {
     offsets: [u32; 8],
 }
 
-/// A chunk whose planes are unpacked; columns are put together when asked for.
+/// A chunk with decompressed planes. Columns are decoded on request.
 #[derive(Debug)]
 pub(crate) struct Chunk {
     times_ms: Vec<i64>,
-    /// A hash of the times: equal times have equal numbers.
+    /// A hash of the timestamps.
     timestamps_id: u64,
     columns: Vec<Column>,
     planes: Vec<Vec<u8>>,
 }
 
-/// A number for a list of times; equal lists have equal numbers, never 0.
+/// Returns a hash of a list of timestamps, which is never 0.
 pub(crate) fn timestamps_id_of(times_ms: &[i64]) -> u64 {
     let mut hash = times_ms.len() as u64 ^ 0x9e37_79b9_7f4a_7c15;
     for &time in times_ms {
@@ -161,10 +161,10 @@ pub(crate) fn timestamps_id_of(times_ms: &[i64]) -> u64 {
 }
 
 impl Chunk {
-    /// Unpacks a chunk.
+    /// Decompresses a chunk.
     ///
     /// # Errors
-    /// The bytes are no chunk. No input makes it allocate more than the bounds of a chunk.
+    /// The bytes are not a chunk. No input makes it allocate more than the limits of a chunk.
     pub(crate) fn decode(bytes: &[u8]) -> Result<Self, Malformed> {
         let mut reader = Reader::new(bytes);
         let head = Head::read(&mut reader)?;
@@ -177,10 +177,10 @@ impl Chunk {
         })
     }
 
-    /// Rows and samples of a chunk, without unpacking its values.
+    /// Returns the numbers of rows and samples of a chunk, without decompressing its values.
     ///
     /// # Errors
-    /// The bytes are no chunk.
+    /// The bytes are not a chunk.
     pub(crate) fn counts(bytes: &[u8]) -> Result<Counts, Malformed> {
         let head = Head::read(&mut Reader::new(bytes))?;
         Ok(Counts {
@@ -193,7 +193,7 @@ impl Chunk {
         &self.times_ms
     }
 
-    /// A number that chunks with the same times have in common; never 0.
+    /// Returns the hash of the timestamps, which is never 0.
     pub(crate) const fn timestamps_id(&self) -> u64 {
         self.timestamps_id
     }
@@ -203,7 +203,7 @@ impl Chunk {
         self.columns.len()
     }
 
-    /// In which rows the column has values.
+    /// Returns the rows in which the column has values.
     pub(crate) fn presence(&self, column: usize) -> &Presence {
         self.columns
             .get(column)
@@ -262,18 +262,18 @@ impl Chunk {
     }
 }
 
-/// How much is in a chunk.
+/// The size of a chunk.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) struct Counts {
     pub(crate) rows: usize,
     pub(crate) samples: u64,
 }
 
-/// What stands before the planes.
+/// The part of a chunk before the planes.
 struct Head {
     times_ms: Vec<i64>,
     columns: Vec<Column>,
-    /// Bytes of each plane, unpacked.
+    /// Decompressed bytes of each plane.
     lengths: [usize; 8],
 }
 
@@ -285,7 +285,7 @@ impl Head {
         if rows == 0 || rows > ROWS_MAX || columns > COLUMNS_MAX {
             return Err(Malformed);
         }
-        // A time takes at most 10 bytes; a column at most a bitmap and nine bytes for each exception.
+        // A timestamp takes at most 10 bytes, and a column at most a bitmap and nine bytes per exception.
         let head_bytes_max = rows * (10 + columns * 12) + columns * 64;
         if head_bytes > head_bytes_max {
             return Err(Malformed);

@@ -1,4 +1,4 @@
-//! One column: which transformation makes its values small, and how they come back.
+//! One column: the transformation that makes its values small, and its inverse.
 //!
 //! ```text
 //! description: kind u8 | presence | values varint, unless presence is "all" |
@@ -7,8 +7,8 @@
 //!   float:     width u8 | first bits u64
 //! exceptions:  count varint, { index difference varint, bits u64 }*
 //! ```
-//! A value that is not of the column's kind (a NaN among counters) is an exception; in its place the number before
-//! it is repeated.
+//! A value that does not fit the transformation, such as a NaN among counters, is an exception. The planes repeat the
+//! previous number in its place.
 
 use crate::bytes::{Malformed, Reader, put_varint, unzigzag, zigzag};
 
@@ -19,17 +19,17 @@ const WHOLE_1: u8 = 1;
 const WHOLE_2: u8 = 2;
 const FLOAT: u8 = 3;
 
-/// What is known of a column before its planes are read.
+/// The description of a column, which precedes its planes.
 #[derive(Debug, Clone, PartialEq)]
 pub(super) enum Description {
     /// All values have these bits.
     Constant { bits: u64 },
-    /// Differences, or differences of differences, of whole numbers.
+    /// First- or second-order differences of integers.
     Whole {
         exponent: u8,
         width: u8,
         first: i64,
-        /// The first difference, when the planes hold differences of differences.
+        /// The first difference, if the planes have second-order differences.
         slope: Option<i64>,
         exceptions: Vec<(u32, u64)>,
     },
@@ -38,7 +38,7 @@ pub(super) enum Description {
 }
 
 impl Description {
-    /// Planes that the column has bytes in.
+    /// Returns the number of planes with bytes of the column.
     pub(super) const fn width(&self) -> u8 {
         match self {
             Self::Constant { .. } => 0,
@@ -46,7 +46,7 @@ impl Description {
         }
     }
 
-    /// Numbers it has in each of its planes, of `count` values.
+    /// Returns how many numbers each of its planes has for `count` values.
     pub(super) const fn planed(&self, count: usize) -> usize {
         match self {
             Self::Constant { .. } => 0,
@@ -56,7 +56,7 @@ impl Description {
     }
 }
 
-/// Memory that encoding needs, kept between columns.
+/// Memory for encoding, reused between columns.
 #[derive(Debug, Default)]
 pub(super) struct Scratch {
     whole: Vec<i64>,
@@ -64,7 +64,7 @@ pub(super) struct Scratch {
     pub(super) numbers: Vec<u64>,
 }
 
-/// Describes the column in `to` and leaves the numbers for the planes in `scratch`. Returns their width in bytes.
+/// Writes the description of the column to `to` and the numbers for the planes to `scratch`. Returns their width in bytes.
 /// `values` is not empty.
 pub(super) fn encode(values: &[u64], scratch: &mut Scratch, to: &mut Vec<u8>) -> u8 {
     scratch.numbers.clear();
@@ -84,7 +84,7 @@ pub(super) fn encode(values: &[u64], scratch: &mut Scratch, to: &mut Vec<u8>) ->
     }
 }
 
-/// Fills `whole` when one exponent, that of the first value, suits all values.
+/// Fills `whole` if the exponent of the first value suits all values.
 fn all_whole(values: &[u64], whole: &mut Vec<i64>) -> Option<u8> {
     let first = *values.first()?;
     let exponent = (0..=EXPONENT_MAX).find(|&e| to_whole(first, e).is_some())?;
@@ -100,7 +100,7 @@ fn bytes_for(numbers: &[u64]) -> u8 {
     (64 - all.leading_zeros()).div_ceil(8) as u8
 }
 
-/// Bits that the numbers take without leading zeroes: what decides between first and second differences.
+/// Returns the bits of the numbers without leading zeroes, which decide between first- and second-order differences.
 fn cost(numbers: impl Iterator<Item = u64>) -> u64 {
     numbers.map(|one| u64::from(64 - one.leading_zeros())).sum()
 }
@@ -130,7 +130,7 @@ fn put_whole(
     to: &mut Vec<u8>,
 ) -> u8 {
     let whole = &scratch.whole;
-    // All of them stay below 2^53, so differences of differences fit an i64.
+    // All of them are below 2^53, so second-order differences fit an i64.
     let first_order = || whole.windows(2).map(|w| w[1] - w[0]);
     let second_order = || whole.windows(3).map(|w| w[2] - 2 * w[1] + w[0]);
     let is_second =
@@ -170,7 +170,7 @@ fn encode_float(values: &[u64], scratch: &mut Scratch, to: &mut Vec<u8>) -> u8 {
 /// Reads a description. `count`: values of the column.
 ///
 /// # Errors
-/// It is none.
+/// The bytes are not a description.
 pub(super) fn read(reader: &mut Reader<'_>, count: usize) -> Result<Description, Malformed> {
     let kind = reader.u8()?;
     match kind {
@@ -220,7 +220,7 @@ fn read_exceptions(reader: &mut Reader<'_>, count: usize) -> Result<Vec<(u32, u6
     Ok(list)
 }
 
-/// Puts the values of a column back together from its numbers, and appends them to `to`.
+/// Decodes the values of a column from its numbers, and appends them to `to`.
 pub(super) fn decode(description: &Description, count: usize, numbers: &[u64], to: &mut Vec<f64>) {
     match description {
         Description::Constant { bits } => to.resize(to.len() + count, f64::from_bits(*bits)),

@@ -1,4 +1,4 @@
-//! zstd with contexts that a thread keeps, and an escape for what does not compress.
+//! Compresses with zstd in per-thread contexts, and stores incompressible bytes as they are.
 
 use std::cell::RefCell;
 
@@ -8,7 +8,7 @@ const RAW: u8 = 0;
 const ZEROES: u8 = 1;
 const ZSTD: u8 = 2;
 
-/// zstd's level: 1 packs planes as well as 3 does, at half the cost.
+/// The zstd level. Level 1 compresses planes as well as level 3 does, at half the cost.
 const LEVEL: i32 = 1;
 
 thread_local! {
@@ -18,7 +18,7 @@ thread_local! {
         const { RefCell::new(None) };
 }
 
-/// Appends `bytes` in the shortest encoding to `to`; returns which it is.
+/// Appends `bytes` in the shortest encoding to `to`, and returns the encoding.
 pub(super) fn pack(bytes: &[u8], to: &mut Vec<u8>) -> u8 {
     if bytes.iter().all(|&byte| byte == 0) {
         return ZEROES;
@@ -34,7 +34,7 @@ pub(super) fn pack(bytes: &[u8], to: &mut Vec<u8>) -> u8 {
     RAW
 }
 
-/// Appends `bytes` as they are, unless they are all zero; returns the encoding, as [`pack`] does.
+/// Appends `bytes` as they are, unless they are all zero. Returns the encoding, as [`pack`] does.
 pub(super) fn store(bytes: &[u8], to: &mut Vec<u8>) -> u8 {
     if bytes.iter().all(|&byte| byte == 0) {
         return ZEROES;
@@ -43,7 +43,7 @@ pub(super) fn store(bytes: &[u8], to: &mut Vec<u8>) -> u8 {
     RAW
 }
 
-/// `None` when zstd fails, which only lack of memory makes it do.
+/// Returns `None` if zstd fails, which happens only for lack of memory.
 fn compress(bytes: &[u8]) -> Option<Vec<u8>> {
     COMPRESSOR.with_borrow_mut(|slot| {
         let compressor = match slot {
@@ -54,10 +54,10 @@ fn compress(bytes: &[u8]) -> Option<Vec<u8>> {
     })
 }
 
-/// Unpacks what [`pack`] wrote; the result has exactly `length` bytes.
+/// Decompresses the output of [`pack`] to exactly `length` bytes.
 ///
 /// # Errors
-/// The encoding is unknown, or the bytes do not unpack to that length.
+/// The encoding is unknown, or the decompressed length differs.
 pub(super) fn unpack(encoding: u8, stored: &[u8], length: usize) -> Result<Vec<u8>, Malformed> {
     let bytes = match encoding {
         RAW => stored.to_vec(),

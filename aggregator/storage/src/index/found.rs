@@ -1,4 +1,4 @@
-//! Lists of series, borrowed from an index or made of several: intersected with the smaller one leading.
+//! Lists of series, borrowed from an index or combined from several. Intersections are led by the smaller list.
 
 use std::borrow::Cow;
 
@@ -9,7 +9,7 @@ use super::view::PostingsRef;
 /// The series that matched.
 #[derive(Debug, Clone)]
 pub(crate) enum Found<'i> {
-    /// Ascending strictly.
+    /// Strictly ascending.
     List(Cow<'i, [u32]>),
     /// Many of them.
     Bitmap(Cow<'i, RoaringBitmap>),
@@ -64,7 +64,7 @@ impl Found<'_> {
         }
     }
 
-    /// The ids that are in `other` too.
+    /// Returns the ids that are also in `other`.
     pub(crate) fn intersect(self, other: PostingsRef<'_>) -> Self {
         match (self.view(), other) {
             (PostingsRef::List(own), PostingsRef::List(other)) => both(own, other).into(),
@@ -78,7 +78,7 @@ impl Found<'_> {
     }
 }
 
-/// How much longer a list must be for searching it to beat walking along it.
+/// How many times longer a list must be before a search in it is faster than a scan.
 const SEARCH_FROM: usize = 8;
 
 /// The ids of both lists.
@@ -92,7 +92,7 @@ fn both(a: &[u32], b: &[u32]) -> Vec<u32> {
     common
 }
 
-/// Whether two lists have an id in common.
+/// Reports whether two lists share an id.
 pub(super) fn meet(a: &[u32], b: &[u32]) -> bool {
     let (short, long) = if a.len() <= b.len() { (a, b) } else { (b, a) };
     let mut found = false;
@@ -103,7 +103,7 @@ pub(super) fn meet(a: &[u32], b: &[u32]) -> bool {
     found
 }
 
-/// Calls `visit` with each id of both lists until it says no.
+/// Calls `visit` with each shared id until it returns `false`.
 fn each_common(short: &[u32], long: &[u32], mut visit: impl FnMut(u32) -> bool) {
     let from = if long.len() / SEARCH_FROM >= short.len() {
         search
@@ -121,19 +121,19 @@ fn each_common(short: &[u32], long: &[u32], mut visit: impl FnMut(u32) -> bool) 
                 }
                 short = later;
             }
-            // Ids of a target stand together: all of them that come before the other list's next are passed at once.
+            // The ids of a target are adjacent: skip all that precede the next id of the other list at once.
             Some(&other) => short = from(later, other),
         }
     }
 }
 
-/// What a list holds from `least` on, found step by step.
+/// Returns the rest of a list from `least` on, found by a scan.
 fn walk(list: &[u32], least: u32) -> &[u32] {
     let before = list.iter().take_while(|&&id| id < least).count();
     list.get(before..).unwrap_or_default()
 }
 
-/// What a list holds from `least` on, found in steps that double: what is near costs little.
+/// Returns the rest of a list from `least` on, found in doubling steps, so that near ids are found fast.
 fn search(list: &[u32], least: u32) -> &[u32] {
     let mut end = 1;
     while list.get(end).is_some_and(|&id| id < least) {

@@ -1,22 +1,22 @@
-//! What can be looked up instead of matched: a regex that is a list of strings, or begins with one.
+//! Patterns that can be looked up instead of matched: a list of strings, or a literal prefix.
 
 use regex_syntax::hir::literal::{ExtractKind, Extractor};
 
-/// A matcher's pattern, as far as a dictionary can use it.
+/// The part of a matcher's pattern that a look-up in the dictionary can use.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(crate) enum Literals {
     /// Matches exactly these strings.
     Exactly(Vec<String>),
     /// Every match begins with this.
     Prefix(String),
-    /// Nothing is known.
+    /// No part.
     Unknown,
 }
 
-/// Strings that a pattern may stand for; more are matched one value at a time.
+/// The largest number of strings that is looked up. A pattern with more is matched against each value.
 const EXACT_MAX: usize = 256;
 
-/// Takes a pattern apart. The anchors and flags are those of [`common::model::AnchoredRegex`].
+/// Analyses a pattern. The anchors and flags are those of [`common::model::AnchoredRegex`].
 pub(crate) fn literals(source: &str) -> Literals {
     let mut parser = regex_syntax::ParserBuilder::new()
         .dot_matches_new_line(true)

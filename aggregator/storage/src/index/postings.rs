@@ -4,10 +4,10 @@ use roaring::RoaringBitmap;
 
 use super::view::PostingsRef;
 
-/// A bitmap costs some 100 bytes however little it holds; most values have few series.
+/// A bitmap takes at least about 100 bytes, and most values have few series.
 const FEW_MAX: usize = 128;
 
-/// Series ids, ascending strictly.
+/// Series ids, strictly ascending.
 #[derive(Debug)]
 pub(crate) enum Postings {
     Few(Vec<u32>),
@@ -40,7 +40,7 @@ impl Postings {
         }
     }
 
-    /// Removes an id; true when none is left.
+    /// Removes an id. Returns `true` if none is left.
     pub(crate) fn remove(&mut self, id: u32) -> bool {
         match self {
             Self::Few(ids) => {

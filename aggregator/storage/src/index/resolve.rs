@@ -1,4 +1,4 @@
-//! From matchers to series: look-ups in the dictionary first, then a filter over the few that are left.
+//! Resolves matchers to series: first by look-ups in the dictionary, then by a filter over the remaining series.
 
 use std::collections::BTreeSet;
 
@@ -14,20 +14,20 @@ use super::view::{PostingsRef, SeriesIndex};
 use crate::read::{ReadControl, ReadError};
 use crate::symbols::Symbol;
 
-/// Series between two looks at the control.
+/// The number of series between two checks of the control.
 const CHECK_EVERY: usize = 4096;
 
-/// Series a value of a label from which on it costs less to look for each value's series among those wanted than to look
-/// at the label of each.
+/// From this many series per value of a label on, intersecting the postings of each value is cheaper than reading the
+/// label of each series.
 const PER_VALUE: u64 = 8;
 
-/// Matchers, taken apart once for all the parts they are resolved in.
+/// Matchers, analysed once for all parts of the store.
 #[derive(Debug)]
 pub(crate) struct Prepared<'m> {
     matchers: Vec<One<'m>>,
 }
 
-/// A matcher and what is known of its pattern.
+/// A matcher and the analysis of its pattern.
 #[derive(Debug)]
 struct One<'m> {
     matcher: &'m Matcher,
@@ -44,12 +44,12 @@ impl<'m> One<'m> {
         Self { matcher, literals }
     }
 
-    /// Whether its series are those of a few values that can be looked up.
+    /// Reports whether its series are those of a few values that can be looked up.
     fn is_lookup(&self) -> bool {
         matches!(self.literals, Literals::Exactly(_)) && !self.matcher.matches_empty()
     }
 
-    /// The series of each value that can be looked up.
+    /// Returns the series of each value that can be looked up.
     fn postings<'i>(&self, index: &'i (impl SeriesIndex + ?Sized)) -> Vec<PostingsRef<'i>> {
         let (Literals::Exactly(texts), Some(name)) =
             (&self.literals, index.find_symbol(self.matcher.name()))
@@ -70,7 +70,7 @@ impl<'m> Prepared<'m> {
         }
     }
 
-    /// The series for which all matchers hold. No matcher: all series.
+    /// Returns the series that all matchers match. Without a matcher, these are all series.
     ///
     /// # Errors
     /// The control's bounds.
@@ -96,8 +96,8 @@ impl<'m> Prepared<'m> {
         Ok(found.unwrap_or_else(|| index.all().into()))
     }
 
-    /// What the matchers that are look-ups have in common: the one with the fewest series leads, so that the cost is
-    /// that of the answer. `None` without such a matcher.
+    /// Intersects the results of the matchers that are look-ups. The one with the fewest series leads, so that the cost
+    /// depends on the result. Returns `None` without such a matcher.
     fn look_up<'i>(&self, index: &'i (impl SeriesIndex + ?Sized)) -> Option<Found<'i>> {
         let lookups = self.matchers.iter().filter(|one| one.is_lookup());
         let mut lists: Vec<(u64, Vec<PostingsRef<'i>>)> = Vec::with_capacity(self.matchers.len());
@@ -128,7 +128,7 @@ impl<'m> Prepared<'m> {
     }
 }
 
-/// The series of every value that matches; for matchers that need the label and are no look-ups.
+/// Returns the series of every matching value, for matchers that require the label and are not look-ups.
 fn union<'i>(
     index: &'i (impl SeriesIndex + ?Sized),
     one: &One<'_>,
@@ -153,7 +153,7 @@ fn union<'i>(
     Ok(ids.into())
 }
 
-/// Those of `ids` for which the matcher holds. Each value is matched once.
+/// Returns those of `ids` that the matcher matches. Each value is matched once.
 fn filter<'i>(
     index: &(impl SeriesIndex + ?Sized),
     matcher: &Matcher,
@@ -246,7 +246,7 @@ pub(crate) fn label_values(
     });
 }
 
-/// Whether a matcher asks only that the label be there.
+/// Reports whether a matcher only requires that the label exists.
 fn is_any_value(matcher: &Matcher) -> bool {
     match matcher.op() {
         MatchOp::NotEqual => matcher.value().is_empty(),
@@ -255,7 +255,7 @@ fn is_any_value(matcher: &Matcher) -> bool {
     }
 }
 
-/// Whether a matcher holds for every series.
+/// Reports whether a matcher matches every series.
 fn is_anything(matcher: &Matcher) -> bool {
     matcher.op() == MatchOp::Regex && matcher.value() == ".*"
 }

@@ -1,4 +1,4 @@
-//! What queries need of an index, the same for the head's and for a block's.
+//! The interface that queries need from an index, shared by the head and blocks.
 
 use roaring::RoaringBitmap;
 
@@ -12,7 +12,7 @@ use crate::symbols::Symbol;
 /// A list of series, borrowed.
 #[derive(Debug, Clone, Copy)]
 pub(crate) enum PostingsRef<'a> {
-    /// Ascending strictly.
+    /// Strictly ascending.
     List(&'a [u32]),
     Bitmap(&'a RoaringBitmap),
 }
@@ -30,7 +30,7 @@ impl<'a> PostingsRef<'a> {
         }
     }
 
-    /// Whether a series of `other` is here.
+    /// Reports whether it shares a series with `other`.
     pub(crate) fn meets(self, other: Self) -> bool {
         match (self, other) {
             (Self::List(own), PostingsRef::List(other)) => meet(own, other),
@@ -62,7 +62,7 @@ impl<'a> PostingsRef<'a> {
 
 /// Series by number, and the dictionary of their labels.
 pub(crate) trait SeriesIndex {
-    /// The number of `text`, if any series has it.
+    /// Returns the symbol of `text`, if any series has it.
     fn find_symbol(&self, text: &str) -> Option<Symbol>;
 
     /// The text of a symbol.
@@ -86,7 +86,7 @@ pub(crate) trait SeriesIndex {
     /// The series with a label value.
     fn postings(&self, name: Symbol, value: Symbol) -> Option<PostingsRef<'_>>;
 
-    /// How many values a label has.
+    /// Returns the number of values of a label.
     fn values_len(&self, name: Symbol) -> usize;
 
     /// Visits the values of a label that begin with `prefix`.
@@ -104,7 +104,7 @@ pub(crate) trait SeriesIndex {
         Labels::from_sorted(pairs.map(|(&n, &v)| (self.text(n), self.text(v))))
     }
 
-    /// For each shape, where the label `name` is among its names.
+    /// Returns, for each shape, the position of the label `name`.
     fn positions(&self, name: Symbol) -> Vec<Option<usize>> {
         self.shapes()
             .iter()

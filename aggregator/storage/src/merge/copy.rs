@@ -1,5 +1,5 @@
-//! Chunks that a merge takes over as they are stored: unpacking long columns only to pack them again costs most of a
-//! merge's CPU time, and makes them hardly smaller.
+//! Chunks that a merge copies unchanged. Compressing long columns again would take most of the CPU time of a merge, and
+//! would hardly make them smaller.
 
 use crate::block::format::ChunkEntry;
 use crate::block::reader::BlockError;
@@ -13,18 +13,18 @@ use crate::value_kind::ValueKind;
 
 use super::{Source, Union};
 
-/// Rows that chunks have on average, at least, when they are not made longer.
+/// The average number of rows from which on chunks are copied unchanged.
 const LONG: usize = ROWS / 2;
-/// A first chunk shorter than this has longer ones behind it too rarely to look.
+/// After a first chunk shorter than this, longer ones are too rare to search for.
 const SHORT: usize = ROWS / 4;
 
-/// Consecutive series of a merged block whose chunks in all sources have these series, in this order, and no others. The
-/// memory is kept from one to the next.
+/// Consecutive series of a merged block whose chunks contain exactly these series, in this order, in all sources. Reuses
+/// its memory.
 #[derive(Debug, Default)]
 pub(super) struct Slice {
     /// How many series.
     pub(super) columns: usize,
-    /// Their chunks by time, with the number of samples and where their bytes end in `bytes`.
+    /// Their chunks by time, each with its number of samples and the end of its bytes in `bytes`.
     chunks: Vec<(ChunkEntry, u64, usize)>,
     bytes: Vec<u8>,
     places: Vec<(usize, SeriesId)>,
@@ -40,8 +40,8 @@ impl Slice {
         parts.map(|((entry, samples, end), start)| (entry, *samples, &self.bytes[start..*end]))
     }
 
-    /// Finds the first series of `list` whose chunks can be taken over, none of whose samples is older than `start_ms`.
-    /// False if there are none, or packing anew would make them smaller, or a chunk is damaged.
+    /// Finds the first series of `list` whose chunks can be copied and have no sample before `start_ms`. Returns `false` if
+    /// there are none, if compressing them again would make them smaller, or if a chunk is damaged.
     ///
     /// # Errors
     /// A source can't be read.
@@ -64,7 +64,7 @@ impl Slice {
         }
     }
 
-    /// Whether some first series of `list` stand side by side in all sources that have any of them.
+    /// Reports whether the first series of `list` are adjacent in all sources that have any of them.
     fn find_series(&mut self, sources: &[Source], union: &Union, list: &[u32]) -> bool {
         self.places.clear();
         self.places
@@ -87,7 +87,7 @@ impl Slice {
         })
     }
 
-    /// Whether the chunks of these series hold no others, and follow one another in time.
+    /// Reports whether the chunks of these series contain no others and do not overlap in time.
     fn find_chunks(&mut self, sources: &[Source], start_ms: i64) -> bool {
         self.found.clear();
         let columns = self.columns as u32;
@@ -116,7 +116,7 @@ impl Slice {
             })
     }
 
-    /// Reads the chunks; false if they are short.
+    /// Reads the chunks. Returns `false` if they are short.
     fn read(&mut self, sources: &[Source]) -> Result<bool, MaintenanceError> {
         self.chunks.clear();
         self.bytes.clear();

@@ -1,4 +1,4 @@
-//! Puts the samples of one series together from its segments.
+//! Assembles the samples of one series from its segments.
 
 use std::sync::Arc;
 
@@ -12,18 +12,18 @@ pub(super) struct Segment {
     data: Data,
     first_ms: i64,
     last_ms: i64,
-    /// The samples inside the range, counted from the segment's first; only when it has a timestamps_id.
+    /// The samples inside the range, relative to the first of the segment. Only set with a timestamps_id.
     start: usize,
     end: usize,
-    /// Names the times of the whole segment; 0 when the column has not all of them.
+    /// Identifies the timestamps of the whole segment, or 0 if the column lacks some of them.
     timestamps_id: u64,
 }
 
-/// Where the samples are.
+/// The samples.
 #[derive(Debug)]
 pub(super) enum Data {
     Chunk(Arc<Chunk>, usize),
-    /// Times that several series share, and a bit pattern for each.
+    /// Timestamps that several series share, and the bits of a value for each.
     Shared(Arc<[i64]>, u64, Vec<u64>),
     Loose(Vec<(i64, u64)>),
 }
@@ -73,13 +73,13 @@ impl Segment {
     }
 }
 
-/// Collects segments, makes a column of them, and keeps the memory for the next.
+/// Collects segments and joins them to a column. Reuses its memory for the next series.
 #[derive(Debug)]
 pub(super) struct Assembler {
     start_ms: i64,
     end_ms: i64,
     segments: Vec<Segment>,
-    /// What `times` are, when they are shared; 0 otherwise.
+    /// Identifies `times` if they are shared, else 0.
     timestamps_id: u64,
     times: Vec<i64>,
     values: Vec<f64>,
@@ -108,7 +108,7 @@ impl Assembler {
         self.segments.clear();
     }
 
-    /// Adds a segment of the series, unless none of it is in the range.
+    /// Adds a segment of the series if any of it is in the range.
     pub(super) fn add(&mut self, mut segment: Segment) {
         if segment.first_ms > self.end_ms || segment.last_ms < self.start_ms {
             return;
@@ -158,7 +158,7 @@ impl Assembler {
         })
     }
 
-    /// The usual case: whole segments one behind the other; the times are often those of the series before.
+    /// Handles the common case: whole segments in sequence. The timestamps often equal those of the previous series.
     fn assemble_shared(&mut self) {
         let mut timestamps_id = 0_u64;
         for segment in &self.segments {
@@ -239,7 +239,7 @@ impl Assembler {
         }
     }
 
-    /// Orders samples of segments that overlap; of equal times the first segment's stays.
+    /// Sorts the samples of overlapping segments. Of equal timestamps, the sample of the first segment is kept.
     fn sort(&mut self) {
         let pairs = self.times.iter().copied().zip(self.values.iter().copied());
         let mut pairs: Vec<(i64, f64)> = pairs.collect();
@@ -249,7 +249,7 @@ impl Assembler {
     }
 }
 
-/// The timestamps_id of times that are shared outside a chunk.
+/// Returns the timestamps_id of timestamps that are shared outside a chunk.
 pub(super) fn shared_timestamps_id(times: &[i64]) -> u64 {
     timestamps_id_of(times)
 }

@@ -1,4 +1,4 @@
-//! Groups series by symbols; text is put together once a group.
+//! Groups series by symbols, and builds text once per group.
 
 use common::model::Labels;
 use hashbrown::HashMap;
@@ -12,12 +12,12 @@ use crate::symbols::Symbol;
 
 const UNGROUPED: u32 = u32::MAX;
 
-/// Forms the groups of a set, a part at a time.
+/// Forms the groups of a set, one part at a time.
 pub(super) struct Grouper<'g> {
     grouping: Grouping<'g>,
     groups: Groups,
     left: usize,
-    /// The groups by their labels, once a second part comes.
+    /// The groups by their labels, built for the second part.
     by_labels: HashMap<Labels, u32, FxBuildHasher>,
 }
 
@@ -34,7 +34,7 @@ impl<'g> Grouper<'g> {
         }
     }
 
-    /// Groups the series that `local` numbers and no part before had.
+    /// Groups the series in `local` that no earlier part has.
     pub(super) fn add(&mut self, index: &(impl SeriesIndex + ?Sized), local: &[u32]) {
         if self.left == 0 {
             return;

@@ -1,4 +1,4 @@
-//! Copies of a few columns of one group, taken under its lock, read without it.
+//! Copies of a few columns of one group, made under its lock and read without it.
 
 use std::ops::Range;
 use std::sync::Arc;
@@ -16,7 +16,7 @@ use crate::sync::lock;
 struct RowsCopy {
     times: Arc<[i64]>,
     timestamps_id: u64,
-    /// Column by column, as many as there are times.
+    /// Column by column, one value per timestamp.
     cells: Vec<u64>,
 }
 
@@ -28,9 +28,9 @@ pub(super) struct HeadBatch {
     rows: Vec<RowsCopy>,
     /// By the offset of the column.
     out_of_row: Vec<(usize, Vec<(i64, u64)>)>,
-    /// Pieces that were unpacked: the number of the packed rows, of the piece, and the chunk.
+    /// Decompressed pieces: the number of the compressed rows, the number of the piece, and the chunk.
     pieces: Vec<(usize, u32, Option<Arc<Chunk>>)>,
-    /// Whether samples before the newest of a column may be left out.
+    /// Whether only the newest sample of each column is needed.
     newest_only: bool,
 }
 
@@ -42,7 +42,7 @@ fn rows_in_range(part: &HeadPart, start_ms: i64, end_ms: i64) -> Range<usize> {
 }
 
 impl HeadBatch {
-    /// Nothing yet. `newest_only`: samples before the newest of a column may be left out.
+    /// Creates an empty batch. With `newest_only`, older samples than the newest of a column may be omitted.
     pub(super) fn new(newest_only: bool) -> Self {
         Self {
             newest_only,
@@ -50,7 +50,7 @@ impl HeadBatch {
         }
     }
 
-    /// Forgets everything.
+    /// Clears the batch.
     pub(super) fn clear(&mut self) {
         self.columns.clear();
         self.packed.clear();
@@ -80,8 +80,8 @@ impl HeadBatch {
         }
     }
 
-    /// The time of the last open row in the range, when it has a sample of every column: what is older is nobody's
-    /// newest.
+    /// Returns the timestamp of the last open row in the range if it has a sample of every column. No older sample is
+    /// then the newest of its column.
     fn full_row_ms(&self, part: &HeadPart, start_ms: i64, end_ms: i64) -> Option<i64> {
         let last = rows_in_range(part, start_ms, end_ms).last()?;
         let row = part.rows.row(last);
@@ -90,7 +90,7 @@ impl HeadBatch {
         is_full.then(|| part.rows.times_ms().get(last).copied())?
     }
 
-    /// Copies what a part has. Returns from when on the other parts are of interest.
+    /// Copies the samples of a part. Returns the timestamp from which on other parts are needed.
     fn copy(&mut self, part: &HeadPart, mut start_ms: i64, end_ms: i64) -> i64 {
         if !part.overlaps(start_ms, end_ms) {
             return start_ms;
@@ -135,7 +135,7 @@ impl HeadBatch {
         start_ms
     }
 
-    /// Gives the segments of one column to the assembler.
+    /// Passes the segments of one column to the assembler.
     pub(super) fn add_segments(&mut self, offset: usize, to: &mut Assembler) {
         let Some(&column) = self.columns.get(offset) else {
             return;
