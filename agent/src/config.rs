@@ -105,7 +105,7 @@ pub struct Config {
     /// The kubelet's own certificate (/var/lib/kubelet/pki/kubelet.crt), accepted as is, read again when it changes
     #[arg(long = "kubelet.pinned-cert-file", value_name = "FILE")]
     pub kubelet_pinned_cert_file: Option<PathBuf>,
-    /// Accepts any certificate of the kubelet; whoever answers receives the token
+    /// Accepts any certificate of the kubelet; any server that answers receives the token
     #[arg(long = "kubelet.insecure-skip-verify", action = ArgAction::SetTrue)]
     pub kubelet_insecure_skip_verify: bool,
     /// Pod labels that become labels of kube_pod_labels, by name

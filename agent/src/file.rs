@@ -178,7 +178,7 @@ mod tests {
         assert_eq!(
             file.read(&mut buffer, &mut errors),
             None,
-            "absent is no fault"
+            "a missing file is not an error"
         );
         for size in [10, BUFFER_BYTES_START, BUFFER_BYTES_START * 3 + 1] {
             std::fs::write(&path, vec![b'x'; size]).unwrap();

@@ -1,7 +1,7 @@
 //! Writes the aggregator's own metrics into its own store, so that rules can alert on them.
 //!
-//! Off by default, as in Prometheus, where it takes a scrape job: whoever imports a known set of series wants no
-//! others beside them.
+//! Off by default, as in Prometheus, where this needs a scrape job: a store that imports a known set of series should
+//! have no others.
 
 use std::collections::HashMap;
 use std::net::SocketAddr;

@@ -275,7 +275,7 @@ impl Set {
 
 fn damage(block: &Block, error: &BlockError) -> String {
     let name = block.path.file_name().unwrap_or_default().to_string_lossy();
-    format!("block {name}: {}; its samples are left out", chain(error))
+    format!("block {name}: {}; its samples are skipped", chain(error))
 }
 
 /// Assigns numbers to the series of a set, by hash.

@@ -290,7 +290,7 @@ impl Inner {
         let guard = Arc::clone(&lock(&self.readers));
         let (blocks, sealed) = self.blocks.overlapping_and_sealed(start_ms, end_ms);
         let quarantined = self.blocks.quarantined(start_ms, end_ms);
-        let warning = |one: &Quarantined| format!("block {} is damaged and left out", one.name);
+        let warning = |one: &Quarantined| format!("block {} is damaged and skipped", one.name);
         Parts {
             head,
             blocks,

@@ -9,12 +9,10 @@ use regex::Regex;
 use super::workspace::{TextFile, assert_none, text_files};
 
 /// Dependencies that no code names, with the reason. `crate: dependency`.
-const UNNAMED: &[(&str, &str)] = &[
-    (
-        "aggregator: regex",
-        "its tests include tests/integration/script.rs of promql",
-    ),
-];
+const UNNAMED: &[(&str, &str)] = &[(
+    "aggregator: regex",
+    "its tests include tests/integration/script.rs of promql",
+)];
 
 /// A dependency as a manifest states it.
 #[derive(Debug, PartialEq, Eq, PartialOrd, Ord)]

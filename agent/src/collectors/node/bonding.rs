@@ -111,7 +111,7 @@ impl Collector for Bonding {
         copy(&mut self.names, names, context);
         self.masters.begin();
         for name in parse::words(names.trim_ascii()) {
-            // Names that are not UTF-8 could not be told apart.
+            // Names that are not UTF-8 could not be distinguished.
             if context
                 .errors
                 .parsed(self.names.error_id(), std::str::from_utf8(name).ok())

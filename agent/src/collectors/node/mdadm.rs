@@ -124,7 +124,7 @@ impl Body {
     fn array(self, head: &[u8]) -> Option<Array<'_>> {
         let mut words = parse::words(head);
         let (name, colon, activity) = (words.next()?, words.next()?, words.next()?);
-        // Names that are not UTF-8 could not be told apart.
+        // Names that are not UTF-8 could not be distinguished.
         std::str::from_utf8(name).ok()?;
         let blocks = self.blocks?;
         let state = match (colon, activity, self.sync) {

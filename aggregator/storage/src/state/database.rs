@@ -209,7 +209,7 @@ impl StateDb {
         match self.copy(database) {
             Ok(database) => {
                 *slot = Some(database);
-                tracing::info!(bytes, live, "state database written anew");
+                tracing::info!(bytes, live, "rewrote state database");
                 Ok(true)
             }
             Err(error) => {

@@ -153,7 +153,7 @@ fn histogram_chunk_in_a_block_is_refused_by_name() {
     );
     let store = open(directory.path());
     let name = block.file_name().unwrap().to_str().unwrap();
-    let warning = format!("block {name}: {text}; its samples are left out");
+    let warning = format!("block {name}: {text}; its samples are skipped");
     assert_eq!(names(&store), (vec!["float".to_owned()], vec![warning]));
     // A merge copies the other series and keeps the block.
     append(&store, "later", 1000);

@@ -1,4 +1,4 @@
-//! Test of late samples: within the retention they are stored, older ones are counted by sender.
+//! Late samples: those within the retention are stored, and older ones are counted by sender.
 
 use common::model::Labels;
 

@@ -402,7 +402,7 @@ pub(super) fn act(side: &Side, scenario: &str, action: &str, start_ms: i64) {
     assert_eq!(answer.status, 200, "{scenario} {action}: {}", answer.text());
 }
 
-/// What was told, without what differs from run to run.
+/// The notifications of a scenario, without fields that differ between runs.
 fn told(side: &Side, name: &str, extra: &str) -> Vec<String> {
     let path = if extra == "/bad" {
         format!("/{name}/bad")
@@ -495,7 +495,7 @@ fn scenarios_end_as_with_the_real_alertmanager() {
     panic!("{}", wrong.join("\n"));
 }
 
-/// The scenarios of which the two were told differently.
+/// The scenarios with different notifications from the two servers.
 fn differing(sides: &[Side; 2]) -> Vec<String> {
     let mut wrong = Vec::new();
     let mut count = 0;
@@ -534,7 +534,7 @@ fn flaky_config(webhook: &str) -> String {
     )
 }
 
-/// What a receiver was told and took: of which group, what of each alert.
+/// The notifications that a receiver accepted: the group, and fields of each alert.
 pub(super) fn taken(side: &Side, path: &str) -> Vec<String> {
     let line = |body: &Value| {
         let alerts = body["alerts"].as_array().unwrap().iter();
@@ -557,9 +557,9 @@ fn has_failed(side: &Side, names: &[&str]) -> bool {
     })
 }
 
-/// A receiver that is down for a while is told in the end what Alertmanager tells it, no more and no less, whether the
-/// flush that found it down still runs when it comes back or has given up. No step waits for a time, each for what
-/// both have done.
+/// A receiver that is down for a while gets exactly the notifications that Alertmanager sends, whether the flush that
+/// failed still runs when the receiver returns, or has given up. Each step waits for an event of both servers, not for
+/// a time.
 #[test]
 fn receiver_that_was_down_is_told_the_same() {
     let Some(program) = peer("ALERTMANAGER") else {

@@ -19,7 +19,7 @@ const ZONES: &[(&str, i64, i64)] = &[
     ("MidnightAutumn", DAY_S, DAY_S - 3600),
 ];
 
-/// Name, zone, whether the interval mutes or activates, the interval, and whether alerts are told before and after the
+/// Name, zone, whether the interval mutes or activates, the interval, and whether alerts are sent before and after the
 /// edge. `TOMORROW` is the day of the month that begins or would begin at the edge, `EVE` the one before.
 type Scenario = (
     &'static str,
@@ -221,7 +221,7 @@ fn config(webhook: &str, edge_s: i64) -> String {
     )
 }
 
-/// Whether the alert `n` of a scenario was told.
+/// Whether the alert `n` of a scenario was sent.
 fn is_told(side: &Side, scenario: &str, n: &str) -> bool {
     let path = format!("/{scenario}");
     taken(side, &path)
@@ -241,7 +241,7 @@ fn cross(program: &Path, lead_s: i64) -> Option<[Side; 2]> {
         theirs_with_env(program, &config, &env),
     ];
     let start_ms = now_ms();
-    // Two seconds are left for whoever would tell what he should not.
+    // Two seconds are left for wrong notifications to arrive.
     let is_late = || now_ms() > (edge_s - 2) * 1000;
     for (name, ..) in SCENARIOS {
         for side in &sides {
@@ -296,7 +296,7 @@ fn intervals_cross_the_edges_of_daylight_saving_as_alertmanagers_do() {
             });
         }
     }
-    // Whatever else would be told comes with the next flushes.
+    // Wrong notifications would arrive with the next flushes.
     std::thread::sleep(Duration::from_secs(3));
     for (name, _, _, _, told) in SCENARIOS {
         let path = format!("/{name}");

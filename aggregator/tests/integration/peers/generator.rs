@@ -177,7 +177,7 @@ fn alerts_are_generated_as_prometheus_does() {
     let Some(program) = peer("PROMETHEUS") else {
         return;
     };
-    // Evaluations that a busy machine delays or leaves out are not seen from here; a difference of ours comes each time.
+    // A busy machine may delay or skip evaluations, which is invisible here. A real difference shows each time.
     let mut difference = String::from("the timetable was never kept");
     for _ in 0..6 {
         let Some(outcomes) = play(program) else {

@@ -308,7 +308,7 @@ fn services_beyond_alertmanager_are_sent_what_they_document() {
         let is_end = kind == "resolve";
         let status = if is_end { "d resolved" } else { "d firing" };
         assert_eq!(event["description"], status);
-        // Who sends is told with the beginning only.
+        // Only the first event names the sender.
         assert_eq!(event.get("client").is_none(), is_end);
         assert_eq!(event.get("client_url").is_none(), is_end);
         let got = &event["details"];

@@ -17,7 +17,7 @@ const NONE: Option<&str> = None;
 const INIT: u32 = 26;
 const STATFS: u32 = 17;
 
-/// A file system whose kernel side waits for this end, which is silent until it is told to answer.
+/// A file system whose requests this end leaves unanswered until the test makes it answer.
 struct Silent {
     dir: TempDir,
     device: File,
@@ -139,7 +139,7 @@ fn hanging_mount_fails_until_it_answers() {
     let mut silent = Silent::new();
     let (sound, late) = (tempfile::tempdir().unwrap(), tempfile::tempdir().unwrap());
     let mut worker = worker(vec![silent.path(), sound.path().to_owned()]);
-    ask_until(&mut worker, "told apart", |worker| {
+    ask_until(&mut worker, "distinguished", |worker| {
         worker.answer(0) == Answer::Failed && is_known(worker.answer(1))
     });
 
@@ -217,7 +217,7 @@ fn threads_are_bounded_and_old_answers_end_at_the_bound() {
         assert!(worker.thread_count() <= LEFT_BEHIND_MAX + 1);
         (0..count).all(|index| worker.answer(index) == Answer::Failed)
     });
-    // Detached, and nobody holds the other end: the kernel lets go of whoever waits.
+    // Unmounted, and the other end is closed: the kernel releases all waiting threads.
     drop(silent);
     ask_until(&mut worker, "it is asked again", |worker| {
         is_known(worker.answer(0))
