@@ -7,6 +7,7 @@
 pub(crate) mod group;
 mod groups;
 pub(crate) mod part;
+mod replay;
 pub(crate) mod rows;
 
 use std::sync::atomic::{AtomicU64, Ordering};
@@ -19,7 +20,6 @@ use crate::index::{ColumnRef, Index, IndexFull, SeriesId};
 use crate::series_hash::HashKey;
 use crate::sync::{lock, read, write};
 use crate::value_kind::ValueKind;
-use crate::wal::definitions::Definition;
 use crate::write::{DefineError, RefusalReason};
 use group::{COLUMNS_MAX, Group, GroupData};
 use groups::Groups;
@@ -110,28 +110,7 @@ impl Head {
         groups.put(number, key.into(), GroupData::new(floor_ms))
     }
 
-    /// Returns the group with this number from the log, creating it if needed. An empty `key` means that it is not
-    /// known yet; the group then has a provisional key until its definition is read.
-    pub(crate) fn group_for_replay(&self, number: u32, key: &str) -> Arc<Group> {
-        if key.is_empty()
-            && let Some(group) = self.group(number)
-        {
-            return group;
-        }
-        let mut groups = write(&self.groups);
-        let data = match groups.get(number) {
-            Some(group) if key.is_empty() || *group.key == *key => return Arc::clone(group),
-            Some(group) => lock(&group.data).clone(),
-            None => GroupData::new(i64::MIN),
-        };
-        let key = match key {
-            "" => format!("lost/{number}").into(),
-            key => key.into(),
-        };
-        groups.put(number, key, data)
-    }
-
-    /// Returns the group with this number.
+    /// The group with that number.
     pub(crate) fn group(&self, number: u32) -> Option<Arc<Group>> {
         read(&self.groups).get(number).cloned()
     }
@@ -236,83 +215,5 @@ impl Head {
     fn count_columns(&self, before: usize, after: usize) {
         let more = after.saturating_sub(before) as u64;
         self.columns.fetch_add(more, Ordering::Relaxed);
-    }
-
-    /// Whether a group with `known` columns may grow to `columns`, as a log record demands. If so, the new columns are
-    /// counted and the caller must create them.
-    pub(crate) fn has_room(&self, known: usize, columns: u32) -> bool {
-        let more = (columns as usize).saturating_sub(known) as u64;
-        if more == 0 {
-            return true;
-        }
-        let in_all = self.columns.fetch_add(more, Ordering::Relaxed) + more;
-        let fits = columns <= COLUMNS_MAX && in_all <= COLUMNS_IN_ALL_MAX;
-        if !fits {
-            self.columns.fetch_sub(more, Ordering::Relaxed);
-        }
-        fits
-    }
-
-    /// Finishes a replay: sets the floors that [`Self::place_series`] would have set, and makes unused columns
-    /// available.
-    pub(crate) fn finish_replay(&self, floor_ms: i64) {
-        let index = read(&self.index);
-        for group in self.groups() {
-            let mut data = lock(&group.data);
-            data.floor_ms = data.floor_ms.max(floor_ms);
-            data.coder.resume();
-            data.find_free();
-        }
-        for id in index.moved() {
-            let floors = index
-                .former_places(id)
-                .filter_map(|place| self.group(place.group));
-            let floor = floors.map(|group| lock(&group.data).floor_ms).max();
-            if let (Some(floor), Some(place)) = (floor, index.place(id))
-                && let Some(group) = self.group(place.group)
-            {
-                let mut data = lock(&group.data);
-                data.floor_ms = data.floor_ms.max(floor);
-            }
-        }
-    }
-
-    /// Assigns the column named in the log to a series.
-    pub(crate) fn define_for_replay(
-        &self,
-        group: &Group,
-        definition: &Definition,
-    ) -> Result<(), PlaceError> {
-        let Definition {
-            column,
-            kind,
-            ref labels,
-        } = *definition;
-        let hash = self.key.hash(labels);
-        let mut index = write(&self.index);
-        let id = match index.find(hash) {
-            Some(id) => id,
-            None => index.add(hash, labels)?,
-        };
-        let mut data = lock(&group.data);
-        if !self.has_room(data.columns().len(), column.saturating_add(1)) {
-            return Err(PlaceError::SeriesLimit(COLUMNS_MAX.into()));
-        }
-        let before = data.set_column(column, kind, id);
-        drop(data);
-        let place = ColumnRef {
-            group: group.number,
-            column,
-        };
-        if let Some(before) = before {
-            if index.place(before) == Some(place) && index.former_places(before).next().is_none() {
-                index.remove(before);
-            } else {
-                index.forget_place(before, place);
-            }
-        }
-        index.set_place(id, place);
-        index.set_logged(id, place);
-        Ok(())
     }
 }

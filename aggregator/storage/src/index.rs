@@ -6,6 +6,7 @@
 //! **Invariant:** the id of a removed series is reused only after the last reader that may have it is gone. Until then,
 //! its labels stay readable.
 
+mod bulk;
 pub(crate) mod found;
 pub(crate) mod literals;
 pub(crate) mod postings;
@@ -71,7 +72,9 @@ pub(crate) struct Index {
     series: Vec<Entry>,
     by_hash: HashTable<u32>,
     names: HashMap<Symbol, Values, FxBuildHasher>,
-    /// The number of ids without a series: removed ones, reusable or not.
+    /// `names` is built later, by [`Index::build_postings`].
+    postings_deferred: bool,
+    /// Numbers without a series: removed, and perhaps free again.
     dead: RoaringBitmap,
     /// Ids that can be reused.
     free: Vec<SeriesId>,
@@ -108,15 +111,21 @@ impl Index {
         }
         let shape = self.shape(&names);
         let id = self.place_entry(hash, shape, &symbols)?;
-        for (&name, &value) in names.iter().zip(&symbols) {
-            let values = self.names.entry(name).or_default();
-            values.entry(value).or_default().insert(id);
+        if !self.postings_deferred {
+            for (&name, &value) in names.iter().zip(&symbols) {
+                let values = self.names.entry(name).or_default();
+                values.entry(value).or_default().insert(id);
+            }
         }
+        self.insert_hash(hash, id);
+        Ok(SeriesId(id))
+    }
+
+    fn insert_hash(&mut self, hash: SeriesHash, id: u32) {
         let series = &self.series;
         self.by_hash.insert_unique(hash.bucket(), id, |&other| {
             series[other as usize].hash.bucket()
         });
-        Ok(SeriesId(id))
     }
 
     /// Writes the entry of a new series, reusing that of a removed one if possible.
@@ -232,7 +241,7 @@ impl Index {
         self.removed = 0;
     }
 
-    fn shape(&mut self, names: &[Symbol]) -> u32 {
+    pub(crate) fn shape(&mut self, names: &[Symbol]) -> u32 {
         if let Some(&shape) = self.shape_of.get(names) {
             return shape;
         }

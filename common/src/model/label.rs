@@ -178,6 +178,14 @@ impl Labels {
         &self.packed
     }
 
+    /// Appends the packed form of labels that are known to be sorted, unique and not empty, without making a set.
+    pub fn pack_sorted(pairs: &[(&str, &str)], to: &mut Vec<u8>) {
+        debug_assert!(pairs.is_sorted_by(|a, b| a.0 < b.0), "names must ascend");
+        for (name, value) in pairs {
+            push_packed(to, name, value);
+        }
+    }
+
     /// Creates a set from labels with unique names in ascending order, as the store's dictionary returns them.
     ///
     /// Pairs with an empty value are dropped. The order is checked in debug builds only.

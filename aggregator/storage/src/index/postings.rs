@@ -21,6 +21,16 @@ impl Default for Postings {
 }
 
 impl Postings {
+    /// The list of ids that ascend strictly.
+    pub(super) fn from_ascending(ids: &[u32]) -> Self {
+        if ids.len() <= FEW_MAX {
+            return Self::Few(ids.to_vec());
+        }
+        // Ids that ascend are never refused.
+        let sorted = RoaringBitmap::from_sorted_iter(ids.iter().copied());
+        Self::Many(sorted.unwrap_or_else(|_| ids.iter().copied().collect()))
+    }
+
     /// Adds an id.
     pub(crate) fn insert(&mut self, id: u32) {
         match self {

@@ -4,18 +4,17 @@
 //! batch at once, and each applies the rows of its own groups in order.
 
 use std::collections::BTreeMap;
-use std::sync::Arc;
-use std::thread::{available_parallelism, scope};
+use std::thread::{Scope, ScopedJoinHandle, available_parallelism, scope};
 
 use common::model::Metadata;
 
 use crate::bytes::Reader;
 use crate::head::Head;
-use crate::head::group::Group;
 use crate::manifest::AgentTable;
 use crate::stats::Lost;
 use crate::sync::lock;
-use crate::wal::record::{self, Record, Rows};
+use crate::wal::definitions::DecodedDefinitions;
+use crate::wal::record::{self, Record, RecordError, Rows};
 use crate::wal::rows::{Cells, Decoded, RowError, Section, is_own, may_hold};
 use crate::wal::{Numbered, ReplayReport};
 
@@ -39,17 +38,15 @@ pub(super) struct Replayed {
     pub(super) head: Head,
     pub(super) metadata: BTreeMap<String, Metadata>,
     pub(super) counts: RowCounts,
-    /// The last definition record that was read; the log holds each one twice.
-    defined: Vec<u8>,
 }
 
 impl Replayed {
     pub(super) fn new(head: Head) -> Self {
+        head.begin_replay();
         Self {
             head,
             metadata: BTreeMap::new(),
             counts: RowCounts::default(),
-            defined: Vec::new(),
         }
     }
 
@@ -82,16 +79,16 @@ impl Replayed {
         lost
     }
 
-    /// Applies records. Definitions name the series of columns and rows hold their values, so neither waits for the
-    /// other.
+    /// Applies records: definitions first, so that rows find their groups, then rows.
     pub(super) fn apply(&mut self, records: &[Numbered<'_>]) {
         let (mut rows, mut definitions) = (Vec::new(), Vec::new());
+        let mut defined: &[u8] = &[];
         for &(_, payload) in records {
-            if let Ok(Some((group, key))) = record::defined_group(payload) {
-                if *self.defined != *payload {
-                    definitions.push((self.head.group_for_replay(group, &key), payload));
-                    self.defined.clear();
-                    self.defined.extend_from_slice(payload);
+            if record::is_define(payload) {
+                // The log has each twice.
+                if defined != payload {
+                    definitions.push(payload);
+                    defined = payload;
                 }
                 continue;
             }
@@ -104,19 +101,21 @@ impl Replayed {
                 Err(_) => self.counts.malformed += 1,
             }
         }
+        self.counts.malformed += define(&self.head, &definitions);
+        self.read_all_rows(&rows);
+    }
+
+    fn read_all_rows(&mut self, rows: &[Rows<'_>]) {
         let threads = match rows.len() {
             0..RECORDS_MIN => 1,
             _ => available_parallelism().map_or(1, |cores| cores.get().min(THREADS_MAX)),
         };
-        let (head, rows) = (&self.head, rows.as_slice());
+        let head = &self.head;
         let counts = scope(|scope| {
             let of = threads as u32;
-            let mut others: Vec<_> = (1..of)
+            let others: Vec<_> = (1..of)
                 .map(|own| scope.spawn(move || read_rows(head, rows, own, of)))
                 .collect();
-            if !definitions.is_empty() {
-                others.push(scope.spawn(|| define(head, &definitions)));
-            }
             let mut counts = vec![read_rows(head, rows, 0, of)];
             for other in others {
                 match other.join() {
@@ -134,20 +133,71 @@ impl Replayed {
     }
 }
 
-/// Applies definition records to their groups.
-fn define(head: &Head, records: &[(Arc<Group>, &[u8])]) -> RowCounts {
-    let mut counts = RowCounts::default();
-    for (group, payload) in records {
-        let Ok(Record::Define { definitions, .. }) = record::decode(payload) else {
-            counts.malformed += 1;
-            continue;
+/// Records of definitions that are decoded at a time: some 65,000 series.
+const BATCH: usize = 32;
+
+/// Applies records of definitions; returns how many records or definitions are malformed. One batch is decoded by other
+/// threads while the one before it is applied by this one.
+fn define(head: &Head, records: &[&[u8]]) -> u64 {
+    let mut malformed = 0;
+    let bytes_in_all: usize = records.iter().map(|payload| payload.len()).sum();
+    let (mut bytes, mut series) = (0, 0);
+    let mut decoded: Vec<DecodedRecord> = Vec::new();
+    let mut batches = records.chunks(BATCH);
+    let mut applied: &[&[u8]] = &[];
+    loop {
+        let next = batches.next();
+        let ahead = scope(|scope| {
+            let ahead = next.map(|batch| decode_ahead(scope, head, batch));
+            for one in decoded.drain(..) {
+                match one {
+                    Ok(record) => {
+                        series += record.series.len();
+                        malformed += head.define_for_replay(&record);
+                    }
+                    Err(_) => malformed += 1,
+                }
+            }
+            ahead.map_or_else(Vec::new, join_all)
+        });
+        if bytes == 0 && series > 0 {
+            // The others are taken to be like the first.
+            bytes = applied.iter().map(|payload| payload.len()).sum();
+            head.reserve_for_replay(series.saturating_mul(bytes_in_all) / bytes.max(1));
+        }
+        let Some(batch) = next else {
+            return malformed;
         };
-        for one in definitions {
-            let defined = head.define_for_replay(group, &one);
-            counts.malformed += u64::from(defined.is_err());
+        (applied, decoded) = (batch, ahead);
+    }
+}
+
+type DecodedRecord = Result<DecodedDefinitions, RecordError>;
+
+/// Decodes a batch on as many threads as there are cores besides the one at work.
+fn decode_ahead<'s, 'e>(
+    scope: &'s Scope<'s, 'e>,
+    head: &'e Head,
+    batch: &'e [&'e [u8]],
+) -> Vec<ScopedJoinHandle<'s, Vec<DecodedRecord>>> {
+    let cores = available_parallelism().map_or(1, |cores| cores.get().min(THREADS_MAX));
+    let share = batch.len().div_ceil(cores.saturating_sub(1).max(1));
+    let decode = |payload: &&[u8]| record::decode_definitions(payload, &head.key);
+    let parts = batch.chunks(share.max(1));
+    parts
+        .map(|part| scope.spawn(move || part.iter().map(decode).collect()))
+        .collect()
+}
+
+fn join_all<T>(threads: Vec<ScopedJoinHandle<'_, Vec<T>>>) -> Vec<T> {
+    let mut all = Vec::new();
+    for thread in threads {
+        match thread.join() {
+            Ok(part) => all.extend(part),
+            Err(panic) => std::panic::resume_unwind(panic),
         }
     }
-    counts
+    all
 }
 
 /// Reads the rows of the groups assigned to thread `own` out of `of` threads.

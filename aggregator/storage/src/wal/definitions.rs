@@ -16,6 +16,7 @@ use rustc_hash::FxBuildHasher;
 
 use crate::bytes::{Malformed, Reader, put_bytes, put_varint, unzigzag, zigzag};
 use crate::labels::check_pairs;
+use crate::series_hash::{HashKey, SeriesHash};
 use crate::value_kind::ValueKind;
 
 /// The definition of one column of a group.
@@ -106,18 +107,126 @@ fn put_new_shape(to: &mut Vec<u8>, names: &[usize]) {
     }
 }
 
+/// One series of a record. Names and values are numbers of texts of the record.
+struct Visited<'r, 't> {
+    column: u32,
+    /// The number of the shape in the record.
+    shape: usize,
+    names: &'r [usize],
+    values: &'r [usize],
+    pairs: &'r [(&'t str, &'t str)],
+}
+
+/// A series of [`DecodedDefinitions`].
+#[derive(Debug, Clone, Copy)]
+pub(crate) struct DecodedSeries {
+    pub(crate) column: u32,
+    /// Index into [`DecodedDefinitions::shapes`].
+    pub(crate) shape: u32,
+    pub(crate) hash: SeriesHash,
+}
+
+/// A record of definitions, decoded without labels: series as numbers of the record's texts, for a replay, which interns
+/// each text of a record once.
+#[derive(Debug, Default)]
+pub(crate) struct DecodedDefinitions {
+    pub(crate) group: u32,
+    pub(crate) key: String,
+    pub(crate) kind: ValueKind,
+    /// Names of each shape.
+    pub(crate) shapes: Vec<Vec<u32>>,
+    pub(crate) series: Vec<DecodedSeries>,
+    /// Values of all series, one after the other.
+    values: Vec<u32>,
+    text: String,
+    /// Where each text ends in `text`.
+    ends: Vec<usize>,
+}
+
+impl DecodedDefinitions {
+    pub(crate) fn texts_len(&self) -> usize {
+        self.ends.len()
+    }
+
+    pub(crate) fn text(&self, number: u32) -> &str {
+        let number = number as usize;
+        let start = number.checked_sub(1).map_or(0, |before| self.ends[before]);
+        // The ends are those of whole texts, so the range is always valid.
+        self.text.get(start..self.ends[number]).unwrap_or_default()
+    }
+
+    /// Each series and the texts of its values.
+    pub(crate) fn series(&self) -> impl Iterator<Item = (&DecodedSeries, &[u32])> {
+        let mut rest = self.values.as_slice();
+        self.series.iter().map(move |series| {
+            let (own, others) = rest.split_at(self.shapes[series.shape as usize].len());
+            rest = others;
+            (series, own)
+        })
+    }
+
+    /// Reads the definitions behind group and key.
+    ///
+    /// # Errors
+    /// See [`read`].
+    pub(super) fn read(&mut self, reader: &mut Reader<'_>, key: &HashKey) -> Result<(), Malformed> {
+        let texts = read_texts(reader)?;
+        for text in &texts {
+            self.text.push_str(text);
+            self.ends.push(self.text.len());
+        }
+        let mut packed = Vec::new();
+        visit(reader, &texts, |one| {
+            if one.shape == self.shapes.len() {
+                let names = one.names.iter().map(|&name| name as u32);
+                self.shapes.push(names.collect());
+            }
+            packed.clear();
+            Labels::pack_sorted(one.pairs, &mut packed);
+            self.series.push(DecodedSeries {
+                column: one.column,
+                shape: one.shape as u32,
+                hash: key.hash_bytes(&packed),
+            });
+            self.values
+                .extend(one.values.iter().map(|&value| value as u32));
+        })
+    }
+}
+
 /// Reads what [`put`] wrote.
 ///
 /// # Errors
-/// The bytes are not definitions, or contain labels that no series can have.
+/// The bytes are malformed, or give labels that no series can have.
 pub(super) fn read(reader: &mut Reader<'_>, kind: ValueKind) -> Result<Vec<Definition>, Malformed> {
+    let texts = read_texts(reader)?;
+    let mut definitions = Vec::new();
+    visit(reader, &texts, |one| {
+        definitions.push(Definition {
+            column: one.column,
+            kind,
+            labels: Labels::from_sorted(one.pairs.iter().copied()),
+        });
+    })?;
+    Ok(definitions)
+}
+
+fn read_texts<'t>(reader: &mut Reader<'t>) -> Result<Vec<&'t str>, Malformed> {
     let count = reader.count(1)?;
     let mut texts = Vec::with_capacity(count);
     for _ in 0..count {
         texts.push(reader.str()?);
     }
+    Ok(texts)
+}
+
+/// Reads the series of a record, whose texts are `texts`.
+fn visit<'t>(
+    reader: &mut Reader<'_>,
+    texts: &[&'t str],
+    mut each: impl FnMut(Visited<'_, 't>),
+) -> Result<(), Malformed> {
     let count = reader.count(2)?;
-    let mut definitions = Vec::with_capacity(count);
     let mut shapes: Vec<Shape> = Vec::new();
     let (mut expected, mut used) = (0_i64, 0);
     let mut pairs = Vec::new();
@@ -126,36 +235,30 @@ pub(super) fn read(reader: &mut Reader<'_>, kind: ValueKind) -> Result<Vec<Defin
         expected = expected.checked_add(reader.signed()?).ok_or(Malformed)?;
         let column = u32::try_from(expected).map_err(|_| Malformed)?;
         expected += 1;
-        let shape = match reader.varint()? {
+        let number = match reader.varint()? {
             0 => {
                 shapes.push(read_new_shape(reader, texts.len(), &mut used)?);
-                shapes.last_mut()
+                shapes.len() - 1
             }
-            number => usize::try_from(number - 1)
-                .ok()
-                .and_then(|at| shapes.get_mut(at)),
+            number => usize::try_from(number - 1).map_err(|_| Malformed)?,
         };
+        let shape = shapes.get_mut(number).ok_or(Malformed)?;
         pairs.clear();
-        read_values(
-            reader,
-            shape.ok_or(Malformed)?,
-            &texts,
-            &mut used,
-            &mut pairs,
-        )?;
+        read_values(reader, shape, texts, &mut used, &mut pairs)?;
         check_pairs(&pairs)?;
         label_bytes += pairs.iter().map(|(n, v)| n.len() + v.len()).sum::<usize>();
         if label_bytes > LABEL_BYTES_MAX {
             return Err(Malformed);
         }
-        let labels = Labels::from_sorted(pairs.iter().copied());
-        definitions.push(Definition {
+        each(Visited {
             column,
-            kind,
-            labels,
+            shape: number,
+            names: &shape.names,
+            values: &shape.last,
+            pairs: &pairs,
         });
     }
-    Ok(definitions)
+    Ok(())
 }
 
 fn read_new_shape(

@@ -15,9 +15,10 @@ use std::io;
 
 use common::model::{Metadata, MetricType};
 
-use super::definitions::{self, Definition};
+use super::definitions::{self, DecodedDefinitions, Definition};
 use crate::block::format::unpacked_bytes_max;
 use crate::bytes::{Malformed, Reader, put_bytes, put_varint};
+use crate::series_hash::HashKey;
 use crate::value_kind::{KindCode, UnknownKind, ValueKind};
 
 const DEFINE: u8 = 1;
@@ -219,23 +220,34 @@ fn unpack(encoding: u8, packed: &[u8], to: &mut Vec<u8>) -> Result<(), Malformed
     Ok(())
 }
 
-/// Returns the number and key of the group whose columns a record defines; `None` for any other record.
+/// Whether a record defines columns.
+pub(crate) const fn is_define(payload: &[u8]) -> bool {
+    matches!(payload, [DEFINE | DEFINE_TYPED, ..])
+}
+
+/// Decodes a record that [`is_define`] without making labels. `key` hashes the series.
 ///
 /// # Errors
-/// The payload is not a record of this format.
-pub(crate) fn defined_group(payload: &[u8]) -> Result<Option<(u32, String)>, Malformed> {
+/// See [`RecordError`].
+pub(crate) fn decode_definitions(
+    payload: &[u8],
+    key: &HashKey,
+) -> Result<DecodedDefinitions, RecordError> {
     let mut reader = Reader::new(payload);
-    match reader.u8()? {
-        DEFINE => {}
-        DEFINE_TYPED => drop(reader.u8()?),
-        _ => return Ok(None),
-    }
+    let mut decoded = DecodedDefinitions::default();
+    decoded.kind = match reader.u8()? {
+        DEFINE => ValueKind::Float,
+        DEFINE_TYPED => KindCode(reader.u8()?).kind()?,
+        other => return Err(RecordError::UnknownType(other)),
+    };
     let mut body = Vec::new();
     let encoding = reader.u8()?;
     unpack(encoding, reader.take(reader.remaining())?, &mut body)?;
     let mut reader = Reader::new(&body);
-    let group = reader.varint_u32()?;
-    Ok(Some((group, reader.str()?.to_owned())))
+    decoded.group = reader.varint_u32()?;
+    reader.str()?.clone_into(&mut decoded.key);
+    decoded.read(&mut reader, key)?;
+    Ok(decoded)
 }
 
 /// Checks that this version knows the record's type and the kind of the columns it defines. Does not decompress.
