@@ -11,7 +11,7 @@ use crate::head::{Head, PlaceError, Placed};
 use crate::index::view::SeriesIndex as _;
 use crate::index::{ColumnRef, Index, SeriesId};
 use crate::store::Inner;
-use crate::sync::{lock, read, write};
+use crate::sync::{RankedMutexGuard, lock, read, write};
 use crate::value_kind::ValueKind;
 use crate::wal::definitions::Definition;
 use crate::wal::record;
@@ -19,7 +19,7 @@ use crate::wal::rows::{RowHead, RowsBuilder};
 use crate::write::{
     AppendError, AppendMode, Appended, LogPosition, Refusal, RefusalReason, SeriesSamples,
 };
-use std::sync::{Arc, MutexGuard};
+use std::sync::Arc;
 
 /// Maximum number of refusals reported individually.
 const REFUSALS_MAX: usize = 16;
@@ -94,7 +94,7 @@ struct Collected {
 }
 
 /// The groups that an append reads or writes, locked in ascending order.
-struct Locked<'g>(Vec<(u32, MutexGuard<'g, GroupData>)>);
+struct Locked<'g>(Vec<(u32, RankedMutexGuard<'g, GroupData>)>);
 
 impl Locked<'_> {
     fn get(&mut self, group: u32) -> Option<&mut GroupData> {

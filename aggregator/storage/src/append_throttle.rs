@@ -3,11 +3,11 @@
 //! Unsealed samples must be replayed from the log after a restart, and they take most of the memory. A seal starts at
 //! [`SEAL_AT`] of them. Without the throttle, a flood could add as many again while the seal is written.
 
+use std::sync::Condvar;
 use std::sync::atomic::{AtomicU64, Ordering};
-use std::sync::{Condvar, Mutex, PoisonError};
 use std::time::{Duration, Instant};
 
-use crate::sync::lock;
+use crate::sync::{Rank, RankedMutex, lock, wait_timeout};
 
 /// Number of samples in the head that starts a seal; a restart replays this many in about a second.
 pub(crate) const SEAL_AT: u64 = 24_000_000;
@@ -24,7 +24,7 @@ pub(crate) struct AppendThrottle {
     /// Samples being sealed.
     sealing: AtomicU64,
     wait_at: u64,
-    turn: Mutex<()>,
+    turn: RankedMutex<()>,
     sealed: Condvar,
 }
 
@@ -35,7 +35,7 @@ impl AppendThrottle {
             open: AtomicU64::new(open),
             sealing: AtomicU64::new(0),
             wait_at: WAIT_AT,
-            turn: Mutex::new(()),
+            turn: RankedMutex::new(Rank::AppendThrottle, ()),
             sealed: Condvar::new(),
         }
     }
@@ -80,8 +80,7 @@ impl AppendThrottle {
             if left.is_zero() {
                 return;
             }
-            let waited = self.sealed.wait_timeout(turn, left);
-            turn = waited.unwrap_or_else(PoisonError::into_inner).0;
+            turn = wait_timeout(&self.sealed, turn, left);
         }
     }
 }

@@ -1,8 +1,7 @@
 //! The head: the in-memory part of the store that takes new samples. It holds the series index, and groups of series
 //! that share their timestamps.
 //!
-//! **Lock order:** append barrier, index, list of groups, groups in ascending order of their numbers, log. A thread
-//! that holds one of them takes only later ones.
+//! [`crate::sync::Rank`] gives the lock order.
 
 pub(crate) mod group;
 mod groups;
@@ -10,15 +9,15 @@ pub(crate) mod part;
 mod replay;
 pub(crate) mod rows;
 
+use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
-use std::sync::{Arc, RwLock};
 
 use common::model::Labels;
 
 use crate::budget::{Budget, Pressure};
 use crate::index::{ColumnRef, Index, IndexFull, SeriesId};
 use crate::series_hash::HashKey;
-use crate::sync::{lock, read, write};
+use crate::sync::{Rank, RankedRwLock, lock, read, write};
 use crate::value_kind::ValueKind;
 use crate::write::{DefineError, RefusalReason};
 use group::{COLUMNS_MAX, Group, GroupData};
@@ -27,8 +26,8 @@ use groups::Groups;
 /// Series and groups in memory.
 #[derive(Debug)]
 pub(crate) struct Head {
-    pub(crate) index: RwLock<Index>,
-    groups: RwLock<Groups>,
+    pub(crate) index: RankedRwLock<Index>,
+    groups: RankedRwLock<Groups>,
     pub(crate) key: HashKey,
     series_max: u64,
     budget: Arc<Budget>,
@@ -88,8 +87,8 @@ pub(crate) struct Placed {
 impl Head {
     pub(crate) fn new(key: HashKey, series_max: u64, budget: Arc<Budget>) -> Self {
         Self {
-            index: RwLock::default(),
-            groups: RwLock::default(),
+            index: RankedRwLock::new(Rank::Index, Default::default()),
+            groups: RankedRwLock::new(Rank::Groups, Default::default()),
             key,
             series_max,
             budget,

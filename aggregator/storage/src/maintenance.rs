@@ -3,7 +3,7 @@
 mod error;
 
 use std::io;
-use std::sync::{Arc, Condvar, Mutex, PoisonError};
+use std::sync::{Arc, Condvar};
 use std::thread::JoinHandle;
 use std::time::{Duration, Instant};
 
@@ -14,7 +14,7 @@ use crate::budget::Pressure;
 use crate::merge::choose;
 use crate::seal::MaintenanceState;
 use crate::store::Inner;
-use crate::sync::lock;
+use crate::sync::{Rank, RankedMutex, lock, wait_timeout_while};
 
 pub use error::MaintenanceError;
 
@@ -31,9 +31,9 @@ const EARLY_SEAL_INTERVAL: Duration = Duration::from_secs(60);
 /// Pause after a failure: a full disk stays full for a while.
 const RETRY: Duration = Duration::from_secs(10);
 
-#[derive(Debug, Default)]
+#[derive(Debug)]
 struct Signal {
-    stopped: Mutex<bool>,
+    stopped: RankedMutex<bool>,
     changed: Condvar,
 }
 
@@ -41,7 +41,7 @@ struct Signal {
 #[derive(Debug)]
 pub(crate) struct Maintenance {
     signal: Arc<Signal>,
-    threads: Mutex<Vec<JoinHandle<()>>>,
+    threads: RankedMutex<Vec<JoinHandle<()>>>,
 }
 
 impl Maintenance {
@@ -50,10 +50,13 @@ impl Maintenance {
     /// # Errors
     /// A thread can't be started.
     pub(crate) fn start(inner: Arc<Inner>) -> io::Result<Self> {
-        let signal = Arc::new(Signal::default());
+        let signal = Arc::new(Signal {
+            stopped: RankedMutex::new(Rank::MaintenanceStop, false),
+            changed: Condvar::new(),
+        });
         let maintenance = Self {
             signal: Arc::clone(&signal),
-            threads: Mutex::default(),
+            threads: RankedMutex::new(Rank::MaintenanceThreads, Default::default()),
         };
         let spawn = |name: &str, run: fn(&Inner, &Signal)| {
             let (inner, signal) = (Arc::clone(&inner), Arc::clone(&signal));
@@ -93,10 +96,7 @@ fn run(inner: &Inner, signal: &Signal) {
     let mut not_before = Instant::now();
     loop {
         let stopped = lock(&signal.stopped);
-        let waited = signal
-            .changed
-            .wait_timeout_while(stopped, TICK, |stopped| !*stopped);
-        if *waited.unwrap_or_else(PoisonError::into_inner).0 {
+        if *wait_timeout_while(&signal.changed, stopped, TICK, |stopped| !*stopped) {
             return;
         }
         if Instant::now() < not_before {
@@ -117,10 +117,7 @@ fn watch(inner: &Inner, signal: &Signal) {
             _ => LOOK_UNDER_PRESSURE,
         };
         let stopped = lock(&signal.stopped);
-        let waited = signal
-            .changed
-            .wait_timeout_while(stopped, pause, |stopped| !*stopped);
-        if *waited.unwrap_or_else(PoisonError::into_inner).0 {
+        if *wait_timeout_while(&signal.changed, stopped, pause, |stopped| !*stopped) {
             return;
         }
         inner.space.update();

@@ -5,11 +5,11 @@
 //! and another attempt follows when the process grows beyond it.
 
 use std::fmt;
+use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
-use std::sync::{Arc, Mutex};
 use std::time::{Duration, Instant};
 
-use crate::sync::lock;
+use crate::sync::{Rank, RankedMutex, lock};
 
 /// The memory of the process that a store is in.
 pub trait ProcessMemory: fmt::Debug + Send + Sync {
@@ -28,7 +28,7 @@ const PAUSE_FACTOR: u32 = 20;
 pub(crate) struct Overhead {
     process: Option<Arc<dyn ProcessMemory>>,
     bytes: AtomicU64,
-    not_before: Mutex<Instant>,
+    not_before: RankedMutex<Instant>,
 }
 
 impl Overhead {
@@ -36,7 +36,7 @@ impl Overhead {
         Self {
             process,
             bytes: AtomicU64::new(0),
-            not_before: Mutex::new(Instant::now()),
+            not_before: RankedMutex::new(Rank::Overhead, Instant::now()),
         }
     }
 

@@ -5,7 +5,6 @@
 //! comparison uses the keyed 128-bit hash of the encoded labels, so the bytes are not kept.
 
 use std::sync::atomic::{AtomicU32, Ordering};
-use std::sync::{RwLock, RwLockReadGuard};
 
 use common::model::{Labels, Sample};
 use hashbrown::HashTable;
@@ -16,7 +15,7 @@ use crate::index::view::SeriesIndex as _;
 use crate::index::{ColumnRef, SeriesId};
 use crate::series_hash::{HashKey, SeriesHash};
 use crate::store::{Inner, Store};
-use crate::sync::{read, write};
+use crate::sync::{Rank, RankedReadGuard, RankedRwLock, read, write};
 use crate::write::{AppendError, AppendMode, Appended, RefusalReason};
 
 const NOTHING: u32 = u32::MAX;
@@ -27,7 +26,7 @@ const SPARE: usize = 100_000;
 /// thread. It must not be kept for long: until then the store can't learn the series of other senders.
 #[derive(Debug)]
 pub struct RawBatch<'s, 'b> {
-    state: RwLockReadGuard<'s, State>,
+    state: RankedReadGuard<'s, State>,
     hash_key: HashKey,
     /// The previous series, if it is known.
     before: u32,
@@ -115,9 +114,17 @@ struct State {
 }
 
 /// The series known by their encoded labels.
-#[derive(Debug, Default)]
+#[derive(Debug)]
 pub(crate) struct RawCache {
-    state: RwLock<State>,
+    state: RankedRwLock<State>,
+}
+
+impl Default for RawCache {
+    fn default() -> Self {
+        Self {
+            state: RankedRwLock::new(Rank::RawCache, State::default()),
+        }
+    }
 }
 
 impl State {

@@ -8,7 +8,7 @@ mod grouping;
 mod head_batch;
 
 use std::ops::Range;
-use std::sync::{Arc, Mutex};
+use std::sync::Arc;
 
 use common::model::Labels;
 use common::report::chain;
@@ -24,7 +24,7 @@ use crate::index::view::{PostingsRef, SeriesIndex as _};
 use crate::index::{ColumnRef, Index, SeriesId};
 use crate::read::{Grouping, Groups, ReadControl, ReadError, Selection, SeriesSet, Visit};
 use crate::series_hash::SeriesHash;
-use crate::sync::{lock, read};
+use crate::sync::{Rank, RankedMutex, lock, read};
 use assemble::{Assembler, Data, Segment};
 use grouping::Grouper;
 use head_batch::HeadBatch;
@@ -58,7 +58,7 @@ pub(crate) struct Set {
     moved: HashMap<u32, Vec<ColumnRef>, FxBuildHasher>,
     start_ms: i64,
     end_ms: i64,
-    warnings: Mutex<Vec<String>>,
+    warnings: RankedMutex<Vec<String>>,
     /// Samples that were frozen up to this seal are in the blocks.
     sealed: u64,
     /// Keeps samples in the head that are sealed while this set exists.
@@ -155,7 +155,7 @@ impl Set {
             moved: HashMap::default(),
             start_ms: selection.start_ms,
             end_ms: selection.end_ms,
-            warnings: Mutex::new(warnings),
+            warnings: RankedMutex::new(Rank::Warnings, warnings),
             sealed: parts.sealed,
             _guard: parts.guard,
             head: Arc::clone(&head),

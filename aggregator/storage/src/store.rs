@@ -2,7 +2,7 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::path::PathBuf;
-use std::sync::{Arc, Mutex, RwLock};
+use std::sync::Arc;
 use std::time::Duration;
 
 use common::clock::Clock;
@@ -32,7 +32,7 @@ use crate::stability::StabilityTracker;
 use crate::state::StateDb;
 use crate::stats::Lost;
 use crate::stream::{SERIES_PER_STREAM_MAX, Stream};
-use crate::sync::{lock, read};
+use crate::sync::{RankedMutex, RankedRwLock, lock, read};
 use crate::wal::{Wal, WalSync, record};
 use crate::write::{AppendError, AppendMode, Appended, LogPosition, OpenError, SeriesSamples};
 
@@ -89,18 +89,18 @@ pub struct Store {
 pub(crate) struct Inner {
     pub(crate) options: StoreOptions,
     pub(crate) clock: Arc<dyn Clock>,
-    head: RwLock<Arc<Head>>,
+    head: RankedRwLock<Arc<Head>>,
     pub(crate) wal: Wal,
     pub(crate) blocks: BlockList,
     /// Held for reading while samples are logged and inserted into the head. While it is held for writing, the head
     /// matches a position of the log.
-    pub(crate) append_barrier: RwLock<()>,
-    pub(crate) metadata: Mutex<BTreeMap<String, Metadata>>,
+    pub(crate) append_barrier: RankedRwLock<()>,
+    pub(crate) metadata: RankedMutex<BTreeMap<String, Metadata>>,
     /// Cloned by each series set and replaced by each seal.
-    pub(crate) readers: Mutex<Arc<ReaderGuard>>,
+    pub(crate) readers: RankedMutex<Arc<ReaderGuard>>,
     /// State of block maintenance. It is locked during maintenance, so that only one seal runs at a time.
-    pub(crate) maintenance: Mutex<MaintenanceState>,
-    pub(crate) exemplars: Mutex<Exemplars>,
+    pub(crate) maintenance: RankedMutex<MaintenanceState>,
+    pub(crate) exemplars: RankedMutex<Exemplars>,
     pub(crate) raw: RawCache,
     pub(crate) throttle: AppendThrottle,
     pub(crate) stability: StabilityTracker,
@@ -108,7 +108,7 @@ pub(crate) struct Inner {
     pub(crate) budget: Arc<Budget>,
     pub(crate) overhead: Overhead,
     pub(crate) space: Space,
-    pub(crate) agents: Mutex<AgentTable>,
+    pub(crate) agents: RankedMutex<AgentTable>,
     /// Data that could not be recovered at startup.
     pub(crate) lost: Lost,
     _lock: DirectoryLock,

@@ -19,14 +19,14 @@ pub(crate) mod segment;
 
 use std::io;
 use std::path::PathBuf;
-use std::sync::{Arc, Condvar, Mutex, PoisonError};
+use std::sync::{Arc, Condvar};
 use std::thread::JoinHandle;
 use std::time::Duration;
 
 use common::report::chain;
 
 use crate::files;
-use crate::sync::lock;
+use crate::sync::{Rank, RankedMutex, lock, wait};
 use crate::write::{AppendError, LogError, LogPosition};
 
 pub(crate) use replay::{Numbered, RecordFormat, ReplayReport, Unsupported, keep_copy, replay};
@@ -99,7 +99,7 @@ impl std::fmt::Debug for State {
 #[derive(Debug)]
 struct Shared {
     options: WalOptions,
-    state: Mutex<State>,
+    state: RankedMutex<State>,
     /// The committer waits here for work.
     work: Condvar,
     /// Writers wait here for durability, or for room.
@@ -110,7 +110,7 @@ struct Shared {
 #[derive(Debug)]
 pub(crate) struct Wal {
     shared: Arc<Shared>,
-    thread: Mutex<Option<JoinHandle<()>>>,
+    thread: RankedMutex<Option<JoinHandle<()>>>,
 }
 
 /// Statistics of the log.
@@ -131,21 +131,24 @@ impl Wal {
         let segment = segment::SegmentWriter::create(&options.directory, next)?;
         let shared = Arc::new(Shared {
             options,
-            state: Mutex::new(State {
-                pending: Vec::new(),
-                next,
-                durable: next.saturating_sub(1),
-                failure: None,
-                callbacks: Vec::new(),
-                writers: 1,
-                lingers: false,
-                urgent: false,
-                rotate: false,
-                closed: false,
-                ended: false,
-                written_bytes: 0,
-                commits: 0,
-            }),
+            state: RankedMutex::new(
+                Rank::Log,
+                State {
+                    pending: Vec::new(),
+                    next,
+                    durable: next.saturating_sub(1),
+                    failure: None,
+                    callbacks: Vec::new(),
+                    writers: 1,
+                    lingers: false,
+                    urgent: false,
+                    rotate: false,
+                    closed: false,
+                    ended: false,
+                    written_bytes: 0,
+                    commits: 0,
+                },
+            ),
             work: Condvar::new(),
             progress: Condvar::new(),
         });
@@ -155,7 +158,7 @@ impl Wal {
             .spawn(move || committer::run(&for_thread, segment))?;
         Ok(Self {
             shared,
-            thread: Mutex::new(Some(thread)),
+            thread: RankedMutex::new(Rank::LogThread, Some(thread)),
         })
     }
 
@@ -310,13 +313,6 @@ fn append_error(failure: &Arc<LogError>, options: &WalOptions) -> AppendError {
         return AppendError::DiskFull { free_bytes };
     }
     AppendError::Log(Arc::clone(failure))
-}
-
-fn wait<'a>(
-    condvar: &Condvar,
-    state: std::sync::MutexGuard<'a, State>,
-) -> std::sync::MutexGuard<'a, State> {
-    condvar.wait(state).unwrap_or_else(PoisonError::into_inner)
 }
 
 #[cfg(test)]

@@ -4,14 +4,14 @@ use std::collections::BTreeMap;
 use std::fs;
 use std::io;
 use std::path::{Path, PathBuf};
+use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
-use std::sync::{Arc, RwLock};
 
 use super::reader::{Block, BlockError, Caches};
 use crate::maintenance::MaintenanceError;
 use crate::manifest::{BlockRow, Manifest};
 use crate::series_hash::HashKey;
-use crate::sync::{read, write};
+use crate::sync::{Rank, RankedRwLock, read, write};
 use crate::{disk, files};
 use common::report::chain;
 
@@ -45,7 +45,7 @@ pub(crate) struct BlockList {
     /// Files were removed, and the directory has not been synced since.
     unsynced: AtomicBool,
     manifest: Manifest,
-    state: RwLock<State>,
+    state: RankedRwLock<State>,
 }
 
 /// The name of a block's file.
@@ -85,7 +85,7 @@ impl BlockList {
             next_id: AtomicU64::new(1),
             unsynced: AtomicBool::new(false),
             manifest,
-            state: RwLock::default(),
+            state: RankedRwLock::new(Rank::BlockList, Default::default()),
         };
         let mut replaced = Vec::new();
         for entry in fs::read_dir(directory)? {

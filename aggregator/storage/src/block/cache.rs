@@ -1,12 +1,12 @@
 //! A bounded cache, which first evicts what was not used since the last round.
 
 use std::collections::VecDeque;
-use std::sync::{Arc, Mutex};
+use std::sync::Arc;
 
 use hashbrown::HashMap;
 use rustc_hash::FxBuildHasher;
 
-use crate::sync::lock;
+use crate::sync::{Rank, RankedMutex, lock};
 
 /// A part of a block: the block's number, and the number of the part.
 pub(crate) type Key = (u64, u32);
@@ -29,18 +29,21 @@ struct State<V> {
 #[derive(Debug)]
 pub(crate) struct Cache<V> {
     bytes_max: usize,
-    state: Mutex<State<V>>,
+    state: RankedMutex<State<V>>,
 }
 
 impl<V> Cache<V> {
     pub(crate) fn new(bytes_max: usize) -> Self {
         Self {
             bytes_max,
-            state: Mutex::new(State {
-                slots: HashMap::default(),
-                queue: VecDeque::new(),
-                bytes: 0,
-            }),
+            state: RankedMutex::new(
+                Rank::BlockCache,
+                State {
+                    slots: HashMap::default(),
+                    queue: VecDeque::new(),
+                    bytes: 0,
+                },
+            ),
         }
     }
 

@@ -11,12 +11,12 @@ use std::fs;
 use std::io::{self, Write};
 use std::os::unix::fs::FileExt as _;
 use std::path::{Path, PathBuf};
-use std::sync::{Arc, Mutex, RwLock, Weak};
+use std::sync::{Arc, Weak};
 
 use rand::Rng as _;
 use rand::rngs::StdRng;
 
-use crate::sync::{lock, read, write};
+use crate::sync::{Rank, RankedMutex, RankedRwLock, lock, read, write};
 
 /// Bytes that reach the disk together or not at all.
 const SECTOR: usize = 512;
@@ -74,10 +74,10 @@ struct State {
 #[derive(Debug)]
 pub(crate) struct Disk {
     root: PathBuf,
-    state: Mutex<State>,
+    state: RankedMutex<State>,
 }
 
-static DISKS: RwLock<Vec<Weak<Disk>>> = RwLock::new(Vec::new());
+static DISKS: RankedRwLock<Vec<Weak<Disk>>> = RankedRwLock::new(Rank::Disks, Vec::new());
 
 fn disk_of(path: &Path) -> Option<Arc<Disk>> {
     let disks = read(&DISKS);
@@ -119,7 +119,7 @@ impl Disk {
     pub(crate) fn install(root: &Path) -> Arc<Self> {
         let disk = Arc::new(Self {
             root: root.to_path_buf(),
-            state: Mutex::default(),
+            state: RankedMutex::new(Rank::Disk, Default::default()),
         });
         let mut disks = write(&DISKS);
         disks.retain(|disk| disk.strong_count() > 0);

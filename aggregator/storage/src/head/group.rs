@@ -1,12 +1,13 @@
 //! A group: the series of one source, which share their timestamps.
 
 use std::collections::VecDeque;
-use std::sync::{Arc, Mutex};
+use std::sync::Arc;
 
 use super::part::HeadPart;
 use crate::block::slice::Samples;
 use crate::index::SeriesId;
 use crate::seal::take_column;
+use crate::sync::RankedMutex;
 use crate::value_kind::ValueKind;
 use crate::wal::rows::RowCoder;
 use crate::write::LogPosition;
@@ -19,7 +20,7 @@ pub(crate) const COLUMNS_MAX: u32 = 1 << 22;
 pub(crate) struct Group {
     pub(crate) number: u32,
     pub(crate) key: Arc<str>,
-    pub(crate) data: Mutex<GroupData>,
+    pub(crate) data: RankedMutex<GroupData>,
 }
 
 /// The content of a group.

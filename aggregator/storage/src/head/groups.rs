@@ -1,9 +1,11 @@
 //! All groups, by number and by key.
 
-use std::sync::{Arc, Mutex};
+use std::sync::Arc;
 
 use hashbrown::HashMap;
 use rustc_hash::FxBuildHasher;
+
+use crate::sync::{Rank, RankedMutex};
 
 use super::group::{Group, GroupData};
 
@@ -66,7 +68,7 @@ impl Groups {
         let group = Arc::new(Group {
             number,
             key: Arc::clone(&key),
-            data: Mutex::new(data),
+            data: RankedMutex::new(Rank::Group, data),
         });
         if number < LISTED {
             let at = number as usize;

@@ -4,12 +4,12 @@ use std::fs;
 use std::io;
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::path::{Path, PathBuf};
-use std::sync::{Arc, RwLock};
+use std::sync::Arc;
 
 use super::{StateChange, StateError, StateScan, StateTable};
 use common::report::chain;
 
-use crate::sync::{read, write};
+use crate::sync::{Rank, RankedRwLock, read, write};
 
 /// Memory for the database's page cache, in bytes.
 const CACHE_BYTES: u64 = 4 << 20;
@@ -32,7 +32,7 @@ pub struct StateDb {
 struct Shared {
     path: PathBuf,
     /// `None` after a failure.
-    database: RwLock<Option<sled::Db>>,
+    database: RankedRwLock<Option<sled::Db>>,
 }
 
 /// Runs a call of sled and catches panics, which some damaged files cause.
@@ -80,7 +80,7 @@ impl StateDb {
         Self {
             shared: Arc::new(Shared {
                 path,
-                database: RwLock::new(database),
+                database: RankedRwLock::new(Rank::StateDatabase, database),
             }),
         }
     }

@@ -1,16 +1,24 @@
 //! A table in memory, for tests and for state that need not survive.
 
 use std::collections::BTreeMap;
-use std::sync::Mutex;
 
 use super::{StateChange, StateError, StateScan, StateTable};
-use crate::sync::lock;
+use crate::sync::{Rank, RankedMutex, lock};
 
 /// A table whose content is lost when the process ends.
-#[derive(Debug, Default)]
+#[derive(Debug)]
 pub struct MemoryTable {
-    rows: Mutex<BTreeMap<Vec<u8>, Vec<u8>>>,
-    is_filled: Mutex<bool>,
+    rows: RankedMutex<BTreeMap<Vec<u8>, Vec<u8>>>,
+    is_filled: RankedMutex<bool>,
+}
+
+impl Default for MemoryTable {
+    fn default() -> Self {
+        Self {
+            rows: RankedMutex::new(Rank::MemoryRows, BTreeMap::new()),
+            is_filled: RankedMutex::new(Rank::MemoryFilled, false),
+        }
+    }
 }
 
 impl StateTable for MemoryTable {

@@ -11,11 +11,12 @@ use common::clock::ManualClock;
 use common::model::{Labels, Sample};
 
 use crate::disk::model::{Disk, Fault};
+use crate::sync::{Rank, RankedMutex};
 
 const NOW: i64 = 1_700_000_000_000;
 const ERRORS: [i32; 3] = [libc::ENOSPC, libc::EIO, libc::EACCES];
 
-static LINES: Mutex<String> = Mutex::new(String::new());
+static LINES: RankedMutex<String> = RankedMutex::new(Rank::CapturedLines, String::new());
 
 struct Capture;
 

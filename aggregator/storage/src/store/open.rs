@@ -1,7 +1,7 @@
 //! Opening a store: directory lock, hash key, log replay.
 
 use std::path::Path;
-use std::sync::{Arc, Mutex, RwLock};
+use std::sync::Arc;
 use std::time::Duration;
 
 use common::clock::Clock;
@@ -25,6 +25,7 @@ use crate::space::Space;
 use crate::stability::StabilityTracker;
 use crate::state::StateDb;
 use crate::stats::Lost;
+use crate::sync::{Rank, RankedMutex, RankedRwLock};
 use crate::wal::{self, Numbered, RecordFormat, Wal, WalOptions, record};
 use crate::write::OpenError;
 
@@ -69,18 +70,18 @@ pub(super) fn open(options: StoreOptions, clock: Arc<dyn Clock>) -> Result<Inner
     Ok(Inner {
         options,
         clock,
-        head: RwLock::new(Arc::new(replayed.head)),
+        head: RankedRwLock::new(Rank::Head, Arc::new(replayed.head)),
         wal,
         blocks,
-        append_barrier: RwLock::default(),
-        metadata: Mutex::new(replayed.metadata),
-        readers: Mutex::default(),
-        maintenance: Mutex::default(),
-        exemplars: Mutex::new(Exemplars::new(exemplars_max)),
+        append_barrier: RankedRwLock::new(Rank::AppendBarrier, Default::default()),
+        metadata: RankedMutex::new(Rank::Metadata, replayed.metadata),
+        readers: RankedMutex::new(Rank::Readers, Default::default()),
+        maintenance: RankedMutex::new(Rank::Maintenance, Default::default()),
+        exemplars: RankedMutex::new(Rank::Exemplars, Exemplars::new(exemplars_max)),
         raw: RawCache::default(),
         throttle: AppendThrottle::new(replayed.counts.samples),
         stability: StabilityTracker::default(),
-        agents: Mutex::new(recovered.agents),
+        agents: RankedMutex::new(Rank::Agents, recovered.agents),
         state,
         lost,
         budget,

@@ -1,13 +1,13 @@
 //! The thread that writes and syncs the log.
 
-use std::sync::{Arc, MutexGuard, PoisonError};
+use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use common::report::chain;
 
 use super::segment::SegmentWriter;
 use super::{Done, Shared, State, WalOptions, WalSync, append_error};
-use crate::sync::lock;
+use crate::sync::{RankedMutexGuard, lock, wait, wait_timeout, wait_timeout_while};
 use crate::write::{AppendError, LogError};
 
 /// Pause between attempts after a write failed.
@@ -101,12 +101,9 @@ fn next(shared: &Shared, spare: Vec<u8>, sync_at: Option<Instant>) -> Next {
             return Next::End;
         }
         state = match sync_at.map(|at| at.saturating_duration_since(Instant::now())) {
-            None => super::wait(&shared.work, state),
+            None => wait(&shared.work, state),
             Some(Duration::ZERO) => return Next::Sync,
-            Some(left) => {
-                let waited = shared.work.wait_timeout(state, left);
-                waited.unwrap_or_else(PoisonError::into_inner).0
-            }
+            Some(left) => wait_timeout(&shared.work, state, left),
         };
     }
     if !state.urgent && state.pending.len() < BATCH_BYTES {
@@ -122,16 +119,16 @@ fn next(shared: &Shared, spare: Vec<u8>, sync_at: Option<Instant>) -> Next {
 }
 
 /// Lets more records gather until all writers wait, the time is over, or a caller blocks.
-fn linger<'a>(shared: &'a Shared, mut state: MutexGuard<'a, State>) -> MutexGuard<'a, State> {
+fn linger<'a>(
+    shared: &'a Shared,
+    mut state: RankedMutexGuard<'a, State>,
+) -> RankedMutexGuard<'a, State> {
     state.lingers = true;
     let more_may_come = |state: &mut State| {
         let few = state.pending.len() < BATCH_BYTES && state.callbacks.len() < state.writers;
         few && !state.urgent && !state.closed
     };
-    let waited = shared
-        .work
-        .wait_timeout_while(state, shared.options.linger, more_may_come);
-    let mut state = waited.unwrap_or_else(PoisonError::into_inner).0;
+    let mut state = wait_timeout_while(&shared.work, state, shared.options.linger, more_may_come);
     state.lingers = false;
     state
 }
@@ -265,10 +262,7 @@ fn fail(shared: &Shared, error: LogError) -> bool {
         done(Err(append_error(&failure, &shared.options)));
     }
     let state = lock(&shared.state);
-    let waited = shared
-        .work
-        .wait_timeout_while(state, RETRY, |state| !state.closed);
-    let state = waited.unwrap_or_else(PoisonError::into_inner).0;
+    let state = wait_timeout_while(&shared.work, state, RETRY, |state| !state.closed);
     !state.closed
 }
 
