@@ -73,7 +73,7 @@ pub(super) fn open(options: StoreOptions, clock: Arc<dyn Clock>) -> Result<Inner
         head: RankedRwLock::new(Rank::Head, Arc::new(replayed.head)),
         wal,
         blocks,
-        append_barrier: RankedRwLock::new(Rank::AppendBarrier, Default::default()),
+        append_barrier: RankedRwLock::new(Rank::AppendBarrier, ()),
         metadata: RankedMutex::new(Rank::Metadata, replayed.metadata),
         readers: RankedMutex::new(Rank::Readers, Default::default()),
         maintenance: RankedMutex::new(Rank::Maintenance, Default::default()),
