@@ -1,7 +1,7 @@
-//! How a start rebuilds the head from checkpoint and log.
+//! Rebuilds the head from checkpoint and log at a start.
 //!
-//! Definitions come as whole records that other threads have decoded. Postings are built once, after the last record:
-//! until then nobody reads the index.
+//! Definitions arrive as whole records that other threads have decoded. Postings are built once, after the last record.
+//! The index has no readers until then.
 
 use std::sync::Arc;
 use std::sync::atomic::Ordering;
@@ -18,13 +18,13 @@ impl Head {
         write(&self.index).defer_postings();
     }
 
-    /// Expects about `count` series in all.
+    /// Reserves memory for about `count` series in total.
     pub(crate) fn reserve_for_replay(&self, count: usize) {
         write(&self.index).reserve(count);
     }
 
-    /// The group with that number, as the log has it. A key that is not known yet is empty; the group gets a
-    /// provisional one until its definition is read.
+    /// Returns the group with this number from the log, creating it if needed. An empty `key` means that it is not
+    /// known yet; the group then has a provisional key until its definition is read.
     pub(crate) fn group_for_replay(&self, number: u32, key: &str) -> Arc<Group> {
         if key.is_empty()
             && let Some(group) = self.group(number)
@@ -44,7 +44,8 @@ impl Head {
         groups.put(number, key, data)
     }
 
-    /// Whether a group of `known` columns may get `columns`, as the log says; then they are counted, and the caller makes them.
+    /// Reports whether a group with `known` columns may grow to `columns`, as a log record demands. If so, the new columns
+    /// are counted and the caller must create them.
     pub(crate) fn has_room(&self, known: usize, columns: u32) -> bool {
         let more = (columns as usize).saturating_sub(known) as u64;
         if more == 0 {
@@ -58,8 +59,8 @@ impl Head {
         fits
     }
 
-    /// Gives series the columns that a record names. Returns how many definitions were refused because a limit of
-    /// columns or of the index is reached.
+    /// Assigns the columns that a record names to series. Returns the number of definitions that were refused because a
+    /// limit of columns or of the index is reached.
     pub(crate) fn define_for_replay(&self, record: &DecodedDefinitions) -> u64 {
         let group = self.group_for_replay(record.group, &record.key);
         let mut index = write(&self.index);
@@ -106,7 +107,7 @@ impl Head {
         refused
     }
 
-    /// Ends a replay: builds the postings, and sets the floors that placing the series one by one would have set.
+    /// Finishes a replay: builds the postings, and sets the floors that placing the series one by one would have set.
     pub(crate) fn finish_replay(&self, floor_ms: i64) {
         write(&self.index).build_postings();
         let index = read(&self.index);
@@ -131,7 +132,7 @@ impl Head {
     }
 }
 
-/// The index's numbers of the record's shapes; `None` when the index is full.
+/// Returns the numbers of the record's shapes in the index, or `None` if the index is full.
 fn intern_shapes(index: &mut Index, record: &DecodedDefinitions) -> Option<Vec<u32>> {
     let mut shapes = Vec::with_capacity(record.shapes.len());
     for names in &record.shapes {
@@ -142,7 +143,7 @@ fn intern_shapes(index: &mut Index, record: &DecodedDefinitions) -> Option<Vec<u
     Some(shapes)
 }
 
-/// Sends samples of a series to a column that was that of `before`.
+/// Directs samples of a series to a column that belonged to `before`.
 fn give_column(index: &mut Index, id: SeriesId, column: ColumnRef, before: Option<SeriesId>) {
     if let Some(before) = before {
         let is_only = index.former_places(before).next().is_none();

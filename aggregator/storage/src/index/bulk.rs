@@ -1,9 +1,8 @@
-//! Building all postings at once, after a replay.
+//! Builds all postings at once after a replay.
 //!
-//! Adding series one by one looks up each label value in a table that has no room in the CPU's caches. Here each label
-//! name is one counting sort over all series, and the names are shared out to several threads.
+//! Adding series one by one looks up each label value in a table that does not fit into the CPU caches. Here, each label
+//! name is one counting sort over all series, and several threads divide the names.
 
-use std::sync::Mutex;
 use std::sync::atomic::{AtomicUsize, Ordering};
 use std::thread::{available_parallelism, scope};
 
@@ -11,18 +10,17 @@ use super::postings::Postings;
 use super::{Index, IndexFull, SeriesId, Values};
 use crate::series_hash::SeriesHash;
 use crate::symbols::Symbol;
-use crate::sync::lock;
 
-/// Threads that build postings at most.
+/// Maximum number of threads that build postings.
 const THREADS_MAX: usize = 4;
 
 impl Index {
-    /// Leaves the postings empty until [`Self::build_postings`]. For an index that is still empty.
+    /// Leaves the postings empty until [`Self::build_postings`]. The index must be empty.
     pub(crate) fn defer_postings(&mut self) {
         self.postings_deferred = true;
     }
 
-    /// Makes room for `count` series in all.
+    /// Reserves memory for `count` series in total.
     pub(crate) fn reserve(&mut self, count: usize) {
         let more = count.saturating_sub(self.series.len());
         self.series.reserve(more);
@@ -31,7 +29,7 @@ impl Index {
             .reserve(more, |&id| series[id as usize].hash.bucket());
     }
 
-    /// Adds a series that [`Self::find`] does not find, whose labels are interned.
+    /// Adds a new series with interned labels.
     ///
     /// # Errors
     /// The index is full.
@@ -58,29 +56,34 @@ impl Index {
             .collect();
         names.sort_unstable();
         names.dedup();
-        let built = Mutex::new(Vec::with_capacity(names.len()));
         let next = AtomicUsize::new(0);
         let threads = available_parallelism().map_or(1, |cores| cores.get().min(THREADS_MAX));
         let index = &*self;
-        scope(|scope| {
-            for _ in 0..threads.min(names.len()) {
-                scope.spawn(|| {
-                    let mut counts = vec![0; index.symbols.len()];
-                    while let Some(&name) = names.get(next.fetch_add(1, Ordering::Relaxed)) {
-                        let values = index.values_of(name, &mut counts);
-                        lock(&built).push((name, values));
-                    }
-                });
+        let build = || {
+            let mut counts = vec![0; index.symbols.len()];
+            let mut built = Vec::new();
+            while let Some(&name) = names.get(next.fetch_add(1, Ordering::Relaxed)) {
+                built.push((name, index.values_of(name, &mut counts)));
             }
+            built
+        };
+        let built: Vec<(Symbol, Values)> = scope(|scope| {
+            let threads: Vec<_> = (0..threads.min(names.len()))
+                .map(|_| scope.spawn(build))
+                .collect();
+            let results = threads.into_iter().map(|thread| match thread.join() {
+                Ok(built) => built,
+                Err(panic) => std::panic::resume_unwind(panic),
+            });
+            results.flatten().collect()
         });
-        let built = std::mem::take(&mut *lock(&built));
         self.names = built
             .into_iter()
             .filter(|(_, values)| !values.is_empty())
             .collect();
     }
 
-    /// The postings of each value of a label name. `counts`: a zero for each symbol, and so again afterwards.
+    /// Returns the postings of each value of a label name. `counts` has a zero for each symbol, before and after the call.
     fn values_of(&self, name: Symbol, counts: &mut [u32]) -> Values {
         let position = |shape: &super::Shape| shape.names.iter().position(|&other| other == name);
         let positions: Vec<Option<usize>> = self.shapes.iter().map(position).collect();
