@@ -59,6 +59,12 @@ impl Head {
         fits
     }
 
+    /// Undoes [`Self::has_room`] for columns that are not created.
+    fn return_room(&self, known: usize, columns: u32) {
+        let more = (columns as usize).saturating_sub(known) as u64;
+        self.columns.fetch_sub(more, Ordering::Relaxed);
+    }
+
     /// Assigns the columns that a record names to series. Returns the number of definitions that were refused because a
     /// limit of columns or of the index is reached.
     pub(crate) fn define_for_replay(&self, record: &DecodedDefinitions) -> u64 {
@@ -72,30 +78,25 @@ impl Head {
         let mut values = Vec::new();
         let mut refused = 0;
         for (series, texts) in record.series() {
-            if !self.has_room(data.columns().len(), series.column.saturating_add(1)) {
+            let (known, columns) = (data.columns().len(), series.column.saturating_add(1));
+            if !self.has_room(known, columns) {
                 refused += 1;
                 continue;
             }
-            let id = match index.find(series.hash) {
-                Some(id) => id,
-                None => {
-                    values.clear();
-                    for &text in texts {
-                        let slot = &mut symbols[text as usize];
-                        let symbol = slot.or_else(|| index.symbols.intern(record.text(text)));
-                        *slot = symbol;
-                        values.extend(symbol);
-                    }
-                    let shape = shapes[series.shape as usize];
-                    let complete = values.len() == texts.len();
-                    match index.add_interned(series.hash, shape, &values) {
-                        Ok(id) if complete => id,
-                        _ => {
-                            refused += 1;
-                            continue;
-                        }
-                    }
+            let id = index.find(series.hash).or_else(|| {
+                values.clear();
+                for &text in texts {
+                    let slot = &mut symbols[text as usize];
+                    *slot = slot.or_else(|| index.symbols.intern(record.text(text)));
+                    values.push((*slot)?);
                 }
+                let shape = shapes[series.shape as usize];
+                index.add_interned(series.hash, shape, &values).ok()
+            });
+            let Some(id) = id else {
+                self.return_room(known, columns);
+                refused += 1;
+                continue;
             };
             let before = data.set_column(series.column, record.kind, id);
             let column = ColumnRef {
